@@ -1,0 +1,43 @@
+# make quickstart   train a small model on generated images and evaluate it (about 10 minutes)
+# make test         lint, types and tests
+# Both make .venv first. PYTHON chooses the interpreter, EXTRAS more of pyproject's extras.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# A folder with IDRiD's "B. Disease Grading"; if given, the quickstart also scores photographs.
+IDRID ?=
+
+.PHONY: quickstart test lint types install clean
+
+quickstart: $(VENV)/installed
+	$(BIN)/python -m vclip_jax.main --config configs/quickstart.py --workdir runs/quickstart \
+		$(if $(IDRID),--config.evals.idrid.source="$(IDRID)")
+
+test: $(VENV)/installed-dev lint types
+	$(BIN)/pytest -n 2 --dist loadfile
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed-dev
+	$(BIN)/mypy
+
+install: $(VENV)/installed
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV)
