@@ -1,0 +1,268 @@
+"""The synthetic datasets as TFDS builders: ArrayRecord files that a run can be trained on.
+
+`build` makes a dataset, or finds it made. Records are rendered in parallel, written in order with
+constant memory, and the files are byte for byte the same on every build of one version of this
+package, NumPy and libjpeg-turbo (NumPy may change a distribution's stream between releases).
+
+The pictures change whenever the renderer, the grammar or a domain does. Then raise
+`RENDER_VERSION`: it is the dataset's version, so stale files are left alone and new ones are made.
+"""
+
+import contextlib
+import fcntl
+import functools
+import itertools
+import multiprocessing
+import os
+import re
+import shutil
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import writer as tfds_writer
+from tensorflow_datasets.proto import tf_example_pb2
+from tqdm import tqdm
+
+from vclip_jax.datasets.synthetic.annotation import ANNOTATION_COLUMNS
+from vclip_jax.datasets.synthetic.domains import DOMAINS, TRAINING_DOMAIN
+from vclip_jax.datasets.synthetic.record import key_of, record, records, split_of
+
+RENDER_VERSION: Final = 1
+
+_RECORDS_PER_SHARD: Final = 1024
+_RECORDS_PER_CALL: Final = 8
+_FEWEST_FOR_PROCESSES: Final = 64
+"""Below this, starting processes takes longer than rendering."""
+
+_TEXT_COLUMNS: Final = ("file_md5", "file_name", "eyes_side", "diagnosticAdvice")
+
+Example = dict[str, Any]
+
+
+@dataclass
+class SyntheticConfig(tfds.core.BuilderConfig):
+    """Which dataset to make; `synthetic_config` fills in the name."""
+
+    domain: str = TRAINING_DOMAIN
+    size: int = 224
+    """Height and width in pixels."""
+    count: int = 0
+    """Number of records over all splits."""
+    seed: int = 0
+
+
+def synthetic_config(domain: str, size: int, count: int, seed: int) -> SyntheticConfig:
+    """A config named after its contents, such as "synfundus_like-128px-12000-s0".
+
+    Raises:
+        ValueError: unknown domain, a size below 16, a negative seed or fewer than one record.
+    """
+    if domain not in DOMAINS:
+        raise ValueError(f"unknown synthetic domain {domain!r}: use one of {', '.join(DOMAINS)}")
+    if size < 16 or count < 1 or seed < 0:
+        raise ValueError(
+            f"a synthetic dataset needs size >= 16, count >= 1 and seed >= 0, "
+            f"got size={size}, count={count}, seed={seed}"
+        )
+    name = f"{domain}-{size}px-{count}-s{seed}"
+    return SyntheticConfig(name=name, domain=domain, size=size, count=count, seed=seed)
+
+
+class Synthetic(tfds.core.ShardBasedBuilder):
+    """Synthetic fundus photographs with SynFundus-1M's annotations and Chinese captions.
+
+    A `ShardBasedBuilder`: TFDS's shuffling builder needs TensorFlow for a split past 1000 MiB.
+    """
+
+    VERSION = tfds.core.Version(f"{RENDER_VERSION}.0.0")
+    builder_config: SyntheticConfig
+
+    def __init__(self, *, workers: int | None = None, **kwargs: Any):
+        """`workers` processes render, by default one a core; the rest goes to TFDS."""
+        self._workers = workers
+        super().__init__(**kwargs)
+
+    @classmethod
+    def get_builder_config(cls, name: str, version: Any = None) -> SyntheticConfig | None:
+        """TFDS's look-up by name: any well-formed name is a config, there is no list of them."""
+        parts = re.fullmatch(r"(\w+)-(\d+)px-(\d+)-s(\d+)", name)
+        if parts is None or parts[1] not in DOMAINS:
+            return None
+        return synthetic_config(parts[1], int(parts[2]), int(parts[3]), int(parts[4]))
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        config = self.builder_config
+        columns = {
+            column: tfds.features.Text()
+            if column in _TEXT_COLUMNS
+            else tfds.features.Scalar(dtype=np.int64)
+            for column in ANNOTATION_COLUMNS
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=type(self).__doc__,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(
+                        shape=(config.size, config.size, 3), encoding_format="jpeg"
+                    ),
+                    "caption": tfds.features.Text(),
+                    "key": tfds.features.Text(),
+                    "label": tfds.features.ClassLabel(names=DOMAINS[config.domain].classes),
+                    **columns,
+                }
+            ),
+        )
+
+    def _shard_iterators_per_split(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> Mapping[str, Sequence[Callable[[], Iterator[tuple[str, Example]]]]]:
+        del dl_manager
+        config = self.builder_config
+        splits: dict[str, list[int]] = {}
+        for index in range(config.count):
+            key = key_of(config.domain, config.seed, index)
+            split = split_of(key) if config.domain == TRAINING_DOMAIN else "test"
+            splits.setdefault(split, []).append(index)
+        shards = {
+            split: [
+                indices[start : start + _RECORDS_PER_SHARD]
+                for start in range(0, len(indices), _RECORDS_PER_SHARD)
+            ]
+            for split, indices in splits.items()
+        }
+        # TFDS writes shards in this order, one after another, so that one stream feeds them all.
+        order = [index for indices in splits.values() for index in indices]
+        stream = _rendered(config, order, self._workers)
+
+        def examples(shard: Sequence[int]) -> Iterator[tuple[str, Example]]:
+            for example in itertools.islice(stream, len(shard)):
+                yield example["key"], example
+            if shard[-1] == order[-1]:
+                stream.close()  # ends the workers now, not when the collector gets round to it
+
+        return {
+            split: [functools.partial(examples, shard) for shard in parts]
+            for split, parts in shards.items()
+        }
+
+    def _example_writer(self) -> tfds_writer.ExampleWriter:
+        return _DeterministicWriter(file_format=self.info.file_format)
+
+
+class _DeterministicWriter(tfds_writer.ExampleWriter):
+    """Sorts the features of each example: protobuf's map order varies from process to process."""
+
+    def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> Any:
+        return super().write(path, ((key, _sorted(example)) for key, example in examples))
+
+
+def build(
+    domain: str,
+    size: int,
+    count: int,
+    seed: int,
+    data_dir: str | os.PathLike[str],
+    workers: int | None = None,
+) -> Synthetic:
+    """Make a synthetic dataset under `data_dir`, unless it is there already.
+
+    A build that was cut off is made anew; two processes that want the same dataset on one machine
+    wait for each other. With more than one worker, call it from under `if __name__ == "__main__"`
+    in a script: the workers are spawned and import the script.
+
+    Args:
+        domain: a key of `domains.DOMAINS`; the training domain has the splits train, validation
+            and test (one that gets no record of a very small dataset is left out), the others
+            have test only.
+        size: height and width of the pictures in pixels.
+        count: number of records over all splits.
+        seed: another seed is another dataset.
+        data_dir: a local folder; the files go to data_dir/synthetic/CONFIG/VERSION.
+        workers: processes that render, by default one a core.
+
+    Returns:
+        The builder, ready for `as_data_source`.
+
+    Raises:
+        ValueError: see `synthetic_config`.
+    """
+    config = synthetic_config(domain, size, count, seed)
+    folder = Path(data_dir) / "synthetic" / config.name
+    folder.mkdir(parents=True, exist_ok=True)
+    finished = folder / str(Synthetic.VERSION)
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Under the lock nobody else is building here, so what is unfinished is left over.
+        for left in folder.glob("incomplete.*"):
+            shutil.rmtree(left)
+        if finished.exists() and not (finished / "dataset_info.json").exists():
+            shutil.rmtree(finished)
+        builder = Synthetic(
+            config=config.name, data_dir=data_dir, file_format="array_record", workers=workers
+        )
+        with contextlib.redirect_stdout(sys.stderr):  # TFDS prints that it "downloads"
+            builder.download_and_prepare()
+    return builder
+
+
+def _sorted(example: bytes) -> bytes:
+    return tf_example_pb2.Example.FromString(example).SerializeToString(deterministic=True)
+
+
+def _rendered(
+    config: SyntheticConfig, indices: Sequence[int], workers: int | None
+) -> Generator[Example, None, None]:
+    """The records of `indices`, in order; a bounded number of them is rendered ahead."""
+    if workers is None:
+        workers = os.cpu_count() or 1 if len(indices) >= _FEWEST_FOR_PROCESSES else 1
+    progress = tqdm(total=len(indices), desc=config.name, unit=" images", file=sys.stderr)
+    with progress:
+        for example in _in_order(config, indices, workers):
+            progress.update()
+            yield example
+
+
+def _in_order(config: SyntheticConfig, indices: Sequence[int], workers: int) -> Iterator[Example]:
+    what = (config.domain, config.size, config.seed)
+    if workers <= 1:
+        yield from (record(*what, index) for index in indices)
+        return
+    # Spawned, not forked: JAX and OpenCV may have threads running here.
+    pool = ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+    try:
+        ahead: deque[Future[list[Example]]] = deque()
+        for start in range(0, len(indices), _RECORDS_PER_CALL):
+            call = indices[start : start + _RECORDS_PER_CALL]
+            ahead.append(pool.submit(records, *what, call))
+            if len(ahead) > 4 * workers:
+                yield from ahead.popleft().result()
+        while ahead:
+            yield from ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """One thread a process, and no life after the parent, even if that is killed."""
+    cv2.setNumThreads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
+
+
+def _exit_after(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)

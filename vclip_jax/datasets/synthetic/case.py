@@ -1,0 +1,181 @@
+"""What one synthetic eye has: the facts that the picture, the labels and the caption share.
+
+A `Case` is drawn from (domain, seed, index) alone. `render.py` paints it, `annotation.py` turns it
+into SynFundus-1M's columns and `caption.py` into Chinese. None of them draws facts of its own.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Side = Literal["left", "right"]
+Vertical = Literal["superior", "inferior"]
+Quadrant = Literal["superotemporal", "inferotemporal", "superonasal", "inferonasal"]
+
+
+@dataclass(frozen=True)
+class Retinopathy:
+    """Signs of diabetic retinopathy; `grade` follows the international scale (ICDR) 0-4."""
+
+    grade: int = 0
+    microaneurysms: int = 0
+    """Number of microaneurysms in the whole field."""
+    blot_haemorrhages: int = 0
+    """Number of dot and blot haemorrhages."""
+    flame_haemorrhages: int = 0
+    hard_exudates: int = 0
+    """Number of exudate clusters outside the macula (those in the macula are `Dme`)."""
+    cotton_wool_spots: int = 0
+    venous_beading: float = 0.0
+    """0 (smooth) to 1 (marked calibre changes)."""
+    irma: int = 0
+    """Number of intraretinal microvascular abnormalities."""
+    neovascular_disc: bool = False
+    neovascular_elsewhere: int = 0
+    """Number of new-vessel fronds away from the disc."""
+    preretinal_haemorrhage: bool = False
+    laser_scars: int = 0
+    """Number of panretinal photocoagulation burns; > 0 means the eye is treated."""
+
+
+@dataclass(frozen=True)
+class Dme:
+    """Diabetic macular oedema: `grade` 1 = exudates away from the centre, 2 = near the fovea."""
+
+    grade: int = 0
+    exudates: int = 0
+    """Number of exudate clusters in the macula."""
+    circinate: bool = False
+    """Exudates in a ring around a leak."""
+
+
+@dataclass(frozen=True)
+class Amd:
+    """Age-related macular degeneration, by the stages of AREDS."""
+
+    stage: Literal["none", "early", "intermediate", "geographic_atrophy", "neovascular"] = "none"
+    drusen_small: int = 0
+    drusen_medium: int = 0
+    drusen_large: int = 0
+    atrophy_radius: float = 0.0
+    """Radius of the atrophic area in disc diameters."""
+    macular_haemorrhage: float = 0.0
+    """Radius of subretinal blood in disc diameters."""
+    membrane: float = 0.0
+    """Radius of the greyish-yellow neovascular membrane or scar in disc diameters."""
+
+
+@dataclass(frozen=True)
+class Glaucoma:
+    """Glaucomatous signs beside the cup-to-disc ratio, which stands in `Case`."""
+
+    present: bool = False
+    notch: Vertical | None = None
+    """Where the neuroretinal rim is notched."""
+    nerve_fibre_defect: Vertical | None = None
+    """Wedge-shaped defect of the retinal nerve fibre layer (temporal side)."""
+    disc_haemorrhage: bool = False
+
+
+@dataclass(frozen=True)
+class VeinOcclusion:
+    kind: Literal["none", "branch", "central"] = "none"
+    quadrant: Quadrant = "superotemporal"
+    """The drained area of a branch occlusion (ignored otherwise)."""
+    severity: float = 0.0
+    """0 to 1: haemorrhages, venous tortuosity, cotton-wool spots, disc oedema."""
+
+
+@dataclass(frozen=True)
+class Hypertensive:
+    """Hypertensive retinopathy; `grade` 1-4 by Keith, Wagener and Barker."""
+
+    grade: int = 0
+    arteriolar_narrowing: float = 0.0
+    arteriovenous_nicking: int = 0
+    flame_haemorrhages: int = 0
+    cotton_wool_spots: int = 0
+    disc_swelling: bool = False
+
+
+@dataclass(frozen=True)
+class Myopia:
+    pathologic: bool = False
+    """Patchy or diffuse chorioretinal atrophy, staphyloma."""
+    degenerative: bool = False
+    """Tessellation, crescent and tilt of high myopia without atrophy."""
+    tessellation: float = 0.0
+    """0 to 1: how plainly the choroidal vessels show. May be > 0 in a healthy eye."""
+    crescent: float = 0.0
+    """Width of the temporal peripapillary crescent in disc diameters."""
+    tilt: float = 0.0
+    """0 (round disc) to 1 (strongly tilted, oval disc)."""
+    atrophy_patches: int = 0
+
+
+@dataclass(frozen=True)
+class OpticNerve:
+    """Optic-nerve anomalies other than glaucoma."""
+
+    kind: Literal["none", "pallor", "swelling", "drusen", "coloboma", "myelinated_fibres"] = "none"
+    severity: float = 0.0
+
+
+@dataclass(frozen=True)
+class Chorioretinal:
+    """Chorioretinal disease: scars, active inflammation, atrophy."""
+
+    kind: Literal["none", "scar", "inflammation", "atrophy"] = "none"
+    quadrant: Quadrant | Literal["macula"] = "superotemporal"
+    lesions: int = 0
+    size: float = 0.0
+    """Diameter of the largest lesion in disc diameters."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How readable the photograph is."""
+
+    blur: float = 0.0
+    """0 sharp to 1 nothing to be made out."""
+    exposure: float = 0.0
+    """-1 much too dark, 0 right, +1 much too bright."""
+    occlusion: float = 0.0
+    """0 to 1: lashes, lid, glare, media haze."""
+    disc_readable: bool = True
+    macula_readable: bool = True
+    retina_readable: bool = True
+    score: int = 9
+    """Overall quality 0 (worst) to 9 (best), like SynFundus's `retinal_region_quality_score`."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One eye as photographed once."""
+
+    domain: str
+    """A key of `domains.DOMAINS`: which cameras and which people."""
+    seed: int
+    index: int
+    eye: Side
+    centred_on: Literal["macula", "disc", "between"] = "macula"
+    field_of_view: float = 45.0
+    """Degrees across the aperture."""
+    pigmentation: float = 0.5
+    """0 very light to 1 very dark fundus."""
+    age: int = 55
+    cup_to_disc: float = 0.3
+    """Vertical cup-to-disc ratio as drawn."""
+    retinopathy: Retinopathy = field(default_factory=Retinopathy)
+    dme: Dme = field(default_factory=Dme)
+    amd: Amd = field(default_factory=Amd)
+    glaucoma: Glaucoma = field(default_factory=Glaucoma)
+    vein_occlusion: VeinOcclusion = field(default_factory=VeinOcclusion)
+    hypertensive: Hypertensive = field(default_factory=Hypertensive)
+    myopia: Myopia = field(default_factory=Myopia)
+    optic_nerve: OpticNerve = field(default_factory=OpticNerve)
+    chorioretinal: Chorioretinal = field(default_factory=Chorioretinal)
+    epiretinal_membrane: float = 0.0
+    """0 none to 1 dense with strong folds."""
+    macular_hole: float = 0.0
+    """Diameter in disc diameters, 0 none."""
+    quality: Quality = field(default_factory=Quality)

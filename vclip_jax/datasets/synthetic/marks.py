@@ -1,0 +1,176 @@
+"""The canvas of log reflectances and the one mark that most lesions are made of: a soft blot.
+
+The fundus is painted in logarithms relative to a reference fundus (log 0 in each of R, G, B): thus
+absorption by blood or pigment adds, whatever lies underneath, and a camera is an affine map.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from vclip_jax.datasets.synthetic.geometry import View
+
+Tone = Sequence[float] | np.ndarray
+"""Log reflectance in R, G, B relative to the reference fundus."""
+
+
+@dataclass(frozen=True)
+class Spots:
+    """n irregular soft-edged ellipses in retinal degrees."""
+
+    centre: np.ndarray
+    """[n, 2]"""
+    axes: np.ndarray
+    """Semi-axes, [n, 2]."""
+    angle: np.ndarray
+    """Direction of the first axis in radians, [n]."""
+    strength: np.ndarray
+    """Opacity 0 to 1, [n]."""
+    wobble: float
+    """How far the outline departs from the ellipse, as a fraction of the radius."""
+    soft: float
+    """Width of the edge as a fraction of the radius: 0 sharp, 2 fading from the centre on."""
+    phase: np.ndarray
+    """Phases of the outline's harmonics, [n, 3]."""
+
+
+def spots(
+    rng: np.random.Generator,
+    centre: np.ndarray,
+    radius: np.ndarray | float,
+    *,
+    stretch: np.ndarray | float = 1.0,
+    angle: np.ndarray | None = None,
+    strength: np.ndarray | float = 1.0,
+    wobble: float = 0.15,
+    soft: float = 0.3,
+) -> Spots:
+    """Spots at `centre` [n, 2] of mean radius `radius`, axis ratio `stretch` (each [n] or one)."""
+    centre = np.asarray(centre, np.float64).reshape(-1, 2)
+    n = len(centre)
+    root = np.sqrt(np.broadcast_to(stretch, n).astype(np.float64))
+    radius = np.broadcast_to(radius, n)
+    drawn = rng.uniform(0, 2 * np.pi, (n, 4))
+    return Spots(
+        centre=centre,
+        axes=np.stack([radius * root, radius / root], 1),
+        angle=drawn[:, 3] if angle is None else np.broadcast_to(angle, n),
+        strength=np.broadcast_to(strength, n).astype(np.float64),
+        wobble=wobble,
+        soft=soft,
+        phase=drawn[:, :3],
+    )
+
+
+def join(marks: Sequence[Spots]) -> Spots:
+    """All spots of several sets that share wobble and softness (the first's are taken)."""
+    names = ("centre", "axes", "angle", "strength", "phase")
+    joined = {name: np.concatenate([getattr(m, name) for m in marks]) for name in names}
+    return Spots(wobble=marks[0].wobble, soft=marks[0].soft, **joined)
+
+
+def stamp(mask: np.ndarray, marks: Spots, view: View) -> None:
+    """Draw the spots into the coverage `mask` [height, width] float32, keeping the larger value."""
+    if not len(marks.centre):
+        return
+    centre = view.pixels(marks.centre)
+    axes = marks.axes * view.scale
+    # A mark below a pixel keeps its light: drawn at the least radius, weaker in proportion.
+    least = np.maximum(axes, 0.6)
+    strength = marks.strength * (axes / least).prod(1)
+    run = np.stack([np.cos(marks.angle), np.sin(marks.angle)], 1) @ view.linear.T / view.scale
+    reach = least.max(1) * (1 + marks.wobble + 0.5 * marks.soft) + 1
+    # One row a spot: corner, subpixel rest, axes, direction, strength, phases.
+    corner = np.floor(centre)
+    table = np.concatenate([centre - corner, least, run, strength[:, None], marks.phase], 1)
+    table = table.astype(np.float32)
+    order = np.argsort(reach, kind="stable")
+    steps = np.floor(2 * np.log2(reach[order]))
+    bounds = (steps[1:] > steps[:-1]).nonzero()[0] + 1
+    for group in np.split(order, bounds):
+        size = int(np.ceil(reach[group[-1]]))
+        _stamp_group(mask, corner[group].astype(np.int32), table[group], marks, size)
+
+
+def _stamp_group(
+    mask: np.ndarray, corner: np.ndarray, table: np.ndarray, marks: Spots, reach: int
+) -> None:
+    """Stamp spots of about one size: every one in its own (2 reach + 1) squared window."""
+    height, width = mask.shape
+    restx, resty, a, b, ux, uy, _, *phase = table.T[:, :, None, None]
+    step = np.arange(-reach, reach + 1, dtype=np.float32)
+    dx, dy = step[None, None] - restx, step[None, :, None] - resty
+    along, across = dx * (ux / a) + dy * (uy / a), dx * (-uy / b) + dy * (ux / b)
+    distance = np.sqrt(along * along + across * across) + np.float32(1e-6)
+    if marks.wobble > 0 and table[:, 2:4].max() > 2:  # else too small for a shape
+        turn = np.arctan2(across, along)
+        outline = np.cos(2 * turn + phase[0]) + 0.5 * np.cos(3 * turn + phase[1])
+        outline += 0.35 * np.cos(5 * turn + phase[2])
+        distance /= 1 + np.float32(0.7 * marks.wobble) * outline
+    small = np.minimum(a, b)
+    cover = (1 - distance) * (small / np.maximum(np.float32(marks.soft) * small, 1)) + 0.5
+    flat = np.flatnonzero(cover > 0)
+    value = np.minimum(cover.reshape(-1)[flat], 1)
+    side = 2 * reach + 1
+    spot, rest = np.divmod(flat.astype(np.int32), side * side)
+    row, column = np.divmod(rest, side)
+    if marks.soft > 0.8:
+        value *= value * (3 - 2 * value)
+    value *= table[spot, 6]
+    x = corner[spot, 0] + column - reach
+    y = corner[spot, 1] + row - reach
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    np.maximum.at(mask.reshape(-1), (y * width + x)[inside], value[inside])
+
+
+class Canvas:
+    """Log reflectances [3, height, width] (float32) of a view, and what was painted where."""
+
+    def __init__(self, view: View):
+        self.view = view
+        self.log = np.zeros((3, view.height, view.width), np.float32)
+        self.masks: dict[str, np.ndarray] = {}
+
+    def blank(self) -> np.ndarray:
+        """An empty coverage mask [height, width] float32."""
+        return np.zeros(self.log.shape[1:], np.float32)
+
+    def note(self, kind: str, mask: np.ndarray) -> None:
+        """Remember `mask` as (part of) the coverage of `kind`."""
+        known = self.masks.get(kind)
+        self.masks[kind] = mask if known is None else np.maximum(known, mask)
+
+    def absorb(self, kind: str | None, mask: np.ndarray, tone: Tone) -> None:
+        """Add `tone` (negative: darker) in proportion to the coverage `mask`."""
+        for plane, value in zip(self.log, tone, strict=True):
+            cv2.scaleAdd(mask, float(value), plane, plane)
+        if kind:
+            self.note(kind, mask)
+
+    def cover(self, kind: str | None, mask: np.ndarray, tone: Tone) -> None:
+        """Replace what is there by `tone` in proportion to the coverage `mask`."""
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if len(rows):
+            window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            part = mask[window]
+            for plane, value in zip(self.log, tone, strict=True):
+                plane[window] += part * (np.float32(value) - plane[window])
+        if kind:
+            self.note(kind, mask)
+
+    def draw(self, marks: Spots) -> np.ndarray:
+        """The coverage mask of the spots."""
+        mask = self.blank()
+        stamp(mask, marks, self.view)
+        return mask
+
+
+def noise(
+    rng: np.random.Generator, cells: int, shape: tuple[int, int], smooth: bool = True
+) -> np.ndarray:
+    """Smooth unit-variance noise [height, width] float32 with `cells` cells along the frame."""
+    grid = rng.standard_normal((cells, cells), dtype=np.float32)
+    kind = cv2.INTER_CUBIC if smooth else cv2.INTER_LINEAR
+    return cv2.resize(grid, (shape[1], shape[0]), interpolation=kind)
