@@ -1,0 +1,85 @@
+"""`python -m vclip_jax.datasets`: what it prints and how it fails."""
+
+import subprocess
+import sys
+
+import pytest
+
+from vclip_jax.datasets.__main__ import main
+
+
+def test_build_list_and_show(tmp_path, write_idrid, capsys):
+    source = write_idrid(tmp_path / "source", train=10, test=3)
+    data_dir = str(tmp_path / "data")
+    assert main(["build", "idrid", "--source", str(source), "--data_dir", data_dir]) == 0
+    printed = capsys.readouterr().out
+    assert "test: 3 records" in printed
+    assert f"built in {data_dir}" in printed
+
+    assert main(["build", "idrid", "--source", str(source), "--data_dir", data_dir]) == 0
+    assert "was built before" in capsys.readouterr().out
+
+    assert main(["list", "--data_dir", data_dir]) == 0
+    printed = capsys.readouterr().out
+    assert "synthetic" in printed
+    assert "idrid/1024px-q95 1.0.0" in printed
+
+    assert main(["show", "idrid", "--data_dir", data_dir]) == 0
+    printed = capsys.readouterr().out
+    assert "test: 3 records" in printed
+    assert "0 no diabetic retinopathy: 1, such as test/IDRiD_001: " in printed
+
+
+def test_what_was_left_out_is_printed(tmp_path, write_idrid, capsys):
+    source = write_idrid(tmp_path / "source", train=10)
+    images = source / "B. Disease Grading" / "1. Original Images" / "a. Training Set"
+    (images / "IDRiD_004.jpg").write_bytes(b"junk")
+    arguments = ["build", "idrid", "--source", str(source), "--data_dir", str(tmp_path / "data")]
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-1].startswith("error: ")
+    assert "train/IDRiD_004" in captured.err.splitlines()[-1]
+    assert main([*arguments, "--skip_bad"]) == 0
+    assert "left out, unreadable image: 1 (train/IDRiD_004)" in capsys.readouterr().out
+
+
+def test_a_synthetic_dataset_is_built_and_shown(tmp_path, capsys):
+    build = "build synthetic --size 32 --count 12 --seed 5 --workers 1 --data_dir"
+    assert main([*build.split(), str(tmp_path)]) == 0
+    name = "synthetic/synfundus_like-32px-12-s5"
+    assert main(["show", name, "--data_dir", str(tmp_path)]) == 0
+    assert f"{name}: {tmp_path}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["build", "idrid", "--source", "/nowhere"], "not IDRiD's disease-grading folder"),
+        (["build", "synthetic", "--domain", "mars"], "unknown synthetic domain 'mars'"),
+        (["build", "synthetic", "--count", "0"], "count"),
+        (["show", "fives"], "the dataset 'fives' is not in"),
+    ],
+)
+def test_an_error_is_one_line_and_status_1(tmp_path, capsys, arguments, message):
+    assert main([*arguments, "--data_dir", str(tmp_path)]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
+
+
+def test_wrong_usage_is_status_2(capsys):
+    for arguments in ([], ["build"], ["build", "idrid"], ["build", "mnist"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+    capsys.readouterr()
+
+
+def test_the_module_runs_without_tensorflow_and_torch(tmp_path):
+    code = (
+        "import sys; from vclip_jax.datasets.__main__ import main;"
+        f"main(['list', '--data_dir', {str(tmp_path)!r}]);"
+        "print([m for m in ('tensorflow', 'torch', 'jax') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,131 @@
+"""Opening built datasets: records, splits, pickling and clear refusals."""
+
+import pickle
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from vclip_jax.datasets import DatasetError, open_source
+from vclip_jax.datasets.records import built_datasets
+
+JPEG = bytes.fromhex("ffd8ffd9")
+
+
+class Small(tfds.core.GeneratorBasedBuilder):
+    """Two splits of a few records, with a column that sources leave out."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = (
+        tfds.core.BuilderConfig(name="one"),
+        tfds.core.BuilderConfig(name="two"),
+    )
+    MODULE_PATH = __file__
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+            "caption": tfds.features.Text(),
+            "key": tfds.features.Text(),
+            "label": tfds.features.Scalar(dtype=np.int64),
+            "extra": tfds.features.Scalar(dtype=np.int64),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(5, "t"), "test": self._generate_examples(2, "e")}
+
+    def _generate_examples(self, count, prefix):
+        for index in range(count):
+            key = f"{prefix}{index}"
+            caption = f"眼底{index}"
+            yield (
+                key,
+                {"image": JPEG, "caption": caption, "key": key, "label": index - 1, "extra": 9},
+            )
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    Small(config="one", data_dir=folder, file_format="array_record").download_and_prepare()
+    return folder
+
+
+def test_records_have_the_four_features(data_dir):
+    source = open_source("small", data_dir, "train")
+    assert len(source) == 5
+    by_key = {record["key"]: record for record in source}
+    assert by_key["t0"] == {"image": JPEG, "caption": "眼底0", "key": "t0", "label": -1}
+    assert set(by_key) == {f"t{index}" for index in range(5)}
+    assert source[-1] == source[4]
+    assert source[np.int64(2)] == source[2]
+    with pytest.raises(IndexError, match="small:train"):
+        source[5]
+
+
+def test_sums_and_slices_of_splits_are_read(data_dir):
+    assert len(open_source("small/one", data_dir, "train+test")) == 7
+    assert len(open_source("small", data_dir, "train[:2]+test[50%:]")) == 3
+
+
+def test_sources_are_pickled_for_workers(data_dir):
+    source = open_source("small", data_dir, "test")
+    copy = pickle.loads(pickle.dumps(source))
+    assert list(copy) == list(source)
+    assert len(pickle.dumps(source)) < 20_000
+
+
+def test_an_unknown_split_names_the_known_ones(data_dir):
+    with pytest.raises(DatasetError, match="no split 'holdout': it has test, train"):
+        open_source("small", data_dir, "train+holdout")
+    with pytest.raises(DatasetError):
+        open_source("small", data_dir, "train[:x]")
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("idrid", "build idrid --source FOLDER --data_dir"),
+        (
+            "synthetic/messidor_like-64px-10-s3",
+            "build synthetic --domain messidor_like --size 64 --count 10 --seed 3 --data_dir",
+        ),
+    ],
+)
+def test_a_dataset_that_is_not_built_says_how_to_build_it(data_dir, name, command):
+    with pytest.raises(DatasetError, match=command):
+        open_source(name, data_dir, "train")
+
+
+def test_a_name_that_could_leave_the_folder_is_refused(data_dir):
+    for name in ("../small", "a/b/c", "", "small/"):
+        with pytest.raises(DatasetError, match="NAME or NAME/CONFIG"):
+            open_source(name, data_dir, "train")
+
+
+def test_several_configs_must_be_named(tmp_path):
+    for config in ("one", "two"):
+        Small(config=config, data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    with pytest.raises(DatasetError, match="name one: small/one, small/two"):
+        open_source("small", tmp_path, "train")
+    assert len(open_source("small/two", tmp_path, "train")) == 5
+    assert [name for name, _ in built_datasets(tmp_path)] == ["small/one", "small/two"]
+
+
+def test_the_newest_version_is_opened(tmp_path):
+    Small(config="one", data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    for version in ("0.9.0", "0.10.0"):
+        stale = tmp_path / "small" / "one" / version
+        stale.mkdir()
+        (stale / "dataset_info.json").write_text("{}")
+    assert len(open_source("small", tmp_path, "train")) == 5
+
+
+def test_a_damaged_dataset_is_one_line(tmp_path):
+    folder = tmp_path / "small" / "1.0.0"
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text("{")
+    with pytest.raises(DatasetError, match="not a readable TFDS dataset") as caught:
+        open_source("small", tmp_path, "train")
+    assert "\n" not in str(caught.value)
