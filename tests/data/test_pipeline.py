@@ -1,0 +1,239 @@
+"""Order, resumption, hosts, filling, errors and the way to the device."""
+
+import threading
+import time
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vclip_jax.data.augment import POLICIES
+from vclip_jax.data.decode import ImageError
+from vclip_jax.data.pipeline import eval_batches, prefetch_to_device, train_batches
+from vclip_jax.data.tokenizer import Tokenizer
+
+SIZE = 16
+CAPTIONS = ("未见异常。", "疑似青光眼。", "糖尿病视网膜病变3级。")
+
+
+def records(count: int) -> list[dict]:
+    made = []
+    for index in range(count):
+        image = np.full((20, 24, 3), 40 + index, np.uint8)
+        image[index % 20, :] = 255
+        png = cv2.imencode(".png", image)[1].tobytes()
+        caption = CAPTIONS[index % 3]
+        made.append({"image": png, "caption": caption, "key": f"k{index}", "label": index % 4})
+    return made
+
+
+RECORDS = records(11)
+TOKENIZER = Tokenizer.from_captions(CAPTIONS)
+
+
+def batches(**changes):
+    options = {
+        "seed": 7,
+        "global_batch_size": 4,
+        "size": SIZE,
+        "augment": POLICIES["fundus"],
+        "context_length": 16,
+        "num_threads": 2,
+    }
+    return train_batches(RECORDS, TOKENIZER, **{**options, **changes})
+
+
+def take(iterator, count: int) -> list[dict]:
+    taken = [next(iterator) for _ in range(count)]
+    iterator.close()
+    return taken
+
+
+def assert_equal(left: list[dict], right: list[dict]) -> None:
+    assert len(left) == len(right)
+    for a, b in zip(left, right, strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_batches_have_the_promised_shapes_and_types():
+    (batch,) = take(batches(), 1)
+    assert {name: (array.shape, array.dtype.name) for name, array in batch.items()} == {
+        "image": ((4, SIZE, SIZE, 3), "uint8"),
+        "tokens": ((4, 16), "int32"),
+        "key_hash": ((4,), "uint32"),
+    }
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_global_batches_do_not_depend_on_the_number_of_hosts(hosts):
+    alone = take(batches(), 9)  # more than three epochs
+    shares = [take(batches(process_index=i, process_count=hosts), 9) for i in range(hosts)]
+    together = [
+        {name: np.concatenate([share[name] for share in shares_of_step]) for name in alone[0]}
+        for shares_of_step in zip(*shares, strict=True)
+    ]
+    assert_equal(alone, together)
+
+
+@pytest.mark.parametrize("start", [1, 3, 6])
+def test_resuming_continues_the_uninterrupted_stream(start):
+    assert_equal(take(batches(start_step=start), 7 - start), take(batches(), 7)[start:])
+
+
+def test_hosts_may_change_on_resuming():
+    half = take(batches(start_step=5, process_index=1, process_count=2), 1)[0]
+    whole = take(batches(), 6)[5]
+    np.testing.assert_array_equal(half["image"], whole["image"][2:])
+
+
+def test_starting_at_a_late_step_is_immediate():
+    start = time.perf_counter()
+    take(batches(start_step=10**12), 1)
+    assert time.perf_counter() - start < 2.0
+
+
+def test_threads_do_not_change_the_stream():
+    assert_equal(take(batches(num_threads=1), 5), take(batches(num_threads=4), 5))
+
+
+def test_every_epoch_has_every_record_once_in_another_order():
+    keys = np.concatenate([batch["key_hash"] for batch in take(batches(), 11)])
+    epochs = keys[:44].reshape(4, 11)
+    for epoch in epochs:
+        assert set(epoch) == set(epochs[0])
+        assert len(set(epoch)) == 11
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def test_neighbouring_seeds_are_unrelated():
+    # Grain by itself shuffles epoch 1 of seed 7 like epoch 0 of seed 8.
+    first, second = (
+        np.concatenate([b["key_hash"] for b in take(batches(seed=seed), 11)]) for seed in (7, 8)
+    )
+    epochs = {tuple(epoch) for keys in (first, second) for epoch in keys[:44].reshape(4, 11)}
+    assert len(epochs) == 8
+
+
+def test_the_same_record_is_augmented_differently_in_another_epoch():
+    taken = take(batches(global_batch_size=11), 2)
+    at = [int(np.argmin(batch["key_hash"])) for batch in taken]
+    assert (taken[0]["image"][at[0]] != taken[1]["image"][at[1]]).any()
+
+
+def test_captions_belong_to_their_images():
+    from zlib import crc32
+
+    expected = {crc32(r["key"].encode()): TOKENIZER.encode([r["caption"]], 16)[0] for r in RECORDS}
+    for batch in take(batches(), 3):
+        for key, tokens in zip(batch["key_hash"], batch["tokens"], strict=True):
+            np.testing.assert_array_equal(tokens, expected[int(key)])
+
+
+@pytest.mark.slow
+def test_workers_do_not_change_the_stream():
+    assert_equal(take(batches(num_workers=2), 5), take(batches(), 5))
+
+
+def test_evaluation_covers_each_record_once_on_all_hosts():
+    options = {"global_batch_size": 4, "size": SIZE, "num_threads": 1}
+    alone = list(eval_batches(RECORDS, **options))
+    shares = [
+        list(eval_batches(RECORDS, process_index=i, process_count=2, **options)) for i in range(2)
+    ]
+    assert [len(share) for share in shares] == [3, 3]
+    joined = [
+        {name: np.concatenate([a[name], b[name]]) for name in a}
+        for a, b in zip(*shares, strict=True)
+    ]
+    assert_equal(alone, joined)
+    flat = {name: np.concatenate([batch[name] for batch in alone]) for name in alone[0]}
+    assert flat["mask"].tolist() == [True] * 11 + [False]
+    assert flat["label"].dtype == np.int32
+    assert flat["label"].tolist() == [index % 4 for index in range(11)] + [0]
+    assert flat["index"][:11].tolist() == list(range(11))
+    assert not flat["image"][11].any()
+    assert "tokens" not in flat
+
+
+def test_evaluation_gives_tokens_where_it_has_a_tokenizer():
+    (batch,) = list(
+        eval_batches(RECORDS[:3], TOKENIZER, global_batch_size=4, size=SIZE, context_length=12)
+    )
+    np.testing.assert_array_equal(batch["tokens"][:3], TOKENIZER.encode(CAPTIONS, 12))
+    assert not batch["tokens"][3].any()
+
+
+def test_a_broken_image_is_named_and_the_error_stays():
+    broken = [*RECORDS[:3], {**RECORDS[3], "image": b"\xff\xd8 no", "key": "bad one"}]
+    iterator = train_batches(broken, TOKENIZER, seed=0, global_batch_size=4, size=SIZE)
+    for _ in range(3):
+        with pytest.raises(ImageError, match="source:all bad one: cannot read"):
+            next(iterator)
+    iterator.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"global_batch_size": 6, "process_count": 4}, "multiple of 4"),
+        ({"process_index": 2, "process_count": 2}, "process 2 of 2"),
+        ({"fit": "crop"}, "squash, pad, fundus"),
+        ({"seed": -1}, "negative"),
+        ({"start_step": -1}, "negative"),
+        ({"num_threads": 0}, "num_threads"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_any_work(changes, message):
+    with pytest.raises(ValueError, match=message):
+        batches(**changes)
+
+
+def test_an_empty_source_is_refused():
+    with pytest.raises(ValueError, match="no records"):
+        eval_batches([], global_batch_size=4, size=SIZE)
+
+
+def sharding() -> NamedSharding:
+    return NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec("data"))
+
+
+def test_prefetching_keeps_order_and_ends():
+    host = [{"image": np.full((2, 3), step, np.uint8)} for step in range(5)]
+    with prefetch_to_device(iter(host), sharding(), depth=2) as device:
+        taken = list(device)
+        assert [int(batch["image"][0, 0]) for batch in taken] == list(range(5))
+        assert taken[0]["image"].sharding == sharding()
+        with pytest.raises(StopIteration):
+            next(device)
+    assert device.seconds_waited >= 0
+
+
+def test_prefetching_passes_errors_on_and_keeps_them():
+    def failing():
+        yield {"x": np.zeros(1)}
+        raise ImageError("k: broken")
+
+    device = prefetch_to_device(failing(), sharding())
+    next(device)
+    for _ in range(2):
+        with pytest.raises(ImageError, match="k: broken"):
+            next(device)
+    device.close()
+
+
+def test_closing_stops_the_threads_even_when_nobody_reads():
+    before = threading.active_count()
+    device = prefetch_to_device(batches(), sharding(), depth=1)
+    next(device)
+    device.close()
+    device.close()
+    with pytest.raises(StopIteration):
+        next(device)
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before

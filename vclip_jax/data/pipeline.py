@@ -1,0 +1,364 @@
+"""Batches for training and evaluation, and their way to the devices.
+
+The training order is a function of (seed, step): the whole stream of shuffled, decoded and
+augmented examples is cut into the hosts' batches last, so that host i of n takes every n-th of them
+and the global batch at a step is the same for any number of hosts, threads or workers. The data
+position is therefore the step, and starting at any step takes constant time.
+"""
+
+import contextlib
+import hashlib
+import os
+import queue
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import grain
+import jax
+import numpy as np
+
+from vclip_jax.data.augment import Policy, augment
+from vclip_jax.data.decode import FITS, decode
+from vclip_jax.data.tokenizer import CONTEXT_LENGTH, Tokenizer
+from vclip_jax.datasets.records import Record
+
+HostBatch = dict[str, np.ndarray]
+
+_EXAMPLES: Final = 2**48
+"""Length of the training stream, "without end": Grain's own endless repeat overflows in `batch`."""
+
+_WATCH_SECONDS: Final = 2.0
+
+
+class Batches(Iterator[HostBatch]):
+    """An iterator of one host's batches that ends, or fails, for good.
+
+    Grain's iterator carries on after an error and leaves out what was lost; this one raises the
+    same error again.
+    """
+
+    def __init__(self, batches: grain.DatasetIterator):
+        """Wrap a Grain iterator."""
+        self._batches = batches
+        self._error: BaseException | None = None
+
+    def __next__(self) -> HostBatch:
+        if self._error is not None:
+            raise self._error
+        try:
+            return next(self._batches)
+        except BaseException as error:
+            self._error = error
+            raise
+
+    def close(self) -> None:
+        """Stop the threads and processes behind it; afterwards there are no more batches."""
+        self._error = self._error or StopIteration()
+        self._batches.close()
+
+
+def train_batches(
+    source: Sequence[Record],
+    tokenizer: Tokenizer,
+    *,
+    seed: int,
+    global_batch_size: int,
+    size: int,
+    fit: str = "squash",
+    augment: Policy | None = None,
+    context_length: int = CONTEXT_LENGTH,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    num_threads: int | None = None,
+    num_workers: int = 0,
+) -> Batches:
+    """This host's batches from `start_step` on, without end; every epoch has an order of its own.
+
+    Args:
+        source: the records, see `vclip_jax.datasets.open_source`.
+        tokenizer: for the captions.
+        seed: of order and augmentation, any non-negative integer.
+        global_batch_size: examples a step over all hosts; the hosts' number must divide it.
+        size: height and width of the images in pixels.
+        fit: see `decode`.
+        augment: see `augment`; None is no augmentation.
+        context_length: of the token rows.
+        start_step: the first batch is that of this step (counted from 0).
+        process_index, process_count: which host this is and of how many.
+        num_threads: decode this many batches at a time, by default one a core, at most 16.
+        num_workers: processes that do so instead of threads, 0 for none. They are spawned, so
+            scripts need `if __name__ == "__main__"`.
+
+    Returns:
+        An iterator of batches of b = global_batch_size / process_count examples: `image` uint8
+        `[b, size, size, 3]`, `tokens` int32 `[b, context_length]` and `key_hash` uint32 `[b]`
+        (CRC-32 of the record's key). Process 0's rows come first in the global batch.
+        The iterator raises `decode.ImageError` at an image that cannot be decoded.
+
+    Raises:
+        ValueError: an argument is out of range or the source is empty.
+    """
+    _check(source, global_batch_size, size, fit, process_index, process_count)
+    if seed < 0 or start_step < 0:
+        raise ValueError(f"seed and start_step must not be negative, got {seed} and {start_step}")
+    example = _TrainExample(
+        _name(source), tokenizer, size, fit, augment or Policy(), context_length
+    )
+    # Seeds are derived by hashing: Grain shuffles epoch e of seed s like epoch e - 1 of seed s + 1,
+    # and seeds that it chooses itself depend on the number of transformations.
+    dataset = (
+        grain.MapDataset.source(source)
+        .shuffle(seed=_derived_seed(seed, "order"))
+        .repeat(_EXAMPLES // len(source) + 1)
+        .random_map(example, seed=_derived_seed(seed, "augmentation"))
+        .batch(global_batch_size // process_count)
+    )
+    first = start_step * process_count + process_index
+    return _iterate(dataset[first::process_count], num_threads, num_workers)
+
+
+def eval_batches(
+    source: Sequence[Record],
+    tokenizer: Tokenizer | None = None,
+    *,
+    global_batch_size: int,
+    size: int,
+    fit: str = "squash",
+    context_length: int = CONTEXT_LENGTH,
+    process_index: int = 0,
+    process_count: int = 1,
+    num_threads: int | None = None,
+    num_workers: int = 0,
+) -> Batches:
+    """This host's batches of all records, once, in stored order; the last one is filled with zeros.
+
+    Every host gets the same number of batches. Arguments as for `train_batches`.
+
+    Returns:
+        An iterator of batches of b = global_batch_size / process_count examples: `image` uint8
+        `[b, size, size, 3]`, `label` int32 `[b]`, `index` int32 `[b]` (the record's number),
+        `mask` bool `[b]` (False where it is filling, whose other values are 0) and, with a
+        tokenizer, `tokens` int32 `[b, context_length]`.
+
+    Raises:
+        ValueError: an argument is out of range or the source is empty.
+    """
+    _check(source, global_batch_size, size, fit, process_index, process_count)
+    example = _EvalExample(source, _name(source), tokenizer, size, fit, context_length)
+    steps = -(-len(source) // global_batch_size)
+    dataset = (
+        grain.MapDataset.range(steps * global_batch_size)
+        .map(example)
+        .batch(global_batch_size // process_count)
+    )
+    return _iterate(dataset[process_index::process_count], num_threads, num_workers)
+
+
+def prefetch_to_device(
+    batches: Iterator[HostBatch], sharding: jax.sharding.Sharding, depth: int = 2
+) -> "DevicePrefetcher":
+    """Turn the hosts' batches into global arrays on the devices, `depth` of them ahead.
+
+    Args:
+        batches: of this host, as many on every host.
+        sharding: of all arrays; the leading axis is the batch.
+        depth: batches that wait on the devices beside the one in use, at least 1.
+    """
+    return DevicePrefetcher(batches, sharding, depth)
+
+
+class DevicePrefetcher(Iterator[dict[str, jax.Array]]):
+    """An iterator of global batches that a background thread fills; also a context manager."""
+
+    def __init__(self, batches: Iterator[HostBatch], sharding: jax.sharding.Sharding, depth: int):
+        """See `prefetch_to_device`."""
+        if depth < 1:
+            raise ValueError(f"depth must be at least 1, got {depth}")
+        self.seconds_waited = 0.0
+        """Time that `next` spent waiting for a batch, in seconds since the start."""
+        self._batches = batches
+        self._sharding = sharding
+        self._ready: queue.Queue[dict[str, jax.Array] | BaseException] = queue.Queue(depth)
+        self._error: BaseException | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._fill, name="prefetch", daemon=True)
+        self._thread.start()
+
+    def __next__(self) -> dict[str, jax.Array]:
+        if self._error is not None:
+            raise self._error
+        start = time.perf_counter()
+        item = self._ready.get()
+        self.seconds_waited += time.perf_counter() - start
+        if isinstance(item, BaseException):
+            self._error = item
+            raise item
+        return item
+
+    def close(self) -> None:
+        """Stop the thread, and the batches behind it if they can be closed. May be repeated."""
+        self._error = self._error or StopIteration()
+        self._stop.set()
+        while self._thread.is_alive():
+            self._drain()
+            self._thread.join(timeout=0.05)
+        self._drain()
+        close = getattr(self._batches, "close", None)
+        if close is not None:
+            close()
+
+    def __enter__(self) -> "DevicePrefetcher":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _fill(self) -> None:
+        try:
+            while not self._stop.is_set():
+                batch = next(self._batches)
+                self._ready.put(
+                    {
+                        name: jax.make_array_from_process_local_data(self._sharding, array)
+                        for name, array in batch.items()
+                    }
+                )
+        except BaseException as error:  # StopIteration, too: whoever waits must hear of it
+            self._ready.put(error)
+
+    def _drain(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._ready.get_nowait()
+
+
+@dataclass(frozen=True)
+class _TrainExample(grain.transforms.RandomMap):
+    """A record to arrays, at random."""
+
+    name: str
+    tokenizer: Tokenizer
+    size: int
+    fit: str
+    policy: Policy
+    context_length: int
+
+    def random_map(self, element: Record, rng: np.random.Generator) -> HostBatch:
+        image = _decode(element, self.name, self.size, self.fit)
+        return {
+            "image": augment(image, rng, self.policy),
+            "tokens": self.tokenizer.encode([element["caption"]], self.context_length)[0],
+            "key_hash": np.array(zlib.crc32(element["key"].encode()), np.uint32),
+        }
+
+
+@dataclass(frozen=True)
+class _EvalExample(grain.transforms.Map):
+    """A record's number to arrays; numbers past the last are filling."""
+
+    source: Sequence[Record]
+    name: str
+    tokenizer: Tokenizer | None
+    size: int
+    fit: str
+    context_length: int
+
+    def map(self, element: int) -> HostBatch:
+        real = element < len(self.source)
+        record = self.source[element] if real else None
+        image = np.zeros((self.size, self.size, 3), np.uint8)
+        tokens = np.zeros(self.context_length, np.int32)
+        if record is not None:
+            image = _decode(record, self.name, self.size, self.fit)
+        if record is not None and self.tokenizer is not None:
+            tokens = self.tokenizer.encode([record["caption"]], self.context_length)[0]
+        batch: HostBatch = {
+            "image": image,
+            "label": np.array(record["label"] if record is not None else 0, np.int32),
+            "index": np.array(element if real else 0, np.int32),
+            "mask": np.array(real),
+        }
+        return batch if self.tokenizer is None else {**batch, "tokens": tokens}
+
+
+def _decode(record: Record, name: str, size: int, fit: str) -> np.ndarray:
+    return decode(record["image"], size, fit, key=f"{name} {record['key']}")
+
+
+def _iterate(dataset: grain.MapDataset, num_threads: int | None, num_workers: int) -> Batches:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = min(16, cores or 1) if num_threads is None else num_threads
+    if threads < 1 or num_workers < 0:
+        raise ValueError(
+            f"num_threads must be at least 1 and num_workers not negative, "
+            f"got {threads} and {num_workers}"
+        )
+    _start_worker(0, 1)
+    if num_workers == 0:
+        # An element is a whole batch here: one in the making for each thread and one to spare.
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
+        return Batches(iter(dataset.to_iter_dataset(options)))
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain hands the flags on to its workers
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+    workers = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=2)
+    prefetched = dataset.to_iter_dataset(options).mp_prefetch(
+        workers, worker_init_fn=_start_watched_worker
+    )
+    return Batches(iter(prefetched))
+
+
+def _start_worker(index: int, count: int) -> None:
+    # Images are decoded in parallel already; OpenCV's own threads would only get in the way.
+    cv2.setNumThreads(1)
+
+
+def _start_watched_worker(index: int, count: int) -> None:
+    """Without a watchdog a worker outlives a parent that was killed."""
+    _start_worker(index, count)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="watchdog", daemon=True).start()
+
+
+def _derived_seed(seed: int, purpose: str) -> int:
+    digest = hashlib.sha256(f"{purpose}:{seed}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+def _name(source: Sequence[Record]) -> str:
+    return f"{getattr(source, 'name', 'source')}:{getattr(source, 'split', 'all')}"
+
+
+def _check(
+    source: Sequence[Record],
+    global_batch_size: int,
+    size: int,
+    fit: str,
+    process_index: int,
+    process_count: int,
+) -> None:
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process {process_index} of {process_count} does not exist")
+    if global_batch_size < 1 or global_batch_size % process_count:
+        raise ValueError(
+            f"the global batch of {global_batch_size} examples cannot be shared out evenly "
+            f"among {process_count} hosts: choose a multiple of {process_count}"
+        )
+    if size < 1 or fit not in FITS:
+        raise ValueError(f"size must be positive and fit one of {', '.join(FITS)}: {size}, {fit!r}")
+    if not len(source):
+        raise ValueError(f"{_name(source)} has no records")
