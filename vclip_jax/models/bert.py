@@ -1,0 +1,151 @@
+"""The text tower: BERT's encoder as RoBERTa-wwm-ext uses it (post-norm, exact GELU, no pooler).
+
+Attribute names follow the Hugging Face checkpoints (`encoder.layer.0.attention.self.query`, with
+`self` written `self_` because the name is taken in Python).
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vclip_jax.models.layers import normal_init
+
+PAD_ID = 0
+LAYER_NORM_EPSILON = 1e-12
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Sizes of the text tower; the defaults are RoBERTa-wwm-ext-base-chinese."""
+
+    vocab_size: int = 21128
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp_width: int = 3072
+    max_positions: int = 512
+    type_vocab_size: int = 2
+    dropout: float = 0.1
+    initializer_range: float = 0.02
+    pool: str = "first"
+    """"first" takes the [CLS] token's state (the recipe), "mean" the average over real tokens,
+    which tells captions apart from the first step on and so suits short training."""
+
+
+def _dense(inputs: int, outputs: int, config: BertConfig, dtype, rngs: nnx.Rngs) -> nnx.Linear:
+    init = normal_init(config.initializer_range)
+    return nnx.Linear(inputs, outputs, kernel_init=init, dtype=dtype, rngs=rngs)
+
+
+def _layer_norm(config: BertConfig, dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    # Flax computes the moments in float32 whatever `dtype` is.
+    return nnx.LayerNorm(config.width, epsilon=LAYER_NORM_EPSILON, dtype=dtype, rngs=rngs)
+
+
+def _embed(size: int, config: BertConfig, dtype, rngs: nnx.Rngs) -> nnx.Embed:
+    init = normal_init(config.initializer_range)
+    return nnx.Embed(size, config.width, embedding_init=init, dtype=dtype, rngs=rngs)
+
+
+class Embeddings(nnx.Module):
+    """Word, position and token-type embeddings, norm, dropout."""
+
+    def __init__(self, config: BertConfig, *, dtype, rngs: nnx.Rngs):
+        self.word_embeddings = _embed(config.vocab_size, config, dtype, rngs)
+        self.position_embeddings = _embed(config.max_positions, config, dtype, rngs)
+        self.token_type_embeddings = _embed(config.type_vocab_size, config, dtype, rngs)
+        self.LayerNorm = _layer_norm(config, dtype, rngs)
+        self.dropout = nnx.Dropout(config.dropout)
+
+    def __call__(self, tokens: jax.Array, *, rngs: nnx.Rngs | None) -> jax.Array:
+        positions = jnp.arange(tokens.shape[1])[None]
+        x = self.word_embeddings(tokens) + self.position_embeddings(positions)
+        x = x + self.token_type_embeddings(jnp.zeros_like(positions))
+        return self.dropout(self.LayerNorm(x), deterministic=rngs is None, rngs=rngs)
+
+
+class SelfAttention(nnx.Module):
+    """Multi-head attention among the tokens of one caption, with dropout on the weights."""
+
+    def __init__(self, config: BertConfig, *, dtype, rngs: nnx.Rngs):
+        self.heads = config.heads
+        self.query = _dense(config.width, config.width, config, dtype, rngs)
+        self.key = _dense(config.width, config.width, config, dtype, rngs)
+        self.value = _dense(config.width, config.width, config, dtype, rngs)
+        self.dropout = nnx.Dropout(config.dropout)
+
+    def __call__(self, x: jax.Array, bias: jax.Array, *, rngs: nnx.Rngs | None) -> jax.Array:
+        batch, length, width = x.shape
+        shape = (batch, length, self.heads, width // self.heads)
+        query, key = self.query(x).reshape(shape), self.key(x).reshape(shape)
+        value = self.value(x).reshape(shape)
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
+        scores = scores * (width // self.heads) ** -0.5 + bias
+        weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
+        weights = self.dropout(weights, deterministic=rngs is None, rngs=rngs)
+        return jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(x.shape)
+
+
+class AddAndNorm(nnx.Module):
+    """`dense`, dropout, add the residual, `LayerNorm`: the end of both halves of a layer."""
+
+    def __init__(self, inputs: int, config: BertConfig, *, dtype, rngs: nnx.Rngs):
+        self.dense = _dense(inputs, config.width, config, dtype, rngs)
+        self.LayerNorm = _layer_norm(config, dtype, rngs)
+        self.dropout = nnx.Dropout(config.dropout)
+
+    def __call__(self, x: jax.Array, residual: jax.Array, *, rngs: nnx.Rngs | None) -> jax.Array:
+        x = self.dropout(self.dense(x), deterministic=rngs is None, rngs=rngs)
+        return self.LayerNorm(x + residual)
+
+
+class Attention(nnx.Module):
+    def __init__(self, config: BertConfig, *, dtype, rngs: nnx.Rngs):
+        self.self_ = SelfAttention(config, dtype=dtype, rngs=rngs)
+        self.output = AddAndNorm(config.width, config, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array, bias: jax.Array, *, rngs: nnx.Rngs | None) -> jax.Array:
+        return self.output(self.self_(x, bias, rngs=rngs), x, rngs=rngs)
+
+
+class Layer(nnx.Module):
+    def __init__(self, config: BertConfig, *, dtype, rngs: nnx.Rngs):
+        self.attention = Attention(config, dtype=dtype, rngs=rngs)
+        self.intermediate = _dense(config.width, config.mlp_width, config, dtype, rngs)
+        self.output = AddAndNorm(config.mlp_width, config, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array, bias: jax.Array, *, rngs: nnx.Rngs | None) -> jax.Array:
+        x = self.attention(x, bias, rngs=rngs)
+        hidden = jax.nn.gelu(self.intermediate(x), approximate=False)
+        return self.output(hidden, x, rngs=rngs)
+
+
+class Bert(nnx.Module):
+    """BERT's embeddings and encoder layers."""
+
+    def __init__(self, config: BertConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
+        self.pool = config.pool
+        self.embeddings = Embeddings(config, dtype=dtype, rngs=rngs)
+        self.layer = nnx.List([Layer(config, dtype=dtype, rngs=rngs) for _ in range(config.layers)])
+
+    def __call__(self, tokens: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """One vector a caption.
+
+        Args:
+            tokens: int32 `[b, length]`, padded with `PAD_ID`, which nobody attends to.
+            rngs: with a `dropout` stream while training; None switches dropout off.
+
+        Returns:
+            `[b, width]`, in the computation's dtype.
+        """
+        # -10000 rather than -inf, as in the reference: a caption of padding alone stays finite.
+        bias = jnp.where(tokens == PAD_ID, -10000.0, 0.0)[:, None, None, :]
+        x = self.embeddings(tokens, rngs=rngs)
+        for layer in self.layer:
+            x = layer(x, bias, rngs=rngs)
+        if self.pool == "first":
+            return x[:, 0]
+        real = (tokens != PAD_ID)[:, :, None].astype(x.dtype)
+        return (x * real).sum(axis=1) / jnp.maximum(real.sum(axis=1), 1)

@@ -1,0 +1,159 @@
+"""CLIP's image tower: a ResNet with a three-convolution stem, anti-aliased strides and attention
+pooling (Radford et al. 2021, section 2.4; sizes as in Chinese-CLIP's `RN50`).
+
+Attribute names follow the reference checkpoints (`layer1.0.conv1`, `attnpool.q_proj`), so that
+weight maps stay short. Images are NHWC.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vclip_jax.models.layers import BatchNorm, Conv, Linear, normal_init
+
+EXPANSION = 4
+
+
+def average_pool(x: jax.Array, window: int) -> jax.Array:
+    """Mean over non-overlapping windows: `[b, h, w, c]` to `[b, h // window, w // window, c]`.
+
+    A reshape and a mean: much faster than `reduce_window` on every backend. Odd rows and columns
+    at the end are dropped, as `AvgPool2d` does.
+    """
+    if window == 1:
+        return x
+    batch, height, width, channels = x.shape
+    height, width = height // window, width // window
+    x = x[:, : height * window, : width * window]
+    return x.reshape(batch, height, window, width, window, channels).mean(axis=(2, 4))
+
+
+class Downsample(nnx.Module):
+    """The shortcut of a block that changes shape: average pooling, 1x1 convolution, norm."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, *, dtype, rngs: nnx.Rngs):
+        self.stride = stride
+        self.conv = Conv(inputs, outputs, 1, dtype=dtype, rngs=rngs)
+        # Not called `bn`: the recipe decays this scale, and picks parameters by name (optim.py).
+        self.norm = BatchNorm(outputs, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        return self.norm(self.conv(average_pool(x, self.stride)), train=train)
+
+
+class Bottleneck(nnx.Module):
+    """1x1, 3x3, (average pooling), 1x1; the last norm starts at 0, so a new block is identity."""
+
+    def __init__(self, inputs: int, planes: int, stride: int, *, dtype, rngs: nnx.Rngs):
+        outputs = planes * EXPANSION
+        self.stride = stride
+        self.conv1 = Conv(inputs, planes, 1, dtype=dtype, rngs=rngs)
+        self.bn1 = BatchNorm(planes, dtype=dtype, rngs=rngs)
+        self.conv2 = Conv(planes, planes, 3, dtype=dtype, rngs=rngs)
+        self.bn2 = BatchNorm(planes, dtype=dtype, rngs=rngs)
+        self.conv3 = Conv(planes, outputs, 1, dtype=dtype, rngs=rngs)
+        self.bn3 = BatchNorm(outputs, dtype=dtype, scale_init=nnx.initializers.zeros, rngs=rngs)
+        self.downsample = (
+            Downsample(inputs, outputs, stride, dtype=dtype, rngs=rngs)
+            if stride > 1 or inputs != outputs
+            else None
+        )
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        shortcut = x if self.downsample is None else self.downsample(x, train=train)
+        x = nnx.relu(self.bn1(self.conv1(x), train=train))
+        x = nnx.relu(self.bn2(self.conv2(x), train=train))
+        x = self.bn3(self.conv3(average_pool(x, self.stride)), train=train)
+        return nnx.relu(x + shortcut)
+
+
+class AttentionPool(nnx.Module):
+    """One attention step in which the mean of all positions asks all positions and itself."""
+
+    def __init__(
+        self, positions: int, width: int, heads: int, outputs: int, *, dtype, rngs: nnx.Rngs
+    ):
+        self.heads, self.dtype = heads, dtype
+        init = normal_init(width**-0.5)
+        self.positional_embedding = nnx.Param(init(rngs.params(), (positions + 1, width)))
+        self.q_proj = Linear(width, width, kernel_init=init, dtype=dtype, rngs=rngs)
+        self.k_proj = Linear(width, width, kernel_init=init, dtype=dtype, rngs=rngs)
+        self.v_proj = Linear(width, width, kernel_init=init, dtype=dtype, rngs=rngs)
+        self.c_proj = Linear(width, outputs, kernel_init=init, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[b, h, w, width]` to `[b, outputs]`."""
+        batch, height, width_px, width = x.shape
+        x = x.reshape(batch, height * width_px, width)
+        x = jnp.concatenate([x.mean(axis=1, keepdims=True), x], axis=1)
+        x = x + self.positional_embedding[...].astype(self.dtype)
+        query = self.q_proj(x[:, :1]).reshape(batch, 1, self.heads, -1)
+        key = self.k_proj(x).reshape(batch, -1, self.heads, width // self.heads)
+        value = self.v_proj(x).reshape(batch, -1, self.heads, width // self.heads)
+        pooled = jax.nn.dot_product_attention(query, key, value)
+        return self.c_proj(pooled.reshape(batch, width))
+
+
+class ModifiedResNet(nnx.Module):
+    """CLIP's ResNet.
+
+    Args:
+        layers: blocks in each of the four stages; RN50 is `(3, 4, 6, 3)`.
+        width: channels after the stem; RN50 is 64.
+        image_size: side of the square input in pixels, a multiple of 32.
+        embed_dim: size of the output vector.
+        dtype: the type of the computation; parameters stay float32.
+    """
+
+    def __init__(
+        self,
+        *,
+        layers: Sequence[int],
+        width: int,
+        image_size: int,
+        embed_dim: int,
+        dtype=jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        half = width // 2
+        self.dtype = dtype
+        self.conv1 = Conv(3, half, 3, stride=2, dtype=dtype, rngs=rngs)
+        self.bn1 = BatchNorm(half, dtype=dtype, rngs=rngs)
+        self.conv2 = Conv(half, half, 3, dtype=dtype, rngs=rngs)
+        self.bn2 = BatchNorm(half, dtype=dtype, rngs=rngs)
+        self.conv3 = Conv(half, width, 3, dtype=dtype, rngs=rngs)
+        self.bn3 = BatchNorm(width, dtype=dtype, rngs=rngs)
+
+        inputs = width
+        for stage, blocks in enumerate(layers):
+            planes = width * 2**stage
+            stack = nnx.List()
+            for block in range(blocks):
+                stride = 2 if block == 0 and stage > 0 else 1
+                stack.append(Bottleneck(inputs, planes, stride, dtype=dtype, rngs=rngs))
+                inputs = planes * EXPANSION
+            setattr(self, f"layer{stage + 1}", stack)
+        self.stages = len(layers)
+
+        self.attnpool = AttentionPool(
+            positions=(image_size // 32) ** 2,
+            width=inputs,
+            heads=max(1, width * 32 // 64),
+            outputs=embed_dim,
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Normalised images `[b, s, s, 3]` to un-normalised features `[b, embed_dim]`."""
+        x = images.astype(self.dtype)
+        x = nnx.relu(self.bn1(self.conv1(x), train=train))
+        x = nnx.relu(self.bn2(self.conv2(x), train=train))
+        x = nnx.relu(self.bn3(self.conv3(x), train=train))
+        x = average_pool(x, 2)
+        for stage in range(self.stages):
+            for block in getattr(self, f"layer{stage + 1}"):
+                x = block(x, train=train)
+        return self.attnpool(x)
