@@ -1,0 +1,273 @@
+"""The page of a run: complete, well-formed, self-contained, unmoved by hostile or missing data."""
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from vclip_jax.report import paper, write_report
+from vclip_jax.report.build import duration, hardware_of
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest and collects the text, the tags and the attributes."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.text += data
+
+    def headings(self):
+        return [attrs["id"] for tag, attrs in self.tags if tag == "h2"]
+
+
+@pytest.fixture
+def make(workdir):
+    def write_and_read(content: dict) -> Page:
+        return Page(write_report(workdir(content)).read_text())
+
+    return write_and_read
+
+
+SECTIONS = ["zero-shot", "table-1", "training", "validation", "confusion", "retrieval", "examples",
+            "prompts", "setup"]  # fmt: skip
+
+
+def test_a_finished_run_has_every_section_and_every_number(finished, contents):
+    page = Page(write_report(finished).read_text())
+    assert page.headings() == SECTIONS
+    for name, result in contents["zero_shot.json"].items():
+        assert name in page.text
+        for key in ("accuracy", "balanced_accuracy", "auc", "kappa", "f1"):
+            assert f"{result[key]:.3f}" in page.text
+        lo, hi = result["accuracy_ci95"]
+        assert f"{lo:.3f} – {hi:.3f}" in page.text
+        for row in result["confusion"]:
+            assert all(f"{count:,}" in page.text for count in row)
+    for values in paper.TABLE_1.values():
+        assert all(f"{value:.3f}" in page.text for value in values)
+    for direction in ("image_to_text", "text_to_image"):
+        for value in contents["retrieval.json"][direction].values():
+            assert f"{value:.3f}" in page.text
+    assert "step 4,000 of 4,000 (complete)" in page.text
+    assert "8 × NVIDIA H200, 2 hosts" in page.text
+    assert "0123456789ab" in page.text
+    assert "optimizer.learning_rate" in page.text
+    assert "眼底彩照，提示第0类。" in page.text
+    images = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
+    assert len(images) == 24
+    assert sum(tag == "svg" for tag, _ in page.tags) >= 6 + 5 + 3
+
+
+def test_stand_ins_are_called_not_comparable_and_real_datasets_are_not(make, contents):
+    assert "not comparable with the paper" in make(contents).text
+    results = contents["zero_shot.json"]
+    contents["zero_shot.json"] = {
+        name.removesuffix("_like"): result for name, result in results.items()
+    }
+    real = make(contents)
+    assert "This run, balanced accuracy" in real.text
+    assert "not comparable" not in real.text
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("messidor", ("MESSIDOR", "real")),
+        ("FIVES:test", ("FIVES", "real")),
+        ("messidor2", ("MESSIDOR", "stand-in")),
+        ("messidor_like", ("MESSIDOR", "stand-in")),
+        ("synthetic/refuge", ("REFUGE", "stand-in")),
+        ("synthetic/refuge_like", ("REFUGE", "stand-in")),
+        ("idrid", None),
+    ],
+)
+def test_only_the_datasets_of_the_paper_itself_count_as_them(name, place):
+    assert paper.column_of(name) == place
+
+
+def test_nothing_in_the_page_points_outside_of_it(finished):
+    html = write_report(finished).read_text()
+    page = Page(html)
+    without_pictures = re.sub(r"data:image/jpeg;base64,[^\"]*", "", html)
+    assert not re.search(r"https?:|//|url\(|@import|<script|javascript:", without_pictures)
+    for _, attrs in page.tags:
+        assert "href" not in attrs
+        assert not any(name.startswith("on") for name in attrs)
+        if "src" in attrs:
+            assert attrs["src"].startswith("data:image/jpeg;base64,")
+    policy = next(a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a)
+    assert policy.startswith("default-src 'none'")
+
+
+def test_hostile_text_stays_text(make, contents):
+    evil = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
+    results = contents["zero_shot.json"]
+    result = copy.deepcopy(results["refuge_like"])
+    result["classes"] = [evil, "b"]
+    result["prompts"] = {"name": evil, "language": evil, "class_names": [evil, "b"],
+                         "prompts": [[evil], [evil]], "groups": []}  # fmt: skip
+    contents["zero_shot.json"] = {evil: result, f"refuge{evil}": result}
+    contents["examples.json"] = {evil: contents["examples.json"]["refuge_like"]}
+    contents["config.json"] = {"name": evil, evil: evil, "list": [evil]}
+    contents["environment.json"] = {"devices": [evil], "git_commit": evil, evil: evil}
+    contents["metrics.jsonl"] += [{"step": 5000, f"eval/{evil}/accuracy": 0.5, evil: 1.0}]
+    page = make(contents)
+    tags = [tag for tag, _ in page.tags]
+    assert "script" not in tags
+    assert all(a["src"].startswith("data:") for t, a in page.tags if t == "img")
+    assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
+    assert page.text.count(evil) > 5
+
+
+def test_only_jpeg_and_png_data_become_images(make, contents):
+    good = contents["examples.json"]["refuge_like"][0]
+    bad = ["https://example.org/x.png", "data:image/svg+xml;base64,AAAA", "data:text/html,x", 7]
+    contents["examples.json"] = {"refuge_like": [good, *({**good, "image": b} for b in bad)]}
+    page = make(contents)
+    assert sum(tag == "img" for tag, _ in page.tags) == 1
+    assert "4 examples of refuge_like are not usable" in page.text
+
+
+@pytest.mark.parametrize(
+    ("missing", "sections"),
+    [
+        ("zero_shot.json", {"zero-shot", "table-1", "confusion", "prompts"}),
+        ("retrieval.json", {"retrieval"}),
+        ("examples.json", {"examples"}),
+        ("metrics.jsonl", {"training", "validation"}),
+        ("config.json", set()),
+        ("environment.json", set()),
+    ],
+)
+def test_a_missing_file_costs_its_own_sections_only(make, contents, missing, sections):
+    del contents[missing]
+    assert make(contents).headings() == [name for name in SECTIONS if name not in sections]
+
+
+def test_an_empty_workdir_gets_a_page_and_no_workdir_an_error(make, tmp_path):
+    assert "Nothing has been written" in make({}).text
+    with pytest.raises(FileNotFoundError, match="workdir of a training run"):
+        write_report(tmp_path / "nowhere")
+
+
+def test_a_run_in_progress_shows_what_there_is(workdir, contents):
+    rows = contents["metrics.jsonl"][:7]
+    folder = workdir({"config.json": contents["config.json"], "metrics.jsonl": rows})
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write('{"step": 80, "lo')  # the writer was caught in the middle of a line
+    page = Page(write_report(folder).read_text())
+    assert page.headings() == ["training", "setup"]
+    assert "step 70 of 4,000 (running, or stopped early)" in page.text
+    assert "could not be read" not in page.text
+
+
+def test_one_entry_is_enough_for_the_curves(make):
+    page = make({"metrics.jsonl": [{"step": 0, "loss": 0.0, "eval/a/b/auc": 0.5}]})
+    assert page.headings() == ["training", "validation"]
+
+
+def test_damage_is_reported_in_the_page(workdir, contents):
+    contents["zero_shot.json"]["broken"] = {"n": 3}
+    contents["retrieval.json"] = {"n": 3}
+    contents["zero_shot.json"]["ragged"] = {
+        **contents["zero_shot.json"]["fives_like"],
+        "confusion": [[1, 2], [3]],
+    }
+    contents["metrics.jsonl"] += [{"step": 4010, "loss": float("nan")}]
+    folder = workdir(contents)
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write("not json\n{}\n")
+    (folder / "examples.json").write_text("[1]")
+    (folder / "environment.json").write_text('{"a": ')
+    text = Page(write_report(folder).read_text()).text
+    assert "2 of 411 lines could not be read" in text
+    assert "1 values are not finite" in text
+    assert "the result of ragged is not complete" in text
+    assert "the result of broken is not complete" in text
+    assert "retrieval.json is not complete" in text
+    assert "examples.json does not hold an object" in text
+    assert "environment.json could not be read" in text
+
+
+def test_undefined_figures_are_dashes(make, contents):
+    result = contents["zero_shot.json"]["refuge_like"]
+    contents["zero_shot.json"] = {"refuge_like": {**result, "auc": None, "kappa": None}}
+    page = make(contents)
+    assert "–" in page.text
+    assert "None" not in page.text
+
+
+def test_the_same_workdir_gives_the_same_page(finished):
+    first = write_report(finished).read_text()
+    assert write_report(finished).read_text() == first
+    assert sorted(p.name for p in finished.iterdir() if "report" in p.name) == ["report.html"]
+
+
+def test_durations_and_devices_read_well():
+    assert [duration(s) for s in (0.5, 42, 725, 27_000, 280_000)] == [
+        "0.5 s", "42 s", "12 min 5 s", "7 h 30 min", "3 d 5 h",
+    ]  # fmt: skip
+    assert hardware_of({"devices": [{"kind": "TPU v5e"}] * 4}) == "4 × TPU v5e"
+    assert hardware_of({"device_kind": "cpu", "device_count": 1}) == "1 × cpu"
+    assert hardware_of({}) == ""
+
+
+def test_the_command_rewrites_the_report(workdir, contents):
+    folder = workdir(contents)
+    command = [sys.executable, "-m", "vclip_jax.report"]
+    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(folder / "report.html")
+    wrong = subprocess.run([*command, str(folder / "no")], capture_output=True, text=True)
+    assert wrong.returncode == 1
+    assert "Traceback" not in wrong.stderr
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+def test_chromium_shows_the_page_without_sideways_scrolling(finished, tmp_path):
+    html = write_report(finished).read_text()
+    probe = (
+        "<script>addEventListener('load',()=>{const d=document.documentElement;"
+        "d.dataset.probe=JSON.stringify({wide:d.scrollWidth,view:d.clientWidth,"
+        "images:[...document.images].every(i=>i.complete&&i.naturalWidth>0)})})</script>"
+    )
+    html = re.sub(r"<meta http-equiv.*?>", "", html, flags=re.S).replace("<body>", "<body>" + probe)
+    html = html.replace(' loading="lazy"', "")
+    (tmp_path / "page.html").write_text(html)
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+             "--disable-background-networking", "--window-size=500,900",
+             f"--user-data-dir={tmp_path / 'profile'}"]  # fmt: skip
+    done = subprocess.run(
+        ["chromium", *flags, "--dump-dom", str(tmp_path / "page.html")],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    found = json.loads(re.search(r'data-probe="([^"]*)"', done.stdout)[1].replace("&quot;", '"'))
+    assert found["wide"] <= found["view"]
+    assert found["images"]

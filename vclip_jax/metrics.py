@@ -1,0 +1,305 @@
+"""The numbers of an evaluation, in NumPy: classification and image-text retrieval.
+
+Everything is computed in float64 from arrays on the host, so that the figures do not depend on the
+accelerator that made the scores. Where a figure is not defined (an AUC when only one class
+occurs) it is `None`, never NaN and never a number that looks like a result.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating]
+Ints = npt.NDArray[np.integer]
+
+_Z95 = 1.959963984540054
+"""The 97.5 % quantile of the standard normal distribution."""
+
+_TIE = 1e-6
+"""Cosines closer than this count as equal: a float32 product over 1024 terms is no sharper."""
+
+_CHUNK_ELEMENTS = 1 << 22
+"""Scores held at once in retrieval; 4 Mi of them in float64 are 32 MiB."""
+
+RECALL_AT = (1, 5, 10)
+
+
+# --- classification ------------------------------------------------------------------------------
+
+
+def classification(probabilities: Floats, labels: Ints) -> dict[str, Any]:
+    """Every figure of one zero-shot evaluation.
+
+    Args:
+      probabilities: float `[n, c]`, one row an image; need not sum to one, only order matters.
+      labels: int `[n]`, the true class, `0 <= label < c`.
+
+    Returns:
+      A dict that `json` can write: `n`, `accuracy`, `accuracy_ci95` ([lo, hi], Wilson),
+      `balanced_accuracy`, `auc` (None unless two classes occur), `kappa` (quadratic weights; None
+      where undefined), `f1` (macro) and `confusion` (list of lists of counts, rows are the truth).
+      The prediction is the class of the highest probability, the first of them in a tie.
+
+    Raises:
+      ValueError: for n = 0, shapes that do not match, fewer than two classes, labels out of range
+        (drop the images without a label, -1, before) and scores that are not finite.
+    """
+    probabilities, labels = _checked(probabilities, labels)
+    counts = confusion_matrix(probabilities.argmax(axis=1), labels, probabilities.shape[1])
+    right = int(np.trace(counts))
+    return {
+        "n": len(labels),
+        "accuracy": right / len(labels),
+        "accuracy_ci95": list(wilson_interval(right, len(labels))),
+        "balanced_accuracy": balanced_accuracy(counts),
+        "auc": auc(probabilities, labels),
+        "kappa": quadratic_kappa(counts),
+        "f1": macro_f1(counts),
+        "confusion": counts.tolist(),
+    }
+
+
+def _checked(scores: Floats, labels: Ints) -> tuple[npt.NDArray[np.float64], Ints]:
+    probabilities = np.asarray(scores, np.float64)
+    labels = np.asarray(labels)
+    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
+        raise ValueError(
+            f"expected probabilities [n, c] and labels [n], got {list(probabilities.shape)} and "
+            f"{list(labels.shape)}"
+        )
+    n, classes = probabilities.shape
+    if n == 0:
+        raise ValueError("no images to evaluate: probabilities has no rows")
+    if classes < 2:
+        raise ValueError(f"classification needs at least two classes, got {classes}")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels must be integers, got {labels.dtype}")
+    bad = np.flatnonzero((labels < 0) | (labels >= classes))
+    if bad.size:
+        raise ValueError(
+            f"label {labels[bad[0]]} in row {bad[0]} is not in 0..{classes - 1}; leave out images "
+            "without a label before computing metrics"
+        )
+    rows = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
+    if rows.size:
+        raise ValueError(
+            f"{rows.size} rows of probabilities are not finite, the first is {rows[0]}"
+        )
+    return probabilities, labels
+
+
+def confusion_matrix(predicted: Ints, labels: Ints, classes: int) -> npt.NDArray[np.int64]:
+    """Counts `[classes, classes]`, rows the truth, columns the prediction (both int `[n]`)."""
+    flat = np.asarray(labels, np.int64) * classes + np.asarray(predicted, np.int64)
+    return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
+
+
+def wilson_interval(right: int, n: int, z: float = _Z95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion; 95 % by default.
+
+    Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212. Unlike the normal approximation
+    it stays within [0, 1] and has a width where all or none are right.
+    """
+    if not 0 <= right <= n or n == 0:
+        raise ValueError(f"a proportion needs 0 <= right <= n and n > 0, got {right} of {n}")
+    share = right / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # At the ends the bound is exactly 0 or 1; rounding must not leave it beside it.
+    return (
+        0.0 if right == 0 else max(0.0, centre - half),
+        1.0 if right == n else min(1.0, centre + half),
+    )
+
+
+def balanced_accuracy(confusion: Ints) -> float:
+    """Mean recall over the classes that occur in the truth (FLAIR's "ACA").
+
+    Source: K. H. Brodersen et al., The balanced accuracy and its posterior distribution, ICPR 2010.
+    """
+    confusion = np.asarray(confusion, np.float64)
+    totals = confusion.sum(axis=1)
+    present = totals > 0
+    return float(np.mean(np.diag(confusion)[present] / totals[present]))
+
+
+def macro_f1(confusion: Ints) -> float:
+    """Mean F1 over the classes that occur in the truth or in the predictions.
+
+    F1 = 2 TP / (2 TP + FP + FN), C. J. van Rijsbergen, Information Retrieval, 1979.
+    """
+    confusion = np.asarray(confusion, np.float64)
+    right = np.diag(confusion)
+    total = confusion.sum(axis=0) + confusion.sum(axis=1)  # 2 TP + FP + FN
+    present = total > 0
+    return float(np.mean(2 * right[present] / total[present]))
+
+
+def quadratic_kappa(confusion: Ints) -> float | None:
+    """Cohen's kappa with quadratic weights, for ordered classes such as grades.
+
+    kappa = 1 - sum(w * observed) / sum(w * expected), w[i, j] = (i - j)^2 and `expected` the
+    product of the margins. None where truth and predictions are all in one same class.
+
+    Source: J. Cohen, Psychological Bulletin 70 (1968) 213-220.
+    """
+    confusion = np.asarray(confusion, np.float64)
+    index = np.arange(len(confusion))
+    weights = (index[:, None] - index[None, :]) ** 2.0
+    expected = np.outer(confusion.sum(axis=1), confusion.sum(axis=0)) / confusion.sum()
+    disagreement = float((weights * expected).sum())
+    return None if disagreement == 0 else 1 - float((weights * confusion).sum()) / disagreement
+
+
+def auc(probabilities: Floats, labels: Ints) -> float | None:
+    """Area under the ROC curve: of class 1 for two classes, else the macro one-vs-rest mean.
+
+    With more than two classes the mean runs over the classes that occur in `labels`. None where
+    fewer than two classes occur. `probabilities` is float `[n, c]`, `labels` int `[n]`.
+    """
+    present = np.unique(labels)
+    if len(present) < 2:
+        return None
+    positives = [1] if np.shape(probabilities)[1] == 2 else [int(c) for c in present]
+    return float(np.mean([binary_auc(probabilities[:, c], labels == c) for c in positives]))
+
+
+def binary_auc(scores: Floats, positive: npt.NDArray[np.bool_]) -> float:
+    """The chance that a positive scores above a negative, ties counting one half.
+
+    (R - p (p + 1) / 2) / (p q), where R is the sum of the positives' mid-ranks among p positives
+    and q negatives: J. A. Hanley and B. J. McNeil, Radiology 143 (1982) 29-36.
+
+    Args:
+      scores: float `[n]`.
+      positive: bool `[n]`, holding at least one True and one False.
+    """
+    positive = np.asarray(positive, bool)
+    p = int(positive.sum())
+    q = len(positive) - p
+    if p == 0 or q == 0:
+        raise ValueError(f"an AUC needs positives and negatives, got {p} and {q}")
+    _, group, size = np.unique(np.asarray(scores), return_inverse=True, return_counts=True)
+    mid_rank = np.cumsum(size) - (size - 1) / 2
+    return float((mid_rank[group][positive].sum() - p * (p + 1) / 2) / (p * q))
+
+
+def mean_over(
+    results: Mapping[str, Mapping[str, Any]], key: str, names: Sequence[str]
+) -> float | None:
+    """Mean of `results[name][key]` over `names`; None unless every one of them is defined."""
+    values = [results[name].get(key) for name in names]
+    if not values or any(value is None for value in values):
+        return None
+    return float(np.mean(np.asarray(values, np.float64)))
+
+
+# --- retrieval -----------------------------------------------------------------------------------
+
+
+def retrieval(
+    image_embeddings: Floats, text_embeddings: Floats, image_to_text_id: Ints
+) -> dict[str, Any]:
+    """Recall at 1, 5 and 10, in both directions, where several images may share a caption.
+
+    For an image its one caption is right; for a caption, any image that has it. The gallery is
+    ranked by cosine. Among equal cosines the order is taken as random and the expected recall is
+    given, so a model whose embeddings all collapsed into one point scores chance, not 1.
+
+    Args:
+      image_embeddings: float `[n, d]`; normalised here.
+      text_embeddings: float `[m, d]`, one row a *different* caption; normalised here. Captions
+        that no image has are candidates for the images but are not asked for themselves.
+      image_to_text_id: int `[n]`, each image's row in `text_embeddings`.
+
+    Returns:
+      `{"n": images, "texts": captions, "image_to_text": {"r1", "r5", "r10"}, "text_to_image":
+      {...}, "chance": {"image_to_text": {...}, "text_to_image": {...}}}`, recalls from 0 to 1;
+      `chance` is what a random order would reach.
+
+    Raises:
+      ValueError: for empty input, shapes that do not match, ids out of range, and embeddings that
+        are zero or not finite.
+    """
+    ids = np.asarray(image_to_text_id)
+    images = _unit_rows(image_embeddings, "image_embeddings")
+    texts = _unit_rows(text_embeddings, "text_embeddings")
+    if images.shape[1] != texts.shape[1] or ids.shape != images.shape[:1]:
+        raise ValueError(
+            f"image_embeddings {list(images.shape)}, text_embeddings {list(texts.shape)} and "
+            f"image_to_text_id {list(ids.shape)} do not match; expected [n, d], [m, d] and [n]"
+        )
+    if not np.issubdtype(ids.dtype, np.integer) or ids.min() < 0 or ids.max() >= len(texts):
+        raise ValueError(f"image_to_text_id must hold integers in 0..{len(texts) - 1}")
+    own = np.arange(len(texts))
+    asked = np.unique(ids)
+    return {
+        "n": len(images),
+        "texts": len(texts),
+        "image_to_text": _recalls(*_standings(images, ids, texts, own)),
+        "text_to_image": _recalls(*_standings(texts[asked], asked, images, ids)),
+        "chance": {
+            "image_to_text": _random_recalls(np.ones(len(images)), len(texts)),
+            "text_to_image": _random_recalls(np.bincount(ids)[asked], len(images)),
+        },
+    }
+
+
+def _unit_rows(embeddings: Floats, name: str) -> Floats:
+    # float32 keeps a 100k x 100k evaluation at half the time; ties are decided above its noise.
+    embeddings = np.asarray(embeddings)
+    embeddings = embeddings.astype(np.result_type(embeddings.dtype, np.float32), copy=False)
+    if embeddings.ndim != 2 or embeddings.size == 0:
+        raise ValueError(f"{name} must be a non-empty [rows, d] array, got {embeddings.shape}")
+    norm: Floats = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    bad = np.flatnonzero(~np.isfinite(norm[:, 0]) | (norm[:, 0] == 0))
+    if bad.size:
+        raise ValueError(f"{bad.size} rows of {name} are zero or not finite, the first is {bad[0]}")
+    unit: Floats = embeddings / norm
+    return unit
+
+
+def _standings(
+    queries: Floats, query_caption: Ints, gallery: Floats, gallery_caption: Ints
+) -> tuple[Ints, Ints, Ints]:
+    """Where each query's best right answer stands: int `[q]` counts (above, right, wrong).
+
+    `above` items score higher than the best right one; `right` and `wrong` ones score the same.
+    """
+    above, right, wrong = (np.zeros(len(queries), np.int64) for _ in range(3))
+    step = max(1, _CHUNK_ELEMENTS // len(gallery))
+    for start in range(0, len(queries), step):
+        rows = slice(start, start + step)
+        scores = queries[rows] @ gallery.T
+        relevant = query_caption[rows, None] == gallery_caption[None, :]
+        best = np.where(relevant, scores, -np.inf).max(axis=1, keepdims=True)
+        tied = np.abs(scores - best) <= _TIE
+        above[rows] = (scores > best + _TIE).sum(axis=1)
+        right[rows] = (tied & relevant).sum(axis=1)
+        wrong[rows] = (tied & ~relevant).sum(axis=1)
+    return above, right, wrong
+
+
+def _recalls(above: Ints, right: Ints, wrong: Ints) -> dict[str, float]:
+    return {f"r{k}": float(np.mean(_hit_chance(k - above, right, wrong))) for k in RECALL_AT}
+
+
+def _random_recalls(right: npt.NDArray[Any], gallery: int) -> dict[str, float]:
+    right = np.asarray(right, np.int64)
+    return _recalls(np.zeros_like(right), right, gallery - right)
+
+
+def _hit_chance(places: Ints, right: Ints, wrong: Ints) -> npt.NDArray[np.float64]:
+    """The chance that `places` draws without replacement hold one of the `right` items.
+
+    1 - C(wrong, places) / C(right + wrong, places), the hypergeometric distribution at zero.
+    """
+    missed = np.ones(len(right), np.float64)
+    for draw in range(int(max(0, places.max()))):
+        wrong_left = np.maximum(wrong - draw, 0)
+        all_left = np.maximum(right + wrong - draw, 1)
+        missed = np.where(draw < places, missed * wrong_left / all_left, missed)
+    return 1 - missed

@@ -1,0 +1,207 @@
+"""The words of a zero-shot classifier: for every class, what the text tower is asked.
+
+A prompt set is a JSON file:
+
+    {"dataset": "fives", "language": "zh",
+     "templates": ["{}", "眼底彩照，{}"],
+     "classes": [{"name": "glaucoma", "prompts": ["青光眼", "视盘杯盘比增大"]}, ...],
+     "groups": [{"name": "healthy", "members": [0]}, ...]}
+
+`templates` (left out: `["{}"]`) are filled with every phrase of every class. `groups` (optional)
+merges classes after scoring, where a dataset's labels are coarser than the prompts.
+"""
+
+import dataclasses
+import difflib
+import json
+import os
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_KEYS = ("dataset", "language", "templates", "classes", "groups")
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Classes that count as one: `members` are indices into `PromptSet.class_names`."""
+
+    name: str
+    members: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptSet:
+    """Class names and their prompts; `prompts[c]` holds every template filled with every phrase."""
+
+    name: str
+    language: str
+    class_names: tuple[str, ...]
+    prompts: tuple[tuple[str, ...], ...]
+    groups: tuple[Group, ...] = ()
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """What the dataset's labels stand for: the groups if there are any, else the classes."""
+        return tuple(group.name for group in self.groups) or self.class_names
+
+    def group(self, probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """Sums class probabilities `[n, classes]` into `[n, groups]`; unchanged without groups."""
+        probabilities = np.asarray(probabilities)
+        if probabilities.ndim != 2 or probabilities.shape[1] != len(self.class_names):
+            raise ValueError(
+                f"prompt set {self.name} has {len(self.class_names)} classes, "
+                f"got probabilities {list(probabilities.shape)}"
+            )
+        if not self.groups:
+            return probabilities
+        columns = [probabilities[:, list(g.members)].sum(axis=1) for g in self.groups]
+        return np.stack(columns, axis=1)
+
+
+def known() -> tuple[str, ...]:
+    """Names of the prompt sets that come with the package, such as `zh/messidor`."""
+    languages = [d for d in resources.files(__name__).iterdir() if d.is_dir()]
+    return tuple(
+        sorted(
+            f"{language.name}/{entry.name.removesuffix('.json')}"
+            for language in languages
+            for entry in language.iterdir()
+            if entry.name.endswith(".json")
+        )
+    )
+
+
+def load(name_or_path: str | os.PathLike[str]) -> PromptSet:
+    """Reads a prompt set that comes with the package (`zh/messidor`) or a JSON file (by its path).
+
+    Anything that ends in `.json` is a path; its prompt set is named after the file.
+
+    Raises:
+      ValueError: for a name that is not known and for a file that is not a valid prompt set; one
+        line that says where and what.
+      FileNotFoundError: for a path that does not exist.
+    """
+    name = os.fspath(name_or_path)
+    if name.endswith(".json"):
+        return parse(Path(name).read_text(encoding="utf-8"), Path(name).stem, where=name)
+    names = known()
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(names) or 'none'}"
+        raise ValueError(f"no prompt set is called {name!r}; {hint} (a file must end in .json)")
+    language, stem = name.split("/")
+    text = resources.files(__name__).joinpath(language, f"{stem}.json").read_text(encoding="utf-8")
+    return parse(text, name, where=f"prompt set {name}")
+
+
+def parse(text: str, name: str, where: str = "prompt set") -> PromptSet:
+    """Builds a prompt set from the text of a JSON file; `where` opens every error message.
+
+    Raises:
+      ValueError: one line, saying what is wrong with which class or group.
+    """
+    try:
+        raw = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: not valid JSON: {error}") from None
+    problem = next(_problems(raw), None)
+    if problem:
+        raise ValueError(f"{where}: {problem}")
+    templates = raw.get("templates", ["{}"])
+    return PromptSet(
+        name=name,
+        language=raw["language"],
+        class_names=tuple(entry["name"] for entry in raw["classes"]),
+        prompts=tuple(
+            tuple(t.replace("{}", phrase) for t in templates for phrase in entry["prompts"])
+            for entry in raw["classes"]
+        ),
+        groups=tuple(Group(g["name"], tuple(g["members"])) for g in raw.get("groups") or ()),
+    )
+
+
+def _problems(raw: Any) -> Iterator[str]:
+    """What is wrong with a prompt set, most basic first; later checks rely on the earlier ones."""
+    if not isinstance(raw, dict):
+        yield "expected an object with classes and prompts"
+        return
+    for key in raw:
+        if key not in _KEYS:
+            close = difflib.get_close_matches(key, _KEYS, n=1)
+            yield f"unknown key {key!r}" + (f", did you mean {close[0]!r}?" if close else "")
+    for key in ("dataset", "language"):
+        if not _is_text(raw.get(key)):
+            yield f"{key!r} must be a non-empty string"
+    yield from _template_problems(raw.get("templates", ["{}"]))
+    yield from _class_problems(raw.get("classes"))
+    if raw.get("groups"):
+        yield from _group_problems(raw["groups"], [entry["name"] for entry in raw["classes"]])
+
+
+def _template_problems(templates: Any) -> Iterator[str]:
+    if not isinstance(templates, list) or not templates:
+        yield "'templates' must be a non-empty list; leave it out for the bare phrases"
+        return
+    for template in templates:
+        if not isinstance(template, str) or template.count("{}") != 1:
+            yield f"template {template!r} must hold {{}} exactly once"
+    if len(set(map(str, templates))) != len(templates):
+        yield "a template is given twice"
+
+
+def _class_problems(classes: Any) -> Iterator[str]:
+    if not isinstance(classes, list) or len(classes) < 2:
+        yield "'classes' must list at least two classes, each with 'name' and 'prompts'"
+        return
+    for index, entry in enumerate(classes):
+        if not isinstance(entry, dict) or not _is_text(entry.get("name")):
+            yield f"class {index} has no name"
+            continue
+        called = f"class {index} ({entry['name']})"
+        phrases = entry.get("prompts")
+        if not isinstance(phrases, list) or not phrases or not all(map(_is_text, phrases)):
+            yield f"{called} needs at least one prompt, and none of them empty"
+            continue
+        if len(set(phrases)) != len(phrases):
+            yield f"{called} has a prompt twice, which would weigh it double"
+        for key in entry.keys() - {"name", "prompts"}:
+            yield f"{called} has an unknown key {key!r}"
+    names = [entry.get("name") for entry in classes if isinstance(entry, dict)]
+    for name in names:
+        if names.count(name) > 1:
+            yield f"two classes are called {name!r}"
+
+
+def _group_problems(groups: Any, class_names: list[str]) -> Iterator[str]:
+    if not isinstance(groups, list) or len(groups) < 2:
+        yield "'groups' must list at least two groups, each with 'name' and 'members'"
+        return
+    seen: dict[int, str] = {}
+    for index, group in enumerate(groups):
+        if not isinstance(group, dict) or not _is_text(group.get("name")):
+            yield f"group {index} has no name"
+            continue
+        called = f"group {index} ({group['name']})"
+        members = group.get("members")
+        if not isinstance(members, list) or not members:
+            yield f"{called} has no members"
+            continue
+        for member in members:
+            if type(member) is not int or not 0 <= member < len(class_names):
+                yield f"{called}: member {member!r} is not a class index 0..{len(class_names) - 1}"
+            elif member in seen:
+                yield f"{called}: class {member} is already in group {seen[member]}"
+            else:
+                seen[member] = group["name"]
+    for index, name in enumerate(class_names):
+        if index not in seen:
+            yield f"class {index} ({name}) is in no group"
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())

@@ -1,0 +1,397 @@
+"""Makes `report.html` of a workdir: one file that needs no network, no script and no other file."""
+
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any
+
+import jinja2
+import numpy as np
+from etils import epath
+from markupsafe import Markup
+
+from vclip_jax.metrics import mean_over
+from vclip_jax.report import paper, plots
+from vclip_jax.report.reader import Run, flatten, read_run
+from vclip_jax.report.table import chance, majority, number
+
+_CURVES: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "loss": ("Loss", {"from_zero": True}),
+    "learning_rate": ("Learning rate", {"from_zero": True}),
+    "logit_scale": ("Logit scale", {}),
+    "grad_norm": ("Gradient norm", {"log": True}),
+    "examples_per_second": ("Examples per second", {"from_zero": True}),
+    "data_wait_fraction": ("Data wait, share of time", {"from_zero": True}),
+}
+_METRICS = {
+    "loss": "Loss",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "auc": "AUC",
+    "kappa": "Quadratic kappa",
+    "f1": "Macro F1",
+}
+_UNIT_METRICS = {"accuracy", "balanced_accuracy", "auc", "f1", "r1", "r5", "r10"}
+_NOT_CURVES = {"step", "time", "n"}
+_MEANS = ("accuracy", "balanced_accuracy", "auc", "kappa", "f1", "chance", "majority")
+_IMAGE = re.compile(r"data:image/(?:png|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
+
+
+def write_report(workdir: str | os.PathLike[str]) -> epath.Path:
+    """Writes `workdir/report.html` from what is there by now and returns its path.
+
+    Works for a run in progress and for one without evaluation: a section without data is left out.
+    The file is put in place whole, so a reader never sees half of it.
+
+    Raises:
+      FileNotFoundError: if `workdir` is not a folder.
+    """
+    folder = epath.Path(workdir)
+    page = render(read_run(folder))
+    part = folder / "report.html.part"
+    part.write_text(page)
+    return part.replace(folder / "report.html")
+
+
+def render(run: Run) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["number"] = number
+    environment.filters["recall"] = _recall
+    environment.filters["tojson_plain"] = lambda value: json.dumps(value, ensure_ascii=False)
+    source = resources.files("vclip_jax.report")
+    template = environment.from_string(source.joinpath("template.html").read_text("utf-8"))
+    training, lost = training_curves(run.metrics)
+    validation, lost_too = validation_curves(run.metrics, run.zero_shot)
+    notices = list(run.notices)
+    if lost + lost_too:
+        notices.append(
+            f"metrics.jsonl: {lost + lost_too} values are not finite and are missing in the curves."
+        )
+    examples = example_groups(run, notices)
+    rows = zero_shot_rows(run.zero_shot)
+    names = [row["name"] for row in rows]
+    return template.render(
+        style=Markup(source.joinpath("style.css").read_text("utf-8")),
+        title=title_of(run),
+        facts=facts(run),
+        notices=notices,
+        rows=rows,
+        mean={key: mean_over({r["name"]: r for r in rows}, key, names) for key in _MEANS},
+        table_1=table_1(run.zero_shot),
+        paper=paper,
+        training=training,
+        validation=validation,
+        matrices=confusions(run.zero_shot),
+        retrieval=run.retrieval,
+        examples=examples,
+        prompts={n: prompt_lists(r) for n, r in run.zero_shot.items() if r.get("prompts")},
+        config=flatten(run.config),
+        environment=flatten(run.environment),
+    )
+
+
+# --- headline ------------------------------------------------------------------------------------
+
+
+def title_of(run: Run) -> str:
+    name = run.config.get("name")
+    return name if isinstance(name, str) and name else run.name
+
+
+def facts(run: Run) -> dict[str, str]:
+    """What the reader wants to know first: how far, when, how long, on what, with which code."""
+    out: dict[str, str] = {}
+    if run.metrics:
+        out["Progress"] = _progress(run)
+    times = [row["time"] for row in run.metrics if _is_number(row.get("time"))]
+    started = run.environment.get("started")
+    if started is not None or times:
+        out["Started"] = str(started) if started is not None else _date(times[0])
+    if times or run.changed:
+        out["Last entry"] = _date(times[-1] if times else run.changed or 0.0)
+    if (seconds := seconds_in_steps(run)) is not None:
+        out["Time in training steps"] = duration(seconds)
+    elif len(times) > 1:
+        out["First to last entry"] = duration(times[-1] - times[0])
+    if hardware := hardware_of(run.environment):
+        out["Hardware"] = hardware
+    commit = run.environment.get("git_commit")
+    if isinstance(commit, str) and commit:
+        out["Code"] = f"commit {commit[:12]}"
+    return out
+
+
+def _progress(run: Run) -> str:
+    step = int(run.metrics[-1]["step"])
+    total = _setting(run.config, ("steps", "total_steps", "num_steps", "train_steps"))
+    if total is None:
+        return f"step {step:,}"
+    state = "complete" if step >= total else "running, or stopped early"
+    return f"step {step:,} of {int(total):,} ({state})"
+
+
+def _setting(config: Mapping[str, Any], names: Iterable[str]) -> float | None:
+    """The first number in the config whose dotted key ends in one of `names`, outermost first."""
+    flat = sorted(flatten(config).items(), key=lambda item: item[0].count("."))
+    for name in names:
+        for key, value in flat:
+            if key.rsplit(".", 1)[-1] == name and _is_number(value):
+                return float(value)
+    return None
+
+
+def seconds_in_steps(run: Run) -> float | None:
+    """Steps times batch over `examples_per_second`, summed over the training lines of the log."""
+    batch = _setting(run.config, ("global_batch_size", "global_batch", "batch_size"))
+    lines = [r for r in run.metrics if _is_number(r.get("examples_per_second"))]
+    lines = [r for r in lines if r["examples_per_second"] > 0]
+    if batch is None or not lines:
+        return None
+    steps = np.diff([0, *(r["step"] for r in lines)])
+    return float(
+        sum(n * batch / r["examples_per_second"] for n, r in zip(steps, lines, strict=True))
+    )
+
+
+def hardware_of(environment: Mapping[str, Any]) -> str:
+    """Devices in words, from `devices` (a list of names or of objects with a `kind`)."""
+    devices = environment.get("devices")
+    if isinstance(devices, list):
+        kinds = Counter(
+            str(d.get("device_kind", d.get("kind", d)) if isinstance(d, Mapping) else d)
+            for d in devices
+        )
+        text = ", ".join(f"{count} × {kind}" for kind, count in kinds.items())
+    else:
+        count, kind = environment.get("device_count"), environment.get("device_kind", devices)
+        text = f"{count} × {kind}" if count and kind else str(kind or "")
+    hosts = environment.get("process_count", environment.get("hosts"))
+    return f"{text}, {hosts} hosts" if text and type(hosts) is int and hosts > 1 else text
+
+
+def duration(seconds: float) -> str:
+    """A span of time to about three digits: 42 s, 12 min 5 s, 7 h 30 min, 3 d 4 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.3g} s"
+    minutes, s = divmod(whole, 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    if days:
+        return f"{days} d {h} h"
+    return f"{hours} h {m} min" if hours else f"{minutes} min {s} s"
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def zero_shot_rows(zero_shot: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for name, result in zero_shot.items():
+        lo, hi = result["accuracy_ci95"]
+        marks = (chance(result), majority(result))
+        rows.append(
+            {
+                **result,
+                "name": name,
+                "chance": marks[0],
+                "majority": marks[1],
+                "picture": plots.interval(result["accuracy"], lo, hi, marks),
+            }
+        )
+    return rows
+
+
+def table_1(zero_shot: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """This run's rows for Table 1: for the paper's datasets, then for their stand-ins."""
+    rows = []
+    kinds: tuple[paper.Kind, ...] = ("real", "stand-in")
+    for kind in kinds:
+        found = paper.columns(zero_shot, kind)
+        for key, label in (("accuracy", "accuracy"), ("balanced_accuracy", "balanced accuracy")):
+            cells = [
+                (found[d], zero_shot[found[d]][key]) if d in found else None for d in paper.DATASETS
+            ]
+            if any(cells):
+                rows.append({"kind": kind, "label": label, "cells": cells})
+    return rows
+
+
+def confusions(zero_shot: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Dataset -> its rows: class name, total, and (count, share of the row) for every column."""
+    out = {}
+    for name, result in zero_shot.items():
+        rows = []
+        for label, counts in zip(class_names(result), result["confusion"], strict=True):
+            total = sum(counts)
+            cells = [(count, count / total if total else 0.0) for count in counts]
+            rows.append({"label": label, "total": total, "cells": cells})
+        out[name] = rows
+    return out
+
+
+def class_names(result: Mapping[str, Any]) -> list[str]:
+    names = result.get("classes")
+    count = len(result["confusion"])
+    if isinstance(names, list) and len(names) == count:
+        return [str(name) for name in names]
+    return [f"class {index}" for index in range(count)]
+
+
+def prompt_lists(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result's `prompts` for the page: the fields of a `PromptSet`, its name, or bare lists."""
+    prompts = result["prompts"]
+    if isinstance(prompts, Mapping) and "prompts" in prompts:
+        names, lists = prompts.get("class_names"), prompts["prompts"]
+        heading, language = str(prompts.get("name", "")), str(prompts.get("language", ""))
+    else:
+        names, lists, heading, language = None, prompts, "", ""
+    if not isinstance(lists, list):
+        return {"heading": str(lists), "language": "", "classes": []}
+    names = names if isinstance(names, list) else class_names(result)
+    names = [*names, *(f"class {i}" for i in range(len(names), len(lists)))]
+    classes = [
+        (name, phrases if isinstance(phrases, list) else [phrases])
+        for name, phrases in zip(names, lists, strict=False)
+    ]
+    return {"heading": heading, "language": language, "classes": classes}
+
+
+def _recall(values: Any, key: str) -> str:
+    value = values.get(key) if isinstance(values, Mapping) else None
+    return number(value if _is_number(value) else None)
+
+
+# --- curves --------------------------------------------------------------------------------------
+
+
+def _series(
+    metrics: Iterable[Mapping[str, Any]], key: str, label: str
+) -> tuple[plots.Series | None, int]:
+    """The finite values of one key, and how many others there were."""
+    rows = [(row["step"], row[key]) for row in metrics if type(row.get(key)) in (int, float)]
+    finite = [(step, value) for step, value in rows if math.isfinite(value)]
+    if not finite:
+        return None, len(rows)
+    steps, values = np.asarray(finite, np.float64).T
+    return plots.Series(label, steps, values), len(rows) - len(finite)
+
+
+def training_curves(metrics: tuple[Mapping[str, Any], ...]) -> tuple[list[dict[str, Any]], int]:
+    """Charts of what the trainer logged, the known keys first; and the values left out."""
+    keys = dict.fromkeys(key for row in metrics for key in row)
+    others = [k for k in keys if k not in _CURVES and k not in _NOT_CURVES and "/" not in k]
+    charts, lost = [], 0
+    for key in [*_CURVES, *others]:
+        title, options = _CURVES.get(key, (key.replace("_", " "), {}))
+        series, bad = _series(metrics, key, title)
+        lost += bad
+        if series is not None:
+            chart = plots.line_chart([series], title, **options)
+            last = plots.compact(float(f"{series.values[-1]:.4g}"))
+            charts.append({"title": title, "last": last, "chart": chart, "legend": Markup("")})
+    return charts, lost
+
+
+def validation_curves(
+    metrics: tuple[Mapping[str, Any], ...], datasets: Iterable[str]
+) -> tuple[list[dict[str, Any]], int]:
+    """One chart a metric, one line a dataset, of the keys `eval/DATASET/METRIC`."""
+    keys = dict.fromkeys(key for row in metrics for key in row if key.startswith("eval/"))
+    by_metric: dict[str, list[plots.Series]] = {}
+    lost = 0
+    for key in keys:
+        dataset, metric = _split_key(key, datasets)
+        if metric in _NOT_CURVES:
+            continue
+        series, bad = _series(metrics, key, dataset)
+        lost += bad
+        if series is not None:
+            by_metric.setdefault(metric, []).append(series)
+    known = [m for m in _METRICS if m in by_metric]
+    charts = []
+    for metric in [*known, *(m for m in by_metric if m not in known)]:
+        series_list = by_metric[metric]
+        title = _METRICS.get(metric, metric.replace("_", " "))
+        limits = (0.0, 1.0) if metric in _UNIT_METRICS else None
+        chart = plots.line_chart(series_list, title, limits=limits, from_zero=metric == "loss")
+        legend = plots.legend([s.label for s in series_list])
+        charts.append({"title": title, "last": "", "chart": chart, "legend": legend})
+    return charts, lost
+
+
+def _split_key(key: str, datasets: Iterable[str]) -> tuple[str, str]:
+    """`eval/DATASET/METRIC` where either name may hold a slash; known datasets decide."""
+    rest = key.removeprefix("eval/")
+    for dataset in datasets:
+        if rest.startswith(f"{dataset}/"):
+            return dataset, rest.removeprefix(f"{dataset}/")
+    dataset, _, metric = rest.rpartition("/")
+    return dataset or metric, metric
+
+
+# --- examples ------------------------------------------------------------------------------------
+
+
+def example_groups(run: Run, notices: list[str]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Dataset -> {"Correct": [...], "Wrong": [...]} of the examples with a usable picture."""
+    out: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for dataset, examples in run.examples.items():
+        result = run.zero_shot.get(dataset)
+        good = [e for e in examples if _is_example(e)] if isinstance(examples, list) else []
+        bad = len(examples) - len(good) if isinstance(examples, list) else 1
+        if bad:
+            notices.append(f"examples.json: {bad} examples of {dataset} are not usable.")
+        groups: dict[str, list[dict[str, Any]]] = {"Correct": [], "Wrong": []}
+        for example in good:
+            entry = _example(example, class_names(result) if result else None)
+            groups["Correct" if entry["right"] else "Wrong"].append(entry)
+        out[dataset] = {verdict: shown for verdict, shown in groups.items() if shown}
+    return {dataset: groups for dataset, groups in out.items() if groups}
+
+
+def _is_example(example: Any) -> bool:
+    if not isinstance(example, Mapping):
+        return False
+    probabilities, label = example.get("probabilities"), example.get("label")
+    return (
+        isinstance(example.get("image"), str)
+        and _IMAGE.fullmatch(example["image"]) is not None
+        and isinstance(probabilities, list)
+        and all(_is_number(p) for p in probabilities)
+        and type(label) is int
+        and 0 <= label < len(probabilities)
+    )
+
+
+def _example(example: Mapping[str, Any], names: list[str] | None) -> dict[str, Any]:
+    probabilities, label = example["probabilities"], example["label"]
+    if names is None or len(names) != len(probabilities):
+        names = [f"class {index}" for index in range(len(probabilities))]
+    ranked = sorted(range(len(probabilities)), key=lambda c: -probabilities[c])
+    shown = ranked[:3] if label in ranked[:3] else [*ranked[:2], label]
+    return {
+        "image": example["image"],
+        "truth": names[label],
+        "answer": names[ranked[0]],
+        "right": ranked[0] == label,
+        "scores": [
+            {"name": names[c], "value": probabilities[c], "truth": c == label} for c in shown
+        ],
+    }

@@ -1,0 +1,131 @@
+"""What a run left in its workdir, read without trusting that any of it is there or complete."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from etils import epath
+
+_RESULT_KEYS = {
+    "n", "accuracy", "accuracy_ci95", "balanced_accuracy", "auc", "kappa", "f1", "confusion",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """The files of a workdir; a file that is not there is empty here."""
+
+    name: str
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    metrics: tuple[Mapping[str, Any], ...]
+    """The lines of `metrics.jsonl`, ordered by step."""
+    zero_shot: Mapping[str, Any]
+    retrieval: Mapping[str, Any]
+    examples: Mapping[str, Any]
+    changed: float | None
+    """When `metrics.jsonl` was last written, in seconds since 1970."""
+    notices: tuple[str, ...]
+    """What could not be read, in words for the reader of the report."""
+
+
+def read_run(workdir: str | os.PathLike[str]) -> Run:
+    """Reads a workdir (a local or `gs://` path).
+
+    A file that is damaged, or caught half-written, becomes a notice instead of an error, because
+    the rest of the report is still worth having.
+
+    Raises:
+      FileNotFoundError: if `workdir` is not a folder.
+    """
+    folder = epath.Path(workdir)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{workdir} is not a folder; give the workdir of a training run")
+    notices: list[str] = []
+    log = folder / "metrics.jsonl"
+    return Run(
+        name=folder.name,
+        config=_object(folder / "config.json", notices),
+        environment=_object(folder / "environment.json", notices),
+        metrics=_lines(log, notices),
+        zero_shot=_results(_object(folder / "zero_shot.json", notices), notices),
+        retrieval=_retrieval(_object(folder / "retrieval.json", notices), notices),
+        examples=_object(folder / "examples.json", notices),
+        changed=float(log.stat().mtime) if log.exists() else None,
+        notices=tuple(notices),
+    )
+
+
+def _object(path: epath.Path, notices: list[str]) -> Mapping[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        notices.append(f"{path.name} could not be read and is left out: {error}.")
+        return {}
+    if not isinstance(content, dict):
+        notices.append(f"{path.name} does not hold an object and is left out.")
+        return {}
+    return content
+
+
+def _results(content: Mapping[str, Any], notices: list[str]) -> Mapping[str, Any]:
+    good = {name: result for name, result in content.items() if _is_result(result)}
+    for name in content.keys() - good.keys():
+        notices.append(f"zero_shot.json: the result of {name} is not complete and is left out.")
+    return good
+
+
+def _is_result(result: Any) -> bool:
+    if not isinstance(result, dict) or _RESULT_KEYS - result.keys():
+        return False
+    rows = result["confusion"]
+    return len(rows) > 1 and all(len(row) == len(rows) for row in rows) and sum(map(sum, rows)) > 0
+
+
+def _retrieval(content: Mapping[str, Any], notices: list[str]) -> Mapping[str, Any]:
+    directions = (content.get("image_to_text"), content.get("text_to_image"))
+    if not content or (
+        type(content.get("n")) is int and all(isinstance(d, dict) for d in directions)
+    ):
+        return content
+    notices.append("retrieval.json is not complete and is left out.")
+    return {}
+
+
+def _lines(path: epath.Path, notices: list[str]) -> tuple[Mapping[str, Any], ...]:
+    if not path.exists():
+        return ()
+    rows, bad = [], []
+    *lines, tail = path.read_text().split("\n")  # a tail without a line end is still being written
+    for index, line in enumerate([*lines, tail], 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict) or type(row.get("step")) is not int:
+                raise ValueError("no integer step")
+            rows.append(row)
+        except ValueError:
+            if index <= len(lines):
+                bad.append(index)
+    if bad:
+        notices.append(
+            f"metrics.jsonl: {len(bad)} of {len(lines)} lines could not be read and are left out, "
+            f"the first is line {bad[0]}."
+        )
+    return tuple(sorted(rows, key=lambda row: int(row["step"])))
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested objects -> dotted keys, as `--config.a.b=value` takes them; lists stay whole."""
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: value} if prefix else {}
+    return {
+        key: leaf
+        for name, child in value.items()
+        for key, leaf in flatten(child, f"{prefix}.{name}" if prefix else str(name)).items()
+    }
