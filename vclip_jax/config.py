@@ -1,0 +1,220 @@
+"""The configuration: every key with its default, and the checks made before anything is spent.
+
+A recipe in `configs/` is `config = default()`, then what differs. Any key can be set on the command
+line, `--config.data.image_size=224`; a key that does not exist is refused.
+"""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vclip_jax.data.augment import named_policy
+
+FITS = ("squash", "pad", "fundus")
+POOLS = ("first", "mean")
+DTYPES = ("auto", "float32", "bfloat16")
+# What may differ between a run and its continuation, because no trained number depends on it.
+FREE_ON_RESUME = ("log_every", "checkpoint_every", "keep_checkpoints", "evals", "mesh",
+                  "data.data_dir", "data.source", "eval_every",
+                  "eval_batch_size", "validation_batches")  # fmt: skip
+
+
+def default() -> ConfigDict:
+    """The full configuration of the paper's recipe (Chinese-CLIP's defaults), data aside."""
+    config = ConfigDict()
+    config.seed = 0
+    config.total_steps = 1000
+    config.global_batch_size = 64
+    config.log_every = 10
+    config.checkpoint_every = 500
+    config.keep_checkpoints = 2
+    # Steps between evaluations; 0 evaluates at the end only.
+    config.eval_every = 0
+    config.eval_batch_size = 64
+    # Batches of the validation split whose loss and retrieval are measured; 0 for none.
+    config.validation_batches = 8
+    # A workdir whose newest checkpoint starts this run, or is evaluated.
+    config.restore_from = ""
+    # The type of the computation; "auto" is bfloat16 on accelerators and float32 on CPUs.
+    config.compute_dtype = "auto"
+
+    config.data = ConfigDict()
+    # NAME or NAME/CONFIG, for example idrid or synthetic/synfundus_like-128px-12000-s0.
+    config.data.dataset = ""
+    # The folder of the dataset as downloaded, if it has yet to be built.
+    config.data.source = ""
+    config.data.data_dir = "data"
+    config.data.train_split = "train"
+    config.data.validation_split = "validation"
+    config.data.image_size = 224
+    # How a photograph becomes a square: "squash" (the recipe), "pad", or "fundus" (crop to the
+    # illuminated field, then pad).
+    config.data.fit = "squash"
+    # A policy of `vclip_jax.data.augment`: "recipe" (none) or "fundus" (strong).
+    config.data.augment = "recipe"
+
+    config.tokenizer = ConfigDict()
+    # "captions" makes a small vocabulary from the training captions; otherwise the path of a
+    # vocab.txt, or hub:REPOSITORY.
+    config.tokenizer.vocab = "captions"
+    config.tokenizer.context_length = 52
+
+    config.model = ConfigDict()
+    config.model.embed_dim = 1024
+    config.model.vision_layers = (3, 4, 6, 3)
+    config.model.vision_width = 64
+    config.model.text_width = 768
+    config.model.text_layers = 12
+    config.model.text_heads = 12
+    config.model.text_mlp_width = 3072
+    config.model.text_max_positions = 512
+    config.model.text_dropout = 0.1
+    # Standard deviation of the text tower's initial weights; BERT's 0.02 is meant for width 768.
+    config.model.text_initializer_range = 0.02
+    # What stands for a caption: "first", the [CLS] token (the recipe), or "mean".
+    config.model.text_pool = "first"
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 5e-4
+    config.optimizer.warmup_steps = 500
+    config.optimizer.beta1 = 0.9
+    config.optimizer.beta2 = 0.999
+    config.optimizer.epsilon = 1e-8
+    config.optimizer.weight_decay = 0.2
+    config.optimizer.no_decay = ("bn", "ln", "bias", "logit_scale")
+    # 0 does not clip.
+    config.optimizer.clip_grad_norm = 0.0
+
+    config.mesh = ConfigDict()
+    # Devices along the axis that shards parameters; the others replicate them.
+    config.mesh.fsdp = 1
+    # (regular expression over the paths of the train state, "replicate" or "fsdp"), first wins.
+    config.mesh.rules = ((".*", "fsdp"),)
+
+    # NAME -> what `zero_shot_eval` returns.
+    config.evals = ConfigDict()
+    return config
+
+
+def zero_shot_eval(dataset: str, prompts: str, *, split: str = "test", source: str = ""):
+    """The entry of one zero-shot evaluation in `config.evals`.
+
+    Args:
+        dataset: a name as in `config.data.dataset`.
+        prompts: a prompt set, `zh/messidor` or the path of a JSON file.
+        split: which split is scored.
+        source: the dataset as downloaded, if it has yet to be built. A dataset that is neither
+            built nor has a source is skipped, and the run says so.
+    """
+    return ConfigDict({"dataset": dataset, "prompts": prompts, "split": split, "source": source})
+
+
+def _positive(config: ConfigDict, keys: tuple[str, ...]) -> None:
+    for key in keys:
+        if get(config, key) <= 0:
+            raise ValueError(f"config.{key}={get(config, key)} must be positive")
+
+
+def _one_of(config: ConfigDict, key: str, choices: tuple[str, ...]) -> None:
+    if get(config, key) not in choices:
+        raise ValueError(f"config.{key}={get(config, key)!r} must be one of {', '.join(choices)}")
+
+
+def get(config: Any, key: str) -> Any:
+    """The value at a dotted key."""
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def validate(config: ConfigDict, *, devices: int, processes: int = 1) -> None:
+    """Check what can be known without reading data.
+
+    Raises:
+        ValueError: one line that names the key, its value and what would do.
+    """
+    _check_keys(config, default())
+    _positive(
+        config,
+        ("total_steps", "global_batch_size", "log_every", "checkpoint_every", "eval_batch_size",
+         "keep_checkpoints", "data.image_size", "model.embed_dim", "model.vision_width",
+         "optimizer.learning_rate"),
+    )  # fmt: skip
+    _one_of(config, "data.fit", FITS)
+    named_policy(config.data.augment)
+    _one_of(config, "compute_dtype", DTYPES)
+    _one_of(config, "model.text_pool", POOLS)
+    if not config.data.dataset:
+        raise ValueError("config.data.dataset is empty: name a dataset, for example idrid")
+    for key in ("global_batch_size", "eval_batch_size"):
+        if config[key] % devices:
+            raise ValueError(
+                f"config.{key}={config[key]} does not divide by the {devices} devices: "
+                f"use {max(1, config[key] // devices) * devices}"
+            )
+    if config.data.image_size % 32:
+        raise ValueError(
+            f"config.data.image_size={config.data.image_size} must be a multiple of 32, "
+            "the image tower's total stride"
+        )
+    if len(config.model.vision_layers) != 4:
+        raise ValueError(
+            f"config.model.vision_layers={tuple(config.model.vision_layers)} must have four stages"
+        )
+    if config.model.text_width % config.model.text_heads:
+        raise ValueError(
+            f"config.model.text_width={config.model.text_width} does not divide by "
+            f"config.model.text_heads={config.model.text_heads}"
+        )
+    if not 3 <= config.tokenizer.context_length <= config.model.text_max_positions:
+        raise ValueError(
+            f"config.tokenizer.context_length={config.tokenizer.context_length} must lie between "
+            f"3 and config.model.text_max_positions={config.model.text_max_positions}"
+        )
+
+
+def _check_keys(config: Any, reference: Any, prefix: str = "config") -> None:
+    """Every key of `config` must be one of the reference's; `evals` may hold any names."""
+    for key in config:
+        if key not in reference:
+            close = difflib.get_close_matches(key, list(reference), n=1, cutoff=0.0)
+            raise ValueError(f"unknown key {prefix}.{key}: did you mean {prefix}.{close[0]}?")
+        if isinstance(config[key], ConfigDict) and key != "evals":
+            _check_keys(config[key], reference[key], f"{prefix}.{key}")
+    for name, entry in (config.get("evals") or {}).items() if prefix == "config" else ():
+        _check_keys(entry, zero_shot_eval("", ""), f"config.evals.{name}")
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested configuration as dotted keys, with tuples as lists (as JSON would have them)."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict | ConfigDict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = json.loads(json.dumps(value))
+    return flat
+
+
+def save_or_check(config: ConfigDict, workdir: Path) -> None:
+    """Write `config.json`, or hold it against the one of the run that is being continued.
+
+    Raises:
+        ValueError: the run was started with another value of a key that its numbers depend on.
+    """
+    path = workdir / "config.json"
+    if path.exists():
+        old, new = flatten(json.loads(path.read_text())), flatten(config)
+        for key in sorted(old.keys() | new.keys()):
+            free = any(key == f or key.startswith(f + ".") for f in FREE_ON_RESUME)
+            if not free and old.get(key) != new.get(key):
+                raise ValueError(
+                    f"{workdir} was trained with config.{key}={old.get(key)!r}, not "
+                    f"{new.get(key)!r}: set it back, or choose another --workdir"
+                )
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+    temporary.replace(path)

@@ -1,0 +1,76 @@
+"""What a run writes down beside its checkpoints: `metrics.jsonl` and `environment.json`."""
+
+import json
+import platform
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy",
+            "tensorflow-datasets", "tokenizers", "opencv-python-headless", "pillow")  # fmt: skip
+
+
+class MetricsLog:
+    """Appends to `metrics.jsonl`; never rewrites or repeats what an earlier run has written.
+
+    A resumed run repeats the steps since its checkpoint. Their numbers are the same again, so
+    rows that are already there are left alone. A last line that a crash cut off is removed.
+    """
+
+    def __init__(self, path: Path, *, enabled: bool = True):
+        self._path, self._enabled = path, enabled
+        self._written: set[tuple[int, bool]] = set()
+        if not (enabled and path.exists()):
+            return
+        content = path.read_bytes()
+        complete = content[: content.rfind(b"\n") + 1]
+        if len(complete) < len(content):
+            with path.open("r+b") as file:
+                file.truncate(len(complete))
+        for line in complete.splitlines():
+            row = json.loads(line)
+            self._written.add((row["step"], _is_evaluation(row)))
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Append one row, unless this kind of row for this step is there."""
+        kind = (step, _is_evaluation(values))
+        if not self._enabled or kind in self._written:
+            return
+        self._written.add(kind)
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
+
+
+def _is_evaluation(row: dict[str, Any]) -> bool:
+    return any(key.startswith("eval/") for key in row)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, devices and the git commit of the working directory (None outside a checkout)."""
+    versions: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    commit: str | None
+    try:
+        commit = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True, text=True, timeout=10, check=True,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        commit = None
+    return {
+        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": [{"kind": device.device_kind, "id": device.id} for device in jax.devices()],
+        "process_count": jax.process_count(),
+        "git_commit": commit,
+        "versions": versions,
+    }

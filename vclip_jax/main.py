@@ -1,0 +1,344 @@
+"""Train, evaluate, report: `python -m vclip_jax.main --config configs/X.py --workdir W`.
+
+Run the same command again and it goes on where it stopped. `--mode eval` restores the newest
+checkpoint, scores it and rewrites the report.
+"""
+
+import json
+import logging
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from absl import logging as absl_logging
+from flax import nnx
+from jax.sharding import NamedSharding
+from ml_collections import ConfigDict, config_flags
+from tqdm import tqdm
+
+from vclip_jax import config as config_lib
+from vclip_jax import datasets, optim, prompts, sharding, state, tree
+from vclip_jax.checkpoint import Checkpoints
+from vclip_jax.data import pipeline
+from vclip_jax.data.augment import named_policy
+from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.evaluate import (
+    ZeroShotTask,
+    evaluate_pairs,
+    evaluate_zero_shot,
+    flat_metrics,
+)  # fmt: skip
+from vclip_jax.logs import MetricsLog, environment
+from vclip_jax.models.bert import BertConfig
+from vclip_jax.models.clip import Clip
+from vclip_jax.report import write_report
+from vclip_jax.report.table import format_table
+from vclip_jax.zero_shot import Scorer
+
+log = logging.getLogger("vclip_jax")
+# Initialisation runs once: not worth the optimiser's time (2.6 s rather than 11 s to compile).
+QUICK_COMPILE = {"xla_backend_optimization_level": 0}
+
+
+def main(config: ConfigDict, workdir: Path, mode: str = "train") -> None:
+    """One run, from config to report; the order matters and is the order of the page.
+
+    Raises:
+        ValueError, OSError: one line about what is wrong with the config, the data or the files.
+    """
+    # --- Config: refuse what cannot work before anything is spent.
+    config_lib.validate(config, devices=jax.device_count(), processes=jax.process_count())
+    workdir.mkdir(parents=True, exist_ok=True)
+    if mode == "train":
+        config_lib.save_or_check(config, workdir)
+        write_json(workdir / "environment.json", environment())
+    mesh = sharding.make_mesh(config.mesh.fsdp)
+    lead = jax.process_index() == 0
+
+    # --- Data: build what is missing, open it, look at one record of each.
+    log.info("data: %s", config.data.dataset)
+    train, validation = open_training_data(config)
+    tasks = open_zero_shot_tasks(config)
+    tokenizer = load_tokenizer(config, train, workdir)
+
+    # --- Model and state: shapes first, then arrays made where they will live.
+    make_model = model_maker(config, tokenizer.vocab_size)
+    optimizer = optim.make_optimizer(config.optimizer, config.total_steps)
+    graphdef, _, _ = state.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
+    init = partial(state.init_state, make_model, optimizer, config.seed)
+    abstract = jax.eval_shape(init)
+    shardings = sharding.state_sharding(abstract, mesh, config.mesh.rules)
+    log.info(
+        "model: %s parameters on %d x %s, mesh %s",
+        f"{tree.count(abstract.params):,}", jax.device_count(), jax.devices()[0].device_kind,
+        dict(mesh.shape),
+    )  # fmt: skip
+
+    # --- Restore: this run's own checkpoint, or another's, or random initialisation.
+    checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
+    latest = checkpoints.latest_step()
+    if latest is not None:
+        train_state = checkpoints.restore(abstract, shardings, latest)
+        log.info("restored step %d of %s", latest, workdir)
+    elif config.restore_from:
+        train_state = restore_other(Path(config.restore_from), abstract, shardings)
+    elif mode == "eval":
+        raise ValueError(f"{workdir} has no checkpoint to evaluate: train first, or set "
+                         "--config.restore_from=WORKDIR")  # fmt: skip
+    else:
+        train_state = jax.jit(init, out_shardings=shardings, compiler_options=QUICK_COMPILE)()
+    step = int(train_state.step)
+
+    metrics_log = MetricsLog(workdir / "metrics.jsonl", enabled=lead)
+    scorer = Scorer(graphdef, mesh, partial(encode, tokenizer, config))
+    results: dict[str, Any] = {}
+
+    def evaluate(train_state: state.TrainState, step: int) -> None:
+        """Measure everything, write it down, rewrite the report."""
+        variables = (train_state.params, train_state.batch_stats)
+        values: dict[str, float] = {}
+        examples: dict[str, Any] = {}
+        results.clear()
+        if validation is not None:
+            values, retrieval = evaluate_pairs(scorer, variables, validation, config)
+            if lead:
+                write_json(workdir / "retrieval.json", retrieval)
+        for task in tasks:
+            entries, examples[task.name] = evaluate_zero_shot(scorer, variables, task, config)
+            results.update(entries)
+        metrics_log.write(step, values | flat_metrics(results))
+        if lead:
+            write_json(workdir / "zero_shot.json", results)
+            write_json(workdir / "examples.json", examples)
+            write_report(workdir)
+
+    # --- The loop.
+    if mode == "train" and step < config.total_steps:
+        step_fn = state.jit_train_step(
+            state.make_train_step(graphdef, optimizer, config.seed), mesh, shardings
+        )
+        schedule = optim.learning_rate_schedule(
+            config.optimizer.learning_rate,
+            optim.warmup_steps(config.optimizer, config.total_steps),
+            config.total_steps,
+        )
+        host_batches = pipeline.train_batches(
+            train,
+            tokenizer,
+            seed=config.seed,
+            global_batch_size=config.global_batch_size,
+            size=config.data.image_size,
+            fit=config.data.fit,
+            augment=named_policy(config.data.augment),
+            context_length=config.tokenizer.context_length,
+            start_step=step,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        batches = pipeline.prefetch_to_device(host_batches, NamedSharding(mesh, sharding.BATCH))
+        progress = tqdm(
+            total=config.total_steps, initial=step, unit="step", disable=not lead,
+            mininterval=1, dynamic_ncols=True, desc="compiling",
+        )  # fmt: skip
+        speed = Speedometer(config.global_batch_size, step)
+        while step < config.total_steps:
+            train_state, metrics = step_fn(train_state, next(batches))
+            step += 1
+            if step % config.log_every == 0 or step == config.total_steps or step == 1:
+                values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+                values["learning_rate"] = float(schedule(step - 1))
+                values |= speed.read(step, batches.seconds_waited)
+                metrics_log.write(step, values)
+                progress.set_description(
+                    f"loss {values['loss']:.3f}  {values['examples_per_second']:.0f} pairs/s  "
+                    f"data wait {values['data_wait_fraction']:.0%}"
+                )
+                if not np.isfinite(values["loss"]):
+                    raise ValueError(
+                        f"the loss is {values['loss']} at step {step}: lower "
+                        "config.optimizer.learning_rate, or look at the data"
+                    )
+            progress.update(step - progress.n)
+            if step % config.checkpoint_every == 0 or step == config.total_steps:
+                checkpoints.save(train_state, step)
+            if config.eval_every and step % config.eval_every == 0 and step < config.total_steps:
+                evaluate(train_state, step)
+                speed.restart(step, batches.seconds_waited)
+        progress.close()
+        batches.close()
+        checkpoints.close()
+
+    # --- The end: what it is worth.
+    evaluate(train_state, step)
+    if lead:
+        if results:
+            stand_ins = [name for name in results if name.endswith("_like")]
+            print(format_table(results, mean_of=stand_ins or None))
+        print(f"report: {workdir / 'report.html'}")
+
+
+class Speedometer:
+    """Pairs a second, and the share of time spent waiting for data, since the last reading."""
+
+    def __init__(self, batch_size: int, step: int):
+        self._batch_size = batch_size
+        self.restart(step, 0.0)
+
+    def restart(self, step: int, waited: float) -> None:
+        """Forget the time since the last reading, which went into something else."""
+        self._step, self._waited, self._start = step, waited, time.perf_counter()
+
+    def read(self, step: int, waited: float) -> dict[str, float]:
+        """Figures up to `step`; `waited` is the total of seconds spent waiting so far."""
+        seconds = time.perf_counter() - self._start
+        values = {
+            "examples_per_second": (step - self._step) * self._batch_size / seconds,
+            "data_wait_fraction": (waited - self._waited) / seconds,
+        }
+        self.restart(step, waited)
+        return values
+
+
+def open_training_data(config: ConfigDict) -> tuple[Any, Any]:
+    """The training and (if the dataset has one) the validation source, built if need be."""
+    data = config.data
+    datasets.prepare(data.dataset, data.source, data.data_dir)
+    train = datasets.open_source(data.dataset, data.data_dir, data.train_split)
+    if len(train) < config.global_batch_size:
+        raise ValueError(f"{data.dataset} has {len(train)} records in {data.train_split}, fewer "
+                         f"than config.global_batch_size={config.global_batch_size}")  # fmt: skip
+    if not data.validation_split or not config.validation_batches:
+        return train, None
+    validation = datasets.open_source(data.dataset, data.data_dir, data.validation_split)
+    most = config.validation_batches * config.global_batch_size
+    if len(validation) > most:
+        split = f"{data.validation_split}[:{most}]"
+        validation = datasets.open_source(data.dataset, data.data_dir, split)
+    return train, validation
+
+
+def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
+    """The evaluations of the config whose data is there or can be built; the others are named."""
+    tasks = []
+    for name, entry in config.evals.items():
+        prompt_set = prompts.load(entry.prompts)
+        try:
+            datasets.prepare(entry.dataset, entry.source, config.data.data_dir)
+        except datasets.SourceNeededError:
+            log.info("evaluation %s is skipped: set --config.evals.%s.source=DIR", name, name)
+            continue
+        source = datasets.open_source(entry.dataset, config.data.data_dir, entry.split)
+        tasks.append(ZeroShotTask(name, source, prompt_set))
+    return tasks
+
+
+def load_tokenizer(config: ConfigDict, train: Any, workdir: Path) -> Tokenizer:
+    """The run's own vocabulary if it has one, else what the config says, kept in the workdir."""
+    own = workdir / "vocab.txt"
+    restored = Path(config.restore_from) / "vocab.txt" if config.restore_from else own
+    for path in (own, restored):
+        if path.exists():
+            return Tokenizer.from_vocab(path)
+    if config.tokenizer.vocab == "captions":
+        tokenizer = Tokenizer.from_captions(record["caption"] for record in train)
+    else:
+        tokenizer = Tokenizer.load(config.tokenizer.vocab)
+    tokenizer.save(own)
+    return tokenizer
+
+
+def encode(tokenizer: Tokenizer, config: ConfigDict, texts: Any) -> np.ndarray:
+    """Strings to int32 `[n, context_length]`."""
+    return tokenizer.encode(texts, config.tokenizer.context_length)
+
+
+def model_maker(config: ConfigDict, vocab_size: int) -> Any:
+    """A function from `nnx.Rngs` to the model that the config describes."""
+    model = config.model
+    dtype = config.compute_dtype
+    if dtype == "auto":
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    text = BertConfig(
+        vocab_size=vocab_size,
+        width=model.text_width,
+        layers=model.text_layers,
+        heads=model.text_heads,
+        mlp_width=model.text_mlp_width,
+        max_positions=model.text_max_positions,
+        dropout=model.text_dropout,
+        initializer_range=model.text_initializer_range,
+        pool=model.text_pool,
+    )
+
+    def make(rngs: nnx.Rngs) -> Clip:
+        return Clip(
+            embed_dim=model.embed_dim,
+            image_size=config.data.image_size,
+            vision_layers=tuple(model.vision_layers),
+            vision_width=model.vision_width,
+            text=text,
+            dtype=jnp.dtype(dtype),
+            rngs=rngs,
+        )
+
+    return make
+
+
+def restore_other(workdir: Path, abstract: Any, shardings: Any) -> state.TrainState:
+    """The newest checkpoint of another workdir."""
+    if not (workdir / "checkpoints").is_dir():
+        raise ValueError(f"config.restore_from={workdir} has no checkpoints folder")
+    other = Checkpoints(workdir)
+    step = other.latest_step()
+    if step is None:
+        raise ValueError(f"config.restore_from={workdir} has no complete checkpoint")
+    restored = other.restore(abstract, shardings, step)
+    other.close()
+    return restored
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a JSON file in one step."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    temporary.replace(path)
+
+
+# --- The command line.
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe: configs/X.py[:argument].")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go.", required=True)
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train and evaluate, or evaluate.")
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    """Like absl's own, but a wrong key is one line rather than a traceback."""
+    try:
+        arguments = flags.FLAGS(argv)
+        if _CONFIG.value is None:
+            raise ValueError("--config FILE is needed, for example configs/quickstart.py")
+        list(_CONFIG.value)  # a config file that failed to load raises here
+    except (flags.Error, AttributeError, KeyError, ValueError, OSError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+    return arguments
+
+
+def _run(_: list[str]) -> None:
+    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax tells every move at INFO
+    log.addHandler(logging.StreamHandler())
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        main(_CONFIG.value, Path(_WORKDIR.value), _MODE.value)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    app.run(_run, flags_parser=_parse_flags)

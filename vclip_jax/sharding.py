@@ -1,0 +1,71 @@
+"""The device mesh, and which axis of which array lies along it.
+
+Axes: `data` replicates parameters, `fsdp` shards them (ZeRO-3 style: parameters, optimizer state
+and gradients). The batch is sharded over both. One rule list decides, by regular expressions over
+paths such as `params/visual/layer1/0/conv1/kernel`.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vclip_jax.tree import path_string
+
+AXES = ("data", "fsdp")
+BATCH = PartitionSpec(AXES)
+# Smaller arrays stay replicated: gathering them costs more than it saves.
+MIN_SHARDED_SIZE = 2**16
+
+
+def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of all devices with `fsdp` of them along the `fsdp` axis, the rest along `data`.
+
+    Raises:
+        ValueError: `fsdp` does not divide the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    if fsdp < 1 or len(devices) % fsdp:
+        raise ValueError(
+            f"config.mesh.fsdp={fsdp} does not divide the {len(devices)} devices: "
+            f"choose one of {[n for n in range(1, len(devices) + 1) if len(devices) % n == 0]}"
+        )
+    return jax.make_mesh(
+        (len(devices) // fsdp, fsdp),
+        AXES,
+        devices=devices,
+        axis_types=(jax.sharding.AxisType.Auto,) * 2,
+    )
+
+
+def _fsdp_spec(shape: tuple[int, ...], size: int) -> PartitionSpec:
+    """The longest dimension that `size` divides goes along `fsdp`; none if there is none."""
+    candidates = [axis for axis, length in enumerate(shape) if length % size == 0]
+    if math.prod(shape) < MIN_SHARDED_SIZE or not candidates:
+        return PartitionSpec()
+    axis = max(candidates, key=lambda candidate: shape[candidate])
+    return PartitionSpec(*("fsdp" if i == axis else None for i in range(len(shape))))
+
+
+def state_sharding(state: Any, mesh: Mesh, rules: Sequence[tuple[str, str]]) -> Any:
+    """A tree of `NamedSharding` like `state`.
+
+    Args:
+        state: a tree of arrays or `jax.ShapeDtypeStruct`.
+        mesh: from `make_mesh`.
+        rules: `(regular expression, "replicate" | "fsdp")`; the first whose expression is found
+            in a leaf's path decides, and without one the leaf is replicated.
+    """
+
+    def spec(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        name = path_string(path)
+        placement = next((how for pattern, how in rules if re.search(pattern, name)), "replicate")
+        sharded = placement == "fsdp" and mesh.shape["fsdp"] > 1
+        return NamedSharding(
+            mesh, _fsdp_spec(leaf.shape, mesh.shape["fsdp"]) if sharded else PartitionSpec()
+        )
+
+    return jax.tree_util.tree_map_with_path(spec, state)

@@ -1,0 +1,97 @@
+"""What training carries from step to step, and the step itself."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vclip_jax.losses import contrastive_loss
+from vclip_jax.models.clip import MAX_LOGIT_SCALE, Clip
+from vclip_jax.sharding import BATCH
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Everything that a step changes. Model variables are nested dictionaries of arrays."""
+
+    step: jax.Array
+    """int32 scalar: steps done."""
+    params: dict[str, Any]
+    batch_stats: dict[str, Any]
+    opt_state: optax.OptState
+
+
+def split_model(model: Clip) -> tuple[nnx.GraphDef, dict[str, Any], dict[str, Any]]:
+    """The model's structure, its parameters and its batch statistics, the latter two as dicts."""
+    graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
+
+
+def init_state(
+    make_model: Callable[[nnx.Rngs], Clip], optimizer: optax.GradientTransformation, seed: int
+) -> TrainState:
+    """A state at step 0 from random initialisation; a pure function of `seed`, so it can be jitted
+    with output shardings, or evaluated for shapes only."""
+    _, params, batch_stats = split_model(make_model(nnx.Rngs(seed)))
+    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+
+
+def make_train_step(
+    graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, seed: int
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The training step as a pure function `(state, batch) -> (state, metrics)`, not yet jitted.
+
+    The batch has `image`, uint8 `[b, s, s, 3]`, and `tokens`, int32 `[b, length]`. Metrics are
+    float32 scalars: `loss`, `logit_scale` (the multiplier before the update) and `grad_norm`.
+    Dropout at a step is a function of (seed, step).
+    """
+
+    def loss_fn(params: dict, batch_stats: dict, batch: Batch, dropout: jax.Array):
+        model = nnx.merge(graphdef, params, batch_stats)
+        image = model.encode_image(batch["image"], train=True)
+        text = model.encode_text(batch["tokens"], rngs=nnx.Rngs(dropout=dropout))
+        loss = contrastive_loss(image, text, model.logit_scale[...])
+        return loss, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        dropout = jax.random.fold_in(jax.random.key(seed), state.step)
+        (loss, batch_stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.params, state.batch_stats, batch, dropout
+        )
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        # The recipe clamps the parameter after the update, rather than in the forward pass.
+        params["logit_scale"] = jnp.clip(params["logit_scale"], 0.0, MAX_LOGIT_SCALE)
+        metrics = {
+            "loss": loss,
+            "logit_scale": jnp.exp(state.params["logit_scale"]),
+            "grad_norm": optax.global_norm(grads),
+        }
+        return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+
+    return train_step
+
+
+def jit_train_step(
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    mesh: Mesh,
+    state_shardings: TrainState,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Compile a step for a mesh: batch sharded, metrics replicated, the old state's memory reused.
+
+    The state's layout going in and coming out is `state_shardings`.
+    """
+    replicated = NamedSharding(mesh, PartitionSpec())
+    return jax.jit(
+        train_step,
+        in_shardings=(state_shardings, NamedSharding(mesh, BATCH)),
+        out_shardings=(state_shardings, replicated),
+        donate_argnums=0,
+    )

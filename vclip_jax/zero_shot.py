@@ -1,0 +1,97 @@
+"""The zero-shot scorer: images and prompts into the common space, then cosine and softmax."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vclip_jax.models.clip import normalise
+from vclip_jax.prompts import PromptSet
+from vclip_jax.sharding import BATCH
+from vclip_jax.state import Batch
+
+Variables = tuple[dict[str, Any], dict[str, Any]]
+"""Parameters and batch statistics."""
+TEXT_BATCH = 64
+
+
+class Scorer:
+    """Jitted encoders of one model on one mesh; compiled once, used for every dataset.
+
+    Args:
+        graphdef: the model's structure, from `state.split_model`.
+        mesh: image batches are sharded over all its axes.
+        tokenize: strings to int32 `[n, context_length]`.
+    """
+
+    def __init__(
+        self,
+        graphdef: nnx.GraphDef,
+        mesh: Mesh,
+        tokenize: Callable[[Sequence[str]], np.ndarray],
+    ):
+        self.tokenize = tokenize
+        self.batch_sharding = NamedSharding(mesh, BATCH)
+        replicated = NamedSharding(mesh, PartitionSpec())
+
+        def encode_images(variables: Variables, batch: Batch) -> Batch:
+            embedding = nnx.merge(graphdef, *variables).encode_image(batch["image"])
+            return {"embedding": embedding, "label": batch["label"], "mask": batch["mask"]}
+
+        def encode_texts(variables: Variables, tokens: jax.Array) -> jax.Array:
+            return nnx.merge(graphdef, *variables).encode_text(tokens)
+
+        # Labels and mask travel along: on several hosts each knows only its own rows' labels.
+        self._encode_images = jax.jit(encode_images, out_shardings=replicated)
+        self._encode_texts = jax.jit(encode_texts, out_shardings=replicated)
+
+    def embed_images(
+        self, variables: Variables, batches: Iterable[Batch]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Unit vectors float32 `[n, d]` and labels int32 `[n]` of all rows whose mask is true."""
+        embeddings, labels = [], []
+        for batch in batches:
+            out = jax.device_get(self._encode_images(variables, batch))
+            embeddings.append(out["embedding"][out["mask"]])
+            labels.append(out["label"][out["mask"]])
+        return np.concatenate(embeddings), np.concatenate(labels)
+
+    def embed_texts(self, variables: Variables, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors float32 `[n, d]`."""
+        tokens = self.tokenize(texts)
+        padding = -len(tokens) % TEXT_BATCH
+        tokens = np.pad(tokens, ((0, padding), (0, 0)), mode="edge")
+        chunks = [
+            jax.device_get(self._encode_texts(variables, tokens[start : start + TEXT_BATCH]))
+            for start in range(0, len(tokens), TEXT_BATCH)
+        ]
+        return np.concatenate(chunks)[: len(texts)]
+
+    def class_embeddings(self, variables: Variables, prompts: PromptSet) -> np.ndarray:
+        """One unit vector a class, float32 `[classes, d]`: the mean of its prompts' unit vectors,
+        normalised again (Radford et al. 2021, section 3.1.4; Chinese-CLIP's zero-shot script)."""
+        counts = [len(texts) for texts in prompts.prompts]
+        flat = self.embed_texts(variables, [text for texts in prompts.prompts for text in texts])
+        parts = np.split(flat, np.cumsum(counts)[:-1])
+        return np.asarray(normalise(jnp.stack([part.mean(axis=0) for part in parts])))
+
+    def probabilities(
+        self, variables: Variables, images: np.ndarray, prompts: PromptSet
+    ) -> np.ndarray:
+        """Class probabilities float32 `[n, classes]` of image embeddings `[n, d]`."""
+        classes = self.class_embeddings(variables, prompts)
+        scale = variables[0]["logit_scale"]
+        return np.asarray(class_probabilities(images, classes, scale))
+
+
+@jax.jit
+def class_probabilities(images: jax.Array, classes: jax.Array, logit_scale: jax.Array) -> jax.Array:
+    """Softmax over classes of the scaled cosines: `[n, d]`, `[c, d]`, scalar to `[n, c]`."""
+    logits = jnp.exp(logit_scale) * jnp.einsum(
+        "nd,cd->nc", images, classes, preferred_element_type=jnp.float32
+    )
+    return jax.nn.softmax(logits, axis=-1)
