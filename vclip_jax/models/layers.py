@@ -1,7 +1,5 @@
 """The few layers that both towers share, with PyTorch's defaults where the reference has them."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -28,58 +26,6 @@ def torch_bias_init(fan_in: int) -> Initializer:
     return init
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Convolution of `[b, h, w, i]` with an odd square `[k, k, i, o]`, padded by `k // 2`.
-
-    The gradients are the ordinary ones. That of the kernel is computed on CPUs as one matrix
-    product for each of the k x k offsets, because XLA's own convolution there is 2 to 15 times
-    slower for it (`benchmarks/convolution_gradient.py`); elsewhere XLA's is used.
-    """
-    pad = kernel.shape[0] // 2
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        [(pad, pad), (pad, pad)],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-
-
-def _convolve_forward(x: jax.Array, kernel: jax.Array, stride: int):
-    return convolve(x, kernel, stride), (x, kernel)
-
-
-def _convolve_backward(stride: int, residuals: tuple[jax.Array, jax.Array], grad: jax.Array):
-    x, kernel = residuals
-
-    def by_convolution(x: jax.Array, grad: jax.Array) -> jax.Array:
-        return jax.vjp(lambda k: convolve.fun(x, k, stride), kernel)[1](grad)[0]
-
-    def by_matrix_products(x: jax.Array, grad: jax.Array) -> jax.Array:
-        size, inputs, outputs = kernel.shape[0], kernel.shape[2], kernel.shape[3]
-        pad, (height, width) = size // 2, grad.shape[1:3]
-        padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-        flat = grad.reshape(-1, outputs)
-
-        def product(row: int, column: int) -> jax.Array:
-            seen = padded[:, row : row + height * stride : stride]
-            seen = seen[:, :, column : column + width * stride : stride]
-            return seen.reshape(-1, inputs).T @ flat
-
-        products = [product(row, column) for row in range(size) for column in range(size)]
-        return jnp.stack(products).reshape(kernel.shape)
-
-    (input_grad,) = jax.vjp(lambda x: convolve.fun(x, kernel, stride), x)[1](grad)
-    kernel_grad = jax.lax.platform_dependent(
-        x, grad, cpu=by_matrix_products, default=by_convolution
-    )
-    return input_grad, kernel_grad
-
-
-convolve.defvjp(_convolve_forward, _convolve_backward)
-
-
 class Conv(nnx.Module):
     """A square convolution without bias whose padding keeps the size (at stride 1)."""
 
@@ -93,9 +39,19 @@ class Conv(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[b, h, w, inputs]` to `[b, h / stride, w / stride, outputs]`."""
         kernel = self.kernel[...].astype(self.dtype)
-        if kernel.shape[0] == 1 and self.stride == 1:
-            return x @ kernel[0, 0]  # the same sum, and a matrix product on every backend
-        return convolve(x, kernel, self.stride)
+        size, _, inputs, outputs = kernel.shape
+        if size == 1 and self.stride == 1:
+            # The same sum as one matrix product; flat, because the kernel's gradient of a product
+            # with three leading axes is several times slower on CPUs.
+            flat = x.reshape(-1, inputs) @ kernel[0, 0]
+            return flat.reshape(*x.shape[:-1], outputs)
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            (self.stride, self.stride),
+            [(size // 2, size // 2)] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
 
 
 class Linear(nnx.Linear):
