@@ -77,6 +77,10 @@ POLICIES: Final[dict[str, Policy]] = {
         low_pass=0.15,
         noise=0.2,
     ),
+    # Beside `enhance`, which undoes changes of light and colour anyway.
+    "geometry": Policy(
+        min_crop=0.85, rotation=15.0, translation=0.03, blur=0.2, low_pass=0.15, noise=0.2
+    ),
 }
 
 

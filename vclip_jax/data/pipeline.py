@@ -24,6 +24,7 @@ import numpy as np
 
 from vclip_jax.data.augment import Policy, augment
 from vclip_jax.data.decode import FITS, decode
+from vclip_jax.data.enhance import enhance
 from vclip_jax.data.tokenizer import CONTEXT_LENGTH, Tokenizer
 from vclip_jax.datasets.records import Record
 
@@ -71,6 +72,7 @@ def train_batches(
     size: int,
     fit: str = "squash",
     augment: Policy | None = None,
+    enhance: bool = False,
     context_length: int = CONTEXT_LENGTH,
     start_step: int = 0,
     process_index: int = 0,
@@ -88,6 +90,7 @@ def train_batches(
         size: height and width of the images in pixels.
         fit: see `decode`.
         augment: see `augment`; None is no augmentation.
+        enhance: show local contrast instead of colours, see `enhance`; after augmentation.
         context_length: of the token rows.
         start_step: the first batch is that of this step (counted from 0).
         process_index, process_count: which host this is and of how many.
@@ -108,7 +111,7 @@ def train_batches(
     if seed < 0 or start_step < 0:
         raise ValueError(f"seed and start_step must not be negative, got {seed} and {start_step}")
     example = _TrainExample(
-        _name(source), tokenizer, size, fit, augment or Policy(), context_length
+        _name(source), tokenizer, size, fit, augment or Policy(), enhance, context_length
     )
     # Seeds are derived by hashing: Grain shuffles epoch e of seed s like epoch e - 1 of seed s + 1,
     # and seeds that it chooses itself depend on the number of transformations.
@@ -130,6 +133,7 @@ def eval_batches(
     global_batch_size: int,
     size: int,
     fit: str = "squash",
+    enhance: bool = False,
     context_length: int = CONTEXT_LENGTH,
     process_index: int = 0,
     process_count: int = 1,
@@ -150,7 +154,7 @@ def eval_batches(
         ValueError: an argument is out of range or the source is empty.
     """
     _check(source, global_batch_size, size, fit, process_index, process_count)
-    example = _EvalExample(source, _name(source), tokenizer, size, fit, context_length)
+    example = _EvalExample(source, _name(source), tokenizer, size, fit, enhance, context_length)
     steps = -(-len(source) // global_batch_size)
     dataset = (
         grain.MapDataset.range(steps * global_batch_size)
@@ -247,12 +251,13 @@ class _TrainExample(grain.transforms.RandomMap):
     size: int
     fit: str
     policy: Policy
+    enhance: bool
     context_length: int
 
     def random_map(self, element: Record, rng: np.random.Generator) -> HostBatch:
-        image = _decode(element, self.name, self.size, self.fit)
+        image = augment(_decode(element, self.name, self.size, self.fit), rng, self.policy)
         return {
-            "image": augment(image, rng, self.policy),
+            "image": enhance(image) if self.enhance else image,
             "tokens": self.tokenizer.encode([element["caption"]], self.context_length)[0],
             "key_hash": np.array(zlib.crc32(element["key"].encode()), np.uint32),
         }
@@ -267,6 +272,7 @@ class _EvalExample(grain.transforms.Map):
     tokenizer: Tokenizer | None
     size: int
     fit: str
+    enhance: bool
     context_length: int
 
     def map(self, element: int) -> HostBatch:
@@ -276,6 +282,7 @@ class _EvalExample(grain.transforms.Map):
         tokens = np.zeros(self.context_length, np.int32)
         if record is not None:
             image = _decode(record, self.name, self.size, self.fit)
+            image = enhance(image) if self.enhance else image
         if record is not None and self.tokenizer is not None:
             tokens = self.tokenizer.encode([record["caption"]], self.context_length)[0]
         batch: HostBatch = {

@@ -1,0 +1,68 @@
+"""Remove what the camera did to a fundus photograph: illumination, colour cast, contrast.
+
+What is left is local contrast: each pixel against its surroundings, in units of what is usual in
+that photograph. Cameras, flashes and pigmentation then look alike, vessels and lesions stay. The
+idea is Graham's, for Kaggle's diabetic retinopathy competition of 2015 (subtract the local mean
+colour); here it is done on logarithms, in which illumination and absorption add up, and scaled by
+the photograph's own mean deviation.
+"""
+
+from typing import Final
+
+import cv2
+import numpy as np
+
+_LIT: Final = 16
+"""A pixel whose brightest channel is below this belongs to the surround."""
+_OFFSET: Final = 12.0
+"""Added before the logarithm, so that noise in dark channels is not blown up."""
+_REACH: Final = 0.09
+"""Standard deviation of the surroundings' Gaussian window, as a fraction of the side: about twice
+the radius of the optic disc in a photograph of 45 degrees, so that disc and cup stay apart."""
+_GREY: Final = 128.0
+_GAIN: Final = 32.0
+"""A mean deviation becomes this many of 255 levels; four of them fit on either side of grey."""
+_COARSE: Final = 32
+_FAINTEST: Final = 0.01
+"""Mean deviations below one per cent are noise, and are not amplified to full contrast."""
+_LOG: Final = np.log(np.arange(256) + _OFFSET).astype(np.float32)
+
+
+def enhance(image: np.ndarray) -> np.ndarray:
+    """Local contrast of a fundus photograph.
+
+    Args:
+        image: uint8 `[size, size, 3]` RGB with a dark surround (or none).
+
+    Returns:
+        uint8 `[size, size, 3]`: 128 where a pixel equals its surroundings and outside the field.
+        Multiplying a channel of the input by a smooth field hardly changes it.
+    """
+    size = image.shape[0]
+    brightest = cv2.max(cv2.max(image[..., 0], image[..., 1]), image[..., 2])
+    lit = cv2.threshold(brightest, _LIT, 1, cv2.THRESH_BINARY)[1]
+    # The border's own gradient is no finding.
+    border = max(1, round(0.012 * size))
+    lit = cv2.erode(lit, np.ones((2 * border + 1,) * 2, np.uint8), borderValue=1)
+    mask = cv2.merge([lit.astype(np.float32)] * 3)
+    log = cv2.multiply(cv2.LUT(image, _LOG), mask)
+    contrast = cv2.multiply(cv2.subtract(log, _surroundings(log, mask)), mask)
+    area = max(cv2.countNonZero(lit), 1)
+    deviation = np.abs(contrast).sum(axis=(0, 1)) / area
+    gain = (_GAIN / np.maximum(deviation, _FAINTEST)).astype(np.float32)
+    return np.clip(contrast * gain + np.float32(_GREY + 0.5), 0, 255).astype(np.uint8)
+
+
+def _surroundings(log: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The mean of the lit pixels around each pixel, weighted by a Gaussian window."""
+    size = log.shape[0]
+    coarse = min(_COARSE, size)
+
+    def smooth(values: np.ndarray) -> np.ndarray:
+        small = cv2.resize(values, (coarse, coarse), interpolation=cv2.INTER_AREA)
+        return cv2.GaussianBlur(
+            small, (0, 0), _REACH * coarse, borderType=cv2.BORDER_CONSTANT
+        ).astype(np.float32)
+
+    mean = smooth(log) / np.maximum(smooth(mask), 1e-3)
+    return cv2.resize(mean, (size, size), interpolation=cv2.INTER_LINEAR)
