@@ -45,6 +45,28 @@ class MetricsLog:
             file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
 
 
+class Speedometer:
+    """Pairs a second, and the share of time spent waiting for data, since the last reading."""
+
+    def __init__(self, batch_size: int, step: int):
+        self._batch_size = batch_size
+        self.restart(step, 0.0)
+
+    def restart(self, step: int, waited: float) -> None:
+        """Forget the time since the last reading, which went into something else."""
+        self._step, self._waited, self._start = step, waited, time.perf_counter()
+
+    def read(self, step: int, waited: float) -> dict[str, float]:
+        """Figures up to `step`; `waited` is the total of seconds spent waiting so far."""
+        seconds = time.perf_counter() - self._start
+        values = {
+            "examples_per_second": (step - self._step) * self._batch_size / seconds,
+            "data_wait_fraction": (waited - self._waited) / seconds,
+        }
+        self.restart(step, waited)
+        return values
+
+
 def _is_evaluation(row: dict[str, Any]) -> bool:
     return any(key.startswith("eval/") for key in row)
 

@@ -7,7 +7,7 @@ checkpoint, scores it and rewrites the report.
 import json
 import logging
 import sys
-import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from absl import app, flags
 from absl import logging as absl_logging
 from flax import nnx
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
@@ -34,7 +34,8 @@ from vclip_jax.evaluate import (
     evaluate_zero_shot,
     flat_metrics,
 )  # fmt: skip
-from vclip_jax.logs import MetricsLog, environment
+from vclip_jax.init import whiten_projections
+from vclip_jax.logs import MetricsLog, Speedometer, environment
 from vclip_jax.models.bert import BertConfig
 from vclip_jax.models.clip import Clip
 from vclip_jax.report import write_report
@@ -93,6 +94,12 @@ def main(config: ConfigDict, workdir: Path, mode: str = "train") -> None:
                          "--config.restore_from=WORKDIR")  # fmt: skip
     else:
         train_state = jax.jit(init, out_shardings=shardings, compiler_options=QUICK_COMPILE)()
+        if config.model.whiten_pairs:
+            batches = open_train_batches(config, mesh, train, tokenizer, config.model.whiten_pairs)
+            whiten = jax.jit(partial(whiten_projections, graphdef), out_shardings=shardings.params)
+            with closing(batches):
+                params = whiten(train_state.params, train_state.batch_stats, next(batches))
+            train_state = train_state.replace(params=params)
     step = int(train_state.step)
 
     metrics_log = MetricsLog(workdir / "metrics.jsonl", enabled=lead)
@@ -128,51 +135,39 @@ def main(config: ConfigDict, workdir: Path, mode: str = "train") -> None:
             optim.warmup_steps(config.optimizer, config.total_steps),
             config.total_steps,
         )
-        host_batches = pipeline.train_batches(
-            train,
-            tokenizer,
-            seed=config.seed,
-            global_batch_size=config.global_batch_size,
-            size=config.data.image_size,
-            fit=config.data.fit,
-            augment=named_policy(config.data.augment),
-            context_length=config.tokenizer.context_length,
-            start_step=step,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+        batches = open_train_batches(
+            config, mesh, train, tokenizer, config.global_batch_size, start_step=step
         )
-        batches = pipeline.prefetch_to_device(host_batches, NamedSharding(mesh, sharding.BATCH))
+        speed = Speedometer(config.global_batch_size, step)
         progress = tqdm(
             total=config.total_steps, initial=step, unit="step", disable=not lead,
             mininterval=1, dynamic_ncols=True, desc="compiling",
         )  # fmt: skip
-        speed = Speedometer(config.global_batch_size, step)
-        while step < config.total_steps:
-            train_state, metrics = step_fn(train_state, next(batches))
-            step += 1
-            if step % config.log_every == 0 or step == config.total_steps or step == 1:
-                values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-                values["learning_rate"] = float(schedule(step - 1))
-                values |= speed.read(step, batches.seconds_waited)
-                metrics_log.write(step, values)
-                progress.set_description(
-                    f"loss {values['loss']:.3f}  {values['examples_per_second']:.0f} pairs/s  "
-                    f"data wait {values['data_wait_fraction']:.0%}"
-                )
-                if not np.isfinite(values["loss"]):
-                    raise ValueError(
-                        f"the loss is {values['loss']} at step {step}: lower "
-                        "config.optimizer.learning_rate, or look at the data"
+        with closing(batches), closing(checkpoints), closing(progress):
+            while step < config.total_steps:
+                train_state, metrics = step_fn(train_state, next(batches))
+                step += 1
+                last = step == config.total_steps
+                if step % config.log_every == 0 or last or step == 1:
+                    values = {name: float(value) for name, value in metrics.items()}
+                    if not np.isfinite(values["loss"]):
+                        raise ValueError(
+                            f"the loss is {values['loss']} at step {step}: lower "
+                            "config.optimizer.learning_rate, or look at the data"
+                        )
+                    values["learning_rate"] = float(schedule(step - 1))
+                    values |= speed.read(step, batches.seconds_waited)
+                    metrics_log.write(step, values)
+                    progress.set_description(
+                        f"loss {values['loss']:.3f}  {values['examples_per_second']:.0f} pairs/s  "
+                        f"data wait {values['data_wait_fraction']:.0%}"
                     )
-            progress.update(step - progress.n)
-            if step % config.checkpoint_every == 0 or step == config.total_steps:
-                checkpoints.save(train_state, step)
-            if config.eval_every and step % config.eval_every == 0 and step < config.total_steps:
-                evaluate(train_state, step)
-                speed.restart(step, batches.seconds_waited)
-        progress.close()
-        batches.close()
-        checkpoints.close()
+                progress.update(step - progress.n)
+                if step % config.checkpoint_every == 0 or last:
+                    checkpoints.save(train_state, step)
+                if config.eval_every and step % config.eval_every == 0 and not last:
+                    evaluate(train_state, step)
+                    speed.restart(step, batches.seconds_waited)
 
     # --- The end: what it is worth.
     evaluate(train_state, step)
@@ -181,28 +176,6 @@ def main(config: ConfigDict, workdir: Path, mode: str = "train") -> None:
             stand_ins = [name for name in results if name.endswith("_like")]
             print(format_table(results, mean_of=stand_ins or None))
         print(f"report: {workdir / 'report.html'}")
-
-
-class Speedometer:
-    """Pairs a second, and the share of time spent waiting for data, since the last reading."""
-
-    def __init__(self, batch_size: int, step: int):
-        self._batch_size = batch_size
-        self.restart(step, 0.0)
-
-    def restart(self, step: int, waited: float) -> None:
-        """Forget the time since the last reading, which went into something else."""
-        self._step, self._waited, self._start = step, waited, time.perf_counter()
-
-    def read(self, step: int, waited: float) -> dict[str, float]:
-        """Figures up to `step`; `waited` is the total of seconds spent waiting so far."""
-        seconds = time.perf_counter() - self._start
-        values = {
-            "examples_per_second": (step - self._step) * self._batch_size / seconds,
-            "data_wait_fraction": (waited - self._waited) / seconds,
-        }
-        self.restart(step, waited)
-        return values
 
 
 def open_training_data(config: ConfigDict) -> tuple[Any, Any]:
@@ -221,6 +194,27 @@ def open_training_data(config: ConfigDict) -> tuple[Any, Any]:
         split = f"{data.validation_split}[:{most}]"
         validation = datasets.open_source(data.dataset, data.data_dir, split)
     return train, validation
+
+
+def open_train_batches(
+    config: ConfigDict, mesh: Mesh, train: Any, tokenizer: Tokenizer, size: int, start_step: int = 0
+) -> pipeline.DevicePrefetcher:
+    """Global training batches of `size` pairs on the devices, from `start_step` on."""
+    batches = pipeline.train_batches(
+        train,
+        tokenizer,
+        seed=config.seed,
+        global_batch_size=size,
+        size=config.data.image_size,
+        fit=config.data.fit,
+        augment=named_policy(config.data.augment),
+        enhance=config.data.enhance,
+        context_length=config.tokenizer.context_length,
+        start_step=start_step,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    return pipeline.prefetch_to_device(batches, NamedSharding(mesh, sharding.BATCH))
 
 
 def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
@@ -282,6 +276,7 @@ def model_maker(config: ConfigDict, vocab_size: int) -> Any:
             image_size=config.data.image_size,
             vision_layers=tuple(model.vision_layers),
             vision_width=model.vision_width,
+            vision_pool=model.vision_pool,
             text=text,
             dtype=jnp.dtype(dtype),
             rngs=rngs,
@@ -318,14 +313,16 @@ _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train and evaluat
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-    """Like absl's own, but a wrong key is one line rather than a traceback."""
+    """Like absl's own, but whatever is wrong is one line rather than a traceback."""
     try:
+        config_lib.check_overrides(argv)
         arguments = flags.FLAGS(argv)
         if _CONFIG.value is None:
             raise ValueError("--config FILE is needed, for example configs/quickstart.py")
-        list(_CONFIG.value)  # a config file that failed to load raises here
-    except (flags.Error, AttributeError, KeyError, ValueError, OSError) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        # A KeyError's own text is a representation, quotes and escapes included.
+        reason = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+        sys.exit(f"error: {' '.join(reason.split())}")
     return arguments
 
 

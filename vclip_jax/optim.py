@@ -1,5 +1,9 @@
 """The recipe's optimizer: AdamW with a decay mask by name, linear warm-up, cosine to zero."""
 
+import re
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -55,9 +59,29 @@ def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransf
         weight_decay=config.weight_decay,
         mask=lambda params: decay_mask(params, tuple(config.no_decay)),
     )
+    parts = [adamw]
     if config.clip_grad_norm:
-        return optax.chain(optax.clip_by_global_norm(config.clip_grad_norm), adamw)
-    return adamw
+        parts.insert(0, optax.clip_by_global_norm(config.clip_grad_norm))
+    if config.learning_rate_factors:
+        parts.append(scale_by_path(config.learning_rate_factors))
+    return optax.chain(*parts)
+
+
+def scale_by_path(factors: Sequence[tuple[str, float]]) -> optax.GradientTransformation:
+    """Multiply updates by the factor of the first regular expression found in their path, else 1.
+
+    After AdamW this is a learning rate of its own for those parameters, decay included.
+    """
+
+    def factor(path: tuple[Any, ...]) -> float:
+        name = path_string(path)
+        return next((value for pattern, value in factors if re.search(pattern, name)), 1.0)
+
+    return optax.stateless(
+        lambda updates, _: jax.tree_util.tree_map_with_path(
+            lambda path, update: factor(path) * update, updates
+        )
+    )
 
 
 def warmup_steps(config: ConfigDict, total_steps: int) -> int:

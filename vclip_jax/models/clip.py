@@ -36,7 +36,7 @@ class Clip(nnx.Module):
     Args:
         embed_dim: size of the common space; 1024 in the paper's recipe.
         image_size: side of the square images in pixels.
-        vision_layers, vision_width: see `ModifiedResNet`.
+        vision_layers, vision_width, vision_pool: see `ModifiedResNet`.
         text: sizes of the text tower.
         dtype: the type of the computation; parameters, embeddings and logits are float32.
     """
@@ -48,6 +48,7 @@ class Clip(nnx.Module):
         image_size: int,
         vision_layers: tuple[int, ...],
         vision_width: int,
+        vision_pool: str = "attention",
         text: BertConfig,
         dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -58,6 +59,7 @@ class Clip(nnx.Module):
             width=vision_width,
             image_size=image_size,
             embed_dim=embed_dim,
+            pool=vision_pool,
             dtype=dtype,
             rngs=rngs,
         )

@@ -96,6 +96,18 @@ class AttentionPool(nnx.Module):
         return self.c_proj(pooled.reshape(batch, width))
 
 
+class MeanPool(nnx.Module):
+    """The mean of all positions, projected."""
+
+    def __init__(self, width: int, outputs: int, *, dtype, rngs: nnx.Rngs):
+        init = normal_init(width**-0.5)
+        self.c_proj = Linear(width, outputs, kernel_init=init, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[b, h, w, width]` to `[b, outputs]`."""
+        return self.c_proj(x.mean(axis=(1, 2)))
+
+
 class ModifiedResNet(nnx.Module):
     """CLIP's ResNet.
 
@@ -104,6 +116,7 @@ class ModifiedResNet(nnx.Module):
         width: channels after the stem; RN50 is 64.
         image_size: side of the square input in pixels, a multiple of 32.
         embed_dim: size of the output vector.
+        pool: "attention" (CLIP's) or "mean", which learns faster in the first hundreds of steps.
         dtype: the type of the computation; parameters stay float32.
     """
 
@@ -114,6 +127,7 @@ class ModifiedResNet(nnx.Module):
         width: int,
         image_size: int,
         embed_dim: int,
+        pool: str = "attention",
         dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -137,6 +151,10 @@ class ModifiedResNet(nnx.Module):
             setattr(self, f"layer{stage + 1}", stack)
         self.stages = len(layers)
 
+        self.attnpool: AttentionPool | MeanPool
+        if pool == "mean":
+            self.attnpool = MeanPool(inputs, embed_dim, dtype=dtype, rngs=rngs)
+            return
         self.attnpool = AttentionPool(
             positions=(image_size // 32) ** 2,
             width=inputs,
