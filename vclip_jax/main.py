@@ -55,6 +55,7 @@ def main(config: ConfigDict, workdir: Path, mode: str = "train") -> None:
     """
     # --- Config: refuse what cannot work before anything is spent.
     config_lib.validate(config, devices=jax.device_count(), processes=jax.process_count())
+    check_words(config)
     workdir.mkdir(parents=True, exist_ok=True)
     if mode == "train":
         config_lib.save_or_check(config, workdir)
@@ -230,6 +231,14 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
         source = datasets.open_source(entry.dataset, config.data.data_dir, entry.split)
         tasks.append(ZeroShotTask(name, source, prompt_set))
     return tasks
+
+
+def check_words(config: ConfigDict) -> None:
+    """Load vocabulary and prompts once: a wrong name should not cost the building of a dataset."""
+    if config.tokenizer.vocab != "captions":
+        Tokenizer.load(config.tokenizer.vocab)
+    for entry in config.evals.values():
+        prompts.load(entry.prompts)
 
 
 def load_tokenizer(config: ConfigDict, train: Any, workdir: Path) -> Tokenizer:

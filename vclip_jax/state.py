@@ -72,7 +72,7 @@ def make_train_step(
         metrics = {
             "loss": loss,
             "logit_scale": jnp.exp(state.params["logit_scale"]),
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
         }
         return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 

@@ -1,0 +1,135 @@
+"""Eight virtual CPU devices and a compilation cache for all tests; what several of them share."""
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+# JAX reads its variables on import. Subprocesses that tests start inherit them.
+if "jax" in sys.modules:
+    raise RuntimeError("JAX was imported before tests/conftest.py could configure it")
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+).strip()
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parent.parent / ".jax_cache")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+
+@pytest.fixture(scope="session")
+def tiny_clip() -> Callable[..., Any]:
+    """Makes a CLIP of 32 x 32 pixels and a vocabulary of 50, without dropout, from `nnx.Rngs`.
+
+    Keyword arguments replace those of `Clip`, and those of `BertConfig` if they start with `text_`.
+    """
+    from vclip_jax.models.bert import BertConfig
+    from vclip_jax.models.clip import Clip
+
+    def make(rngs, **changes):
+        text = {
+            "vocab_size": 50,
+            "width": 16,
+            "layers": 1,
+            "heads": 2,
+            "mlp_width": 32,
+            "max_positions": 12,
+            "dropout": 0.0,
+        }
+        vision = {
+            "embed_dim": 8,
+            "image_size": 32,
+            "vision_layers": (1, 1, 1, 1),
+            "vision_width": 8,
+        }
+        for name, value in changes.items():
+            target = text if name.startswith("text_") else vision
+            target[name.removeprefix("text_")] = value
+        return Clip(**vision, text=BertConfig(**text), rngs=rngs)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def random_variables() -> Callable[..., tuple[Any, Any, Any]]:
+    """Structure, parameters and batch statistics of a module that a function of `rngs` makes.
+
+    The numbers are NumPy's, which spares compiling an initialiser for every shape. Unlike initial
+    values no bias, mean or scale is trivial.
+    """
+    import jax
+    from flax import nnx
+
+    from vclip_jax.state import split_model
+    from vclip_jax.tree import path_string
+
+    def draw(make, seed: int = 0):
+        graphdef, params, batch_stats = split_model(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+        rng = np.random.default_rng(seed)
+
+        def value(path, leaf):
+            name = path_string(path).rpartition("/")[2]
+            drawn = rng.standard_normal(leaf.shape)
+            if name in ("scale", "var"):
+                drawn = rng.uniform(0.5, 1.5, leaf.shape)
+            elif name == "logit_scale":
+                drawn = np.log(1 / 0.07)
+            elif name in ("kernel", "text_projection"):
+                drawn = drawn / np.sqrt(np.prod(leaf.shape[:-1]))
+            else:
+                drawn = drawn / 2
+            return jax.numpy.asarray(drawn, leaf.dtype)
+
+        params, batch_stats = jax.tree_util.tree_map_with_path(value, (params, batch_stats))
+        return graphdef, params, batch_stats
+
+    return draw
+
+
+# --- A miniature of IDRiD's disease-grading folder.
+
+_TRAIN = "a. Training Set", "a. IDRiD_Disease Grading_Training Labels.csv"
+_TEST = "b. Testing Set", "b. IDRiD_Disease Grading_Testing Labels.csv"
+
+
+def _photograph(index: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x010E] = "patient name"
+    rng = np.random.Generator(np.random.Philox(index))
+    pixels = np.kron(rng.integers(0, 256, (6, 9, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=90, exif=exif, comment=b"patient name")
+    return buffer.getvalue()
+
+
+def _write(root: Path, train: int = 20, test: int = 0) -> Path:
+    for (images, labels), count, first in ((_TRAIN, train, 0), (_TEST, test, 1000)):
+        if not count:
+            continue
+        folder = root / "B. Disease Grading" / "1. Original Images" / images
+        table = root / "B. Disease Grading" / "2. Groundtruths" / labels
+        folder.mkdir(parents=True)
+        table.parent.mkdir(parents=True, exist_ok=True)
+        lines = ["Image name,Retinopathy grade,Risk of macular edema ,,,,,,,,,"]
+        for index in range(count):
+            name = f"IDRiD_{index + 1:03}"
+            (folder / f"{name}.jpg").write_bytes(_photograph(first + index))
+            lines.append(f"{name},{index % 5},{index % 3},,,,,,,,,")
+        table.write_bytes("".join(f"{line}\r\n" for line in lines).encode())
+    return root
+
+
+@pytest.fixture(scope="session")
+def write_idrid() -> Callable[..., Path]:
+    """Writes the folder into a root, which it returns; `train` and `test` count the images.
+
+    Image i (from 0) has retinopathy grade i % 5, risk of oedema i % 3, and metadata.
+    """
+    return _write

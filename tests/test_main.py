@@ -1,0 +1,217 @@
+"""The trainer end to end, on tiny generated images: files, resume, eval, and refusals."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vclip_jax import config as config_lib
+from vclip_jax import main as trainer
+from vclip_jax.data import pipeline
+
+ROOT = Path(__file__).parents[1]
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+def tiny(data_dir: Path):
+    config = config_lib.default()
+    config.total_steps = STEPS
+    config.global_batch_size = 16
+    config.eval_batch_size = 16
+    config.log_every = 1
+    config.checkpoint_every = 2
+    config.validation_batches = 1
+    config.data.dataset = "synthetic/synfundus_like-32px-240-s0"
+    config.data.data_dir = str(data_dir)
+    config.data.image_size = 32
+    config.data.augment = "geometry"
+    config.data.enhance = True
+    config.model.embed_dim = 16
+    config.model.vision_layers = (1, 1, 1, 1)
+    config.model.vision_width = 8
+    config.model.text_width = 16
+    config.model.text_layers = 1
+    config.model.text_heads = 2
+    config.model.text_mlp_width = 32
+    config.model.text_max_positions = 52
+    config.model.text_dropout = 0.1
+    config.evals.messidor_like = config_lib.zero_shot_eval(
+        "synthetic/messidor_like-32px-40-s1", "zh/messidor"
+    )
+    return config
+
+
+@pytest.fixture
+def config(data_dir):
+    return tiny(data_dir)
+
+
+@pytest.fixture(scope="module")
+def finished(data_dir, tmp_path_factory):
+    """A workdir whose run was never interrupted."""
+    workdir = tmp_path_factory.mktemp("finished")
+    trainer.main(tiny(data_dir), workdir)
+    return workdir
+
+
+def rows(workdir: Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(workdir: Path) -> dict[int, float]:
+    return {row["step"]: row["loss"] for row in rows(workdir) if "loss" in row}
+
+
+def test_a_run_leaves_the_files_of_the_contract(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert names >= {
+        "config.json", "environment.json", "metrics.jsonl", "checkpoints", "zero_shot.json",
+        "retrieval.json", "report.html", "vocab.txt",
+    }  # fmt: skip
+    training = [row for row in rows(finished) if "loss" in row]
+    assert [row["step"] for row in training] == list(range(1, STEPS + 1))
+    for row in training:
+        for key in ("loss", "logit_scale", "learning_rate", "grad_norm", "examples_per_second",
+                    "data_wait_fraction"):  # fmt: skip
+            assert math.isfinite(row[key])
+    evaluation = [row for row in rows(finished) if "eval/messidor_like/accuracy" in row]
+    assert [row["step"] for row in evaluation] == [STEPS]
+    result = json.loads((finished / "zero_shot.json").read_text())["messidor_like"]
+    assert result["n"] == np.sum(result["confusion"]) == 40
+    assert result["accuracy"] == evaluation[0]["eval/messidor_like/accuracy"]
+    assert len(result["classes"]) == 4
+
+
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
+    config, finished, tmp_path, monkeypatch
+):
+    prefetch = pipeline.prefetch_to_device
+
+    class Interrupted:
+        """Gives four batches, then what Ctrl-C gives."""
+
+        def __init__(self, batches):
+            self.batches, self.left = batches, 4
+
+        def __next__(self):
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+            return next(self.batches)
+
+        def __getattr__(self, name):
+            return getattr(self.batches, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "prefetch_to_device", lambda *a: Interrupted(prefetch(*a)))
+        with pytest.raises(KeyboardInterrupt):
+            trainer.main(config, tmp_path)
+    assert max(losses(tmp_path)) == 4
+    trainer.main(config, tmp_path)
+    assert losses(tmp_path) == losses(finished)
+    steps = [row["step"] for row in rows(tmp_path) if "loss" in row]
+    assert steps == sorted(set(steps))
+    for name in ("zero_shot.json", "retrieval.json"):
+        assert json.loads((tmp_path / name).read_text()) == json.loads(
+            (finished / name).read_text()
+        )
+
+
+def test_eval_mode_restores_and_scores_the_same(config, finished, tmp_path):
+    before = json.loads((finished / "zero_shot.json").read_text())
+    config.restore_from = str(finished)
+    trainer.main(config, tmp_path, "eval")
+    assert json.loads((tmp_path / "zero_shot.json").read_text()) == before
+    assert (tmp_path / "report.html").exists()
+
+
+def test_a_finished_run_can_be_evaluated_in_place(config, finished):
+    written = (finished / "metrics.jsonl").read_text()
+    before = json.loads((finished / "zero_shot.json").read_text())
+    trainer.main(config, finished, "eval")
+    assert json.loads((finished / "zero_shot.json").read_text()) == before
+    assert (finished / "metrics.jsonl").read_text() == written
+
+
+def test_eval_without_a_checkpoint_says_what_to_do(config, tmp_path):
+    with pytest.raises(ValueError, match=r"no checkpoint to evaluate.*restore_from"):
+        trainer.main(config, tmp_path, "eval")
+
+
+def test_another_config_is_not_mixed_into_a_run(config, finished):
+    config.optimizer.learning_rate = 1e-4
+    with pytest.raises(ValueError, match=r"learning_rate=0\.0005, not 0\.0001.*--workdir"):
+        trainer.main(config, finished)
+
+
+def test_too_few_records_for_a_batch_are_refused(config, tmp_path):
+    config.global_batch_size = 512
+    with pytest.raises(ValueError, match=r"records in train, fewer than .*global_batch_size=512"):
+        trainer.main(config, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_written(config, tmp_path):
+    config.optimizer.learning_rate = 1e30
+    with pytest.raises(ValueError, match=r"the loss is nan at step \d.*learning_rate"):
+        trainer.main(config, tmp_path)
+    assert all(math.isfinite(row["loss"]) for row in rows(tmp_path))
+
+
+COMMAND = [sys.executable, "-m", "vclip_jax.main", "--config", "configs/idrid.py"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.data.source=/nowhere"], "/nowhere"),
+        (["--config.totl_steps=3"], "did you mean config.total_steps?"),
+        (["--config.evals.idrod.split=test"], 'Did you mean "idrid"'),
+        (["--config.total_steps=many"], "--config.total_steps=many"),
+        (["--config.global_batch_size=30"], "config.global_batch_size=30 does not divide"),
+        (["--config.tokenizer.vocab=missing.txt"], "missing.txt: cannot read the vocabulary"),
+        (["--config.data.augment=strong"], "unknown augmentation 'strong'"),
+        (["--config.data.dataset=imagenet"], "no dataset is called 'imagenet'"),
+        (["--config.evals.idrid.prompts=zh/idird"], "did you mean zh/idrid?"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_it(arguments, message, tmp_path, write_idrid):
+    source = write_idrid(tmp_path / "idrid", train=60)
+    given = [f"--config.data.source={source}", *arguments]
+    completed = _run(*given, f"--config.data.data_dir={tmp_path}/data", workdir=tmp_path / "run")
+    assert completed.returncode == 1
+    line = completed.stderr.splitlines()[-1]
+    assert line.startswith("error: ")
+    assert message in line
+    assert "Traceback" not in completed.stderr
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_an_image_that_is_none_is_named_before_training(tmp_path, write_idrid):
+    source = write_idrid(tmp_path / "idrid", train=60)
+    bad = next(source.rglob("IDRiD_007.jpg"))
+    bad.write_bytes(b"this is no image")
+    completed = _run(
+        f"--config.data.source={source}", f"--config.data.data_dir={tmp_path}/data",
+        workdir=tmp_path / "run",
+    )  # fmt: skip
+    assert completed.returncode == 1
+    assert "IDRiD_007.jpg" in completed.stderr.splitlines()[-1]
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def _run(*arguments: str, workdir: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [*COMMAND, "--workdir", str(workdir), *arguments],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
