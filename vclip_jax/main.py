@@ -132,9 +132,7 @@ def main(config: ConfigDict, workdir: Path, mode: str = "train") -> None:
             state.make_train_step(graphdef, optimizer, config.seed), mesh, shardings
         )
         schedule = optim.learning_rate_schedule(
-            config.optimizer.learning_rate,
-            optim.warmup_steps(config.optimizer, config.total_steps),
-            config.total_steps,
+            config.optimizer.learning_rate, config.optimizer.warmup_steps, config.total_steps
         )
         batches = open_train_batches(
             config, mesh, train, tokenizer, config.global_batch_size, start_step=step

@@ -43,14 +43,8 @@ def decay_mask(params: dict, no_decay: tuple[str, ...]) -> dict:
 
 
 def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
-    """AdamW as `config.optimizer` describes it.
-
-    `total_steps` shorter than ten warm-ups shortens the warm-up to a tenth, so that a trial of a
-    few steps really trains; see `warmup_steps`.
-    """
-    schedule = learning_rate_schedule(
-        config.learning_rate, warmup_steps(config, total_steps), total_steps
-    )
+    """AdamW as `config.optimizer` describes it, for a run of `total_steps`."""
+    schedule = learning_rate_schedule(config.learning_rate, config.warmup_steps, total_steps)
     adamw = optax.adamw(
         schedule,
         b1=config.beta1,
@@ -82,8 +76,3 @@ def scale_by_path(factors: Sequence[tuple[str, float]]) -> optax.GradientTransfo
             lambda path, update: factor(path) * update, updates
         )
     )
-
-
-def warmup_steps(config: ConfigDict, total_steps: int) -> int:
-    """`config.warmup_steps`, but never more than a tenth of the run."""
-    return min(config.warmup_steps, total_steps // 10)
