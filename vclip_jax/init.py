@@ -24,7 +24,8 @@ RIDGE = 1e-2
 def _inverse_root(second_moment: jax.Array) -> jax.Array:
     """The symmetric inverse square root of a ridged `[d, d]` positive semi-definite matrix."""
     d = second_moment.shape[0]
-    ridge = RIDGE * jnp.trace(second_moment) / d
+    # The floor keeps a batch without any variance finite.
+    ridge = RIDGE * jnp.trace(second_moment) / d + 1e-6
     values, vectors = jnp.linalg.eigh(second_moment)
     return (vectors * jax.lax.rsqrt(jnp.maximum(values, 0) + ridge)) @ vectors.T
 

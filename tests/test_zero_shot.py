@@ -1,0 +1,209 @@
+"""The zero-shot scorer against softmax of cosines in NumPy, on one device and on eight."""
+
+import jax
+import numpy as np
+import pytest
+import scipy.special
+import sklearn.metrics
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
+
+from vclip_jax import metrics
+from vclip_jax.models.clip import normalise_image
+from vclip_jax.prompts import Group, PromptSet
+from vclip_jax.sharding import make_mesh
+from vclip_jax.zero_shot import Scorer, class_probabilities
+
+LENGTH = 12
+BATCH = 16
+CLASSES = 3
+PROMPTS = PromptSet(
+    "test",
+    "zh",
+    ("normal", "glaucoma", "retinopathy"),
+    (("未见异常", "正常眼底"), ("青光眼",), ("糖尿病", "视网膜病变", "微血管瘤", "硬性渗出")),
+)
+# A few roundings of 2^-24 in unit vectors. Image features are up to thirty times as long as what
+# the model below leaves of them.
+ROUNDING = {"rtol": 0, "atol": 1e-6}
+IMAGE_ROUNDING = {"rtol": 0, "atol": 1e-5}
+
+
+def tokenize(texts) -> np.ndarray:
+    """One token a character, between 1 and 49."""
+    rows = np.zeros((len(texts), LENGTH), np.int32)
+    for row, text in zip(rows, texts, strict=True):
+        row[: len(text)] = [1 + ord(character) % 49 for character in text]
+    return rows
+
+
+def host_batches() -> list[dict[str, np.ndarray]]:
+    """Three batches, the last of which is mostly filling with labels and images of its own."""
+    rng = np.random.default_rng(0)
+    batches = []
+    for index in range(3):
+        # Noise under a colour of its own, lest all images look alike.
+        image = rng.integers(0, 192, (BATCH, 1, 1, 3)) + rng.integers(0, 64, (BATCH, 32, 32, 3))
+        batches.append(
+            {
+                "image": image.astype(np.uint8),
+                "label": rng.integers(0, CLASSES, BATCH).astype(np.int32),
+                "mask": np.arange(BATCH) < (BATCH if index < 2 else 5),
+            }
+        )
+    return batches
+
+
+HOST = host_batches()
+KEPT = {name: np.concatenate([b[name][b["mask"]] for b in HOST]) for name in ("image", "label")}
+
+
+@pytest.fixture(scope="module")
+def model(tiny_clip, random_variables):
+    """Structure and variables of a random model whose images fall into several classes."""
+    graphdef, params, batch_stats = random_variables(
+        lambda rngs: tiny_clip(rngs, text_pool="mean", vision_pool="mean")
+    )
+    # Small running variances let differences between images through, and a bias takes away what
+    # all images share, lest all of them land on one point.
+    batch_stats = jax.tree.map(lambda x: 0.1 * x, batch_stats)
+    features = jax.jit(
+        lambda images: nnx.merge(graphdef, params, batch_stats).visual(
+            normalise_image(images), train=False
+        )
+    )(HOST[0]["image"])
+    params["visual"]["attnpool"]["c_proj"]["bias"] -= features.mean(axis=0)
+    return graphdef, params, batch_stats
+
+
+@pytest.fixture(scope="module")
+def scorers(model):
+    """Number of devices -> a scorer on that many, variables there and batches there."""
+
+    def build(devices):
+        graphdef, *variables = model
+        mesh = make_mesh(1, jax.devices()[:devices])
+        scorer = Scorer(graphdef, mesh, tokenize)
+        placed = jax.device_put(tuple(variables), NamedSharding(mesh, PartitionSpec()))
+        batches = [jax.device_put(batch, scorer.batch_sharding) for batch in HOST]
+        return scorer, placed, batches
+
+    return {devices: build(devices) for devices in (1, 8)}
+
+
+@pytest.fixture(scope="module")
+def embedded(scorers):
+    """Number of devices -> image embeddings and labels."""
+    return {
+        devices: scorer.embed_images(variables, batches)
+        for devices, (scorer, variables, batches) in scorers.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def encode(model):
+    """The model's own encoders: `encode("encode_image", images)`, one compile for each shape."""
+    graphdef, *variables = model
+    run = jax.jit(
+        lambda variables, inputs, method: getattr(nnx.merge(graphdef, *variables), method)(inputs),
+        static_argnums=2,
+    )
+    return lambda method, inputs: np.asarray(run(variables, inputs, method), np.float64)
+
+
+@pytest.fixture(scope="module")
+def reference(encode) -> np.ndarray:
+    """Class probabilities of the kept images, from the model's embeddings on, in float64."""
+    images = encode("encode_image", KEPT["image"])
+    texts = encode("encode_text", tokenize([text for texts in PROMPTS.prompts for text in texts]))
+    means = [texts[:2].mean(axis=0), texts[2], texts[3:].mean(axis=0)]
+    classes = np.stack([mean / np.linalg.norm(mean) for mean in means])
+    return scipy.special.softmax(images @ classes.T / 0.07, axis=1)
+
+
+DEVICES = pytest.mark.parametrize("devices", [1, 8])
+
+
+@DEVICES
+def test_rows_without_mask_are_dropped_and_the_others_keep_their_order(embedded, encode, devices):
+    embeddings, labels = embedded[devices]
+    assert embeddings.dtype == np.float32
+    np.testing.assert_array_equal(labels, KEPT["label"])
+    np.testing.assert_allclose(embeddings, encode("encode_image", KEPT["image"]), **IMAGE_ROUNDING)
+
+
+@DEVICES
+def test_probabilities_are_the_softmax_of_cosines_with_the_mean_prompt(
+    scorers, embedded, reference, devices
+):
+    scorer, variables, _ = scorers[devices]
+    got = scorer.probabilities(variables, embedded[devices][0], PROMPTS)
+    assert got.shape == (len(KEPT["label"]), CLASSES)
+    # Logits of up to 1 / 0.07 carry 14 times the rounding of the cosines.
+    np.testing.assert_allclose(got, reference, rtol=14 * IMAGE_ROUNDING["atol"])
+    np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-6)
+
+
+def test_metrics_of_the_probabilities_equal_scikit_learns(scorers, embedded, reference):
+    scorer, variables, _ = scorers[8]
+    embeddings, labels = embedded[8]
+    result = metrics.classification(scorer.probabilities(variables, embeddings, PROMPTS), labels)
+    predicted = reference.argmax(axis=1)
+    assert set(predicted) == set(range(CLASSES))
+    assert result["accuracy"] == sklearn.metrics.accuracy_score(labels, predicted)
+    want = sklearn.metrics.roc_auc_score(labels, reference, multi_class="ovr", average="macro")
+    assert result["auc"] == pytest.approx(want, abs=1e-12)
+
+
+def test_one_device_and_eight_give_the_same(scorers, embedded):
+    np.testing.assert_allclose(embedded[1][0], embedded[8][0], **IMAGE_ROUNDING)
+    one, eight = (
+        scorers[devices][0].embed_texts(scorers[devices][1], ["青光眼", "黄斑水肿"])
+        for devices in (1, 8)
+    )
+    np.testing.assert_allclose(one, eight, **ROUNDING)
+
+
+# --- texts ---------------------------------------------------------------------------------------
+
+
+def sentences(count: int) -> list[str]:
+    return ["".join(chr(19968 + (7 * i + j) % 40) for j in range(1 + i % 9)) for i in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 64, 65, 130])
+def test_the_filling_of_text_batches_does_not_leak(scorers, encode, count):
+    scorer, variables, _ = scorers[1]
+    texts = sentences(count)
+    got = scorer.embed_texts(variables, texts)
+    assert got.shape == (count, 8)
+    assert got.dtype == np.float32
+    want = encode("encode_text", tokenize(sentences(130)))[:count]
+    np.testing.assert_allclose(got, want, **ROUNDING)
+    np.testing.assert_allclose(got, scorer.embed_texts(variables, texts[::-1])[::-1], **ROUNDING)
+
+
+def test_a_class_is_the_normalised_mean_of_its_prompts_whatever_their_number(scorers):
+    scorer, variables, _ = scorers[1]
+    got = scorer.class_embeddings(variables, PROMPTS)
+    for row, texts in zip(got, PROMPTS.prompts, strict=True):
+        mean = scorer.embed_texts(variables, texts).astype(np.float64).mean(axis=0)
+        np.testing.assert_allclose(row, mean / np.linalg.norm(mean), **ROUNDING)
+
+
+def test_groups_do_not_change_class_probabilities(scorers, embedded):
+    scorer, variables, _ = scorers[1]
+    groups = (Group("healthy", (0,)), Group("ill", (1, 2)))
+    grouped = PromptSet("test", "zh", PROMPTS.class_names, PROMPTS.prompts, groups)
+    one, other = (scorer.probabilities(variables, embedded[1][0], p) for p in (PROMPTS, grouped))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_larger_scale_sharpens_without_changing_the_order():
+    rng = np.random.default_rng(1)
+    images, classes = rng.standard_normal((2, 5, 4)).astype(np.float32)
+    soft, sharp = (np.asarray(class_probabilities(images, classes, scale)) for scale in (0.0, 2.0))
+    np.testing.assert_array_equal(np.argsort(soft, axis=1), np.argsort(sharp, axis=1))
+    assert (sharp.max(axis=1) > soft.max(axis=1)).all()
+    want = scipy.special.softmax(np.exp(2.0) * images.astype(np.float64) @ classes.T, axis=1)
+    np.testing.assert_allclose(sharp, want, rtol=3e-5)
