@@ -17,7 +17,11 @@ from vclip_jax import config as config_lib
 
 
 def get_config(dataset: str = "idrid"):
-    config = config_lib.default()  # the recipe
+    config = config_lib.default()
+    # What the reference does on several devices, and to its initial weights.
+    config.model.batch_norm = "device"
+    config.model.half_init = True
+    config.optimizer.gather_gradient = False
     config.data.dataset = dataset
     config.data.validation_split = "holdout" if dataset == "idrid" else "validation"
     config.validation_batches = 1

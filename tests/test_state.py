@@ -5,6 +5,7 @@ import math
 
 import jax
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -203,3 +204,51 @@ def test_dropout_is_a_function_of_seed_and_step(tiny_clip, optimizer, initial):
     assert loss(0, 0) == first
     others = [loss(*key) for key in [(0, 1), (0, 2), (1, 0), (1, 1)]]
     assert len({first, *others}) == 5
+
+
+# --- choices of the reference --------------------------------------------------------------------
+
+
+def gradients(graphdef, initial, **choices) -> dict[str, np.ndarray]:
+    """The gradient of every parameter: what plain gradient descent with rate 1 subtracts."""
+    descent = optax.sgd(1.0)
+    start = TrainState(
+        initial.step, initial.params, initial.batch_stats, descent.init(initial.params)
+    )
+    step = jax.jit(make_train_step(graphdef, descent, seed=0, **choices))
+    after = leaves(step(start, batch(0))[0].params)
+    before = leaves(initial.params)
+    return {name: before[name] - after[name] for name in before}
+
+
+def test_a_gather_without_gradient_divides_those_of_the_towers_by_the_devices(graphdef, initial):
+    full = gradients(graphdef, initial)
+    local = gradients(graphdef, initial, feature_gradient=0.25)
+    for name, gradient in full.items():
+        share = 1.0 if name == "logit_scale" else 0.25
+        # A difference of parameters of order 1 is exact to 2^-24.
+        np.testing.assert_allclose(local[name], share * gradient, rtol=1e-5, atol=3e-7)
+
+
+def test_a_clamp_in_the_forward_pass_leaves_the_parameter_and_stops_its_gradient(graphdef, initial):
+    high = initial.replace(params=initial.params | {"logit_scale": np.float32(5.0)})
+    assert gradients(graphdef, high, clamp="forward")["logit_scale"] == 0
+    limit = initial.replace(params=initial.params | {"logit_scale": np.float32(np.log(100))})
+    for name, gradient in gradients(graphdef, limit, clamp="forward").items():
+        if name != "logit_scale":
+            want = gradients(graphdef, high, clamp="forward")[name]
+            np.testing.assert_allclose(gradient, want, rtol=1e-5, atol=3e-7)
+            break
+
+
+def test_half_initialisation_rounds_weights_and_spares_single_parameters(tiny_clip, optimizer):
+    init = functools.partial(init_state, tiny_clip, optimizer, 0)
+    plain, rounded = (leaves(jax.jit(init, static_argnames="half")(half=h).params) for h in (0, 1))
+    for name, value in plain.items():
+        spared = name in ("logit_scale", "visual/attnpool/positional_embedding")
+        half = rounded[name].astype(np.float16).astype(np.float64)
+        assert spared or (half == rounded[name]).all()
+        # Two compilations of the same draw may differ in its last bit.
+        bits = 22 if spared else 10
+        np.testing.assert_allclose(rounded[name], value, rtol=2.0**-bits, atol=2.0**-24)
+    assert (rounded["text_projection"] != plain["text_projection"]).any()

@@ -67,8 +67,15 @@ def default() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.embed_dim = 1024
+    # Four stages make a ResNet; one number, as in (12,), makes a Vision Transformer.
     config.model.vision_layers = (3, 4, 6, 3)
     config.model.vision_width = 64
+    config.model.vision_patch_size = 16
+    # Batch statistics of the "global" batch, or of each "device"'s part (the recipe, whose running
+    # statistics are the first device's).
+    config.model.batch_norm = "global"
+    # Round the initial weights through float16, as the recipe does on its way.
+    config.model.half_init = False
     # How the image's positions become one vector: "attention" (the recipe) or "mean".
     config.model.vision_pool = "attention"
     config.model.text_width = 768
@@ -93,6 +100,12 @@ def default() -> ConfigDict:
     config.optimizer.epsilon = 1e-8
     config.optimizer.weight_decay = 0.2
     config.optimizer.no_decay = ("bn", "ln", "bias", "logit_scale")
+    # Whether embeddings of other devices carry gradient. The recipe's do not unless it is told so,
+    # which divides the towers' gradients, not the logit scale's, by the number of devices.
+    config.optimizer.gather_gradient = True
+    # Keep the logit scale in [1, 100] by clipping the parameter "after_step" (the recipe), or
+    # what the "forward" pass makes of it.
+    config.optimizer.clamp = "after_step"
     # (regular expression over parameter paths, factor): the first found scales the learning rate.
     config.optimizer.learning_rate_factors = ()
     # 0 does not clip.
@@ -112,7 +125,7 @@ def default() -> ConfigDict:
 def small() -> ConfigDict:
     """`default` with towers that 2 CPU cores train in minutes, for fundus photographs.
 
-    1.5 million parameters at 128 px. Short runs need a start that tells captions apart (mean
+    A million parameters at 128 px. Short runs need a start that tells captions apart (mean
     pooling, larger initial weights, whitened projections), and images without camera.
     """
     config = default()
@@ -192,6 +205,8 @@ def validate(config: ConfigDict, *, devices: int, processes: int = 1) -> None:
     _one_of(config, "compute_dtype", DTYPES)
     _one_of(config, "model.vision_pool", ("attention", "mean"))
     _one_of(config, "model.text_pool", ("first", "mean"))
+    _one_of(config, "model.batch_norm", ("global", "device"))
+    _one_of(config, "optimizer.clamp", ("after_step", "forward"))
     if not config.data.dataset:
         raise ValueError("config.data.dataset is empty: name a dataset, for example idrid")
     for key in ("global_batch_size", "eval_batch_size", "model.whiten_pairs"):
@@ -201,14 +216,17 @@ def validate(config: ConfigDict, *, devices: int, processes: int = 1) -> None:
                 f"config.{key}={size} does not divide by the {devices} devices: "
                 f"use {max(1, size // devices) * devices}"
             )
-    if config.data.image_size % 32:
+    layers = tuple(config.model.vision_layers)
+    if len(layers) not in (1, 4):
         raise ValueError(
-            f"config.data.image_size={config.data.image_size} must be a multiple of 32, "
-            "the image tower's total stride"
+            f"config.model.vision_layers={layers} must have four stages (a ResNet) or one (a "
+            "Vision Transformer)"
         )
-    if len(config.model.vision_layers) != 4:
+    stride = 32 if len(layers) == 4 else config.model.vision_patch_size
+    if config.data.image_size % stride:
         raise ValueError(
-            f"config.model.vision_layers={tuple(config.model.vision_layers)} must have four stages"
+            f"config.data.image_size={config.data.image_size} must be a multiple of {stride}, "
+            "the image tower's total stride"
         )
     if config.model.text_width % config.model.text_heads:
         raise ValueError(

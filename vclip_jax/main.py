@@ -73,7 +73,9 @@ def main(config: ConfigDict, workdir: Path, mode: str = "train") -> None:
     make_model = model_maker(config, tokenizer.vocab_size)
     optimizer = optim.make_optimizer(config.optimizer, config.total_steps)
     graphdef, _, _ = state.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
-    init = partial(state.init_state, make_model, optimizer, config.seed)
+    init = partial(
+        state.init_state, make_model, optimizer, config.seed, half=config.model.half_init
+    )
     abstract = jax.eval_shape(init)
     shardings = sharding.state_sharding(abstract, mesh, config.mesh.rules)
     log.info(
@@ -129,8 +131,14 @@ def main(config: ConfigDict, workdir: Path, mode: str = "train") -> None:
     # --- The loop.
     if mode == "train" and step < config.total_steps:
         step_fn = state.jit_train_step(
-            state.make_train_step(graphdef, optimizer, config.seed), mesh, shardings
-        )
+            state.make_train_step(
+                graphdef, optimizer, config.seed,
+                clamp=config.optimizer.clamp,
+                feature_gradient=1.0 if config.optimizer.gather_gradient else 1 / mesh.size,
+            ),
+            mesh,
+            shardings,
+        )  # fmt: skip
         schedule = optim.learning_rate_schedule(
             config.optimizer.learning_rate, config.optimizer.warmup_steps, config.total_steps
         )
@@ -283,7 +291,9 @@ def model_maker(config: ConfigDict, vocab_size: int) -> Any:
             image_size=config.data.image_size,
             vision_layers=tuple(model.vision_layers),
             vision_width=model.vision_width,
+            vision_patch_size=model.vision_patch_size,
             vision_pool=model.vision_pool,
+            norm_groups=jax.device_count() if model.batch_norm == "device" else 1,
             text=text,
             dtype=jnp.dtype(dtype),
             rngs=rngs,

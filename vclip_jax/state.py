@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from vclip_jax.losses import contrastive_loss
 from vclip_jax.models.clip import MAX_LOGIT_SCALE, Clip
 from vclip_jax.sharding import BATCH
+from vclip_jax.tree import path_string
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -35,48 +36,87 @@ def split_model(model: Clip) -> tuple[nnx.GraphDef, dict[str, Any], dict[str, An
 
 
 def init_state(
-    make_model: Callable[[nnx.Rngs], Clip], optimizer: optax.GradientTransformation, seed: int
+    make_model: Callable[[nnx.Rngs], Clip],
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    half: bool = False,
 ) -> TrainState:
     """A state at step 0 from random initialisation; a pure function of `seed`, so it can be jitted
-    with output shardings, or evaluated for shapes only."""
+    with output shardings, or evaluated for shapes only.
+
+    `half` rounds the weights through float16: Chinese-CLIP converts its new model to half precision
+    and back (`convert_weights`, `convert_models_to_fp32`).
+    """
     _, params, batch_stats = split_model(make_model(nnx.Rngs(seed)))
+    if half:
+        params = jax.tree_util.tree_map_with_path(_round_to_half, params)
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
 
 
+def _round_to_half(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+    name = path_string(path)
+    if name == "logit_scale" or (name.startswith("visual/") and name.endswith("_embedding")):
+        return leaf  # single parameters of the image tower, which the conversion passes over
+    return leaf.astype(jnp.float16).astype(jnp.float32)
+
+
 def make_train_step(
-    graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, seed: int
+    graphdef: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    *,
+    clamp: str = "after_step",
+    feature_gradient: float = 1.0,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The training step as a pure function `(state, batch) -> (state, metrics)`, not yet jitted.
 
     The batch has `image`, uint8 `[b, s, s, 3]`, and `tokens`, int32 `[b, length]`. Metrics are
     float32 scalars: `loss`, `logit_scale` (the multiplier before the update) and `grad_norm`.
     Dropout at a step is a function of (seed, step).
+
+    Args:
+        graphdef: the model's structure, from `split_model`.
+        optimizer: its state is in `TrainState.opt_state`.
+        seed: of dropout.
+        clamp: see `config.optimizer.clamp`.
+        feature_gradient: what the gradient is multiplied by where it enters the towers; one over
+            the number of devices is what an all-gather without gradient amounts to once the
+            processes' gradients are averaged.
     """
 
     def loss_fn(params: dict, batch_stats: dict, batch: Batch, dropout: jax.Array):
         model = nnx.merge(graphdef, params, batch_stats)
         image = model.encode_image(batch["image"], train=True)
         text = model.encode_text(batch["tokens"], rngs=nnx.Rngs(dropout=dropout))
-        loss = contrastive_loss(image, text, model.logit_scale[...])
-        return loss, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+        logit_scale = model.logit_scale[...]
+        if clamp == "forward":
+            logit_scale = jnp.clip(logit_scale, 0.0, MAX_LOGIT_SCALE)
+        image, text = (_scale_gradient(x, feature_gradient) for x in (image, text))
+        loss = contrastive_loss(image, text, logit_scale)
+        return loss, (jnp.exp(logit_scale), nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         dropout = jax.random.fold_in(jax.random.key(seed), state.step)
-        (loss, batch_stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+        (loss, (scale, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
             state.params, state.batch_stats, batch, dropout
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        # The recipe clamps the parameter after the update, rather than in the forward pass.
-        params["logit_scale"] = jnp.clip(params["logit_scale"], 0.0, MAX_LOGIT_SCALE)
+        if clamp == "after_step":
+            params["logit_scale"] = jnp.clip(params["logit_scale"], 0.0, MAX_LOGIT_SCALE)
         metrics = {
             "loss": loss,
-            "logit_scale": jnp.exp(state.params["logit_scale"]),
+            "logit_scale": scale,
             "grad_norm": optax.tree.norm(grads),
         }
         return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
     return train_step
+
+
+def _scale_gradient(x: jax.Array, factor: float) -> jax.Array:
+    """`x`, whose gradient is multiplied by `factor`."""
+    return x if factor == 1 else factor * x + (1 - factor) * jax.lax.stop_gradient(x)
 
 
 def jit_train_step(

@@ -173,3 +173,16 @@ def test_a_norm_starts_as_the_identity_on_running_statistics():
     norm = BatchNorm(3, dtype=jnp.float32, rngs=nnx.Rngs(0))
     for got, want in zip(vectors(norm), (1, 0, 0, 1), strict=True):
         np.testing.assert_array_equal(got, np.full(3, want))
+
+
+def test_groups_are_normalised_each_by_itself_and_the_first_one_is_remembered():
+    x = 2 * normal(0, 6, 5, 3, 4) + np.arange(6).reshape(6, 1, 1, 1)
+    norm, alone = batch_norm(4), batch_norm(4)
+    norm.groups = 3
+    got = norm(jnp.asarray(x), train=True)
+    for start in (0, 2, 4):
+        part = batch_norm(4)(jnp.asarray(x[start : start + 2]), train=True)
+        np.testing.assert_allclose(got[start : start + 2], part, **ROUNDING)
+    alone(jnp.asarray(x[:2]), train=True)
+    np.testing.assert_allclose(norm.mean[...], alone.mean[...], **ROUNDING)
+    np.testing.assert_allclose(norm.var[...], alone.var[...], **ROUNDING)

@@ -9,6 +9,7 @@ from flax import nnx
 from vclip_jax.models.bert import Bert, BertConfig
 from vclip_jax.models.layers import normal_init
 from vclip_jax.models.resnet import ModifiedResNet
+from vclip_jax.models.vit import VisionTransformer
 
 # OpenAI CLIP's channel statistics of RGB in [0, 1], which Chinese-CLIP's image transform uses.
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -36,7 +37,11 @@ class Clip(nnx.Module):
     Args:
         embed_dim: size of the common space; 1024 in the paper's recipe.
         image_size: side of the square images in pixels.
-        vision_layers, vision_width, vision_pool: see `ModifiedResNet`.
+        vision_layers: blocks of the image tower: those of a ResNet's four stages, or one number,
+            a Vision Transformer's.
+        vision_width: channels, see `ModifiedResNet` and `VisionTransformer`.
+        vision_patch_size: of a Vision Transformer.
+        vision_pool, norm_groups: of a ResNet.
         text: sizes of the text tower.
         dtype: the type of the computation; parameters, embeddings and logits are float32.
     """
@@ -48,21 +53,36 @@ class Clip(nnx.Module):
         image_size: int,
         vision_layers: tuple[int, ...],
         vision_width: int,
+        vision_patch_size: int = 16,
         vision_pool: str = "attention",
+        norm_groups: int = 1,
         text: BertConfig,
         dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.dtype = dtype
-        self.visual = ModifiedResNet(
-            layers=vision_layers,
-            width=vision_width,
-            image_size=image_size,
-            embed_dim=embed_dim,
-            pool=vision_pool,
-            dtype=dtype,
-            rngs=rngs,
-        )
+        self.visual: ModifiedResNet | VisionTransformer
+        if len(vision_layers) == 1:
+            self.visual = VisionTransformer(
+                layers=vision_layers[0],
+                width=vision_width,
+                patch_size=vision_patch_size,
+                image_size=image_size,
+                embed_dim=embed_dim,
+                dtype=dtype,
+                rngs=rngs,
+            )
+        else:
+            self.visual = ModifiedResNet(
+                layers=vision_layers,
+                width=vision_width,
+                image_size=image_size,
+                embed_dim=embed_dim,
+                pool=vision_pool,
+                norm_groups=norm_groups,
+                dtype=dtype,
+                rngs=rngs,
+            )
         self.bert = Bert(text, dtype=dtype, rngs=rngs)
         init = normal_init(text.width**-0.5)
         self.text_projection = nnx.Param(init(rngs.params(), (text.width, embed_dim)))

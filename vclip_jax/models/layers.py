@@ -73,8 +73,14 @@ class Linear(nnx.Linear):
 class BatchNorm(nnx.Module):
     """Batch normalisation over all but the channel axis, statistics always in float32.
 
-    Under `jit` with a sharded batch the statistics are those of the global batch. Running
-    statistics follow PyTorch: momentum 0.1 on the new value, unbiased variance, epsilon 1e-5.
+    Running statistics follow PyTorch: momentum 0.1 on the new value, unbiased variance, epsilon
+    1e-5.
+
+    Args:
+        groups: consecutive parts of the batch that are normalised each by itself. 1 is the global
+            batch, also where it is sharded. The number of devices is what PyTorch's `BatchNorm2d`
+            under data parallelism does; the running statistics are then the first part's, as it
+            saves the first process's.
     """
 
     epsilon = 1e-5
@@ -84,11 +90,12 @@ class BatchNorm(nnx.Module):
         self,
         channels: int,
         *,
+        groups: int = 1,
         dtype,
         scale_init: Initializer = nnx.initializers.ones,
         rngs: nnx.Rngs,
     ):
-        self.dtype = dtype
+        self.dtype, self.groups = dtype, groups
         self.scale = nnx.Param(scale_init(rngs.params(), (channels,), jnp.float32))
         self.bias = nnx.Param(jnp.zeros((channels,)))
         self.mean = nnx.BatchStat(jnp.zeros((channels,)))
@@ -96,19 +103,24 @@ class BatchNorm(nnx.Module):
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """`[..., channels]` to the same shape; `train` uses and updates the batch statistics."""
-        if train:
-            axes = tuple(range(x.ndim - 1))
-            wide = x.astype(jnp.float32)
-            mean = wide.mean(axes)
-            # Two reductions in one pass over the data; float32 keeps E[x^2] - E[x]^2 accurate
-            # because activations here are centred to within a few standard deviations.
-            var = jnp.maximum(jnp.square(wide).mean(axes) - jnp.square(mean), 0.0)
-            count = x.size // x.shape[-1]
-            unbiased = var * (count / max(count - 1, 1))
-            self.mean[...] += self.momentum * (jax.lax.stop_gradient(mean) - self.mean[...])
-            self.var[...] += self.momentum * (jax.lax.stop_gradient(unbiased) - self.var[...])
-        else:
-            mean, var = self.mean[...], self.var[...]
+        if not train:
+            return self._normalise(x, self.mean[...], self.var[...])
+        # A part of its own for each group, whose statistics are [groups, 1, ..., 1, channels].
+        parts = x.reshape(self.groups, -1, *x.shape[1:]) if self.groups > 1 else x[None]
+        axes = tuple(range(1, parts.ndim - 1))
+        wide = parts.astype(jnp.float32)
+        mean = wide.mean(axes, keepdims=True)
+        # Two reductions in one pass over the data; float32 keeps E[x^2] - E[x]^2 accurate
+        # because activations here are centred to within a few standard deviations.
+        var = jnp.maximum(jnp.square(wide).mean(axes, keepdims=True) - jnp.square(mean), 0.0)
+        count = x.size // x.shape[-1] // self.groups
+        unbiased = var * (count / max(count - 1, 1))
+        for running, new in ((self.mean, mean), (self.var, unbiased)):
+            first = jax.lax.stop_gradient(new[0]).reshape(-1)
+            running[...] += self.momentum * (first - running[...])
+        return self._normalise(parts, mean, var).reshape(x.shape)
+
+    def _normalise(self, x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
         gain = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
         shift = self.bias[...] - mean * gain
         return (x * gain + shift).astype(self.dtype)

@@ -6,6 +6,7 @@ weight maps stay short. Images are NHWC.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -33,11 +34,13 @@ def average_pool(x: jax.Array, window: int) -> jax.Array:
 class Downsample(nnx.Module):
     """The shortcut of a block that changes shape: average pooling, 1x1 convolution, norm."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, *, groups: int = 1, dtype, rngs: nnx.Rngs
+    ):
         self.stride = stride
         self.conv = Conv(inputs, outputs, 1, dtype=dtype, rngs=rngs)
         # Not called `bn`: the recipe decays this scale, and picks parameters by name (optim.py).
-        self.norm = BatchNorm(outputs, dtype=dtype, rngs=rngs)
+        self.norm = BatchNorm(outputs, groups=groups, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         return self.norm(self.conv(average_pool(x, self.stride)), train=train)
@@ -46,17 +49,20 @@ class Downsample(nnx.Module):
 class Bottleneck(nnx.Module):
     """1x1, 3x3, (average pooling), 1x1; the last norm starts at 0, so a new block is identity."""
 
-    def __init__(self, inputs: int, planes: int, stride: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(
+        self, inputs: int, planes: int, stride: int, *, groups: int = 1, dtype, rngs: nnx.Rngs
+    ):
         outputs = planes * EXPANSION
+        norm = partial(BatchNorm, groups=groups, dtype=dtype, rngs=rngs)
         self.stride = stride
         self.conv1 = Conv(inputs, planes, 1, dtype=dtype, rngs=rngs)
-        self.bn1 = BatchNorm(planes, dtype=dtype, rngs=rngs)
+        self.bn1 = norm(planes)
         self.conv2 = Conv(planes, planes, 3, dtype=dtype, rngs=rngs)
-        self.bn2 = BatchNorm(planes, dtype=dtype, rngs=rngs)
+        self.bn2 = norm(planes)
         self.conv3 = Conv(planes, outputs, 1, dtype=dtype, rngs=rngs)
-        self.bn3 = BatchNorm(outputs, dtype=dtype, scale_init=nnx.initializers.zeros, rngs=rngs)
+        self.bn3 = norm(outputs, scale_init=nnx.initializers.zeros)
         self.downsample = (
-            Downsample(inputs, outputs, stride, dtype=dtype, rngs=rngs)
+            Downsample(inputs, outputs, stride, groups=groups, dtype=dtype, rngs=rngs)
             if stride > 1 or inputs != outputs
             else None
         )
@@ -117,6 +123,7 @@ class ModifiedResNet(nnx.Module):
         image_size: side of the square input in pixels, a multiple of 32.
         embed_dim: size of the output vector.
         pool: "attention" (CLIP's) or "mean", which learns faster in the first hundreds of steps.
+        norm_groups: see `BatchNorm`.
         dtype: the type of the computation; parameters stay float32.
     """
 
@@ -128,17 +135,19 @@ class ModifiedResNet(nnx.Module):
         image_size: int,
         embed_dim: int,
         pool: str = "attention",
+        norm_groups: int = 1,
         dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
         half = width // 2
+        norm = partial(BatchNorm, groups=norm_groups, dtype=dtype, rngs=rngs)
         self.dtype = dtype
         self.conv1 = Conv(3, half, 3, stride=2, dtype=dtype, rngs=rngs)
-        self.bn1 = BatchNorm(half, dtype=dtype, rngs=rngs)
+        self.bn1 = norm(half)
         self.conv2 = Conv(half, half, 3, dtype=dtype, rngs=rngs)
-        self.bn2 = BatchNorm(half, dtype=dtype, rngs=rngs)
+        self.bn2 = norm(half)
         self.conv3 = Conv(half, width, 3, dtype=dtype, rngs=rngs)
-        self.bn3 = BatchNorm(width, dtype=dtype, rngs=rngs)
+        self.bn3 = norm(width)
 
         inputs = width
         for stage, blocks in enumerate(layers):
@@ -146,7 +155,9 @@ class ModifiedResNet(nnx.Module):
             stack = nnx.List()
             for block in range(blocks):
                 stride = 2 if block == 0 and stage > 0 else 1
-                stack.append(Bottleneck(inputs, planes, stride, dtype=dtype, rngs=rngs))
+                stack.append(
+                    Bottleneck(inputs, planes, stride, groups=norm_groups, dtype=dtype, rngs=rngs)
+                )
                 inputs = planes * EXPANSION
             setattr(self, f"layer{stage + 1}", stack)
         self.stages = len(layers)
