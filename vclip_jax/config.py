@@ -56,7 +56,8 @@ def default() -> ConfigDict:
     config.data.fit = "squash"
     # Local contrast instead of colours (`vclip_jax.data.enhance`): all cameras look alike.
     config.data.enhance = False
-    # A policy of `vclip_jax.data.augment`: "recipe" (none), "fundus" (strong) or "geometry".
+    # A policy of `vclip_jax.data.augment`: "recipe" (none), "fundus" (strong) or "geometry"; or
+    # "chinese_clip", the reference's own (`vclip_jax.data.autoaugment`), off by default there.
     config.data.augment = "recipe"
 
     config.tokenizer = ConfigDict()

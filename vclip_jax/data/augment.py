@@ -84,14 +84,17 @@ POLICIES: Final[dict[str, Policy]] = {
 }
 
 
-def named_policy(name: str) -> Policy:
-    """The policy called `name`.
+def named_policy(name: str) -> Policy | str:
+    """The policy called `name`, or "chinese_clip" itself, see `vclip_jax.data.autoaugment`.
 
     Raises:
         ValueError: there is none; the message names those that there are.
     """
+    if name == "chinese_clip":
+        return name
     if name not in POLICIES:
-        raise ValueError(f"unknown augmentation {name!r}: use one of {', '.join(POLICIES)}")
+        known = ", ".join([*POLICIES, "chinese_clip"])
+        raise ValueError(f"unknown augmentation {name!r}: use one of {known}")
     return POLICIES[name]
 
 

@@ -35,10 +35,11 @@ def decode(data: bytes, size: int, fit: str = "squash", *, key: str = "image") -
     Args:
         data: an encoded image: JPEG, PNG, TIFF, BMP or whatever else Pillow reads.
         size: height and width of the result in pixels.
-        fit: "squash" resizes straight to the square, bicubic with antialiasing, as CLIP's recipe
-            does (a JPEG of at least four times the size is first scaled down by a power of two,
-            but not below twice the size); "pad" keeps the aspect ratio, centred on black; "fundus"
-            first crops to the illuminated field of a fundus photograph, see `field_box`.
+        fit: "squash" resizes straight to the square, bicubic with antialiasing, pixel for pixel
+            as CLIP's recipe does; "pad" keeps the aspect ratio, centred on black; "fundus" first
+            crops to the illuminated field of a fundus photograph, see `field_box`. The latter two
+            let a JPEG of at least four times the size be scaled down by a power of two while it
+            is decoded, but not below twice the size.
         key: what an error calls the image.
 
     Returns:
@@ -51,7 +52,7 @@ def decode(data: bytes, size: int, fit: str = "squash", *, key: str = "image") -
     """
     if fit not in FITS or size < 1:
         raise ValueError(f"fit must be one of {', '.join(FITS)} and size >= 1, got {fit!r}, {size}")
-    return _fit(read_rgb(data, 2 * size, key=key), size, fit)
+    return _fit(read_rgb(data, 0 if fit == "squash" else 2 * size, key=key), size, fit)
 
 
 def read_rgb(data: bytes, min_side: int = 0, *, key: str = "image") -> np.ndarray:

@@ -23,7 +23,8 @@ import jax
 import numpy as np
 
 from vclip_jax.data.augment import Policy, augment
-from vclip_jax.data.decode import FITS, decode
+from vclip_jax.data.autoaugment import chinese_clip_augment
+from vclip_jax.data.decode import FITS, decode, read_rgb
 from vclip_jax.data.enhance import enhance
 from vclip_jax.data.tokenizer import CONTEXT_LENGTH, Tokenizer
 from vclip_jax.datasets.records import Record
@@ -71,7 +72,7 @@ def train_batches(
     global_batch_size: int,
     size: int,
     fit: str = "squash",
-    augment: Policy | None = None,
+    augment: Policy | str | None = None,
     enhance: bool = False,
     context_length: int = CONTEXT_LENGTH,
     start_step: int = 0,
@@ -89,7 +90,8 @@ def train_batches(
         global_batch_size: examples a step over all hosts; the hosts' number must divide it.
         size: height and width of the images in pixels.
         fit: see `decode`.
-        augment: see `augment`; None is no augmentation.
+        augment: see `augment`; None is no augmentation, and "chinese_clip" that of `autoaugment`,
+            which crops the photograph itself and so leaves `fit` nothing to do.
         enhance: show local contrast instead of colours, see `enhance`; after augmentation.
         context_length: of the token rows.
         start_step: the first batch is that of this step (counted from 0).
@@ -250,12 +252,16 @@ class _TrainExample(grain.transforms.RandomMap):
     tokenizer: Tokenizer
     size: int
     fit: str
-    policy: Policy
+    policy: Policy | str
     enhance: bool
     context_length: int
 
     def random_map(self, element: Record, rng: np.random.Generator) -> HostBatch:
-        image = augment(_decode(element, self.name, self.size, self.fit), rng, self.policy)
+        if isinstance(self.policy, str):
+            whole = read_rgb(element["image"], key=f"{self.name} {element['key']}")
+            image = chinese_clip_augment(whole, self.size, rng)
+        else:
+            image = augment(_decode(element, self.name, self.size, self.fit), rng, self.policy)
         return {
             "image": enhance(image) if self.enhance else image,
             "tokens": self.tokenizer.encode([element["caption"]], self.context_length)[0],

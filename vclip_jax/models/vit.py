@@ -116,10 +116,18 @@ class VisionTransformer(nnx.Module):
         dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        self.dtype, self.patch_size = dtype, patch_size
+        self.dtype = dtype
         init = normal_init(width**-0.5)
-        self.conv1 = nnx.Param(
-            torch_conv_init(rngs.params(), (patch_size, patch_size, 3, width), jnp.float32)
+        self.conv1 = nnx.Conv(
+            3,
+            width,
+            (patch_size, patch_size),
+            strides=patch_size,
+            padding="VALID",
+            use_bias=False,
+            kernel_init=torch_conv_init,
+            dtype=dtype,
+            rngs=rngs,
         )
         self.class_embedding = nnx.Param(init(rngs.params(), (width,)))
         positions = (image_size // patch_size) ** 2 + 1
@@ -136,19 +144,10 @@ class VisionTransformer(nnx.Module):
         """
         del train
         width = self.class_embedding.shape[0]
-        x = patches(images.astype(self.dtype), self.patch_size)
-        x = x @ self.conv1[...].reshape(-1, width).astype(self.dtype)
+        x = self.conv1(images.astype(self.dtype)).reshape(images.shape[0], -1, width)
         token = self.class_embedding[...].astype(self.dtype)
         token = jnp.broadcast_to(token, (x.shape[0], 1, width))
         x = jnp.concatenate([token, x], axis=1)
         x = self.ln_pre(x + self.positional_embedding[...].astype(self.dtype))
         x = self.transformer(x)
         return self.ln_post(x[:, 0]) @ self.proj[...].astype(self.dtype)
-
-
-def patches(images: jax.Array, size: int) -> jax.Array:
-    """`[b, h, w, c]` to `[b, (h / size) * (w / size), size * size * c]`, row by row."""
-    batch, height, width, channels = images.shape
-    rows, columns = height // size, width // size
-    cut = images.reshape(batch, rows, size, columns, size, channels)
-    return cut.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * columns, -1)
