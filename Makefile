@@ -1,6 +1,7 @@
 # make quickstart   train a small model on generated images and evaluate it (about 10 minutes)
 # make test         lint, types and tests
-# Both make .venv first. PYTHON chooses the interpreter, EXTRAS more of pyproject's extras.
+# make parity       compare with Chinese-CLIP on PyTorch and write docs/fidelity.md (5 GB of wheels)
+# All make .venv first. PYTHON chooses the interpreter.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 # A folder with IDRiD's "B. Disease Grading"; if given, the quickstart also scores photographs.
 IDRID ?=
 
-.PHONY: quickstart test lint types install clean
+.PHONY: quickstart test parity lint types install clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/python -m vclip_jax.main --config configs/quickstart.py --workdir runs/quickstart \
@@ -16,6 +17,9 @@ quickstart: $(VENV)/installed
 
 test: $(VENV)/installed-dev lint types
 	$(BIN)/pytest -n 2 --dist loadfile
+
+parity: $(VENV)/installed-parity
+	$(BIN)/pytest -m parity tests/parity --fidelity docs/fidelity.md
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -37,6 +41,11 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(VENV)/installed-parity: $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[dev,parity]'
 	touch $@
 
 clean:

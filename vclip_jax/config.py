@@ -100,6 +100,9 @@ def default() -> ConfigDict:
     config.optimizer.beta2 = 0.999
     config.optimizer.epsilon = 1e-8
     config.optimizer.weight_decay = 0.2
+    # Parameters whose path holds one of these words are not decayed. The recipe's words leave
+    # BERT's LayerNorm scales, the shortcuts' norm scales and all embeddings decayed; what is usual
+    # elsewhere is ("bias", "scale", "embedding").
     config.optimizer.no_decay = ("bn", "ln", "bias", "logit_scale")
     # Whether embeddings of other devices carry gradient. The recipe's do not unless it is told so,
     # which divides the towers' gradients, not the logit scale's, by the number of devices.

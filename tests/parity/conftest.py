@@ -103,8 +103,27 @@ def page(table: Table) -> str:
         "Relative errors are the largest difference over the largest value. Gradients and\n"
         "parameters are compared tensor by tensor, and the worst tensor counts. The bias of an\n"
         "attention's keys has no gradient but rounding (softmax does not see it): it is held to\n"
-        "be negligible instead.\n"
+        "be negligible instead.\n\n"
+        f"{CHOICES}"
     )
+
+
+CHOICES = """## Choices
+
+Where implementations differ, a key decides; `configs/visionclip.py` takes the reference's side.
+
+| key | the reference (Chinese-CLIP) | our default |
+|---|---|---|
+| `optimizer.no_decay` | by name: no "bn", "ln", "bias", "logit_scale" in it; so BERT's LayerNorm \
+scales, `downsample.1` and embeddings are decayed | the same |
+| `optimizer.gather_gradient` | embeddings of other devices carry none, unless told so | they do |
+| `model.batch_norm` | statistics of each device's part, the first device's are kept | of the \
+global batch |
+| `optimizer.clamp` | the parameter, after the step | the same |
+| `model.half_init` | initial weights went through float16 | not rounded |
+| `model.text_dropout` | 0.1 on embeddings, attention and both residuals | the same |
+| `data.augment` | none, or `chinese_clip` with `--use-augment` | none |
+"""
 
 
 @pytest.fixture(scope="session")
