@@ -49,5 +49,5 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(name):
     config = load(ROOT / "configs" / f"{name}.py").get_config()
     with config.unlocked():
         config.optimizer.learning_rat = 1.0
-    with pytest.raises(ValueError, match="did you mean config.optimizer.learning_rate"):
+    with pytest.raises(ValueError, match=r"did you mean config\.optimizer\.learning_rate"):
         config_lib.validate(config, devices=1)
