@@ -215,3 +215,28 @@ def _run(*arguments: str, workdir: Path) -> subprocess.CompletedProcess:
         cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
     )  # fmt: skip
+
+
+def test_a_portable_folder_is_evaluated_like_the_run_it_came_from(config, finished, tmp_path):
+    from vclip_jax.interop.__main__ import main as interop
+
+    exported = tmp_path / "exported"
+    arguments = ["export", "--format", "safetensors", "--source", finished, "--target", exported]
+    assert interop([str(argument) for argument in arguments]) == 0
+    config.restore_from = str(exported)
+    trainer.main(config, tmp_path / "run", "eval")
+    result = json.loads((tmp_path / "run/zero_shot.json").read_text())
+    assert result == json.loads((finished / "zero_shot.json").read_text())
+
+
+def test_a_folder_of_another_size_is_refused_with_every_name(config, finished, tmp_path):
+    from vclip_jax.interop.__main__ import main as interop
+
+    exported = tmp_path / "exported"
+    arguments = ["export", "--format", "safetensors", "--source", finished, "--target", exported]
+    assert interop([str(argument) for argument in arguments]) == 0
+    config.restore_from, config.model.embed_dim = str(exported), 24
+    with pytest.raises(
+        ValueError, match=r"does not fit this config.*text_projection has the shape"
+    ):
+        trainer.main(config, tmp_path / "run")

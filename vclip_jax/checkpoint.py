@@ -17,10 +17,14 @@ class Checkpoints:
     files, and a check at restore, need not know that.
     """
 
-    def __init__(self, workdir: Path, *, keep: int = 1):
+    def __init__(self, workdir: Path, *, keep: int = 1, read_only: bool = False):
+        """`keep` newest ones stay. `read_only` touches nothing, so that a run that is still saving
+        is left in peace."""
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=ocp.checkpoint_managers.LatestN(keep),
-            cleanup_tmp_directories=True,
+            preservation_policy=None if read_only else ocp.checkpoint_managers.LatestN(keep),
+            cleanup_tmp_directories=not read_only,
+            create=not read_only,
+            read_only=read_only,
         )
         self._manager = ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
 

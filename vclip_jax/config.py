@@ -37,7 +37,8 @@ def default() -> ConfigDict:
     config.eval_batch_size = 64
     # Batches of the validation split whose loss and retrieval are measured; 0 for none.
     config.validation_batches = 8
-    # A workdir whose newest checkpoint starts this run, or is evaluated.
+    # A workdir whose newest checkpoint starts this run, or is evaluated; or a portable folder of
+    # `vclip_jax.interop`, whose weights do (of a text tower alone, the image tower stays random).
     config.restore_from = ""
     # The type of the computation; "auto" is bfloat16 on accelerators and float32 on CPUs.
     config.compute_dtype = "auto"

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from vclip_jax.models.layers import at_least_float32
+
 
 def contrastive_loss(image: jax.Array, text: jax.Array, logit_scale: jax.Array) -> jax.Array:
     """CLIP's symmetric cross-entropy over the global batch (Radford et al. 2021, figure 3).
@@ -18,7 +20,7 @@ def contrastive_loss(image: jax.Array, text: jax.Array, logit_scale: jax.Array) 
         float32 scalar, the mean of image-to-text and text-to-image cross-entropy in nats.
     """
     logits = jnp.exp(logit_scale) * jnp.einsum(
-        "id,td->it", image, text, preferred_element_type=jnp.float32
+        "id,td->it", image, text, preferred_element_type=at_least_float32(image)
     )
     matching = jnp.diagonal(logits)
     image_to_text = jax.nn.logsumexp(logits, axis=1) - matching

@@ -7,6 +7,7 @@ checkpoint, scores it and rewrites the report.
 import json
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -35,8 +36,9 @@ from vclip_jax.evaluate import (
     flat_metrics,
 )  # fmt: skip
 from vclip_jax.init import whiten_projections
+from vclip_jax.interop import folder
 from vclip_jax.logs import MetricsLog, Speedometer, environment
-from vclip_jax.models.bert import BertConfig
+from vclip_jax.models.build import build_clip
 from vclip_jax.models.clip import Clip
 from vclip_jax.report import write_report
 from vclip_jax.report.table import format_table
@@ -85,13 +87,13 @@ def main(config: ConfigDict, workdir: Path, mode: str = "train") -> None:
     )  # fmt: skip
 
     # --- Restore: this run's own checkpoint, or another's, or random initialisation.
-    checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
+    checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints, read_only=mode == "eval")
     latest = checkpoints.latest_step()
     if latest is not None:
         train_state = checkpoints.restore(abstract, shardings, latest)
         log.info("restored step %d of %s", latest, workdir)
     elif config.restore_from:
-        train_state = restore_other(Path(config.restore_from), abstract, shardings)
+        train_state = restore_other(Path(config.restore_from), init, abstract, shardings)
     elif mode == "eval":
         raise ValueError(f"{workdir} has no checkpoint to evaluate: train first, or set "
                          "--config.restore_from=WORKDIR")  # fmt: skip
@@ -267,46 +269,35 @@ def encode(tokenizer: Tokenizer, config: ConfigDict, texts: Any) -> np.ndarray:
     return tokenizer.encode(texts, config.tokenizer.context_length)
 
 
-def model_maker(config: ConfigDict, vocab_size: int) -> Any:
+def model_maker(config: ConfigDict, vocab_size: int) -> Callable[[nnx.Rngs], Clip]:
     """A function from `nnx.Rngs` to the model that the config describes."""
-    model = config.model
     dtype = config.compute_dtype
     if dtype == "auto":
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    text = BertConfig(
+    return partial(
+        build_clip,
+        config.model,
+        image_size=config.data.image_size,
         vocab_size=vocab_size,
-        width=model.text_width,
-        layers=model.text_layers,
-        heads=model.text_heads,
-        mlp_width=model.text_mlp_width,
-        max_positions=model.text_max_positions,
-        dropout=model.text_dropout,
-        initializer_range=model.text_initializer_range,
-        pool=model.text_pool,
+        norm_groups=jax.device_count() if config.model.batch_norm == "device" else 1,
+        dtype=jnp.dtype(dtype),
     )
 
-    def make(rngs: nnx.Rngs) -> Clip:
-        return Clip(
-            embed_dim=model.embed_dim,
-            image_size=config.data.image_size,
-            vision_layers=tuple(model.vision_layers),
-            vision_width=model.vision_width,
-            vision_patch_size=model.vision_patch_size,
-            vision_pool=model.vision_pool,
-            norm_groups=jax.device_count() if model.batch_norm == "device" else 1,
-            text=text,
-            dtype=jnp.dtype(dtype),
-            rngs=rngs,
-        )
 
-    return make
-
-
-def restore_other(workdir: Path, abstract: Any, shardings: Any) -> state.TrainState:
-    """The newest checkpoint of another workdir."""
+def restore_other(
+    workdir: Path, init: Any, abstract: state.TrainState, shardings: state.TrainState
+) -> state.TrainState:
+    """The newest checkpoint of another workdir, or the weights of a portable folder at step 0."""
+    if (workdir / folder.MODEL).is_file():
+        weights, _ = folder.load(workdir)
+        fresh = jax.jit(init, out_shardings=shardings, compiler_options=QUICK_COMPILE)()
+        return state.with_weights(fresh, shardings, *weights.variables, origin=str(workdir))
     if not (workdir / "checkpoints").is_dir():
-        raise ValueError(f"config.restore_from={workdir} has no checkpoints folder")
-    other = Checkpoints(workdir)
+        raise ValueError(
+            f"config.restore_from={workdir} is neither a workdir with checkpoints nor a folder "
+            f"with {folder.MODEL}"
+        )
+    other = Checkpoints(workdir, read_only=True)
     step = other.latest_step()
     if step is None:
         raise ValueError(f"config.restore_from={workdir} has no complete checkpoint")

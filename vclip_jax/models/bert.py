@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vclip_jax.models.layers import normal_init
+from vclip_jax.models.layers import at_least_float32, normal_init
 
 PAD_ID = 0
 LAYER_NORM_EPSILON = 1e-12
@@ -81,7 +81,9 @@ class SelfAttention(nnx.Module):
         shape = (batch, length, self.heads, width // self.heads)
         query, key = self.query(x).reshape(shape), self.key(x).reshape(shape)
         value = self.value(x).reshape(shape)
-        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
+        scores = jnp.einsum(
+            "bqhd,bkhd->bhqk", query, key, preferred_element_type=at_least_float32(x)
+        )
         scores = scores * (width // self.heads) ** -0.5 + bias
         weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
         weights = self.dropout(weights, deterministic=rngs is None, rngs=rngs)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vclip_jax.models.bert import Bert, BertConfig
-from vclip_jax.models.layers import normal_init
+from vclip_jax.models.layers import at_least_float32, normal_init
 from vclip_jax.models.resnet import ModifiedResNet
 from vclip_jax.models.vit import VisionTransformer
 
@@ -25,8 +25,8 @@ def normalise_image(images: jax.Array) -> jax.Array:
 
 
 def normalise(x: jax.Array) -> jax.Array:
-    """Unit vectors along the last axis, in float32."""
-    x = x.astype(jnp.float32)
+    """Unit vectors along the last axis, in float32 (float64 if x is)."""
+    x = x.astype(at_least_float32(x))
     # The floor keeps the gradient finite where an embedding is exactly zero.
     return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-12))
 

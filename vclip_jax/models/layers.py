@@ -6,6 +6,11 @@ from flax import nnx
 from jax.nn.initializers import Initializer
 
 
+def at_least_float32(x: jax.Array) -> jnp.dtype:
+    """The type for sums that must not be taken in half precision: float32, or float64 if x is."""
+    return jnp.promote_types(x.dtype, jnp.float32)
+
+
 def normal_init(stddev: float) -> Initializer:
     """Normal initialiser with mean 0 and the given standard deviation."""
     return jax.nn.initializers.normal(stddev)
@@ -108,7 +113,7 @@ class BatchNorm(nnx.Module):
         # A part of its own for each group, whose statistics are [groups, 1, ..., 1, channels].
         parts = x.reshape(self.groups, -1, *x.shape[1:]) if self.groups > 1 else x[None]
         axes = tuple(range(1, parts.ndim - 1))
-        wide = parts.astype(jnp.float32)
+        wide = parts.astype(at_least_float32(parts))
         mean = wide.mean(axes, keepdims=True)
         # Two reductions in one pass over the data; float32 keeps E[x^2] - E[x]^2 accurate
         # because activations here are centred to within a few standard deviations.
@@ -122,5 +127,5 @@ class BatchNorm(nnx.Module):
 
     def _normalise(self, x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
         gain = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
-        shift = self.bias[...] - mean * gain
-        return (x * gain + shift).astype(self.dtype)
+        # Centred first: with the mean folded into the bias, digits that cancel would be lost.
+        return ((x - mean) * gain + self.bias[...]).astype(self.dtype)

@@ -1,0 +1,134 @@
+"""`python -m vclip_jax.interop`: there and back, and one line for what goes wrong."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from vclip_jax.interop import cn_clip, folder, names
+from vclip_jax.interop.__main__ import main
+
+from .conftest import assert_same
+from .test_hf_bert import CONFIG
+
+
+@pytest.fixture(scope="module")
+def weights(tiny_weights):
+    return tiny_weights()
+
+
+@pytest.fixture
+def checkpoint(tmp_path, weights, tokenizer):
+    """A checkpoint of Chinese-CLIP with its vocabulary beside."""
+    (tmp_path / "source").mkdir()
+    cn_clip.save(tmp_path / "source" / "rn.pt", weights)
+    tokenizer.save(tmp_path / "source" / "vocab.txt")
+    return tmp_path / "source" / "rn.pt"
+
+
+def run(command: str, *paths) -> int:
+    return main([*command.split(), *map(str, paths)])
+
+
+def test_import_and_export_give_back_the_file(tmp_path, checkpoint, weights, capsys):
+    work, target = tmp_path / "w", tmp_path / "back.pt"
+    assert run("import --format cn_clip --source", checkpoint, "--workdir", work) == 0
+    assert capsys.readouterr().out == f"{work}: {weights.count:,} parameters\n"
+    assert_same(folder.load(work)[0], weights)
+    assert "rn.pt (cn_clip)" in (work / "README.md").read_text()
+    assert run("export --format cn_clip --source", work, "--target", target) == 0
+    assert target.read_bytes() == checkpoint.read_bytes()
+    assert "note: the sizes are those of no config of cn_clip" in capsys.readouterr().out
+
+
+def test_folders_and_files_of_ours_are_copied(tmp_path, checkpoint, weights, tokenizer):
+    work, copy, other = tmp_path / "w", tmp_path / "copy", tmp_path / "other"
+    assert run("import --format cn_clip --source", checkpoint, "--workdir", work) == 0
+    assert run("import --format safetensors --source", work, "--workdir", copy) == 0
+    assert_same(folder.load(copy)[0], weights)
+    vocab = work / "vocab.txt"
+    alone = tmp_path / "alone.safetensors"
+    alone.write_bytes((work / "model.safetensors").read_bytes())
+    command = "import --format safetensors --source"
+    assert run(command, alone, "--vocab", vocab, "--workdir", other) == 0
+    assert_same(folder.load(other)[0], weights)
+    assert run("export --format safetensors --source", other, "--target", tmp_path / "out") == 0
+    assert folder.load(tmp_path / "out")[1] == tokenizer
+
+
+def test_a_bert_becomes_a_text_tower(tmp_path, tiny_weights, tokenizer):
+    weights = tiny_weights("text")
+    source = tmp_path / "bert"
+    source.mkdir()
+    (source / "config.json").write_text(json.dumps(CONFIG))
+    state = names.to_reference(weights.arrays)
+    save_file({n: np.ascontiguousarray(a) for n, a in state.items()}, source / "model.safetensors")
+    tokenizer.save(source / "vocab.txt")
+    assert run("import --format hf_bert --source", source, "--workdir", tmp_path / "w") == 0
+    assert_same(folder.load(tmp_path / "w")[0], weights)
+
+
+def test_targets_are_kept_unless_told_otherwise(tmp_path, checkpoint, capsys):
+    work, target = tmp_path / "w", tmp_path / "back.pt"
+    commands = (
+        ("import --format cn_clip --source", checkpoint, "--workdir", work),
+        ("export --format cn_clip --source", work, "--target", target),
+        ("export --format safetensors --source", work, "--target", tmp_path / "out"),
+    )
+    for command in commands:
+        assert run(*command) == 0
+        assert run(*command) == 1
+        assert "pass --overwrite" in capsys.readouterr().err
+        assert run(*command, "--overwrite") == 0
+    folder_as_file = ("export --format cn_clip --overwrite --source", work, "--target", work)
+    assert run(*folder_as_file) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("import --format cn_clip --source {t}/none.pt --workdir {t}/w", "there is no"),
+        ("import --format cn_clip --source {t}/a.pt --workdir {t}/w", "no zip"),
+        ("import --format cn_clip --source {t} --workdir {t}/w", "directory"),
+        ("import --format hf_bert --source {t} --workdir {t}/w", "no config.json"),
+        ("import --format safetensors --source {t}/a.pt --workdir {t}/w", "damaged"),
+        ("import --format safetensors --source {t} --workdir {t}/w", "not a portable folder"),
+        ("export --format cn_clip --source {t} --target {t}/b.pt", "not a training run's workdir"),
+        ("export --format safetensors --source {t}/a.pt --target {t}/w", "workdir: it lacks"),
+    ],
+)
+def test_errors_are_one_line(tmp_path, tokenizer, capsys, arguments, message):
+    tokenizer.save(tmp_path / "vocab.txt")
+    (tmp_path / "a.pt").write_bytes(b"junk")
+    assert main(arguments.format(t=tmp_path).split()) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_missing_vocabulary_is_asked_for(tmp_path, checkpoint, capsys):
+    (checkpoint.parent / "vocab.txt").unlink()
+    assert run("import --format cn_clip --source", checkpoint, "--workdir", tmp_path / "w") == 1
+    assert "--vocab" in capsys.readouterr().err
+
+
+def test_it_runs_as_a_module_without_pytorch(tmp_path, checkpoint):
+    program = (
+        "import sys; sys.modules['torch'] = None; "
+        "from vclip_jax.interop.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    work = tmp_path / "w"
+    arguments = ["import", "--format=cn_clip", f"--source={checkpoint}", f"--workdir={work}"]
+    for command in (["-c", program], ["-m", "vclip_jax.interop"]):
+        completed = subprocess.run(
+            [sys.executable, *command, *arguments, "--overwrite"],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert completed.returncode == 0, completed.stderr
+    assert (work / "model.safetensors").exists()

@@ -1,0 +1,215 @@
+"""The portable folder, and the way from a training run into it."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from vclip_jax import config as config_lib
+from vclip_jax import main as trainer
+from vclip_jax import optim, state
+from vclip_jax.checkpoint import Checkpoints
+from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.interop import folder, workdir
+
+from .conftest import VOCABULARY, assert_same
+
+
+@pytest.mark.parametrize("kind", ["clip", "text"])
+def test_what_is_saved_is_loaded(tmp_path, tiny_weights, tokenizer, kind):
+    weights = tiny_weights(kind)
+    folder.save(tmp_path / "a", weights, tokenizer, origin="a test")
+    read, vocabulary = folder.load(tmp_path / "a")
+    assert_same(read, weights)
+    assert vocabulary == tokenizer
+    assert_same(folder.load_file_alone(tmp_path / "a" / "model.safetensors"), weights)
+    assert {path.name for path in (tmp_path / "a").iterdir()} == set(folder.FILES)
+    assert len({path.stat().st_mode for path in (tmp_path / "a").iterdir()}) == 1
+    card = (tmp_path / "a" / "README.md").read_text()
+    assert card.startswith("---\n")
+    assert "a test" in card
+    assert f"{weights.count:,} parameters" in card
+
+
+def test_a_vision_transformer_is_saved_and_loaded(tmp_path, tiny_weights, tokenizer):
+    weights = tiny_weights(vision_layers=[2], vision_width=64)
+    folder.save(tmp_path, weights, tokenizer, origin="a test")
+    assert_same(folder.load(tmp_path)[0], weights)
+    assert "Vision Transformer" in (tmp_path / "README.md").read_text()
+
+
+def test_arrays_in_any_order_of_memory_are_saved(tmp_path, tiny_weights, tokenizer):
+    weights = tiny_weights()
+    for name, array in weights.arrays.items():
+        weights.arrays[name] = np.asfortranarray(array) if array.ndim else array
+    folder.save(tmp_path, weights, tokenizer, origin="a test")
+    read, _ = folder.load(tmp_path)
+    for name, array in weights.arrays.items():
+        np.testing.assert_array_equal(read.arrays[name], array)
+
+
+def test_nothing_is_overwritten_unless_told_so(tmp_path, tiny_weights, tokenizer):
+    (tmp_path / "README.md").write_text("mine")
+    (tmp_path / "other.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"already has README\.md: pass --overwrite"):
+        folder.save(tmp_path, tiny_weights(), tokenizer, origin="a test")
+    assert (tmp_path / "README.md").read_text() == "mine"
+    folder.save(tmp_path, tiny_weights(), tokenizer, origin="a test", overwrite=True)
+    assert (tmp_path / "README.md").read_text() != "mine"
+    assert (tmp_path / "other.txt").read_text() == "mine"
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ValueError, match="workdir of a training run"):
+        folder.save(tmp_path, tiny_weights(), tokenizer, origin="a test", overwrite=True)
+
+
+def test_links_are_replaced_not_followed(tmp_path, tiny_weights, tokenizer):
+    outside, inside = tmp_path / "outside", tmp_path / "inside"
+    inside.mkdir()
+    outside.write_text("mine")
+    for name in folder.FILES:
+        (inside / name).symlink_to(outside)
+    folder.save(inside, tiny_weights(), tokenizer, origin="a test", overwrite=True)
+    assert outside.read_text() == "mine"
+    assert not (inside / "model.safetensors").is_symlink()
+
+
+def test_another_vocabulary_is_refused(tmp_path, tiny_weights, tokenizer):
+    other = Tokenizer([*VOCABULARY, "多"])
+    with pytest.raises(ValueError, match="the vocabulary has 16 tokens, the model 15"):
+        folder.save(tmp_path, tiny_weights(), other, origin="a test")
+    folder.save(tmp_path, tiny_weights(), tokenizer, origin="a test")
+    other.save(tmp_path / "vocab.txt")
+    with pytest.raises(ValueError, match="the vocabulary has 16 tokens, the model 15"):
+        folder.load(tmp_path)
+
+
+def test_files_that_do_not_belong_together_are_refused(tmp_path, tiny_weights, tokenizer):
+    folder.save(tmp_path, tiny_weights(), tokenizer, origin="a test")
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    config["data"]["fit"] = "pad"
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="is not the configuration in"):
+        folder.load(tmp_path)
+    path.write_text("{")
+    with pytest.raises(ValueError, match="is not JSON"):
+        folder.load(tmp_path)
+    path.unlink()
+    with pytest.raises(ValueError, match=r"it lacks config\.json"):
+        folder.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("model", "vision_layers", "3", "vision_layers is '3'"),
+        ("model", "vision_layers", [1, 10**9, 1, 1], "vision_layers is"),
+        ("model", "vision_layers", [1, 1], "must have four stages"),
+        ("model", "text_pool", "max", "text_pool"),
+        ("model", "depth", 3, "has what is not known there"),
+        ("data", "image_size", 100, "must be a multiple of 32"),
+        ("data", "image_size", True, "image_size is True"),
+        ("tokenizer", "vocab_size", -1, "vocab_size is -1"),
+    ],
+)
+def test_nonsense_in_the_metadata_is_refused(tmp_path, tiny_weights, section, key, value, message):
+    weights = tiny_weights()
+    config = json.loads(json.dumps(weights.config))
+    config[section][key] = value
+    path = tmp_path / "model.safetensors"
+    save_file(weights.arrays, path, {"vclip_jax": json.dumps(config)})
+    with pytest.raises(ValueError, match=message) as caught:
+        folder.load_file_alone(path)
+    assert str(path) in str(caught.value)
+
+
+def test_files_of_others_are_refused(tmp_path, tiny_weights):
+    path = tmp_path / "model.safetensors"
+    for metadata, message in (
+        (None, "no configuration of vclip_jax"),
+        ({"vclip_jax": "{"}, "metadata that is not JSON"),
+        ({"vclip_jax": "3"}, "the configuration is a int"),
+        ({"vclip_jax": '{"kind": "audio"}'}, "kind is 'audio'"),
+        ({"vclip_jax": '{"audio": {}}'}, "unknown sections"),
+    ):
+        save_file(tiny_weights().arrays, path, metadata)
+        with pytest.raises(ValueError, match=message):
+            folder.load_file_alone(path)
+    path.write_bytes(b"junk")
+    with pytest.raises(ValueError, match="truncated or damaged"):
+        folder.load_file_alone(path)
+
+
+def test_all_wrong_arrays_are_named(tmp_path, tiny_weights):
+    weights = tiny_weights()
+    arrays = dict(weights.arrays)
+    arrays["visual.bn9.mean"] = arrays.pop("visual.bn1.mean")
+    arrays["text_projection"] = arrays["text_projection"].T.copy()
+    path = tmp_path / "model.safetensors"
+    save_file(arrays, path, {"vclip_jax": json.dumps(weights.config)})
+    with pytest.raises(
+        ValueError,
+        match=r"missing visual\.bn1\.mean; unexpected visual\.bn9\.mean; "
+        r"text_projection has the shape \[10, 64\], not \[64, 10\]",
+    ):
+        folder.load_file_alone(path)
+
+
+# --- A training run.
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tokenizer):
+    """A workdir with a checkpoint of step 3, and the state in it."""
+    path = tmp_path_factory.mktemp("run")
+    config = config_lib.default()
+    config.data.image_size, config.data.fit = 64, "fundus"
+    config.model.embed_dim = 10
+    config.model.vision_layers, config.model.vision_width = (1, 1, 1, 1), 8
+    config.model.text_width, config.model.text_layers, config.model.text_heads = 64, 1, 1
+    config.model.text_mlp_width, config.model.text_max_positions = 24, 12
+    config.tokenizer.context_length = 12
+    config.optimizer.clip_grad_norm = 1.0
+    config.optimizer.learning_rate_factors = (("bert", 0.5),)
+    config.mesh.rules = ((".*", "replicate"),)
+    config.evals.idrid = config_lib.zero_shot_eval("idrid", "zh/idrid")
+    config_lib.save_or_check(config, path)
+    tokenizer.save(path / "vocab.txt")
+    optimizer = optim.make_optimizer(config.optimizer, config.total_steps)
+    make_model = trainer.model_maker(config, tokenizer.vocab_size)
+    abstract = jax.eval_shape(lambda: state.init_state(make_model, optimizer, 0))
+    rng = np.random.default_rng(0)
+    train_state = jax.tree.map(
+        lambda leaf: jax.numpy.asarray(rng.uniform(0.1, 1, leaf.shape), leaf.dtype), abstract
+    )
+    checkpoints = Checkpoints(path)
+    checkpoints.save(train_state, 3)
+    checkpoints.close()
+    return path, train_state
+
+
+def test_a_runs_newest_checkpoint_is_its_model(run, tokenizer):
+    path, train_state = run
+    weights, vocabulary, step = workdir.load(path)
+    assert (step, vocabulary) == (3, tokenizer)
+    assert weights.config["data"] == {"image_size": 64, "fit": "fundus", "enhance": False}
+    params, batch_stats = weights.variables
+    expected = (train_state.params, train_state.batch_stats)
+    assert jax.tree.structure((params, batch_stats)) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, (params, batch_stats), expected)
+
+
+def test_incomplete_runs_are_refused(tmp_path, run):
+    path, _ = run
+    with pytest.raises(ValueError, match=r"lacks config\.json, vocab\.txt, checkpoints"):
+        workdir.load(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "vocab.txt").write_bytes((path / "vocab.txt").read_bytes())
+    (tmp_path / "config.json").write_bytes((path / "config.json").read_bytes())
+    with pytest.raises(ValueError, match="no complete checkpoint yet"):
+        workdir.load(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="is not JSON"):
+        workdir.load(tmp_path)

@@ -1,0 +1,1 @@
+"""Weights of other systems into and out of ours, without their libraries."""

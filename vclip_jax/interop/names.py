@@ -1,0 +1,151 @@
+"""Our names and layouts of weights, and those of the reference's PyTorch checkpoints.
+
+A weight of ours is called by its path with dots, `visual.layer1.0.conv1.kernel`; parameters and
+batch statistics share these names. The modules follow the reference already, so that few differ.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vclip_jax.tree import path_string
+
+MODULES = (
+    # ours, theirs
+    (".downsample.conv.", ".downsample.0."),
+    (".downsample.norm.", ".downsample.1."),
+    ("bert.layer.", "bert.encoder.layer."),
+    (".attention.self_.", ".attention.self."),
+    (".intermediate.", ".intermediate.dense."),
+    (".attn.in_proj.", ".attn.in_proj_"),
+)
+LEAVES = {
+    # ours: theirs
+    "kernel": "weight",
+    "embedding": "weight",
+    "scale": "weight",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+AXES = {
+    # rank of a kernel: our axes as theirs, their axes as ours
+    2: ((1, 0), (1, 0)),  # [in, out] and [out, in]
+    4: ((2, 3, 1, 0), (3, 2, 0, 1)),  # HWIO and OIHW
+}
+STATISTICS = ("mean", "var")
+COUNTER = "num_batches_tracked"
+"""PyTorch's batch norms count their updates; with a fixed momentum nothing reads the count."""
+
+
+class Shaped(Protocol):
+    """An array, or the promise of one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def reference_name(name: str) -> str:
+    """What the reference calls a weight of ours."""
+    module, dot, leaf = name.rpartition(".")
+    name = module + dot + LEAVES.get(leaf, leaf)
+    for ours, theirs in MODULES:
+        name = name.replace(ours, theirs)
+    return name
+
+
+def from_reference(
+    found: Mapping[str, Any], expected: Mapping[str, Shaped], *, origin: str
+) -> dict[str, np.ndarray]:
+    """Weights of the reference under our names, in our layout.
+
+    Args:
+        found: their name -> array of any floating type; `num_batches_tracked` is skipped.
+        expected: our name -> something with the shape that it must have.
+        origin: what an error calls the file.
+
+    Returns:
+        Our name -> float32, contiguous, of its own memory.
+
+    Raises:
+        ValueError: every missing, unexpected and mis-shaped weight, in one line.
+    """
+    check(
+        {name: array for name, array in found.items() if not name.endswith(f".{COUNTER}")},
+        {reference_name(name): _permuted(name, leaf.shape, 1) for name, leaf in expected.items()},
+        origin=origin,
+    )
+    weights = {}
+    for name in expected:
+        array = found[reference_name(name)]
+        axes = _axes(name, array.ndim, 0)
+        weights[name] = np.array(array.transpose(axes), np.float32, order="C")
+    return weights
+
+
+def to_reference(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Our weights under the reference's names, in its layout (as views), its counters at 0."""
+    theirs = {}
+    for name, array in weights.items():
+        theirs[reference_name(name)] = array.transpose(_axes(name, array.ndim, 1))
+        if name.endswith(".var"):
+            theirs[reference_name(name.removesuffix("var") + COUNTER)] = np.zeros((), np.int64)
+    return theirs
+
+
+def _axes(name: str, rank: int, direction: int) -> tuple[int, ...]:
+    if name.endswith("kernel"):
+        return AXES[rank][direction]
+    return tuple(range(rank))
+
+
+def _permuted(name: str, shape: tuple[int, ...], direction: int) -> tuple[int, ...]:
+    return tuple(shape[axis] for axis in _axes(name, len(shape), direction))
+
+
+def check(
+    found: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], *, origin: str
+) -> None:
+    """Hold arrays against names and shapes.
+
+    Raises:
+        ValueError: one line that names every weight that is missing, unexpected, of another shape
+            or not of a floating type.
+    """
+    problems = [f"missing {name}" for name in expected if name not in found]
+    problems += [f"unexpected {name}" for name in found if name not in expected]
+    for name in (name for name in expected if name in found):
+        array, shape = found[name], expected[name]
+        if not isinstance(array, np.ndarray):
+            problems.append(f"{name} is a {type(array).__name__}, not a tensor")
+        elif array.shape != shape:
+            problems.append(f"{name} has the shape {list(array.shape)}, not {list(shape)}")
+        elif not jnp.issubdtype(array.dtype, jnp.floating):
+            problems.append(f"{name} is {array.dtype}, not of a floating type")
+    if problems:
+        raise ValueError(f"{origin} does not fit, nothing was loaded: {'; '.join(problems)}")
+
+
+def flatten(*trees: dict[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries (`params`, `batch_stats`) as one: dotted name -> leaf, sorted."""
+    flat = {
+        path_string(path).replace("/", "."): leaf
+        for tree in trees
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+    }
+    return dict(sorted(flat.items()))
+
+
+def unflatten(weights: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The inverse of `flatten(params, batch_stats)`, keyed as `state.split_model` has it."""
+    params: dict[Any, Any] = {}
+    batch_stats: dict[Any, Any] = {}
+    for name, value in weights.items():
+        *parents, leaf = name.split(".")
+        node = batch_stats if leaf in STATISTICS else params
+        for key in parents:
+            node = node.setdefault(int(key) if key.isdigit() else key, {})
+        node[leaf] = value
+    return params, batch_stats

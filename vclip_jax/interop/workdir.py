@@ -1,0 +1,67 @@
+"""The model of a training run, from its newest checkpoint."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vclip_jax import config as config_lib
+from vclip_jax import optim, sharding
+from vclip_jax.checkpoint import Checkpoints
+from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.interop import names
+from vclip_jax.interop.weights import Weights, make_clip, portable_config
+from vclip_jax.state import init_state
+
+
+def load(workdir: str | Path) -> tuple[Weights, Tokenizer, int]:
+    """Read a training run.
+
+    Args:
+        workdir: with `config.json`, `vocab.txt` and `checkpoints`.
+
+    Returns:
+        The weights, the tokeniser and the step of the checkpoint.
+
+    Raises:
+        ValueError: one line: a file is missing, there is no complete checkpoint, or it is not of
+            this configuration.
+    """
+    workdir = Path(workdir)
+    needed = ("config.json", "vocab.txt", "checkpoints")
+    if missing := [name for name in needed if not (workdir / name).exists()]:
+        raise ValueError(
+            f"{workdir} is not a training run's workdir: it lacks {', '.join(missing)}"
+        )
+    tokenizer = Tokenizer.from_vocab(workdir / "vocab.txt")
+    full = config_lib.default()
+    full.update(_read_config(workdir / "config.json"))
+    config = portable_config(full, tokenizer.vocab_size)
+
+    # Adam's moments come along, because a checkpoint is restored whole. Whatever devices the run
+    # had, one processor is enough here.
+    make_model = partial(make_clip, config)
+    optimizer = optim.make_optimizer(full.optimizer, full.total_steps)
+    abstract = jax.eval_shape(lambda: init_state(make_model, optimizer, full.seed))
+    mesh = sharding.make_mesh(1, jax.local_devices(backend="cpu")[:1])
+    layout = sharding.state_sharding(abstract, mesh, [])
+    checkpoints = Checkpoints(workdir, read_only=True)
+    try:
+        step = checkpoints.latest_step()
+        if step is None:
+            raise ValueError(f"{workdir} has no complete checkpoint yet")
+        state = checkpoints.restore(abstract, layout, step)
+    finally:
+        checkpoints.close()
+    arrays = names.flatten(state.params, state.batch_stats)
+    return Weights(config, {k: np.asarray(v) for k, v in arrays.items()}), tokenizer, step
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error})") from error

@@ -1,0 +1,58 @@
+"""The model that a configuration's `model` section describes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+
+from vclip_jax.models.bert import BertConfig
+from vclip_jax.models.clip import Clip
+
+
+def text_config(model: Mapping[str, Any], vocab_size: int) -> BertConfig:
+    """Sizes of the text tower, from the keys `text_...`."""
+    return BertConfig(
+        vocab_size=vocab_size,
+        width=model["text_width"],
+        layers=model["text_layers"],
+        heads=model["text_heads"],
+        mlp_width=model["text_mlp_width"],
+        max_positions=model["text_max_positions"],
+        dropout=model["text_dropout"],
+        initializer_range=model["text_initializer_range"],
+        pool=model["text_pool"],
+    )
+
+
+def build_clip(
+    model: Mapping[str, Any],
+    rngs: nnx.Rngs,
+    *,
+    image_size: int,
+    vocab_size: int,
+    norm_groups: int = 1,
+    dtype: Any = jnp.float32,
+) -> Clip:
+    """The model at random weights.
+
+    Args:
+        model: `config.model`, see `vclip_jax.config.default`.
+        rngs: with the streams `params` and `dropout`.
+        image_size: side of the square images in pixels.
+        vocab_size: number of tokens.
+        norm_groups: see `BatchNorm`.
+        dtype: the type of the computation.
+    """
+    return Clip(
+        embed_dim=model["embed_dim"],
+        image_size=image_size,
+        vision_layers=tuple(model["vision_layers"]),
+        vision_width=model["vision_width"],
+        vision_patch_size=model["vision_patch_size"],
+        vision_pool=model["vision_pool"],
+        norm_groups=norm_groups,
+        text=text_config(model, vocab_size),
+        dtype=dtype,
+        rngs=rngs,
+    )
