@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from vclip_jax.datasets.synthetic.case import Case
-from vclip_jax.datasets.synthetic.geometry import Eye, Stream, View, stream
+from vclip_jax.datasets.synthetic.geometry import Eye, Stream, View, clamp, length, stream, trace
 from vclip_jax.datasets.synthetic.marks import Canvas, noise
 
 _COARSE = 36
@@ -42,7 +42,7 @@ def paint(canvas: Canvas, case: Case, eye: Eye) -> None:
     pale = rng.uniform(0.04, 0.34)
     add(halo, 0.4 * pale, pale, 1.1 * pale)
 
-    youth = float(np.clip((55 - case.age) / 35, 0, 1)) * rng.uniform(0.2, 1.2)
+    youth = clamp((55 - case.age) / 35, 0, 1) * rng.uniform(0.2, 1.2)
     youth = max(youth, 0.25 * rng.uniform() ** 2)
     shape = canvas.log.shape[1:]
     for plane, low in zip(canvas.log, coarse, strict=True):
@@ -53,11 +53,13 @@ def paint(canvas: Canvas, case: Case, eye: Eye) -> None:
     canvas.absorb(None, grain, (0.5 * strength, strength, 0.8 * strength))
     visible = max(case.myopia.tessellation, 0.35 * rng.uniform() ** 2)
     if visible > 0.07:
-        choroid, between = _choroidal_vessels(visible, view, stream(case, Stream.CHOROID))
+        choroid, between = _choroidal_vessels(
+            visible, from_fovea, view, stream(case, Stream.CHOROID)
+        )
         canvas.absorb(None, choroid, _CHOROID)
         canvas.absorb(None, between, _INTERSPACE)
     if youth > 0.06:
-        sheen = _nerve_fibre_sheen(eye, view, rng) * np.float32(youth)
+        sheen = _nerve_fibre_sheen(x, y, eye, view, rng) * np.float32(youth)
         canvas.absorb(None, sheen, (0.16, 0.34, 0.45))
     reflex = rng.uniform()
     if reflex < 0.35 and case.age < 60:
@@ -65,32 +67,32 @@ def paint(canvas: Canvas, case: Case, eye: Eye) -> None:
 
 
 def _choroidal_vessels(
-    visible: float, view: View, rng: np.random.Generator
+    visible: float, from_fovea: np.ndarray, view: View, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where choroidal vessels brighten and their interspaces darken, [height, width] float32."""
+    """Where choroidal vessels brighten and their interspaces darken, [height, width] float32.
+
+    `from_fovea` is the squared distance from the fovea on the coarse grid.
+    """
     n, k = 280, 7
-    start = np.stack([rng.uniform(-30, 38, n), rng.uniform(-28, 28, n)], 1)
+    x, y = rng.uniform(-30, 38, n), rng.uniform(-28, 28, n)
     # They gather in the vortex veins, one in each quadrant beyond the field.
-    vortex = np.stack([np.where(start[:, 0] > 8, 40, -30), np.where(start[:, 1] > 0, 42, -42)], 1)
-    theta = np.arctan2(*(vortex - start).T[::-1]) + rng.normal(0, 0.5, n)
-    theta = theta[:, None] + np.cumsum(rng.normal(0, 0.2, (n, k)), 1)
-    step = np.stack([np.cos(theta), np.sin(theta)], -1) * rng.uniform(0.8, 1.8, (n, 1, 1))
-    path = start[:, None] + np.cumsum(step, 1)
+    theta = np.arctan2(np.where(y > 0, 42, -42) - y, np.where(x > 8, 40, -30) - x)
+    theta = (theta + rng.normal(0, 0.5, n))[:, None] + np.cumsum(rng.normal(0, 0.2, (n, k)), 1)
+    path = trace(np.stack([x, y], 1), theta, rng.uniform(0.8, 1.8, (n, 1)))
     width = rng.uniform(0.2, 0.5, n)
     sectors = noise(rng, 4, (_COARSE, _COARSE))
     height, width_px = max(view.height // 2, 96), max(view.width // 2, 96)
     zoom = height / view.height
     lines = np.zeros((height, width_px), np.uint8)
     pixels = np.round(view.pixels(path) * zoom * 16).astype(np.int32)
-    reach = np.hypot(*np.moveaxis(pixels[:, k // 2] / 16 - view.centre * zoom, -1, 0))
+    reach = length(pixels[:, k // 2] / 16 - view.centre * zoom)
     thick = np.maximum(np.round(width * view.scale * zoom), 1).astype(int)
     near = reach < 1.2 * view.radius * zoom
     for t in np.unique(thick[near]):
         cv2.polylines(lines, list(pixels[near & (thick == t)]), False, 255, int(t), cv2.LINE_AA, 4)
-    x, y = view.grid(_COARSE, _COARSE)
     cover = np.clip(0.75 + 0.55 * sectors + 0.5 * (visible - 0.3), 0, 1.3)
     # The macula's denser pigment hides the choroid.
-    cover *= 1 - (0.85 - 0.4 * visible) * np.exp(-(x * x + y * y) / (2 * 5.0**2))
+    cover *= 1 - (0.85 - 0.4 * visible) * np.exp(-from_fovea / (2 * 5.0**2))
     cover = np.clip(cover * visible, 0, 1).astype(np.float32)
     soft = cv2.GaussianBlur(lines, (0, 0), 0.6 + 0.15 * view.scale * zoom)
     size = (view.width, view.height)
@@ -99,9 +101,13 @@ def _choroidal_vessels(
     return choroid, exposed - choroid
 
 
-def _nerve_fibre_sheen(eye: Eye, view: View, rng: np.random.Generator) -> np.ndarray:
-    """The whitish striated sheen of the fibres around a young disc, [height, width] float32."""
-    x, y = view.grid(_COARSE, _COARSE)
+def _nerve_fibre_sheen(
+    x: np.ndarray, y: np.ndarray, eye: Eye, view: View, rng: np.random.Generator
+) -> np.ndarray:
+    """The whitish striated sheen of the fibres around a young disc, [height, width] float32.
+
+    `x` and `y` are the retinal degrees of the coarse grid.
+    """
     dx, dy = x - np.float32(eye.disc[0]), y - np.float32(eye.disc[1])
     radius = np.hypot(dx, dy)
     # Thickest above and below the disc, towards the arcades.

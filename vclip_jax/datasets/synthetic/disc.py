@@ -3,7 +3,14 @@
 import numpy as np
 
 from vclip_jax.datasets.synthetic.case import Case
-from vclip_jax.datasets.synthetic.geometry import Eye, Stream, nerve_fibre_direction, stream
+from vclip_jax.datasets.synthetic.geometry import (
+    Eye,
+    Stream,
+    clamp,
+    heading,
+    nerve_fibre_direction,
+    stream,
+)
 from vclip_jax.datasets.synthetic.marks import Canvas, Spots, Tone, spots
 
 _RIM = np.array([0.30, 0.43, 0.40], np.float32)
@@ -52,8 +59,8 @@ def _ellipse(
     view = canvas.view
     centre = view.pixels(eye.disc)
     half = reach * eye.disc_radii.max() * view.scale
-    x0, x1 = (int(np.clip(v, 0, view.width)) for v in (centre[0] - half, centre[0] + half + 1))
-    y0, y1 = (int(np.clip(v, 0, view.height)) for v in (centre[1] - half, centre[1] + half + 1))
+    x0, x1 = (int(clamp(centre[0] + v, 0, view.width)) for v in (-half, half + 1))
+    y0, y1 = (int(clamp(centre[1] + v, 0, view.height)) for v in (-half, half + 1))
     x = np.arange(x0, x1, dtype=np.float32) - np.float32(centre[0])
     y = np.arange(y0, y1, dtype=np.float32)[:, None] - np.float32(centre[1])
     c, s = np.cos(eye.disc_tilt), np.sin(eye.disc_tilt)
@@ -69,7 +76,7 @@ def cup_shape(case: Case, rng: np.random.Generator) -> tuple[float, float, float
 
     b is the vertical cup-to-disc ratio exactly; a notch moves the cup towards its pole.
     """
-    b = float(np.clip(case.cup_to_disc, 0, 0.97))
+    b = clamp(case.cup_to_disc, 0, 0.97)
     a = min(b * rng.uniform(0.90, 1.08), 0.95)
     room = 0.97 - b
     lift = rng.uniform(-0.3, 0.3)
@@ -119,8 +126,9 @@ def _disc_and_cup(
     # The temporal rim is thinner and paler than the nasal one.
     temporal = 0.4 * np.clip(-u, -1, 1)
     fade = np.float32(0.25) * np.clip(1 - r, 0, 1)
+    shade = 1 + 0.5 * temporal + 0.3 * fade
     for plane, low, high in zip(canvas.log, rim, cup, strict=True):
-        paint = low * (1 + 0.5 * temporal + 0.3 * fade) + (high - low) * cupped
+        paint = low * shade + (high - low) * cupped
         part = plane[window]
         part += disc * (paint - part)
     full = canvas.blank()
@@ -193,7 +201,7 @@ def paint_over(canvas: Canvas, case: Case, eye: Eye) -> None:
         n = 60 + int(60 * nerve.severity)
         angle = middle + rng.normal(0, 0.42, n)
         radius = eye.disc_radii.mean() + rng.uniform(-0.5, 2.2 + 4.0 * nerve.severity, n)
-        place = eye.disc + np.stack([np.cos(angle), np.sin(angle)], 1) * radius[:, None]
+        place = eye.disc + heading(angle) * radius[:, None]
         fibres = nerve_fibre_direction(place, eye)
         feathers = spots(
             rng, place, rng.uniform(0.35, 0.7, n), stretch=4.0, angle=fibres, soft=1.2, wobble=0.1,
@@ -204,6 +212,6 @@ def paint_over(canvas: Canvas, case: Case, eye: Eye) -> None:
     if swollen > 0:
         n = int(rng.poisson(5 * swollen))
         angle = rng.uniform(0, 6.28, n)
-        place = eye.disc + np.stack([np.cos(angle), np.sin(angle)], 1) * eye.disc_radii * 1.25
+        place = eye.disc + heading(angle) * eye.disc_radii * 1.25
         blood = spots(rng, place, rng.uniform(0.2, 0.45, n), stretch=4.0, angle=angle, soft=0.6)
         canvas.absorb("disc_haemorrhage", canvas.draw(blood), _BLOOD)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from vclip_jax.datasets.synthetic.case import Amd, Case
-from vclip_jax.datasets.synthetic.geometry import Eye, Stream, stream
+from vclip_jax.datasets.synthetic.geometry import Eye, Stream, heading, length, stream, trace
 from vclip_jax.datasets.synthetic.marks import Canvas, noise, spots
 
 _DRUSEN = (0.22, 0.50, 0.34)
@@ -77,8 +77,7 @@ def _atrophy(canvas: Canvas, centre: np.ndarray, radius: float, rng: np.random.G
 def choroidal_lines(canvas: Canvas, mask: np.ndarray, rng: np.random.Generator) -> None:
     """Show large choroidal vessels as darker red cords within `mask`."""
     theta = rng.uniform(0, np.pi) + np.cumsum(rng.normal(0, 0.25, (110, 10)), 1)
-    start = canvas.view.gaze + rng.uniform(-25, 25, (110, 1, 2))
-    path = start + np.cumsum(np.stack([np.cos(theta), np.sin(theta)], -1) * 1.6, 1)
+    path = trace(canvas.view.gaze + rng.uniform(-25, 25, (110, 2)), theta, 1.6)
     lines = np.zeros(mask.shape, np.uint8)
     pixels = np.round(canvas.view.pixels(path) * 16).astype(np.int32)
     thick = max(1, round(0.4 * canvas.view.scale))
@@ -118,7 +117,7 @@ def _membrane(canvas: Canvas, density: float, rng: np.random.Generator) -> None:
     angle = rng.uniform(0, 6.28, n)
     out = rng.uniform(0.3, 0.9, (n, 1)) * extent * np.linspace(0.25, 1.0, k)
     theta = angle[:, None] + np.cumsum(rng.normal(0, 0.06, (n, k)), 1)
-    path = focus + np.stack([np.cos(theta), np.sin(theta)], -1) * out[..., None]
+    path = focus + heading(theta) * out[..., None]
     pixels = np.round(view.pixels(path) * 16).astype(np.int32)
     for tone, shift in (((0.16, 0.34, 0.42), 0), ((-0.10, -0.22, -0.2), 16)):
         folds = np.zeros(sheen.shape, np.uint8)
@@ -132,6 +131,6 @@ def drag(points: np.ndarray, density: float) -> np.ndarray:
     """Vessel points [..., 2] pulled towards the fovea by the membrane's traction."""
     if not density:
         return points
-    radius = np.linalg.norm(points, axis=-1, keepdims=True)
+    radius = length(points)[..., None]
     pull = 0.30 * density * np.exp(-((radius / 7.0) ** 2))
     return points * (1 - pull)

@@ -4,13 +4,15 @@ The fundus is painted in logarithms relative to a reference fundus (log 0 in eac
 absorption by blood or pigment adds, whatever lies underneath, and a camera is an affine map.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
 
-from vclip_jax.datasets.synthetic.geometry import View
+from vclip_jax.datasets.synthetic.geometry import View, heading
 
 Tone = Sequence[float] | np.ndarray
 """Log reflectance in R, G, B relative to the reference fundus."""
@@ -50,14 +52,15 @@ def spots(
     """Spots at `centre` [n, 2] of mean radius `radius`, axis ratio `stretch` (each [n] or one)."""
     centre = np.asarray(centre, np.float64).reshape(-1, 2)
     n = len(centre)
-    root = np.sqrt(np.broadcast_to(stretch, n).astype(np.float64))
-    radius = np.broadcast_to(radius, n)
     drawn = rng.uniform(0, 2 * np.pi, (n, 4))
+    root = np.sqrt(stretch)
+    axes = np.empty((n, 2))
+    axes[:, 0], axes[:, 1] = radius * root, radius / root
     return Spots(
         centre=centre,
-        axes=np.stack([radius * root, radius / root], 1),
-        angle=drawn[:, 3] if angle is None else np.broadcast_to(angle, n),
-        strength=np.broadcast_to(strength, n).astype(np.float64),
+        axes=axes,
+        angle=drawn[:, 3] if angle is None else angle,
+        strength=np.full(n, strength, np.float64),
         wobble=wobble,
         soft=soft,
         phase=drawn[:, :3],
@@ -79,19 +82,24 @@ def stamp(mask: np.ndarray, marks: Spots, view: View) -> None:
     axes = marks.axes * view.scale
     # A mark below a pixel keeps its light: drawn at the least radius, weaker in proportion.
     least = np.maximum(axes, 0.6)
-    strength = marks.strength * (axes / least).prod(1)
-    run = np.stack([np.cos(marks.angle), np.sin(marks.angle)], 1) @ view.linear.T / view.scale
-    reach = least.max(1) * (1 + marks.wobble + 0.5 * marks.soft) + 1
-    # One row a spot: corner, subpixel rest, axes, direction, strength, phases.
-    corner = np.floor(centre)
-    table = np.concatenate([centre - corner, least, run, strength[:, None], marks.phase], 1)
-    table = table.astype(np.float32)
+    largest = np.maximum(least[:, 0], least[:, 1])
+    reach = largest * (1 + marks.wobble + 0.5 * marks.soft) + 1
     order = np.argsort(reach, kind="stable")
-    steps = np.floor(2 * np.log2(reach[order]))
-    bounds = (steps[1:] > steps[:-1]).nonzero()[0] + 1
-    for group in np.split(order, bounds):
-        size = int(np.ceil(reach[group[-1]]))
-        _stamp_group(mask, corner[group].astype(np.int32), table[group], marks, size)
+    reach = reach[order]
+    corner = np.floor(centre)
+    # One row a spot: subpixel rest, axes, direction, strength, phases.
+    table = np.empty((len(order), 10), np.float32)
+    table[:, :2] = centre - corner
+    table[:, 2:4] = least
+    table[:, 4:6] = heading(marks.angle) @ view.linear.T / view.scale
+    table[:, 6] = marks.strength * (axes / least).prod(1)
+    table[:, 7:] = marks.phase
+    table, corner = table[order], corner[order].astype(int)
+    steps = np.floor(2 * np.log2(reach))
+    bounds = [0, *(np.flatnonzero(steps[1:] > steps[:-1]) + 1).tolist(), len(order)]
+    for start, stop in pairwise(bounds):
+        group = slice(start, stop)
+        _stamp_group(mask, corner[group], table[group], marks, math.ceil(reach[stop - 1]))
 
 
 def _stamp_group(
@@ -99,11 +107,14 @@ def _stamp_group(
 ) -> None:
     """Stamp spots of about one size: every one in its own (2 reach + 1) squared window."""
     height, width = mask.shape
-    restx, resty, a, b, ux, uy, _, *phase = table.T[:, :, None, None]
-    step = np.arange(-reach, reach + 1, dtype=np.float32)
-    dx, dy = step[None, None] - restx, step[None, :, None] - resty
+    step = np.arange(-reach, reach + 1)
+    x, y = corner[:, :1] + step, corner[:, 1:] + step
+    restx, resty, a, b, ux, uy, strength, *phase = table.T[:, :, None, None]
+    step = step.astype(np.float32)
+    dx, dy = step - restx, step[:, None] - resty
     along, across = dx * (ux / a) + dy * (uy / a), dx * (-uy / b) + dy * (ux / b)
-    distance = np.sqrt(along * along + across * across) + np.float32(1e-6)
+    distance = np.sqrt(along * along + across * across)
+    distance += np.float32(1e-6)
     if marks.wobble > 0 and table[:, 2:4].max() > 2:  # else too small for a shape
         turn = np.arctan2(across, along)
         outline = np.cos(2 * turn + phase[0]) + 0.5 * np.cos(3 * turn + phase[1])
@@ -111,18 +122,15 @@ def _stamp_group(
         distance /= 1 + np.float32(0.7 * marks.wobble) * outline
     small = np.minimum(a, b)
     cover = (1 - distance) * (small / np.maximum(np.float32(marks.soft) * small, 1)) + 0.5
-    flat = np.flatnonzero(cover > 0)
-    value = np.minimum(cover.reshape(-1)[flat], 1)
-    side = 2 * reach + 1
-    spot, rest = np.divmod(flat.astype(np.int32), side * side)
-    row, column = np.divmod(rest, side)
+    shown = cover > 0
+    shown &= ((x >= 0) & (x < width))[:, None]
+    shown &= ((y >= 0) & (y < height))[:, :, None]
+    np.minimum(cover, 1, out=cover)
     if marks.soft > 0.8:
-        value *= value * (3 - 2 * value)
-    value *= table[spot, 6]
-    x = corner[spot, 0] + column - reach
-    y = corner[spot, 1] + row - reach
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    np.maximum.at(mask.reshape(-1), (y * width + x)[inside], value[inside])
+        cover *= cover * (3 - 2 * cover)
+    cover *= strength
+    place = (y[:, :, None] * width + x[:, None])[shown]
+    np.maximum.at(mask.reshape(-1), place, cover[shown])
 
 
 class Canvas:
@@ -151,12 +159,11 @@ class Canvas:
 
     def cover(self, kind: str | None, mask: np.ndarray, tone: Tone) -> None:
         """Replace what is there by `tone` in proportion to the coverage `mask`."""
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        if len(rows):
-            window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            part = mask[window]
-            for plane, value in zip(self.log, tone, strict=True):
-                plane[window] += part * (np.float32(value) - plane[window])
+        left, top, width, height = cv2.boundingRect((mask != 0).view(np.uint8))
+        window = np.s_[top : top + height, left : left + width]
+        part = mask[window]
+        for plane, value in zip(self.log[:, *window], tone, strict=True):
+            plane += part * (np.float32(value) - plane)
         if kind:
             self.note(kind, mask)
 

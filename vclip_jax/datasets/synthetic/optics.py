@@ -23,7 +23,7 @@ def illuminate(log: np.ndarray, case: Case, camera: Camera, view: View) -> np.nd
     light = camera.slope[0] * x + camera.slope[1] * y - camera.vignette * square**1.5
     exposure = case.quality.exposure
     light += 0.5 * (case.pigmentation - 0.25)  # the flash is set for the fundus at hand
-    light += (0.55 if exposure > 0 else 1.1) * exposure + 0.05 * noise(rng, 3, x.shape)
+    light += (0.55 if exposure > 0 else 1.1) * exposure + 0.05 * noise(rng, 3, light.shape)
     light = cv2.resize(light.astype(np.float32), (view.width, view.height))
     for plane, tint, slope, loss in zip(
         log, camera.tint, camera.contrast, (0.9, 1, 1.1), strict=True
@@ -37,23 +37,29 @@ def illuminate(log: np.ndarray, case: Case, camera: Camera, view: View) -> np.nd
 def photograph(display: np.ndarray, case: Case, camera: Camera, view: View) -> np.ndarray:
     """The finished picture, uint8 RGB [height, width, 3], from display light at output resolution.
 
-    `view` is that of the output.
+    `view` is that of the output. `display` is overwritten.
     """
     rng = stream(case, Stream.MEDIA)
-    image = np.stack(
-        [_magnify(p, s * camera.aberration, view) for p, s in zip(display, (1, 0, -1), strict=True)]
-    )
+    image = display
+    _magnify(image[0], camera.aberration, view)
+    _magnify(image[2], -camera.aberration, view)
     _blur(image, (camera.blur + 1.5 * case.quality.blur**1.3) * view.scale, 0.35)
     image = _media(image, case, camera, view, rng)
     image = _knee(image)
     if camera.sharpen > 0.05:
         soft = image.copy()
         _blur(soft, max(0.004 * view.height, 0.8), 0)
-        image += np.float32(camera.sharpen) * (image - soft)
+        np.subtract(image, soft, out=soft)
+        soft *= np.float32(camera.sharpen)
+        image += soft
     _add_grain(image, case, camera)
     surround = np.array(camera.surround, np.float32)[:, None, None]
-    image = (image - surround) * field_of_view(camera, view) + surround
-    pixels = cv2.merge(list(np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)))
+    image -= surround
+    image *= field_of_view(camera, view)
+    image += surround
+    image *= 255
+    image += 0.5
+    pixels = cv2.merge(list(np.clip(image, 0, 255, out=image).astype(np.uint8)))
     if camera.jpeg:
         flags = [cv2.IMWRITE_JPEG_QUALITY, camera.jpeg]
         _, code = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), flags)
@@ -110,27 +116,30 @@ def field_of_view(camera: Camera, view: View) -> np.ndarray:
 
 
 def _aperture_grid(view: View, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """Coarse coordinates with the aperture as the unit circle, [cells, cells] each."""
+    """Coarse coordinates with the aperture as the unit circle, [1, cells] and [cells, 1]."""
     step = (np.arange(cells, dtype=np.float32) + 0.5) / cells
     x = (step * view.width - view.centre[0]) / view.radius
     y = (step * view.height - view.centre[1]) / view.radius
-    return tuple(np.broadcast_arrays(x[None], y[:, None]))  # type: ignore[return-value]
+    return x[None], y[:, None]
 
 
-def _magnify(plane: np.ndarray, by: float, view: View) -> np.ndarray:
+def _magnify(plane: np.ndarray, by: float, view: View) -> None:
+    """Magnify the plane [height, width] about the aperture's centre in place."""
     if abs(by) * view.radius < 0.1:
-        return plane
+        return
     scale, (cx, cy) = 1 + by, view.centre - 0.5
     matrix = np.array([[scale, 0, -by * cx], [0, scale, -by * cy]])
     size = (plane.shape[1], plane.shape[0])
-    return cv2.warpAffine(plane, matrix, size, borderMode=cv2.BORDER_REPLICATE)
+    plane[:] = cv2.warpAffine(plane, matrix, size, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _knee(image: np.ndarray) -> np.ndarray:
     """Compress highlights: linear up to 0.75, then a parabola that reaches white at 1.25."""
-    k = np.float32(0.75)
-    over = np.minimum(np.maximum(image - k, 0), 2 * (1 - k))
-    image = np.minimum(image, 2 - k) - over * over * (1 / (4 * (1 - k)))
+    over = image - np.float32(0.75)
+    np.clip(over, 0, 0.5, out=over)
+    over *= over  # over 4 (1 - 0.75) = 1
+    image = np.minimum(image, np.float32(1.25))
+    image -= over
     # Bright spots of the fundus saturate towards warm white, never green or blue.
     np.minimum(image[1], np.float32(0.96) * image[0], out=image[1])
     np.minimum(image[2], image[1] + np.float32(0.06), out=image[2])
@@ -141,7 +150,10 @@ def _veil(image: np.ndarray, opacity: np.ndarray, colour: Colour) -> np.ndarray:
     """Blend the image towards a colour with a coarse opacity map."""
     size = (image.shape[2], image.shape[1])
     full = cv2.resize(np.clip(opacity, 0, 1).astype(np.float32), size)
-    return image + full * (np.array(colour, np.float32)[:, None, None] - image)
+    veiled = np.array(colour, np.float32)[:, None, None] - image
+    veiled *= full
+    veiled += image
+    return veiled
 
 
 def _media(
@@ -149,19 +161,18 @@ def _media(
 ) -> np.ndarray:
     """Haze of lens and vitreous, stray light at the rim, lid, lashes, dust."""
     x, y = _aperture_grid(view, _COARSE)
-    radius = np.hypot(x, y)
     trouble = case.quality.occlusion
     kinds = rng.random(4)
-    cloud = noise(rng, 4, x.shape)
+    cloud = noise(rng, 4, (_COARSE, _COARSE))
     haze = camera.haze + trouble * (0.75 if kinds[0] < 0.6 else 0.15) * np.clip(
         0.7 + 0.4 * cloud, 0, 1
     )
     haze = haze + 0.25 * case.quality.blur
     if np.max(haze) > 0.02:
-        image = _veil(image, haze * np.ones_like(x), _lit(camera.haze_colour, camera, 0.8))
+        image = _veil(image, haze, _lit(camera.haze_colour, camera, 0.8))
     if camera.rim > 0:
         facing = 0.5 + 0.5 * np.cos(np.arctan2(y, x) - camera.rim_angle)
-        depth = np.clip((radius - 1 + camera.rim_width) / camera.rim_width, 0, 1.2)
+        depth = np.clip((np.hypot(x, y) - 1 + camera.rim_width) / camera.rim_width, 0, 1.2)
         image = _veil(image, camera.rim * facing**2 * depth**1.5, camera.rim_colour)
     if trouble > 0.08 and kinds[1] < 0.5:  # the lid's shadow or pink reflection
         sign = 1.0 if kinds[2] < 0.6 else -1.0

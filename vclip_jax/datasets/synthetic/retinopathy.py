@@ -8,9 +8,11 @@ from vclip_jax.datasets.synthetic.geometry import (
     Eye,
     Stream,
     View,
+    heading,
     nerve_fibre_direction,
     scatter,
     stream,
+    trace,
 )
 from vclip_jax.datasets.synthetic.marks import Canvas, Spots, join, noise, spots
 
@@ -94,7 +96,7 @@ def exudate_ring(rng: np.random.Generator, centre: np.ndarray, radius: float) ->
     arc = rng.uniform(3.2, 6.28)
     angle = rng.uniform(0, 6.28) + arc * rng.beta(0.9, 0.9, n)
     distance = radius * (1 + 0.13 * rng.normal(0, 1, n) + 0.12 * np.sin(2 * angle + 1.0))
-    place = centre + np.stack([np.cos(angle), np.sin(angle)], 1) * distance[:, None]
+    place = centre + heading(angle) * distance[:, None]
     return _exudates(rng, place, np.clip(rng.lognormal(np.log(0.15), 0.45, n), 0.06, 0.5))
 
 
@@ -103,7 +105,7 @@ def macular_star(rng: np.random.Generator, coverage: float) -> Spots:
     rays = int(9 + 12 * coverage)
     angle = rng.uniform(0, 6.28, rays).repeat(8) + rng.normal(0, 0.05, rays * 8)
     distance = rng.uniform(0.7, 3.0, rays * 8) * rng.uniform(0.6, 1.2, rays).repeat(8)
-    place = np.stack([np.cos(angle), np.sin(angle)], 1) * distance[:, None]
+    place = heading(angle) * distance[:, None]
     n = len(place)
     return spots(
         rng, place, rng.uniform(0.06, 0.13, n), stretch=1.8, angle=angle, soft=0.3, wobble=0.2,
@@ -162,8 +164,9 @@ def flames(
     n = len(place) * strands
     run = nerve_fibre_direction(place, eye).repeat(strands) + rng.normal(0, 0.10, n)
     length = (rng.lognormal(np.log(0.75), 0.35, len(place)) * size).repeat(strands)
-    across = np.stack([-np.sin(run), np.cos(run)], 1) * rng.normal(0, 0.25, n)[:, None]
-    along = np.stack([np.cos(run), np.sin(run)], 1) * rng.normal(0, 0.45, n)[:, None]
+    direction = heading(run)
+    across = direction[:, ::-1] * (-1.0, 1.0) * rng.normal(0, 0.25, n)[:, None]
+    along = direction * rng.normal(0, 0.45, n)[:, None]
     centre = place.repeat(strands, 0) + (across + along) * length[:, None]
     stretch = rng.uniform(4.0, 10.0, n)
     marks = spots(
@@ -219,9 +222,7 @@ def _tangles(
     turn = rng.normal(0, 0.45, (n, 1)) + rng.normal(0, 0.35, (n, k))
     theta = rng.uniform(0, 6.28, (n, 1)) + np.cumsum(turn, 1)
     step = size * rng.uniform(0.06, 0.17, (n, 1))
-    path = start[:, None] + np.stack(
-        [np.cumsum(np.cos(theta) * step, 1), np.cumsum(np.sin(theta) * step, 1)], -1
-    )
+    path = trace(start, theta, step)
     width = rng.uniform(0.07, 0.15, n) * canvas.view.scale
     pixels = np.round(canvas.view.pixels(path) * 16).astype(np.int32)
     mask = np.zeros(canvas.log.shape[1:], np.uint8)

@@ -4,7 +4,14 @@ import numpy as np
 
 from vclip_jax.datasets.synthetic import retinopathy, vessels
 from vclip_jax.datasets.synthetic.case import Case
-from vclip_jax.datasets.synthetic.geometry import Eye, Stream, quadrant_angle, scatter, stream
+from vclip_jax.datasets.synthetic.geometry import (
+    Eye,
+    Stream,
+    length,
+    quadrant_angle,
+    scatter,
+    stream,
+)
 from vclip_jax.datasets.synthetic.marks import Canvas
 
 
@@ -36,7 +43,7 @@ def paint_over(canvas: Canvas, case: Case, eye: Eye) -> None:
         n = int((30 if branch else 50) * (0.25 + occlusion.severity))
         for reach in (9.0, 17.0 if branch else 24.0):  # densest near the disc
             place = scatter(rng, n, view, eye, centre=eye.disc, within=(3.2, reach), sector=sector)
-            keep = np.linalg.norm(place, axis=1) > 2.0
+            keep = length(place) > 2.0
             retinopathy.flames(canvas, place[keep], eye, rng, size=rng.uniform(0.7, 1.1))
         wool = scatter(
             rng, int(rng.poisson(4 * occlusion.severity)), view, eye, centre=eye.disc,
@@ -58,8 +65,9 @@ def nick_veins(tree: list[vessels.Branches], case: Case, eye: Eye) -> list[vesse
     trunks = tree[0]
     arteries = trunks.points[~trunks.vein].reshape(-1, 2)
     veins = trunks.points[trunks.vein]
-    gap = np.linalg.norm(veins[:, :, None] - arteries, axis=-1).min(-1)
-    gap[np.linalg.norm(veins - eye.disc, axis=-1) < 0.8 * eye.disc_diameter] = np.inf
+    dx, dy = (veins[..., i, None] - arteries[:, i] for i in (0, 1))
+    gap = np.sqrt((dx * dx + dy * dy).min(-1))
+    gap[length(veins - eye.disc) < 0.8 * eye.disc_diameter] = np.inf
     gap += rng.uniform(0, 0.3, gap.shape)
     width = trunks.width.copy()
     rows = np.flatnonzero(trunks.vein)

@@ -7,12 +7,13 @@ are computed together as arrays.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
 
 from vclip_jax.datasets.synthetic.case import Case
-from vclip_jax.datasets.synthetic.geometry import Eye, Stream, View, stream
+from vclip_jax.datasets.synthetic.geometry import Eye, Stream, View, length, stream, trace
 
 AVASCULAR_RADIUS = 1.5
 """Degrees around the fovea without visible vessels (the avascular zone is 0.5 mm wide)."""
@@ -29,7 +30,8 @@ _TRUNKS = {
     "temporal upper": [-0.5, 0, -2.2, -0.8, -4, -1.8, -6, -2.6, -8.2, -2.9, -10, -2.7, -12, -2.1],
     "temporal lower": [-0.5, 0.2, -2.2, 1.2, -4, 2.4, -6, 3.6, -8.2, 4.2, -10.5, 4.2, -12.8, 3.7],
 }
-_WIDTHS = np.array([1.0, 1.0, 0.72, 0.72, 0.66, 0.66, 0.4, 0.3, 0.3])
+_CONTROLS = np.array(list(_TRUNKS.values()), np.float64).reshape(-1, 7, 2)
+_WIDTHS = np.tile([1.0, 1.0, 0.72, 0.72, 0.66, 0.66, 0.4, 0.3, 0.3], 2)
 _TRUNK_POINTS, _VEIN, _ARTERY = 33, 0.46, 0.32
 _FINEST_SCALE = 7.5
 
@@ -53,6 +55,12 @@ def _spline_matrix(controls: int, points: int) -> np.ndarray:
         np.add.at(matrix, (np.arange(points), np.clip(i + k - 1, 0, controls - 1)), weights[:, k])
     return matrix
 
+
+# Of the trunks, arteries before veins.
+_TRUNK_VEIN = np.repeat([False, True], len(_TRUNKS))
+_PROGRESS = np.linspace(0, 1, 7)[:, None]
+_ALONG = np.linspace(0, 1, _TRUNK_POINTS)
+_RAMP = np.clip(np.linspace(-0.15, 3, _TRUNK_POINTS), 0, 1)
 
 # The points of each run into which a path of so many points is cut.
 _CUTS = {
@@ -82,54 +90,47 @@ def _normals(points: np.ndarray) -> np.ndarray:
     step = np.empty_like(points)
     step[:, :-1] = points[:, 1:] - points[:, :-1]
     step[:, -1] = step[:, -2]
-    length = np.hypot(step[..., 0], step[..., 1])
-    return np.stack([-step[..., 1], step[..., 0]], -1) / length[..., None]
+    step /= length(step)[..., None]
+    turned = step[..., ::-1]
+    turned[..., 0] *= -1
+    return turned
 
 
 def _trunks(case: Case, eye: Eye, rng: np.random.Generator) -> Branches:
-    control = np.array(list(_TRUNKS.values()), np.float64).reshape(-1, 7, 2)
-    n = len(control)
+    n = len(_CONTROLS)
     arcade = np.clip(rng.normal(1.0, 0.13, (2, n, 1, 1)), 0.72, 1.3)  # how wide each arches
-    control = np.stack([control, control])  # arteries, veins
-    progress = np.linspace(0, 1, 7)[None, None, :, None]
-    control = control + rng.normal(0, 1, control.shape) * (0.25 + 1.3 * progress)
-    control[..., 1:] *= 1 + (arcade - 1) * np.clip(3 * progress, 0, 1)
+    control = _CONTROLS + rng.normal(0, 1, (2, *_CONTROLS.shape)) * (0.25 + 1.3 * _PROGRESS)
+    control[..., 1:] *= 1 + (arcade - 1) * np.minimum(3 * _PROGRESS, 1)
     control[..., :1, :] += rng.normal(0, 0.35, (2, n, 1, 2))
     # The outer vessels part from the arcades a disc diameter or so after the disc.
     control[:, 2:4, :2] = control[:, 0:2, :2]
     control[:, 2:4, 2] = 0.5 * (control[:, 2:4, 2] + control[:, 0:2, 2])
     points = _TRUNK_SPLINE @ control.reshape(2 * n, 7, 2)
 
-    vein = np.repeat([False, True], n)
+    vein, stasis = _TRUNK_VEIN, _venous_stasis(case)
     tortuosity = np.where(vein, 0.22, 0.18) * rng.uniform(0.5, 1.6)
-    tortuosity = tortuosity + vein * _venous_stasis(case, n)
+    tortuosity = tortuosity + vein * stasis
     wiggle = _WIGGLE_SPLINE @ rng.normal(0, 1, (13, 2 * n))
-    ramp = np.clip(np.linspace(-0.15, 3, _TRUNK_POINTS), 0, 1)
-    points = points + _normals(points) * (wiggle.T * ramp * tortuosity[:, None])[..., None]
+    points = points + _normals(points) * (wiggle.T * _RAMP * tortuosity[:, None])[..., None]
 
     narrowing = 1 - 0.45 * case.hypertensive.arteriolar_narrowing
-    calibre = np.where(vein, _VEIN * (1 + 0.9 * _venous_stasis(case, n)), _ARTERY * narrowing)
-    calibre = (
-        calibre * np.tile(_WIDTHS, 2) * rng.uniform(0.85, 1.15, 2 * n) * rng.uniform(0.88, 1.1)
-    )
-    width = calibre[:, None] * (1 - 0.5 * np.linspace(0, 1, _TRUNK_POINTS))
+    calibre = np.where(vein, _VEIN * (1 + 0.9 * stasis), _ARTERY * narrowing)
+    calibre = calibre * _WIDTHS * rng.uniform(0.85, 1.15, 2 * n) * rng.uniform(0.88, 1.1)
+    width = calibre[:, None] * (1 - 0.5 * _ALONG)
     beads = 1 + case.retinopathy.venous_beading * 0.55 * np.clip(
         np.sin(np.arange(_TRUNK_POINTS) * 1.7 + rng.uniform(0, 6, (2 * n, 1))), -0.7, 1
-    ) * ramp * vein[:, None]  # fmt: skip
+    ) * _RAMP * vein[:, None]  # fmt: skip
     return Branches(points + eye.disc, width * beads, vein)
 
 
-def _venous_stasis(case: Case, n: int) -> np.ndarray:
-    """How dilated and tortuous an occlusion makes the veins of each trunk, [2 n]."""
+def _venous_stasis(case: Case) -> np.ndarray | float:
+    """How dilated and tortuous an occlusion makes the veins, for each trunk [18] or for all."""
     occlusion = case.vein_occlusion
-    names = list(_TRUNKS)
-    if occlusion.kind == "central":
-        hit = np.ones(n)
-    elif occlusion.kind == "branch":
-        hit = np.array([float(name.startswith(occlusion.quadrant)) for name in names])
-    else:
-        hit = np.zeros(n)
-    return np.tile(hit, 2) * 0.6 * occlusion.severity
+    if occlusion.kind == "none":
+        return 0.0
+    central = occlusion.kind == "central"
+    hit = [float(central or name.startswith(occlusion.quadrant)) for name in _TRUNKS]
+    return np.array(hit * 2) * 0.6 * occlusion.severity
 
 
 def _offshoots(
@@ -150,26 +151,24 @@ def _offshoots(
     start = parent.points[row, at].reshape(-1, 2)
     ahead = parent.points[row, at + 1].reshape(-1, 2) - start
     theta = np.arctan2(ahead[:, 1], ahead[:, 0])
-    side = np.where(np.arange(each)[None] % 2 == rng.integers(0, 2, (n, 1)), 1.0, -1.0).reshape(-1)
-    begin = theta + side * rng.uniform(0.5, 1.25, side.shape)
+    side = np.where(np.arange(each) % 2 == rng.integers(0, 2, (n, 1)), 1.0, -1.0).reshape(-1)
+    begin = theta + side * rng.uniform(0.5, 1.25, n * each)
     # Vessels inside the arcades make for the fovea, those outside flow away from the disc.
-    radius = np.hypot(start[:, 0], start[:, 1])
-    heading = np.stack([np.cos(begin), np.sin(begin)], -1)
-    inward = ((heading * -start).sum(-1) > 0) & (radius < 15) & (start[:, 0] < eye.disc[0] - 2)
-    away = start - eye.disc
-    goal = np.where(inward[:, None], -start, away)
-    goal = np.arctan2(goal[:, 1], goal[:, 0]) + rng.normal(0, 0.45, len(goal))
+    x, y = start.T
+    inward = (np.cos(begin) * x + np.sin(begin) * y < 0) & (length(start) < 15)
+    inward &= x < eye.disc[0] - 2
+    goal = np.where(inward, np.arctan2(-y, -x), np.arctan2(y - eye.disc[1], x - eye.disc[0]))
+    goal += rng.normal(0, 0.45, len(goal))
     turn = (goal - begin + np.pi) % (2 * np.pi) - np.pi
     s = np.linspace(0, 1, points)
     wiggle = np.cumsum(rng.normal(0, 0.24, (n * each, points)), 1)
     course = begin[:, None] + np.clip(turn, -1.1, 1.1)[:, None] * s * 0.75 + wiggle
-    length = rng.uniform(*reach, n * each)[:, None] / (points - 1)
-    step = np.stack([np.cos(course), np.sin(course)], -1) * length[..., None]
-    step[:, 0] = 0
-    path = start[:, None] + np.cumsum(step, 1)
+    stride = rng.uniform(*reach, n * each)[:, None] / (points - 1)
+    path = np.empty((n * each, points, 2))
+    path[:, 0], path[:, 1:] = start, trace(start, course[:, 1:], stride)
     calibre = parent.width[row, at].reshape(-1) * rng.uniform(0.42, 0.80, n * each)
     width = calibre[:, None] * (1 - 0.45 * s)
-    clear = np.minimum.accumulate(np.hypot(path[..., 0], path[..., 1]), axis=1)
+    clear = np.minimum.accumulate(length(path), axis=1)
     width = width * np.clip((clear - AVASCULAR_RADIUS) / 1.5, 0, 1)
     return Branches(path, width, parent.vein.repeat(each))
 
@@ -195,48 +194,53 @@ def draw(tree: list[Branches], view: View) -> tuple[np.ndarray, np.ndarray, np.n
 
     A vessel thinner than a pixel is drawn one pixel wide and fainter in proportion.
     """
-    runs: dict[tuple[bool, int], list[np.ndarray]] = {}
-    for branches in tree:
-        pixels = np.round(view.pixels(branches.points) * 16).astype(np.int32)
-        _collect(runs, pixels, branches.width, branches.vein, view)
-    reflexes: dict[tuple[bool, int], list[np.ndarray]] = {}
+    drawn = np.zeros((3, view.height, view.width), np.uint8)
+    _ink(drawn[:2], tree, view)
     if _VEIN * view.scale > 3:
-        pixels = np.round(view.pixels(tree[0].points) * 16).astype(np.int32)
-        share = np.where(tree[0].vein, 0.2, 0.33)[:, None]
-        _collect(reflexes, pixels, tree[0].width * share, np.zeros_like(tree[0].vein), view)
-    return _ink(runs, False, view), _ink(runs, True, view), _ink(reflexes, False, view)
+        trunks = tree[0]
+        share = np.where(trunks.vein, 0.2, 0.33)[:, None]
+        shine = Branches(trunks.points, trunks.width * share, np.zeros_like(trunks.vein))
+        _ink(drawn[2:], [shine], view)
+    arteries, veins, reflex = drawn.astype(np.float32) * np.float32(1 / 255)
+    return arteries, veins, reflex
 
 
-def _collect(
-    runs: dict[tuple[bool, int], list[np.ndarray]],
-    pixels: np.ndarray,
-    width: np.ndarray,
-    vein: np.ndarray,
-    view: View,
-) -> None:
-    """Sort paths [n, k, 2] (1/16 pixels) of calibre [n, k] (degrees) by kind, thickness and ink.
+def _ink(planes: np.ndarray, tree: list[Branches], view: View) -> None:
+    """Draw the arteries into the first and the veins into the second of `planes`, uint8."""
+    runs: list[np.ndarray] = []
+    codes = []
+    for branches in tree:
+        run, code = _cut(branches, view)
+        runs.extend(run)
+        codes.append(code)
+    code = np.concatenate(codes)
+    order = np.argsort(code, kind="stable")  # the wide ones last, over the thin ones
+    bounds = np.flatnonzero(np.diff(code[order])) + 1
+    for start, stop in pairwise(
+        [0, *bounds.tolist(), len(order)]
+    ):  # all runs alike take a single call
+        alike = [runs[i] for i in order[start:stop].tolist()]
+        vein, look = divmod(int(code[order[start]]), 4096)
+        thick, level = divmod(look, 8)
+        cv2.polylines(planes[vein], alike, False, 36 * level, thick, cv2.LINE_AA, 4)
 
-    A path is cut into runs of one thickness, so that all runs alike take a single call to draw.
+
+def _cut(branches: Branches, view: View) -> tuple[np.ndarray, np.ndarray]:
+    """Cut branches into runs of one thickness and ink.
+
+    Returns:
+        Those in sight, [m, k, 2] int32 in 1/16 pixels, and codes of how to draw them, [m] int64:
+        4096 vein + 8 thickness + level of ink (1 to 7).
     """
-    cuts = _CUTS[pixels.shape[1]]
-    pieces = pixels[:, cuts].reshape(-1, cuts.shape[1], 2)
-    calibre = width[:, cuts].mean(-1).reshape(-1)
+    cuts = _CUTS[branches.points.shape[1]]
+    calibre = (branches.width[:, cuts].sum(-1) / cuts.shape[1]).reshape(-1)
     wide = calibre * view.scale
     thick = np.maximum(np.round(wide), 1)
     # Thin vessels hold less blood in depth, too.
     level = np.minimum(np.round(wide / thick * np.minimum(7, 3.2 + 11 * calibre)), 7)
-    offset = np.abs(pieces[:, 0] - (16 * view.centre)).max(-1)
-    drawn = (level > 0) & (offset < 16 * 1.15 * view.radius)
-    code = (thick * 8 + level + 4096 * vein.repeat(len(cuts))).astype(np.int64)
-    for c in np.unique(code[drawn]):
-        found = runs.setdefault((bool(c >= 4096), int(c) % 4096), [])
-        found.extend(pieces[drawn & (code == c)])
-
-
-def _ink(runs: dict[tuple[bool, int], list[np.ndarray]], vein: bool, view: View) -> np.ndarray:
-    drawn = np.zeros((view.height, view.width), np.uint8)
-    for kind, code in sorted(runs):  # the wide ones last, over the thin ones
-        if kind == vein:
-            ink = (code % 8) * 36
-            cv2.polylines(drawn, runs[kind, code], False, ink, code // 8, cv2.LINE_AA, 4)
-    return drawn.astype(np.float32) * np.float32(1 / 255)
+    pixels = np.round(view.pixels(branches.points) * 16).astype(np.int32)
+    offset = np.abs(pixels[:, cuts[:, 0]] - 16 * view.centre) < 16 * 1.15 * view.radius
+    drawn = (level > 0) & (offset[..., 0] & offset[..., 1]).reshape(-1)
+    code = thick * 8 + level + 4096 * branches.vein.repeat(len(cuts))
+    runs = pixels[:, cuts].reshape(-1, cuts.shape[1], 2)
+    return runs[drawn], code[drawn].astype(np.int64)
