@@ -137,9 +137,9 @@ def test_loss_and_gradients(size, seed, reference, ours, batch, table, relative_
         want_running = names.from_reference(buffers, names.flatten(batch_stats), origin="buffers")
         worst = max(relative_error(running[name], want_running[name]) for name in running)
         table.check("running statistics after a step", size, "relative error", worst, bound)
-    deep = size == "RN50 + RoBERTa-base"
     # Where signs flip at rectifiers float32 is no sharper than this, on either side: see below.
-    compare("gradient, float32", size, got, want, table, cosine_bound=1e-4 if deep else 1e-5)
+    bounds = (1e-4, 1e-2) if size == "RN50 + RoBERTa-base" else (1e-5, 1e-3)
+    compare("gradient, float32", size, got, want, table, *bounds)
 
 
 @pytest.mark.parametrize(("size", "n"), [("tiny", 8), ("RN50 + RoBERTa-base", 2)])
