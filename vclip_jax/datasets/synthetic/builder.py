@@ -37,7 +37,7 @@ from vclip_jax.datasets.synthetic.annotation import ANNOTATION_COLUMNS
 from vclip_jax.datasets.synthetic.domains import DOMAINS, TRAINING_DOMAIN
 from vclip_jax.datasets.synthetic.record import key_of, record, records, split_of
 
-RENDER_VERSION: Final = 1
+RENDER_VERSION: Final = 2
 
 _RECORDS_PER_SHARD: Final = 1024
 _RECORDS_PER_CALL: Final = 8

@@ -82,10 +82,21 @@ def _add_grain(image: np.ndarray, case: Case, camera: Camera) -> None:
     _, height, width = image.shape
     # A smaller picture averages more of the sensor's cells.
     level = np.float32(camera.noise * min(1.0, (height / 512) ** 0.5))
-    image += level * rng.standard_normal((height, width), dtype=np.float32)
+    image += level * _bell(rng, height, width)
     for plane in image:
-        chroma = rng.standard_normal((height // 2, width // 2), dtype=np.float32)
+        chroma = _bell(rng, height // 2, width // 2)
         plane += np.float32(0.4 * level) * cv2.resize(chroma, (width, height))
+
+
+def _bell(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Noise [height, width] float32 of mean 0 and variance 1, nearly normal: the sum of four random
+    bytes, which costs less than half of a normal draw."""
+    draws = np.frombuffer(rng.bytes(4 * height * width), np.uint8).reshape(4, height, width)
+    pairs = [cv2.add(a, b, dtype=cv2.CV_32F) for a, b in (draws[:2], draws[2:])]
+    noise = cv2.add(*pairs)
+    noise -= np.float32(4 * 255 / 2)
+    noise *= np.float32((4 * (256**2 - 1) / 12) ** -0.5)
+    return noise
 
 
 def field_of_view(camera: Camera, view: View) -> np.ndarray:
