@@ -36,7 +36,7 @@ from vclip_jax.evaluate import (
     flat_metrics,
 )  # fmt: skip
 from vclip_jax.init import whiten_projections
-from vclip_jax.interop import folder
+from vclip_jax.interop import folder, weights
 from vclip_jax.logs import MetricsLog, Speedometer, environment
 from vclip_jax.models.build import build_clip
 from vclip_jax.models.clip import Clip
@@ -289,9 +289,9 @@ def restore_other(
 ) -> state.TrainState:
     """The newest checkpoint of another workdir, or the weights of a portable folder at step 0."""
     if (workdir / folder.MODEL).is_file():
-        weights, _ = folder.load(workdir)
+        portable, _ = folder.load(workdir)
         fresh = jax.jit(init, out_shardings=shardings, compiler_options=QUICK_COMPILE)()
-        return state.with_weights(fresh, shardings, *weights.variables, origin=str(workdir))
+        return weights.into_state(portable, fresh, shardings, origin=str(workdir))
     if not (workdir / "checkpoints").is_dir():
         raise ValueError(
             f"config.restore_from={workdir} is neither a workdir with checkpoints nor a folder "

@@ -53,46 +53,6 @@ def init_state(
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
 
 
-def with_weights(
-    state: TrainState,
-    shardings: TrainState,
-    params: dict[str, Any],
-    batch_stats: dict[str, Any],
-    *,
-    origin: str,
-) -> TrainState:
-    """`state` with other parameters and batch statistics, whole towers or all of them.
-
-    Args:
-        state: at the same sizes.
-        shardings: where its leaves live.
-        params, batch_stats: as `split_model` gives them; a tower that they lack keeps its own.
-        origin: what an error calls them.
-
-    Raises:
-        ValueError: every leaf that is missing, unexpected or of another shape, in one line.
-    """
-    given = {"params": state.params | params, "batch_stats": state.batch_stats | batch_stats}
-    wanted = {"params": state.params, "batch_stats": state.batch_stats}
-    found, expected = (
-        {path_string(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(tree)}
-        for tree in (given, wanted)
-    )
-    problems = [f"missing {name}" for name in expected.keys() - found.keys()]
-    problems += [f"unexpected {name}" for name in found.keys() - expected.keys()]
-    problems += [
-        f"{name} has the shape {list(shape)}, not {list(expected[name])}"
-        for name, shape in found.items()
-        if name in expected and shape != expected[name]
-    ]
-    if problems:
-        raise ValueError(f"{origin} does not fit this config: {'; '.join(sorted(problems))}")
-    return state.replace(
-        params=jax.device_put(given["params"], shardings.params),
-        batch_stats=jax.device_put(given["batch_stats"], shardings.batch_stats),
-    )
-
-
 def _round_to_half(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
     name = path_string(path)
     if name == "logit_scale" or (name.startswith("visual/") and name.endswith("_embedding")):

@@ -16,7 +16,7 @@ from vclip_jax.interop import names
 from vclip_jax.models.bert import Bert, BertConfig
 from vclip_jax.models.build import build_clip, text_config
 from vclip_jax.models.clip import Clip
-from vclip_jax.state import split_model
+from vclip_jax.state import TrainState, split_model
 
 KINDS = ("clip", "text")
 _TRAINING_ONLY = ("batch_norm", "half_init", "whiten_pairs")
@@ -136,6 +136,25 @@ def expected_arrays(config: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct
         return names.flatten({"bert": nnx.to_pure_dict(nnx.state(text, nnx.Param))})
     _, params, batch_stats = split_model(nnx.eval_shape(lambda: make_clip(config, nnx.Rngs(0))))
     return names.flatten(params, batch_stats)
+
+
+def into_state(
+    weights: Weights, state: TrainState, shardings: TrainState, *, origin: str
+) -> TrainState:
+    """`state` with the parameters and statistics of `weights`; a text tower leaves the rest alone.
+
+    Raises:
+        ValueError: every weight that is missing, unexpected or of another shape, in one line.
+    """
+    shapes = {n: leaf.shape for n, leaf in names.flatten(state.params, state.batch_stats).items()}
+    if weights.config["kind"] == "text":
+        shapes = {name: shape for name, shape in shapes.items() if name.startswith("bert.")}
+    names.check(weights.arrays, shapes, origin=origin)
+    params, batch_stats = weights.variables
+    return state.replace(
+        params=jax.device_put(state.params | params, shardings.params),
+        batch_stats=jax.device_put(state.batch_stats | batch_stats, shardings.batch_stats),
+    )
 
 
 def bert_config(config: Mapping[str, Any]) -> BertConfig:
