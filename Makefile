@@ -16,10 +16,11 @@ quickstart: $(VENV)/installed
 		$(if $(IDRID),--config.evals.idrid.source="$(IDRID)")
 
 test: $(VENV)/installed-dev lint types
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile \
+		-m "not slow and not parity and not tpu_compile and not multiprocess"
 
 parity: $(VENV)/installed-parity
-	$(BIN)/pytest -m parity tests/parity --fidelity docs/fidelity.md
+	$(BIN)/pytest tests/parity --fidelity docs/fidelity.md
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -45,7 +46,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 
 $(VENV)/installed-parity: $(VENV)/installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[dev,parity]'
+		--constraint constraints.txt --editable '.[parity]'
 	touch $@
 
 clean:

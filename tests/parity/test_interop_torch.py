@@ -21,8 +21,8 @@ from vclip_jax.interop.weights import (
 from vclip_jax.models.bert import Bert
 from vclip_jax.models.clip import normalise_image
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("cn_clip")
+torch = pytest.importorskip("torch", reason="needs the [parity] extra: torch")
+pytest.importorskip("cn_clip", reason="needs the [parity] extra: cn-clip")
 
 pytestmark = pytest.mark.parity
 
