@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from vclip_jax.data.augment import named_policy
 from vclip_jax.data.autoaugment import (
     IMAGENET_POLICY,
     MAX_RATIO,
@@ -76,9 +77,7 @@ def test_an_operation_without_effect_leaves_the_image(name, magnitude):
         assert np.abs(changed - np.asarray(image, int)).max() <= 1
 
 
-def test_the_pipeline_takes_it_by_its_name(tmp_path):
-    from vclip_jax.data.augment import named_policy
-
+def test_it_is_known_by_its_name():
     assert named_policy("chinese_clip") == "chinese_clip"
     with pytest.raises(ValueError, match="chinese_clip"):
         named_policy("chinese-clip")

@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vclip_jax.data.augment import POLICIES
 from vclip_jax.data.decode import ImageError
+from vclip_jax.data.enhance import enhance
 from vclip_jax.data.pipeline import eval_batches, prefetch_to_device, train_batches
 from vclip_jax.data.tokenizer import Tokenizer
 
@@ -237,3 +238,20 @@ def test_closing_stops_the_threads_even_when_nobody_reads():
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threading.active_count() <= before
+
+
+def test_enhancement_comes_after_everything_else():
+    plain, enhanced = (next(batches(enhance=flag)) for flag in (False, True))
+    want = np.stack([enhance(image) for image in plain["image"]])
+    np.testing.assert_array_equal(enhanced["image"], want)
+    np.testing.assert_array_equal(enhanced["key_hash"], plain["key_hash"])
+
+
+def test_the_references_augmentation_is_a_function_of_seed_and_step():
+    first, again = (batches(augment="chinese_clip") for _ in range(2))
+    for _ in range(3):
+        one, other = next(first), next(again)
+        assert one["image"].shape[1:] == (SIZE, SIZE, 3)
+        np.testing.assert_array_equal(one["image"], other["image"])
+    resumed = batches(augment="chinese_clip", start_step=2)
+    np.testing.assert_array_equal(next(resumed)["image"], one["image"])
