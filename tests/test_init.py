@@ -4,9 +4,13 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import NamedSharding
 
-from vclip_jax.init import RIDGE, whiten_projections
+from vclip_jax.init import RIDGE, jit_whiten, whiten_projections
 from vclip_jax.models.clip import normalise_image
+from vclip_jax.sharding import BATCH as BATCH_SPEC
+from vclip_jax.sharding import make_mesh, state_sharding
+from vclip_jax.state import TrainState
 from vclip_jax.tree import path_string
 
 PAIRS, WIDTH = 64, 8
@@ -124,3 +128,21 @@ def test_a_batch_with_fewer_pairs_than_dimensions_stays_finite(whitened):
     params, _, _, whiten = whitened
     few = {name: np.resize(rows[:3], rows.shape) for name, rows in BATCH.items()}
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(whiten(params, few)))
+
+
+@pytest.mark.parametrize(("devices", "fsdp"), [(8, 1), (8, 4)])
+def test_any_number_of_devices_gives_the_bits_of_one(tiny_clip, random_variables, devices, fsdp):
+    graphdef, params, batch_stats = random_variables(tiny_clip)
+
+    def whiten(devices: int, fsdp: int):
+        mesh = make_mesh(fsdp, jax.devices()[:devices])
+        state = TrainState(np.int32(0), params, batch_stats, ())
+        shardings = state_sharding(state, mesh, [(".*", "fsdp")])
+        batch = jax.device_put(BATCH, NamedSharding(mesh, BATCH_SPEC))
+        return jit_whiten(graphdef, mesh, shardings)(
+            jax.device_put(params, shardings.params),
+            jax.device_put(batch_stats, shardings.batch_stats),
+            batch,
+        )
+
+    jax.tree.map(np.testing.assert_array_equal, whiten(devices, fsdp), whiten(1, 1))

@@ -8,14 +8,16 @@ saddle. Whitening the two output projections on unlabelled training pairs remove
 Only initial values change, not the model.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vclip_jax.models.clip import normalise_image
-from vclip_jax.state import Batch
+from vclip_jax.state import Batch, TrainState
 
 # Directions with less than this share of the mean variance are left small: they are noise.
 RIDGE = 1e-2
@@ -62,3 +64,22 @@ def whiten_projections(
         "visual": visual | {"attnpool": attnpool},
         "text_projection": params["text_projection"] @ root,
     }
+
+
+def jit_whiten(
+    graphdef: nnx.GraphDef, mesh: Mesh, state_shardings: TrainState
+) -> Callable[[dict[str, Any], dict[str, Any], Batch], dict[str, Any]]:
+    """`whiten_projections` compiled for a mesh, the same to the bit on any number of devices.
+
+    Every device whitens the whole sample: an inverse root turns the last digit of a sum into the
+    third digit of a weight, so the order of the sums must not depend on the mesh.
+    """
+    replicated = NamedSharding(mesh, PartitionSpec())
+
+    def whiten(params: dict[str, Any], batch_stats: dict[str, Any], batch: Batch):
+        params, batch_stats, batch = jax.lax.with_sharding_constraint(
+            (params, batch_stats, batch), replicated
+        )
+        return whiten_projections(graphdef, params, batch_stats, batch)
+
+    return jax.jit(whiten, out_shardings=state_shardings.params)

@@ -35,7 +35,7 @@ from vclip_jax.evaluate import (
     evaluate_zero_shot,
     flat_metrics,
 )  # fmt: skip
-from vclip_jax.init import whiten_projections
+from vclip_jax.init import jit_whiten
 from vclip_jax.interop import folder, weights
 from vclip_jax.logs import MetricsLog, Speedometer, environment
 from vclip_jax.models.build import build_clip
@@ -101,7 +101,7 @@ def main(config: ConfigDict, workdir: Path, mode: str = "train") -> None:
         train_state = jax.jit(init, out_shardings=shardings, compiler_options=QUICK_COMPILE)()
         if config.model.whiten_pairs:
             batches = open_train_batches(config, mesh, train, tokenizer, config.model.whiten_pairs)
-            whiten = jax.jit(partial(whiten_projections, graphdef), out_shardings=shardings.params)
+            whiten = jit_whiten(graphdef, mesh, shardings)
             with closing(batches):
                 params = whiten(train_state.params, train_state.batch_stats, next(batches))
             train_state = train_state.replace(params=params)
