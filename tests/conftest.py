@@ -101,6 +101,64 @@ def random_variables() -> Callable[..., tuple[Any, Any, Any]]:
     return draw
 
 
+# --- A tiny model of Chinese-CLIP's kind.
+
+_VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"视网膜病变正常青光眼"]
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """Of a few characters."""
+    from vclip_jax.data.tokenizer import Tokenizer
+
+    return Tokenizer(_VOCABULARY)
+
+
+@pytest.fixture(scope="session")
+def tiny_weights() -> Callable[..., Any]:
+    """Makes weights of a 64 x 64 pixel model with random numbers.
+
+    Keyword arguments replace values of `model`, and `kind`.
+    """
+    from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
+
+    def make(kind: str = "clip", seed: int = 0, **changes) -> Weights:
+        text = {
+            "text_width": 64, "text_layers": 2, "text_heads": 1, "text_mlp_width": 24,
+            "text_max_positions": 12,
+        }  # fmt: skip
+        vision = {"embed_dim": 10, "vision_layers": [1, 2, 1, 1], "vision_width": 8}
+        sections = {"tokenizer": {"context_length": 12, "vocab_size": len(_VOCABULARY)}}
+        sections["model"] = {**text, **(vision if kind == "clip" else {}), **changes}
+        if kind == "clip":
+            sections["data"] = {"image_size": 64}
+        config = complete_config({"kind": kind, **sections}, origin="test")
+        rng = np.random.default_rng(seed)
+        arrays = {
+            name: rng.uniform(0.1, 1, leaf.shape).astype(np.float32)
+            for name, leaf in expected_arrays(config).items()
+        }
+        return Weights(config, arrays)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def portable_folder(tmp_path_factory, tiny_weights, tokenizer, random_variables) -> Path:
+    """A portable folder whose tiny model computes sensible numbers."""
+    import jax
+
+    from vclip_jax.interop import folder, names
+    from vclip_jax.interop.weights import Weights, make_clip
+
+    config = tiny_weights().config
+    _, params, batch_stats = random_variables(lambda rngs: make_clip(config, rngs))
+    arrays = jax.tree.map(np.asarray, names.flatten(params, batch_stats))
+    path = tmp_path_factory.mktemp("portable") / "m"
+    folder.save(path, Weights(config, arrays), tokenizer, origin="test")
+    return path
+
+
 # --- A miniature of IDRiD's disease-grading folder.
 
 _TRAIN = "a. Training Set", "a. IDRiD_Disease Grading_Training Labels.csv"

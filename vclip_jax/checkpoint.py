@@ -55,18 +55,29 @@ class Checkpoints:
         Raises:
             ValueError: the checkpoint's arrays are not those of this configuration.
         """
-        target = jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            abstract,
-            shardings,
+        state = ocp.args.StandardRestore(_targets(abstract, shardings))
+        return self._restore(step, state)
+
+    def restore_model(
+        self, abstract: TrainState, shardings: TrainState, step: int
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """`params` and `batch_stats` alone, which spares the memory of the optimizer's state.
+
+        Arguments and errors as for `restore`; `opt_state` is not looked at.
+        """
+        model = {
+            name: _targets(getattr(abstract, name), getattr(shardings, name))
+            for name in ("params", "batch_stats")
+        }
+        arguments = ocp.checkpoint_utils.construct_restore_args(model)
+        restored = self._restore(
+            step, ocp.args.PyTreeRestore(model, restore_args=arguments, partial_restore=True)
         )
+        return restored["params"], restored["batch_stats"]
+
+    def _restore(self, step: int, state: Any) -> Any:
         try:
-            restored: Any = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(target), position=ocp.args.JsonRestore()
-                ),
-            )
+            restored = self._manager.restore(step, args=ocp.args.Composite(state=state))
         except (ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[-1]
             raise ValueError(
@@ -78,3 +89,11 @@ class Checkpoints:
         """Wait until everything is on disk."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def _targets(abstract: Any, shardings: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        abstract,
+        shardings,
+    )

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from absl import logging as absl_logging
@@ -38,7 +37,7 @@ from vclip_jax.evaluate import (
 from vclip_jax.init import jit_whiten
 from vclip_jax.interop import folder, weights
 from vclip_jax.logs import MetricsLog, Speedometer, environment
-from vclip_jax.models.build import build_clip
+from vclip_jax.models.build import build_clip, compute_dtype
 from vclip_jax.models.clip import Clip
 from vclip_jax.report import write_report
 from vclip_jax.report.table import format_table
@@ -271,16 +270,13 @@ def encode(tokenizer: Tokenizer, config: ConfigDict, texts: Any) -> np.ndarray:
 
 def model_maker(config: ConfigDict, vocab_size: int) -> Callable[[nnx.Rngs], Clip]:
     """A function from `nnx.Rngs` to the model that the config describes."""
-    dtype = config.compute_dtype
-    if dtype == "auto":
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return partial(
         build_clip,
         config.model,
         image_size=config.data.image_size,
         vocab_size=vocab_size,
         norm_groups=jax.device_count() if config.model.batch_norm == "device" else 1,
-        dtype=jnp.dtype(dtype),
+        dtype=compute_dtype(config.compute_dtype),
     )
 
 

@@ -1,4 +1,4 @@
-"""A tiny model of Chinese-CLIP's kind, and zips in PyTorch's layout made by hand."""
+"""Zips in PyTorch's layout made by hand."""
 
 import zipfile
 from collections.abc import Callable
@@ -7,43 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vclip_jax.data.tokenizer import Tokenizer
-from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
-
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"视网膜病变正常青光眼"]
-
-
-@pytest.fixture(scope="session")
-def tokenizer() -> Tokenizer:
-    return Tokenizer(VOCABULARY)
-
-
-@pytest.fixture(scope="session")
-def tiny_weights() -> Callable[..., Weights]:
-    """Makes weights of a 64 x 64 pixel model with random numbers.
-
-    Keyword arguments replace values of `model`, and `kind`.
-    """
-
-    def make(kind: str = "clip", seed: int = 0, **changes) -> Weights:
-        text = {
-            "text_width": 64, "text_layers": 2, "text_heads": 1, "text_mlp_width": 24,
-            "text_max_positions": 12,
-        }  # fmt: skip
-        vision = {"embed_dim": 10, "vision_layers": [1, 2, 1, 1], "vision_width": 8}
-        sections = {"tokenizer": {"context_length": 12, "vocab_size": len(VOCABULARY)}}
-        sections["model"] = {**text, **(vision if kind == "clip" else {}), **changes}
-        if kind == "clip":
-            sections["data"] = {"image_size": 64}
-        config = complete_config({"kind": kind, **sections}, origin="test")
-        rng = np.random.default_rng(seed)
-        arrays = {
-            name: rng.uniform(0.1, 1, leaf.shape).astype(np.float32)
-            for name, leaf in expected_arrays(config).items()
-        }
-        return Weights(config, arrays)
-
-    return make
+from vclip_jax.interop.weights import Weights
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from vclip_jax.checkpoint import Checkpoints
 from vclip_jax.data.tokenizer import Tokenizer
 from vclip_jax.interop import folder, workdir
 
-from .conftest import VOCABULARY, assert_same
+from .conftest import assert_same
 
 
 @pytest.mark.parametrize("kind", ["clip", "text"])
@@ -76,7 +76,7 @@ def test_links_are_replaced_not_followed(tmp_path, tiny_weights, tokenizer):
 
 
 def test_another_vocabulary_is_refused(tmp_path, tiny_weights, tokenizer):
-    other = Tokenizer([*VOCABULARY, "多"])
+    other = Tokenizer([*tokenizer.vocabulary, "多"])
     with pytest.raises(ValueError, match="the vocabulary has 16 tokens, the model 15"):
         folder.save(tmp_path, tiny_weights(), other, origin="a test")
     folder.save(tmp_path, tiny_weights(), tokenizer, origin="a test")

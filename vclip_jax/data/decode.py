@@ -50,9 +50,14 @@ def decode(data: bytes, size: int, fit: str = "squash", *, key: str = "image") -
             have no fixed range.
         ValueError: unknown `fit` or a size below 1.
     """
+    check_fit(size, fit)
+    return fit_square(read_rgb(data, 0 if fit == "squash" else 2 * size, key=key), size, fit)
+
+
+def check_fit(size: int, fit: str) -> None:
+    """Raises ValueError unless `fit` is known and `size` positive."""
     if fit not in FITS or size < 1:
         raise ValueError(f"fit must be one of {', '.join(FITS)} and size >= 1, got {fit!r}, {size}")
-    return _fit(read_rgb(data, 0 if fit == "squash" else 2 * size, key=key), size, fit)
 
 
 def read_rgb(data: bytes, min_side: int = 0, *, key: str = "image") -> np.ndarray:
@@ -117,18 +122,27 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _read_any(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as opened:
-        _check_pixels(*opened.size)
-        image: Image.Image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I;16"):
-            high = np.asarray(image).astype(np.uint16) >> 8
-            image = Image.fromarray(high.astype(np.uint8))
-        elif image.mode in ("I", "F"):
-            raise ValueError("32-bit samples have no fixed range, convert them to 8 or 16 bits")
-        elif image.has_transparency_data:
-            colour = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", colour.size, (0, 0, 0, 255)), colour)
-        return np.array(image.convert("RGB"))
+    with Image.open(io.BytesIO(data)) as image:
+        return pillow_rgb(image)
+
+
+def pillow_rgb(image: Image.Image) -> np.ndarray:
+    """A Pillow image as uint8 `[height, width, 3]` RGB, upright, transparency on black.
+
+    Raises:
+        ValueError: larger than `MAX_PIXELS`, or of a kind whose values have no fixed range.
+    """
+    _check_pixels(*image.size)
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        high = np.asarray(image).astype(np.uint16) >> 8
+        image = Image.fromarray(high.astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError("32-bit samples have no fixed range, convert them to 8 or 16 bits")
+    elif image.has_transparency_data:
+        colour = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", colour.size, (0, 0, 0, 255)), colour)
+    return np.array(image.convert("RGB"))
 
 
 def _check_pixels(width: int, height: int) -> None:
@@ -136,7 +150,8 @@ def _check_pixels(width: int, height: int) -> None:
         raise ValueError(f"{width} x {height} pixels are more than the {MAX_PIXELS} allowed")
 
 
-def _fit(rgb: np.ndarray, size: int, fit: str) -> np.ndarray:
+def fit_square(rgb: np.ndarray, size: int, fit: str) -> np.ndarray:
+    """uint8 RGB `[height, width, 3]` to `[size, size, 3]`, see `decode`."""
     if fit == "squash":
         return _resize(rgb, size, size)
     if fit == "fundus":

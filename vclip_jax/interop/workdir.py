@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from vclip_jax import config as config_lib
-from vclip_jax import optim, sharding
+from vclip_jax import sharding
 from vclip_jax.checkpoint import Checkpoints
 from vclip_jax.data.tokenizer import Tokenizer
 from vclip_jax.interop import names
@@ -41,11 +42,10 @@ def load(workdir: str | Path) -> tuple[Weights, Tokenizer, int]:
     full.update(_read_config(workdir / "config.json"))
     config = portable_config(full, tokenizer.vocab_size)
 
-    # Adam's moments come along, because a checkpoint is restored whole. Whatever devices the run
-    # had, one processor is enough here.
-    make_model = partial(make_clip, config)
-    optimizer = optim.make_optimizer(full.optimizer, full.total_steps)
-    abstract = jax.eval_shape(lambda: init_state(make_model, optimizer, full.seed))
+    # Whatever devices the run had, one processor is enough here.
+    abstract = jax.eval_shape(
+        lambda: init_state(partial(make_clip, config), optax.identity(), full.seed)
+    )
     mesh = sharding.make_mesh(1, jax.local_devices(backend="cpu")[:1])
     layout = sharding.state_sharding(abstract, mesh, [])
     checkpoints = Checkpoints(workdir, read_only=True)
@@ -53,10 +53,10 @@ def load(workdir: str | Path) -> tuple[Weights, Tokenizer, int]:
         step = checkpoints.latest_step()
         if step is None:
             raise ValueError(f"{workdir} has no complete checkpoint yet")
-        state = checkpoints.restore(abstract, layout, step)
+        params, batch_stats = checkpoints.restore_model(abstract, layout, step)
     finally:
         checkpoints.close()
-    arrays = names.flatten(state.params, state.batch_stats)
+    arrays = names.flatten(params, batch_stats)
     return Weights(config, {k: np.asarray(v) for k, v in arrays.items()}), tokenizer, step
 
 

@@ -3,11 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from vclip_jax.models.bert import BertConfig
 from vclip_jax.models.clip import Clip
+
+
+def compute_dtype(name: str) -> Any:
+    """The type of the computation; "auto" is bfloat16 on accelerators and float32 on CPUs."""
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return jnp.dtype(name)
 
 
 def text_config(model: Mapping[str, Any], vocab_size: int) -> BertConfig:

@@ -15,7 +15,7 @@ import dataclasses
 import difflib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,20 @@ def load(name_or_path: str | os.PathLike[str]) -> PromptSet:
     language, stem = name.split("/")
     text = resources.files(__name__).joinpath(language, f"{stem}.json").read_text(encoding="utf-8")
     return parse(text, name, where=f"prompt set {name}")
+
+
+def from_phrases(phrases: Mapping[str, Sequence[str] | str], name: str = "phrases") -> PromptSet:
+    """A prompt set of class name -> phrases, in that order.
+
+    Raises:
+      ValueError: one line: fewer than two classes, or one without phrases.
+    """
+    classes = [
+        {"name": key, "prompts": [texts] if isinstance(texts, str) else list(texts)}
+        for key, texts in phrases.items()
+    ]
+    raw = {"dataset": name, "language": "any", "classes": classes}
+    return parse(json.dumps(raw), name, where="prompts")
 
 
 def parse(text: str, name: str, where: str = "prompt set") -> PromptSet:

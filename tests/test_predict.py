@@ -1,0 +1,117 @@
+"""`python -m vclip_jax.predict`: inputs, outputs and failures."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vclip_jax
+from vclip_jax import predict
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """A folder with a.png, b.jpg in a subfolder, and what is no image."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "photographs"
+    (root / "sub").mkdir(parents=True)
+    for name in ("a.png", "sub/b.JPG"):
+        pixels = rng.integers(0, 256, (70, 80, 3), np.uint8)
+        Image.fromarray(pixels).save(root / name, "PNG" if name[-1] == "g" else "JPEG")
+    (root / "notes.txt").write_text("no image")
+    return root
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    status = predict.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_json_lines_hold_what_classify_says(capsys, portable_folder, photographs):
+    status, out, err = run(
+        capsys,
+        "--checkpoint",
+        portable_folder,
+        "--prompts",
+        "zh/idrid",
+        "--format",
+        "jsonl",
+        photographs,
+    )
+    assert (status, err) == (0, "")
+    rows = [json.loads(line) for line in out.splitlines()]
+    paths = [photographs / "a.png", photographs / "sub/b.JPG"]
+    assert [row["image"] for row in rows] == [str(path) for path in paths]
+    expected = vclip_jax.load(portable_folder).classify(paths, "zh/idrid")
+    names = vclip_jax.Pretrained.prompt_set("zh/idrid").class_names
+    for row, values in zip(rows, expected, strict=True):
+        assert list(row["probabilities"]) == list(names)
+        np.testing.assert_allclose(list(row["probabilities"].values()), values, atol=6e-5)
+        assert row["prediction"] == names[values.argmax()]
+        assert sum(row["groups"].values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_phrases_may_be_classes_and_csv_is_a_table(capsys, portable_folder, photographs):
+    status, out, _ = run(
+        capsys, "--checkpoint", portable_folder, "--prompt", "正常", "--prompt", "青光眼, 视盘",
+        "--format", "csv", photographs / "a.png",
+    )  # fmt: skip
+    assert status == 0
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert list(row) == ["image", "prediction", "正常", "青光眼, 视盘", "error"]
+    assert float(row["正常"]) + float(row["青光眼, 视盘"]) == pytest.approx(1, abs=2e-4)
+
+
+def test_lists_come_from_csv_files_and_standard_input(
+    capsys, portable_folder, photographs, monkeypatch
+):
+    (photographs / "list.csv").write_text("\ufeffimage,grade\na.png,1\nsub/b.JPG,2\n", "utf-8")
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{photographs / 'a.png'}\n\n"))
+    status, out, _ = run(capsys, "--checkpoint", portable_folder, photographs / "list.csv", "-")
+    assert status == 0
+    names = [line.split(":  ")[0] for line in out.splitlines()]
+    assert names == [str(photographs / name) for name in ("a.png", "sub/b.JPG", "a.png")]
+
+
+@pytest.mark.parametrize("form", ["table", "jsonl", "csv"])
+def test_a_bad_image_is_named_counted_and_no_reason_to_stop(
+    capsys, portable_folder, photographs, form
+):
+    bad = photographs / "bad.jpg"
+    bad.write_bytes(b"\xff\xd8 not an image")
+    status, out, err = run(
+        capsys, "--checkpoint", portable_folder, "--format", form, bad, photographs / "a.png"
+    )
+    assert status == 1
+    assert "bad.jpg: cannot read the image" in out
+    assert len(out.splitlines()) == 2 + (form == "csv")
+    assert err == "1 of the images could not be read\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.png"], "nowhere.png: there is no such file"),
+        (["{empty}"], "there is no image"),
+        (["{list}"], "no column 'image', only ['path']"),
+        (["--prompts", "zh/fivs", "{image}"], "did you mean zh/fives"),
+        (["--prompt", "一", "{image}"], "at least two classes"),
+        (["--checkpoint", "{empty}", "{image}"], "it lacks config.json"),
+    ],
+)
+def test_mistakes_are_one_line(capsys, portable_folder, photographs, tmp_path, arguments, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "list.csv").write_text("path\na.png\n")
+    places = {
+        "empty": tmp_path / "empty", "list": tmp_path / "list.csv", "image": photographs / "a.png",
+    }  # fmt: skip
+    given = [argument.format(**places) for argument in arguments]
+    status, out, err = run(capsys, "--checkpoint", portable_folder, *given)
+    assert (status, out) == (1, "")
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1

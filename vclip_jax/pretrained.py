@@ -1,0 +1,223 @@
+"""A trained model for people's own scripts: `vclip_jax.load(path)`."""
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from PIL import Image
+
+from vclip_jax import prompts as prompts_lib
+from vclip_jax import sharding
+from vclip_jax.data.decode import ImageError, check_fit, decode, fit_square, pillow_rgb
+from vclip_jax.data.enhance import enhance
+from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.interop import folder, workdir
+from vclip_jax.interop.weights import Weights, make_clip
+from vclip_jax.models.build import compute_dtype
+from vclip_jax.state import split_model
+from vclip_jax.zero_shot import Scorer
+
+ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
+Prompts = str | prompts_lib.PromptSet | Mapping[str, Sequence[str]] | Sequence[str]
+
+CORES = min(16, os.cpu_count() or 1)
+
+
+def load(path: str | os.PathLike[str], *, dtype: str = "auto") -> "Pretrained":
+    """A trained model, ready to embed and to classify.
+
+    Args:
+        path: the workdir of a run (its newest checkpoint is taken), a portable folder of
+            `vclip_jax.interop`, or "hub:OWNER/NAME", such a folder on the Hugging Face Hub. Only
+            the latter goes to the network.
+        dtype: the type of the computation, "float32", "bfloat16", or "auto": bfloat16 on
+            accelerators and float32 on CPUs.
+
+    Raises:
+        ValueError: one line: there is no model, or its files do not belong together.
+    """
+    weights, tokenizer, _ = load_weights(path)
+    if weights.config["kind"] != "clip":
+        raise ValueError(f"{path} holds a text tower alone, which cannot embed images")
+    return Pretrained(weights, tokenizer, dtype=dtype)
+
+
+def load_weights(path: str | os.PathLike[str]) -> tuple[Weights, Tokenizer, int]:
+    """Weights, tokeniser and step (0 where it is not known) of what `load` takes."""
+    name = os.fspath(path)
+    source = _from_hub(name.removeprefix("hub:")) if name.startswith("hub:") else Path(name)
+    if (source / folder.MODEL).is_file():
+        return *folder.load(source), 0
+    if not source.is_dir():
+        hint = f" (on the Hub? hub:{name})" if name.count("/") == 1 and name[0] not in "./" else ""
+        raise ValueError(f"there is no {name}: name a workdir or a portable folder{hint}")
+    return workdir.load(source)
+
+
+def _from_hub(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=list(folder.FILES)))
+    except Exception as error:  # the Hub's client raises a dozen unrelated types
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"cannot get {repository!r} from the Hub ({reason})") from error
+
+
+class Pretrained:
+    """A model with its own preprocessing and tokeniser; from `load`.
+
+    Attributes:
+        config: the portable configuration, see `interop.weights.complete_config`.
+        tokenizer: for the texts.
+        embed_dim: size of the common space.
+        batch_size: images that are embedded at a time, by the kind of device.
+    """
+
+    def __init__(self, weights: Weights, tokenizer: Tokenizer, *, dtype: str = "auto"):
+        """Put the weights on the first device of this process."""
+        self.config = weights.config
+        self.tokenizer = tokenizer
+        self.embed_dim: int = self.config["model"]["embed_dim"]
+        self.batch_size = 32 if jax.default_backend() == "cpu" else 256
+        data = self.config["data"]
+        check_fit(data["image_size"], data["fit"])
+        graphdef, _, _ = split_model(
+            nnx.eval_shape(lambda: make_clip(self.config, nnx.Rngs(0), compute_dtype(dtype)))
+        )
+        mesh = sharding.make_mesh(1, jax.local_devices()[:1])
+        self._variables = jax.device_put(weights.variables, mesh.devices.item())
+        self._scorer = Scorer(graphdef, mesh, self._tokenize)
+
+    def encode_image(self, images: Sequence[ImageLike] | np.ndarray) -> np.ndarray:
+        """Unit vectors float32 `[n, embed_dim]`.
+
+        Args:
+            images: paths, Pillow images or uint8 RGB arrays `[height, width, 3]`, mixed at will;
+                or one array `[n, height, width, 3]`.
+
+        Raises:
+            ImageError: an image cannot be used; names it.
+            TypeError: one image where a sequence of them is expected, or not an image.
+        """
+        _refuse_single(images, "encode_image")
+        parts = [np.empty((0, self.embed_dim), np.float32)]
+        with ThreadPoolExecutor(CORES) as pool:
+            remaining = iter(enumerate(images))
+            while chunk := list(islice(remaining, self.batch_size)):
+                squares = pool.map(lambda item: self.preprocess(item[1], item[0]), chunk)
+                parts.append(self.embed(np.stack(list(squares))))
+        return np.concatenate(parts)
+
+    def embed(self, squares: np.ndarray) -> np.ndarray:
+        """`encode_image` for at most `batch_size` images from `preprocess`: uint8
+        `[n, size, size, 3]`."""
+        n = len(squares)
+        # Full batches, or a power of two: few shapes are compiled however many images come.
+        padded = min(self.batch_size, 1 << (n - 1).bit_length())
+        batch = {
+            "image": jnp.pad(jnp.asarray(squares), ((0, padded - n), (0, 0), (0, 0), (0, 0))),
+            "label": jnp.zeros(padded, jnp.int32),
+            "mask": jnp.arange(padded) < n,
+        }
+        embeddings, _ = self._scorer.embed_images(self._variables, [batch])
+        return embeddings
+
+    def encode_text(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors float32 `[n, embed_dim]`; longer texts are cut to the context length.
+
+        Raises:
+            TypeError: one string where a sequence of them is expected.
+        """
+        _refuse_single(texts, "encode_text")
+        if not len(texts):
+            return np.empty((0, self.embed_dim), np.float32)
+        return self._scorer.embed_texts(self._variables, texts)
+
+    def classify(self, images: Sequence[ImageLike] | np.ndarray, prompts: Prompts) -> np.ndarray:
+        """Zero-shot class probabilities, float32 `[n, classes]`.
+
+        Args:
+            images: as for `encode_image`.
+            prompts: a prompt set (`"zh/fives"`, the path of a JSON file, or what
+                `vclip_jax.prompts.load` returns), class name -> phrases, or a list of phrases,
+                each a class of its own. Classes keep the order given.
+
+        Raises:
+            ValueError: the prompts are not valid.
+        """
+        prompt_set = self.prompt_set(prompts)
+        return self.probabilities(self.encode_image(images), prompt_set)
+
+    def probabilities(self, embeddings: np.ndarray, prompts: Prompts) -> np.ndarray:
+        """`classify` for images that were embedded before: `[n, embed_dim]` to `[n, classes]`."""
+        return self._scorer.probabilities(self._variables, embeddings, self.prompt_set(prompts))
+
+    @property
+    def logit_scale(self) -> float:
+        """Logarithm of what cosines are multiplied by."""
+        return float(self._variables[0]["logit_scale"])
+
+    @staticmethod
+    def prompt_set(prompts: Prompts) -> prompts_lib.PromptSet:
+        """What `classify` takes as a `PromptSet`."""
+        if isinstance(prompts, prompts_lib.PromptSet):
+            return prompts
+        if isinstance(prompts, str):
+            return prompts_lib.load(prompts)
+        if not isinstance(prompts, Mapping):
+            prompts = {phrase: [phrase] for phrase in prompts}
+        return prompts_lib.from_phrases(prompts)
+
+    def preprocess(self, image: ImageLike, index: int = 0) -> np.ndarray:
+        """What the image tower sees: uint8 RGB `[size, size, 3]`.
+
+        Args:
+            image: see `encode_image`.
+            index: names an image that has no path, in errors.
+        """
+        data = self.config["data"]
+        size, fit = data["image_size"], data["fit"]
+        if isinstance(image, str | os.PathLike):
+            square = decode(_read(image), size, fit, key=os.fspath(image))
+        elif isinstance(image, Image.Image):
+            try:
+                square = fit_square(pillow_rgb(image), size, fit)
+            except (OSError, ValueError) as error:
+                raise ImageError(f"image {index}: {error}") from error
+        elif isinstance(image, np.ndarray):
+            if image.dtype != np.uint8 or image.shape[2:] != (3,) or not image.size:
+                raise TypeError(
+                    f"image {index} is {image.dtype} {list(image.shape)}, "
+                    "expected uint8 [height, width, 3]"
+                )
+            square = fit_square(np.ascontiguousarray(image), size, fit)
+        else:
+            raise TypeError(
+                f"image {index} is a {type(image).__name__}, expected a path, a Pillow image or "
+                "a uint8 array"
+            )
+        return enhance(square) if data["enhance"] else square
+
+    def _tokenize(self, texts: Sequence[str]) -> np.ndarray:
+        return self.tokenizer.encode(texts, self.config["tokenizer"]["context_length"])
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{os.fspath(path)}: cannot read the file: {error.strerror}") from error
+
+
+def _refuse_single(items: Any, function: str) -> None:
+    single = isinstance(items, str | os.PathLike | Image.Image)
+    if single or (isinstance(items, np.ndarray) and items.ndim == 3):
+        raise TypeError(f"{function} takes a sequence, not one item: use [item]")
