@@ -35,6 +35,12 @@ SIZES: dict[str, dict[str, Any]] = {
         "text_intermediate_size": 3072, "text_max_position_embeddings": 512,
         "text_num_attention_heads": 12, "text_num_hidden_layers": 3,
     },
+    "ViT-L/14 + RoBERTa-large": {
+        "embed_dim": 768, "image_resolution": 224, "vision_layers": 24, "vision_width": 1024,
+        "vision_patch_size": 14, "vocab_size": 21128, "text_hidden_size": 1024,
+        "text_intermediate_size": 4096, "text_max_position_embeddings": 512,
+        "text_num_attention_heads": 16, "text_num_hidden_layers": 24,
+    },
 }  # fmt: skip
 
 
@@ -104,8 +110,8 @@ def page(table: Table) -> str:
         "parameters are compared tensor by tensor, and the worst tensor counts. The bias of an\n"
         "attention's keys has no gradient but rounding (softmax does not see it): it is held to\n"
         "be negligible instead. In float32 the gradients of a deep network with rectifiers are\n"
-        "no sharper than what the table says of PyTorch against itself, as signs flip near zero;\n"
-        "both sides agree in float64.\n\n"
+        "no sharper than what the table says of PyTorch against itself, as signs flip near zero.\n"
+        "Both sides agree in float64, and in float32 where SiLU stands in for the rectifiers.\n\n"
         f"{CHOICES}"
     )
 

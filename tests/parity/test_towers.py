@@ -18,6 +18,7 @@ RUNS = {
     "tiny ViT": ((0, 1, 2), 8, 1e-5),
     "RN50 + RoBERTa-base": ((0, 1), 4, 1e-4),
     "ViT-B/16 + RBT3": ((0,), 2, 1e-4),
+    "ViT-L/14 + RoBERTa-large": ((0,), 2, 1e-4),
 }
 CASES = [(size, seed) for size, (seeds, _, _) in RUNS.items() for seed in seeds]
 
@@ -124,7 +125,8 @@ def compare(what, size, got, want, table, cosine_bound=1e-5, norm_bound=1e-3):
         table.check(what, size, "norm ratio off by", abs(ratio - 1), norm_bound)
 
 
-@pytest.mark.parametrize(("size", "seed"), CASES)
+# The largest model's would need 20 GB.
+@pytest.mark.parametrize(("size", "seed"), CASES[:-1])
 def test_loss_and_gradients(size, seed, reference, ours, batch, table, relative_error):
     _, n, bound = RUNS[size]
     model, data = reference(size, seed), batch(size, n, seed)
@@ -140,6 +142,27 @@ def test_loss_and_gradients(size, seed, reference, ours, batch, table, relative_
     # Where signs flip at rectifiers float32 is no sharper than this, on either side: see below.
     bounds = (1e-4, 1e-2) if size == "RN50 + RoBERTa-base" else (1e-5, 1e-3)
     compare("gradient, float32", size, got, want, table, *bounds)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_gradients_without_rectifiers(seed, reference, ours, batch, table, monkeypatch):
+    """What is left of the difference in float32 if no sign can flip."""
+    size = "RN50 + RoBERTa-base"
+    model, data = reference(size, seed), batch(size, 4, seed)
+    rectifiers = [
+        (parent, name)
+        for parent in model.visual.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, torch.nn.ReLU)
+    ]
+    for parent, name in rectifiers:
+        setattr(parent, name, torch.nn.SiLU())
+    monkeypatch.setattr(nnx, "relu", nnx.silu)
+    graphdef, params, batch_stats = ours(size, model)
+    _, _, theirs_by_name = autograd(model, *theirs(data))
+    _, _, got = our_gradients(graphdef, params, batch_stats, data)
+    want = names.from_reference(theirs_by_name, names.flatten(params), origin="autograd")
+    compare("gradient, float32, SiLU for ReLU", size, got, want, table)
 
 
 @pytest.mark.parametrize(("size", "n"), [("tiny", 8), ("RN50 + RoBERTa-base", 2)])

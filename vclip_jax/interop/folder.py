@@ -182,9 +182,10 @@ def _card(weights: Weights, origin: str) -> str:
         f"- Common space: {model['embed_dim']} dimensions.\n"
         f"{size}\n"
         "## Use\n\n"
-        "```python\nfrom vclip_jax.interop import folder\n\n"
-        "weights, tokenizer = folder.load(PATH)\n"
-        "params, batch_stats = weights.variables\n```\n\n"
+        "```python\nimport vclip_jax\n\n"
+        "clip = vclip_jax.load(PATH)  # this folder, or hub:OWNER/NAME\n"
+        "clip.encode_image([\"photo.jpg\"])  # unit vectors\n"
+        "clip.classify([\"photo.jpg\"], [\"正常眼底\", \"青光眼\"])  # probabilities\n```\n\n"
         "## Limits\n\n"
         "For research. Not a medical device: it was not validated for diagnosis.\n"
     )
