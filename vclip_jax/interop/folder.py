@@ -184,8 +184,8 @@ def _card(weights: Weights, origin: str) -> str:
         "## Use\n\n"
         "```python\nimport vclip_jax\n\n"
         "clip = vclip_jax.load(PATH)  # this folder, or hub:OWNER/NAME\n"
-        "clip.encode_image([\"photo.jpg\"])  # unit vectors\n"
-        "clip.classify([\"photo.jpg\"], [\"正常眼底\", \"青光眼\"])  # probabilities\n```\n\n"
+        'clip.encode_image(["photo.jpg"])  # unit vectors\n'
+        'clip.classify(["photo.jpg"], ["正常眼底", "青光眼"])  # probabilities\n```\n\n'
         "## Limits\n\n"
         "For research. Not a medical device: it was not validated for diagnosis.\n"
     )

@@ -1,0 +1,43 @@
+"""Chinese captions for datasets that come with grades alone; the wording varies with the key."""
+
+from typing import Final
+
+from vclip_jax.datasets.listing import choose
+
+RETINOPATHY: Final = (
+    ("未见糖尿病视网膜病变", "无糖尿病视网膜病变", "未见糖尿病视网膜病变征象"),
+    (
+        "轻度非增殖期糖尿病视网膜病变",
+        "轻度糖尿病视网膜病变",
+        "仅见微血管瘤，轻度非增殖期糖尿病视网膜病变",
+    ),
+    ("中度非增殖期糖尿病视网膜病变", "中度糖尿病视网膜病变", "糖尿病视网膜病变（中度）"),
+    ("重度非增殖期糖尿病视网膜病变", "重度糖尿病视网膜病变", "糖尿病视网膜病变（重度）"),
+    ("增殖期糖尿病视网膜病变", "增殖性糖尿病视网膜病变", "糖尿病视网膜病变（增殖期）"),
+)
+"""ICDR grades 0 to 4."""
+
+RETINOPATHY_CLASSES: Final = (
+    "no diabetic retinopathy",
+    "mild diabetic retinopathy",
+    "moderate diabetic retinopathy",
+    "severe diabetic retinopathy",
+    "proliferative diabetic retinopathy",
+)
+"""ICDR grades 0 to 4, as labels are called."""
+
+OEDEMA: Final = (
+    ("未见糖尿病黄斑水肿", "黄斑区未见硬性渗出"),
+    ("黄斑中心一个视盘直径以外可见硬性渗出", "轻度糖尿病黄斑水肿，硬性渗出远离黄斑中心"),
+    ("糖尿病黄斑水肿，硬性渗出邻近黄斑中心", "黄斑中心一个视盘直径以内可见硬性渗出"),
+)
+"""Risk of macular oedema as in MESSIDOR and IDRiD: 0 no exudates, 1 outside, 2 within one disc
+diameter of the fovea."""
+
+_TEMPLATES: Final = ("{}。", "眼底彩照：{}。", "眼底照：{}。")
+
+
+def caption(key: str, *findings: tuple[str, ...]) -> str:
+    """A sentence of findings, each given by its phrasings; which are used depends on `key`."""
+    chosen = [choose(words, key, f"finding {i}") for i, words in enumerate(findings)]
+    return choose(_TEMPLATES, key, "template").format("，".join(chosen))
