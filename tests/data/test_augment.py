@@ -89,6 +89,21 @@ def test_the_warp_moves_a_mark_to_where_geometry_says(seed):
     np.testing.assert_allclose(found, expected, atol=0.1)
 
 
+def test_a_larger_image_gives_the_same_variant_with_more_detail():
+    large, small = photograph(192), photograph(96)
+    policy = Policy(min_crop=0.5, rotation=15.0, translation=0.05)
+    for seed in range(5):
+        got = augment(large, rng(seed), policy, 96)
+        assert got.shape == (96, 96, 3)
+        assert np.abs(got.astype(int) - augment(small, rng(seed), policy)).mean() < 6
+    lines = np.zeros((192, 192, 3), np.uint8)
+    lines[:, ::4] = 255
+    halved = cv2.resize(lines, (96, 96), interpolation=cv2.INTER_AREA)
+    policy = Policy(min_crop=0.5, translation=1e-9)
+    sharp, soft = (augment(image, rng(3), policy, 96).std() for image in (lines, halved))
+    assert sharp > 1.2 * soft
+
+
 def test_noise_has_no_bias_and_the_stated_size():
     image = np.full((128, 128, 3), 100, np.uint8)
     for seed in range(5):

@@ -12,6 +12,7 @@ from vclip_jax.data.autoaugment import (
     MAX_RATIO,
     MIN_AREA,
     OPERATIONS,
+    SHORTEST_CROP,
     chinese_clip_augment,
     random_crop,
 )
@@ -81,3 +82,24 @@ def test_it_is_known_by_its_name():
     assert named_policy("chinese_clip") == "chinese_clip"
     with pytest.raises(ValueError, match="chinese_clip"):
         named_policy("chinese-clip")
+
+
+def test_no_crop_is_shorter_than_the_shortest_allows():
+    generator = np.random.default_rng(0)
+    for width, height in ((500, 500), (640, 480), (300, 900)):
+        for _ in range(200):
+            _, _, w, h = random_crop(width, height, generator)
+            assert min(w, h) >= SHORTEST_CROP * min(width, height) - 1
+
+
+def test_fast_resizing_changes_little():
+    y, x = np.mgrid[0:400, 0:500].astype(np.float64)
+    rgb = np.stack([127 + 100 * np.sin(x / 40), 127 + 100 * np.cos(y / 30), x / 2], -1)
+    for seed in range(5):
+        fast, exact = (
+            chinese_clip_augment(
+                rgb.astype(np.uint8), 64, np.random.default_rng(seed), fast=fast
+            ).astype(int)
+            for fast in (True, False)
+        )
+        assert np.abs(fast - exact).mean() < 3

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import zlib
 
 import cv2
 import jax
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vclip_jax.data.augment import POLICIES
-from vclip_jax.data.decode import ImageError
+from vclip_jax.data.augment import POLICIES, Policy
+from vclip_jax.data.decode import FITS, MODES, ImageError, decode
 from vclip_jax.data.enhance import enhance
 from vclip_jax.data.pipeline import eval_batches, prefetch_to_device, train_batches
 from vclip_jax.data.tokenizer import Tokenizer
@@ -126,9 +127,9 @@ def test_the_same_record_is_augmented_differently_in_another_epoch():
 
 
 def test_captions_belong_to_their_images():
-    from zlib import crc32
-
-    expected = {crc32(r["key"].encode()): TOKENIZER.encode([r["caption"]], 16)[0] for r in RECORDS}
+    expected = {
+        zlib.crc32(r["key"].encode()): TOKENIZER.encode([r["caption"]], 16)[0] for r in RECORDS
+    }
     for batch in take(batches(), 3):
         for key, tokens in zip(batch["key_hash"], batch["tokens"], strict=True):
             np.testing.assert_array_equal(tokens, expected[int(key)])
@@ -182,7 +183,8 @@ def test_a_broken_image_is_named_and_the_error_stays():
     [
         ({"global_batch_size": 6, "process_count": 4}, "multiple of 4"),
         ({"process_index": 2, "process_count": 2}, "process 2 of 2"),
-        ({"fit": "crop"}, "squash, pad, fundus"),
+        ({"fit": "crop"}, "squash, pad, fundus, flair"),
+        ({"decode": "quick"}, "exact, fast"),
         ({"seed": -1}, "negative"),
         ({"start_step": -1}, "negative"),
         ({"num_threads": 0}, "num_threads"),
@@ -245,6 +247,49 @@ def test_enhancement_comes_after_everything_else():
     want = np.stack([enhance(image) for image in plain["image"]])
     np.testing.assert_array_equal(enhanced["image"], want)
     np.testing.assert_array_equal(enhanced["key_hash"], plain["key_hash"])
+
+
+def jpeg_records(side: int, count: int = 4) -> list[dict]:
+    made = []
+    for index in range(count):
+        image = np.random.default_rng(index).integers(0, 256, (side // 4, side // 4, 3), np.uint8)
+        image = cv2.resize(image, (side, side), interpolation=cv2.INTER_NEAREST)
+        data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+        made.append({"image": data, "caption": CAPTIONS[0], "key": f"k{index}", "label": 0})
+    return made
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_images_are_decoded_as_asked(mode):
+    made = jpeg_records(96)
+    want = {zlib.crc32(r["key"].encode()): decode(r["image"], SIZE, "squash", mode) for r in made}
+    options = {"global_batch_size": 4, "size": SIZE, "decode": mode}
+    (batch,) = take(train_batches(made, TOKENIZER, seed=0, **options), 1)
+    for image, key in zip(batch["image"], batch["key_hash"], strict=True):
+        np.testing.assert_array_equal(image, want[int(key)])
+    (batch,) = take(eval_batches(made, **options), 1)
+    np.testing.assert_array_equal(batch["image"], np.stack(list(want.values())))
+
+
+def test_fast_crops_lose_no_resolution():
+    options = {"seed": 0, "global_batch_size": 4, "size": 32, "augment": Policy(min_crop=0.5)}
+    detail = {}
+    for mode in MODES:
+        (batch,) = take(train_batches(jpeg_records(128), TOKENIZER, decode=mode, **options), 1)
+        detail[mode] = np.abs(np.diff(batch["image"].astype(int), axis=2)).mean()
+    assert detail["fast"] > 1.2 * detail["exact"]
+
+
+@pytest.mark.parametrize("policy", [POLICIES["fundus"], "chinese_clip"])
+@pytest.mark.parametrize("fit", FITS)
+def test_fast_augmentation_is_a_function_of_seed_and_step(policy, fit):
+    made = jpeg_records(96)
+    options = {"seed": 1, "global_batch_size": 4, "size": SIZE, "fit": fit, "decode": "fast"}
+    first, again = (
+        take(train_batches(made, TOKENIZER, augment=policy, **options), 2) for _ in range(2)
+    )
+    assert_equal(first, again)
+    assert first[0]["image"].shape == (4, SIZE, SIZE, 3)
 
 
 def test_the_references_augmentation_is_a_function_of_seed_and_step():

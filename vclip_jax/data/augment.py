@@ -98,13 +98,17 @@ def named_policy(name: str) -> Policy | str:
     return POLICIES[name]
 
 
-def augment(image: np.ndarray, rng: np.random.Generator, policy: Policy) -> np.ndarray:
+def augment(
+    image: np.ndarray, rng: np.random.Generator, policy: Policy, size: int = 0
+) -> np.ndarray:
     """A random variant of an image.
 
     Args:
-        image: uint8 `[size, size, 3]` RGB; not changed.
+        image: uint8 `[side, side, 3]` RGB; not changed.
         rng: where every random draw comes from.
         policy: what may change and how far.
+        size: of the result, by default the image's. Where it is smaller, up to 1 / `min_crop`
+            times, crops keep their resolution; changes take place in the result.
 
     Returns:
         uint8 `[size, size, 3]`; the input itself where the policy changes nothing.
@@ -113,7 +117,7 @@ def augment(image: np.ndarray, rng: np.random.Generator, policy: Policy) -> np.n
         return image
     unit = rng.random(40)
     signed = 2.0 * unit - 1.0
-    image = _warp(image, unit[:6], policy)
+    image = _warp(image, unit[:6], policy, size or image.shape[0])
     if unit[6] < policy.low_pass:
         image = _low_pass(image, factor=1.0 + 1.5 * unit[7])
     if unit[8] < policy.blur:
@@ -129,20 +133,22 @@ def augment(image: np.ndarray, rng: np.random.Generator, policy: Policy) -> np.n
     return image
 
 
-def _warp(image: np.ndarray, unit: np.ndarray, policy: Policy) -> np.ndarray:
+def _warp(image: np.ndarray, unit: np.ndarray, policy: Policy, size: int) -> np.ndarray:
     """Crop, rotate, move and flip in one affine resampling; what comes from outside is black."""
-    size = image.shape[0]
+    side = image.shape[0]
     crop = 1.0 - (1.0 - policy.min_crop) * unit[0]
     angle = math.radians(policy.rotation) * (2.0 * unit[1] - 1.0)
     room = (1.0 - crop) / 2.0 + policy.translation
-    centre = (size - 1) / 2.0
-    middle = centre + room * size * (2.0 * unit[2:4] - 1.0)
-    cosine, sine = crop * math.cos(angle), crop * math.sin(angle)
+    centre, target = (side - 1) / 2.0, (size - 1) / 2.0
+    middle = centre + room * side * (2.0 * unit[2:4] - 1.0)
+    # Source pixels to a step in the result.
+    step = crop * (side / size)
+    cosine, sine = step * math.cos(angle), step * math.sin(angle)
     mirror = -1.0 if unit[4] < policy.flip else 1.0
     # Rows say where in the source an output pixel (x, y, 1) is looked up.
     matrix = np.array([[mirror * cosine, -sine, 0.0], [mirror * sine, cosine, 0.0]])
-    matrix[:, 2] = middle - matrix[:, :2] @ (centre, centre)
-    if np.array_equal(matrix, ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))):
+    matrix[:, 2] = middle - matrix[:, :2] @ (target, target)
+    if side == size and np.array_equal(matrix, ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))):
         return image
     return cv2.warpAffine(
         image, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

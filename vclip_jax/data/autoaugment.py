@@ -11,10 +11,14 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from vclip_jax.data.decode import resize_fast
+
 MIN_AREA: Final = 0.9
 """Share of the image's area that a crop keeps at least."""
 MAX_RATIO: Final = 4 / 3
 """Crops are at most this many times as wide as high, or as high as wide."""
+SHORTEST_CROP: Final = math.sqrt(MIN_AREA / MAX_RATIO)
+"""A crop's shorter side keeps at least this share of the image's."""
 _ATTEMPTS: Final = 10
 _FILL: Final = (123, 117, 104)
 """The mean colour of CLIP's normalisation, for what a rotation or a shear uncovers."""
@@ -53,20 +57,26 @@ IMAGENET_POLICY: Final[tuple[tuple[Operation, Operation], ...]] = (
 )
 
 
-def chinese_clip_augment(rgb: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+def chinese_clip_augment(
+    rgb: np.ndarray, size: int, rng: np.random.Generator, *, fast: bool = False
+) -> np.ndarray:
     """A random variant of a photograph of any shape, as a square.
 
     Args:
         rgb: uint8 `[height, width, 3]`.
         size: height and width of the result in pixels.
         rng: where every random draw comes from.
+        fast: resize crops with `decode.resize_fast`, not with Pillow's bicubic.
 
     Returns:
         uint8 `[size, size, 3]`.
     """
     left, top, width, height = random_crop(rgb.shape[1], rgb.shape[0], rng)
-    cropped = Image.fromarray(rgb[top : top + height, left : left + width])
-    image = cropped.resize((size, size), Image.Resampling.BICUBIC)
+    crop = rgb[top : top + height, left : left + width]
+    if fast:
+        image = Image.fromarray(resize_fast(crop, size, size))
+    else:
+        image = Image.fromarray(crop).resize((size, size), Image.Resampling.BICUBIC)
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     for name, probability, magnitude in IMAGENET_POLICY[rng.integers(len(IMAGENET_POLICY))]:

@@ -5,6 +5,7 @@ The decoder is strict: a JPEG that is damaged anywhere is refused, not shown wit
 """
 
 import io
+import math
 from typing import Final, Literal, get_args
 
 import cv2
@@ -12,21 +13,36 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-Fit = Literal["squash", "pad", "fundus"]
+Fit = Literal["squash", "pad", "fundus", "flair"]
 FITS: Final[tuple[str, ...]] = get_args(Fit)
+
+Mode = Literal["exact", "fast"]
+MODES: Final[tuple[str, ...]] = get_args(Mode)
 
 MAX_PIXELS: Final = 80_000_000
 """Larger images are refused before their pixels are unpacked (80 Mpx are 240 MB)."""
 
 _ORIENTATION: Final = 0x0112
 _THUMBNAIL_SIDE: Final = 256
+FINER: Final = 1.5
+"""What "fast" decodes has at least this many times the result's pixels along a side. With 1, photos
+of 1024 px become 224 px in 25 % less time, at 1.4 times the distance from "exact" (0.37); with 2,
+those of 1024 x 680 px take 75 % longer, and the distance is 0.28 instead of 0.31."""
 
 
 class ImageError(ValueError):
     """An image cannot be used. The message is one line and starts with the image's key."""
 
 
-def decode(data: bytes, size: int, fit: str = "squash", *, key: str = "image") -> np.ndarray:
+def decode(
+    data: bytes,
+    size: int,
+    fit: str = "squash",
+    mode: str = "exact",
+    *,
+    room: float = 1.0,
+    key: str = "image",
+) -> np.ndarray:
     """Decode an image and fit it into a square.
 
     The EXIF orientation is applied, transparency is shown on black, 16-bit samples keep their
@@ -35,29 +51,60 @@ def decode(data: bytes, size: int, fit: str = "squash", *, key: str = "image") -
     Args:
         data: an encoded image: JPEG, PNG, TIFF, BMP or whatever else Pillow reads.
         size: height and width of the result in pixels.
-        fit: "squash" resizes straight to the square, bicubic with antialiasing, pixel for pixel
-            as CLIP's recipe does; "pad" keeps the aspect ratio, centred on black; "fundus" first
-            crops to the illuminated field of a fundus photograph, see `field_box`. The latter two
-            let a JPEG of at least four times the size be scaled down by a power of two while it
-            is decoded, but not below twice the size.
+        fit: "squash" resizes straight to the square; "pad" keeps the aspect ratio, centred on
+            black; "fundus" first crops to the illuminated field of a fundus photograph, see
+            `field_box`; "flair" keeps the aspect ratio at the top left, black at the right or
+            below, as FLAIR does.
+        mode: "exact" resizes "squash" pixel for pixel as CLIP's recipe does (bicubic with
+            antialiasing after decoding in full), "pad" likewise, "flair" bilinear with
+            antialiasing, "fundus" by area; for "pad" and "fundus", a JPEG of at least four times
+            the size is scaled down by 2, 4 or 8 while it is decoded, but not below twice the size.
+            "fast" lets a JPEG be scaled to no less than 1.5 times what the picture measures in the
+            square, and resizes with OpenCV. From 1024 px to 224 px, "squash" takes a fifth of the
+            time, and the mean distance from "exact" is 0.31 of 255 on IDRiD's photographs (1024 x
+            680) and 0.26 on rendered ones; it is 16 at most. "pad" and "flair" differ by 0.20 to
+            0.27, at most 26. "fundus" differs by 0.59 and 0.16, at the field's border by any
+            amount: its box comes out up to a pixel elsewhere. A picture whose side does not divide
+            by the factor is stretched by less than that many of its pixels.
+        room: for crops to come, "fast" alone: the result's side is up to this many times the
+            size, as long as the photograph has the pixels for it.
         key: what an error calls the image.
 
     Returns:
-        uint8 `[size, size, 3]`, RGB, contiguous.
+        uint8 `[side, side, 3]`, RGB, contiguous; `side` is `size` unless there is `room`.
 
     Raises:
         ImageError: not an image, damaged, larger than `MAX_PIXELS`, or of a kind whose values
             have no fixed range.
-        ValueError: unknown `fit` or a size below 1.
+        ValueError: unknown `fit` or `mode`, or a size below 1.
     """
-    check_fit(size, fit)
-    return fit_square(read_rgb(data, 0 if fit == "squash" else 2 * size, key=key), size, fit)
+    check_fit(size, fit, mode)
+    if mode == "exact":
+        scaled = fit in ("pad", "fundus")
+        return fit_square(read_rgb(data, 2 * size if scaled else 0, key=key), size, fit)
+    most = round(size * room)
+    least = math.ceil(FINER * most)
+    if fit in ("pad", "flair"):
+        rgb, _ = _read(data, 0, least, key)
+    else:
+        rgb, factor = _read(data, least, 0, key)
+    if fit == "fundus":
+        field = _field(rgb)
+        if factor > 1 and max(field.shape[:2]) < least:
+            # The field is but a small part of the photograph.
+            finer = least * min(rgb.shape[:2]) / max(field.shape[:2])
+            field = _field(_read(data, math.ceil(finer), 0, key)[0])
+        rgb = field
+    offered = min(rgb.shape[:2]) if fit == "squash" else max(rgb.shape[:2])
+    return _square(rgb, max(size, min(most, offered)), fit, mode)
 
 
-def check_fit(size: int, fit: str) -> None:
-    """Raises ValueError unless `fit` is known and `size` positive."""
+def check_fit(size: int, fit: str, mode: str = "exact") -> None:
+    """Raises ValueError unless `fit` and `mode` are known and `size` is positive."""
     if fit not in FITS or size < 1:
         raise ValueError(f"fit must be one of {', '.join(FITS)} and size >= 1, got {fit!r}, {size}")
+    if mode not in MODES:
+        raise ValueError(f"decode must be one of {', '.join(MODES)}, got {mode!r}")
 
 
 def read_rgb(data: bytes, min_side: int = 0, *, key: str = "image") -> np.ndarray:
@@ -65,19 +112,24 @@ def read_rgb(data: bytes, min_side: int = 0, *, key: str = "image") -> np.ndarra
 
     Args:
         data: an encoded image.
-        min_side: a JPEG may come back scaled down by a power of two as long as its shorter side
-            keeps this many pixels; 0 keeps the full size.
+        min_side: a JPEG may come back scaled down by 2, 4 or 8 as long as its shorter side keeps
+            this many pixels; 0 keeps the full size.
         key: what an error calls the image.
 
     Raises:
         ImageError: see `decode`.
     """
+    return _read(data, min_side, 0, key)[0]
+
+
+def _read(data: bytes, min_shorter: int, min_longer: int, key: str) -> tuple[np.ndarray, int]:
+    """The pixels and by how much they were scaled down: as far as both sides' minima allow."""
     try:
         if data[:2] == b"\xff\xd8":
-            pixels = _read_jpeg(data, min_side)
-            if pixels is not None:
-                return pixels
-        return _read_any(data)
+            found = _read_jpeg(data, min_shorter, min_longer)
+            if found is not None:
+                return found
+        return _read_any(data), 1
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         # Pillow's message ends with the address of the file object.
@@ -85,21 +137,29 @@ def read_rgb(data: bytes, min_side: int = 0, *, key: str = "image") -> np.ndarra
         raise ImageError(f"{key}: cannot read the image ({len(data)} bytes): {reason}") from None
 
 
-def _read_jpeg(data: bytes, min_side: int) -> np.ndarray | None:
+def _read_jpeg(data: bytes, min_shorter: int, min_longer: int) -> tuple[np.ndarray, int] | None:
     height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
     _check_pixels(width, height)
     if colorspace in ("CMYK", "YCCK"):
         return None  # whether the inks are inverted is for Pillow to find out
-    # Both sides get the same minimum, so the shorter one decides. Factors below 2 are slower.
-    scaled = min_side > 0 and min(height, width) >= 2 * min_side
+    factor = 1
+    # Factors other than 2, 4 and 8 are slower than none.
+    while (
+        (min_shorter or min_longer)
+        and factor < 8
+        and min(height, width) >= 2 * factor * min_shorter
+        and max(height, width) >= 2 * factor * min_longer
+    ):
+        factor *= 2
+    # Not fastdct: it saves 3 % and triples the distance. Not fastupsample: it saves nothing.
     pixels = simplejpeg.decode_jpeg(
         data,
         "RGB",
-        min_height=min_side if scaled else 0,
-        min_width=min_side if scaled else 0,
-        min_factor=2 if scaled else 1,
+        min_height=-(-height // factor),
+        min_width=-(-width // factor),
+        min_factor=factor,
     )
-    return _upright(pixels, _exif_orientation(data))
+    return _upright(pixels, _exif_orientation(data)), factor
 
 
 def _exif_orientation(data: bytes) -> int:
@@ -150,32 +210,68 @@ def _check_pixels(width: int, height: int) -> None:
         raise ValueError(f"{width} x {height} pixels are more than the {MAX_PIXELS} allowed")
 
 
-def fit_square(rgb: np.ndarray, size: int, fit: str) -> np.ndarray:
+def fit_square(rgb: np.ndarray, size: int, fit: str, mode: str = "exact") -> np.ndarray:
     """uint8 RGB `[height, width, 3]` to `[size, size, 3]`, see `decode`."""
-    if fit == "squash":
-        return _resize(rgb, size, size)
-    if fit == "fundus":
-        left, top, right, bottom = field_box(rgb)
-        rgb = rgb[top:bottom, left:right]
+    return _square(_field(rgb) if fit == "fundus" else rgb, size, fit, mode)
+
+
+def _field(rgb: np.ndarray) -> np.ndarray:
+    left, top, right, bottom = field_box(rgb)
+    return rgb[top:bottom, left:right]
+
+
+def _square(rgb: np.ndarray, size: int, fit: str, mode: str) -> np.ndarray:
+    """Like `fit_square`, but for "fundus" of the field."""
     height, width = rgb.shape[:2]
-    scale = size / max(height, width)
-    new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
-    if fit == "fundus":
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    if fit == "squash":
+        new_height, new_width = size, size
+    elif fit == "flair":
+        longest = max(height, width)
+        new_height, new_width = (max(1, side * size // longest) for side in (height, width))
+    else:
+        scale = size / max(height, width)
+        new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
+    if mode == "fast":
+        small = resize_fast(rgb, new_height, new_width)
+    elif fit == "fundus":
+        method = cv2.INTER_AREA if max(height, width) > size else cv2.INTER_CUBIC
         small = cv2.resize(rgb, (new_width, new_height), interpolation=method)
     else:
-        small = _resize(rgb, new_height, new_width)
+        small = _resize(rgb, new_height, new_width, bilinear=fit == "flair")
+    if new_height == new_width == size:
+        return small
     square = np.zeros((size, size, 3), np.uint8)
-    top, left = (size - new_height) // 2, (size - new_width) // 2
+    top, left = (0, 0) if fit == "flair" else ((size - new_height) // 2, (size - new_width) // 2)
     square[top : top + new_height, left : left + new_width] = small
     return square
 
 
-def _resize(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
+def _resize(rgb: np.ndarray, height: int, width: int, *, bilinear: bool = False) -> np.ndarray:
+    """Pillow's resampling, which filters as wide as it scales down."""
     if rgb.shape[:2] == (height, width):
         return np.ascontiguousarray(rgb)
-    image = Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC)
-    return np.array(image)
+    method = Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC
+    return np.array(Image.fromarray(rgb).resize((width, height), method))
+
+
+def resize_fast(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize uint8 RGB with OpenCV, antialiased.
+
+    Averaging areas is what keeps fine vessels from flickering, but OpenCV is slow at it unless the
+    factor is 2 or 4. So the picture is brought to that many times its size first, by linear
+    interpolation, which needs no filter for the little that is left.
+
+    Args:
+        rgb: uint8 `[h, w, 3]`.
+        height, width: of the result.
+    """
+    scales = rgb.shape[0] / height, rgb.shape[1] / width
+    if max(scales) >= 4 * FINER:  # of large images that are no JPEGs
+        return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+    vertical, horizontal = (4 if s >= 2 * FINER else 2 if s >= FINER else 1 for s in scales)
+    method = cv2.INTER_CUBIC if vertical == horizontal == 1 else cv2.INTER_LINEAR
+    larger = cv2.resize(rgb, (width * horizontal, height * vertical), interpolation=method)
+    return cv2.resize(larger, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def field_box(rgb: np.ndarray) -> tuple[int, int, int, int]:
@@ -196,8 +292,10 @@ def field_box(rgb: np.ndarray) -> tuple[int, int, int, int]:
     height, width = rgb.shape[:2]
     whole = (0, 0, width, height)
     step = max(1, max(height, width) // _THUMBNAIL_SIDE)
-    red, green, blue = cv2.split(rgb[::step, ::step])
-    thumbnail = cv2.medianBlur(cv2.max(cv2.max(red, green), blue), 5)
+    red, green, blue = cv2.split(rgb[::step])
+    # Columns last: picking single bytes is cheaper than picking pixels.
+    brightest = np.ascontiguousarray(cv2.max(cv2.max(red, green), blue)[:, ::step])
+    thumbnail = cv2.medianBlur(brightest, 5)
     histogram = cv2.calcHist([thumbnail], [0], None, [256], [0, 256]).ravel()
     below = np.cumsum(histogram) / thumbnail.size
     surround, bright = (int(level) for level in np.searchsorted(below, (0.02, 0.90)))
@@ -211,33 +309,6 @@ def field_box(rgb: np.ndarray) -> tuple[int, int, int, int]:
         return whole
     x, y, w, h = cv2.boundingRect(field)
     return x * step, y * step, min(width, (x + w) * step), min(height, (y + h) * step)
-
-
-def bounded_jpeg(data: bytes, max_side: int, quality: int, *, key: str = "image") -> bytes:
-    """An image as a JPEG without metadata, at most `max_side` pixels along its longest side.
-
-    A JPEG that is small enough and upright keeps its pixels bit for bit; anything else is decoded,
-    resized (area averaging) and encoded again. Nothing but the picture survives: no EXIF, no
-    comment, no colour profile, no bytes after the end.
-
-    Args:
-        data: an encoded image.
-        max_side: in pixels.
-        quality: of the JPEG where one is written, 1 to 100.
-        key: what an error calls the image.
-
-    Raises:
-        ImageError: see `decode`; the whole image is decoded, so that damage is found here.
-    """
-    pixels = read_rgb(data, key=key)
-    height, width = pixels.shape[:2]
-    scale = max_side / max(height, width)
-    if scale < 1:
-        shape = (max(1, round(width * scale)), max(1, round(height * scale)))
-        pixels = cv2.resize(pixels, shape, interpolation=cv2.INTER_AREA)
-    elif data[:2] == b"\xff\xd8" and _exif_orientation(data) == 1:
-        return strip_jpeg(data, key=key)
-    return simplejpeg.encode_jpeg(pixels, quality, "RGB", colorsubsampling="444")
 
 
 def strip_jpeg(data: bytes, *, key: str = "image") -> bytes:

@@ -8,6 +8,7 @@ position is therefore the step, and starting at any step takes constant time.
 
 import contextlib
 import hashlib
+import math
 import os
 import queue
 import threading
@@ -23,8 +24,8 @@ import jax
 import numpy as np
 
 from vclip_jax.data.augment import Policy, augment
-from vclip_jax.data.autoaugment import chinese_clip_augment
-from vclip_jax.data.decode import FITS, decode, read_rgb
+from vclip_jax.data.autoaugment import SHORTEST_CROP, chinese_clip_augment
+from vclip_jax.data.decode import FINER, check_fit, decode, read_rgb
 from vclip_jax.data.enhance import enhance
 from vclip_jax.data.tokenizer import CONTEXT_LENGTH, Tokenizer
 from vclip_jax.datasets.records import Record
@@ -72,6 +73,7 @@ def train_batches(
     global_batch_size: int,
     size: int,
     fit: str = "squash",
+    decode: str = "exact",
     augment: Policy | str | None = None,
     enhance: bool = False,
     context_length: int = CONTEXT_LENGTH,
@@ -89,7 +91,9 @@ def train_batches(
         seed: of order and augmentation, any non-negative integer.
         global_batch_size: examples a step over all hosts; the hosts' number must divide it.
         size: height and width of the images in pixels.
-        fit: see `decode`.
+        fit: see `vclip_jax.data.decode`.
+        decode: "exact" or "fast", the `mode` there. With "fast", crops are taken from a picture
+            that is larger by as much as they may be smaller, so that they lose no resolution.
         augment: see `augment`; None is no augmentation, and "chinese_clip" that of `autoaugment`,
             which crops the photograph itself and so leaves `fit` nothing to do.
         enhance: show local contrast instead of colours, see `enhance`; after augmentation.
@@ -109,11 +113,11 @@ def train_batches(
     Raises:
         ValueError: an argument is out of range or the source is empty.
     """
-    _check(source, global_batch_size, size, fit, process_index, process_count)
+    _check(source, global_batch_size, size, fit, decode, process_index, process_count)
     if seed < 0 or start_step < 0:
         raise ValueError(f"seed and start_step must not be negative, got {seed} and {start_step}")
     example = _TrainExample(
-        _name(source), tokenizer, size, fit, augment or Policy(), enhance, context_length
+        _name(source), tokenizer, size, fit, decode, augment or Policy(), enhance, context_length
     )
     # Seeds are derived by hashing: Grain shuffles epoch e of seed s like epoch e - 1 of seed s + 1,
     # and seeds that it chooses itself depend on the number of transformations.
@@ -135,6 +139,7 @@ def eval_batches(
     global_batch_size: int,
     size: int,
     fit: str = "squash",
+    decode: str = "exact",
     enhance: bool = False,
     context_length: int = CONTEXT_LENGTH,
     process_index: int = 0,
@@ -155,8 +160,10 @@ def eval_batches(
     Raises:
         ValueError: an argument is out of range or the source is empty.
     """
-    _check(source, global_batch_size, size, fit, process_index, process_count)
-    example = _EvalExample(source, _name(source), tokenizer, size, fit, enhance, context_length)
+    _check(source, global_batch_size, size, fit, decode, process_index, process_count)
+    example = _EvalExample(
+        source, _name(source), tokenizer, size, fit, decode, enhance, context_length
+    )
     steps = -(-len(source) // global_batch_size)
     dataset = (
         grain.MapDataset.range(steps * global_batch_size)
@@ -252,16 +259,21 @@ class _TrainExample(grain.transforms.RandomMap):
     tokenizer: Tokenizer
     size: int
     fit: str
+    mode: str
     policy: Policy | str
     enhance: bool
     context_length: int
 
     def random_map(self, element: Record, rng: np.random.Generator) -> HostBatch:
+        fast = self.mode == "fast"
         if isinstance(self.policy, str):
-            whole = read_rgb(element["image"], key=f"{self.name} {element['key']}")
-            image = chinese_clip_augment(whole, self.size, rng)
+            least = math.ceil(FINER * self.size / SHORTEST_CROP) if fast else 0
+            whole = read_rgb(element["image"], least, key=f"{self.name} {element['key']}")
+            image = chinese_clip_augment(whole, self.size, rng, fast=fast)
         else:
-            image = augment(_decode(element, self.name, self.size, self.fit), rng, self.policy)
+            room = 1.0 / self.policy.min_crop
+            image = _decode(element, self.name, self.size, self.fit, self.mode, room)
+            image = augment(image, rng, self.policy, self.size)
         return {
             "image": enhance(image) if self.enhance else image,
             "tokens": self.tokenizer.encode([element["caption"]], self.context_length)[0],
@@ -278,6 +290,7 @@ class _EvalExample(grain.transforms.Map):
     tokenizer: Tokenizer | None
     size: int
     fit: str
+    mode: str
     enhance: bool
     context_length: int
 
@@ -287,7 +300,7 @@ class _EvalExample(grain.transforms.Map):
         image = np.zeros((self.size, self.size, 3), np.uint8)
         tokens = np.zeros(self.context_length, np.int32)
         if record is not None:
-            image = _decode(record, self.name, self.size, self.fit)
+            image = _decode(record, self.name, self.size, self.fit, self.mode)
             image = enhance(image) if self.enhance else image
         if record is not None and self.tokenizer is not None:
             tokens = self.tokenizer.encode([record["caption"]], self.context_length)[0]
@@ -300,8 +313,10 @@ class _EvalExample(grain.transforms.Map):
         return batch if self.tokenizer is None else {**batch, "tokens": tokens}
 
 
-def _decode(record: Record, name: str, size: int, fit: str) -> np.ndarray:
-    return decode(record["image"], size, fit, key=f"{name} {record['key']}")
+def _decode(
+    record: Record, name: str, size: int, fit: str, mode: str, room: float = 1.0
+) -> np.ndarray:
+    return decode(record["image"], size, fit, mode, room=room, key=f"{name} {record['key']}")
 
 
 def _iterate(dataset: grain.MapDataset, num_threads: int | None, num_workers: int) -> Batches:
@@ -361,6 +376,7 @@ def _check(
     global_batch_size: int,
     size: int,
     fit: str,
+    mode: str,
     process_index: int,
     process_count: int,
 ) -> None:
@@ -371,7 +387,6 @@ def _check(
             f"the global batch of {global_batch_size} examples cannot be shared out evenly "
             f"among {process_count} hosts: choose a multiple of {process_count}"
         )
-    if size < 1 or fit not in FITS:
-        raise ValueError(f"size must be positive and fit one of {', '.join(FITS)}: {size}, {fit!r}")
+    check_fit(size, fit, mode)
     if not len(source):
         raise ValueError(f"{_name(source)} has no records")
