@@ -24,7 +24,7 @@ def load(path: Path):
 def test_a_recipe_is_valid_and_says_how_to_run_it(path):
     module = load(path)
     config = module.get_config()
-    config_lib.validate(config, devices=1)
+    config_lib.validate(config, devices=1, training=bool(config.data.dataset))
     for entry in config.evals.values():
         prompts.load(entry.prompts)
     assert f"--config configs/{path.name}" in module.__doc__
@@ -50,4 +50,11 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(name):
     with config.unlocked():
         config.optimizer.learning_rat = 1.0
     with pytest.raises(ValueError, match=r"did you mean config\.optimizer\.learning_rate"):
+        config_lib.validate(config, devices=1)
+
+
+def test_an_unknown_way_to_decode_is_refused_with_those_there_are():
+    config = load(ROOT / "configs" / "quickstart.py").get_config()
+    config.data.decode = "quick"
+    with pytest.raises(ValueError, match=r"config\.data\.decode='quick' .* exact, fast"):
         config_lib.validate(config, devices=1)

@@ -118,6 +118,7 @@ def _batches(source: Any, config: ConfigDict, scorer: Scorer) -> pipeline.Device
         global_batch_size=config.eval_batch_size,
         size=config.data.image_size,
         fit=config.data.fit,
+        decode=config.data.decode,
         enhance=config.data.enhance,
         process_index=jax.process_index(),
         process_count=jax.process_count(),

@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,12 @@ import numpy as np
 from absl import app, flags
 from absl import logging as absl_logging
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
 from vclip_jax import config as config_lib
-from vclip_jax import datasets, optim, prompts, sharding, state, tree
+from vclip_jax import datasets, optim, pretrained, prompts, sharding, state, tree
 from vclip_jax.checkpoint import Checkpoints
 from vclip_jax.data import pipeline
 from vclip_jax.data.augment import named_policy
@@ -41,7 +42,7 @@ from vclip_jax.models.build import build_clip, compute_dtype
 from vclip_jax.models.clip import Clip
 from vclip_jax.report import write_report
 from vclip_jax.report.table import format_table
-from vclip_jax.zero_shot import Scorer
+from vclip_jax.zero_shot import Scorer, Variables
 
 log = logging.getLogger("vclip_jax")
 # Initialisation runs once: not worth the optimiser's time (2.6 s rather than 11 s to compile).
@@ -49,18 +50,21 @@ QUICK_COMPILE = {"xla_backend_optimization_level": 0}
 
 
 def main(config: ConfigDict, workdir: Path, mode: str = "train") -> None:
-    """One run, from config to report; the order matters and is the order of the page.
+    """One run; raises ValueError or OSError with one line about what is wrong."""
+    if mode == "eval":
+        evaluate(config, workdir)
+    else:
+        train(config, workdir)
 
-    Raises:
-        ValueError, OSError: one line about what is wrong with the config, the data or the files.
-    """
+
+def train(config: ConfigDict, workdir: Path) -> None:
+    """From config to report; the order matters and is the order of the page."""
     # --- Config: refuse what cannot work before anything is spent.
     config_lib.validate(config, devices=jax.device_count(), processes=jax.process_count())
     check_words(config)
     workdir.mkdir(parents=True, exist_ok=True)
-    if mode == "train":
-        config_lib.save_or_check(config, workdir)
-        write_json(workdir / "environment.json", environment())
+    config_lib.save_or_check(config, workdir)
+    write_json(workdir / "environment.json", environment())
     mesh = sharding.make_mesh(config.mesh.fsdp)
     lead = jax.process_index() == 0
 
@@ -86,16 +90,13 @@ def main(config: ConfigDict, workdir: Path, mode: str = "train") -> None:
     )  # fmt: skip
 
     # --- Restore: this run's own checkpoint, or another's, or random initialisation.
-    checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints, read_only=mode == "eval")
+    checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
     latest = checkpoints.latest_step()
     if latest is not None:
         train_state = checkpoints.restore(abstract, shardings, latest)
         log.info("restored step %d of %s", latest, workdir)
     elif config.restore_from:
         train_state = restore_other(Path(config.restore_from), init, abstract, shardings)
-    elif mode == "eval":
-        raise ValueError(f"{workdir} has no checkpoint to evaluate: train first, or set "
-                         "--config.restore_from=WORKDIR")  # fmt: skip
     else:
         train_state = jax.jit(init, out_shardings=shardings, compiler_options=QUICK_COMPILE)()
         if config.model.whiten_pairs:
@@ -108,29 +109,10 @@ def main(config: ConfigDict, workdir: Path, mode: str = "train") -> None:
 
     metrics_log = MetricsLog(workdir / "metrics.jsonl", enabled=lead)
     scorer = Scorer(graphdef, mesh, partial(encode, tokenizer, config))
-    results: dict[str, Any] = {}
-
-    def evaluate(train_state: state.TrainState, step: int) -> None:
-        """Measure everything, write it down, rewrite the report."""
-        variables = (train_state.params, train_state.batch_stats)
-        values: dict[str, float] = {}
-        examples: dict[str, Any] = {}
-        results.clear()
-        if validation is not None:
-            values, retrieval = evaluate_pairs(scorer, variables, validation, config)
-            if lead:
-                write_json(workdir / "retrieval.json", retrieval)
-        for task in tasks:
-            entries, examples[task.name] = evaluate_zero_shot(scorer, variables, task, config)
-            results.update(entries)
-        metrics_log.write(step, values | flat_metrics(results))
-        if lead:
-            write_json(workdir / "zero_shot.json", results)
-            write_json(workdir / "examples.json", examples)
-            write_report(workdir)
+    measure = Measurement(scorer, validation, tasks, config, workdir, metrics_log)
 
     # --- The loop.
-    if mode == "train" and step < config.total_steps:
+    if step < config.total_steps:
         step_fn = state.jit_train_step(
             state.make_train_step(
                 graphdef, optimizer, config.seed,
@@ -174,16 +156,97 @@ def main(config: ConfigDict, workdir: Path, mode: str = "train") -> None:
                 if step % config.checkpoint_every == 0 or last:
                     checkpoints.save(train_state, step)
                 if config.eval_every and step % config.eval_every == 0 and not last:
-                    evaluate(train_state, step)
+                    measure((train_state.params, train_state.batch_stats), step)
                     speed.restart(step, batches.seconds_waited)
 
     # --- The end: what it is worth.
-    evaluate(train_state, step)
-    if lead:
-        if results:
-            stand_ins = [name for name in results if name.endswith("_like")]
-            print(format_table(results, mean_of=stand_ins or None))
-        print(f"report: {workdir / 'report.html'}")
+    measure((train_state.params, train_state.batch_stats), step)
+    measure.print_table()
+
+
+def evaluate(config: ConfigDict, workdir: Path) -> None:
+    """Score a trained model: that of `config.restore_from`, or the workdir's own.
+
+    The model, its preprocessing and its vocabulary are the checkpoint's, whatever the config says
+    of them; `config.evals` says on what, and validation pairs are scored if there are any.
+    """
+    source = config.restore_from or str(workdir)
+    if not config.restore_from and not (workdir / "checkpoints").is_dir():
+        raise ValueError(f"{workdir} has no checkpoint to evaluate: train first, or set "
+                         "--config.restore_from=WORKDIR")  # fmt: skip
+    loaded, tokenizer, step = pretrained.load_weights(source)
+    weights.adopt(config, loaded)
+    config_lib.validate(
+        config, devices=jax.device_count(), processes=jax.process_count(), training=False
+    )
+    check_words(config)
+    tasks = open_zero_shot_tasks(config)
+    validation = None
+    if config.data.dataset:
+        try:
+            _, validation = open_training_data(config)
+        except datasets.SourceNeededError:
+            log.info("held-back pairs are not scored: %s is not built", config.data.dataset)
+    if validation is None and not tasks:
+        raise ValueError("there is nothing to evaluate on: name datasets in config.evals, and "
+                         "where their files are")  # fmt: skip
+    workdir.mkdir(parents=True, exist_ok=True)
+    mesh = sharding.make_mesh(1)
+    make_model = model_maker(config, tokenizer.vocab_size)
+    graphdef, _, _ = state.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
+    variables = jax.device_put(loaded.variables, NamedSharding(mesh, PartitionSpec()))
+    log.info("evaluating %s, step %d, %s parameters", source, step, f"{loaded.count:,}")
+    measure = Measurement(
+        Scorer(graphdef, mesh, partial(encode, tokenizer, config)), validation, tasks, config,
+        workdir, MetricsLog(workdir / "metrics.jsonl", enabled=jax.process_index() == 0),
+    )  # fmt: skip
+    measure(variables, step)
+    measure.print_table()
+
+
+@dataclass
+class Measurement:
+    """Everything that is measured on a model, and where it is written."""
+
+    scorer: Scorer
+    validation: Any
+    """Pairs of the training dataset, or None."""
+    tasks: list[ZeroShotTask]
+    config: ConfigDict
+    workdir: Path
+    metrics_log: MetricsLog
+    results: dict[str, Any] = field(default_factory=dict)
+    """The content of `zero_shot.json`."""
+
+    def __call__(self, variables: Variables, step: int) -> None:
+        """Measure everything, write it down, rewrite the report."""
+        lead = jax.process_index() == 0
+        values: dict[str, float] = {}
+        examples: dict[str, Any] = {}
+        self.results.clear()
+        if self.validation is not None:
+            values, retrieval = evaluate_pairs(self.scorer, variables, self.validation, self.config)
+            if lead:
+                write_json(self.workdir / "retrieval.json", retrieval)
+        for task in self.tasks:
+            entries, examples[task.name] = evaluate_zero_shot(
+                self.scorer, variables, task, self.config
+            )
+            self.results.update(entries)
+        self.metrics_log.write(step, values | flat_metrics(self.results))
+        if lead:
+            write_json(self.workdir / "zero_shot.json", self.results)
+            write_json(self.workdir / "examples.json", examples)
+            write_report(self.workdir)
+
+    def print_table(self) -> None:
+        """The last results, on standard output."""
+        if jax.process_index():
+            return
+        if self.results:
+            stand_ins = [name for name in self.results if name.endswith("_like")]
+            print(format_table(self.results, mean_of=stand_ins or None))
+        print(f"report: {self.workdir / 'report.html'}")
 
 
 def open_training_data(config: ConfigDict) -> tuple[Any, Any]:
@@ -215,6 +278,7 @@ def open_train_batches(
         global_batch_size=size,
         size=config.data.image_size,
         fit=config.data.fit,
+        decode=config.data.decode,
         augment=named_policy(config.data.augment),
         enhance=config.data.enhance,
         context_length=config.tokenizer.context_length,
@@ -229,15 +293,31 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
     """The evaluations of the config whose data is there or can be built; the others are named."""
     tasks = []
     for name, entry in config.evals.items():
-        prompt_set = prompts.load(entry.prompts)
         try:
             datasets.prepare(entry.dataset, entry.source, config.data.data_dir)
         except datasets.SourceNeededError:
             log.info("evaluation %s is skipped: set --config.evals.%s.source=DIR", name, name)
             continue
         source = datasets.open_source(entry.dataset, config.data.data_dir, entry.split)
-        tasks.append(ZeroShotTask(name, source, prompt_set))
+        tasks.append(ZeroShotTask(name, source, prompts_for(entry.prompts, source)))
     return tasks
+
+
+def prompts_for(name: str, source: datasets.RecordSource) -> prompts.PromptSet:
+    """The prompt set of an evaluation, held against the classes of its dataset.
+
+    Raises:
+        ValueError: the prompts are for other classes, or for these in another order.
+    """
+    if name == "labels":
+        return prompts.from_phrases({label: label for label in source.class_names}, "labels")
+    prompt_set = prompts.load(name)
+    if source.class_names and source.class_names != prompt_set.class_names:
+        raise ValueError(
+            f"prompt set {name} is for the classes {', '.join(prompt_set.class_names)}, but the "
+            f"labels of {source.name} are {', '.join(source.class_names)}, in this order"
+        )
+    return prompt_set
 
 
 def check_words(config: ConfigDict) -> None:
@@ -245,7 +325,8 @@ def check_words(config: ConfigDict) -> None:
     if config.tokenizer.vocab != "captions":
         Tokenizer.load(config.tokenizer.vocab)
     for entry in config.evals.values():
-        prompts.load(entry.prompts)
+        if entry.prompts != "labels":
+            prompts.load(entry.prompts)
 
 
 def load_tokenizer(config: ConfigDict, train: Any, workdir: Path) -> Tokenizer:
@@ -331,7 +412,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 def _run(_: list[str]) -> None:
-    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax tells every move at INFO
+    absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax tells every move, and warns of some
     log.addHandler(logging.StreamHandler())
     log.setLevel(logging.INFO)
     log.propagate = False

@@ -88,7 +88,7 @@ class Pretrained:
         self.embed_dim: int = self.config["model"]["embed_dim"]
         self.batch_size = 32 if jax.default_backend() == "cpu" else 256
         data = self.config["data"]
-        check_fit(data["image_size"], data["fit"])
+        check_fit(data["image_size"], data["fit"], data["decode"])
         graphdef, _, _ = split_model(
             nnx.eval_shape(lambda: make_clip(self.config, nnx.Rngs(0), compute_dtype(dtype)))
         )
@@ -184,12 +184,12 @@ class Pretrained:
             index: names an image that has no path, in errors.
         """
         data = self.config["data"]
-        size, fit = data["image_size"], data["fit"]
+        how = data["image_size"], data["fit"], data["decode"]
         if isinstance(image, str | os.PathLike):
-            square = decode(_read(image), size, fit, key=os.fspath(image))
+            square = decode(_read(image), *how, key=os.fspath(image))
         elif isinstance(image, Image.Image):
             try:
-                square = fit_square(pillow_rgb(image), size, fit)
+                square = fit_square(pillow_rgb(image), *how)
             except (OSError, ValueError) as error:
                 raise ImageError(f"image {index}: {error}") from error
         elif isinstance(image, np.ndarray):
@@ -198,7 +198,7 @@ class Pretrained:
                     f"image {index} is {image.dtype} {list(image.shape)}, "
                     "expected uint8 [height, width, 3]"
                 )
-            square = fit_square(np.ascontiguousarray(image), size, fit)
+            square = fit_square(np.ascontiguousarray(image), *how)
         else:
             raise TypeError(
                 f"image {index} is a {type(image).__name__}, expected a path, a Pillow image or "

@@ -22,7 +22,7 @@ def test_build_list_and_show(tmp_path, write_idrid, capsys):
     assert main(["list", "--data_dir", data_dir]) == 0
     printed = capsys.readouterr().out
     assert "synthetic" in printed
-    assert "idrid/1024px-q95 1.0.0" in printed
+    assert "idrid/512px-q92 1.0.0" in printed
 
     assert main(["show", "idrid", "--data_dir", data_dir]) == 0
     printed = capsys.readouterr().out
@@ -35,12 +35,25 @@ def test_what_was_left_out_is_printed(tmp_path, write_idrid, capsys):
     images = source / "B. Disease Grading" / "1. Original Images" / "a. Training Set"
     (images / "IDRiD_004.jpg").write_bytes(b"junk")
     arguments = ["build", "idrid", "--source", str(source), "--data_dir", str(tmp_path / "data")]
-    assert main(arguments) == 1
-    captured = capsys.readouterr()
-    assert captured.err.splitlines()[-1].startswith("error: ")
-    assert "train/IDRiD_004" in captured.err.splitlines()[-1]
-    assert main([*arguments, "--skip_bad"]) == 0
-    assert "left out, unreadable image: 1 (train/IDRiD_004)" in capsys.readouterr().out
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "10 listed = 9 kept + 1 rejected" in printed
+    assert "rejected, not an image: 1" in printed
+
+
+def test_a_miniature_is_written_built_and_exported(tmp_path, capsys):
+    folder, data = tmp_path / "fives", str(tmp_path / "data")
+    assert main(["fixture", "fives", str(folder)]) == 0
+    assert main(["fixture", "fives", str(folder)]) == 1
+    assert "is not empty" in capsys.readouterr().err
+    build = ["build", "fives", "--source", str(folder), "--data_dir", data]
+    assert main([*build, "--max_side", "64", "--crop", "--anonymous"]) == 0
+    assert (tmp_path / "data/fives/64px-q92-crop-anonymous/1.0.0/card.md").is_file()
+    arguments = ["export", "fives", "--data_dir", data, "--split", "train+test"]
+    assert main([*arguments, "--target", str(tmp_path / "tars"), "--shard_size", "10"]) == 0
+    assert "16 records in 2 shards" in capsys.readouterr().out
+    assert main(["build", "generic", "--source", str(tmp_path / "tars"), "--data_dir", data]) == 0
+    assert "16 listed = 16 kept + 0 rejected" in capsys.readouterr().out
 
 
 def test_a_synthetic_dataset_is_built_and_shown(tmp_path, capsys):
@@ -54,7 +67,7 @@ def test_a_synthetic_dataset_is_built_and_shown(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["build", "idrid", "--source", "/nowhere"], "not IDRiD's disease-grading folder"),
+        (["build", "idrid", "--source", "/nowhere"], "not IDRiD's disease grading as distributed"),
         (["build", "synthetic", "--domain", "mars"], "unknown synthetic domain 'mars'"),
         (["build", "synthetic", "--count", "0"], "count"),
         (["show", "fives"], "the dataset 'fives' is not in"),

@@ -59,7 +59,12 @@ def test_the_imported_arrays_are_their_own_and_contiguous(tmp_path, weights):
 def test_sizes_follow_from_the_shapes(tmp_path, state):
     config = cn_clip.load(write(tmp_path / "a.pt", state)).config
     assert config["kind"] == "clip"
-    assert config["data"] == {"image_size": 64, "fit": "squash", "enhance": False}
+    assert config["data"] == {
+        "image_size": 64,
+        "fit": "squash",
+        "decode": "exact",
+        "enhance": False,
+    }
     assert config["tokenizer"] == {"context_length": 12, "vocab_size": 15}
     assert config["model"]["vision_layers"] == [1, 2, 1, 1]
     for key, value in {

@@ -194,7 +194,12 @@ def test_a_runs_newest_checkpoint_is_its_model(run, tokenizer):
     path, train_state = run
     weights, vocabulary, step = workdir.load(path)
     assert (step, vocabulary) == (3, tokenizer)
-    assert weights.config["data"] == {"image_size": 64, "fit": "fundus", "enhance": False}
+    assert weights.config["data"] == {
+        "image_size": 64,
+        "fit": "fundus",
+        "decode": "exact",
+        "enhance": False,
+    }
     params, batch_stats = weights.variables
     expected = (train_state.params, train_state.batch_stats)
     assert jax.tree.structure((params, batch_stats)) == jax.tree.structure(expected)

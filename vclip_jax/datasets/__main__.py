@@ -1,31 +1,35 @@
-"""`python -m vclip_jax.datasets`: build, list and show datasets."""
+"""`python -m vclip_jax.datasets`: build, list, show, audit and export datasets."""
 
 import argparse
+import json
+import re
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
 from vclip_jax.data.decode import ImageError
+from vclip_jax.datasets import audit, webdataset
+from vclip_jax.datasets.catalog import DATASETS, Dataset
+from vclip_jax.datasets.ingest import FEW_REJECTS, MAX_REJECTS, build
 from vclip_jax.datasets.records import (
     DatasetError,
     Record,
     built_datasets,
     find_dataset,
     open_builder,
+    open_source,
     source_of,
 )
+from vclip_jax.datasets.store import Storage
 
-_SOURCES = {
-    "synthetic": "made here, no source: synthetic fundus photographs with captions",
-    "idrid": "Indian Diabetic Retinopathy Image Dataset, disease grading (CC BY 4.0)",
-}
+_SYNTHETIC = "made here, no source: synthetic fundus photographs with captions"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status. An error is one line on stderr."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
         options.run(options)
     except (DatasetError, ImageError, ValueError, OSError) as error:
@@ -38,40 +42,84 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m vclip_jax.datasets", description=__doc__)
     commands = parser.add_subparsers(title="commands", required=True)
 
-    build = commands.add_parser("build", help="turn a dataset as downloaded into ArrayRecord")
-    datasets = build.add_subparsers(title="datasets", required=True)
-
-    synthetic = datasets.add_parser("synthetic", help=_SOURCES["synthetic"])
+    building = commands.add_parser("build", help="turn a dataset as downloaded into ArrayRecord")
+    names = building.add_subparsers(title="datasets", required=True, metavar="NAME")
+    synthetic = names.add_parser("synthetic", help=_SYNTHETIC)
     synthetic.add_argument("--domain", default="synfundus_like", help="cameras and people")
     synthetic.add_argument("--size", type=int, default=128, help="pixels (default: 128)")
     synthetic.add_argument("--count", type=int, default=12000, help="records (default: 12000)")
     synthetic.add_argument("--seed", type=int, default=0, help="another seed, another dataset")
     synthetic.add_argument("--workers", type=int, help="processes (default: one a core)")
+    synthetic.add_argument("--data_dir", required=True, help="where built datasets are")
     synthetic.set_defaults(run=_build_synthetic)
-
-    idrid = datasets.add_parser("idrid", help=_SOURCES["idrid"])
-    idrid.add_argument("--source", required=True, help="the folder 'B. Disease Grading'")
-    idrid.add_argument("--max_side", type=int, default=1024, help="pixels (default: 1024)")
-    idrid.add_argument("--quality", type=int, default=95, help="of JPEGs (default: 95)")
-    idrid.add_argument("--skip_bad", action="store_true", help="leave out unusable images")
-    idrid.set_defaults(run=_build_idrid)
+    for name, dataset in DATASETS.items():
+        _add_dataset(names.add_parser(name, help=dataset.title), name, dataset)
 
     listing = commands.add_parser("list", help="what can be built, and what is built")
+    listing.add_argument("--data_dir", help="where built datasets are")
     listing.set_defaults(run=_list)
+
     show = commands.add_parser("show", help="counts, classes and some records of a built dataset")
     show.add_argument("name", help="NAME or NAME/CONFIG")
+    show.add_argument("--data_dir", required=True, help="where built datasets are")
     show.set_defaults(run=_show)
 
-    for command in (synthetic, idrid, show):
-        command.add_argument("--data_dir", required=True, help="where built datasets are")
-    listing.add_argument("--data_dir", help="where built datasets are")
+    fixture = commands.add_parser("fixture", help="write a miniature of a dataset as distributed")
+    fixture.add_argument("name", choices=[n for n, d in DATASETS.items() if d.fixture is not None])
+    fixture.add_argument("folder", type=Path, help="a new or empty folder")
+    fixture.set_defaults(run=_fixture)
+
+    auditing = commands.add_parser("audit", help="near-duplicates between two built datasets")
+    audit.add_arguments(auditing)
+    auditing.set_defaults(run=audit.run)
+
+    export = commands.add_parser("export", help="a built dataset as WebDataset tar shards")
+    export.add_argument("name", help="NAME or NAME/CONFIG")
+    export.add_argument("--data_dir", required=True, help="where built datasets are")
+    export.add_argument("--split", default="train", help="in TFDS's notation (default: train)")
+    export.add_argument("--target", required=True, type=Path, help="the folder to write")
+    export.add_argument("--shard_size", type=int, default=1000, help="records (default: 1000)")
+    export.set_defaults(run=_export)
     return parser
 
 
-def _build_synthetic(options: argparse.Namespace) -> None:
-    from vclip_jax.datasets.synthetic.builder import build
+def _add_dataset(parser: argparse.ArgumentParser, name: str, dataset: Dataset) -> None:
+    parser.add_argument("--source", required=True, help="the folder as downloaded")
+    parser.add_argument("--data_dir", required=True, help="where built datasets are")
+    parser.add_argument(
+        "--max_side", type=int, default=512,
+        help="longest side in pixels; 0 keeps the original bytes without metadata (default: 512)",
+    )  # fmt: skip
+    parser.add_argument("--quality", type=int, default=92, help="of JPEGs (default: 92)")
+    parser.add_argument("--crop", action="store_true", help="cut to the illuminated field")
+    parser.add_argument(
+        "--convert", action="store_true",
+        help="accept greyscale, CMYK, 16-bit, transparent and palette images",
+    )  # fmt: skip
+    parser.add_argument(
+        "--anonymous", action="store_true", help="numbers for keys, no file name is kept"
+    )
+    parser.add_argument(
+        "--max_rejects", type=float, default=MAX_REJECTS,
+        help=f"fail above this share of rejects, and above {FEW_REJECTS} (default: {MAX_REJECTS})",
+    )  # fmt: skip
+    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
+    parser.add_argument(
+        "--beam", metavar="ARGS", help="let an Apache Beam pipeline with these arguments do it"
+    )
+    for option, choices in dataset.options.items():
+        default = choices[0] if choices else None
+        parser.add_argument(
+            f"--{option}", default=default, choices=choices or None,
+            help=f"(default: {default})" if default else None,
+        )  # fmt: skip
+    parser.set_defaults(run=_build, name_of_dataset=name)
 
-    builder = build(
+
+def _build_synthetic(options: argparse.Namespace) -> None:
+    from vclip_jax.datasets.synthetic import builder
+
+    built = builder.build(
         options.domain,
         options.size,
         options.count,
@@ -79,37 +127,48 @@ def _build_synthetic(options: argparse.Namespace) -> None:
         options.data_dir,
         workers=options.workers,
     )
-    _print_built(builder)
-
-
-def _build_idrid(options: argparse.Namespace) -> None:
-    from vclip_jax.datasets.idrid.builder import build
-
-    before = {directory for _, directory in built_datasets(options.data_dir)}
-    builder, rejects = build(
-        options.source,
-        options.data_dir,
-        max_side=options.max_side,
-        quality=options.quality,
-        skip_bad=options.skip_bad,
-    )
-    _print_built(builder)
-    if builder.data_path in before:
-        print("it was built before and is left as it was: remove the folder to build it anew")
-    for problem, keys in sorted(rejects.items()):
-        print(f"left out, {problem}: {len(keys)} ({', '.join(keys[:5])}{' ...' * (len(keys) > 5)})")
-
-
-def _print_built(builder: Any) -> None:
-    for split, info in sorted(builder.info.splits.items()):
+    for split, info in sorted(built.info.splits.items()):
         print(f"{split}: {info.num_examples} records")
-    print(f"built in {builder.data_dir}")
+    print(f"built in {built.data_dir}")
+
+
+def _build(options: argparse.Namespace) -> None:
+    dataset = DATASETS[options.name_of_dataset]
+    storage = Storage(
+        options.max_side, options.quality, options.crop, options.convert, options.anonymous
+    )
+    given = {name: getattr(options, name) for name in dataset.options}
+    listing = dataset.scan(
+        options.source, **{name: value for name, value in given.items() if value is not None}
+    )
+    before = {directory for _, directory in built_datasets(options.data_dir)}
+    folder = build(
+        listing,
+        options.data_dir,
+        storage,
+        workers=options.workers,
+        max_rejects=options.max_rejects,
+        beam=None if options.beam is None else shlex.split(options.beam),
+    )
+    card = json.loads((folder / "card.json").read_text("utf-8"))
+    for split, content in card["splits"].items():
+        print(f"{split}: {content['records']} records")
+    rejected = sum(card["rejected"].values())
+    print(f"{card['listed']} listed = {card['kept']} kept + {rejected} rejected")
+    for reason, count in card["rejected"].items():
+        print(f"rejected, {reason}: {count}")
+    for note in card["notes"]:
+        print(f"note: {note}")
+    if folder in before:
+        print("it was built before and is left as it was: remove the folder to build it anew")
+    print(f"built in {folder} (card.md tells what is in it)")
 
 
 def _list(options: argparse.Namespace) -> None:
     print("can be built:")
-    for name, what in _SOURCES.items():
-        print(f"  {name:10} {what}")
+    print(f"  {'synthetic':10} {_SYNTHETIC}")
+    for name, dataset in DATASETS.items():
+        print(f"  {name:10} {dataset.title}")
     if options.data_dir is not None:
         print(f"built in {options.data_dir}:")
         for name, directory in built_datasets(options.data_dir):
@@ -132,6 +191,23 @@ def _show(options: argparse.Namespace) -> None:
             name = "no class" if label < 0 else names[label] if names else "class"
             example = first[label]
             print(f"  {label:3} {name}: {count}, such as {example['key']}: {example['caption']}")
+
+
+def _fixture(options: argparse.Namespace) -> None:
+    write = DATASETS[options.name].fixture
+    if options.folder.exists() and any(options.folder.iterdir()):
+        raise ValueError(f"{options.folder} is not empty: name a new folder")
+    assert write is not None  # the parser offers no other names
+    options.folder.mkdir(parents=True, exist_ok=True)
+    write(options.folder)
+    print(f"a miniature of {options.name} in {options.folder}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    source = open_source(options.name, options.data_dir, options.split)
+    prefix = re.sub(r"\W+", "-", options.split).strip("-")
+    paths = webdataset.write(source, options.target, options.shard_size, prefix, source.class_names)
+    print(f"{len(source)} records in {len(paths)} shards in {options.target}")
 
 
 if __name__ == "__main__":

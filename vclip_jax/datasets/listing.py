@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -101,6 +101,30 @@ def split_by_hash(key: str) -> str:
 def choose(words: Sequence[str], key: str, purpose: str) -> str:
     """One of several phrasings, by the key alone."""
     return words[hash_of(key, purpose) % len(words)]
+
+
+def anonymous(listing: Listing) -> Listing:
+    """The listing with numbers for keys, without columns of text, and rejects without details.
+
+    The numbers follow a hash of the keys, so that they do not tell the order of the names. Splits
+    stay as the names made them.
+    """
+    keys = sorted(
+        [item.key for item in listing.items] + [reject.key for reject in listing.rejects],
+        key=lambda key: (hash_of(key, "anonymous"), key),
+    )
+    number = {key: f"{listing.name}-{index:07d}" for index, key in enumerate(keys)}
+    kept = [i for i, kind in enumerate(listing.columns.values()) if kind is not str]
+    names = list(listing.columns)
+    return replace(
+        listing,
+        items=[
+            replace(item, key=number[item.key], values=tuple(item.values[i] for i in kept))
+            for item in listing.items
+        ],
+        rejects=[Reject(number[reject.key], reject.reason) for reject in listing.rejects],
+        columns={names[i]: listing.columns[names[i]] for i in kept},
+    )
 
 
 def image_files(folder: Path) -> dict[str, Path]:

@@ -8,6 +8,8 @@ that TFDS needs for them and none for the other columns.
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, SupportsIndex, TypedDict
 
@@ -30,17 +32,39 @@ class Record(TypedDict):
     """The class for zero-shot evaluation, -1 where there is none."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """Successive records of one file that belong to a split."""
+
+    path: str
+    skip: int
+    """Records of the file that come before."""
+    take: int
+    before: int
+    """Records of the split in the files before this one."""
+
+
 class RecordSource(Sequence[Record]):
     """The records of one split in stored order; picklable, as Grain's workers require.
 
-    `name` and `split` say what was opened.
+    `name` and `split` say what was opened, `class_names` what the labels stand for (empty where
+    that is not known).
     """
 
-    def __init__(self, name: str, split: str, records: Any):
-        """Wrap TFDS's data source `records`, which gives raw bytes."""
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        records: Any,
+        parts: Sequence[Part] = (),
+        class_names: Sequence[str] = (),
+    ):
+        """Wrap TFDS's data source `records`, which gives raw bytes; `parts` say where they lie."""
         self.name = name
         self.split = split
+        self.class_names = tuple(class_names)
         self._records = records
+        self._parts = tuple(parts)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -49,7 +73,26 @@ class RecordSource(Sequence[Record]):
         index = index.__index__()
         if not -len(self) <= index < len(self):
             raise IndexError(f"record {index} of {len(self)} in {self.name}:{self.split}")
-        return _parse(self._records[index % len(self)])
+        index %= len(self)
+        try:
+            return _parse(self._records[index])
+        except Exception as error:  # ArrayRecord and protobuf raise unrelated types
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DatasetError(
+                f"{self.name}:{self.split}: {self._locate(index)} is damaged on disk: build the "
+                f"dataset again ({reason[:200]})"
+            ) from error
+
+    def _locate(self, index: int) -> str:
+        """A record for people: its key where the builder noted it, its number, its file."""
+        for part in self._parts:
+            if index < part.take:
+                path, number = Path(part.path), part.skip + index
+                split = path.name.rpartition(".array_record-")[0].rpartition("-")[2]
+                key = _line(path.parent / f"keys-{split}.txt", part.before + number)
+                return f"{key + ', ' if key else ''}record {number} of {path}"
+            index -= part.take
+        return f"record {index}"
 
     def __iter__(self) -> Iterator[Record]:
         return (self[index] for index in range(len(self)))
@@ -102,10 +145,31 @@ def source_of(builder: Any, name: str, split: str) -> RecordSource:
         records = builder.as_data_source(
             split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
         )
-    except (ValueError, NotImplementedError) as error:
+        class_names = getattr(builder.info.features["label"], "names", ())
+        source = RecordSource(name, split, records, _parts(builder.info, split), class_names)
+        len(source)  # opens the files
+    except (ValueError, NotImplementedError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise DatasetError(f"{name}: cannot open the split {split!r}: {reason}") from error
-    return RecordSource(name, split, records)
+    return source
+
+
+def _parts(info: Any, split: str) -> list[Part]:
+    parts = []
+    for instruction in info.splits[split].file_instructions:
+        name = re.match(r".*-(\w+)\.array_record-(\d+)-of-\d+$", instruction.filename)
+        lengths = info.splits[name[1]].shard_lengths[: int(name[2])] if name else ()
+        parts.append(Part(instruction.filename, instruction.skip, instruction.take, sum(lengths)))
+    return parts
+
+
+def _line(path: Path, number: int) -> str:
+    """One line of a text file, or "" where there is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return next(islice(file, number, None), "").rstrip("\n")
+    except OSError:
+        return ""
 
 
 def find_dataset(name: str, data_dir: str | os.PathLike[str]) -> Path:

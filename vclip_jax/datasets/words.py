@@ -34,6 +34,15 @@ OEDEMA: Final = (
 """Risk of macular oedema as in MESSIDOR and IDRiD: 0 no exudates, 1 outside, 2 within one disc
 diameter of the fovea."""
 
+GLAUCOMA: Final = (
+    ("未见青光眼", "无青光眼", "未见青光眼征象", "未见青光眼性改变"),
+    ("青光眼", "青光眼性视神经病变", "青光眼性视神经改变"),
+)
+"""Absent, present."""
+
+GLAUCOMA_CLASSES: Final = ("no glaucoma", "glaucoma")
+"""Absent, present, as labels are called."""
+
 _TEMPLATES: Final = ("{}。", "眼底彩照：{}。", "眼底照：{}。")
 
 

@@ -23,7 +23,7 @@ _TRAINING_ONLY = ("batch_norm", "half_init", "whiten_pairs")
 """Keys of `config.model` that a trained model no longer depends on."""
 _SECTIONS = {
     "model": tuple(key for key in config_lib.default().model if key not in _TRAINING_ONLY),
-    "data": ("image_size", "fit", "enhance"),
+    "data": ("image_size", "fit", "decode", "enhance"),
     "tokenizer": ("context_length", "vocab_size"),
 }
 _DEFAULT_VOCAB_SIZE = 21128
@@ -57,9 +57,9 @@ def complete_config(config: Mapping[str, Any], *, origin: str) -> dict[str, Any]
     """The portable configuration, with the recipe's values for what is not said.
 
     It has `kind` ("clip" or "text", the text tower alone) and three sections: `model` with the
-    configuration's `model` (only `text_...` of a text tower), `data` with `image_size`, `fit` and
-    `enhance` (not of a text tower), `tokenizer` with `context_length` and `vocab_size`. It
-    holds JSON's types alone.
+    configuration's `model` (only `text_...` of a text tower), `data` with `image_size`, `fit`,
+    `decode` and `enhance` (not of a text tower), `tokenizer` with `context_length` and
+    `vocab_size`. It holds JSON's types alone.
 
     Raises:
         ValueError: one line that names an unknown key, or a value of another type.
@@ -109,11 +109,26 @@ def full_config(config: Mapping[str, Any]) -> ConfigDict:
     """The recipe's configuration with a portable one put in, ready for a dataset's name."""
     full = config_lib.default()
     full.data.dataset = "none"
+    _put(full, config)
+    return full
+
+
+def adopt(full: ConfigDict, weights: Weights) -> None:
+    """Give a run's configuration the sizes and the preprocessing of a trained model.
+
+    Raises:
+        ValueError: it is a text tower alone.
+    """
+    if weights.config["kind"] != "clip":
+        raise ValueError("the weights are of a text tower alone, which cannot be evaluated")
+    _put(full, weights.config)
+
+
+def _put(full: ConfigDict, config: Mapping[str, Any]) -> None:
     for section, keys in _SECTIONS.items():
         for key, value in config.get(section, {}).items():
             if key in keys and key != "vocab_size":
                 full[section][key] = tuple(value) if isinstance(value, list) else value
-    return full
 
 
 def _check_value(what: str, value: Any, like: Any) -> None:

@@ -1,0 +1,83 @@
+"""How many pairs share their caption with another: false negatives of a contrastive loss."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+MOST_FREQUENT: Final = 10
+
+
+@dataclass(frozen=True)
+class DuplicateReport:
+    """See `duplicates`."""
+
+    pairs: int
+    batch: int
+    unique: int
+    """Number of different captions."""
+    share_with_twin: float
+    """Expected share of the pairs in a batch that have another with the same caption in it."""
+    effective: float
+    """Number of equally frequent captions with the same entropy: its exponential."""
+    effective_by_collision: float
+    """Number of equally frequent captions that two random pairs share as often: 1 / sum p^2."""
+    most_frequent: tuple[tuple[str, int], ...]
+    """Captions with their counts."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def duplicates(captions: Iterable[str], batch: int) -> DuplicateReport:
+    """Count captions that occur more than once, and what that does to a batch.
+
+    A batch is drawn without replacement, as an epoch is. A pair whose caption occurs `c` times
+    among `n` has no twin among the `batch - 1` others with the hypergeometric probability
+    C(n - c, batch - 1) / C(n - 1, batch - 1).
+
+    Args:
+        captions: one a pair.
+        batch: pairs in a batch; more than there are means all of them.
+
+    Raises:
+        ValueError: a batch of less than one.
+    """
+    if batch < 1:
+        raise ValueError(f"a batch has at least one pair, got {batch}")
+    counts = Counter(captions)
+    n = counts.total()
+    if not n:
+        return DuplicateReport(0, batch, 0, 0.0, 0.0, 0.0, ())
+    others = min(batch, n) - 1
+    frequencies = Counter(counts.values())  # far fewer terms than captions
+    alone = sum(k * c / n * _without(n, c, others) for c, k in frequencies.items())
+    entropy = -sum(k * c / n * math.log(c / n) for c, k in frequencies.items())
+    collision = sum(k * (c / n) ** 2 for c, k in frequencies.items())
+    # Ties in the order of the captions, not of their occurrence.
+    frequent = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_FREQUENT]
+    return DuplicateReport(
+        pairs=n,
+        batch=batch,
+        unique=len(counts),
+        share_with_twin=min(1.0, max(0.0, 1 - alone)),
+        effective=math.exp(entropy),
+        effective_by_collision=1 / collision,
+        most_frequent=tuple(frequent),
+    )
+
+
+def _without(n: int, c: int, others: int) -> float:
+    """C(n - c, others) / C(n - 1, others)."""
+    if c == 1:
+        return 1.0
+    if n - c < others:
+        return 0.0
+    return math.exp(
+        math.lgamma(n - c + 1)
+        - math.lgamma(n - c - others + 1)
+        - math.lgamma(n)
+        + math.lgamma(n - others)
+    )

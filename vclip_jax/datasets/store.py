@@ -1,0 +1,168 @@
+"""A photograph as it is stored in a built dataset: bounded, upright, without metadata.
+
+Nothing but the picture survives: no EXIF, no comment, no colour profile, no text chunk, no bytes
+after the end. What is not an 8-bit colour photograph is refused with a reason rather than guessed.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+import simplejpeg
+from PIL import Image, UnidentifiedImageError
+
+from vclip_jax.data.decode import MAX_PIXELS, ImageError, field_box, read_rgb, strip_jpeg
+
+MIN_SIDE: Final = 32
+"""Smaller pictures are icons, not photographs."""
+
+_MODES: Final = {
+    "1": "greyscale", "L": "greyscale", "LA": "transparency", "RGBA": "transparency",
+    "PA": "palette", "P": "palette", "CMYK": "CMYK", "YCCK": "CMYK", "I": "32-bit", "F": "32-bit",
+    "I;16": "16-bit", "I;16B": "16-bit", "I;16L": "16-bit", "I;16N": "16-bit", "LAB": "Lab",
+    "HSV": "HSV",
+}  # fmt: skip
+_ORIENTATION: Final = 0x0112
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How photographs are stored.
+
+    Raises:
+        ValueError: a side or quality that is out of range.
+    """
+
+    max_side: int = 512
+    """Longest side in pixels; larger ones are scaled down. 0 keeps the original bytes, without
+    their metadata."""
+    quality: int = 92
+    """Of the JPEGs that are written (4:4:4); a JPEG that is small enough keeps its bits."""
+    crop: bool = False
+    """Cut to the illuminated field first, see `decode.field_box`."""
+    convert: bool = False
+    """Accept greyscale, CMYK, 16-bit, transparent and palette images, converted to 8-bit RGB."""
+    anonymous: bool = False
+    """Keys are numbers, and no file name is kept: names may hold a patient's."""
+
+    def __post_init__(self) -> None:
+        if (self.max_side and self.max_side < MIN_SIDE) or not 1 <= self.quality <= 100:
+            raise ValueError(
+                f"max_side must be 0 (the original bytes) or at least {MIN_SIDE}, and quality 1 to "
+                f"100, got {self.max_side} and {self.quality}"
+            )
+        if self.crop and not self.max_side:
+            raise ValueError("original bytes cannot be cropped: give a max_side")
+
+    @property
+    def name(self) -> str:
+        """Part of the built dataset's name, such as "512px-q92"."""
+        parts = [f"{self.max_side}px-q{self.quality}" if self.max_side else "original"]
+        parts += [word for word in ("crop", "convert", "anonymous") if getattr(self, word)]
+        return "-".join(parts)
+
+
+class StoreError(ImageError):
+    """A photograph is not stored; `reason` is a few words, the same for all of a kind."""
+
+    def __init__(self, reason: str, detail: str = ""):
+        """`detail` is one line."""
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+def store(data: bytes, storage: Storage) -> tuple[bytes, int, int]:
+    """An encoded image as it is stored.
+
+    The whole image is decoded whatever happens to it, so that damage is found here.
+
+    Returns:
+        JPEG bytes (or PNG, where original bytes of another format are kept without loss), width
+        and height in pixels.
+
+    Raises:
+        StoreError: it is not stored, and why.
+    """
+    kind, orientation = _inspect(data, storage.convert)
+    try:
+        pixels = read_rgb(data)
+    except ImageError as error:
+        raise StoreError("damaged", str(error).removeprefix("image: ")) from error
+    untouched = kind == "JPEG" and orientation == 1
+    if not storage.max_side:
+        kept = _strip(data) if untouched else _png(pixels)
+        return kept, pixels.shape[1], pixels.shape[0]
+    if storage.crop:
+        left, top, right, bottom = field_box(pixels)
+        untouched = untouched and (right - left, bottom - top) == (pixels.shape[1], pixels.shape[0])
+        pixels = pixels[top:bottom, left:right]
+    height, width = pixels.shape[:2]
+    scale = storage.max_side / max(height, width)
+    if scale < 1:
+        width, height = max(1, round(width * scale)), max(1, round(height * scale))
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    elif untouched:
+        return _strip(data), width, height
+    encoded = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(pixels), storage.quality, "RGB", colorsubsampling="444"
+    )
+    return encoded, width, height
+
+
+def _inspect(data: bytes, convert: bool) -> tuple[str, int]:
+    """Format and EXIF orientation, from the header alone."""
+    if not data:
+        raise StoreError("not an image", "the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data))
+        with image:
+            kind = "JPEG" if image.format in ("JPEG", "MPO") else image.format or ""
+            width, height = image.size
+            frames = 1 if kind == "JPEG" else getattr(image, "n_frames", 1)
+            mode = _MODES.get(image.mode, "" if image.mode == "RGB" else image.mode)
+            if not mode and "transparency" in image.info:
+                mode = "transparency"
+            # Pillow gives 16-bit colours as "RGB"; the depth stands at a fixed place.
+            if kind == "PNG" and data[24] == 16:
+                mode = "16-bit"
+            # Only JPEGs may be stored as they are. Few have EXIF, and parsing it takes as long as
+            # decoding a small image.
+            has_exif = kind == "JPEG" and b"Exif\0\0" in data[:65536]
+            orientation = image.getexif().get(_ORIENTATION, 1) if has_exif else 1
+    except Image.DecompressionBombError as error:
+        raise StoreError("too many pixels", str(error)) from error
+    except UnidentifiedImageError as error:
+        start = data[:4].hex(" ")
+        raise StoreError("not an image", f"{len(data)} bytes that start with {start}") from error
+    except Exception as error:  # Pillow's readers raise what they like at damaged headers
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise StoreError("damaged", reason) from error
+    if width * height > MAX_PIXELS:
+        raise StoreError("too many pixels", f"{width} x {height} are more than {MAX_PIXELS}")
+    if min(width, height) < MIN_SIDE:
+        raise StoreError("too small", f"{width} x {height} pixels")
+    if frames > 1:
+        raise StoreError("several frames", f"{frames} of them")
+    if mode and not convert:
+        raise StoreError(mode, "not an 8-bit RGB image (--convert accepts it)")
+    return kind, orientation
+
+
+def _strip(data: bytes) -> bytes:
+    try:
+        return strip_jpeg(data)
+    except ImageError as error:
+        raise StoreError("damaged", str(error).removeprefix("image: ")) from error
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    ok, encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    if not ok:
+        raise StoreError("damaged", "cannot be encoded as PNG")
+    return encoded.tobytes()

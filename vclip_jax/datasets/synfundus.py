@@ -1,0 +1,497 @@
+"""SynFundus-1M: a million synthetic fundus photographs with Chinese descriptions.
+
+Shang et al., "SynFundus-1M: A High-quality Million-scale Synthetic fundus images Dataset with
+Fifteen Types of Annotation", arXiv:2312.00377; https://github.com/parap1uie-s/SynFundus-1M. Licence
+of the data: CC BY-NC-SA 4.0. Nobody here has seen the data: columns and layouts are from programs
+and issues that use it. Three forms are read:
+
+* `SynFundus-1M_annotation.csv` (or `..._with_is_readable.csv`): what models saw in each picture,
+  with the description `diagnosticAdvice` ("疑似青光眼。") and the image's `file_name`;
+* `SynFundus-1M_gen_cond.csv`: what each picture was generated from, without descriptions. The
+  captions are then written from the columns; that `eye_side` 0 is the left eye is not verified;
+* Hugging Face's .parquet shards with an image and its description, perhaps with columns as above
+  (theirs could not be read).
+
+Images lie anywhere up to four folders down, or unextracted in .zip files: Part0/0.png ...
+Part19/999999.png (picture i in Part min(19, i // 50000)), or Fundus/4899.png, or Part0.zip. They
+are found by their names, which are unique in the dataset.
+
+The label is the one disease that the columns have, "normal" where they have none, and -1 otherwise
+(several, or columns that are missing). A DR grade above 0 is a disease; the further findings
+(is_md, is_mh, has_lesion, is_tessellated, is_treated) are not among the eleven. `is_abnormal` is
+kept but not believed: in every published row it is 0, even for diseased eyes. Columns and
+descriptions come from different models and disagree here and there; how many rows do is noted.
+"""
+
+import csv
+import os
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from vclip_jax.datasets import parquet
+from vclip_jax.datasets.listing import (
+    IMAGE_SUFFIXES,
+    Blob,
+    Item,
+    Listing,
+    Reject,
+    Value,
+    choose,
+    split_by_hash,
+)
+from vclip_jax.datasets.synthetic.annotation import DISEASES, READABLE
+from vclip_jax.datasets.words import RETINOPATHY
+
+CLASSES: Final = ("normal", "diabetic retinopathy", *DISEASES.values())
+"""Labels; the DR grade comes first, the rest in the order of their columns' names."""
+
+_POSITIVE: Final = ("dr_grade", *DISEASES)
+"""Columns in the order of the classes, from 1."""
+
+NAMES: Final = (
+    re.compile("糖尿病性?视网膜病变"),
+    re.compile("(年龄相关|老年)性黄斑变性"),
+    re.compile("(?<!青光眼性)视神经|视盘(水肿|异常|缺损)|视乳头水肿"),
+    re.compile("脉络膜视网膜"),
+    re.compile("退行性近视|高度近视|变性近视"),
+    re.compile("糖尿病性?黄斑水肿"),
+    re.compile("前膜"),
+    re.compile("青光眼"),
+    re.compile("高血压性?视网膜病变"),
+    re.compile("病理性近视"),
+    re.compile("静脉阻塞"),
+)
+"""What descriptions call the diseases, in the order of `_POSITIVE`."""
+
+_DISEASE_WORDS: Final = {
+    "is_amd": ("年龄相关性黄斑变性", "老年性黄斑变性"),
+    "is_aon": ("视神经异常", "视盘异常"),
+    "is_crp": ("脉络膜视网膜病变",),
+    "is_dm": ("退行性近视", "高度近视眼底改变"),
+    "is_dme": ("糖尿病黄斑水肿", "糖尿病性黄斑水肿"),
+    "is_em": ("黄斑前膜", "视网膜前膜"),
+    "is_gc": ("青光眼", "青光眼性视神经病变"),
+    "is_htr": ("高血压性视网膜病变", "高血压视网膜病变"),
+    "is_pm": ("病理性近视",),
+    "is_rvo": ("视网膜静脉阻塞",),
+}
+_NORMAL_WORDS: Final = ("眼底未见明显异常", "正常眼底", "眼底大致正常", "未见明显眼底病变")
+_SUSPECT: Final = ("疑似", "考虑", "")
+_TEMPLATES: Final = (
+    "{words}。",
+    "{eye}：{words}。",
+    "{eye}眼底彩照：{words}。",
+    "眼底照：{words}。",
+)
+_EYES: Final = ("左眼", "右眼")
+
+_TEXT: Final = ("file_md5", "file_name", "eyes_side")
+_SCORE: Final = "retinal_region_quality_score"
+_ADVICE: Final = "diagnosticAdvice"
+_CAPTIONS: Final = (_ADVICE, "text", "caption")
+_RESERVED: Final = ("image", "caption", "key", "label")
+"""Features that every built dataset has."""
+
+_NEGATED: Final = re.compile("^([左右双]眼)?(未见|无|没有|排除|否认|不考虑)")
+_DEPTH: Final = 4
+_SEED: Final = 0
+
+
+@dataclass
+class _Table:
+    """A form of the dataset, streamed."""
+
+    path: Path
+    kind: str
+    header: list[str]
+    rows: Iterator[tuple[str, Blob | None, list[Any]]]
+    """Key, image where the row holds it, and cells."""
+
+
+@dataclass
+class _Counts:
+    """For the notes."""
+
+    disagree: int = 0
+    abnormal: int = 0
+    diseased: int = 0
+    named: dict[str, int] = field(default_factory=dict)
+    """Caption -> a bit for every disease that it names."""
+
+
+def scan(
+    source: str | os.PathLike[str],
+    *,
+    table: str = "auto",
+    split: str = "hash",
+    readable: str = "all",
+) -> Listing:
+    """List SynFundus-1M: about half a minute and a gigabyte of memory.
+
+    Args:
+        source: the folder as downloaded.
+        table: "annotation", "gen_cond", or "auto": the annotations, else the conditions, else
+            .parquet.
+        split: "hash" of the key, or "random": a seeded permutation, as the paper did; 8:1:1 both.
+        readable: "all", "fundus" (is_fundus) or "strict" (is_fundus, and macula, disc and retina
+            are readable); the others are rejects.
+
+    Raises:
+        ValueError: one line: an option is unknown, no table or no image is there, or the table is
+            not as it should be.
+    """
+    root = Path(source)
+    for value, choices in (
+        (table, ("auto", "annotation", "gen_cond")),
+        (split, ("hash", "random")),
+        (readable, ("all", "fundus", "strict")),
+    ):
+        if value not in choices:
+            raise ValueError(f"SynFundus-1M: use one of {', '.join(choices)}, not {value!r}")
+    found = _open(root, table)
+    images = _index(root) if found.kind != "parquet" else {}
+    if not images and found.kind != "parquet":
+        raise ValueError(f"{root}: there is no image in it, in folders or .zip files")
+    items, rejects, counts = _collect(found, images, readable)
+    if split == "random":
+        items = _randomly(items)
+    variant = [found.kind if found.kind != "annotation" else ""]
+    variant += [split if split != "hash" else "", readable if readable != "all" else ""]
+    return Listing(
+        name="synfundus",
+        classes=CLASSES,
+        items=items,
+        rejects=rejects,
+        columns={_name(column): _kind(column) for column in _kept(found)},
+        variant="-".join(part for part in variant if part),
+        notes=_notes(found, split, counts, len(items)),
+        description="Synthetic fundus photographs with Chinese descriptions and eleven diseases.",
+        homepage="https://github.com/parap1uie-s/SynFundus-1M",
+        licence="CC BY-NC-SA 4.0",
+    )
+
+
+# --- Tables.
+
+
+def _open(root: Path, table: str) -> _Table:
+    if not root.is_dir():
+        raise ValueError(f"{root}: there is no such folder")
+    for kind, pattern in (("annotation", "*annotation*.csv"), ("gen_cond", "*gen_cond*.csv")):
+        paths = [*sorted(root.glob(pattern)), *sorted(root.glob(f"*/{pattern}"))]
+        # The table as distributed rather than somebody's own.
+        distributed = [path for path in paths if path.name == f"SynFundus-1M_{kind}.csv"]
+        if table in ("auto", kind) and paths:
+            return _open_csv((distributed or paths)[0], kind)
+    shards = [path for path in parquet.shards(root) if parquet.image_column(path)]
+    if table == "auto" and shards:
+        return _open_parquet(root, shards)
+    wanted = ("annotation", "gen_cond") if table == "auto" else (table,)
+    raise ValueError(
+        f"{root}: not SynFundus-1M as distributed, it lacks "
+        + " or ".join(f"SynFundus-1M_{kind}.csv" for kind in wanted)
+        + (" or .parquet shards with images" if table == "auto" else "")
+    )
+
+
+def _open_csv(path: Path, kind: str) -> _Table:
+    lines = _lines(path)
+    header = next(lines, [])
+    needed = ["file_name", _ADVICE] if kind == "annotation" else [*_POSITIVE]
+    if missing := [name for name in needed if name not in header]:
+        raise ValueError(f"{path}: expected the columns {', '.join(missing)}, got {header}")
+    # Rows of the conditions are numbered, by a column or by their order.
+    place = header.index("file_name" if kind == "annotation" else "idx") if (
+        kind == "annotation" or "idx" in header
+    ) else -1  # fmt: skip
+
+    def rows() -> Iterator[tuple[str, Blob | None, list[Any]]]:
+        number = 0
+        for cells in lines:
+            if not any(cells):
+                continue
+            if len(cells) < len(header):
+                cells += [""] * (len(header) - len(cells))
+            yield _stem(cells[place]) if place >= 0 else str(number), None, cells
+            number += 1
+
+    return _Table(path, kind, header, rows())
+
+
+def _lines(path: Path) -> Iterator[list[str]]:
+    """A table's cells, a line at a time; it may have a gigabyte."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(1 << 20)
+        start = start[: start.rfind(b"\n") + 1] or start  # not half a character
+        try:
+            start.decode("utf-8-sig")
+            encoding = "utf-8-sig"
+        except UnicodeDecodeError:
+            encoding = "gb18030"
+        with open(path, encoding=encoding, newline="") as file:
+            for line in csv.reader(file):
+                yield [cell.strip() for cell in line]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            f"{path}: cannot read the table: {' '.join(str(error).split())}"
+        ) from error
+
+
+def _open_parquet(root: Path, shards: Sequence[Path]) -> _Table:
+    header = parquet.flat_columns(shards[0])
+    if not any(name in header for name in _CAPTIONS):
+        raise ValueError(f"{shards[0]}: expected the column text or caption, got {header}")
+    image = parquet.image_column(shards[0])
+    names = [_stem(name) for path in shards for name, _ in parquet.rows(path, image, ())]
+    named = parquet.can_be_keys(names)
+
+    def rows() -> Iterator[tuple[str, Blob | None, list[Any]]]:
+        number = 0
+        for path in shards:
+            place = path.relative_to(root).with_suffix("").as_posix()
+            for row, (_, values) in enumerate(parquet.rows(path, image, header)):
+                key = names[number] if named else f"{place}/{row}"
+                number += 1
+                yield key, Blob(str(path), f"{image}:{row}"), values
+
+    return _Table(shards[0], "parquet", header, rows())
+
+
+# --- Images.
+
+
+def _index(root: Path) -> dict[str, Blob]:
+    """Every image by its name without the suffix; a file goes before a member of a .zip."""
+    images: dict[str, Blob] = {}
+    archives: list[str] = []
+    _walk(str(root), _DEPTH, images, archives)
+    for archive in sorted(archives):
+        try:
+            with zipfile.ZipFile(archive) as opened:
+                names = opened.namelist()
+        except (zipfile.BadZipFile, OSError) as error:
+            raise ValueError(f"{archive}: not a readable .zip ({error})") from error
+        for name in names:
+            if name.lower().endswith(IMAGE_SUFFIXES) and "__MACOSX" not in name:
+                images.setdefault(_stem(name), Blob(archive, name))
+    return images
+
+
+def _walk(folder: str, depth: int, images: dict[str, Blob], archives: list[str]) -> None:
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            name = entry.name.lower()
+            if name.startswith("."):
+                continue
+            if name.endswith(IMAGE_SUFFIXES):
+                if images.setdefault(_stem(name), Blob(entry.path)).path != entry.path:
+                    first = images[_stem(name)]
+                    raise ValueError(f"two images are called {_stem(name)}: {first}, {entry.path}")
+            elif name.endswith(".zip"):
+                archives.append(entry.path)
+            elif depth and entry.is_dir():
+                _walk(entry.path, depth - 1, images, archives)
+
+
+def _stem(name: str) -> str:
+    """ "Part0/0.PNG" -> "0"; a number stays as it is."""
+    last = name.replace("\\", "/").rpartition("/")[2].lower()
+    return last.rpartition(".")[0] if last.endswith(IMAGE_SUFFIXES) else last
+
+
+# --- Rows.
+
+
+def _collect(
+    table: _Table, images: dict[str, Blob], readable: str
+) -> tuple[list[Item], list[Reject], _Counts]:
+    header = table.header
+    place = {name: index for index, name in enumerate(header)}
+    diseases = [place.get(name, -1) for name in _POSITIVE]
+    needed = {"all": (), "fundus": READABLE[:1], "strict": READABLE}[readable]
+    if missing := [name for name in needed if name not in place]:
+        raise ValueError(f"{table.path}: readable={readable} needs {', '.join(missing)}")
+    must = [place[name] for name in needed]
+    kept = [(place[column], _kind(column)) for column in _kept(table)]
+    advice = next((place[name] for name in _CAPTIONS if name in place), -1)
+    eye = place.get("eye_side", -1)
+    abnormal = place.get("is_abnormal", -1)
+    captions: dict[str, str] = {}
+    numbers: dict[Any, int | None] = {}
+    items: list[Item] = []
+    rejects: list[Reject] = []
+    counts = _Counts()
+    seen: set[str] = set()
+
+    def number(cell: Any) -> int | None:
+        if cell not in numbers:
+            numbers[cell] = _whole(cell)
+        return numbers[cell]
+
+    for key, image, cells in table.rows:
+        if key in seen:
+            rejects.append(Reject(key, "duplicate row", f"{table.path.name} lists {key} again"))
+            continue
+        seen.add(key)
+        image = image or images.pop(key, None)
+        if image is None:
+            rejects.append(Reject(key, "missing image", f"no image is called {key}"))
+            continue
+        values = _values(cells, kept, number)
+        found = [number(cells[index]) if index >= 0 else -1 for index in diseases]
+        if values is None or None in found:
+            rejects.append(Reject(key, "invalid label", f"{key}: a cell is not a whole number"))
+            continue
+        if any(number(cells[index]) != 1 for index in must):
+            rejects.append(Reject(key, "not readable", f"{key}: by the columns"))
+            continue
+        positive = sum((value or 0) > 0 and 1 << bit for bit, value in enumerate(found))
+        if table.kind == "gen_cond":
+            side = number(cells[eye]) if eye >= 0 else None
+            caption = compose(key, positive, found[0] or 0, side)
+        else:
+            caption = str(cells[advice] or "").strip()
+            if not caption:
+                rejects.append(Reject(key, "empty caption", f"{key} has no description"))
+                continue
+            caption = captions.setdefault(caption, caption)
+            if -1 not in found:
+                counts.disagree += _named(caption, counts.named) != positive
+        counts.diseased += bool(positive)
+        counts.abnormal += bool(positive) and abnormal >= 0 and number(cells[abnormal]) == 1
+        label = _label(positive) if -1 not in found else -1
+        items.append(Item(key, split_by_hash(key), image, caption, label, values))
+    for key, blob in images.items():
+        rejects.append(Reject(key, "missing row", f"{table.path.name} lacks {blob}"))
+    return items, rejects, counts
+
+
+def _kept(table: _Table) -> list[str]:
+    """The columns that become features: all with a name, but for the caption."""
+    names = [name for name in table.header if name and not name.startswith("Unnamed")]
+    return [name for name in names if name not in (*_CAPTIONS, *_RESERVED)]
+
+
+def _name(column: str) -> str:
+    return re.sub(r"\W", "_", column)
+
+
+def _kind(column: str) -> type:
+    if column == _SCORE:
+        return float
+    known = column in ("idx", "dr_grade", "eye_side") or column.startswith(("is_", "has_"))
+    return int if known else str
+
+
+def _values(
+    cells: Sequence[Any], kept: Sequence[tuple[int, type]], number: Any
+) -> tuple[Value, ...] | None:
+    """A row's typed values, None if one is not what it must be; an empty number is -1."""
+    values: list[Value] = []
+    for index, kind in kept:
+        cell = cells[index]
+        if kind is str:
+            values.append("" if cell is None else str(cell))
+        elif kind is int:
+            value = number(cell)
+            if value is None:
+                return None
+            values.append(value)
+        else:
+            try:
+                values.append(float(cell) if cell not in ("", None) else -1.0)
+            except ValueError:
+                return None
+    return tuple(values)
+
+
+def _whole(cell: Any) -> int | None:
+    if cell in ("", None):
+        return -1
+    if str(cell) in ("True", "False"):
+        return int(str(cell) == "True")
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() else None
+
+
+def _label(positive: int) -> int:
+    """The class of the diseases' bits: 0 if there is none, -1 if there are several."""
+    return positive.bit_length() if positive.bit_count() <= 1 else -1
+
+
+def _named(caption: str, memory: dict[str, int]) -> int:
+    """The bits of the diseases that a description names and does not deny."""
+    if caption not in memory:
+        clauses = [
+            part for part in re.split("[，。；：、,;:]", caption) if not _NEGATED.match(part)
+        ]
+        text = "，".join(clauses)
+        memory[caption] = sum(1 << bit for bit, name in enumerate(NAMES) if name.search(text))
+    return memory[caption]
+
+
+def compose(key: str, positive: int, grade: int, side: int | None) -> str:
+    """A description of generation conditions; its wording varies with the key.
+
+    Args:
+        key: of the picture.
+        positive: a bit for every disease, in the order of the classes from 1.
+        grade: of diabetic retinopathy, 0 to 4.
+        side: 0 left, 1 right, else unknown.
+    """
+    phrases: list[tuple[str, ...]] = []
+    if positive & 1:
+        phrases.append(RETINOPATHY[min(grade, 4)])
+    for bit, column in enumerate(_POSITIVE[1:], start=1):
+        if positive >> bit & 1:
+            phrases.append(_DISEASE_WORDS[column])
+    suspect = choose(_SUSPECT, key, "suspect") if phrases else ""
+    chosen = [choose(words, key, "words") for words in phrases or [_NORMAL_WORDS]]
+    # One after "only microaneurysms are seen" would not do.
+    words = "，".join(word if word.startswith("仅见") else suspect + word for word in chosen)
+    template = choose(_TEMPLATES, key, "template")
+    if "{eye}" in template and side not in (0, 1):
+        template = _TEMPLATES[0]
+    return template.format(words=words, eye=_EYES[side or 0])
+
+
+def _randomly(items: list[Item]) -> list[Item]:
+    """Split by a permutation of the rows in their order, 8:1:1."""
+    generator = np.random.Generator(np.random.Philox(_SEED))
+    ranks = generator.permutation(len(items)) * 10 // max(1, len(items))
+    names = ("train",) * 8 + ("validation", "test")
+    return [replace(item, split=names[rank]) for item, rank in zip(items, ranks, strict=True)]
+
+
+def _notes(table: _Table, split: str, counts: _Counts, kept: int) -> list[str]:
+    notes = []
+    if table.kind == "gen_cond":
+        notes.append(
+            "The captions are written from the generation conditions; eye_side 0 is taken for the "
+            "left eye, which is not verified."
+        )
+    if "dr_grade" in table.header and table.kind != "gen_cond":
+        notes.append(
+            f"{counts.disagree} of {kept} captions name other diseases than the columns have, as "
+            "far as their words tell."
+        )
+    if "is_abnormal" in table.header:
+        notes.append(
+            f"is_abnormal is 1 in {counts.abnormal} of {counts.diseased} rows with a disease; the "
+            "labels do not use it."
+        )
+    if "dr_grade" not in table.header:
+        notes.append("There are no columns of diseases, so no labels.")
+    if split == "random":
+        notes.append(f"Split at random with NumPy's Philox, seed {_SEED}, by the rows' order.")
+    return notes
