@@ -25,6 +25,7 @@ parity: $(VENV)/installed-parity
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/shellcheck --external-sources launch/*.sh launch/slurm.sbatch
 
 types: $(VENV)/installed-dev
 	$(BIN)/mypy

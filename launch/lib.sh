@@ -1,0 +1,223 @@
+# shellcheck shell=bash disable=SC2034  # the launchers read what is set here
+# What the launchers share: settings, running and printing commands, packing the code. Sourced.
+
+set -euo pipefail
+if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
+  echo "error: bash 4.4 or newer is needed, not $BASH_VERSION: put a newer one on PATH" >&2
+  exit 1
+fi
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+STATE_DIR=runs/.launch # relative to the code, git-ignored: logs, exit codes, packed code
+declare -A opt=() option_kind=() option_help=()
+option_names=() train_args=() env_args=()
+dry_run='' command=''
+scratch=$(mktemp)
+trap 'rm -f "$scratch"' EXIT
+
+# --- Speaking.
+
+# What was found and done; a dry run finds and does nothing.
+note() { [[ $dry_run ]] || printf '%s\n' "$*" >&2; }
+
+die() {
+  printf 'error: %s\n' "$*" >&2
+  exit 1
+}
+
+# Words as one line that a shell reads back as the same words.
+quoted() {
+  local word line=''
+  for word; do
+    [[ $word =~ ^[A-Za-z0-9_./:=@%+,-]+$ ]] || word=${word@Q}
+    line+="${line:+ }$word"
+  done
+  printf '%s' "$line"
+}
+
+# --- Running.
+
+# Run a command and show it; a dry run shows it only.
+run() {
+  if [[ $dry_run ]]; then
+    quoted "$@"
+    echo
+  else
+    note "+ $(quoted "$@")"
+    "$@"
+  fi
+}
+
+# `must HINT COMMAND...`: run it; if it fails, end with one line that says what to do.
+must() {
+  local hint=$1 code=0
+  shift
+  run "$@" || code=$?
+  ((code == 0)) || die "$1 ended with exit code $code: $hint"
+}
+
+# `ask ASSUMED COMMAND...`: its output in `answer`, its last complaint in `trouble`. Changes
+# nothing, so it is not shown, except in a dry run, which assumes an answer.
+ask() {
+  local assumed=$1 code=0
+  shift
+  trouble=''
+  if [[ $dry_run ]]; then
+    quoted "$@"
+    printf '  # assumed: %s\n' "${assumed:-nothing}"
+    answer=$assumed
+    return
+  fi
+  answer=$("$@" 2>"$scratch") || code=$?
+  trouble=$(grep -v '^[[:space:]]*$' "$scratch" | tail -n 1 || true)
+  return "$code"
+}
+
+# Whether `pack` can work.
+check_pack() {
+  git -C "$ROOT" rev-parse --is-inside-work-tree >/dev/null 2>&1 ||
+    die "$ROOT is not a git checkout, and git says what to copy: clone it, or run 'git init' there"
+}
+
+# The working tree, without what git ignores, as a compressed tar on standard output.
+pack() (
+  cd "$ROOT"
+  git ls-files -z --cached --others --exclude-standard |
+    while IFS= read -r -d '' file; do
+      if [[ -e $file ]]; then printf '%s\0' "$file"; fi
+    done | tar --null --no-recursion -czf - -T -
+)
+
+# The remote command that unpacks archive $1 into folder $2, in place of an earlier copy; environment,
+# runs and data stay. A folder of someone else's is left alone.
+unpack() {
+  local folder
+  folder=$(quoted "$2")
+  echo "mkdir -p $folder && cd $folder &&" \
+    "{ [ -e $STATE_DIR/copy ] || [ -z \"\$(ls -A)\" ] ||" \
+    "{ echo 'error: the folder holds other files' >&2; exit 1; }; } &&" \
+    "find . -mindepth 1 -maxdepth 1 ! -name .venv ! -name runs ! -name data -exec rm -rf {} + &&" \
+    "mkdir -p $STATE_DIR && touch $STATE_DIR/copy && tar -xzf $1"
+}
+
+# --- Settings.
+
+# `option NAME KIND DEFAULT HELP`: a flag --NAME; its default may come from VCLIP_NAME.
+option() {
+  local variable=VCLIP_${1^^}
+  variable=${variable//-/_}
+  option_names+=("$1")
+  option_kind[$1]=$2
+  option_help[$1]="$4${3:+ [$3]}"
+  opt[$1]=${!variable-$3}
+}
+
+# The options of every launcher.
+common_options() {
+  option config path '' 'the recipe: configs/X.py[:argument]'
+  option workdir path '' 'where the run lives; all processes must see it'
+  option lines count 50 'logs: how many lines'
+  option follow switch '' 'logs: go on'
+}
+
+usage() {
+  local name argument
+  printf '%s\n\nSettings (also as environment variables: --node-count is VCLIP_NODE_COUNT):\n' "$USAGE"
+  for name in "${option_names[@]}"; do
+    case ${option_kind[$name]} in
+      switch) argument='' ;;
+      *) argument=${option_kind[$name]^^} ;;
+    esac
+    printf '  %-26s %s\n' "--$name $argument" "${option_help[$name]}"
+  done
+  printf '  %-26s %s\n' '--env KEY=VALUE' "for the training's environment; may be repeated" \
+    '--config.KEY=VALUE' 'overrides the recipe; whatever follows -- goes to vclip_jax.main as it is' \
+    '--dry-run' 'print the commands, run nothing' '--help' 'this'
+}
+
+# Command and flags into `command`, `opt`, `env_args`, `train_args`; everything is checked.
+parse() {
+  local name
+  while (($#)); do
+    case $1 in
+      -h | --help)
+        usage
+        exit
+        ;;
+      --dry-run) dry_run=1 ;;
+      --)
+        shift
+        train_args+=("$@")
+        break
+        ;;
+      --config.*=*) train_args+=("$1") ;;
+      --env | --env=*)
+        if [[ $1 == --env ]]; then
+          (($# > 1)) || die "--env needs KEY=VALUE"
+          shift
+        fi
+        [[ ${1#--env=} =~ ^[A-Za-z_][A-Za-z0-9_]*=[^[:cntrl:]]*$ ]] ||
+          die "--env ${1@Q} is not KEY=VALUE"
+        env_args+=("${1#--env=}")
+        ;;
+      --*)
+        name=${1#--}
+        name=${name%%=*}
+        [[ ${option_kind[$name]-} ]] || die "there is no --$name: see --help"
+        if [[ ${option_kind[$name]} == switch ]]; then
+          [[ $1 != *=* ]] || die "--$name takes no value"
+          opt[$name]=1
+        elif [[ $1 == *=* ]]; then
+          opt[$name]=${1#*=}
+        else
+          (($# > 1)) || die "--$name needs a value"
+          opt[$name]=$2
+          shift
+        fi
+        ;;
+      *)
+        [[ ! $command ]] || die "one command at a time: $command or ${1@Q}?"
+        command=$1
+        ;;
+    esac
+    shift
+  done
+  if [[ ! $command ]]; then
+    usage
+    exit 1
+  fi
+  for name in "${option_names[@]}"; do check "$name"; done
+  for name in "${train_args[@]}"; do
+    [[ $name != *[[:cntrl:]]* ]] || die "${name@Q} holds control characters"
+  done
+}
+
+check() {
+  local value=${opt[$1]} pattern rule
+  [[ $value ]] || return 0
+  case ${option_kind[$1]} in
+    name) pattern='^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$' rule='a letter, then letters, digits and dashes, lower case, 40 at most' ;;
+    word) pattern='^[A-Za-z0-9][A-Za-z0-9._:/@+=,-]*$' rule='letters, digits and . _ : / @ + = , -' ;;
+    path) pattern='^[^-[:cntrl:]][^[:cntrl:]]*$' rule='a path' ;;
+    count) pattern='^[1-9][0-9]{0,5}$' rule='a whole number from 1' ;;
+    number) pattern='^(0|[1-9][0-9]{0,5})$' rule='a whole number from 0' ;;
+    topology) pattern='^[1-9][0-9]*(x[1-9][0-9]*){1,2}$' rule='for example 4x4 or 2x2x4' ;;
+    time) pattern='^([0-9]+-)?[0-9]+(:[0-9]{2}){0,2}$' rule='for example 24:00:00 or 2-00:00:00' ;;
+    switch) pattern='^1$' rule='1 (on) or empty' ;;
+  esac
+  [[ $value =~ $pattern ]] || die "--$1 ${value@Q} is not $rule"
+}
+
+need() {
+  local name variable
+  for name; do
+    variable=${name^^}
+    [[ ${opt[$name]} ]] || die "--$name (or VCLIP_${variable//-/_}) is needed: see --help"
+  done
+}
+
+# The arguments of vclip_jax.main, in `arguments`.
+main_arguments() {
+  need config workdir
+  arguments=(--config "${opt[config]}" --workdir "${opt[workdir]}" "${train_args[@]}")
+}
