@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vclip_jax import bootstrap, metrics, predictions
 from vclip_jax import config as config_lib
 from vclip_jax import main as trainer
 from vclip_jax.data import pipeline
+from vclip_jax.interop import workdir as saved_run
 
 ROOT = Path(__file__).parents[1]
 STEPS = 6
@@ -90,6 +93,33 @@ def test_a_run_leaves_the_files_of_the_contract(finished):
     assert result["n"] == np.sum(result["confusion"]) == 40
     assert result["accuracy"] == evaluation[0]["eval/messidor_like/accuracy"]
     assert len(result["classes"]) == 4
+    for key in metrics.SCALARS:
+        assert f"{key}_ci95" in result
+    assert len(result["per_class"]) == len(result["auc_per_class"]) == 4
+    assert result["prompt_sensitivity"].keys() == {"template", "phrase", "single"}
+    assert result["prompts"]["source"]
+
+
+def test_the_answers_behind_the_figures_are_kept(finished):
+    result = json.loads((finished / "zero_shot.json").read_text())["messidor_like"]
+    kept = predictions.load(predictions.path_of(finished, "messidor_like"))
+    assert len(np.unique(kept.hash)) == len(kept.labels) == 40
+    assert list(kept.classes) == result["classes"]
+    again = bootstrap.classification(kept.probabilities, kept.labels, resamples=10_000)
+    assert again == {key: result[key] for key in again}
+
+
+def test_a_sigmoid_in_a_ring_trains_on_captions_and_its_checkpoint_is_scored(config, tmp_path):
+    config.loss.kind = "sigmoid_ring"
+    config.loss.targets = "caption"
+    config.loss.label_smoothing = 0.01
+    config.total_steps = 2
+    trainer.main(config, tmp_path)
+    training = [row for row in rows(tmp_path) if "loss" in row]
+    assert training[0]["logit_bias"] == -10
+    before = json.loads((tmp_path / "zero_shot.json").read_text())
+    trainer.main(config, tmp_path, mode="eval")
+    assert json.loads((tmp_path / "zero_shot.json").read_text()) == before
 
 
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
@@ -141,6 +171,74 @@ def test_a_finished_run_can_be_evaluated_in_place(config, finished):
     trainer.main(config, finished, "eval")
     assert json.loads((finished / "zero_shot.json").read_text()) == before
     assert (finished / "metrics.jsonl").read_text() == written
+
+
+def evaluated(workdir: Path) -> list[int]:
+    return [row["step"] for row in rows(workdir) if "eval/messidor_like/accuracy" in row]
+
+
+def test_every_checkpoint_makes_a_point_of_the_curve_once(config, finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    config.eval_all_checkpoints = True
+    trainer.main(config, workdir, "eval")
+    assert sorted(evaluated(workdir)) == [4, STEPS]
+    before = json.loads((finished / "zero_shot.json").read_text())
+    assert json.loads((workdir / "zero_shot.json").read_text()) == before
+    earlier = next(row for row in rows(workdir) if row["step"] == 4 and "loss" not in row)
+    newest = next(row for row in rows(finished) if "eval/messidor_like/accuracy" in row)
+    assert earlier.keys() == newest.keys()
+    written = (workdir / "metrics.jsonl").read_text()
+    trainer.main(config, workdir, "eval")
+    assert (workdir / "metrics.jsonl").read_text() == written
+    assert "Evaluation by training step" in (workdir / "report.html").read_text()
+
+
+def test_the_curve_of_another_run_is_the_same(config, finished, tmp_path):
+    config.restore_from = str(finished)
+    config.eval_all_checkpoints = True
+    trainer.main(config, tmp_path, "eval")
+    assert evaluated(tmp_path) == [4, STEPS]
+
+
+def test_two_prompt_sets_share_the_images_and_are_compared(config, finished, tmp_path, monkeypatch):
+    config.restore_from = str(finished)
+    config.validation_batches = 0
+    config.evals.english = config_lib.zero_shot_eval(
+        config.evals.messidor_like.dataset, "en/messidor"
+    )
+    calls = []
+    embed = trainer.embed_images
+    monkeypatch.setattr(trainer, "embed_images", lambda *a: calls.append(a[2].name) or embed(*a))
+    trainer.main(config, tmp_path, "eval")
+    assert calls == ["english"]
+    assert (
+        "english</strong> against <strong>messidor_like" in (tmp_path / "report.html").read_text()
+    )
+
+
+def test_all_checkpoints_are_for_evaluation_and_of_a_run(config, portable_folder, tmp_path):
+    config.eval_all_checkpoints = True
+    with pytest.raises(ValueError, match=r"eval_all_checkpoints=True needs --mode eval"):
+        trainer.main(config, tmp_path)
+    config.restore_from = str(portable_folder)
+    with pytest.raises(ValueError, match="is not a training run's workdir: it lacks checkpoints"):
+        trainer.main(config, tmp_path, "eval")
+
+
+@pytest.mark.parametrize("resamples", [-1, 99])
+def test_too_few_resamples_are_refused(config, tmp_path, resamples):
+    config.bootstrap_resamples = resamples
+    with pytest.raises(ValueError, match=rf"bootstrap_resamples={resamples} .* at least 100, or 0"):
+        trainer.main(config, tmp_path)
+
+
+def test_a_step_that_is_not_there_is_answered_with_those_there_are(finished):
+    assert saved_run.steps(finished) == (4, STEPS)
+    assert saved_run.load(finished, 4)[2] == 4
+    assert saved_run.load(finished)[2] == STEPS
+    with pytest.raises(ValueError, match=r"no checkpoint of step 5: it has 4, 6"):
+        saved_run.load(finished, 5)
 
 
 def test_eval_without_a_checkpoint_says_what_to_do(config, tmp_path):

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import sklearn.calibration
 import sklearn.metrics as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,6 +68,59 @@ def test_auc_equals_the_mean_of_scikit_learns_one_vs_rest_values(case):
     assert got == pytest.approx(want, abs=1e-12)
 
 
+@given(cases)
+@settings(max_examples=40, deadline=None)
+@pytest.mark.filterwarnings("ignore")
+def test_the_figures_of_a_class_equal_scikit_learns(case):
+    probabilities, labels = scores(*case)
+    predicted = probabilities.argmax(axis=1)
+    result = metrics.classification(probabilities, labels)
+    for c, row in enumerate(result["per_class"]):
+        truth, said = labels == c, predicted == c
+        options = {"zero_division": np.nan}
+        want = {
+            "n": truth.sum(),
+            "predicted": said.sum(),
+            "sensitivity": reference.recall_score(truth, said, **options),
+            "specificity": reference.recall_score(~truth, ~said, **options),
+            "f1": reference.f1_score(truth, said, **options),
+            "auc": reference.roc_auc_score(truth, probabilities[:, c]),
+        }
+        for key, value in want.items():
+            if np.isnan(value):
+                assert row[key] is None
+                assert "this class" in row["undefined"][key]
+            else:
+                assert row[key] == pytest.approx(value, abs=1e-9)
+        assert result["auc_per_class"][c] == row["auc"]
+
+
+@given(cases)
+@settings(max_examples=40, deadline=None)
+def test_the_calibration_error_is_that_of_scikit_learns_curve(case):
+    probabilities, labels = scores(*case)
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    result = metrics.classification(probabilities, labels)
+    share, mean = sklearn.calibration.calibration_curve(
+        right, confidence, pos_label=True, n_bins=15
+    )
+    filled = [entry for entry in result["reliability"] if entry["n"]]
+    assert len(result["reliability"]) == 15
+    assert sum(entry["n"] for entry in filled) == len(labels)
+    assert [entry["accuracy"] for entry in filled] == pytest.approx(share.tolist(), abs=1e-12)
+    assert [entry["confidence"] for entry in filled] == pytest.approx(mean.tolist(), abs=1e-12)
+    sizes = np.array([entry["n"] for entry in filled])
+    want = np.sum(sizes / len(labels) * np.abs(share - mean))
+    assert result["ece"] == pytest.approx(want, abs=1e-9)
+
+
+def test_an_upper_edge_belongs_to_its_bin():
+    assert metrics.calibration_bins(np.array([0.0, 0.01, 1 / 15, 0.2, 0.21, 1.0])).tolist() == [
+        0, 0, 0, 2, 3, 14,
+    ]  # fmt: skip
+
+
 def test_auc_equals_scikit_learns_macro_value_where_every_class_occurs():
     probabilities, labels = scores(1, 200, 5)
     want = reference.roc_auc_score(labels, probabilities, multi_class="ovr", average="macro")
@@ -120,7 +174,29 @@ def test_one_class_in_the_labels_has_no_auc_and_one_class_everywhere_no_kappa():
     result = metrics.classification(probabilities, np.array([0, 0]))
     assert result["auc"] is None
     assert result["kappa"] is None
+    assert result["undefined"] == {
+        "auc": "only one class occurs in the labels",
+        "kappa": "labels and predictions are all in one same class",
+    }
     assert result["accuracy"] == 1
+
+
+def test_many_confusion_matrices_at_once_give_what_each_gives():
+    counts = np.random.default_rng(0).integers(0, 5, (7, 4, 4))
+    counts[0, 2] = 0
+    counts[1] = np.diag([3, 0, 0, 0])
+    figures = (
+        metrics.accuracy,
+        metrics.sensitivity,
+        metrics.specificity,
+        metrics.class_f1,
+        metrics.balanced_accuracy,
+        metrics.macro_f1,
+        metrics.quadratic_kappa,
+    )
+    for figure in figures:
+        np.testing.assert_array_equal(figure(counts), np.stack([figure(one) for one in counts]))
+    assert np.isnan(metrics.quadratic_kappa(counts[1]))
 
 
 @pytest.mark.parametrize(

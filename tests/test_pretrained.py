@@ -151,7 +151,7 @@ def test_the_hub_is_asked_for_the_folders_files_alone(monkeypatch, portable_fold
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     pulled = vclip_jax.load("hub:owner/model")
-    assert asked == [("owner/model", sorted(folder.FILES))]
+    assert asked == [("owner/model", sorted(folder.POSSIBLE_FILES))]
     np.testing.assert_array_equal(pulled.encode_text(["正常"]), clip.encode_text(["正常"]))
 
 

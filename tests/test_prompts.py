@@ -61,6 +61,9 @@ def test_groups_sum_the_probabilities_of_their_members():
     [
         ({"template": ["{}"]}, "unknown key 'template', did you mean 'templates'"),
         ({"language": "drop"}, "'language' must be a non-empty string"),
+        ({"source": " "}, "'source' must be a non-empty string"),
+        ({"source": ["a book"]}, "'source' must be a non-empty string"),
+        ({"renormalise": "no"}, "'renormalise' must be true or false, got 'no'"),
         ({"templates": []}, "'templates' must be a non-empty list"),
         ({"templates": ["眼底"]}, "must hold {} exactly once"),
         ({"templates": ["{}", "{}"]}, "template is given twice"),
@@ -122,11 +125,83 @@ def test_a_file_is_loaded_by_its_path_and_named_after_it(tmp_path):
         prompts.load(tmp_path / "none.json")
 
 
-def test_every_prompt_set_of_the_package_loads():
+def test_source_templates_and_normalisation_are_kept():
+    toy = parse(source="a book", renormalise=False)
+    assert (toy.source, toy.renormalise) == ("a book", False)
+    assert toy.templates == ("{}", "眼底彩照，{}。")
+    assert parse().renormalise
+    assert parse(templates="drop").templates == ("{}",)
+
+
+LANGUAGES = {"zh": "zh", "zh_grammar": "zh", "en": "en", "flair": "en", "flair_ek": "en"}
+DATASETS = {"messidor", "fives", "refuge", "idrid", "odir", "papila", "synfundus"}
+
+
+def test_every_prompt_set_of_the_package_loads_and_names_its_source():
     for name in prompts.known():
         loaded = prompts.load(name)
         assert loaded.name == name
-        assert loaded.language == name.split("/")[0]
+        assert loaded.language == LANGUAGES[name.split("/")[0]]
+        assert len(loaded.source) > 40
+
+
+def test_there_is_a_set_of_each_kind_for_the_datasets_it_can_speak_of():
+    kinds = {kind: {n.split("/")[1] for n in prompts.known() if n.startswith(f"{kind}/")}
+             for kind in LANGUAGES}  # fmt: skip
+    assert kinds["zh"] == kinds["en"] == kinds["flair"] == DATASETS
+    assert kinds["flair_ek"] == {"messidor", "fives", "refuge", "idrid"}
+    assert kinds["zh_grammar"] == {"messidor", "fives", "refuge", "idrid", "synfundus"}
+
+
+@pytest.mark.parametrize("name", prompts.known())
+def test_classes_and_groups_are_those_of_the_chinese_set(name):
+    loaded, chinese = prompts.load(name), prompts.load(f"zh/{name.split('/')[1]}")
+    assert loaded.class_names == chinese.class_names
+    assert loaded.groups == chinese.groups
+
+
+def test_no_text_stands_for_two_classes_of_a_set():
+    for name in prompts.known():
+        texts = [text for own in prompts.load(name).prompts for text in own]
+        assert len(set(texts)) == len(texts), name
+
+
+def test_flairs_prompts_are_its_own():
+    """From the reference's section 3.3."""
+    naive, expert = prompts.load("flair/fives"), prompts.load("flair_ek/fives")
+    assert naive.prompts[1] == ("A fundus photograph of age related macular degeneration",)
+    assert [text.removeprefix("A fundus photograph of ") for text in expert.prompts[1]] == [
+        "many small drusen", "few medium-sized drusen", "large drusen", "macular degeneration",
+        "age related macular degeneration",
+    ]  # fmt: skip
+    grades = prompts.load("flair_ek/idrid").prompts
+    assert [len(texts) for texts in grades] == [2, 2, 7, 4, 3]
+    assert grades[0] == (
+        "A fundus photograph of no diabetic retinopathy",
+        "A fundus photograph of no microaneurysms",
+    )
+    for name in prompts.known():
+        assert prompts.load(name).renormalise == (not name.startswith("flair"))
+
+
+def test_the_grammars_set_is_what_the_grammar_says():
+    from vclip_jax.datasets.synthetic import terms
+
+    def phrases(name):
+        loaded = prompts.load(name)
+        return [own[: len(own) // len(loaded.templates)] for own in loaded.prompts]
+
+    def bare(name):
+        return [tuple(text.removesuffix("。") for text in own) for own in phrases(name)]
+
+    grades = bare("zh_grammar/idrid")
+    assert grades[0] == terms.NO_RETINOPATHY
+    assert grades[1:] == [terms.RETINOPATHY[grade] for grade in (1, 2, 3, 4)]
+    assert bare("zh_grammar/messidor")[3] == terms.RETINOPATHY[3] + terms.RETINOPATHY[4]
+    assert bare("zh_grammar/refuge")[0] == terms.NO_GLAUCOMA
+    healthy, macula, *_ = bare("zh_grammar/fives")
+    assert healthy == terms.SOUND
+    assert set(macula) == {name for names in terms.AMD.values() for name in names}
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_known(monkeypatch):

@@ -130,3 +130,20 @@ def test_a_sharded_array_takes_a_share_of_memory_on_every_device():
 def test_the_batch_lies_along_both_axes(fsdp):
     sharding = jax.sharding.NamedSharding(make_mesh(fsdp), BATCH)
     assert sharding.shard_shape((16, 5)) == (2, 5)
+
+
+@pytest.mark.tpu_compile
+@pytest.mark.parametrize("fsdp", [1, 4, 8, 16])
+def test_slices_are_joined_along_the_data_axis(fsdp):
+    pytest.importorskip("libtpu", reason="needs libtpu")
+    from jax.experimental import topologies
+
+    slices = topologies.get_topology_desc(
+        platform="tpu", topology_name="v5e:4x4", num_slices=2
+    ).devices
+    mesh = make_mesh(fsdp, slices)
+    assert dict(mesh.shape) == {"data": 32 // fsdp, "fsdp": fsdp}
+    for row in mesh.devices:
+        assert len({device.slice_index for device in row}) == 1
+    with pytest.raises(ValueError, match=r"fsdp=32 does not divide the 16 devices of a slice"):
+        make_mesh(32, slices)

@@ -10,9 +10,17 @@ import pytest
 from flax import nnx
 
 from vclip_jax import config, sharding
+from vclip_jax.losses import contrastive_loss
 from vclip_jax.models.clip import MAX_LOGIT_SCALE
 from vclip_jax.optim import make_optimizer
-from vclip_jax.state import TrainState, init_state, jit_train_step, make_train_step, split_model
+from vclip_jax.state import (
+    TrainState,
+    init_state,
+    jit_train_step,
+    make_train_step,
+    split_model,
+    with_logit_bias,
+)  # fmt: skip
 from vclip_jax.tree import path_string
 
 STEPS = 5
@@ -29,7 +37,12 @@ def batch(seed: int, size: int = 16) -> dict[str, np.ndarray]:
     # Noise under a colour of its own, lest all images look alike.
     image = rng.integers(0, 64, (size, 32, 32, 3)) + rng.integers(0, 192, (size, 1, 1, 3))
     tokens = rng.integers(1, 50, (size, 10)) * (np.arange(10) < rng.integers(3, 11, (size, 1)))
-    return {"image": image.astype(np.uint8), "tokens": tokens.astype(np.int32)}
+    caption_id = rng.integers(0, size // 2, size)
+    return {
+        "image": image.astype(np.uint8),
+        "tokens": tokens.astype(np.int32),
+        "caption_id": caption_id.astype(np.int32),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -250,3 +263,57 @@ def test_half_initialisation_rounds_weights_and_spares_single_parameters(tiny_cl
         bits = 22 if spared else 10
         np.testing.assert_allclose(rounded[name], value, rtol=2.0**-bits, atol=2.0**-24)
     assert (rounded["text_projection"] != plain["text_projection"]).any()
+
+
+# --- losses --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def with_bias(tiny_clip, initial):
+    """Structure and initial state of the tiny model with a logit bias."""
+    graphdef = split_model(nnx.eval_shape(lambda: with_logit_bias(tiny_clip)(nnx.Rngs(0))))[0]
+    bias = {"logit_bias": np.float32(-10), "logit_scale": np.float32(math.log(10))}
+    return graphdef, initial.replace(params=initial.params | bias)
+
+
+@pytest.mark.parametrize("kind", ["softmax_ring", "sigmoid_ring"])
+def test_a_ring_of_devices_gives_the_gradients_of_the_global_view(
+    graphdef, initial, with_bias, kind
+):
+    structure, start = with_bias if kind.startswith("sigmoid") else (graphdef, initial)
+    loss = functools.partial(contrastive_loss, kind=kind, mesh=sharding.make_mesh(4))
+    whole = functools.partial(contrastive_loss, kind=kind.removesuffix("_ring"))
+    got, want = (
+        gradients(structure, start, loss=function, targets="caption") for function in (loss, whole)
+    )
+    assert ("logit_bias" in want) == kind.startswith("sigmoid")
+    for name in want:
+        largest = np.abs(want[name]).max()
+        np.testing.assert_allclose(got[name], want[name], rtol=1e-5, atol=1e-5 * largest + 3e-7)
+
+
+def test_captions_are_targets_only_where_the_config_says_so(graphdef, initial):
+    default, pair, caption = (
+        gradients(graphdef, initial, **choice)
+        for choice in ({}, {"targets": "pair"}, {"targets": "caption"})
+    )
+    assert all((pair[name] == default[name]).all() for name in default)
+    assert (caption["text_projection"] != pair["text_projection"]).any()
+
+
+def test_a_sigmoid_starts_at_its_papers_bias_and_temperature_and_trains_both(
+    tiny_clip, optimizer, with_bias
+):
+    make = with_logit_bias(tiny_clip)
+    start = jax.jit(functools.partial(init_state, make, optimizer, 0, half=True))()
+    assert float(start.params["logit_bias"]) == -10
+    assert float(start.params["logit_scale"]) == pytest.approx(math.log(10), rel=1e-6)
+    loss = functools.partial(contrastive_loss, kind="sigmoid")
+    step = jax.jit(make_train_step(with_bias[0], optimizer, seed=0, loss=loss))
+    state, metrics = step(start, batch(0))
+    assert float(metrics["logit_bias"]) == -10
+    assert float(metrics["logit_scale"]) == pytest.approx(10, rel=1e-6)
+    # Adam's first step is of the learning rate's size; the bias is not decayed, which would add
+    # another fifth of ten times that.
+    assert float(state.params["logit_bias"]) == pytest.approx(-10 + RATE, abs=1e-5)
+    assert state.params["logit_scale"] != start.params["logit_scale"]

@@ -1,5 +1,7 @@
 """The zero-shot scorer against softmax of cosines in NumPy, on one device and on eight."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -189,6 +191,28 @@ def test_a_class_is_the_normalised_mean_of_its_prompts_whatever_their_number(sco
     for row, texts in zip(got, PROMPTS.prompts, strict=True):
         mean = scorer.embed_texts(variables, texts).astype(np.float64).mean(axis=0)
         np.testing.assert_allclose(row, mean / np.linalg.norm(mean), **ROUNDING)
+
+
+def test_a_class_is_the_mean_itself_where_the_prompts_say_so(scorers):
+    scorer, variables, _ = scorers[1]
+    as_it_is = dataclasses.replace(PROMPTS, renormalise=False)
+    got = scorer.class_embeddings(variables, as_it_is)
+    for row, texts in zip(got, PROMPTS.prompts, strict=True):
+        np.testing.assert_allclose(
+            row, scorer.embed_texts(variables, texts).mean(axis=0), **ROUNDING
+        )
+    lengths = np.linalg.norm(got, axis=1)
+    assert lengths[0] < 0.999  # two prompts that are not the same
+    assert lengths[1] == pytest.approx(1, abs=1e-6)  # one prompt
+
+
+def test_probabilities_follow_the_length_of_a_mean_that_is_left_as_it_is(scorers, embedded):
+    scorer, variables, _ = scorers[1]
+    images = embedded[1][0]
+    got = scorer.probabilities(variables, images, dataclasses.replace(PROMPTS, renormalise=False))
+    means = [scorer.embed_texts(variables, texts).mean(axis=0) for texts in PROMPTS.prompts]
+    want = scipy.special.softmax(images.astype(np.float64) @ np.stack(means).T / 0.07, axis=1)
+    np.testing.assert_allclose(got, want, rtol=14 * IMAGE_ROUNDING["atol"])
 
 
 def test_groups_do_not_change_class_probabilities(scorers, embedded):

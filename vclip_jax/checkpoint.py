@@ -32,6 +32,10 @@ class Checkpoints:
         """The newest complete checkpoint's step, or None."""
         return self._manager.latest_step()
 
+    def steps(self) -> tuple[int, ...]:
+        """The steps of all complete checkpoints, rising."""
+        return tuple(sorted(self._manager.all_steps()))
+
     def save(self, state: TrainState, step: int) -> None:
         """Save in the background; a step that is already there is left alone."""
         if step in self._manager.all_steps():

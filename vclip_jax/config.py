@@ -15,12 +15,17 @@ from ml_collections import ConfigDict
 
 from vclip_jax.data.augment import named_policy
 from vclip_jax.data.decode import FITS, MODES
+from vclip_jax.losses import KINDS
+from vclip_jax.models.clip import IMAGE_MEAN, IMAGE_STD
+from vclip_jax.models.vit import ACTIVATIONS
 
 DTYPES = ("auto", "float32", "bfloat16")
+LEAST_RESAMPLES = 100
 # What may differ between a run and its continuation, because no trained number depends on it.
-FREE_ON_RESUME = ("log_every", "checkpoint_every", "keep_checkpoints", "evals", "mesh",
+FREE_ON_RESUME = ("log_every", "checkpoint_every", "keep_checkpoints", "evals", "systems", "mesh",
                   "data.data_dir", "data.source", "eval_every",
-                  "eval_batch_size", "validation_batches")  # fmt: skip
+                  "eval_batch_size", "validation_batches", "eval_all_checkpoints",
+                  "bootstrap_resamples")  # fmt: skip
 
 
 def default() -> ConfigDict:
@@ -35,6 +40,11 @@ def default() -> ConfigDict:
     # Steps between evaluations; 0 evaluates at the end only.
     config.eval_every = 0
     config.eval_batch_size = 64
+    # With --mode eval, measure every checkpoint that is left (see keep_checkpoints), not the newest
+    # alone: the learning curve of the zero-shot figures.
+    config.eval_all_checkpoints = False
+    # Resamples behind the intervals of zero-shot figures, a second for 1744 images; 0 for none.
+    config.bootstrap_resamples = 10_000
     # Batches of the validation split whose loss and retrieval are measured; 0 for none.
     config.validation_batches = 8
     # A workdir whose newest checkpoint starts this run, or is evaluated; or a portable folder of
@@ -53,8 +63,11 @@ def default() -> ConfigDict:
     config.data.validation_split = "validation"
     config.data.image_size = 224
     # How a photograph becomes a square: "squash" (the recipe), "pad", "fundus" (crop to the
-    # illuminated field, then pad), or "flair" (pad at the right or below).
+    # illuminated field, then pad), "flair" (pad at the right or below), or "centre_crop" (CLIP's).
     config.data.fit = "squash"
+    # Channel statistics of RGB in [0, 1], which are removed (the recipe's are OpenAI CLIP's).
+    config.data.image_mean = IMAGE_MEAN
+    config.data.image_std = IMAGE_STD
     # "exact" resizes pixel for pixel as the recipe does; "fast" scales JPEGs while it decodes them,
     # in a third of the time or less, and differs by less than one level of 255 on average.
     config.data.decode = "exact"
@@ -74,6 +87,10 @@ def default() -> ConfigDict:
     config.model.embed_dim = 1024
     # Four stages make a ResNet; one number, as in (12,), makes a Vision Transformer.
     config.model.vision_layers = (3, 4, 6, 3)
+    # They are "clip"'s (the recipe), or those of "imagenet": torchvision's ResNet, timm's ViT.
+    config.model.vision_kind = "clip"
+    # Of Vision Transformers and CLIP's text tower: "quick_gelu" (OpenAI) or "gelu".
+    config.model.activation = "quick_gelu"
     config.model.vision_width = 64
     config.model.vision_patch_size = 16
     # Batch statistics of the "global" batch, or of each "device"'s part (the recipe, whose running
@@ -83,6 +100,8 @@ def default() -> ConfigDict:
     config.model.half_init = False
     # How the image's positions become one vector: "attention" (the recipe) or "mean".
     config.model.vision_pool = "attention"
+    # "bert" (the recipe), or "clip", CLIP's own causal Transformer.
+    config.model.text_kind = "bert"
     config.model.text_width = 768
     config.model.text_layers = 12
     config.model.text_heads = 12
@@ -91,11 +110,24 @@ def default() -> ConfigDict:
     config.model.text_dropout = 0.1
     # Standard deviation of the text tower's initial weights; BERT's 0.02 is meant for width 768.
     config.model.text_initializer_range = 0.02
-    # What stands for a caption: "first", the [CLS] token (the recipe), or "mean".
+    # What stands for a caption: "first", the [CLS] token (the recipe), "mean", "layers" (FLAIR's
+    # mean over three layers too), or "end", which CLIP's own text tower needs.
     config.model.text_pool = "first"
+    # From there into the common space: "linear" (the recipe), or "mlp" (BiomedCLIP).
+    config.model.text_projection_kind = "linear"
     # Whiten the output projections on that many training pairs before the first step (see
     # `vclip_jax.init`); 0 leaves them at random (the recipe).
     config.model.whiten_pairs = 0
+
+    config.loss = ConfigDict()
+    # "softmax" (the recipe) or "sigmoid", see `vclip_jax.losses`; with "_ring" the same numbers
+    # from texts that go round the devices, for batches whose b x b logits do not fit otherwise.
+    config.loss.kind = "softmax"
+    # What belongs to an image: the text of its own "pair" (the recipe), or all texts of the same
+    # "caption", as captions repeat.
+    config.loss.targets = "pair"
+    # The share of the target that is spread over the batch.
+    config.loss.label_smoothing = 0.0
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 5e-4
@@ -127,6 +159,8 @@ def default() -> ConfigDict:
 
     # NAME -> what `zero_shot_eval` returns.
     config.evals = ConfigDict()
+    # NAME -> what `system` returns: models that `--mode eval` scores side by side.
+    config.systems = ConfigDict()
     return config
 
 
@@ -179,6 +213,18 @@ def zero_shot_eval(dataset: str, prompts: str, *, split: str = "test", source: s
     return ConfigDict({"dataset": dataset, "prompts": prompts, "split": split, "source": source})
 
 
+def system(weights: str = "", *, prompts: str = "zh", where: str = ""):
+    """The entry of one model in `config.systems`.
+
+    Args:
+        weights: as `config.restore_from`. A system without weights is a row that says so.
+        prompts: the folder of its prompt sets, `zh`, `en`, `flair` or `flair_ek`; the set of each
+            evaluation is taken from there.
+        where: for the row of a system without weights: where to get them, and how to import them.
+    """
+    return ConfigDict({"weights": weights, "prompts": prompts, "where": where})
+
+
 def _positive(config: ConfigDict, keys: tuple[str, ...]) -> None:
     for key in keys:
         if get(config, key) <= 0:
@@ -188,6 +234,10 @@ def _positive(config: ConfigDict, keys: tuple[str, ...]) -> None:
 def _one_of(config: ConfigDict, key: str, choices: tuple[str, ...]) -> None:
     if get(config, key) not in choices:
         raise ValueError(f"config.{key}={get(config, key)!r} must be one of {', '.join(choices)}")
+
+
+NAMED = {"evals": zero_shot_eval("", ""), "systems": system()}
+"""Sections whose keys are names that the recipe gives, and what an entry looks like."""
 
 
 def get(config: Any, key: str) -> Any:
@@ -217,9 +267,51 @@ def validate(
     named_policy(config.data.augment)
     _one_of(config, "compute_dtype", DTYPES)
     _one_of(config, "model.vision_pool", ("attention", "mean"))
-    _one_of(config, "model.text_pool", ("first", "mean"))
+    _one_of(config, "model.vision_kind", ("clip", "imagenet"))
+    _one_of(config, "model.text_kind", ("bert", "clip"))
+    _one_of(config, "model.text_projection_kind", ("linear", "mlp"))
+    _one_of(config, "model.activation", tuple(ACTIVATIONS))
+    clip_text = config.model.text_kind == "clip"
+    _one_of(config, "model.text_pool", ("end",) if clip_text else ("first", "mean", "layers"))
+    if config.model.text_pool == "layers" and config.model.text_layers < 2:
+        raise ValueError(
+            f"config.model.text_layers={config.model.text_layers} must be at least 2 where "
+            "config.model.text_pool='layers'"
+        )
+    if min(config.data.image_std) <= 0 or len(config.data.image_std) != 3:
+        raise ValueError(
+            f"config.data.image_std={tuple(config.data.image_std)} must be three positive numbers"
+        )
+    if len(config.data.image_mean) != 3:
+        raise ValueError(
+            f"config.data.image_mean={tuple(config.data.image_mean)} must be three numbers"
+        )
+    reference = config.model.vision_kind == "clip" and not clip_text
+    if config.model.whiten_pairs and not (
+        reference
+        and len(config.model.vision_layers) == 4
+        and config.model.text_projection_kind == "linear"
+    ):
+        raise ValueError(
+            f"config.model.whiten_pairs={config.model.whiten_pairs} is for CLIP's ResNet and BERT "
+            "with a linear projection: set it to 0"
+        )
     _one_of(config, "model.batch_norm", ("global", "device"))
+    _one_of(config, "loss.kind", KINDS)
+    _one_of(config, "loss.targets", ("pair", "caption"))
+    if not 0 <= config.loss.label_smoothing < 1:
+        raise ValueError(
+            f"config.loss.label_smoothing={config.loss.label_smoothing} must lie in [0, 1)"
+        )
     _one_of(config, "optimizer.clamp", ("after_step", "forward"))
+    if not config.bootstrap_resamples == 0 and config.bootstrap_resamples < LEAST_RESAMPLES:
+        raise ValueError(
+            f"config.bootstrap_resamples={config.bootstrap_resamples} is too few for an interval: "
+            f"use at least {LEAST_RESAMPLES}, or 0 for none"
+        )
+    if training and config.eval_all_checkpoints:
+        raise ValueError("config.eval_all_checkpoints=True needs --mode eval: training measures "
+                         "every config.eval_every steps")  # fmt: skip
     if training and not config.data.dataset:
         raise ValueError("config.data.dataset is empty: name a dataset, for example idrid")
     for key in ("global_batch_size", "eval_batch_size", "model.whiten_pairs"):
@@ -254,13 +346,15 @@ def validate(
 
 
 def _check_keys(config: Any, reference: Any, prefix: str = "config") -> None:
-    """Every key of `config` must be one of the reference's; `evals` may hold any names."""
+    """Every key must be one of the reference's; sections of `NAMED` may hold any names."""
     for key in config:
         _check_key(key, reference, prefix)
-        if isinstance(config[key], ConfigDict) and key != "evals":
+        if isinstance(config[key], ConfigDict) and not (prefix == "config" and key in NAMED):
             _check_keys(config[key], reference[key], f"{prefix}.{key}")
-    for name, entry in (config.get("evals") or {}).items() if prefix == "config" else ():
-        _check_keys(entry, zero_shot_eval("", ""), f"config.evals.{name}")
+    if prefix == "config":
+        for section, entry_of in NAMED.items():
+            for name, entry in (config.get(section) or {}).items():
+                _check_keys(entry, entry_of, f"config.{section}.{name}")
 
 
 def _check_key(key: str, reference: Any, prefix: str) -> None:
@@ -281,8 +375,9 @@ def check_overrides(argv: Sequence[str]) -> None:
         reference: Any = default()
         for depth, key in enumerate(keys):
             prefix = ".".join(["config", *keys[:depth]])
-            if prefix == "config.evals":  # the recipe names them
-                reference = zero_shot_eval("", "")
+            section = prefix.removeprefix("config.")
+            if section in NAMED:  # the recipe names them
+                reference = NAMED[section]
                 continue
             if not isinstance(reference, ConfigDict):
                 raise ValueError(f"{prefix} is a value, it has no key {key!r}")
@@ -301,15 +396,19 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def save_or_check(config: ConfigDict, workdir: Path) -> None:
+def save_or_check(config: ConfigDict, workdir: Path, *, save: bool = True) -> None:
     """Write `config.json`, or hold it against the one of the run that is being continued.
+
+    Of several processes one is to `save`.
 
     Raises:
         ValueError: the run was started with another value of a key that its numbers depend on.
     """
     path = workdir / "config.json"
     if path.exists():
-        old, new = flatten(json.loads(path.read_text())), flatten(config)
+        # A run of an earlier version did what the defaults of later keys stand for.
+        old = flatten(default()) | flatten(json.loads(path.read_text()))
+        new = flatten(config)
         for key in sorted(old.keys() | new.keys()):
             free = any(key == f or key.startswith(f + ".") for f in FREE_ON_RESUME)
             if not free and old.get(key) != new.get(key):
@@ -317,6 +416,7 @@ def save_or_check(config: ConfigDict, workdir: Path) -> None:
                     f"{workdir} was trained with config.{key}={old.get(key)!r}, not "
                     f"{new.get(key)!r}: set it back, or choose another --workdir"
                 )
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-    temporary.replace(path)
+    if save:
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+        temporary.replace(path)

@@ -3,7 +3,7 @@
 import base64
 import dataclasses
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -12,11 +12,13 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from vclip_jax import metrics, prompts
+from vclip_jax import bootstrap, metrics, prompts
 from vclip_jax.data import pipeline
 from vclip_jax.data.decode import decode
 from vclip_jax.losses import contrastive_loss
-from vclip_jax.zero_shot import Scorer, Variables
+from vclip_jax.predictions import Predictions, hash_keys
+from vclip_jax.sensitivity import prompt_sensitivity
+from vclip_jax.zero_shot import Scorer, Variables, class_means, class_probabilities
 
 EXAMPLES_PER_DATASET = 8
 THUMBNAIL = 160
@@ -30,6 +32,29 @@ class ZeroShotTask:
     source: Any
     """Random access to records, from `datasets.open_source`."""
     prompts: prompts.PromptSet
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+    """The images of a dataset."""
+
+    images: np.ndarray
+    """Unit vectors float32 `[n, d]`."""
+    labels: np.ndarray
+    """int32 `[n]`, -1 where there is none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ZeroShot:
+    """What is known of a model on one dataset."""
+
+    results: dict[str, dict[str, Any]]
+    """Entries of `zero_shot.json`: the dataset's own and, where its prompts come in groups, another
+    named after the last group."""
+    examples: list[dict[str, Any]]
+    """Images to show."""
+    predictions: dict[str, Predictions]
+    """The answers behind each entry."""
 
 
 def evaluate_pairs(
@@ -67,47 +92,109 @@ def evaluate_pairs(
     return values, retrieval
 
 
-def evaluate_zero_shot(
+def embed_images(
     scorer: Scorer, variables: Variables, task: ZeroShotTask, config: ConfigDict
-) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """Score one dataset.
+) -> Embedded:
+    """All images of a task, once for all that is asked about them."""
+    return Embedded(*scorer.embed_images(variables, _batches(task.source, config, scorer)))
 
-    Returns:
-        Entries for `zero_shot.json`: the dataset's own, and, where its prompts come in groups
-        (say referable or not), another named after the last group; and the examples to show.
+
+def evaluate_zero_shot(
+    scorer: Scorer,
+    variables: Variables,
+    task: ZeroShotTask,
+    embedded: Embedded,
+    config: ConfigDict,
+    *,
+    keys: bool = True,
+) -> ZeroShot:
+    """Score one dataset, with all that tells how far the scores can be trusted.
+
+    `keys` are read again from the source, for `ZeroShot.predictions`; without them there are none.
     """
-    images, labels = scorer.embed_images(variables, _batches(task.source, config, scorer))
+    parts = scorer.prompt_embeddings(variables, task.prompts)
+    labels = embedded.labels
     known = labels >= 0
+    hashes = None
+    if keys:
+        hashes = hash_keys(task.source.name, (record["key"] for record in task.source))[known]
+    results, predictions = {}, {}
+    probabilities = _probabilities(variables, task, embedded, parts)
+    for name, prompt_set, answers, truth in _label_sets(task, probabilities, labels):
+        results[name] = {
+            **bootstrap.classification(
+                answers[known], truth[known], resamples=config.bootstrap_resamples
+            ),
+            "classes": list(prompt_set.label_names),
+            "prompts": dataclasses.asdict(prompt_set),
+            "prompt_sensitivity": prompt_sensitivity(
+                embedded.images[known],
+                parts,
+                truth[known],
+                prompt_set,
+                float(variables[0]["logit_scale"]),
+            ),
+        }
+        if hashes is not None:
+            predictions[name] = Predictions(
+                hashes,
+                truth[known].astype(np.int32),
+                answers[known].astype(np.float32),
+                prompt_set.label_names,
+            )
+    return ZeroShot(results, _examples(task.source, labels, probabilities, config), predictions)
+
+
+def zero_shot_points(
+    scorer: Scorer, variables: Variables, task: ZeroShotTask, embedded: Embedded
+) -> dict[str, float]:
+    """The values of one dataset for `metrics.jsonl` and nothing else, for a learning curve."""
+    parts = scorer.prompt_embeddings(variables, task.prompts)
+    known = embedded.labels >= 0
+    probabilities = _probabilities(variables, task, embedded, parts)
+    return flat_metrics(
+        {
+            name: metrics.classification(answers[known], truth[known])
+            for name, _, answers, truth in _label_sets(task, probabilities, embedded.labels)
+        }
+    )
+
+
+def _probabilities(
+    variables: Variables, task: ZeroShotTask, embedded: Embedded, parts: list[np.ndarray]
+) -> np.ndarray:
+    classes = class_means(parts, task.prompts.renormalise)
+    scale = variables[0]["logit_scale"]
+    return np.asarray(class_probabilities(embedded.images, classes, scale))
+
+
+def _label_sets(
+    task: ZeroShotTask, probabilities: np.ndarray, labels: np.ndarray
+) -> Iterator[tuple[str, prompts.PromptSet, np.ndarray, np.ndarray]]:
+    """Name, prompts, probabilities and labels of the dataset's classes and, where its prompts come
+    in groups (say referable or not), of these under a name that ends in the last group's."""
     classes = dataclasses.replace(task.prompts, groups=())
-    probabilities = scorer.probabilities(variables, images, classes)
-    results = {task.name: _entry(classes, probabilities[known], labels[known])}
-    if task.prompts.groups:
+    yield task.name, classes, probabilities, labels
+    groups = task.prompts.groups
+    if groups:
         group_of = np.empty(len(classes.class_names), int)
-        for index, group in enumerate(task.prompts.groups):
+        for index, group in enumerate(groups):
             group_of[list(group.members)] = index
-        name = f"{task.name}_{task.prompts.groups[-1].name}"
-        merged = task.prompts.group(probabilities)
-        results[name] = _entry(task.prompts, merged[known], group_of[labels[known]])
-    return results, _examples(task.source, labels, probabilities, config)
-
-
-def _entry(
-    prompt_set: prompts.PromptSet, probabilities: np.ndarray, labels: np.ndarray
-) -> dict[str, Any]:
-    return {
-        **metrics.classification(probabilities, labels),
-        "classes": list(prompt_set.label_names),
-        "prompts": dataclasses.asdict(prompt_set),
-    }
+        truth = np.where(labels >= 0, group_of[labels], -1)
+        yield (
+            f"{task.name}_{groups[-1].name}",
+            task.prompts,
+            task.prompts.group(probabilities),
+            truth,
+        )
 
 
 def flat_metrics(zero_shot: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """The numbers of `zero_shot.json` as `eval/DATASET/METRIC`, those that are defined."""
-    keys = ("accuracy", "balanced_accuracy", "auc", "kappa", "f1")
     return {
         f"eval/{name}/{key}": result[key]
         for name, result in zero_shot.items()
-        for key in keys
+        for key in metrics.SCALARS
         if result[key] is not None
     }
 

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vclip_jax.models.clip import normalise_image
 from vclip_jax.state import Batch, TrainState
 
 # Directions with less than this share of the mean variance are left small: they are noise.
@@ -45,7 +44,7 @@ def whiten_projections(
         batch: `image` and `tokens` of a few hundred pairs, as for a training step.
     """
     model = nnx.merge(graphdef, params, batch_stats)
-    image = model.visual(normalise_image(batch["image"]), train=True).astype(jnp.float32)
+    image = model.image_features(batch["image"], train=True).astype(jnp.float32)
     mean = image.mean(axis=0)
     centred = image - mean
     root = _inverse_root(centred.T @ centred / image.shape[0])

@@ -3,7 +3,9 @@
 import json
 import platform
 import subprocess
+import sys
 import time
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,31 +20,36 @@ class MetricsLog:
     """Appends to `metrics.jsonl`; never rewrites or repeats what an earlier run has written.
 
     A resumed run repeats the steps since its checkpoint. Their numbers are the same again, so
-    rows that are already there are left alone. A last line that a crash cut off is removed.
+    values that are already there are left alone. A last line that a crash cut off is removed.
     """
 
     def __init__(self, path: Path, *, enabled: bool = True):
         self._path, self._enabled = path, enabled
-        self._written: set[tuple[int, bool]] = set()
-        if not (enabled and path.exists()):
+        self._written: dict[int, set[str]] = {}
+        if not path.exists():
             return
         content = path.read_bytes()
         complete = content[: content.rfind(b"\n") + 1]
-        if len(complete) < len(content):
+        if enabled and len(complete) < len(content):
             with path.open("r+b") as file:
                 file.truncate(len(complete))
         for line in complete.splitlines():
             row = json.loads(line)
-            self._written.add((row["step"], _is_evaluation(row)))
+            self._written.setdefault(row["step"], set()).update(map(sys.intern, row))
+
+    def has(self, step: int, keys: Iterable[str]) -> bool:
+        """Whether all of these values of this step are there."""
+        return self._written.get(step, set()).issuperset(keys)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Append one row, unless this kind of row for this step is there."""
-        kind = (step, _is_evaluation(values))
-        if not self._enabled or kind in self._written:
+        """Append one row with those of the values that are not there for this step."""
+        written = self._written.setdefault(step, set())
+        new = {key: value for key, value in values.items() if key not in written}
+        if not self._enabled or not new:
             return
-        self._written.add(kind)
+        written.update(new)
         with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
+            file.write(json.dumps({"step": step, "time": round(time.time(), 3), **new}) + "\n")
 
 
 class Speedometer:
@@ -65,10 +72,6 @@ class Speedometer:
         }
         self.restart(step, waited)
         return values
-
-
-def _is_evaluation(row: dict[str, Any]) -> bool:
-    return any(key.startswith("eval/") for key in row)
 
 
 def environment() -> dict[str, Any]:

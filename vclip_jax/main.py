@@ -1,15 +1,16 @@
 """Train, evaluate, report: `python -m vclip_jax.main --config configs/X.py --workdir W`.
 
 Run the same command again and it goes on where it stopped. `--mode eval` restores the newest
-checkpoint, scores it and rewrites the report.
+checkpoint, or one after the other (`--config.eval_all_checkpoints=True`), scores it and rewrites
+the report.
 """
 
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,20 +25,36 @@ from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
 from vclip_jax import config as config_lib
-from vclip_jax import datasets, optim, pretrained, prompts, sharding, state, tree
+from vclip_jax import (
+    datasets,
+    optim,
+    predictions,
+    pretrained,
+    prompts,
+    sharding,
+    state,
+    systems,
+    tree,
+)
 from vclip_jax.checkpoint import Checkpoints
 from vclip_jax.data import pipeline
 from vclip_jax.data.augment import named_policy
+from vclip_jax.data.json_tokenizer import AnyTokenizer, file_name, in_folder
 from vclip_jax.data.tokenizer import Tokenizer
 from vclip_jax.evaluate import (
+    Embedded,
     ZeroShotTask,
+    embed_images,
     evaluate_pairs,
     evaluate_zero_shot,
     flat_metrics,
+    zero_shot_points,
 )  # fmt: skip
 from vclip_jax.init import jit_whiten
 from vclip_jax.interop import folder, weights
+from vclip_jax.interop import workdir as saved_run
 from vclip_jax.logs import MetricsLog, Speedometer, environment
+from vclip_jax.losses import contrastive_loss
 from vclip_jax.models.build import build_clip, compute_dtype
 from vclip_jax.models.clip import Clip
 from vclip_jax.report import write_report
@@ -51,7 +68,13 @@ QUICK_COMPILE = {"xla_backend_optimization_level": 0}
 
 def main(config: ConfigDict, workdir: Path, mode: str = "train") -> None:
     """One run; raises ValueError or OSError with one line about what is wrong."""
-    if mode == "eval":
+    if mode == "eval" and config.systems:
+        workdir.mkdir(parents=True, exist_ok=True)
+        table = systems.evaluate_systems(config, workdir, evaluate)
+        if jax.process_index() == 0:
+            write_json(workdir / "table1.json", table)
+            print(systems.format_systems(table))
+    elif mode == "eval":
         evaluate(config, workdir)
     else:
         train(config, workdir)
@@ -62,11 +85,12 @@ def train(config: ConfigDict, workdir: Path) -> None:
     # --- Config: refuse what cannot work before anything is spent.
     config_lib.validate(config, devices=jax.device_count(), processes=jax.process_count())
     check_words(config)
-    workdir.mkdir(parents=True, exist_ok=True)
-    config_lib.save_or_check(config, workdir)
-    write_json(workdir / "environment.json", environment())
-    mesh = sharding.make_mesh(config.mesh.fsdp)
     lead = jax.process_index() == 0
+    workdir.mkdir(parents=True, exist_ok=True)
+    config_lib.save_or_check(config, workdir, save=lead)
+    if lead:
+        write_json(workdir / "environment.json", environment())
+    mesh = sharding.make_mesh(config.mesh.fsdp)
 
     # --- Data: build what is missing, open it, look at one record of each.
     log.info("data: %s", config.data.dataset)
@@ -76,6 +100,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
 
     # --- Model and state: shapes first, then arrays made where they will live.
     make_model = model_maker(config, tokenizer.vocab_size)
+    if config.loss.kind.startswith("sigmoid"):
+        make_model = state.with_logit_bias(make_model)
     optimizer = optim.make_optimizer(config.optimizer, config.total_steps)
     graphdef, _, _ = state.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
     init = partial(
@@ -116,6 +142,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
         step_fn = state.jit_train_step(
             state.make_train_step(
                 graphdef, optimizer, config.seed,
+                loss=loss_function(config, mesh), targets=config.loss.targets,
                 clamp=config.optimizer.clamp,
                 feature_gradient=1.0 if config.optimizer.gather_gradient else 1 / mesh.size,
             ),
@@ -174,6 +201,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
     if not config.restore_from and not (workdir / "checkpoints").is_dir():
         raise ValueError(f"{workdir} has no checkpoint to evaluate: train first, or set "
                          "--config.restore_from=WORKDIR")  # fmt: skip
+    steps = saved_run.steps(source) if config.eval_all_checkpoints else ()
     loaded, tokenizer, step = pretrained.load_weights(source)
     weights.adopt(config, loaded)
     config_lib.validate(
@@ -194,13 +222,18 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
     mesh = sharding.make_mesh(1)
     make_model = model_maker(config, tokenizer.vocab_size)
     graphdef, _, _ = state.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
-    variables = jax.device_put(loaded.variables, NamedSharding(mesh, PartitionSpec()))
-    log.info("evaluating %s, step %d, %s parameters", source, step, f"{loaded.count:,}")
+    replicated = NamedSharding(mesh, PartitionSpec())
     measure = Measurement(
         Scorer(graphdef, mesh, partial(encode, tokenizer, config)), validation, tasks, config,
         workdir, MetricsLog(workdir / "metrics.jsonl", enabled=jax.process_index() == 0),
     )  # fmt: skip
-    measure(variables, step)
+    for earlier in steps:
+        if earlier < step and not measure.is_logged(earlier):
+            log.info("evaluating %s, step %d", source, earlier)
+            older, _, _ = saved_run.load(source, earlier)
+            measure.log_points(jax.device_put(older.variables, replicated), earlier)
+    log.info("evaluating %s, step %d, %s parameters", source, step, f"{loaded.count:,}")
+    measure(jax.device_put(loaded.variables, replicated), step)
     measure.print_table()
 
 
@@ -228,16 +261,48 @@ class Measurement:
             values, retrieval = evaluate_pairs(self.scorer, variables, self.validation, self.config)
             if lead:
                 write_json(self.workdir / "retrieval.json", retrieval)
-        for task in self.tasks:
-            entries, examples[task.name] = evaluate_zero_shot(
-                self.scorer, variables, task, self.config
+        for task, embedded in self._embedded_tasks(variables):
+            found = evaluate_zero_shot(
+                self.scorer, variables, task, embedded, self.config, keys=lead
             )
-            self.results.update(entries)
+            self.results.update(found.results)
+            examples[task.name] = found.examples
+            for name, answers in found.predictions.items():
+                predictions.save(predictions.path_of(self.workdir, name), answers)
         self.metrics_log.write(step, values | flat_metrics(self.results))
         if lead:
             write_json(self.workdir / "zero_shot.json", self.results)
             write_json(self.workdir / "examples.json", examples)
             write_report(self.workdir)
+
+    def log_points(self, variables: Variables, step: int) -> None:
+        """Measure what `metrics.jsonl` holds and write that down alone: one point of a curve."""
+        values: dict[str, float] = {}
+        if self.validation is not None:
+            values, _ = evaluate_pairs(self.scorer, variables, self.validation, self.config)
+        for task, embedded in self._embedded_tasks(variables):
+            values |= zero_shot_points(self.scorer, variables, task, embedded)
+        self.metrics_log.write(step, values)
+
+    def is_logged(self, step: int) -> bool:
+        """Whether `metrics.jsonl` has a point of everything that is measured.
+
+        Of several processes all must measure the same; they may not see one file, so: no.
+        """
+        if jax.process_count() > 1:
+            return False
+        keys = [f"eval/{task.name}/accuracy" for task in self.tasks]
+        keys += ["eval/validation/loss"] if self.validation is not None else []
+        return self.metrics_log.has(step, keys)
+
+    def _embedded_tasks(self, variables: Variables) -> Iterator[tuple[ZeroShotTask, Embedded]]:
+        """The tasks with their images; those on the same images share them, one after another."""
+        splits = [(task.source.name, task.source.split) for task in self.tasks]
+        for split in dict.fromkeys(splits):
+            together = [task for task, own in zip(self.tasks, splits, strict=True) if own == split]
+            embedded = embed_images(self.scorer, variables, together[0], self.config)
+            for task in together:
+                yield task, embedded
 
     def print_table(self) -> None:
         """The last results, on standard output."""
@@ -268,7 +333,12 @@ def open_training_data(config: ConfigDict) -> tuple[Any, Any]:
 
 
 def open_train_batches(
-    config: ConfigDict, mesh: Mesh, train: Any, tokenizer: Tokenizer, size: int, start_step: int = 0
+    config: ConfigDict,
+    mesh: Mesh,
+    train: Any,
+    tokenizer: AnyTokenizer,
+    size: int,
+    start_step: int = 0,
 ) -> pipeline.DevicePrefetcher:
     """Global training batches of `size` pairs on the devices, from `start_step` on."""
     batches = pipeline.train_batches(
@@ -329,22 +399,24 @@ def check_words(config: ConfigDict) -> None:
             prompts.load(entry.prompts)
 
 
-def load_tokenizer(config: ConfigDict, train: Any, workdir: Path) -> Tokenizer:
+def load_tokenizer(config: ConfigDict, train: Any, workdir: Path) -> AnyTokenizer:
     """The run's own vocabulary if it has one, else what the config says, kept in the workdir."""
-    own = workdir / "vocab.txt"
-    restored = Path(config.restore_from) / "vocab.txt" if config.restore_from else own
-    for path in (own, restored):
-        if path.exists():
-            return Tokenizer.from_vocab(path)
-    if config.tokenizer.vocab == "captions":
+    if (own := in_folder(workdir)) is not None:
+        return own
+    restored = in_folder(config.restore_from) if config.restore_from else None
+    tokenizer: AnyTokenizer
+    if restored is not None:
+        tokenizer = restored
+    elif config.tokenizer.vocab == "captions":
         tokenizer = Tokenizer.from_captions(record["caption"] for record in train)
     else:
         tokenizer = Tokenizer.load(config.tokenizer.vocab)
-    tokenizer.save(own)
+    if jax.process_index() == 0:
+        tokenizer.save(workdir / file_name(tokenizer))
     return tokenizer
 
 
-def encode(tokenizer: Tokenizer, config: ConfigDict, texts: Any) -> np.ndarray:
+def encode(tokenizer: AnyTokenizer, config: ConfigDict, texts: Any) -> np.ndarray:
     """Strings to int32 `[n, context_length]`."""
     return tokenizer.encode(texts, config.tokenizer.context_length)
 
@@ -356,8 +428,21 @@ def model_maker(config: ConfigDict, vocab_size: int) -> Callable[[nnx.Rngs], Cli
         config.model,
         image_size=config.data.image_size,
         vocab_size=vocab_size,
+        image_mean=config.data.image_mean,
+        image_std=config.data.image_std,
         norm_groups=jax.device_count() if config.model.batch_norm == "device" else 1,
         dtype=compute_dtype(config.compute_dtype),
+    )
+
+
+def loss_function(config: ConfigDict, mesh: Mesh) -> Callable[..., jax.Array]:
+    """The loss that the config describes, as a function of a sharded global batch."""
+    return partial(
+        contrastive_loss,
+        kind=config.loss.kind,
+        label_smoothing=config.loss.label_smoothing,
+        # Without a ring the compiler knows as well what to gather.
+        mesh=mesh if config.loss.kind.endswith("_ring") else None,
     )
 
 
@@ -368,6 +453,9 @@ def restore_other(
     if (workdir / folder.MODEL).is_file():
         portable, _ = folder.load(workdir)
         fresh = jax.jit(init, out_shardings=shardings, compiler_options=QUICK_COMPILE)()
+        if portable.config["kind"] == "clip" and "logit_bias" in fresh.params:
+            bias = {"logit_bias": np.asarray(fresh.params["logit_bias"])}  # of no portable model
+            portable = replace(portable, arrays=portable.arrays | bias)
         return weights.into_state(portable, fresh, shardings, origin=str(workdir))
     if not (workdir / "checkpoints").is_dir():
         raise ValueError(
@@ -395,6 +483,14 @@ def write_json(path: Path, content: Any) -> None:
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe: configs/X.py[:argument].")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go.", required=True)
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train and evaluate, or evaluate.")
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "One of several processes that find each other: TPU pods, SLURM, GKE."
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of process 0, where they do not; with the next two."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -404,6 +500,9 @@ def _parse_flags(argv: list[str]) -> list[str]:
         arguments = flags.FLAGS(argv)
         if _CONFIG.value is None:
             raise ValueError("--config FILE is needed, for example configs/quickstart.py")
+        by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        if any(value is not None for value in by_hand) and None in by_hand:
+            raise ValueError("--coordinator, --num_processes and --process_id go together")
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         # A KeyError's own text is a representation, quotes and escapes included.
         reason = str(error.args[0]) if isinstance(error, KeyError) else str(error)
@@ -414,9 +513,19 @@ def _parse_flags(argv: list[str]) -> list[str]:
 def _run(_: list[str]) -> None:
     absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax tells every move, and warns of some
     log.addHandler(logging.StreamHandler())
-    log.setLevel(logging.INFO)
     log.propagate = False
     try:
+        # Before anything asks for devices.
+        if _COORDINATOR.value is not None:
+            jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        elif _DISTRIBUTED.value:
+            jax.distributed.initialize()
+        log.setLevel(logging.INFO if jax.process_index() == 0 else logging.WARNING)
+        if "://" in _WORKDIR.value:
+            raise ValueError(
+                f"--workdir={_WORKDIR.value}: buckets are not written to directly yet; mount the "
+                "bucket (gcsfuse) and name the folder"
+            )
         main(_CONFIG.value, Path(_WORKDIR.value), _MODE.value)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

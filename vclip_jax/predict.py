@@ -2,9 +2,12 @@
 
     python -m vclip_jax.predict --checkpoint W photo.jpg folder/ more.csv
     find . -name '*.jpg' | python -m vclip_jax.predict --checkpoint W --prompts zh/messidor -
+    python -m vclip_jax.predict --checkpoint W --explain heat/ photo.jpg
 
 An input is an image, a folder (searched for images, subfolders included), a .csv file with a column
-`image` (paths count from the file's folder), or - for paths on standard input. Not for diagnosis.
+`image` (paths count from the file's folder), or - for paths on standard input. With --explain a
+picture is written for each image, in which the places that speak for the predicted class rather
+than the others are coloured. Not for diagnosis.
 """
 
 import argparse
@@ -13,7 +16,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from vclip_jax.pretrained import Pretrained
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm")
+HEAT_SIDE = 512
+"""Of the pictures with heat maps, in pixels, unless the model's own are larger."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
         default="table",
         help="of the output (default: table)",
     )
+    parser.add_argument(
+        "--explain", metavar="DIR", help="write a heat map over each image into this folder"
+    )
     return parser
 
 
@@ -79,9 +87,10 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
     clip = load(options.checkpoint)
     names = prompt_set.class_names
     if options.format == "csv":
-        print(_csv_line(["image", "prediction", *names, "error"]), file=out)
+        extra = ["explanation"] if options.explain else []
+        print(_csv_line(["image", "prediction", *names, "error", *extra]), file=out)
     failed = 0
-    for row in predictions(clip, paths, prompt_set):
+    for row in predictions(clip, paths, prompt_set, options.explain):
         failed += "error" in row
         print(LINES[options.format](row, names), file=out, flush=True)
     return failed
@@ -119,10 +128,16 @@ def _listed(table: Path) -> Iterator[Path]:
 
 
 def predictions(
-    clip: "Pretrained", paths: Iterable[Path], prompt_set: PromptSet
+    clip: "Pretrained",
+    paths: Iterable[Path],
+    prompt_set: PromptSet,
+    explain: str | os.PathLike[str] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One dictionary an image: `image` and either `error`, or `prediction` and `probabilities`
-    (class name -> number), and `groups` where the prompt set has them."""
+    (class name -> number), and `groups` where the prompt set has them. Where `explain` names a
+    folder, heat maps are written into it, and every dictionary has `explanation`, the path of its
+    picture ("" with an error)."""
+    write_heat = _heat_writer(clip, prompt_set, Path(explain)) if explain else None
 
     def preprocess(path: Path) -> np.ndarray | ImageError:
         try:
@@ -134,15 +149,72 @@ def predictions(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while chunk := list(islice(paths, clip.batch_size)):
             read = list(pool.map(preprocess, chunk))
-            squares = [square for square in read if isinstance(square, np.ndarray)]
-            values = iter(
-                clip.probabilities(clip.embed(np.stack(squares)), prompt_set) if squares else ()
-            )
+            good = [
+                (path, square)
+                for path, square in zip(chunk, read, strict=True)
+                if isinstance(square, np.ndarray)
+            ]
+            rows = iter(_answers(clip, good, prompt_set, write_heat) if good else ())
             for path, square in zip(chunk, read, strict=True):
                 if isinstance(square, ImageError):
-                    yield {"image": str(path), "error": str(square)}
+                    row = {"image": str(path), "error": str(square)}
+                    yield row | ({"explanation": ""} if write_heat else {})
                 else:
-                    yield {"image": str(path)} | _answer(next(values), prompt_set)
+                    yield {"image": str(path)} | next(rows)
+
+
+HeatWriter = Callable[[list[Path], np.ndarray, np.ndarray], list[str]]
+
+
+def _answers(
+    clip: "Pretrained",
+    images: list[tuple[Path, np.ndarray]],
+    prompt_set: PromptSet,
+    write_heat: HeatWriter | None,
+) -> list[dict[str, Any]]:
+    squares = np.stack([square for _, square in images])
+    values = clip.probabilities(clip.embed(squares), prompt_set)
+    rows = [_answer(row, prompt_set) for row in values]
+    if write_heat is not None:
+        written = write_heat([path for path, _ in images], squares, values.argmax(axis=1))
+        for row, path in zip(rows, written, strict=True):
+            row["explanation"] = path
+    return rows
+
+
+def _heat_writer(clip: "Pretrained", prompt_set: PromptSet, folder: Path) -> HeatWriter:
+    """A function that writes PNGs, named after the images, and returns their paths."""
+    from PIL import Image
+
+    from vclip_jax.data.decode import decode
+    from vclip_jax.explain import Explainer, overlay
+
+    explainer = Explainer(clip, prompt_set)
+    folder.mkdir(parents=True, exist_ok=True)
+    side = max(HEAT_SIDE, clip.config["data"]["image_size"])
+    taken: set[str] = set()
+
+    def write(paths: list[Path], squares: np.ndarray, classes: np.ndarray) -> list[str]:
+        written = []
+        for path, heat in zip(paths, explainer(squares, classes), strict=True):
+            # What the model sees of the photograph, but larger and without enhancement.
+            picture = decode(path.read_bytes(), side, clip.config["data"]["fit"])
+            target = folder / _free_name(path.stem, taken)
+            Image.fromarray(overlay(picture, heat)).save(target)
+            written.append(str(target))
+        return written
+
+    return write
+
+
+def _free_name(stem: str, taken: set[str]) -> str:
+    """`stem-heat.png`, numbered where another image of that name has it; `taken` grows."""
+    name, number = f"{stem}-heat.png", 1
+    while name.lower() in taken:
+        number += 1
+        name = f"{stem}-{number}-heat.png"
+    taken.add(name.lower())
+    return name
 
 
 def _answer(values: np.ndarray, prompt_set: PromptSet) -> dict[str, Any]:
@@ -163,7 +235,10 @@ def _jsonl_row(row: dict[str, Any], _: Sequence[str]) -> str:
 
 def _csv_row(row: dict[str, Any], names: Sequence[str]) -> str:
     values = [row.get("probabilities", {}).get(name, "") for name in names]
-    return _csv_line([row["image"], row.get("prediction", ""), *values, row.get("error", "")])
+    extra = [row["explanation"]] if "explanation" in row else []
+    return _csv_line(
+        [row["image"], row.get("prediction", ""), *values, row.get("error", ""), *extra]
+    )
 
 
 def _csv_line(cells: Sequence[Any]) -> str:

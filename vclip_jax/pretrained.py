@@ -1,8 +1,11 @@
 """A trained model for people's own scripts: `vclip_jax.load(path)`."""
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,12 +20,12 @@ from vclip_jax import prompts as prompts_lib
 from vclip_jax import sharding
 from vclip_jax.data.decode import ImageError, check_fit, decode, fit_square, pillow_rgb
 from vclip_jax.data.enhance import enhance
-from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.data.json_tokenizer import AnyTokenizer
 from vclip_jax.interop import folder, workdir
 from vclip_jax.interop.weights import Weights, make_clip
 from vclip_jax.models.build import compute_dtype
 from vclip_jax.state import split_model
-from vclip_jax.zero_shot import Scorer
+from vclip_jax.zero_shot import Scorer, Variables
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 Prompts = str | prompts_lib.PromptSet | Mapping[str, Sequence[str]] | Sequence[str]
@@ -49,7 +52,7 @@ def load(path: str | os.PathLike[str], *, dtype: str = "auto") -> "Pretrained":
     return Pretrained(weights, tokenizer, dtype=dtype)
 
 
-def load_weights(path: str | os.PathLike[str]) -> tuple[Weights, Tokenizer, int]:
+def load_weights(path: str | os.PathLike[str]) -> tuple[Weights, AnyTokenizer, int]:
     """Weights, tokeniser and step (0 where it is not known) of what `load` takes."""
     name = os.fspath(path)
     source = _from_hub(name.removeprefix("hub:")) if name.startswith("hub:") else Path(name)
@@ -65,7 +68,7 @@ def _from_hub(repository: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repository, allow_patterns=list(folder.FILES)))
+        return Path(snapshot_download(repository, allow_patterns=list(folder.POSSIBLE_FILES)))
     except Exception as error:  # the Hub's client raises a dozen unrelated types
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"cannot get {repository!r} from the Hub ({reason})") from error
@@ -79,9 +82,10 @@ class Pretrained:
         tokenizer: for the texts.
         embed_dim: size of the common space.
         batch_size: images that are embedded at a time, by the kind of device.
+        graphdef: the model's structure, see `state.split_model`.
     """
 
-    def __init__(self, weights: Weights, tokenizer: Tokenizer, *, dtype: str = "auto"):
+    def __init__(self, weights: Weights, tokenizer: AnyTokenizer, *, dtype: str = "auto"):
         """Put the weights on the first device of this process."""
         self.config = weights.config
         self.tokenizer = tokenizer
@@ -89,12 +93,13 @@ class Pretrained:
         self.batch_size = 32 if jax.default_backend() == "cpu" else 256
         data = self.config["data"]
         check_fit(data["image_size"], data["fit"], data["decode"])
-        graphdef, _, _ = split_model(
-            nnx.eval_shape(lambda: make_clip(self.config, nnx.Rngs(0), compute_dtype(dtype)))
+        self._dtype = compute_dtype(dtype)
+        self.graphdef, _, _ = split_model(
+            nnx.eval_shape(lambda: make_clip(self.config, nnx.Rngs(0), self._dtype))
         )
         mesh = sharding.make_mesh(1, jax.local_devices()[:1])
         self._variables = jax.device_put(weights.variables, mesh.devices.item())
-        self._scorer = Scorer(graphdef, mesh, self._tokenize)
+        self._scorer = Scorer(self.graphdef, mesh, self._tokenize)
 
     def encode_image(self, images: Sequence[ImageLike] | np.ndarray) -> np.ndarray:
         """Unit vectors float32 `[n, embed_dim]`.
@@ -160,6 +165,30 @@ class Pretrained:
         """`classify` for images that were embedded before: `[n, embed_dim]` to `[n, classes]`."""
         return self._scorer.probabilities(self._variables, embeddings, self.prompt_set(prompts))
 
+    def class_embeddings(self, prompts: Prompts) -> np.ndarray:
+        """What stands for each class in `probabilities`: float32 `[classes, embed_dim]`."""
+        return self._scorer.class_embeddings(self._variables, self.prompt_set(prompts))
+
+    @property
+    def variables(self) -> Variables:
+        """Parameters and batch statistics, on the device."""
+        return self._variables
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that embeddings depend on: weights, configuration (the preprocessing is a
+        part of it), tokenizer and the type of the computation; in hexadecimal."""
+        digest = hashlib.sha256()
+        # What a tokenizer is made of again: its strings.
+        described = [self.config, self.tokenizer.__reduce__()[1], str(self._dtype)]
+        digest.update(json.dumps(described, sort_keys=True).encode())
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self._variables):
+            array = np.asarray(leaf)
+            name = jax.tree_util.keystr(path)
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
     @property
     def logit_scale(self) -> float:
         """Logarithm of what cosines are multiplied by."""
@@ -176,17 +205,19 @@ class Pretrained:
             prompts = {phrase: [phrase] for phrase in prompts}
         return prompts_lib.from_phrases(prompts)
 
-    def preprocess(self, image: ImageLike, index: int = 0) -> np.ndarray:
+    def preprocess(self, image: ImageLike | bytes, index: int | str = 0) -> np.ndarray:
         """What the image tower sees: uint8 RGB `[size, size, 3]`.
 
         Args:
-            image: see `encode_image`.
+            image: see `encode_image`; or the content of a file.
             index: names an image that has no path, in errors.
         """
         data = self.config["data"]
         how = data["image_size"], data["fit"], data["decode"]
         if isinstance(image, str | os.PathLike):
             square = decode(_read(image), *how, key=os.fspath(image))
+        elif isinstance(image, bytes):
+            square = decode(image, *how, key=f"image {index}")
         elif isinstance(image, Image.Image):
             try:
                 square = fit_square(pillow_rgb(image), *how)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vclip_jax.tree import path_string
@@ -33,12 +34,21 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
             f"config.mesh.fsdp={fsdp} does not divide the {len(devices)} devices: "
             f"choose one of {[n for n in range(1, len(devices) + 1) if len(devices) % n == 0]}"
         )
-    return jax.make_mesh(
-        (len(devices) // fsdp, fsdp),
-        AXES,
-        devices=devices,
-        axis_types=(jax.sharding.AxisType.Auto,) * 2,
+    types = (jax.sharding.AxisType.Auto,) * 2
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return jax.make_mesh((len(devices) // fsdp, fsdp), AXES, devices=devices, axis_types=types)
+    # Between slices only the data axis: parameters are gathered far more often than gradients.
+    each = len(devices) // slices
+    if each % fsdp:
+        raise ValueError(
+            f"config.mesh.fsdp={fsdp} does not divide the {each} devices of a slice: choose one of "
+            f"{[n for n in range(1, each + 1) if each % n == 0]}"
+        )
+    hybrid = mesh_utils.create_hybrid_device_mesh(
+        (each // fsdp, fsdp), (slices, 1), devices, allow_split_physical_axes=True
     )
+    return Mesh(hybrid, AXES, axis_types=types)
 
 
 def _fsdp_spec(shape: tuple[int, ...], size: int) -> PartitionSpec:

@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vclip_jax.losses import contrastive_loss
+from vclip_jax.losses import INITIAL_SIGMOID_BIAS, INITIAL_SIGMOID_SCALE, contrastive_loss
 from vclip_jax.models.clip import MAX_LOGIT_SCALE, Clip
 from vclip_jax.sharding import BATCH
 from vclip_jax.tree import path_string
@@ -35,6 +35,18 @@ def split_model(model: Clip) -> tuple[nnx.GraphDef, dict[str, Any], dict[str, An
     return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
 
 
+def with_logit_bias(make_model: Callable[[nnx.Rngs], Clip]) -> Callable[[nnx.Rngs], Clip]:
+    """`make_model`, and what the sigmoid loss needs: a `logit_bias`, and its first temperature."""
+
+    def make(rngs: nnx.Rngs) -> Clip:
+        model = make_model(rngs)
+        model.logit_bias = nnx.Param(jnp.array(INITIAL_SIGMOID_BIAS, jnp.float32))
+        model.logit_scale = nnx.Param(jnp.log(jnp.array(INITIAL_SIGMOID_SCALE, jnp.float32)))
+        return model
+
+    return make
+
+
 def init_state(
     make_model: Callable[[nnx.Rngs], Clip],
     optimizer: optax.GradientTransformation,
@@ -55,7 +67,9 @@ def init_state(
 
 def _round_to_half(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
     name = path_string(path)
-    if name == "logit_scale" or (name.startswith("visual/") and name.endswith("_embedding")):
+    if name in ("logit_scale", "logit_bias") or (
+        name.startswith("visual/") and name.endswith("_embedding")
+    ):
         return leaf  # single parameters of the image tower, which the conversion passes over
     return leaf.astype(jnp.float16).astype(jnp.float32)
 
@@ -65,19 +79,24 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     seed: int,
     *,
+    loss: Callable[..., jax.Array] = contrastive_loss,
+    targets: str = "pair",
     clamp: str = "after_step",
     feature_gradient: float = 1.0,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The training step as a pure function `(state, batch) -> (state, metrics)`, not yet jitted.
 
-    The batch has `image`, uint8 `[b, s, s, 3]`, and `tokens`, int32 `[b, length]`. Metrics are
-    float32 scalars: `loss`, `logit_scale` (the multiplier before the update) and `grad_norm`.
-    Dropout at a step is a function of (seed, step).
+    The batch has `image`, uint8 `[b, s, s, 3]`, `tokens`, int32 `[b, length]`, and for captions as
+    targets `caption_id`, int32 `[b]`. Metrics are float32 scalars: `loss`, `logit_scale` (the
+    multiplier before the update), `logit_bias` (if the model has one) and `grad_norm`. Dropout at a
+    step is a function of (seed, step).
 
     Args:
         graphdef: the model's structure, from `split_model`.
         optimizer: its state is in `TrainState.opt_state`.
         seed: of dropout.
+        loss: `contrastive_loss` with its settings; a sigmoid needs a model of `with_logit_bias`.
+        targets: see `config.loss.targets`.
         clamp: see `config.optimizer.clamp`.
         feature_gradient: what the gradient is multiplied by where it enters the towers; one over
             the number of devices is what an all-gather without gradient amounts to once the
@@ -92,12 +111,17 @@ def make_train_step(
         if clamp == "forward":
             logit_scale = jnp.clip(logit_scale, 0.0, MAX_LOGIT_SCALE)
         image, text = (_scale_gradient(x, feature_gradient) for x in (image, text))
-        loss = contrastive_loss(image, text, logit_scale)
-        return loss, (jnp.exp(logit_scale), nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
+        terms: dict[str, jax.Array] = {}
+        if "logit_bias" in params:
+            terms["logit_bias"] = model.logit_bias[...]
+        if targets == "caption":
+            terms["group"] = batch["caption_id"]
+        value = loss(image, text, logit_scale, **terms)
+        return value, (jnp.exp(logit_scale), nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         dropout = jax.random.fold_in(jax.random.key(seed), state.step)
-        (loss, (scale, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+        (value, (scale, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
             state.params, state.batch_stats, batch, dropout
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -105,10 +129,12 @@ def make_train_step(
         if clamp == "after_step":
             params["logit_scale"] = jnp.clip(params["logit_scale"], 0.0, MAX_LOGIT_SCALE)
         metrics = {
-            "loss": loss,
+            "loss": value,
             "logit_scale": scale,
             "grad_norm": optax.tree.norm(grads),
         }
+        if "logit_bias" in state.params:
+            metrics["logit_bias"] = state.params["logit_bias"]
         return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
     return train_step

@@ -71,13 +71,15 @@ class Scorer:
         ]
         return np.concatenate(chunks)[: len(texts)]
 
-    def class_embeddings(self, variables: Variables, prompts: PromptSet) -> np.ndarray:
-        """One unit vector a class, float32 `[classes, d]`: the mean of its prompts' unit vectors,
-        normalised again (Radford et al. 2021, section 3.1.4; Chinese-CLIP's zero-shot script)."""
+    def prompt_embeddings(self, variables: Variables, prompts: PromptSet) -> list[np.ndarray]:
+        """Of each class the unit vectors of its prompts, float32 `[prompts of the class, d]`."""
         counts = [len(texts) for texts in prompts.prompts]
         flat = self.embed_texts(variables, [text for texts in prompts.prompts for text in texts])
-        parts = np.split(flat, np.cumsum(counts)[:-1])
-        return np.asarray(normalise(jnp.stack([part.mean(axis=0) for part in parts])))
+        return np.split(flat, np.cumsum(counts)[:-1])
+
+    def class_embeddings(self, variables: Variables, prompts: PromptSet) -> np.ndarray:
+        """One vector a class, float32 `[classes, d]`, see `class_means`."""
+        return class_means(self.prompt_embeddings(variables, prompts), prompts.renormalise)
 
     def probabilities(
         self, variables: Variables, images: np.ndarray, prompts: PromptSet
@@ -86,6 +88,17 @@ class Scorer:
         classes = self.class_embeddings(variables, prompts)
         scale = variables[0]["logit_scale"]
         return np.asarray(class_probabilities(images, classes, scale))
+
+
+def class_means(parts: Sequence[np.ndarray], renormalise: bool = True) -> np.ndarray:
+    """One vector a class, float32 `[classes, d]`: the mean of its prompts' unit vectors.
+
+    It is made a unit vector again (Radford et al. 2021, section 3.1.4; Chinese-CLIP's zero-shot
+    script) unless `renormalise` is false (FLAIR): then prompts that disagree make a class less
+    likely. `parts` come from `Scorer.prompt_embeddings`.
+    """
+    means = jnp.stack([part.mean(axis=0) for part in parts])
+    return np.asarray(normalise(means) if renormalise else means)
 
 
 @jax.jit

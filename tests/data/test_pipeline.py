@@ -67,6 +67,7 @@ def test_batches_have_the_promised_shapes_and_types():
         "image": ((4, SIZE, SIZE, 3), "uint8"),
         "tokens": ((4, 16), "int32"),
         "key_hash": ((4,), "uint32"),
+        "caption_id": ((4,), "int32"),
     }
 
 
@@ -133,6 +134,14 @@ def test_captions_belong_to_their_images():
     for batch in take(batches(), 3):
         for key, tokens in zip(batch["key_hash"], batch["tokens"], strict=True):
             np.testing.assert_array_equal(tokens, expected[int(key)])
+
+
+def test_captions_are_numbered_by_their_text():
+    (batch,) = take(batches(global_batch_size=11), 1)
+    ids = {zlib.crc32(r["key"].encode()): zlib.crc32(r["caption"].encode()) for r in RECORDS}
+    want = np.array([ids[key] for key in batch["key_hash"]], np.uint32)
+    np.testing.assert_array_equal(batch["caption_id"].view(np.uint32), want)
+    assert len(set(batch["caption_id"])) == len(CAPTIONS)
 
 
 @pytest.mark.slow

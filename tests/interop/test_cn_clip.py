@@ -64,13 +64,16 @@ def test_sizes_follow_from_the_shapes(tmp_path, state):
         "fit": "squash",
         "decode": "exact",
         "enhance": False,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
     }
     assert config["tokenizer"] == {"context_length": 12, "vocab_size": 15}
     assert config["model"]["vision_layers"] == [1, 2, 1, 1]
     for key, value in {
         "embed_dim": 10, "vision_width": 8, "vision_pool": "attention", "text_width": 64,
         "text_layers": 2, "text_heads": 1, "text_mlp_width": 24, "text_max_positions": 12,
-        "text_pool": "first", "text_dropout": 0.1,
+        "text_pool": "first", "text_dropout": 0.1, "text_kind": "bert",
+        "text_projection_kind": "linear", "vision_kind": "clip", "activation": "quick_gelu",
     }.items():  # fmt: skip
         assert config["model"][key] == value, key
     full = full_config(config)

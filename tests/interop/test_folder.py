@@ -199,6 +199,8 @@ def test_a_runs_newest_checkpoint_is_its_model(run, tokenizer):
         "fit": "fundus",
         "decode": "exact",
         "enhance": False,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
     }
     params, batch_stats = weights.variables
     expected = (train_state.params, train_state.batch_stats)

@@ -97,13 +97,16 @@ def page(table: Table) -> str:
     """docs/fidelity.md."""
     import importlib.metadata
 
-    packages = ("cn-clip", "torch", "torchvision", "jax", "flax", "optax")
+    packages = ("cn-clip", "open_clip_torch", "timm", "transformers", "torch", "torchvision", "jax",
+                "flax", "optax")  # fmt: skip
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     return (
         "# Fidelity\n\n"
         "What was compared with Chinese-CLIP's own code (`cn_clip` on PyTorch), and how far we\n"
-        "are from it. `make parity` measures and writes this page; nothing here is filled in by\n"
-        "hand. Weights are random and the same on both sides, float32, on a CPU.\n\n"
+        "are from it; CLIP and BiomedCLIP with `open_clip` and `transformers`, FLAIR with what it\n"
+        "is made of (torchvision's ResNet-50, a BERT of `transformers`). `make parity`\n"
+        "measures and writes this page; nothing here is filled in by hand. Weights are random\n"
+        "and the same on both sides, float32, on a CPU.\n\n"
         f"Measured {time.strftime('%Y-%m-%d')} with {versions}.\n\n"
         f"{table.markdown()}\n\n"
         "Relative errors are the largest difference over the largest value. Gradients and\n"

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vclip_jax import metrics, prompts
+from vclip_jax import bootstrap, metrics, predictions, prompts
+from vclip_jax.sensitivity import prompt_sensitivity
 
 DATASETS = {
     "messidor_like": (
@@ -35,7 +36,15 @@ DATASETS = {
 def prompt_set(dataset: str) -> prompts.PromptSet:
     names = DATASETS[dataset]
     phrases = tuple((f"眼底彩照，提示第{i}类。", f"疑似第{i}类病变") for i in range(len(names)))
-    return prompts.PromptSet(f"zh/{dataset}", "zh", names, phrases)
+    filled = tuple(tuple(f"{t}{p}" for t in ("", "左眼：") for p in own) for own in phrases)
+    return prompts.PromptSet(
+        f"zh/{dataset}",
+        "zh",
+        names,
+        filled,
+        templates=("{}", "左眼：{}"),
+        source="made up for a test",
+    )
 
 
 def picture(seed: int) -> str:
@@ -52,18 +61,48 @@ def picture(seed: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def evaluate(dataset: str, seed: int, n: int = 300, skill: float = 1.5) -> tuple[dict, list]:
-    """A result and examples whose labels are drawn first and scores leaning towards them."""
+def answers(
+    dataset: str, seed: int, n: int = 300, skill: float = 1.5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, logits and probabilities; the same seed gives the same labels at any skill."""
     rng = np.random.default_rng(seed)
     classes = DATASETS[dataset]
     odds = [0.9, 0.1] if len(classes) == 2 else [1 / len(classes)] * len(classes)
     labels = rng.choice(len(classes), n, p=odds)
     logits = rng.standard_normal((n, len(classes))) + skill * np.eye(len(classes))[labels]
-    scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return labels, logits, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+def write_answers(
+    folder: Path, dataset: str, seed: int, name: str = "", skill: float = 1.5
+) -> None:
+    """The file of these answers in a workdir, under the dataset's name or another one."""
+    labels, _, scores = answers(dataset, seed, skill=skill)
+    hashes = predictions.hash_keys(dataset, (f"image {i}" for i in range(len(labels))))
+    predictions.save(
+        predictions.path_of(folder, name or dataset),
+        predictions.Predictions(
+            hashes, labels.astype(np.int32), scores.astype(np.float32), DATASETS[dataset]
+        ),
+    )
+
+
+def evaluate(dataset: str, seed: int) -> tuple[dict, list]:
+    """A result and examples whose labels are drawn first and scores leaning towards them."""
+    labels, logits, scores = answers(dataset, seed)
+    rng = np.random.default_rng(seed)
+    classes = DATASETS[dataset]
+    words = prompt_set(dataset)
+    texts = np.repeat(np.eye(len(classes)), 4, axis=0) + 0.3 * rng.standard_normal(
+        (4 * len(classes), 1)
+    )
     result = {
-        **metrics.classification(scores, labels),
+        **bootstrap.classification(scores, labels, resamples=200),
         "classes": list(classes),
-        "prompts": dataclasses.asdict(prompt_set(dataset)),
+        "prompts": dataclasses.asdict(words),
+        "prompt_sensitivity": prompt_sensitivity(
+            logits, np.split(texts, len(classes)), labels, words, 0.0
+        ),
     }
     right = scores.argmax(axis=1) == labels
     chosen = [*np.flatnonzero(right)[:4], *np.flatnonzero(~right)[:4]]
@@ -162,3 +201,9 @@ def finished(tmp_path_factory) -> Path:
 def workdir(tmp_path) -> Callable[[dict[str, Any]], Path]:
     """Writes files into a fresh workdir and returns it."""
     return lambda content: write(tmp_path / "run", content)
+
+
+@pytest.fixture(scope="session")
+def save_answers() -> Callable[..., None]:
+    """`write_answers`, for tests."""
+    return write_answers

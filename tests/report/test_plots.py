@@ -67,3 +67,17 @@ def test_labels_are_escaped():
     assert "<b>" not in svg
     assert "<i>" not in svg
     assert "&lt;b&gt;&amp;" in plots.legend(["<b>&"])
+
+
+def test_a_reliability_diagram_shows_every_bin_that_has_images():
+    bins = [{"n": 0, "confidence": None, "accuracy": None} for _ in range(15)]
+    bins[7] = {"n": 3, "confidence": 0.5, "accuracy": 0.0}
+    bins[14] = {"n": 90, "confidence": 1.0, "accuracy": 1.0}
+    svg = str(plots.reliability(bins, "<b>"))
+    assert svg.count("<circle") == 2
+    assert svg.count("<rect") == 4
+    assert "3 images, confidence 0.50, accuracy 0.00; 90 images" in svg
+    assert "<b>" not in svg
+    for name in ("x", "y", "width", "height", "cx", "cy"):
+        for value in re.findall(rf' {name}="([-0-9.]+)"', svg):
+            assert 0 <= float(value) <= 340

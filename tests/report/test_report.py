@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from vclip_jax import predictions
 from vclip_jax.report import paper, write_report
 from vclip_jax.report.build import duration, hardware_of
 
@@ -55,8 +56,8 @@ def make(workdir):
     return write_and_read
 
 
-SECTIONS = ["zero-shot", "table-1", "training", "validation", "confusion", "retrieval", "examples",
-            "prompts", "setup"]  # fmt: skip
+SECTIONS = ["zero-shot", "table-1", "training", "validation", "classes", "confusion", "calibration",
+            "sensitivity", "retrieval", "examples", "prompts", "setup"]  # fmt: skip
 
 
 def test_a_finished_run_has_every_section_and_every_number(finished, contents):
@@ -66,8 +67,17 @@ def test_a_finished_run_has_every_section_and_every_number(finished, contents):
         assert name in page.text
         for key in ("accuracy", "balanced_accuracy", "auc", "kappa", "f1"):
             assert f"{result[key]:.3f}" in page.text
-        lo, hi = result["accuracy_ci95"]
-        assert f"{lo:.3f} – {hi:.3f}" in page.text
+        for key in ("accuracy", "balanced_accuracy", "auc", "kappa", "f1", "ece"):
+            lo, hi = result[f"{key}_ci95"]
+            assert f"{result[key]:.3f}{lo:.3f} – {hi:.3f}" in page.text.replace("\n", "")
+        for row in result["per_class"]:
+            for key in ("sensitivity", "specificity", "f1", "auc"):
+                lo, hi = row[f"{key}_ci95"]
+                assert f"{row[key]:.3f}{lo:.3f} – {hi:.3f}" in page.text.replace("\n", "")
+        for kind in ("template", "phrase", "single"):
+            spread = result["prompt_sensitivity"][kind]["auc"]
+            said = f"{spread['median']:.3f}{spread['min']:.3f} – {spread['max']:.3f}"
+            assert said in page.text.replace("\n", "")
         for row in result["confusion"]:
             assert all(f"{count:,}" in page.text for count in row)
     for values in paper.TABLE_1.values():
@@ -82,7 +92,7 @@ def test_a_finished_run_has_every_section_and_every_number(finished, contents):
     assert "眼底彩照，提示第0类。" in page.text
     images = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
     assert len(images) == 24
-    assert sum(tag == "svg" for tag, _ in page.tags) >= 6 + 5 + 3
+    assert sum(tag == "svg" for tag, _ in page.tags) >= 6 + 5 + 3 + 3
 
 
 def test_stand_ins_are_called_not_comparable_and_real_datasets_are_not(make, contents):
@@ -158,7 +168,18 @@ def test_only_jpeg_and_png_data_become_images(make, contents):
 @pytest.mark.parametrize(
     ("missing", "sections"),
     [
-        ("zero_shot.json", {"zero-shot", "table-1", "confusion", "prompts"}),
+        (
+            "zero_shot.json",
+            {
+                "zero-shot",
+                "table-1",
+                "classes",
+                "confusion",
+                "calibration",
+                "sensitivity",
+                "prompts",
+            },
+        ),
         ("retrieval.json", {"retrieval"}),
         ("examples.json", {"examples"}),
         ("metrics.jsonl", {"training", "validation"}),
@@ -224,6 +245,73 @@ def test_undefined_figures_are_dashes(make, contents):
     assert "None" not in page.text
 
 
+def test_the_results_of_an_earlier_version_still_make_a_page(make, contents):
+    old = ("n", "accuracy", "accuracy_ci95", "balanced_accuracy", "auc", "kappa", "f1", "confusion",
+           "classes", "prompts")  # fmt: skip
+    results = contents["zero_shot.json"]
+    contents["zero_shot.json"] = {n: {key: r[key] for key in old} for n, r in results.items()}
+    page = make(contents)
+    assert set(SECTIONS) - set(page.headings()) == {"classes", "calibration", "sensitivity"}
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", [], {}, [1, 2], {"template": 1}, [{"n": -1}] * 15])
+def test_damage_in_what_is_newer_costs_its_own_part_only(make, contents, value):
+    result = contents["zero_shot.json"]["refuge_like"]
+    for key in ("per_class", "reliability", "prompt_sensitivity", "undefined", "auc_ci95", "ece"):
+        result[key] = value
+    page = make({"zero_shot.json": {"refuge_like": result}})
+    assert {"zero-shot", "confusion"} <= set(page.headings())
+    assert f"{result['balanced_accuracy']:.3f}" in page.text
+
+
+def test_the_reason_stands_where_a_figure_is_missing(make, contents):
+    result = contents["zero_shot.json"]["refuge_like"]
+    result |= {"auc": None, "undefined": {"auc": "only one class occurs in the labels"}}
+    assert "refuge_like, AUC: only one class occurs in the labels" in make(contents).text
+
+
+# --- systems on the same images ------------------------------------------------------------------
+
+
+def test_two_evaluations_of_the_same_images_are_compared_of_their_own_accord(
+    workdir, contents, save_answers
+):
+    contents["zero_shot.json"]["english"] = contents["zero_shot.json"]["fives_like"]
+    folder = workdir(contents)
+    save_answers(folder, "fives_like", 1)
+    save_answers(folder, "fives_like", 1, name="english", skill=1.0)
+    save_answers(folder, "refuge_like", 2)
+    save_answers(folder, "fives_like", 1, name="not in zero_shot.json")
+    page = Page(write_report(folder).read_text())
+    assert page.headings()[2] == "comparison"
+    assert page.text.count(", 300 images") == 1
+    assert "fives_like against english, 300 images" in page.text
+    found = predictions.compare_systems(folder, ["fives_like", "english"])[0][0]["tests"]["auc"]
+    assert f"{found['difference']:+.3f}" in page.text
+    assert f"{found['p']:.4f}" in page.text
+
+
+def test_another_run_is_compared_on_demand_and_the_tests_are_left(workdir, contents, save_answers):
+    folder = workdir(contents)
+    other = folder.parent / "other"
+    for seed, name in enumerate(contents["zero_shot.json"]):
+        save_answers(folder, name, seed)
+        save_answers(other, name, seed, skill=1.8)
+    assert "comparison" not in Page(write_report(folder).read_text()).headings()
+    page = Page(write_report(folder, compare=[other]).read_text())
+    assert "refuge_like against refuge_like of other, 300 images" in page.text
+    left = json.loads((folder / "comparison.json").read_text())
+    assert [row["first"] for row in left] == list(contents["zero_shot.json"])
+    assert left[0]["tests"]["accuracy"]["difference"] < 0
+
+
+def test_a_damaged_file_of_answers_is_a_notice(workdir, contents, save_answers):
+    folder = workdir(contents)
+    save_answers(folder, "fives_like", 1)
+    predictions.path_of(folder, "fives_like").write_text("no archive")
+    assert "fives_like.npz could not be read" in Page(write_report(folder).read_text()).text
+
+
 def test_the_same_workdir_gives_the_same_page(finished):
     first = write_report(finished).read_text()
     assert write_report(finished).read_text() == first
@@ -244,9 +332,11 @@ def test_the_command_rewrites_the_report(workdir, contents):
     command = [sys.executable, "-m", "vclip_jax.report"]
     done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(folder / "report.html")
-    wrong = subprocess.run([*command, str(folder / "no")], capture_output=True, text=True)
-    assert wrong.returncode == 1
-    assert "Traceback" not in wrong.stderr
+    for arguments in ([str(folder / "no")], [str(folder), "--compare", str(folder.parent)]):
+        wrong = subprocess.run([*command, *arguments], capture_output=True, text=True)
+        assert wrong.returncode == 1
+        assert wrong.stderr.startswith("error: ")
+        assert "Traceback" not in wrong.stderr
 
 
 @pytest.mark.browser

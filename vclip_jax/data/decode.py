@@ -13,7 +13,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-Fit = Literal["squash", "pad", "fundus", "flair"]
+Fit = Literal["squash", "pad", "fundus", "flair", "centre_crop"]
 FITS: Final[tuple[str, ...]] = get_args(Fit)
 
 Mode = Literal["exact", "fast"]
@@ -24,6 +24,8 @@ MAX_PIXELS: Final = 80_000_000
 
 _ORIENTATION: Final = 0x0112
 _THUMBNAIL_SIDE: Final = 256
+_LONGEST_CROPPED: Final = 8
+"""Sides' ratio up to which "centre_crop" resizes the whole picture before it crops."""
 FINER: Final = 1.5
 """What "fast" decodes has at least this many times the result's pixels along a side. With 1, photos
 of 1024 px become 224 px in 25 % less time, at 1.4 times the distance from "exact" (0.37); with 2,
@@ -54,18 +56,19 @@ def decode(
         fit: "squash" resizes straight to the square; "pad" keeps the aspect ratio, centred on
             black; "fundus" first crops to the illuminated field of a fundus photograph, see
             `field_box`; "flair" keeps the aspect ratio at the top left, black at the right or
-            below, as FLAIR does.
+            below, as FLAIR does; "centre_crop" brings the shorter side to the size and cuts the
+            longer one's ends off, as CLIP and open_clip do.
         mode: "exact" resizes "squash" pixel for pixel as CLIP's recipe does (bicubic with
-            antialiasing after decoding in full), "pad" likewise, "flair" bilinear with
-            antialiasing, "fundus" by area; for "pad" and "fundus", a JPEG of at least four times
-            the size is scaled down by 2, 4 or 8 while it is decoded, but not below twice the size.
-            "fast" lets a JPEG be scaled to no less than 1.5 times what the picture measures in the
-            square, and resizes with OpenCV. From 1024 px to 224 px, "squash" takes a fifth of the
-            time, and the mean distance from "exact" is 0.31 of 255 on IDRiD's photographs (1024 x
-            680) and 0.26 on rendered ones; it is 16 at most. "pad" and "flair" differ by 0.20 to
-            0.27, at most 26. "fundus" differs by 0.59 and 0.16, at the field's border by any
-            amount: its box comes out up to a pixel elsewhere. A picture whose side does not divide
-            by the factor is stretched by less than that many of its pixels.
+            antialiasing after decoding in full), "pad" and "centre_crop" likewise, "flair" bilinear
+            with antialiasing, "fundus" by area; for "pad" and "fundus", a JPEG of at least four
+            times the size is scaled down by 2, 4 or 8 while it is decoded, but not below twice the
+            size. "fast" lets a JPEG be scaled to no less than 1.5 times what the picture measures
+            in the square, and resizes with OpenCV. From 1024 px to 224 px, "squash" takes a fifth
+            of the time, and the mean distance from "exact" is 0.31 of 255 on IDRiD's photographs
+            (1024 x 680) and 0.26 on rendered ones; it is 16 at most. "pad" and "flair" differ by
+            0.20 to 0.27, at most 26. "fundus" differs by 0.59 and 0.16, at the field's border by
+            any amount: its box comes out up to a pixel elsewhere. A picture whose side does not
+            divide by the factor is stretched by less than that many of its pixels.
         room: for crops to come, "fast" alone: the result's side is up to this many times the
             size, as long as the photograph has the pixels for it.
         key: what an error calls the image.
@@ -95,7 +98,8 @@ def decode(
             finer = least * min(rgb.shape[:2]) / max(field.shape[:2])
             field = _field(_read(data, math.ceil(finer), 0, key)[0])
         rgb = field
-    offered = min(rgb.shape[:2]) if fit == "squash" else max(rgb.shape[:2])
+    shorter = fit in ("squash", "centre_crop")
+    offered = min(rgb.shape[:2]) if shorter else max(rgb.shape[:2])
     return _square(rgb, max(size, min(most, offered)), fit, mode)
 
 
@@ -222,6 +226,8 @@ def _field(rgb: np.ndarray) -> np.ndarray:
 
 def _square(rgb: np.ndarray, size: int, fit: str, mode: str) -> np.ndarray:
     """Like `fit_square`, but for "fundus" of the field."""
+    if fit == "centre_crop":
+        return _centre(rgb, size, mode)
     height, width = rgb.shape[:2]
     if fit == "squash":
         new_height, new_width = size, size
@@ -244,6 +250,25 @@ def _square(rgb: np.ndarray, size: int, fit: str, mode: str) -> np.ndarray:
     top, left = (0, 0) if fit == "flair" else ((size - new_height) // 2, (size - new_width) // 2)
     square[top : top + new_height, left : left + new_width] = small
     return square
+
+
+def _centre(rgb: np.ndarray, size: int, mode: str) -> np.ndarray:
+    """The middle of the picture whose shorter side became `size`, to the rules of torchvision.
+
+    The longer side is rounded down, half a pixel at the crop's edge to the even neighbour.
+    """
+    height, width = (size * side // min(rgb.shape[:2]) for side in rgb.shape[:2])
+    top, left = (round((side - size) / 2) for side in (height, width))
+    if mode == "exact" and max(height, width) <= _LONGEST_CROPPED * size:
+        whole = _resize(rgb, height, width)
+        return np.ascontiguousarray(whole[top : top + size, left : left + size])
+    # Only what will be seen: it costs less, and a strip could become any size otherwise.
+    vertical, horizontal = rgb.shape[0] / height, rgb.shape[1] / width
+    first, start = round(top * vertical), round(left * horizontal)
+    last = max(first + 1, round((top + size) * vertical))
+    end = max(start + 1, round((left + size) * horizontal))
+    seen = rgb[first:last, start:end]
+    return resize_fast(seen, size, size) if mode == "fast" else _resize(seen, size, size)
 
 
 def _resize(rgb: np.ndarray, height: int, width: int, *, bilinear: bool = False) -> np.ndarray:

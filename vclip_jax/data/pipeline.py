@@ -27,7 +27,8 @@ from vclip_jax.data.augment import Policy, augment
 from vclip_jax.data.autoaugment import SHORTEST_CROP, chinese_clip_augment
 from vclip_jax.data.decode import FINER, check_fit, decode, read_rgb
 from vclip_jax.data.enhance import enhance
-from vclip_jax.data.tokenizer import CONTEXT_LENGTH, Tokenizer
+from vclip_jax.data.json_tokenizer import AnyTokenizer
+from vclip_jax.data.tokenizer import CONTEXT_LENGTH
 from vclip_jax.datasets.records import Record
 
 HostBatch = dict[str, np.ndarray]
@@ -67,7 +68,7 @@ class Batches(Iterator[HostBatch]):
 
 def train_batches(
     source: Sequence[Record],
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     *,
     seed: int,
     global_batch_size: int,
@@ -106,8 +107,9 @@ def train_batches(
 
     Returns:
         An iterator of batches of b = global_batch_size / process_count examples: `image` uint8
-        `[b, size, size, 3]`, `tokens` int32 `[b, context_length]` and `key_hash` uint32 `[b]`
-        (CRC-32 of the record's key). Process 0's rows come first in the global batch.
+        `[b, size, size, 3]`, `tokens` int32 `[b, context_length]`, `key_hash` uint32 `[b]` (CRC-32
+        of the record's key) and `caption_id` int32 `[b]` (CRC-32 of the caption, equal for equal
+        captions). Process 0's rows come first in the global batch.
         The iterator raises `decode.ImageError` at an image that cannot be decoded.
 
     Raises:
@@ -134,7 +136,7 @@ def train_batches(
 
 def eval_batches(
     source: Sequence[Record],
-    tokenizer: Tokenizer | None = None,
+    tokenizer: AnyTokenizer | None = None,
     *,
     global_batch_size: int,
     size: int,
@@ -256,7 +258,7 @@ class _TrainExample(grain.transforms.RandomMap):
     """A record to arrays, at random."""
 
     name: str
-    tokenizer: Tokenizer
+    tokenizer: AnyTokenizer
     size: int
     fit: str
     mode: str
@@ -278,6 +280,7 @@ class _TrainExample(grain.transforms.RandomMap):
             "image": enhance(image) if self.enhance else image,
             "tokens": self.tokenizer.encode([element["caption"]], self.context_length)[0],
             "key_hash": np.array(zlib.crc32(element["key"].encode()), np.uint32),
+            "caption_id": np.array(zlib.crc32(element["caption"].encode()), np.uint32).view("i4"),
         }
 
 
@@ -287,7 +290,7 @@ class _EvalExample(grain.transforms.Map):
 
     source: Sequence[Record]
     name: str
-    tokenizer: Tokenizer | None
+    tokenizer: AnyTokenizer | None
     size: int
     fit: str
     mode: str

@@ -9,8 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vclip_jax.data import json_tokenizer
+from vclip_jax.data.json_tokenizer import AnyTokenizer
 from vclip_jax.data.tokenizer import Tokenizer
-from vclip_jax.interop import cn_clip, folder, hf_bert, workdir
+from vclip_jax.interop import cn_clip, flair, folder, hf_bert, hf_clip, open_clip, workdir
 from vclip_jax.interop.weights import Weights
 
 
@@ -35,15 +37,24 @@ def _parser() -> argparse.ArgumentParser:
 
     importing = commands.add_parser("import", help="make a portable folder of somebody's weights")
     importing.add_argument(
-        "--format", required=True, choices=("cn_clip", "hf_bert", "safetensors"),
-        help="Chinese-CLIP's .pt; a folder with a BERT of Hugging Face (the text tower alone); "
-        "our own model.safetensors or portable folder",
+        "--format", required=True,
+        choices=("cn_clip", "hf_clip", "open_clip", "flair", "hf_bert", "safetensors"),
+        help="Chinese-CLIP's .pt; a folder with a CLIPModel of Hugging Face; open_clip's file or "
+        "folder (CLIP's ViT and RN50, BiomedCLIP); FLAIR's .pth; a folder with a BERT of Hugging "
+        "Face (the text tower alone); our own model.safetensors or portable folder",
     )  # fmt: skip
     importing.add_argument("--source", required=True, type=Path, help="the file or folder")
     importing.add_argument("--workdir", required=True, type=Path, help="the folder to write")
     importing.add_argument(
-        "--vocab", help="vocab.txt or hub:REPOSITORY (default: vocab.txt beside the source)"
-    )
+        "--vocab", help="the tokenizer: vocab.txt or hub:REPOSITORY; of hf_clip, open_clip and "
+        "flair tokenizer.json, vocab.json, bpe_simple_vocab_16e6.txt.gz or vocab.txt, or a folder "
+        "with one (default: beside the source)",
+    )  # fmt: skip
+    importing.add_argument(
+        "--activation", choices=("quick_gelu", "gelu"),
+        help="of an open_clip file without open_clip_config.json beside it: OpenAI's weights have "
+        "quick_gelu, most others gelu",
+    )  # fmt: skip
     importing.set_defaults(run=_import)
 
     exporting = commands.add_parser("export", help="write a model of ours for others")
@@ -67,19 +78,45 @@ def _import(options: argparse.Namespace) -> None:
     if not source.exists():
         raise ValueError(f"there is no {source}: --source names a file or folder")
     folder.check_target(options.workdir, overwrite=options.overwrite)
-    beside = source if source.is_dir() else source.parent
-    tokenizer = _tokenizer(options.vocab, beside / folder.VOCAB)
-    if options.format == "cn_clip":
-        weights = cn_clip.load(source)
-    elif options.format == "hf_bert":
-        weights = hf_bert.load(source)
-    elif source.is_dir() and options.vocab is None:
-        weights, tokenizer = folder.load(source)
-    else:
-        weights = folder.load_file_alone(source / folder.MODEL if source.is_dir() else source)
+    read = _system if options.format in ("hf_clip", "open_clip", "flair") else _model
+    weights, tokenizer = read(options)
     origin = f"imported from {source.name} ({options.format})"
     folder.save(options.workdir, weights, tokenizer, origin=origin, overwrite=options.overwrite)
     print(f"{options.workdir}: {weights.count:,} parameters")
+
+
+def _system(options: argparse.Namespace) -> tuple[Weights, AnyTokenizer]:
+    """One of the systems that VisionCLIP is compared with; none of them is Chinese."""
+    source: Path = options.source
+    beside = source if source.is_dir() else source.parent
+    # The tokenizer first: it is quick to miss.
+    tokenizer = json_tokenizer.find(options.vocab or beside)
+    if options.format == "hf_clip":
+        return hf_clip.load(source), tokenizer
+    if options.format == "flair":
+        return flair.load(source), tokenizer
+    weights = open_clip.load(source, activation=options.activation)
+    return weights, open_clip.with_cleaning(tokenizer, weights.config)
+
+
+def _model(options: argparse.Namespace) -> tuple[Weights, AnyTokenizer]:
+    """Chinese-CLIP, a BERT or one of ours."""
+    source: Path = options.source
+    if options.format == "safetensors" and source.is_dir() and options.vocab is None:
+        return folder.load(source)
+    beside = source if source.is_dir() else source.parent
+    tokenizer: AnyTokenizer
+    if options.format == "safetensors" and options.vocab is None:
+        found = json_tokenizer.in_folder(beside)
+        tokenizer = found if found is not None else _tokenizer(None, beside / folder.VOCAB)
+    else:
+        tokenizer = _tokenizer(options.vocab, beside / folder.VOCAB)
+    if options.format == "cn_clip":
+        return cn_clip.load(source), tokenizer
+    if options.format == "hf_bert":
+        return hf_bert.load(source), tokenizer
+    path = source / folder.MODEL if source.is_dir() else source
+    return folder.load_file_alone(path), tokenizer
 
 
 def _tokenizer(vocab: str | None, beside: Path) -> Tokenizer:
@@ -110,7 +147,7 @@ def _export(options: argparse.Namespace) -> None:
     print(f"{target}: {weights.count:,} parameters")
 
 
-def _load(source: Path) -> tuple[Weights, Tokenizer, int]:
+def _load(source: Path) -> tuple[Weights, AnyTokenizer, int]:
     if (source / folder.MODEL).is_file():
         return *folder.load(source), 0
     return workdir.load(source)

@@ -6,11 +6,12 @@ and the number of attention heads from the reference's rule of 64 channels each.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from math import isqrt
 from pathlib import Path
 from typing import Any
 
-from vclip_jax.interop import names, torch_zip
+from vclip_jax.interop import names, states, torch_zip
 from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
 
 PREFIX = "module."
@@ -70,17 +71,7 @@ def _infer(found: Mapping[str, Any]) -> dict[str, Any]:
     missing, the sizes are right enough to name all that is wrong.
     """
 
-    def size(default: int, *places: tuple[str, int]) -> int:
-        for name, axis in places:
-            shape = getattr(found.get(name), "shape", ())
-            if len(shape) > axis:
-                return shape[axis]
-        return default
-
-    def blocks(stem: str) -> int:
-        numbers = {name.removeprefix(stem).partition(".")[0] for name in found if stem in name}
-        return 1 + max((int(number) for number in numbers if number.isdecimal()), default=0)
-
+    size, blocks = partial(states.size, found), partial(states.blocks, found)
     text_width = size(768, (_WORDS, 1), ("text_projection", 0))
     max_positions = size(512, (_POSITIONS, 0))
     vit = "visual.class_embedding" in found or "visual.proj" in found

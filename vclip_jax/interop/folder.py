@@ -2,30 +2,42 @@
 
 model.safetensors   the weights by dotted name, with the configuration in its metadata
 config.json         the same configuration, see `weights.complete_config`
-vocab.txt           the tokeniser's vocabulary, one token a line
+vocab.txt           the tokeniser's vocabulary, one token a line; or `tokenizer.json`, see
+                    `data.json_tokenizer`, where the tokenizer is CLIP's or an English BERT's
 README.md           a model card
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from vclip_jax.data.tokenizer import Tokenizer
-from vclip_jax.interop import names
+from vclip_jax.data.json_tokenizer import (
+    TOKENIZER,
+    VOCAB,
+    AnyTokenizer,
+    JsonTokenizer,
+    file_name,
+    in_folder,
+)
+from vclip_jax.interop import names, states
 from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
+from vclip_jax.models.bert import PAD_ID
 
-MODEL, CONFIG, VOCAB, CARD = FILES = ("model.safetensors", "config.json", "vocab.txt", "README.md")
+MODEL, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+FILES = (MODEL, CONFIG, VOCAB, CARD)
+POSSIBLE_FILES = (*FILES, TOKENIZER)
 METADATA_KEY = "vclip_jax"
-_WORDS = "bert.embeddings.word_embeddings.embedding"
+_WORDS = ("bert.embeddings.word_embeddings.embedding", "text.token_embedding.embedding")
 
 
 def save(
     folder: str | Path,
     weights: Weights,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     *,
     origin: str,
     overwrite: bool = False,
@@ -59,8 +71,8 @@ def save(
             {METADATA_KEY: json.dumps(weights.config)},
         ),
         CONFIG: lambda path: path.write_text(config, "utf-8"),
-        VOCAB: tokenizer.save,
-        CARD: lambda path: path.write_text(_card(weights, origin), "utf-8"),
+        file_name(tokenizer): tokenizer.save,
+        CARD: lambda path: path.write_text(_card(weights, tokenizer, origin), "utf-8"),
     }
     for name, write in writers.items():
         temporary = folder / f"{name}.tmp"
@@ -72,17 +84,19 @@ def save(
             temporary.replace(folder / name)
         finally:
             temporary.unlink(missing_ok=True)
+    for name in {VOCAB, TOKENIZER} - {file_name(tokenizer)}:  # the one that was replaced
+        (folder / name).unlink(missing_ok=True)
 
 
 def check_target(folder: Path, *, overwrite: bool) -> None:
     """Raises ValueError if `save` may not write there."""
     if (folder / "checkpoints").exists():
         raise ValueError(f"{folder} is the workdir of a training run: choose another folder")
-    if not overwrite and (there := [name for name in FILES if (folder / name).exists()]):
+    if not overwrite and (there := [name for name in POSSIBLE_FILES if (folder / name).exists()]):
         raise ValueError(f"{folder} already has {', '.join(there)}: pass --overwrite to replace")
 
 
-def load(folder: str | Path) -> tuple[Weights, Tokenizer]:
+def load(folder: str | Path) -> tuple[Weights, AnyTokenizer]:
     """Read a portable folder.
 
     Raises:
@@ -90,7 +104,10 @@ def load(folder: str | Path) -> tuple[Weights, Tokenizer]:
             not belong together, or every weight that is missing, unexpected or of another shape.
     """
     folder = Path(folder)
-    if missing := [name for name in (MODEL, CONFIG, VOCAB) if not (folder / name).is_file()]:
+    tokenizer = in_folder(folder)
+    needed = (MODEL, CONFIG) if tokenizer is not None else (MODEL, CONFIG, VOCAB)
+    missing = [name for name in needed if not (folder / name).is_file()]
+    if missing or tokenizer is None:
         raise ValueError(f"{folder} is not a portable folder: it lacks {', '.join(missing)}")
     weights = load_file_alone(folder / MODEL)
     path = folder / CONFIG
@@ -103,7 +120,6 @@ def load(folder: str | Path) -> tuple[Weights, Tokenizer]:
             f"{path} is not the configuration in {MODEL}'s metadata: "
             "take both files from the same model"
         )
-    tokenizer = Tokenizer.from_vocab(folder / VOCAB)
     check_vocabulary(weights, tokenizer)
     return weights, tokenizer
 
@@ -114,7 +130,7 @@ def load_file_alone(path: str | Path) -> Weights:
     Raises:
         ValueError: as `load`.
     """
-    arrays, metadata = read_safetensors(path)
+    arrays, metadata = states.read_safetensors(path)
     if METADATA_KEY not in metadata:
         raise ValueError(
             f"{path} has no configuration of vclip_jax in its metadata: was it made by "
@@ -130,36 +146,26 @@ def load_file_alone(path: str | Path) -> Weights:
     return Weights(config, {name: arrays[name].astype(np.float32, copy=False) for name in expected})
 
 
-def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """A safetensors file: name -> array, and the metadata.
-
-    Raises:
-        ValueError: it is damaged.
-        OSError: it cannot be read.
-    """
-    try:
-        with safe_open(path, framework="np") as file:
-            keys = file.keys()
-            return {name: file.get_tensor(name) for name in keys}, file.metadata() or {}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is truncated or damaged ({error}): get it again") from error
-
-
-def check_vocabulary(weights: Weights, tokenizer: Tokenizer) -> None:
-    """Raises ValueError unless the text tower has one embedding a token."""
-    rows = weights.arrays[_WORDS].shape[0]
+def check_vocabulary(weights: Weights, tokenizer: AnyTokenizer) -> None:
+    """Raises ValueError unless the text tower has one embedding a token, and knows the padding."""
+    rows = next(weights.arrays[name].shape[0] for name in _WORDS if name in weights.arrays)
     if tokenizer.vocab_size != rows:
         raise ValueError(
             f"the vocabulary has {tokenizer.vocab_size} tokens, the model {rows}: "
-            "give the model's own vocab.txt"
+            "give the model's own vocabulary"
+        )
+    bert = weights.config["model"]["text_kind"] == "bert"
+    if bert and isinstance(tokenizer, JsonTokenizer) and tokenizer.pad_id != PAD_ID:
+        raise ValueError(
+            f"the tokenizer pads with the token {tokenizer.pad_id}, BERT takes {PAD_ID} for padding"
         )
 
 
-def _card(weights: Weights, origin: str) -> str:
+def _card(weights: Weights, tokenizer: AnyTokenizer, origin: str) -> str:
     config, model = weights.config, weights.config["model"]
     text = (
-        f"- Text: BERT, {model['text_layers']} layers of width {model['text_width']}, "
-        f"{config['tokenizer']['vocab_size']} tokens, captions of at most "
+        f"- Text: {_text_tower(model)}, {model['text_layers']} layers of width "
+        f"{model['text_width']}, {config['tokenizer']['vocab_size']} tokens, captions of at most "
         f"{config['tokenizer']['context_length']} tokens, pooling: {model['text_pool']}.\n"
     )
     size = f"- {weights.count:,} parameters, float32.\n- Origin: {origin}.\n"
@@ -171,11 +177,14 @@ def _card(weights: Weights, origin: str) -> str:
     data = config["data"]
     layers = "-".join(str(blocks) for blocks in model["vision_layers"])
     tower = "ResNet" if len(model["vision_layers"]) == 4 else "Vision Transformer"
+    owner = {"clip": "CLIP's", "imagenet": "the ImageNet models'"}[model["vision_kind"]]
+    language = "zh" if file_name(tokenizer) == VOCAB else "en"
+    examples = {"zh": '"正常眼底", "青光眼"', "en": '"normal fundus", "glaucoma"'}[language]
     contrast = ", local contrast instead of colours" if data["enhance"] else ""
     return (
         "---\nlibrary_name: vclip_jax\npipeline_tag: zero-shot-image-classification\n"
-        "language: zh\n---\n\n# A language-image model for vclip_jax\n\n"
-        f"- Image: CLIP's {tower}, {layers} blocks, width {model['vision_width']}, "
+        f"language: {language}\n---\n\n# A language-image model for vclip_jax\n\n"
+        f"- Image: {owner} {tower}, {layers} blocks, width {model['vision_width']}, "
         f"{data['image_size']} x {data['image_size']} pixels; photographs are made square by "
         f"`{data['fit']}`{contrast}.\n"
         f"{text}"
@@ -185,7 +194,11 @@ def _card(weights: Weights, origin: str) -> str:
         "```python\nimport vclip_jax\n\n"
         "clip = vclip_jax.load(PATH)  # this folder, or hub:OWNER/NAME\n"
         'clip.encode_image(["photo.jpg"])  # unit vectors\n'
-        'clip.classify(["photo.jpg"], ["正常眼底", "青光眼"])  # probabilities\n```\n\n'
+        f'clip.classify(["photo.jpg"], [{examples}])  # probabilities\n```\n\n'
         "## Limits\n\n"
         "For research. Not a medical device: it was not validated for diagnosis.\n"
     )
+
+
+def _text_tower(model: Mapping[str, Any]) -> str:
+    return "BERT" if model["text_kind"] == "bert" else "CLIP's Transformer"

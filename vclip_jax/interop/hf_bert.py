@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vclip_jax.interop import names, torch_zip
-from vclip_jax.interop.folder import read_safetensors
+from vclip_jax.interop import names, states
 from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
 from vclip_jax.models.bert import LAYER_NORM_EPSILON, PAD_ID
 
@@ -58,7 +57,8 @@ def load(folder: str | Path) -> Weights:
     """
     folder = Path(folder)
     config = complete_config(_config(folder / "config.json"), origin=str(folder))
-    path, arrays = _arrays(folder)
+    path = states.find(folder, ("model.safetensors", "pytorch_model.bin"))
+    arrays = states.read(path)
     prefix = "" if any(name.startswith("bert.") for name in arrays) else "bert."
     found = {
         prefix + name: array
@@ -94,19 +94,6 @@ def _config(path: Path) -> dict[str, Any]:
         "model": model,
         "tokenizer": {"context_length": context_length, "vocab_size": vocab_size},
     }
-
-
-def _arrays(folder: Path) -> tuple[Path, Mapping[str, np.ndarray]]:
-    path = folder / "model.safetensors"
-    if path.is_file():
-        return path, read_safetensors(path)[0]
-    path = folder / "pytorch_model.bin"
-    if not path.is_file():
-        raise ValueError(f"{folder} has neither model.safetensors nor pytorch_model.bin")
-    content = torch_zip.read(path)
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise ValueError(f"{path} holds no state_dict")
-    return path, content
 
 
 def _modern_norms(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -4,7 +4,8 @@ A weight of ours is called by its path with dots, `visual.layer1.0.conv1.kernel`
 batch statistics share these names. The modules follow the reference already, so that few differ.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
@@ -47,6 +48,18 @@ class Shaped(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where others have a weight of ours."""
+
+    names: tuple[str, ...]
+    """Their names; if there are several, the parts lie behind each other along the first axis."""
+    transposed: bool = False
+    """They have a matrix of ours the other way round; kernels are known to be."""
+    ones: int = 0
+    """So many axes of length 1 come first."""
+
+
 def reference_name(name: str) -> str:
     """What the reference calls a weight of ours."""
     module, dot, leaf = name.rpartition(".")
@@ -56,15 +69,25 @@ def reference_name(name: str) -> str:
     return name
 
 
+def reference_source(name: str) -> Source:
+    """Where the reference has a weight of ours."""
+    return Source((reference_name(name),))
+
+
 def from_reference(
-    found: Mapping[str, Any], expected: Mapping[str, Shaped], *, origin: str
+    found: Mapping[str, Any],
+    expected: Mapping[str, Shaped],
+    *,
+    origin: str,
+    source: Callable[[str], Source] = reference_source,
 ) -> dict[str, np.ndarray]:
-    """Weights of the reference under our names, in our layout.
+    """Weights of the reference, or of others, under our names, in our layout.
 
     Args:
         found: their name -> array of any floating type; `num_batches_tracked` is skipped.
         expected: our name -> something with the shape that it must have.
         origin: what an error calls the file.
+        source: our name -> where they have it.
 
     Returns:
         Our name -> float32, contiguous, of its own memory.
@@ -72,15 +95,25 @@ def from_reference(
     Raises:
         ValueError: every missing, unexpected and mis-shaped weight, in one line.
     """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, leaf in expected.items():
+        place = source(name)
+        axes = (1, 0) if place.transposed else _axes(name, len(leaf.shape), 1)
+        shape = tuple(leaf.shape[axis] for axis in axes)
+        if len(place.names) > 1:
+            shape = (shape[0] // len(place.names), *shape[1:])
+        shapes |= dict.fromkeys(place.names, (1,) * place.ones + shape)
     check(
         {name: array for name, array in found.items() if not name.endswith(f".{COUNTER}")},
-        {reference_name(name): _permuted(name, leaf.shape, 1) for name, leaf in expected.items()},
+        shapes,
         origin=origin,
     )
     weights = {}
-    for name in expected:
-        array = found[reference_name(name)]
-        axes = _axes(name, array.ndim, 0)
+    for name, leaf in expected.items():
+        place = source(name)
+        parts = [found[part].reshape(found[part].shape[place.ones :]) for part in place.names]
+        array = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        axes = (1, 0) if place.transposed else _axes(name, len(leaf.shape), 0)
         weights[name] = np.array(array.transpose(axes), np.float32, order="C")
     return weights
 
@@ -99,10 +132,6 @@ def _axes(name: str, rank: int, direction: int) -> tuple[int, ...]:
     if name.endswith("kernel"):
         return AXES[rank][direction]
     return tuple(range(rank))
-
-
-def _permuted(name: str, shape: tuple[int, ...], direction: int) -> tuple[int, ...]:
-    return tuple(shape[axis] for axis in _axes(name, len(shape), direction))
 
 
 def check(

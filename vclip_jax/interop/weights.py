@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 
 from vclip_jax import config as config_lib
 from vclip_jax.interop import names
+from vclip_jax.models import build
 from vclip_jax.models.bert import Bert, BertConfig
-from vclip_jax.models.build import build_clip, text_config
 from vclip_jax.models.clip import Clip
 from vclip_jax.state import TrainState, split_model
 
@@ -23,7 +23,7 @@ _TRAINING_ONLY = ("batch_norm", "half_init", "whiten_pairs")
 """Keys of `config.model` that a trained model no longer depends on."""
 _SECTIONS = {
     "model": tuple(key for key in config_lib.default().model if key not in _TRAINING_ONLY),
-    "data": ("image_size", "fit", "decode", "enhance"),
+    "data": ("image_size", "fit", "image_mean", "image_std", "decode", "enhance"),
     "tokenizer": ("context_length", "vocab_size"),
 }
 _DEFAULT_VOCAB_SIZE = 21128
@@ -58,8 +58,8 @@ def complete_config(config: Mapping[str, Any], *, origin: str) -> dict[str, Any]
 
     It has `kind` ("clip" or "text", the text tower alone) and three sections: `model` with the
     configuration's `model` (only `text_...` of a text tower), `data` with `image_size`, `fit`,
-    `decode` and `enhance` (not of a text tower), `tokenizer` with `context_length` and
-    `vocab_size`. It holds JSON's types alone.
+    `image_mean`, `image_std`, `decode` and `enhance` (not of a text tower), `tokenizer` with
+    `context_length` and `vocab_size`. It holds JSON's types alone.
 
     Raises:
         ValueError: one line that names an unknown key, or a value of another type.
@@ -86,8 +86,10 @@ def complete_config(config: Mapping[str, Any], *, origin: str) -> dict[str, Any]
             _check_value(f"{origin}: {section}.{key}", value, default[section][key])
     if unknown := sorted(set(config) - {"kind", *_SECTIONS}):
         raise ValueError(f"{origin}: the configuration has unknown sections: {unknown}")
-    if kind == "clip":
-        complete["model"]["vision_layers"] = list(complete["model"]["vision_layers"])
+    for section in complete.keys() - {"kind"}:
+        for key, value in complete[section].items():
+            if isinstance(value, tuple):
+                complete[section][key] = list(value)
     try:
         config_lib.validate(full_config(complete), devices=1)
     except ValueError as error:
@@ -134,8 +136,11 @@ def _put(full: ConfigDict, config: Mapping[str, Any]) -> None:
 def _check_value(what: str, value: Any, like: Any) -> None:
     most = 1000 if what.endswith("layers") else 10**7
     if isinstance(like, tuple):
-        fits = isinstance(value, list | tuple)
-        fits = fits and all(type(item) is int and 0 < item < most for item in value)
+        fits = isinstance(value, list | tuple) and len(value) > 0
+        if isinstance(like[0], float):
+            fits = fits and all(type(item) in (int, float) for item in value)
+        else:
+            fits = fits and all(type(item) is int and 0 < item < most for item in value)
     elif isinstance(like, float):
         fits = type(value) in (int, float)
     else:
@@ -173,16 +178,19 @@ def into_state(
 
 
 def bert_config(config: Mapping[str, Any]) -> BertConfig:
-    """Sizes of the text tower, from a portable configuration."""
-    return text_config(config["model"], config["tokenizer"]["vocab_size"])
+    """Sizes of BERT as the text tower, from a portable configuration."""
+    return build.bert_config(config["model"], config["tokenizer"]["vocab_size"])
 
 
 def make_clip(config: Mapping[str, Any], rngs: nnx.Rngs, dtype: Any = jnp.float32) -> Clip:
     """The model that a portable configuration of kind "clip" describes, at random weights."""
-    return build_clip(
+    data = config["data"]
+    return build.build_clip(
         config["model"],
         rngs,
-        image_size=config["data"]["image_size"],
+        image_size=data["image_size"],
         vocab_size=config["tokenizer"]["vocab_size"],
+        image_mean=data["image_mean"],
+        image_std=data["image_std"],
         dtype=dtype,
     )

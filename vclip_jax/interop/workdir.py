@@ -1,4 +1,4 @@
-"""The model of a training run, from its newest checkpoint."""
+"""The model of a training run, from one of its checkpoints."""
 
 import json
 from functools import partial
@@ -12,32 +12,49 @@ import optax
 from vclip_jax import config as config_lib
 from vclip_jax import sharding
 from vclip_jax.checkpoint import Checkpoints
-from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.data.json_tokenizer import VOCAB, AnyTokenizer, in_folder
 from vclip_jax.interop import names
 from vclip_jax.interop.weights import Weights, make_clip, portable_config
 from vclip_jax.state import init_state
 
 
-def load(workdir: str | Path) -> tuple[Weights, Tokenizer, int]:
+def steps(workdir: str | Path) -> tuple[int, ...]:
+    """The steps of a training run's complete checkpoints, rising.
+
+    Raises:
+        ValueError: one line: there is no folder for them.
+    """
+    if not (Path(workdir) / "checkpoints").is_dir():
+        raise ValueError(f"{workdir} is not a training run's workdir: it lacks checkpoints")
+    checkpoints = Checkpoints(Path(workdir), read_only=True)
+    try:
+        return checkpoints.steps()
+    finally:
+        checkpoints.close()
+
+
+def load(workdir: str | Path, step: int | None = None) -> tuple[Weights, AnyTokenizer, int]:
     """Read a training run.
 
     Args:
-        workdir: with `config.json`, `vocab.txt` and `checkpoints`.
+        workdir: with `config.json`, `vocab.txt` (or `tokenizer.json`) and `checkpoints`.
+        step: which checkpoint; None for the newest.
 
     Returns:
         The weights, the tokeniser and the step of the checkpoint.
 
     Raises:
-        ValueError: one line: a file is missing, there is no complete checkpoint, or it is not of
-            this configuration.
+        ValueError: one line: a file is missing, there is no complete checkpoint or not that one,
+            or it is not of this configuration.
     """
     workdir = Path(workdir)
-    needed = ("config.json", "vocab.txt", "checkpoints")
-    if missing := [name for name in needed if not (workdir / name).exists()]:
+    tokenizer = in_folder(workdir)
+    needed = ["config.json", *([VOCAB] if tokenizer is None else []), "checkpoints"]
+    missing = [name for name in needed if not (workdir / name).exists()]
+    if missing or tokenizer is None:
         raise ValueError(
             f"{workdir} is not a training run's workdir: it lacks {', '.join(missing)}"
         )
-    tokenizer = Tokenizer.from_vocab(workdir / "vocab.txt")
     full = config_lib.default()
     full.update(_read_config(workdir / "config.json"))
     config = portable_config(full, tokenizer.vocab_size)
@@ -50,9 +67,13 @@ def load(workdir: str | Path) -> tuple[Weights, Tokenizer, int]:
     layout = sharding.state_sharding(abstract, mesh, [])
     checkpoints = Checkpoints(workdir, read_only=True)
     try:
-        step = checkpoints.latest_step()
-        if step is None:
+        there = checkpoints.steps()
+        if not there:
             raise ValueError(f"{workdir} has no complete checkpoint yet")
+        step = there[-1] if step is None else step
+        if step not in there:
+            known = ", ".join(map(str, there))
+            raise ValueError(f"{workdir} has no checkpoint of step {step}: it has {known}")
         params, batch_stats = checkpoints.restore_model(abstract, layout, step)
     finally:
         checkpoints.close()

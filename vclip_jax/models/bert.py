@@ -31,7 +31,8 @@ class BertConfig:
     initializer_range: float = 0.02
     pool: str = "first"
     """"first" takes the [CLS] token's state (the recipe), "mean" the average over real tokens,
-    which tells captions apart from the first step on and so suits short training."""
+    which tells captions apart from the first step on and so suits short training, "layers" that
+    average of the states after the first, the second and the last layer (FLAIR)."""
 
 
 def _dense(inputs: int, outputs: int, config: BertConfig, dtype, rngs: nnx.Rngs) -> nnx.Linear:
@@ -145,9 +146,13 @@ class Bert(nnx.Module):
         # -10000 rather than -inf, as in the reference: a caption of padding alone stays finite.
         bias = jnp.where(tokens == PAD_ID, -10000.0, 0.0)[:, None, None, :]
         x = self.embeddings(tokens, rngs=rngs)
+        states = []
         for layer in self.layer:
             x = layer(x, bias, rngs=rngs)
+            states.append(x)
         if self.pool == "first":
             return x[:, 0]
+        if self.pool == "layers":
+            x = (states[0] + states[1] + states[-1]) / 3
         real = (tokens != PAD_ID)[:, :, None].astype(x.dtype)
         return (x * real).sum(axis=1) / jnp.maximum(real.sum(axis=1), 1)

@@ -1,6 +1,6 @@
 """The model that a configuration's `model` section describes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vclip_jax.models.bert import BertConfig
-from vclip_jax.models.clip import Clip
+from vclip_jax.models.clip import IMAGE_MEAN, IMAGE_STD, Clip
+from vclip_jax.models.clip_text import ClipTextConfig
 
 
 def compute_dtype(name: str) -> Any:
@@ -18,8 +19,23 @@ def compute_dtype(name: str) -> Any:
     return jnp.dtype(name)
 
 
-def text_config(model: Mapping[str, Any], vocab_size: int) -> BertConfig:
-    """Sizes of the text tower, from the keys `text_...`."""
+def text_config(model: Mapping[str, Any], vocab_size: int) -> BertConfig | ClipTextConfig:
+    """Sizes of the text tower, from the keys `text_...`; `activation` only if it is CLIP's."""
+    if model["text_kind"] == "clip":
+        return ClipTextConfig(
+            vocab_size=vocab_size,
+            width=model["text_width"],
+            layers=model["text_layers"],
+            heads=model["text_heads"],
+            mlp_width=model["text_mlp_width"],
+            max_positions=model["text_max_positions"],
+            activation=model["activation"],
+        )
+    return bert_config(model, vocab_size)
+
+
+def bert_config(model: Mapping[str, Any], vocab_size: int) -> BertConfig:
+    """Sizes of a BERT, from the keys `text_...`."""
     return BertConfig(
         vocab_size=vocab_size,
         width=model["text_width"],
@@ -39,6 +55,8 @@ def build_clip(
     *,
     image_size: int,
     vocab_size: int,
+    image_mean: Sequence[float] = IMAGE_MEAN,
+    image_std: Sequence[float] = IMAGE_STD,
     norm_groups: int = 1,
     dtype: Any = jnp.float32,
 ) -> Clip:
@@ -49,6 +67,7 @@ def build_clip(
         rngs: with the streams `params` and `dropout`.
         image_size: side of the square images in pixels.
         vocab_size: number of tokens.
+        image_mean, image_std: see `Clip`.
         norm_groups: see `BatchNorm`.
         dtype: the type of the computation.
     """
@@ -60,7 +79,12 @@ def build_clip(
         vision_patch_size=model["vision_patch_size"],
         vision_pool=model["vision_pool"],
         norm_groups=norm_groups,
+        vision_kind=model["vision_kind"],
+        activation=model["activation"],
         text=text_config(model, vocab_size),
+        text_projection_kind=model["text_projection_kind"],
+        image_mean=image_mean,
+        image_std=image_std,
         dtype=dtype,
         rngs=rngs,
     )

@@ -1,15 +1,18 @@
 """CLIP: an image tower, a text tower and the temperature between them."""
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from vclip_jax.models.bert import Bert, BertConfig
+from vclip_jax.models.clip_text import ClipText, ClipTextConfig
 from vclip_jax.models.layers import at_least_float32, normal_init
 from vclip_jax.models.resnet import ModifiedResNet
-from vclip_jax.models.vit import VisionTransformer
+from vclip_jax.models.resnet_v15 import ResNetV15
+from vclip_jax.models.vit import VisionTransformer, gelu
 
 # OpenAI CLIP's channel statistics of RGB in [0, 1], which Chinese-CLIP's image transform uses.
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -18,10 +21,12 @@ INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
 MAX_LOGIT_SCALE = math.log(100)
 
 
-def normalise_image(images: jax.Array) -> jax.Array:
+def normalise_image(
+    images: jax.Array, mean: Sequence[float] = IMAGE_MEAN, std: Sequence[float] = IMAGE_STD
+) -> jax.Array:
     """uint8 `[..., 3]` RGB to float32 with the channel statistics removed."""
-    mean, std = jnp.array(IMAGE_MEAN) * 255, jnp.array(IMAGE_STD) * 255
-    return (images.astype(jnp.float32) - mean) / std
+    scaled_mean, scaled_std = jnp.array(mean) * 255, jnp.array(std) * 255
+    return (images.astype(jnp.float32) - scaled_mean) / scaled_std
 
 
 def normalise(x: jax.Array) -> jax.Array:
@@ -31,8 +36,27 @@ def normalise(x: jax.Array) -> jax.Array:
     return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-12))
 
 
+class TextMlp(nnx.Module):
+    """BiomedCLIP's projection of the text: two linear layers without bias, GELU in between."""
+
+    def __init__(self, width: int, embed_dim: int, *, dtype, rngs: nnx.Rngs):
+        self.dtype = dtype
+        hidden = (width + embed_dim) // 2
+        first, second = normal_init(width**-0.5), normal_init(hidden**-0.5)
+        self.first = nnx.Param(first(rngs.params(), (width, hidden)))
+        self.second = nnx.Param(second(rngs.params(), (hidden, embed_dim)))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[b, width]` to `[b, embed_dim]`."""
+        return gelu(x @ self.first[...].astype(self.dtype)) @ self.second[...].astype(self.dtype)
+
+
 class Clip(nnx.Module):
-    """VisionCLIP: CLIP's ResNet, BERT, a projection of the text, a logit scale.
+    """An image tower, a text tower, a projection of the text, a logit scale.
+
+    VisionCLIP has CLIP's ResNet and BERT; the other kinds are those it is compared with. FLAIR also
+    normalises features before it projects them, which changes nothing, as its projections have no
+    bias and are normalised again.
 
     Args:
         embed_dim: size of the common space; 1024 in the paper's recipe.
@@ -42,7 +66,11 @@ class Clip(nnx.Module):
         vision_width: channels, see `ModifiedResNet` and `VisionTransformer`.
         vision_patch_size: of a Vision Transformer.
         vision_pool, norm_groups: of a ResNet.
-        text: sizes of the text tower.
+        vision_kind: "clip", or "imagenet" for torchvision's ResNet and timm's Vision Transformer.
+        activation: of a Vision Transformer, see `vit.ACTIVATIONS`.
+        text: sizes of the text tower, which is BERT or CLIP's.
+        text_projection_kind: "linear" or "mlp", see `TextMlp`.
+        image_mean, image_std: channel statistics of RGB in [0, 1], which are removed.
         dtype: the type of the computation; parameters, embeddings and logits are float32.
     """
 
@@ -56,12 +84,18 @@ class Clip(nnx.Module):
         vision_patch_size: int = 16,
         vision_pool: str = "attention",
         norm_groups: int = 1,
-        text: BertConfig,
+        vision_kind: str = "clip",
+        activation: str = "quick_gelu",
+        text: BertConfig | ClipTextConfig,
+        text_projection_kind: str = "linear",
+        image_mean: Sequence[float] = IMAGE_MEAN,
+        image_std: Sequence[float] = IMAGE_STD,
         dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.dtype = dtype
-        self.visual: ModifiedResNet | VisionTransformer
+        self.image_mean, self.image_std = tuple(image_mean), tuple(image_std)
+        self.visual: ModifiedResNet | ResNetV15 | VisionTransformer
         if len(vision_layers) == 1:
             self.visual = VisionTransformer(
                 layers=vision_layers[0],
@@ -69,6 +103,17 @@ class Clip(nnx.Module):
                 patch_size=vision_patch_size,
                 image_size=image_size,
                 embed_dim=embed_dim,
+                activation=activation,
+                original=vision_kind == "imagenet",
+                dtype=dtype,
+                rngs=rngs,
+            )
+        elif vision_kind == "imagenet":
+            self.visual = ResNetV15(
+                layers=vision_layers,
+                width=vision_width,
+                embed_dim=embed_dim,
+                norm_groups=norm_groups,
                 dtype=dtype,
                 rngs=rngs,
             )
@@ -83,16 +128,36 @@ class Clip(nnx.Module):
                 dtype=dtype,
                 rngs=rngs,
             )
-        self.bert = Bert(text, dtype=dtype, rngs=rngs)
-        init = normal_init(text.width**-0.5)
-        self.text_projection = nnx.Param(init(rngs.params(), (text.width, embed_dim)))
+        if isinstance(text, BertConfig):
+            self.bert = Bert(text, dtype=dtype, rngs=rngs)
+        else:
+            self.text = ClipText(text, dtype=dtype, rngs=rngs)
+        self.text_kind = "bert" if isinstance(text, BertConfig) else "clip"
+        self.text_projection: nnx.Param | TextMlp
+        if text_projection_kind == "mlp":
+            self.text_projection = TextMlp(text.width, embed_dim, dtype=dtype, rngs=rngs)
+        else:
+            init = normal_init(text.width**-0.5)
+            self.text_projection = nnx.Param(init(rngs.params(), (text.width, embed_dim)))
         self.logit_scale = nnx.Param(jnp.array(INITIAL_LOGIT_SCALE, jnp.float32))
+
+    def image_features(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        """uint8 RGB `[b, s, s, 3]` to un-normalised `[b, embed_dim]`."""
+        images = normalise_image(images, self.image_mean, self.image_std)
+        return self.visual(images, train=train)
+
+    def text_features(self, tokens: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """int32 `[b, length]` to un-normalised `[b, embed_dim]`."""
+        tower = self.bert if self.text_kind == "bert" else self.text
+        pooled = tower(tokens, rngs=rngs)
+        if isinstance(self.text_projection, TextMlp):
+            return self.text_projection(pooled)
+        return pooled @ self.text_projection[...].astype(self.dtype)
 
     def encode_image(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """uint8 RGB `[b, s, s, 3]` to unit vectors float32 `[b, embed_dim]`."""
-        return normalise(self.visual(normalise_image(images), train=train))
+        return normalise(self.image_features(images, train=train))
 
     def encode_text(self, tokens: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """int32 `[b, length]` to unit vectors float32 `[b, embed_dim]`."""
-        pooled = self.bert(tokens, rngs=rngs)
-        return normalise(pooled @ self.text_projection[...].astype(self.dtype))
+        return normalise(self.text_features(tokens, rngs=rngs))

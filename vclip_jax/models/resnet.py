@@ -32,37 +32,67 @@ def average_pool(x: jax.Array, window: int) -> jax.Array:
 
 
 class Downsample(nnx.Module):
-    """The shortcut of a block that changes shape: average pooling, 1x1 convolution, norm."""
+    """The shortcut of a block that changes shape: average pooling, 1x1 convolution, norm.
+
+    Without `antialias` the convolution strides instead.
+    """
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int, *, groups: int = 1, dtype, rngs: nnx.Rngs
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        *,
+        groups: int = 1,
+        antialias: bool = True,
+        dtype,
+        rngs: nnx.Rngs,
     ):
-        self.stride = stride
-        self.conv = Conv(inputs, outputs, 1, dtype=dtype, rngs=rngs)
+        self.pool, stride = (stride, 1) if antialias else (1, stride)
+        self.conv = Conv(inputs, outputs, 1, stride=stride, dtype=dtype, rngs=rngs)
         # Not called `bn`: the recipe decays this scale, and picks parameters by name (optim.py).
         self.norm = BatchNorm(outputs, groups=groups, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        return self.norm(self.conv(average_pool(x, self.stride)), train=train)
+        return self.norm(self.conv(average_pool(x, self.pool)), train=train)
 
 
 class Bottleneck(nnx.Module):
-    """1x1, 3x3, (average pooling), 1x1; the last norm starts at 0, so a new block is identity."""
+    """1x1, 3x3, (average pooling), 1x1; the last norm starts at 0, so a new block is identity.
+
+    Without `antialias` the 3x3 convolution strides instead of the pooling.
+    """
 
     def __init__(
-        self, inputs: int, planes: int, stride: int, *, groups: int = 1, dtype, rngs: nnx.Rngs
+        self,
+        inputs: int,
+        planes: int,
+        stride: int,
+        *,
+        groups: int = 1,
+        antialias: bool = True,
+        dtype,
+        rngs: nnx.Rngs,
     ):
         outputs = planes * EXPANSION
         norm = partial(BatchNorm, groups=groups, dtype=dtype, rngs=rngs)
-        self.stride = stride
+        self.pool, conv_stride = (stride, 1) if antialias else (1, stride)
         self.conv1 = Conv(inputs, planes, 1, dtype=dtype, rngs=rngs)
         self.bn1 = norm(planes)
-        self.conv2 = Conv(planes, planes, 3, dtype=dtype, rngs=rngs)
+        self.conv2 = Conv(planes, planes, 3, stride=conv_stride, dtype=dtype, rngs=rngs)
         self.bn2 = norm(planes)
         self.conv3 = Conv(planes, outputs, 1, dtype=dtype, rngs=rngs)
         self.bn3 = norm(outputs, scale_init=nnx.initializers.zeros)
         self.downsample = (
-            Downsample(inputs, outputs, stride, groups=groups, dtype=dtype, rngs=rngs)
+            Downsample(
+                inputs,
+                outputs,
+                stride,
+                groups=groups,
+                antialias=antialias,
+                dtype=dtype,
+                rngs=rngs,
+            )
             if stride > 1 or inputs != outputs
             else None
         )
@@ -71,7 +101,7 @@ class Bottleneck(nnx.Module):
         shortcut = x if self.downsample is None else self.downsample(x, train=train)
         x = nnx.relu(self.bn1(self.conv1(x), train=train))
         x = nnx.relu(self.bn2(self.conv2(x), train=train))
-        x = self.bn3(self.conv3(average_pool(x, self.stride)), train=train)
+        x = self.bn3(self.conv3(average_pool(x, self.pool)), train=train)
         return nnx.relu(x + shortcut)
 
 

@@ -1,9 +1,12 @@
 """CLIP's other image tower, a Vision Transformer (Radford et al. 2021, section 2.4), with the sizes
-of Chinese-CLIP's ViT-B/16 and ViT-L/14.
+of Chinese-CLIP's ViT-B/16 and ViT-L/14; and the original one of Dosovitskiy et al. 2021, as timm
+has it and BiomedCLIP uses it. Their blocks are also those of CLIP's text tower.
 
 Attribute names follow the reference checkpoints (`transformer.resblocks.0.ln_1`), but for
 `attn.in_proj_weight`, which is the kernel of `attn.in_proj` here. Images are NHWC.
 """
+
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +17,7 @@ from vclip_jax.models.layers import Linear, normal_init, torch_conv_init
 # PyTorch's default for linear layers is that for convolutions: uniform(+-1/sqrt(fan_in)).
 torch_linear_init = torch_conv_init
 LAYER_NORM_EPSILON = 1e-5
+IMAGENET_LAYER_NORM_EPSILON = 1e-6
 
 
 def quick_gelu(x: jax.Array) -> jax.Array:
@@ -21,15 +25,41 @@ def quick_gelu(x: jax.Array) -> jax.Array:
     return x * jax.nn.sigmoid(1.702 * x)
 
 
-def _layer_norm(width: int, dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    return nnx.LayerNorm(width, epsilon=LAYER_NORM_EPSILON, dtype=dtype, rngs=rngs)
+def gelu(x: jax.Array) -> jax.Array:
+    """The exact GELU, by the error function."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu}
+
+
+def layer_norm(
+    width: int, dtype, rngs: nnx.Rngs, epsilon: float = LAYER_NORM_EPSILON
+) -> nnx.LayerNorm:
+    """Normalisation over the channels; the moments are float32 whatever `dtype` is."""
+    return nnx.LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
+
+
+@dataclass(frozen=True)
+class BlockConfig:
+    """What all blocks of a stack have in common."""
+
+    width: int
+    heads: int
+    mlp_width: int
+    activation: str = "quick_gelu"
+    """A key of `ACTIVATIONS`."""
+    epsilon: float = LAYER_NORM_EPSILON
+    causal: bool = False
+    """Positions see themselves and what is before them."""
 
 
 class Attention(nnx.Module):
     """Multi-head self-attention with one matrix for queries, keys and values."""
 
-    def __init__(self, width: int, heads: int, *, dtype, rngs: nnx.Rngs):
-        self.heads = heads
+    def __init__(self, config: BlockConfig, *, dtype, rngs: nnx.Rngs):
+        width = config.width
+        self.heads, self.causal = config.heads, config.causal
         self.in_proj = nnx.Linear(
             width,
             3 * width,
@@ -46,30 +76,32 @@ class Attention(nnx.Module):
         batch, length, width = x.shape
         shape = (batch, length, self.heads, width // self.heads)
         query, key, value = (part.reshape(shape) for part in jnp.split(self.in_proj(x), 3, -1))
-        return self.out_proj(jax.nn.dot_product_attention(query, key, value).reshape(x.shape))
+        seen = jax.nn.dot_product_attention(query, key, value, is_causal=self.causal)
+        return self.out_proj(seen.reshape(x.shape))
 
 
 class Mlp(nnx.Module):
-    """Two linear layers, four times as wide in between."""
+    """Two linear layers, wider in between."""
 
-    def __init__(self, width: int, *, dtype, rngs: nnx.Rngs):
-        init = torch_linear_init
-        self.c_fc = Linear(width, 4 * width, kernel_init=init, dtype=dtype, rngs=rngs)
-        self.c_proj = Linear(4 * width, width, kernel_init=init, dtype=dtype, rngs=rngs)
+    def __init__(self, config: BlockConfig, *, dtype, rngs: nnx.Rngs):
+        width, wide, init = config.width, config.mlp_width, torch_linear_init
+        self.activation = config.activation
+        self.c_fc = Linear(width, wide, kernel_init=init, dtype=dtype, rngs=rngs)
+        self.c_proj = Linear(wide, width, kernel_init=init, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[b, length, width]` to the same shape."""
-        return self.c_proj(quick_gelu(self.c_fc(x)))
+        return self.c_proj(ACTIVATIONS[self.activation](self.c_fc(x)))
 
 
 class ResidualAttentionBlock(nnx.Module):
     """Pre-norm attention and MLP, each added to its input."""
 
-    def __init__(self, width: int, heads: int, *, dtype, rngs: nnx.Rngs):
-        self.ln_1 = _layer_norm(width, dtype, rngs)
-        self.attn = Attention(width, heads, dtype=dtype, rngs=rngs)
-        self.ln_2 = _layer_norm(width, dtype, rngs)
-        self.mlp = Mlp(width, dtype=dtype, rngs=rngs)
+    def __init__(self, config: BlockConfig, *, dtype, rngs: nnx.Rngs):
+        self.ln_1 = layer_norm(config.width, dtype, rngs, config.epsilon)
+        self.attn = Attention(config, dtype=dtype, rngs=rngs)
+        self.ln_2 = layer_norm(config.width, dtype, rngs, config.epsilon)
+        self.mlp = Mlp(config, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = x + self.attn(self.ln_1(x))
@@ -79,9 +111,9 @@ class ResidualAttentionBlock(nnx.Module):
 class Transformer(nnx.Module):
     """A stack of blocks."""
 
-    def __init__(self, width: int, layers: int, heads: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, config: BlockConfig, layers: int, *, dtype, rngs: nnx.Rngs):
         self.resblocks = nnx.List(
-            [ResidualAttentionBlock(width, heads, dtype=dtype, rngs=rngs) for _ in range(layers)]
+            [ResidualAttentionBlock(config, dtype=dtype, rngs=rngs) for _ in range(layers)]
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -101,6 +133,9 @@ class VisionTransformer(nnx.Module):
         image_size: side of the square input in pixels, a multiple of `patch_size`.
         embed_dim: size of the output vector.
         head_width: channels of an attention head; 64 but for ViT-H.
+        activation: a key of `ACTIVATIONS`.
+        original: as Dosovitskiy et al. have it: patches with a bias, no norm before the blocks,
+            epsilon 1e-6.
         dtype: the type of the computation; parameters stay float32.
     """
 
@@ -113,6 +148,8 @@ class VisionTransformer(nnx.Module):
         image_size: int,
         embed_dim: int,
         head_width: int = 64,
+        activation: str = "quick_gelu",
+        original: bool = False,
         dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -124,7 +161,7 @@ class VisionTransformer(nnx.Module):
             (patch_size, patch_size),
             strides=patch_size,
             padding="VALID",
-            use_bias=False,
+            use_bias=original,
             kernel_init=torch_conv_init,
             dtype=dtype,
             rngs=rngs,
@@ -132,9 +169,17 @@ class VisionTransformer(nnx.Module):
         self.class_embedding = nnx.Param(init(rngs.params(), (width,)))
         positions = (image_size // patch_size) ** 2 + 1
         self.positional_embedding = nnx.Param(init(rngs.params(), (positions, width)))
-        self.ln_pre = _layer_norm(width, dtype, rngs)
-        self.transformer = Transformer(width, layers, width // head_width, dtype=dtype, rngs=rngs)
-        self.ln_post = _layer_norm(width, dtype, rngs)
+        epsilon = IMAGENET_LAYER_NORM_EPSILON if original else LAYER_NORM_EPSILON
+        blocks = BlockConfig(
+            width=width,
+            heads=width // head_width,
+            mlp_width=4 * width,
+            activation=activation,
+            epsilon=epsilon,
+        )
+        self.ln_pre = None if original else layer_norm(width, dtype, rngs)
+        self.transformer = Transformer(blocks, layers, dtype=dtype, rngs=rngs)
+        self.ln_post = layer_norm(width, dtype, rngs, epsilon)
         self.proj = nnx.Param(init(rngs.params(), (width, embed_dim)))
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -148,6 +193,8 @@ class VisionTransformer(nnx.Module):
         token = self.class_embedding[...].astype(self.dtype)
         token = jnp.broadcast_to(token, (x.shape[0], 1, width))
         x = jnp.concatenate([token, x], axis=1)
-        x = self.ln_pre(x + self.positional_embedding[...].astype(self.dtype))
+        x = x + self.positional_embedding[...].astype(self.dtype)
+        if self.ln_pre is not None:
+            x = self.ln_pre(x)
         x = self.transformer(x)
         return self.ln_post(x[:, 0]) @ self.proj[...].astype(self.dtype)

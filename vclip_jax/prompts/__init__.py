@@ -2,13 +2,19 @@
 
 A prompt set is a JSON file:
 
-    {"dataset": "fives", "language": "zh",
+    {"dataset": "fives", "language": "zh", "source": "who chose these words, and after what",
      "templates": ["{}", "眼底彩照，{}"],
      "classes": [{"name": "glaucoma", "prompts": ["青光眼", "视盘杯盘比增大"]}, ...],
      "groups": [{"name": "healthy", "members": [0]}, ...]}
 
 `templates` (left out: `["{}"]`) are filled with every phrase of every class. `groups` (optional)
-merges classes after scoring, where a dataset's labels are coarser than the prompts.
+merges classes after scoring, where a dataset's labels are coarser than the prompts. `source` may be
+left out in a file of one's own. `"renormalise": false` leaves the mean of a class's unit vectors as
+short as it is (FLAIR); by default it is made a unit vector again (CLIP).
+
+The sets of the package, as FOLDER/DATASET: `zh` (names and signs, as the synthetic captions word
+them), `zh_grammar` (all names of those captions and nothing else), `en` (the same in English),
+`flair` and `flair_ek` (FLAIR's own, naive and with expert knowledge).
 """
 
 import dataclasses
@@ -23,7 +29,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_KEYS = ("dataset", "language", "templates", "classes", "groups")
+_KEYS = ("dataset", "language", "source", "renormalise", "templates", "classes", "groups")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +42,22 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class PromptSet:
-    """Class names and their prompts; `prompts[c]` holds every template filled with every phrase."""
+    """Class names and their prompts.
+
+    `prompts[c]` holds every template filled with every phrase: all phrases of the class in the
+    first template, then all in the second, and so on.
+    """
 
     name: str
     language: str
     class_names: tuple[str, ...]
     prompts: tuple[tuple[str, ...], ...]
     groups: tuple[Group, ...] = ()
+    templates: tuple[str, ...] = ("{}",)
+    renormalise: bool = True
+    """Whether the mean of a class's unit vectors is normalised."""
+    source: str = ""
+    """Where the words come from."""
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -65,12 +80,12 @@ class PromptSet:
 
 def known() -> tuple[str, ...]:
     """Names of the prompt sets that come with the package, such as `zh/messidor`."""
-    languages = [d for d in resources.files(__name__).iterdir() if d.is_dir()]
+    folders = [d for d in resources.files(__name__).iterdir() if d.is_dir()]
     return tuple(
         sorted(
-            f"{language.name}/{entry.name.removesuffix('.json')}"
-            for language in languages
-            for entry in language.iterdir()
+            f"{folder.name}/{entry.name.removesuffix('.json')}"
+            for folder in folders
+            for entry in folder.iterdir()
             if entry.name.endswith(".json")
         )
     )
@@ -94,8 +109,8 @@ def load(name_or_path: str | os.PathLike[str]) -> PromptSet:
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(names) or 'none'}"
         raise ValueError(f"no prompt set is called {name!r}; {hint} (a file must end in .json)")
-    language, stem = name.split("/")
-    text = resources.files(__name__).joinpath(language, f"{stem}.json").read_text(encoding="utf-8")
+    folder, stem = name.split("/")
+    text = resources.files(__name__).joinpath(folder, f"{stem}.json").read_text(encoding="utf-8")
     return parse(text, name, where=f"prompt set {name}")
 
 
@@ -136,6 +151,9 @@ def parse(text: str, name: str, where: str = "prompt set") -> PromptSet:
             for entry in raw["classes"]
         ),
         groups=tuple(Group(g["name"], tuple(g["members"])) for g in raw.get("groups") or ()),
+        templates=tuple(templates),
+        renormalise=raw.get("renormalise", True),
+        source=raw.get("source", ""),
     )
 
 
@@ -151,6 +169,10 @@ def _problems(raw: Any) -> Iterator[str]:
     for key in ("dataset", "language"):
         if not _is_text(raw.get(key)):
             yield f"{key!r} must be a non-empty string"
+    if "source" in raw and not _is_text(raw["source"]):
+        yield "'source' must be a non-empty string that says where the words come from"
+    if type(raw.get("renormalise", True)) is not bool:
+        yield f"'renormalise' must be true or false, got {raw['renormalise']!r}"
     yield from _template_problems(raw.get("templates", ["{}"]))
     yield from _class_problems(raw.get("classes"))
     if raw.get("groups"):

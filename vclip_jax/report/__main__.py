@@ -1,4 +1,7 @@
-"""Rewrites the report of a finished or running training: `python -m vclip_jax.report WORKDIR`."""
+"""Rewrites the report of a finished or running training: `python -m vclip_jax.report WORKDIR`.
+
+With `--compare OTHER` it holds the run against another one, image by image.
+"""
 
 import argparse
 import sys
@@ -9,10 +12,15 @@ from vclip_jax.report.build import write_report
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m vclip_jax.report", description=__doc__)
     parser.add_argument("workdir", nargs="+", help="folder that a training run wrote")
-    for workdir in parser.parse_args(arguments).workdir:
+    parser.add_argument(
+        "--compare", action="append", default=[], metavar="OTHER",
+        help="another run's folder, to be compared on the same images; may be given several times",
+    )  # fmt: skip
+    options = parser.parse_args(arguments)
+    for workdir in options.workdir:
         try:
-            print(write_report(workdir))
-        except FileNotFoundError as error:
+            print(write_report(workdir, compare=options.compare))
+        except (FileNotFoundError, ValueError) as error:
             sys.exit(f"error: {error}")
 
 

@@ -1,7 +1,6 @@
 """Makes `report.html` of a workdir: one file that needs no network, no script and no other file."""
 
 import json
-import math
 import os
 import re
 from collections import Counter
@@ -15,10 +14,12 @@ import numpy as np
 from etils import epath
 from markupsafe import Markup
 
+from vclip_jax import predictions
 from vclip_jax.metrics import mean_over
-from vclip_jax.report import paper, plots
+from vclip_jax.report import evaluation, paper, plots
+from vclip_jax.report.evaluation import METRICS, class_names, is_number
 from vclip_jax.report.reader import Run, flatten, read_run
-from vclip_jax.report.table import chance, majority, number
+from vclip_jax.report.table import number
 
 _CURVES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "loss": ("Loss", {"from_zero": True}),
@@ -28,55 +29,69 @@ _CURVES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "examples_per_second": ("Examples per second", {"from_zero": True}),
     "data_wait_fraction": ("Data wait, share of time", {"from_zero": True}),
 }
-_METRICS = {
-    "loss": "Loss",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "auc": "AUC",
-    "kappa": "Quadratic kappa",
-    "f1": "Macro F1",
-}
-_UNIT_METRICS = {"accuracy", "balanced_accuracy", "auc", "f1", "r1", "r5", "r10"}
+_CURVE_METRICS = {"loss": "Loss", **METRICS}
+_UNIT_METRICS = {"accuracy", "balanced_accuracy", "auc", "f1", "ece", "r1", "r5", "r10"}
 _NOT_CURVES = {"step", "time", "n"}
-_MEANS = ("accuracy", "balanced_accuracy", "auc", "kappa", "f1", "chance", "majority")
+_MEANS = (*METRICS, "chance", "majority")
 _IMAGE = re.compile(r"data:image/(?:png|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
 
 
-def write_report(workdir: str | os.PathLike[str]) -> epath.Path:
+def write_report(
+    workdir: str | os.PathLike[str], *, compare: Iterable[str | os.PathLike[str]] = ()
+) -> epath.Path:
     """Writes `workdir/report.html` from what is there by now and returns its path.
 
     Works for a run in progress and for one without evaluation: a section without data is left out.
     The file is put in place whole, so a reader never sees half of it.
 
+    Args:
+      workdir: of a run.
+      compare: other runs' workdirs, to be held against this one image by image. The tests are also
+        left in `workdir/comparison.json`. Evaluations of this run on the same images (such as two
+        prompt sets) are always compared.
+
     Raises:
       FileNotFoundError: if `workdir` is not a folder.
+      ValueError: if a run of `compare` has no answers to the same evaluations.
     """
     folder = epath.Path(workdir)
-    page = render(read_run(folder))
+    run = read_run(folder)
+    comparisons, notices = predictions.compare_systems(folder, list(run.zero_shot))
+    against = []
+    for other in compare:
+        rows, more = predictions.compare_runs(folder, other, list(run.zero_shot))
+        against += rows
+        notices += more
+    page = render(run, [*against, *comparisons], notices)
+    if against:
+        (folder / "comparison.json").write_text(json.dumps(against, indent=1, ensure_ascii=False))
     part = folder / "report.html.part"
     part.write_text(page)
     return part.replace(folder / "report.html")
 
 
-def render(run: Run) -> str:
-    """The page as text."""
+def render(
+    run: Run, comparisons: Iterable[Mapping[str, Any]] = (), more_notices: Iterable[str] = ()
+) -> str:
+    """The page as text; `comparisons` are those of `vclip_jax.predictions`."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["number"] = number
     environment.filters["recall"] = _recall
+    environment.filters["signed"] = evaluation.signed
     environment.filters["tojson_plain"] = lambda value: json.dumps(value, ensure_ascii=False)
     source = resources.files("vclip_jax.report")
     template = environment.from_string(source.joinpath("template.html").read_text("utf-8"))
     training, lost = training_curves(run.metrics)
     validation, lost_too = validation_curves(run.metrics, run.zero_shot)
-    notices = list(run.notices)
+    notices = [*run.notices, *more_notices]
     if lost + lost_too:
         notices.append(
             f"metrics.jsonl: {lost + lost_too} values are not finite and are missing in the curves."
         )
     examples = example_groups(run, notices)
-    rows = zero_shot_rows(run.zero_shot)
+    rows = evaluation.zero_shot_rows(run.zero_shot)
     names = [row["name"] for row in rows]
     return template.render(
         style=Markup(source.joinpath("style.css").read_text("utf-8")),
@@ -85,14 +100,23 @@ def render(run: Run) -> str:
         notices=notices,
         rows=rows,
         mean={key: mean_over({r["name"]: r for r in rows}, key, names) for key in _MEANS},
-        table_1=table_1(run.zero_shot),
+        undefined=evaluation.undefined(run.zero_shot),
+        table_1=evaluation.table_1(run.zero_shot),
         paper=paper,
+        comparisons=evaluation.comparison_tables(comparisons),
         training=training,
         validation=validation,
-        matrices=confusions(run.zero_shot),
+        classes=evaluation.class_tables(run.zero_shot),
+        matrices=evaluation.confusions(run.zero_shot),
+        reliability=evaluation.reliability(run.zero_shot),
+        sensitivity=evaluation.sensitivity(run.zero_shot),
         retrieval=run.retrieval,
         examples=examples,
-        prompts={n: prompt_lists(r) for n, r in run.zero_shot.items() if r.get("prompts")},
+        prompts={
+            name: evaluation.prompt_lists(result)
+            for name, result in run.zero_shot.items()
+            if result.get("prompts")
+        },
         config=flatten(run.config),
         environment=flatten(run.environment),
     )
@@ -111,7 +135,7 @@ def facts(run: Run) -> dict[str, str]:
     out: dict[str, str] = {}
     if run.metrics:
         out["Progress"] = _progress(run)
-    times = [row["time"] for row in run.metrics if _is_number(row.get("time"))]
+    times = [row["time"] for row in run.metrics if is_number(row.get("time"))]
     started = run.environment.get("started")
     if started is not None or times:
         out["Started"] = str(started) if started is not None else _date(times[0])
@@ -143,7 +167,7 @@ def _setting(config: Mapping[str, Any], names: Iterable[str]) -> float | None:
     flat = sorted(flatten(config).items(), key=lambda item: item[0].count("."))
     for name in names:
         for key, value in flat:
-            if key.rsplit(".", 1)[-1] == name and _is_number(value):
+            if key.rsplit(".", 1)[-1] == name and is_number(value):
                 return float(value)
     return None
 
@@ -151,7 +175,7 @@ def _setting(config: Mapping[str, Any], names: Iterable[str]) -> float | None:
 def seconds_in_steps(run: Run) -> float | None:
     """Steps times batch over `examples_per_second`, summed over the training lines of the log."""
     batch = _setting(run.config, ("global_batch_size", "global_batch", "batch_size"))
-    lines = [r for r in run.metrics if _is_number(r.get("examples_per_second"))]
+    lines = [r for r in run.metrics if is_number(r.get("examples_per_second"))]
     lines = [r for r in lines if r["examples_per_second"] > 0]
     if batch is None or not lines:
         return None
@@ -194,88 +218,9 @@ def _date(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-# --- tables --------------------------------------------------------------------------------------
-
-
-def zero_shot_rows(zero_shot: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows = []
-    for name, result in zero_shot.items():
-        lo, hi = result["accuracy_ci95"]
-        marks = (chance(result), majority(result))
-        rows.append(
-            {
-                **result,
-                "name": name,
-                "chance": marks[0],
-                "majority": marks[1],
-                "picture": plots.interval(result["accuracy"], lo, hi, marks),
-            }
-        )
-    return rows
-
-
-def table_1(zero_shot: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """This run's rows for Table 1: for the paper's datasets, then for their stand-ins."""
-    rows = []
-    kinds: tuple[paper.Kind, ...] = ("real", "stand-in")
-    for kind in kinds:
-        found = paper.columns(zero_shot, kind)
-        for key, label in (("accuracy", "accuracy"), ("balanced_accuracy", "balanced accuracy")):
-            cells = [
-                (found[d], zero_shot[found[d]][key]) if d in found else None for d in paper.DATASETS
-            ]
-            if any(cells):
-                rows.append({"kind": kind, "label": label, "cells": cells})
-    return rows
-
-
-def confusions(zero_shot: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Dataset -> its rows: class name, total, and (count, share of the row) for every column."""
-    out = {}
-    for name, result in zero_shot.items():
-        rows = []
-        for label, counts in zip(class_names(result), result["confusion"], strict=True):
-            total = sum(counts)
-            cells = [(count, count / total if total else 0.0) for count in counts]
-            rows.append({"label": label, "total": total, "cells": cells})
-        out[name] = rows
-    return out
-
-
-def class_names(result: Mapping[str, Any]) -> list[str]:
-    names = result.get("classes")
-    count = len(result["confusion"])
-    if isinstance(names, list) and len(names) == count:
-        return [str(name) for name in names]
-    return [f"class {index}" for index in range(count)]
-
-
-def prompt_lists(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A result's `prompts` for the page: the fields of a `PromptSet`, its name, or bare lists."""
-    prompts = result["prompts"]
-    if isinstance(prompts, Mapping) and "prompts" in prompts:
-        names, lists = prompts.get("class_names"), prompts["prompts"]
-        heading, language = str(prompts.get("name", "")), str(prompts.get("language", ""))
-    else:
-        names, lists, heading, language = None, prompts, "", ""
-    if not isinstance(lists, list):
-        return {"heading": str(lists), "language": "", "classes": []}
-    names = names if isinstance(names, list) else class_names(result)
-    names = [*names, *(f"class {i}" for i in range(len(names), len(lists)))]
-    classes = [
-        (name, phrases if isinstance(phrases, list) else [phrases])
-        for name, phrases in zip(names, lists, strict=False)
-    ]
-    return {"heading": heading, "language": language, "classes": classes}
-
-
 def _recall(values: Any, key: str) -> str:
     value = values.get(key) if isinstance(values, Mapping) else None
-    return number(value if _is_number(value) else None)
+    return number(value if is_number(value) else None)
 
 
 # --- curves --------------------------------------------------------------------------------------
@@ -286,7 +231,7 @@ def _series(
 ) -> tuple[plots.Series | None, int]:
     """The finite values of one key, and how many others there were."""
     rows = [(row["step"], row[key]) for row in metrics if type(row.get(key)) in (int, float)]
-    finite = [(step, value) for step, value in rows if math.isfinite(value)]
+    finite = [(step, value) for step, value in rows if np.isfinite(value)]
     if not finite:
         return None, len(rows)
     steps, values = np.asarray(finite, np.float64).T
@@ -305,7 +250,9 @@ def training_curves(metrics: tuple[Mapping[str, Any], ...]) -> tuple[list[dict[s
         if series is not None:
             chart = plots.line_chart([series], title, **options)
             last = plots.compact(float(f"{series.values[-1]:.4g}"))
-            charts.append({"title": title, "last": last, "chart": chart, "legend": Markup("")})
+            charts.append(
+                {"title": title, "aside": f"last {last}", "chart": chart, "legend": Markup("")}
+            )
     return charts, lost
 
 
@@ -324,15 +271,15 @@ def validation_curves(
         lost += bad
         if series is not None:
             by_metric.setdefault(metric, []).append(series)
-    known = [m for m in _METRICS if m in by_metric]
+    known = [m for m in _CURVE_METRICS if m in by_metric]
     charts = []
     for metric in [*known, *(m for m in by_metric if m not in known)]:
         series_list = by_metric[metric]
-        title = _METRICS.get(metric, metric.replace("_", " "))
+        title = _CURVE_METRICS.get(metric, metric.replace("_", " "))
         limits = (0.0, 1.0) if metric in _UNIT_METRICS else None
         chart = plots.line_chart(series_list, title, limits=limits, from_zero=metric == "loss")
         legend = plots.legend([s.label for s in series_list])
-        charts.append({"title": title, "last": "", "chart": chart, "legend": legend})
+        charts.append({"title": title, "aside": "", "chart": chart, "legend": legend})
     return charts, lost
 
 
@@ -374,7 +321,7 @@ def _is_example(example: Any) -> bool:
         isinstance(example.get("image"), str)
         and _IMAGE.fullmatch(example["image"]) is not None
         and isinstance(probabilities, list)
-        and all(_is_number(p) for p in probabilities)
+        and all(is_number(p) for p in probabilities)
         and type(label) is int
         and 0 <= label < len(probabilities)
     )

@@ -6,8 +6,9 @@ sheet, which knows light, dark and print.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ Floats = npt.NDArray[np.float64]
 COLOURS = 7
 _WIDTH, _HEIGHT = 340, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 10, 24
+_COUNTS = 40
+"""Height of the counts below a reliability diagram."""
 _BUCKETS = 160
 """More points than this are drawn as the mean of equal spans, with their range behind."""
 
@@ -70,7 +73,7 @@ def line_chart(
     values = np.concatenate([s.values for s in series])
     x = _linear(float(steps.min()), float(steps.max()), _LEFT, _WIDTH - _RIGHT, count=4, tight=True)
     bottom, top = _HEIGHT - _BOTTOM, _TOP
-    if log and values.min() > 0:
+    if log and values.min() >= 1e-300:  # not what a logarithmic axis would round to zero
         y = _logarithmic(float(values.min()), float(values.max()), bottom, top)
     else:
         low, high = limits or (float(values.min()), float(values.max()))
@@ -107,6 +110,61 @@ def interval(value: float, low: float, high: float, marks: Sequence[float]) -> M
         width, width, at(1), middle, middle, ticks, at(low), at(high), middle, middle,
         at(value), middle,
     )  # fmt: skip
+
+
+def reliability(bins: Sequence[Mapping[str, Any]], title: str) -> Markup:
+    """Accuracy over confidence in equal bins, with the diagonal where both agree.
+
+    Below it, how many images each bin holds. Light bars reach up to the accuracy; a dot lies at the
+    bin's mean confidence and its line to the diagonal is the calibration error.
+
+    Args:
+      bins: dicts of `n`, `confidence` and `accuracy`, from 0 to 1; at least one with images.
+      title: for the accessible description.
+    """
+    x = _linear(0, 1, _LEFT, _WIDTH - _RIGHT, count=5, tight=True)
+    y = _linear(0, 1, _HEIGHT - _BOTTOM, _TOP, count=5, tight=True)
+    floor, base = _HEIGHT - _BOTTOM, _HEIGHT + _COUNTS
+    most = max(entry["n"] for entry in bins)
+    edges = x(np.linspace(0, 1, len(bins) + 1))
+    bar = Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>')
+    parts = [_grid(x, y)]
+    for left, right, entry in zip(edges[:-1], edges[1:], bins, strict=True):
+        if not entry["n"]:
+            continue
+        at, top, even = (
+            float(v[0]) for v in (x([entry["confidence"]]), y([entry["accuracy"]]),
+                                  y([entry["confidence"]]))
+        )  # fmt: skip
+        tall = max(1.0, entry["n"] / most * (_COUNTS - 12))
+        parts += [
+            bar.format("bar c0", left + 0.5, top, right - left - 1, floor - top),
+            bar.format("bar c6", left + 0.5, base - tall, right - left - 1, tall),
+            Markup(
+                '<line class="gap" x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}"/>'
+            ).format(at, even, top),
+            Markup('<circle class="c0" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(at, top),
+        ]
+    parts += [
+        Markup('<line class="even" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>').format(
+            x.start, x.end, y.start, y.end
+        ),
+        Markup('<line class="axis" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
+            _LEFT, _WIDTH - _RIGHT, base, base
+        ),
+        Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
+            _LEFT - 6, base - _COUNTS + 16, compact(most)
+        ),
+    ]
+    said = "; ".join(
+        f"{entry['n']} images, confidence {entry['confidence']:.2f}, accuracy "
+        f"{entry['accuracy']:.2f}"
+        for entry in bins
+        if entry["n"]
+    )
+    return Markup(
+        '<svg viewBox="0 0 {} {}" role="img" aria-label="{}" class="chart">{}</svg>'
+    ).format(_WIDTH, base + 2, f"{title}: {said}.", Markup("").join(parts))
 
 
 def compact(value: float) -> str:

@@ -1,0 +1,589 @@
+"""CLIP, BiomedCLIP and FLAIR, imported from the files that their own packages write.
+
+Weights are random; there are no published ones here.
+"""
+
+import copy
+import html
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+
+import vclip_jax
+from vclip_jax import zero_shot
+from vclip_jax.data import json_tokenizer
+from vclip_jax.data.decode import fit_square
+from vclip_jax.datasets.synthetic.domains import sample_case
+from vclip_jax.datasets.synthetic.render import render
+from vclip_jax.interop import folder
+from vclip_jax.interop.__main__ import main as interop
+from vclip_jax.interop.weights import Weights, make_clip
+
+torch = pytest.importorskip("torch", reason="needs the [parity] extra: torch")
+torchvision = pytest.importorskip("torchvision", reason="needs the [parity] extra: torchvision")
+open_clip = pytest.importorskip("open_clip", reason="needs the [parity] extra: open_clip")
+transformers = pytest.importorskip("transformers", reason="needs the [parity] extra: transformers")
+timm = pytest.importorskip("timm", reason="needs the [parity] extra: timm")
+
+pytestmark = pytest.mark.parity
+
+MERGES = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
+PHRASES = [
+    "a fundus photograph of a healthy eye", "A photo of GLAUCOMA, cup-to-disc ratio 0.8",
+    "severe non-proliferative diabetic retinopathy", "drusen",
+]  # fmt: skip
+NASTY = [
+    "", " ", "\t\n", ".", "A Cat's EYE, don't they'LL we've I'm",
+    "AT&amp;T &lt;b&gt; &ldquo;x&rdquo;", "<b>&amp;</b>",
+    "&notanentity; &#233;", "<end_of_text> <START_OF_TEXT> x", "a  b\r\n c",
+    "fundus_photograph-of__severe (NPDR) 4:2:1!!!", "\x1b[31mred\x1b[0m", "\x85a\x80b",
+    "1234567 3/4 ½ ²", "dr. o'neil's 'S", "ＡＢＣ ｶﾞ ＦＵＬＬ　ｗｉｄｔｈ", "naïve café Ünïcödé",
+    "İstanbul ŉ ǆ ΑΣ ΟΔΟΣ", "👁️眼底👩‍⚕️🏥", "[CLS][SEP][PAD] [MASK]", "<|endoftext|> a", "a" * 300,
+    "word " * 300, "ab\u200bcd\ufeffef", "a\u0000b\ufffdc", "e\u0301a\u0308",
+    "한국어 ภาษาไทย עברית",
+    "don't—won't… “quotes” ‘x’", "ﬁ ﬂ ß ẞ ς Σ ſt", "line\u2028separator\u2029paragraph", "\ud83d",
+    "\u3000wide\u00a0space", "ⅠⅡⅢ①②③ ㎜ ㎏ ℃ Å", "糖尿病视网膜病变",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def small_text_batches(monkeypatch):
+    """Sixty-four captions at a time would take most of the tests' time."""
+    monkeypatch.setattr(zero_shot, "TEXT_BATCH", len(PHRASES))
+
+
+# --- What is compared.
+
+
+def stir(model: Any, seed: int = 0) -> Any:
+    """No weight of the model trivial, and images that do not fade without batch statistics."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(value: Any) -> Any:
+        return torch.randn(value.shape, generator=generator)
+
+    with torch.no_grad():
+        for name, value in [*model.named_parameters(), *model.named_buffers()]:
+            if name.endswith("logit_scale") or not value.is_floating_point():
+                continue
+            if name.endswith("running_var"):
+                value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+            elif value.ndim == 1:
+                value.add_(0.1 * noise(value))
+            elif value.ndim == 4 and ("layer" in name or name.endswith("conv1.weight")):
+                value.mul_(1.5)
+            if name.endswith("bn3.weight"):
+                value.add_(0.3)
+    return model.eval()
+
+
+def photographs(n: int = 3) -> list[np.ndarray]:
+    sizes = [(300, 420), (512, 512), (640, 400)]
+    cases = (sample_case("synfundus_like", 5, index) for index in range(n))
+    return [render(case, *sizes[i % 3]) for i, case in enumerate(cases)]
+
+
+class Theirs(NamedTuple):
+    """What their code makes of a few photographs and phrases."""
+
+    pixels: np.ndarray
+    """Normalised images `[n, 3, s, s]`."""
+    tokens: np.ndarray
+    image: np.ndarray
+    text: np.ndarray
+    scale: float
+
+
+def compare(
+    table: Any, relative_error: Any, work: Path, model: str, theirs: Theirs, *, full: bool
+) -> None:
+    """Hold an imported folder against their features, logits, predictions and probabilities."""
+    bound = 1e-4 if full else 1e-5
+    weights, tokenizer = folder.load(work)
+    image, text = features(weights, theirs.pixels, theirs.tokens)
+    for what, got, want in (("image", image, theirs.image), ("text", text, theirs.text)):
+        error = relative_error(got, want)
+        table.check(f"{what} features of the system", model, "relative error", error, bound)
+        # Otherwise nothing would have been compared.
+        unit = want / np.linalg.norm(want, axis=1, keepdims=True)
+        assert np.abs(unit[1:] - unit[:1]).max() > 1e-4
+    ours, logits = (cosines(*pair) * np.exp(theirs.scale) for pair in (
+        (image, text), (theirs.image, theirs.text)
+    ))  # fmt: skip
+    table.check("logits of the system", model, "relative error",
+                relative_error(ours, logits), bound)  # fmt: skip
+    different = int((ours.argmax(1) != logits.argmax(1)).sum())
+    table.check("predicted classes", model, "different", different, 0)
+
+    length = weights.config["tokenizer"]["context_length"]
+    np.testing.assert_array_equal(tokenizer.encode(PHRASES, length)[:, : theirs.tokens.shape[1]],
+                                  theirs.tokens)  # fmt: skip
+    assert float(weights.arrays["logit_scale"]) == pytest.approx(theirs.scale, rel=1e-6)
+    if full:  # The way there depends on no size, and takes as long again.
+        return
+    clip = vclip_jax.load(work, dtype="float32")
+    got = clip.classify([Image.fromarray(pixels) for pixels in photographs()], PHRASES)
+    want = np.exp(logits - logits.max(1, keepdims=True))
+    want /= want.sum(1, keepdims=True)
+    table.check("probabilities from photographs", model, "largest difference",
+                float(np.abs(got - want).max()), 1e-4)  # fmt: skip
+
+
+def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    left, right = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (left, right))
+    return left @ right.T
+
+
+def features(weights: Weights, pixels: np.ndarray, tokens: np.ndarray) -> Any:
+    """Un-normalised features of images that were prepared by others, and of tokens."""
+    graphdef = nnx.graphdef(nnx.eval_shape(lambda: make_clip(weights.config, nnx.Rngs(0))))
+
+    @jax.jit
+    def run(variables, pixels, tokens):
+        model = nnx.merge(graphdef, *variables)
+        return model.visual(pixels, train=False), model.text_features(tokens)
+
+    length = weights.config["tokenizer"]["context_length"]
+    end = weights.config["model"]["text_pool"] == "end"
+    padded = tokens if end else np.pad(tokens, ((0, 0), (0, length - tokens.shape[1])))
+    return [np.asarray(x) for x in run(weights.variables, pixels.transpose(0, 2, 3, 1), padded)]
+
+
+def imported(format: str, source: Path, work: Path, *options: Any) -> Path:
+    arguments = ["--format", format, "--source", source, "--workdir", work, *options]
+    assert interop(["import", *map(str, arguments)]) == 0
+    return work
+
+
+def differing(ours: json_tokenizer.JsonTokenizer, theirs: Any, texts: Sequence[str]) -> list[str]:
+    want = np.asarray([theirs(text) for text in texts])
+    got = ours.encode(texts, want.shape[1])
+    return [text for text, a, b in zip(texts, got, want, strict=True) if a.tolist() != b.tolist()]
+
+
+# --- CLIP of open_clip and of transformers.
+
+
+def open_clip_config(name: str, *, tiny: bool) -> dict[str, Any]:
+    config = copy.deepcopy(open_clip.get_model_config(name))
+    if tiny:
+        resnet = isinstance(config["vision_cfg"]["layers"], list)
+        config["embed_dim"] = 16
+        config["vision_cfg"] |= (
+            {"image_size": 64, "layers": [1, 2, 1, 1], "width": 8}
+            if resnet
+            else {"image_size": 64, "layers": 2, "width": 128, "patch_size": 16}
+        )
+        config["text_cfg"] |= {"width": 64, "heads": 4, "layers": 2}
+    return config
+
+
+def open_clip_model(config: dict[str, Any]) -> Any:
+    torch.manual_seed(0)
+    model = open_clip.CLIP(
+        embed_dim=config["embed_dim"],
+        vision_cfg=open_clip.CLIPVisionCfg(**config["vision_cfg"]),
+        text_cfg=open_clip.CLIPTextCfg(**config["text_cfg"]),
+        quick_gelu=config.get("quick_gelu", False),
+    )
+    return stir(model)
+
+
+def run_open_clip(model: Any, tokenize: Any) -> Theirs:
+    size = model.visual.image_size
+    transform = open_clip.image_transform(size, is_train=False)
+    pixels = torch.stack([transform(Image.fromarray(p)) for p in photographs()])
+    tokens = tokenize(PHRASES)
+    with torch.no_grad():
+        image, text = model.encode_image(pixels).numpy(), model.encode_text(tokens).numpy()
+    scale = model.logit_scale.item()
+    return Theirs(pixels.numpy(), tokens.numpy().astype(np.int32), image, text, scale)
+
+
+OPEN_CLIP = [
+    ("ViT-B-32", True, ".safetensors"), ("ViT-B-32-quickgelu", True, ".bin"),
+    ("RN50-quickgelu", True, ".bin"), ("RN50", True, ".safetensors"),
+    ("RN50-quickgelu", False, ".bin"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "tiny", "suffix"), OPEN_CLIP)
+def test_clip_of_open_clip_is_imported(tmp_path, table, relative_error, name, tiny, suffix):
+    config = open_clip_config(name, tiny=tiny)
+    model = open_clip_model(config)
+    source = tmp_path / "source"
+    source.mkdir()
+    if suffix == ".bin":
+        torch.save(model.state_dict(), source / "open_clip_pytorch_model.bin")
+    else:
+        from safetensors.torch import save_file
+
+        save_file(model.state_dict(), source / "open_clip_model.safetensors")
+    (source / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    work = imported("open_clip", source, tmp_path / "w", "--vocab", MERGES)
+    theirs = run_open_clip(model, open_clip.tokenizer.SimpleTokenizer())
+    label = f"{'tiny ' if tiny else ''}CLIP {name}, open_clip"
+    compare(table, relative_error, work, label, theirs, full=not tiny)
+
+
+def test_a_state_dict_of_openai_needs_its_activation_told(tmp_path, capsys):
+    model = open_clip_model(open_clip_config("ViT-B-32-quickgelu", tiny=True))
+    state = {name: value.half() for name, value in model.state_dict().items()}
+    numbers = {"input_resolution": 64, "context_length": 77, "vocab_size": 49408}
+    source = tmp_path / "clip.pt"
+    torch.save(state | {k: torch.tensor(v) for k, v in numbers.items()}, source)
+    command = ["import", "--format", "open_clip", "--source", str(source), "--vocab", str(MERGES),
+               "--workdir", str(tmp_path / "w")]  # fmt: skip
+    assert interop(command) == 1
+    assert "--activation quick_gelu" in capsys.readouterr().err
+    assert interop([*command, "--activation", "quick_gelu"]) == 0
+    weights, _ = folder.load(tmp_path / "w")
+    assert weights.config["model"]["activation"] == "quick_gelu"
+    want = state["text_projection"].float().numpy()
+    np.testing.assert_array_equal(weights.arrays["text_projection"], want)
+
+
+@pytest.fixture(scope="module")
+def hugging_face_words(tmp_path_factory) -> Path:
+    """CLIP's vocabulary in the files of transformers."""
+    words = tmp_path_factory.mktemp("words")
+    their = open_clip.tokenizer.SimpleTokenizer()
+    special = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
+    vocabulary = {special.get(token, token): index for token, index in their.encoder.items()}
+    (words / "vocab.json").write_text(json.dumps(vocabulary))
+    merges = "\n".join(" ".join(pair) for pair in their.bpe_ranks)
+    (words / "merges.txt").write_text(f"#version: 0.2\n{merges}\n")
+    return words
+
+
+HUGGING_FACE = [
+    ("tiny CLIP ViT", "quick_gelu", True), ("tiny CLIP ViT, GELU", "gelu", True),
+    ("CLIP ViT-B/32", "quick_gelu", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "activation", "safe"), HUGGING_FACE)
+def test_clip_of_transformers_is_imported(
+    tmp_path, table, relative_error, hugging_face_words, name, activation, safe
+):
+    full = not name.startswith("tiny")
+    vision = {"hidden_act": activation} | ({} if full else {
+        "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 512, "image_size": 64, "patch_size": 16,
+    })  # fmt: skip
+    text = {"hidden_act": activation} | ({} if full else {
+        "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "intermediate_size": 128,
+    })  # fmt: skip
+    config = transformers.CLIPConfig(
+        text_config=text, vision_config=vision, projection_dim=512 if full else 16
+    )
+    torch.manual_seed(0)
+    model = stir(transformers.CLIPModel(config))
+    source = tmp_path / "source"
+    model.save_pretrained(source)
+    if not safe:
+        (source / "model.safetensors").unlink()
+        torch.save(model.state_dict(), source / "pytorch_model.bin")
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(str(hugging_face_words))
+    tokenizer.save_pretrained(source)
+    work = imported("hf_clip", source, tmp_path / "w")
+
+    transform = open_clip.image_transform(config.vision_config.image_size, is_train=False)
+    pixels = torch.stack([transform(Image.fromarray(p)) for p in photographs()])
+    tokens = tokenizer(PHRASES, padding="max_length", max_length=77, return_tensors="pt")
+    with torch.no_grad():
+        out = model(pixel_values=pixels, **tokens)
+        hidden = model.text_model(**tokens).pooler_output
+        image = model.visual_projection(model.vision_model(pixels).pooler_output)
+        text = model.text_projection(hidden)
+    theirs = Theirs(pixels.numpy(), tokens["input_ids"].numpy().astype(np.int32), image.numpy(),
+                    text.numpy(), model.logit_scale.item())  # fmt: skip
+    # Their own logits are the product of these features.
+    expected = np.exp(theirs.scale) * cosines(theirs.image, theirs.text)
+    np.testing.assert_allclose(out.logits_per_image.numpy(), expected, rtol=1e-3, atol=1e-4)
+    compare(table, relative_error, work, f"{name}, transformers", theirs, full=full)
+
+
+def test_clip_tokens_are_those_of_open_clip(table):
+    ours, theirs = json_tokenizer.clip_from_merges(MERGES), open_clip.tokenizer.SimpleTokenizer()
+    different = differing(ours, lambda text: theirs(text)[0].numpy(), NASTY)
+    table.check("tokens of nasty strings", "CLIP, open_clip", "different", len(different), 0)
+
+
+def test_cleaning_is_that_of_ftfy_but_for_wrongly_decoded_text(table):
+    ftfy = pytest.importorskip("ftfy")
+    rng = np.random.default_rng(0)
+    codes = [*range(0x20, 0x250), *range(0x2000, 0x2070), *range(0x3000, 0x3100),
+             *range(0xFF00, 0xFFF0), 0x1F600, 0x4E00, 0x301]  # fmt: skip
+    texts = ["".join(map(chr, rng.choice(codes, rng.integers(1, 12)))) for _ in range(3000)]
+    different = 0
+    for text in [*texts, *NASTY]:
+        want = ftfy.fix_text(text, fix_encoding=False)
+        want = " ".join(html.unescape(html.unescape(want)).split())
+        different += json_tokenizer.clean(text) != want
+    table.check("cleaning of random strings", "ftfy, no mojibake", "different", different, 0)
+
+
+def test_clip_tokens_are_those_of_transformers(table, tmp_path, hugging_face_words):
+    theirs = transformers.CLIPTokenizer.from_pretrained(str(hugging_face_words))
+    theirs.save_pretrained(tmp_path)  # as tokenizer.json
+
+    def encode(text: str) -> list[int]:
+        return theirs(text, padding="max_length", max_length=77, truncation=True)["input_ids"]
+
+    texts = [text for text in NASTY if not any(0xD800 <= ord(c) < 0xE000 for c in text)]
+    for source in (hugging_face_words, tmp_path):
+        different = differing(json_tokenizer.find(source), encode, texts)
+        table.check("tokens of nasty strings", "CLIP, transformers", "different", len(different), 0)
+
+
+# --- BERT's English tokenizers.
+
+WORDS = """
+the of and a an in with eye eyes fundus photo photograph ##graph glaucoma diabetic
+retinopathy severe non proliferative ##ative cup disc ratio to healthy drusen macula ##r ##s ##ed
+cat don t ' - . , : ; / ( ) ! & < > 0 8 1 2 3 4 ##5 ##6 ##7 Glaucoma GLAUCOMA naive cafe naïve café
+word b c x amp lt gt
+"""
+
+
+@pytest.fixture(scope="module")
+def bert_words(tmp_path_factory) -> Path:
+    """A vocabulary with capitals, as Bio_ClinicalBERT's, and every letter."""
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters,
+              *(f"##{letter}" for letter in letters), *WORDS.split()]  # fmt: skip
+    path = tmp_path_factory.mktemp("bert") / "vocab.txt"
+    path.write_text("".join(f"{token}\n" for token in dict.fromkeys(tokens)))
+    return path
+
+
+@pytest.mark.parametrize("lowercase", [None, True, False])
+def test_bert_tokens_are_those_of_transformers(table, tmp_path, bert_words, lowercase):
+    (tmp_path / "vocab.txt").write_bytes(bert_words.read_bytes())
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    if lowercase is not None:
+        told = {"do_lower_case": lowercase, "tokenizer_class": "BertTokenizer"}
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(told))
+    theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
+    ours = json_tokenizer.find(tmp_path)
+
+    def encode(text: str) -> list[int]:
+        return theirs(text, padding="max_length", max_length=64, truncation=True)["input_ids"]
+
+    texts = [text for text in NASTY if not any(0xD800 <= ord(c) < 0xE000 for c in text)]
+    different = differing(ours, encode, texts)
+    table.check("tokens of nasty strings", "BERT, English", "different", len(different), 0)
+    # Without being told otherwise, capitals go, whatever the vocabulary has.
+    assert ("glaucoma" in ours.decode(ours.encode(["GLAUCOMA"])[0])) is (lowercase is not False)
+
+
+def test_biomedclip_tokens_are_those_of_open_clip(table, tmp_path, bert_words):
+    transformers.BertTokenizer(str(bert_words)).save_pretrained(tmp_path)
+    theirs = open_clip.tokenizer.HFTokenizer(str(tmp_path), context_length=64)
+    ours = json_tokenizer.find(tmp_path).with_cleaning("whitespace")
+    different = differing(ours, lambda text: theirs(text)[0].numpy(), NASTY)
+    table.check("tokens of nasty strings", "BiomedCLIP", "different", len(different), 0)
+
+
+# --- FLAIR, built here from what it is made of.
+
+
+def flair(tiny: bool, words: int) -> Any:
+    """Modules named as FLAIR's are."""
+    torch.manual_seed(0)
+    vision, text = torch.nn.Module(), torch.nn.Module()
+    bert = transformers.BertConfig(vocab_size=words) if not tiny else transformers.BertConfig(
+        vocab_size=words, hidden_size=128, num_hidden_layers=3, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=80,
+    )  # fmt: skip
+    if tiny:
+        vision.model = torchvision.models.ResNet(
+            torchvision.models.resnet.Bottleneck, [1, 2, 1, 1], width_per_group=64
+        )
+    else:
+        vision.model = torchvision.models.resnet50(weights=None)
+    vision.model.fc = torch.nn.Identity()
+    text.model = transformers.BertModel(bert)
+    vision.projection_head_vision, text.projection_head_text = torch.nn.Module(), torch.nn.Module()
+    vision.projection_head_vision.projection = torch.nn.Linear(2048, 512, bias=False)
+    text.projection_head_text.projection = torch.nn.Linear(bert.hidden_size, 512, bias=False)
+    model = torch.nn.Module()
+    model.vision_model, model.text_model = vision, text
+    model.logit_scale = torch.nn.Parameter(torch.tensor(np.log(1 / 0.07), dtype=torch.float32))
+    return stir(model)
+
+
+def flair_text(model: Any, ids: Any, mask: Any) -> Any:
+    """Means of three layers over all positions, a unit vector, projected."""
+    states = model.text_model.model(ids, attention_mask=mask, output_hidden_states=True)
+    mean = torch.stack([states.hidden_states[i] for i in (1, 2, -1)]).mean(0).mean(1)
+    mean = mean / mean.norm(dim=-1, keepdim=True)
+    return model.text_model.projection_head_text.projection(mean)
+
+
+@pytest.mark.parametrize("tiny", [True, False])
+def test_flair_is_imported(tmp_path, table, relative_error, bert_words, tiny):
+    tokenizer = transformers.BertTokenizer(str(bert_words))
+    model = flair(tiny, len(tokenizer))
+    (tmp_path / "vocab.txt").write_bytes(bert_words.read_bytes())
+    torch.save(model.state_dict(), tmp_path / "flair_resnet.pth")
+    work = imported("flair", tmp_path / "flair_resnet.pth", tmp_path / "w")
+    assert folder.load(work)[0].config["data"]["image_size"] == 512
+
+    squares = np.stack([fit_square(pixels, 512, "flair") for pixels in photographs()])
+    pixels = torch.from_numpy(squares.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+    with torch.no_grad():
+        hidden = model.vision_model.model(pixels)
+        hidden = hidden / hidden.norm(dim=-1, keepdim=True)
+        image = model.vision_model.projection_head_vision.projection(hidden).numpy()
+        rows = []
+        for phrase in PHRASES:  # one by one, so that there is no padding
+            encoded = tokenizer([phrase], truncation=True, max_length=77, return_tensors="pt")
+            ids, mask = encoded["input_ids"], encoded["attention_mask"]
+            rows.append(flair_text(model, ids, mask)[0].numpy())
+        text = np.stack(rows)
+        padded = tokenizer(PHRASES, padding=True, return_tensors="pt")
+        together = flair_text(model, padded["input_ids"], padded["attention_mask"]).numpy()
+    ids = padded["input_ids"].numpy().astype(np.int32)
+    label = f"{'tiny ' if tiny else ''}FLAIR"
+
+    # Theirs are unit vectors before they are projected, which the lengths alone show.
+    weights, _ = folder.load(work)
+    ours = features(weights, pixels.numpy(), ids)
+    bound = 1e-5 if tiny else 1e-4
+    units = [[x / np.linalg.norm(x, axis=1, keepdims=True) for x in pair]
+             for pair in zip(ours, (image, text), strict=True)]  # fmt: skip
+    for what, (got, want) in zip(("image", "text"), units, strict=True):
+        error = relative_error(got, want)
+        table.check(f"{what} features of the system", label, "relative error", error, bound)
+    scale = float(np.exp(model.logit_scale.item()))
+    logits = scale * units[0][1] @ units[1][1].T
+    error = relative_error(scale * units[0][0] @ units[1][0].T, logits)
+    table.check("logits of the system", label, "relative error", error, bound)
+    different = int(((units[0][0] @ units[1][0].T).argmax(1) != logits.argmax(1)).sum())
+    table.check("predicted classes", label, "different", different, 0)
+    if tiny:
+        want = np.exp(logits - logits.max(1, keepdims=True))
+        want /= want.sum(1, keepdims=True)
+        clip = vclip_jax.load(work, dtype="float32")
+        got = clip.classify([Image.fromarray(p) for p in photographs()], PHRASES)
+        off = float(np.abs(got - want).max())
+        table.check("probabilities from photographs", label, "largest difference", off, 1e-4)
+
+    # With padding in the mean, as FLAIR has it for several captions at once, embeddings differ.
+    assert np.abs(together - text).max() > 1e-3 * np.abs(text).max()
+
+
+def test_flair_pixels_are_near_those_of_its_preprocessing(table):
+    """FLAIR resizes floats, `decode` bytes: at most one level apart."""
+    worst = 0.0
+    for pixels in photographs():
+        image = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32) / 255)[None]
+        scale = max(image.shape[-2:]) / 512
+        sides = [int(side / scale) for side in image.shape[-2:]]
+        small = torchvision.transforms.Resize(sides, antialias=True)(image)
+        want = torch.nn.functional.pad(small, (0, 512 - sides[1], 0, 512 - sides[0]))[0].numpy()
+        got = fit_square(pixels, 512, "flair").transpose(2, 0, 1) / 255
+        worst = max(worst, float(np.abs(got - want).max()))
+    table.check("pixels of photographs", "FLAIR, 512 px", "of a range of 1", worst, 1 / 255)
+
+
+# --- BiomedCLIP.
+
+
+class BiomedText(torch.nn.Module):
+    """open_clip's text tower around a BERT of a config, which it would fetch otherwise."""
+
+    def __init__(self, config: Any, outputs: int):
+        super().__init__()
+        self.tower = open_clip.hf_model.HFTextEncoder(
+            "", outputs, config=config, pooler_type="cls_last_hidden_state_pooler",
+            proj_type="mlp", pretrained=False,
+        )  # fmt: skip
+
+
+def biomedclip(tiny: bool, words: int) -> Any:
+    torch.manual_seed(0)
+    sizes = {} if not tiny else {
+        "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 64, "max_position_embeddings": 300,
+    }  # fmt: skip
+    bert = transformers.BertConfig(vocab_size=words, **sizes)
+    embed_dim = 16 if tiny else 512
+    model = torch.nn.Module()
+    model.visual = open_clip.timm_model.TimmModel(
+        "vit_base_patch16_224" if not tiny else "vit_tiny_patch16_224", embed_dim, pool=""
+    )
+    if tiny:
+        model.visual.trunk = timm.models.VisionTransformer(
+            img_size=64, patch_size=16, embed_dim=128, depth=2, num_heads=2, num_classes=0
+        )
+        model.visual.head.proj = torch.nn.Linear(128, embed_dim, bias=False)
+    model.text = BiomedText(bert, embed_dim).tower
+    model.logit_scale = torch.nn.Parameter(torch.tensor(np.log(1 / 0.07), dtype=torch.float32))
+    return stir(model)
+
+
+@pytest.mark.parametrize("tiny", [True, False])
+def test_biomedclip_is_imported(tmp_path, table, relative_error, bert_words, tiny):
+    tokenizer = transformers.BertTokenizer(str(bert_words))
+    model = biomedclip(tiny, len(tokenizer))
+    source = tmp_path / "source"
+    tokenizer.save_pretrained(source)
+    torch.save(model.state_dict(), source / "open_clip_pytorch_model.bin")
+    described = {
+        "model_cfg": {
+            "embed_dim": 16 if tiny else 512,
+            "vision_cfg": {
+                "timm_model_name": "vit_base_patch16_224", "timm_model_pretrained": False,
+                "timm_pool": "", "timm_proj": "linear", "image_size": 64 if tiny else 224,
+            },
+            "text_cfg": {
+                "hf_model_name": "none", "hf_tokenizer_name": "none", "hf_proj_type": "mlp",
+                "hf_pooler_type": "cls_last_hidden_state_pooler", "context_length": 256,
+            },
+        },
+        "preprocess_cfg": {
+            "mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]
+        },
+    }  # fmt: skip
+    (source / "open_clip_config.json").write_text(json.dumps(described))
+    work = imported("open_clip", source, tmp_path / "w")
+    tokenize = open_clip.tokenizer.HFTokenizer(str(source), context_length=256)
+    transform = open_clip.image_transform(64 if tiny else 224, is_train=False)
+    pixels = torch.stack([transform(Image.fromarray(p)) for p in photographs()])
+    tokens = tokenize(PHRASES)
+    with torch.no_grad():
+        image, text = model.visual(pixels).numpy(), model.text(tokens).numpy()
+    theirs = Theirs(pixels.numpy(), tokens.numpy().astype(np.int32), image, text,
+                    model.logit_scale.item())  # fmt: skip
+    label = f"{'tiny ' if tiny else ''}BiomedCLIP"
+    compare(table, relative_error, work, label, theirs, full=not tiny)
+
+
+# --- The fit of CLIP and BiomedCLIP.
+
+
+@pytest.mark.parametrize("size", [224, 336])
+def test_centre_crops_are_those_of_open_clip(table, size):
+    transform = open_clip.image_transform(size, is_train=False, mean=(0, 0, 0), std=(1, 1, 1))
+    rng = np.random.default_rng(0)
+    shapes = [(300, 301), (225, 400), (700, 431), (size, 500), (150, 190)]
+    noise = [rng.integers(0, 256, (*shape, 3), np.uint8) for shape in shapes]
+    for pixels in [*photographs(), *noise]:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        want = transform(Image.open(buffer)).numpy().transpose(1, 2, 0)
+        got = fit_square(pixels, size, "centre_crop") / np.float32(255)
+        off = float(np.abs(got - want).max())
+        table.check("pixels of centre crops", f"{size} px", "of a range of 1", off, 1 / 255)

@@ -1,0 +1,48 @@
+"""`metrics.jsonl`: nothing is said twice, nothing is lost."""
+
+import json
+
+from vclip_jax.logs import MetricsLog
+
+
+def rows(path):
+    return [
+        {key: value for key, value in json.loads(line).items() if key != "time"}
+        for line in path.read_text().splitlines()
+    ]
+
+
+def test_a_value_is_written_once_for_a_step_however_often_it_comes(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for _ in range(2):  # the second log is that of a run that goes on
+        log = MetricsLog(path)
+        log.write(2, {"loss": 1.0})
+        log.write(2, {"eval/a/accuracy": 0.5})
+        log.write(2, {"eval/a/accuracy": 0.5})
+    assert rows(path) == [{"step": 2, "loss": 1.0}, {"step": 2, "eval/a/accuracy": 0.5}]
+
+
+def test_values_that_a_step_lacks_are_added_without_the_others(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    MetricsLog(path).write(2, {"eval/a/accuracy": 0.5})
+    log = MetricsLog(path)
+    assert log.has(2, ["eval/a/accuracy"])
+    assert not log.has(2, ["eval/a/accuracy", "eval/b/accuracy"])
+    assert not log.has(3, ["eval/a/accuracy"])
+    log.write(2, {"eval/a/accuracy": 0.7, "eval/b/accuracy": 0.9})
+    assert log.has(2, ["eval/a/accuracy", "eval/b/accuracy"])
+    assert rows(path)[1:] == [{"step": 2, "eval/b/accuracy": 0.9}]
+
+
+def test_a_line_that_a_crash_cut_off_is_removed(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    MetricsLog(path).write(2, {"loss": 1.0})
+    assert rows(path) == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]
+
+
+def test_a_log_that_is_not_enabled_writes_nothing(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "lo')
+    MetricsLog(path, enabled=False).write(2, {"loss": 1.0})
+    assert path.read_text() == '{"step": 1, "lo'

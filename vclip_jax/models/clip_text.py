@@ -1,0 +1,68 @@
+"""CLIP's own text tower: a causal Transformer (Radford et al. 2021, section 2.4).
+
+Attribute names follow OpenAI's checkpoints (`transformer.resblocks.0.ln_1`, `ln_final`).
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vclip_jax.models.layers import normal_init
+from vclip_jax.models.vit import BlockConfig, Transformer, layer_norm
+
+
+@dataclass(frozen=True)
+class ClipTextConfig:
+    """Sizes of the text tower; the defaults are those of ViT-B/32, ViT-B/16 and RN50."""
+
+    vocab_size: int = 49408
+    width: int = 512
+    layers: int = 12
+    heads: int = 8
+    mlp_width: int = 2048
+    max_positions: int = 77
+    activation: str = "quick_gelu"
+
+
+class ClipText(nnx.Module):
+    """Token and position embeddings, causal blocks, a norm, the state at the caption's end."""
+
+    def __init__(self, config: ClipTextConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
+        self.dtype = dtype
+        self.token_embedding = nnx.Embed(
+            config.vocab_size,
+            config.width,
+            embedding_init=normal_init(0.02),
+            dtype=dtype,
+            rngs=rngs,
+        )
+        positions = normal_init(0.01)(rngs.params(), (config.max_positions, config.width))
+        self.positional_embedding = nnx.Param(positions)
+        blocks = BlockConfig(
+            width=config.width,
+            heads=config.heads,
+            mlp_width=config.mlp_width,
+            activation=config.activation,
+            causal=True,
+        )
+        self.transformer = Transformer(blocks, config.layers, dtype=dtype, rngs=rngs)
+        self.ln_final = layer_norm(config.width, dtype, rngs)
+
+    def __call__(self, tokens: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """One vector a caption.
+
+        Args:
+            tokens: int32 `[b, length]`. The caption ends at the first of the highest id in its row,
+                as the end's id is the vocabulary's last; what follows is not seen.
+            rngs: for the interface of `Bert`; there is no dropout.
+
+        Returns:
+            `[b, width]`, in the computation's dtype.
+        """
+        del rngs
+        positions = self.positional_embedding[: tokens.shape[1]].astype(self.dtype)
+        x = self.transformer(self.token_embedding(tokens) + positions)
+        end = jnp.argmax(tokens, axis=1)
+        return self.ln_final(x[jnp.arange(x.shape[0]), end])

@@ -1,0 +1,67 @@
+"""The ResNet of torchvision, "v1.5" (He et al. 2016 with the strides in the 3x3 convolutions),
+which is FLAIR's image tower. Its blocks are those of CLIP's ResNet without anti-aliasing.
+
+Attribute names follow torchvision's checkpoints. Images are NHWC.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vclip_jax.models.layers import BatchNorm, Conv, normal_init
+from vclip_jax.models.resnet import EXPANSION, Bottleneck
+
+
+class ResNetV15(nnx.Module):
+    """ResNet-50 and its kin, the mean of all positions projected without a bias.
+
+    Args:
+        layers: blocks in each of the four stages; ResNet-50 is `(3, 4, 6, 3)`.
+        width: channels after the stem; ResNet-50 is 64.
+        embed_dim: size of the output vector.
+        norm_groups: see `BatchNorm`.
+        dtype: the type of the computation; parameters stay float32.
+    """
+
+    def __init__(
+        self,
+        *,
+        layers: Sequence[int],
+        width: int,
+        embed_dim: int,
+        norm_groups: int = 1,
+        dtype=jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.dtype = dtype
+        norm = partial(BatchNorm, groups=norm_groups, dtype=dtype, rngs=rngs)
+        self.conv1 = Conv(3, width, 7, stride=2, dtype=dtype, rngs=rngs)
+        self.bn1 = norm(width)
+        block = partial(Bottleneck, groups=norm_groups, antialias=False, dtype=dtype, rngs=rngs)
+        inputs = width
+        for stage, blocks in enumerate(layers):
+            planes = width * 2**stage
+            stack = nnx.List()
+            for index in range(blocks):
+                stack.append(block(inputs, planes, 2 if index == 0 and stage > 0 else 1))
+                inputs = planes * EXPANSION
+            setattr(self, f"layer{stage + 1}", stack)
+        self.stages = len(layers)
+        self.proj = nnx.Param(normal_init(inputs**-0.5)(rngs.params(), (inputs, embed_dim)))
+
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Normalised images `[b, h, w, 3]` to un-normalised features `[b, embed_dim]`."""
+        x = self.conv1(images.astype(self.dtype))
+        x = max_pool(nnx.relu(self.bn1(x, train=train)))
+        for stage in range(self.stages):
+            for block in getattr(self, f"layer{stage + 1}"):
+                x = block(x, train=train)
+        return x.mean(axis=(1, 2)) @ self.proj[...].astype(self.dtype)
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """The largest of 3x3 around every second position: `[b, h, w, c]` to half height and width."""
+    return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
