@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 import vclip_jax
-from vclip_jax import predict
+from vclip_jax import explain, predict
+from vclip_jax.data.decode import decode
 
 
 @pytest.fixture
@@ -115,3 +116,46 @@ def test_mistakes_are_one_line(capsys, portable_folder, photographs, tmp_path, a
     assert err.startswith("error: ")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_heat_maps_are_written_beside_the_answers(capsys, portable_folder, photographs, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "A.png").write_bytes((photographs / "a.png").read_bytes())
+    (other / "bad.jpg").write_bytes(b"\xff\xd8 not an image")
+    inputs = "--checkpoint", portable_folder, "--prompts", "zh/refuge", photographs, other
+    status, plain, _ = run(capsys, *inputs, "--format", "jsonl")
+    assert status == 1
+    heat = tmp_path / "new" / "heat"
+    status, out, _ = run(capsys, *inputs, "--format", "jsonl", "--explain", heat)
+    assert status == 1
+    rows = [json.loads(line) for line in out.splitlines()]
+    # Names that differ only in case are one file on some systems.
+    names = ["a-heat.png", "b-heat.png", "A-2-heat.png"]
+    assert [row.pop("explanation") for row in rows] == [*(str(heat / n) for n in names), ""]
+    assert rows == [json.loads(line) for line in plain.splitlines()]
+    assert sorted(path.name for path in heat.iterdir()) == sorted(names)
+
+    clip = vclip_jax.load(portable_folder)
+    path = photographs / "sub/b.JPG"
+    square = clip.preprocess(path)[None]
+    predicted = int(clip.classify([path], "zh/refuge").argmax())
+    expected = explain.overlay(
+        decode(path.read_bytes(), predict.HEAT_SIDE, clip.config["data"]["fit"]),
+        explain.Explainer(clip, "zh/refuge")(square, [predicted])[0],
+    )
+    with Image.open(heat / "b-heat.png") as written:
+        assert written.size == (predict.HEAT_SIDE, predict.HEAT_SIDE)
+        difference = np.abs(np.asarray(written).astype(int) - expected)
+    assert difference.max() <= 2  # another batch is added up in another order
+
+
+def test_a_table_with_heat_maps_names_them(capsys, portable_folder, photographs, tmp_path):
+    status, out, _ = run(
+        capsys, "--checkpoint", portable_folder, "--format", "csv", "--explain", tmp_path / "heat",
+        photographs / "a.png",
+    )  # fmt: skip
+    assert status == 0
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert row["explanation"] == str(tmp_path / "heat" / "a-heat.png")
+    assert list(row)[-2:] == ["error", "explanation"]

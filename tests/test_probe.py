@@ -11,6 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from vclip_jax import datasets, metrics, probe
 from vclip_jax.embeddings import SplitEmbeddings
 
+pytestmark = pytest.mark.slow  # minutes of compiling on 2 cores
+
 METHODS = tuple(probe.METHODS)
 
 

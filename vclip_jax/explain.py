@@ -2,12 +2,13 @@
 
 The question is put to the model itself: how does the cosine with a class's prompts, less the mean
 cosine with the other classes', change when the features at one place of an inner layer are replaced
-by their mean over the whole picture? Integrated gradients (M. Sundararajan, A. Taly and Q. Yan,
-ICML 2017, arXiv:1703.01365) along the way from that levelled layer to the real one answer it for
-all places at once, and their sum is the difference between the picture's score and the levelled
-one's. Two layers are asked and averaged: of a ResNet's four stages the second and the third (the
-last sees whole regions, in cells of 32 pixels, and the first only edges); of a Vision Transformer
-the patches' tokens after one and after two thirds of its blocks.
+by those of the picture out of focus? Integrated gradients (M. Sundararajan, A. Taly and Q. Yan,
+ICML 2017, arXiv:1703.01365) along the way from the blurred picture's layer to the sharp one's
+answer it for all places at once, and add up to the difference between the two scores. That evidence
+is what blurring takes away is R. Fong's and A. Vedaldi's (ICCV 2017, arXiv:1704.03296). Two layers
+are asked and averaged: of a ResNet what enters the third and the fourth stage (the last stage sees
+whole regions, in cells of 32 pixels, and the first only edges); of a Vision Transformer the
+patches' tokens after one and after two thirds of its blocks.
 
 This did best where `benchmarks/heat_maps.py` plants one lesion in a healthy eye and asks whether
 the heat is highest there. Projecting each position of the last layer into the common space, as
@@ -19,6 +20,7 @@ diagnosis.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -35,7 +37,10 @@ from vclip_jax.pretrained import Pretrained, Prompts
 from vclip_jax.zero_shot import Variables
 
 STEPS = 8
-"""Points on the way from the levelled layer to the real one."""
+"""Points on the way from the blurred picture's layer to the sharp one's."""
+OUT_OF_FOCUS = 1 / 16
+"""Standard deviation of the picture's blur, as a part of its side: lesions and vessels go, while
+the illumination, and roughly the disc and the macula, stay where they are."""
 BLUR = 1 / 21
 """Standard deviation of the smoothing, as a part of the picture's side: half a cell of 16 pixels of
 224, so that neither the grid nor a single pixel decides."""
@@ -62,8 +67,9 @@ def class_directions(classes: npt.NDArray[np.floating]) -> npt.NDArray[np.float3
     return np.asarray(classes - others, np.float32)
 
 
+@lru_cache(maxsize=4)
 def make_heat_function(graphdef: nnx.GraphDef) -> HeatFunction:
-    """Compile the heat maps of a model, which `Explainer` wraps for people.
+    """The heat maps of a model, compiled; `Explainer` wraps them for people.
 
     Args:
         graphdef: the model's structure, from `state.split_model`.
@@ -72,87 +78,105 @@ def make_heat_function(graphdef: nnx.GraphDef) -> HeatFunction:
         A jitted function of the model's variables, images uint8 `[n, s, s, 3]` and directions
         float32 `[n, d]` (such as rows of `class_directions`). It returns float32 `[n, s, s]`: what
         each pixel adds to the cosine with the direction, times the number of pixels. The mean over
-        a picture is what the places of its features add to what they are made of, but for what the
-        smoothing carries over the border.
+        a picture is the difference that focus makes, but for what the smoothing carries over the
+        border, and of a Vision Transformer for what the class token has gathered before.
     """
 
     def heat(variables: Variables, images: jax.Array, directions: jax.Array) -> jax.Array:
-        depth = len(_places(nnx.merge(graphdef, *variables).visual))
-        size = images.shape[1]
-        maps = [
-            _upsample(_integrated(graphdef, variables, images, directions, place), size)
-            for place in range(depth)
-        ]
-        return _smooth(sum(maps[1:], maps[0]) / depth, BLUR * size)
+        n, size = images.shape[:2]
+        sharp = images.astype(jnp.float32)
+        both = jnp.concatenate([sharp, _out_of_focus(sharp)])
+        _, layers = _score(graphdef, variables, both, jnp.tile(directions, (2, 1)), {})
+        maps = jnp.zeros((n, size, size))
+        for place, layer in layers.items():
+
+            def score(features: jax.Array, place: int = place) -> jax.Array:
+                # What leads to the layer feeds nothing then, and the compiler leaves it out.
+                return _score(graphdef, variables, sharp, directions, {place: features})[0]
+
+            found = integrated_gradients(score, layer[:n], layer[n:])
+            maps += jax.image.resize(found, (n, size, size), "linear") / len(layers)
+        return _smooth(maps, BLUR * size)
 
     return jax.jit(heat)
 
 
-def _places(visual: nnx.Module) -> list[tuple[nnx.List, int]]:
-    """The blocks after which features are looked at: lists of blocks and positions in them."""
-    if isinstance(visual, VisionTransformer):
-        blocks = visual.transformer.resblocks
-        thirds = {len(blocks) // 3, 2 * len(blocks) // 3}
-        return [(blocks, max(1, third) - 1) for third in sorted(thirds)]
-    stages = [getattr(visual, f"layer{number}") for number in (2, 3)]
-    return [(stage, len(stage) - 1) for stage in stages]
-
-
-class _Tap:
-    """Stands in the place of a block: keeps what it gives, or gives something else."""
-
-    def __init__(self, block: nnx.Module, replacement: jax.Array | None = None):
-        self.block, self.replacement = block, replacement
-        self.given: jax.Array
-
-    def __call__(self, x: jax.Array, **options: Any) -> jax.Array:
-        self.given = self.block(x, **options)
-        return self.given if self.replacement is None else self.replacement
-
-
-def _integrated(
-    graphdef: nnx.GraphDef,
-    variables: Variables,
-    images: jax.Array,
-    directions: jax.Array,
-    place: int,
+def integrated_gradients(
+    score: Callable[[jax.Array], jax.Array], features: jax.Array, baseline: jax.Array
 ) -> jax.Array:
-    """Integrated gradients at one place, summed over channels: float32 `[n, h, w]`, whose mean over
-    h and w is the difference in scores."""
+    """What each place adds to the score on the straight way from the baseline to the features.
 
-    def run(replacement: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        # What comes before a replaced block feeds nothing, and the compiler leaves it out.
-        model = nnx.merge(graphdef, *variables)
-        blocks, index = _places(model.visual)[place]
-        tap = blocks[index] = _Tap(blocks[index], replacement)
-        scores = jnp.sum(normalise(model.image_features(images)) * directions, axis=-1)
-        return scores.sum(), tap.given
+    Args:
+        score: of the features of all pictures, a sum over pictures.
+        features, baseline: `[n, h, w, c]`; or a class token and a square of patches,
+            `[n, 1 + h * h, c]`, of which the token is the features' throughout, as it has no place.
 
-    _, features = run(None)
-    tokens = features.ndim == 3  # a class token, which has no place, and the patches
-    local = features[:, 1:] if tokens else features
-    places = tuple(range(1, local.ndim - 1))
-    level = jnp.broadcast_to(local.mean(axis=places, keepdims=True), local.shape)
+    Returns:
+        float32 `[n, h, w]`, summed over channels and times the number of places: the mean over
+        places is the difference between a picture's scores, by the midpoint rule with `STEPS`.
+    """
+    tokens = features.ndim == 3
     if tokens:
-        level = jnp.concatenate([features[:, :1], level], axis=1)
-    change = features - level
+        baseline = jnp.concatenate([features[:, :1], baseline[:, 1:]], axis=1)
+    change = features - baseline
 
     def add(total: jax.Array, part: jax.Array) -> tuple[jax.Array, None]:
-        between = level + part.astype(features.dtype) * change
-        grad = jax.grad(lambda x: run(x)[0])(between)
+        grad = jax.grad(score)(baseline + part.astype(features.dtype) * change)
         return total + grad.astype(jnp.float32), None
 
-    parts = (jnp.arange(STEPS) + 0.5) / STEPS  # the midpoint rule
+    parts = (jnp.arange(STEPS) + 0.5) / STEPS
     total, _ = jax.lax.scan(add, jnp.zeros(features.shape, jnp.float32), parts)
     found = jnp.sum(total / STEPS * change.astype(jnp.float32), axis=-1)
     if tokens:
-        side = round(local.shape[1] ** 0.5)
+        side = round((found.shape[1] - 1) ** 0.5)
         found = found[:, 1:].reshape(-1, side, side)
     return found * found.shape[1] * found.shape[2]
 
 
-def _upsample(maps: jax.Array, size: int) -> jax.Array:
-    return jax.image.resize(maps, (len(maps), size, size), "linear")
+class _Tap:
+    """Stands in a block's place: keeps what enters, and may give the block something else."""
+
+    def __init__(self, block: nnx.Module, replacement: jax.Array | None):
+        self.block, self.replacement = block, replacement
+        self.entered: jax.Array
+
+    def __call__(self, x: jax.Array, **options: Any) -> jax.Array:
+        self.entered = x
+        return self.block(x if self.replacement is None else self.replacement, **options)
+
+
+def _score(
+    graphdef: nnx.GraphDef,
+    variables: Variables,
+    images: jax.Array,
+    directions: jax.Array,
+    replacements: dict[int, jax.Array],
+) -> tuple[jax.Array, dict[int, jax.Array]]:
+    """The sum of the cosines with the directions, and the layers of the module's docstring by
+    number; one that is in `replacements` takes the place of its own."""
+    model = nnx.merge(graphdef, *variables)
+    taps = {}
+    for number, (blocks, index) in enumerate(_places(model.visual)):
+        taps[number] = blocks[index] = _Tap(blocks[index], replacements.get(number))
+    score = jnp.sum(normalise(model.image_features(images)) * directions)
+    return score, {number: tap.entered for number, tap in taps.items()}
+
+
+def _places(visual: nnx.Module) -> list[tuple[nnx.List, int]]:
+    """The blocks that the layers enter: lists of blocks and positions in them."""
+    if isinstance(visual, VisionTransformer):
+        blocks = visual.transformer.resblocks
+        return [(blocks, index) for index in sorted({len(blocks) // 3, 2 * len(blocks) // 3})]
+    return [(visual.layer3, 0), (visual.layer4, 0)]
+
+
+def _out_of_focus(images: jax.Array) -> jax.Array:
+    """Blurred `[n, s, s, 3]`, without darkening at the border."""
+    n, size = images.shape[:2]
+    planes = jnp.moveaxis(images, 3, 1).reshape(-1, size, size)
+    sigma = OUT_OF_FOCUS * size
+    blurred = _smooth(planes, sigma) / _smooth(jnp.ones((1, size, size)), sigma)
+    return jnp.moveaxis(blurred.reshape(n, 3, size, size), 1, 3)
 
 
 def _smooth(maps: jax.Array, sigma: float) -> jax.Array:
