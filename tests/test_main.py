@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vclip_jax import bootstrap, metrics, predictions
+from vclip_jax import bootstrap, measure, metrics, predictions
 from vclip_jax import config as config_lib
 from vclip_jax import main as trainer
 from vclip_jax.data import pipeline
@@ -208,8 +208,8 @@ def test_two_prompt_sets_share_the_images_and_are_compared(config, finished, tmp
         config.evals.messidor_like.dataset, "en/messidor"
     )
     calls = []
-    embed = trainer.embed_images
-    monkeypatch.setattr(trainer, "embed_images", lambda *a: calls.append(a[2].name) or embed(*a))
+    embed = measure.embed_images
+    monkeypatch.setattr(measure, "embed_images", lambda *a: calls.append(a[2].name) or embed(*a))
     trainer.main(config, tmp_path, "eval")
     assert calls == ["english"]
     assert (

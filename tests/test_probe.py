@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from vclip_jax import datasets, metrics, probe
+from vclip_jax import datasets, few_shot, metrics, probe
 from vclip_jax.embeddings import SplitEmbeddings
 
 pytestmark = pytest.mark.slow  # minutes of compiling on 2 cores
 
-METHODS = tuple(probe.METHODS)
+METHODS = tuple(few_shot.METHODS)
 
 
 def unit(x):
@@ -39,7 +39,7 @@ def task():
     train, labels = clouds(12, 3, 16, 1)
     test, _ = clouds(60, 3, 16, 2)
     prompts = unit(np.random.default_rng(3).standard_normal((3, 16)))
-    return probe.FewShot(train, labels, test, prompts, 20.0, 0)
+    return few_shot.FewShot(train, labels, test, prompts, 20.0, 0)
 
 
 def wide(task):
@@ -52,27 +52,27 @@ def wide(task):
 
 def test_shots_are_drawn_again_the_same_and_differ_between_folds():
     labels = np.random.default_rng(0).integers(0, 3, 90)
-    drawn = probe.draw_shots(labels, 4, 7, 0)
-    np.testing.assert_array_equal(drawn, probe.draw_shots(labels, 4, 7, 0))
+    drawn = few_shot.draw_shots(labels, 4, 7, 0)
+    np.testing.assert_array_equal(drawn, few_shot.draw_shots(labels, 4, 7, 0))
     assert labels[drawn].tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert len(set(drawn)) == 12
-    for other in (probe.draw_shots(labels, 4, 7, 1), probe.draw_shots(labels, 4, 8, 0)):
+    for other in (few_shot.draw_shots(labels, 4, 7, 1), few_shot.draw_shots(labels, 4, 8, 0)):
         assert set(other) != set(drawn)
 
 
 def test_fewer_shots_are_among_more_and_a_small_class_gives_all_it_has():
     labels = np.array([0] * 10 + [1] * 3)
-    few, many = (probe.draw_shots(labels, shots, 0, 2) for shots in (2, 8))
+    few, many = (few_shot.draw_shots(labels, shots, 0, 2) for shots in (2, 8))
     assert set(few) <= set(many)
     assert (labels[many] == 1).sum() == 3
-    assert sorted(probe.draw_shots(labels, None, 0, 2)) == list(range(13))
+    assert sorted(few_shot.draw_shots(labels, None, 0, 2)) == list(range(13))
 
 
 def test_the_shots_of_a_class_do_not_depend_on_other_classes_and_unlabelled_ones_are_not_drawn():
     labels = np.array([0, 1, 2] * 20)
     alone = np.where(labels == 2, 2, -1)
-    drawn = probe.draw_shots(labels, 5, 1, 0)
-    np.testing.assert_array_equal(drawn[10:], probe.draw_shots(alone, 5, 1, 0))
+    drawn = few_shot.draw_shots(labels, 5, 1, 0)
+    np.testing.assert_array_equal(drawn[10:], few_shot.draw_shots(alone, 5, 1, 0))
 
 
 # --- the linear probe
@@ -88,8 +88,8 @@ def test_the_linear_probe_is_scikit_learns(n, classes, width, inverse_penalty):
     reference = LogisticRegression(C=inverse_penalty, tol=1e-10, max_iter=10_000)
     expected = reference.fit(train.astype(np.float64), labels).predict_proba(test)
     prompts = np.zeros((classes, width), np.float32)
-    given = probe.linear(
-        probe.FewShot(train, labels, test, prompts, 1.0, 0), inverse_penalty=inverse_penalty
+    given = few_shot.linear(
+        few_shot.FewShot(train, labels, test, prompts, 1.0, 0), inverse_penalty=inverse_penalty
     )
     np.testing.assert_allclose(given, expected, rtol=0, atol=1e-4)
 
@@ -99,7 +99,7 @@ def test_the_linear_probe_is_scikit_learns(n, classes, width, inverse_penalty):
 
 def test_zero_shot_is_the_softmax_of_scaled_cosines(task):
     _, test, classes = wide(task)
-    np.testing.assert_allclose(probe.zero_shot(task), softmax(20 * test @ classes.T), atol=1e-5)
+    np.testing.assert_allclose(few_shot.zero_shot(task), softmax(20 * test @ classes.T), atol=1e-5)
 
 
 def test_the_adapter_mixes_a_fifth_of_its_output_in(task):
@@ -109,7 +109,7 @@ def test_the_adapter_mixes_a_fifth_of_its_output_in(task):
     mixed = 0.2 * np.maximum(np.maximum(test @ first, 0) @ second, 0) + 0.8 * test
     mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
     weights = first.astype(np.float32), second.astype(np.float32)
-    given = probe._adapter_logits(weights, task.test, task.classes, task.scale)
+    given = few_shot._adapter_logits(weights, task.test, task.classes, task.scale)
     np.testing.assert_allclose(given, 20 * mixed @ classes.T, atol=1e-4)
 
 
@@ -120,36 +120,36 @@ def tip_reference(train, one_hot, test, classes, alpha, beta):
 
 def test_tip_adapter_adds_the_votes_of_the_shots(task):
     train, test, classes = wide(task)
-    alpha, beta = probe._choose(task)
+    alpha, beta = few_shot._choose(task)
     expected = softmax(tip_reference(train, task.one_hot, test, classes, alpha, beta))
-    np.testing.assert_allclose(probe.tip_adapter(task), expected, atol=1e-5)
+    np.testing.assert_allclose(few_shot.tip_adapter(task), expected, atol=1e-5)
 
 
 def test_alpha_and_beta_do_best_on_the_shots_held_out_whatever_is_tested(task):
     train, _, classes = wide(task)
-    held = probe.held_out(task.labels)
+    held = few_shot.held_out(task.labels)
     assert held.tolist() == [False, False, False, True] * 3
     losses = {}
-    for alpha in probe.ALPHAS:
-        for beta in probe.BETAS:
+    for alpha in few_shot.ALPHAS:
+        for beta in few_shot.BETAS:
             logits = tip_reference(
                 train[~held], task.one_hot[~held], train[held], classes, alpha, beta
             )
             wanted = softmax(logits)[np.arange(3), task.labels[held]]
             losses[alpha, beta] = -np.log(wanted).mean()
-    chosen = probe._choose(task)
+    chosen = few_shot._choose(task)
     assert losses[chosen] == pytest.approx(min(losses.values()), abs=1e-6)
-    assert probe._choose(replace(task, test=task.test[:1] * -1)) == chosen
-    for method in (probe.tip_adapter, probe.tip_adapter_f):
+    assert few_shot._choose(replace(task, test=task.test[:1] * -1)) == chosen
+    for method in (few_shot.tip_adapter, few_shot.tip_adapter_f):
         part = method(replace(task, test=task.test[:7]))
         np.testing.assert_allclose(part, method(task)[:7], atol=1e-5)
 
 
 def test_one_shot_leaves_nothing_to_hold_out(task):
     one = replace(task, train=task.train[::4], labels=task.labels[::4])
-    assert not probe.held_out(one.labels).any()
-    assert probe._choose(one) == probe.USUAL
-    assert probe.held_out(np.array([0, 0, 1, 2, 2, 2, 2, 2, 2, 2, 2])).tolist() == [
+    assert not few_shot.held_out(one.labels).any()
+    assert few_shot._choose(one) == few_shot.USUAL
+    assert few_shot.held_out(np.array([0, 0, 1, 2, 2, 2, 2, 2, 2, 2, 2])).tolist() == [
         False, True, False, *[False] * 6, True, True,
     ]  # fmt: skip
 
@@ -159,26 +159,26 @@ def test_shots_help_prompts_that_know_little_and_the_answer_is_repeatable(method
     train, labels = clouds(48, 3, 16, 1)
     test, truth = clouds(150, 3, 16, 2)
     prompts = unit(np.random.default_rng(3).standard_normal((3, 16)))
-    task = probe.FewShot(train, labels, test, prompts, 10.0, 5)
-    before = -np.log(probe.zero_shot(task)[np.arange(150), truth]).mean()
-    given = probe.METHODS[method](task)
+    task = few_shot.FewShot(train, labels, test, prompts, 10.0, 5)
+    before = -np.log(few_shot.zero_shot(task)[np.arange(150), truth]).mean()
+    given = few_shot.METHODS[method](task)
     assert given.shape == (150, 3)
     np.testing.assert_allclose(given.sum(axis=1), 1, atol=1e-5)
     assert -np.log(given[np.arange(150), truth]).mean() < before - 0.1
-    np.testing.assert_array_equal(given, probe.METHODS[method](task))
+    np.testing.assert_array_equal(given, few_shot.METHODS[method](task))
 
 
 def test_tip_adapter_f_without_steps_is_tip_adapter_and_training_lowers_the_loss(task):
-    alpha, beta = probe._choose(task)
+    alpha, beta = few_shot._choose(task)
     np.testing.assert_allclose(
-        jax.nn.softmax(probe._tip_f_logits(task, alpha, beta, 0)),
-        probe.tip_adapter(task),
+        jax.nn.softmax(few_shot._tip_f_logits(task, alpha, beta, 0)),
+        few_shot.tip_adapter(task),
         atol=1e-6,
     )
     own = replace(task, test=task.train)
     losses = []
     for steps in (0, 100):
-        wanted = softmax(np.asarray(probe._tip_f_logits(own, alpha, beta, steps)))
+        wanted = softmax(np.asarray(few_shot._tip_f_logits(own, alpha, beta, steps)))
         losses.append(-np.log(wanted[np.arange(12), task.labels]).mean())
     assert losses[1] < losses[0]
 
@@ -229,11 +229,11 @@ def test_mean_and_deviation_are_over_the_folds(splits):
     for key in probe.REPORTED:
         values = []
         for fold in range(3):
-            drawn = probe.draw_shots(train.labels, 2, 0, fold)
-            task = probe.FewShot(
+            drawn = few_shot.draw_shots(train.labels, 2, 0, fold)
+            task = few_shot.FewShot(
                 train.images[drawn], train.labels[drawn], test.images[known], classes(), 1.0, 0
             )
-            values.append(metrics.classification(probe.linear(task), test.labels[known])[key])
+            values.append(metrics.classification(few_shot.linear(task), test.labels[known])[key])
         assert rows[1][key]["mean"] == pytest.approx(np.mean(values))
         assert rows[1][key]["std"] == pytest.approx(np.std(values, ddof=1))
         assert [fold[key] for fold in rows[1]["folds"]] == pytest.approx(values)

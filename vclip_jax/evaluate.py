@@ -62,8 +62,8 @@ def evaluate_pairs(
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Loss and retrieval on held-back pairs.
 
-    The loss is that of training (same batch size, so the same number of negatives), without
-    dropout and augmentation, averaged over full batches.
+    The loss is the softmax of pairs whatever `config.loss` says, so that runs can be compared, with
+    as many negatives as in training, without dropout and augmentation, averaged over full batches.
 
     Returns:
         The values for `metrics.jsonl`, and the content of `retrieval.json`.

@@ -74,6 +74,13 @@ class Speedometer:
         return values
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Replace a JSON file in one step."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    temporary.replace(path)
+
+
 def environment() -> dict[str, Any]:
     """Versions, devices and the git commit of the working directory (None outside a checkout)."""
     versions: dict[str, str | None] = {}

@@ -5,12 +5,11 @@ checkpoint, or one after the other (`--config.eval_all_checkpoints=True`), score
 the report.
 """
 
-import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ from vclip_jax import config as config_lib
 from vclip_jax import (
     datasets,
     optim,
-    predictions,
     pretrained,
     prompts,
     sharding,
@@ -41,25 +39,16 @@ from vclip_jax.data import pipeline
 from vclip_jax.data.augment import named_policy
 from vclip_jax.data.json_tokenizer import AnyTokenizer, file_name, in_folder
 from vclip_jax.data.tokenizer import Tokenizer
-from vclip_jax.evaluate import (
-    Embedded,
-    ZeroShotTask,
-    embed_images,
-    evaluate_pairs,
-    evaluate_zero_shot,
-    flat_metrics,
-    zero_shot_points,
-)  # fmt: skip
+from vclip_jax.evaluate import ZeroShotTask
 from vclip_jax.init import jit_whiten
 from vclip_jax.interop import folder, weights
 from vclip_jax.interop import workdir as saved_run
-from vclip_jax.logs import MetricsLog, Speedometer, environment
+from vclip_jax.logs import MetricsLog, Speedometer, environment, write_json
 from vclip_jax.losses import contrastive_loss
+from vclip_jax.measure import Measurement
 from vclip_jax.models.build import build_clip, compute_dtype
 from vclip_jax.models.clip import Clip
-from vclip_jax.report import write_report
-from vclip_jax.report.table import format_table
-from vclip_jax.zero_shot import Scorer, Variables
+from vclip_jax.zero_shot import Scorer
 
 log = logging.getLogger("vclip_jax")
 # Initialisation runs once: not worth the optimiser's time (2.6 s rather than 11 s to compile).
@@ -237,83 +226,6 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
     measure.print_table()
 
 
-@dataclass
-class Measurement:
-    """Everything that is measured on a model, and where it is written."""
-
-    scorer: Scorer
-    validation: Any
-    """Pairs of the training dataset, or None."""
-    tasks: list[ZeroShotTask]
-    config: ConfigDict
-    workdir: Path
-    metrics_log: MetricsLog
-    results: dict[str, Any] = field(default_factory=dict)
-    """The content of `zero_shot.json`."""
-
-    def __call__(self, variables: Variables, step: int) -> None:
-        """Measure everything, write it down, rewrite the report."""
-        lead = jax.process_index() == 0
-        values: dict[str, float] = {}
-        examples: dict[str, Any] = {}
-        self.results.clear()
-        if self.validation is not None:
-            values, retrieval = evaluate_pairs(self.scorer, variables, self.validation, self.config)
-            if lead:
-                write_json(self.workdir / "retrieval.json", retrieval)
-        for task, embedded in self._embedded_tasks(variables):
-            found = evaluate_zero_shot(
-                self.scorer, variables, task, embedded, self.config, keys=lead
-            )
-            self.results.update(found.results)
-            examples[task.name] = found.examples
-            for name, answers in found.predictions.items():
-                predictions.save(predictions.path_of(self.workdir, name), answers)
-        self.metrics_log.write(step, values | flat_metrics(self.results))
-        if lead:
-            write_json(self.workdir / "zero_shot.json", self.results)
-            write_json(self.workdir / "examples.json", examples)
-            write_report(self.workdir)
-
-    def log_points(self, variables: Variables, step: int) -> None:
-        """Measure what `metrics.jsonl` holds and write that down alone: one point of a curve."""
-        values: dict[str, float] = {}
-        if self.validation is not None:
-            values, _ = evaluate_pairs(self.scorer, variables, self.validation, self.config)
-        for task, embedded in self._embedded_tasks(variables):
-            values |= zero_shot_points(self.scorer, variables, task, embedded)
-        self.metrics_log.write(step, values)
-
-    def is_logged(self, step: int) -> bool:
-        """Whether `metrics.jsonl` has a point of everything that is measured.
-
-        Of several processes all must measure the same; they may not see one file, so: no.
-        """
-        if jax.process_count() > 1:
-            return False
-        keys = [f"eval/{task.name}/accuracy" for task in self.tasks]
-        keys += ["eval/validation/loss"] if self.validation is not None else []
-        return self.metrics_log.has(step, keys)
-
-    def _embedded_tasks(self, variables: Variables) -> Iterator[tuple[ZeroShotTask, Embedded]]:
-        """The tasks with their images; those on the same images share them, one after another."""
-        splits = [(task.source.name, task.source.split) for task in self.tasks]
-        for split in dict.fromkeys(splits):
-            together = [task for task, own in zip(self.tasks, splits, strict=True) if own == split]
-            embedded = embed_images(self.scorer, variables, together[0], self.config)
-            for task in together:
-                yield task, embedded
-
-    def print_table(self) -> None:
-        """The last results, on standard output."""
-        if jax.process_index():
-            return
-        if self.results:
-            stand_ins = [name for name in self.results if name.endswith("_like")]
-            print(format_table(self.results, mean_of=stand_ins or None))
-        print(f"report: {self.workdir / 'report.html'}")
-
-
 def open_training_data(config: ConfigDict) -> tuple[Any, Any]:
     """The training and (if the dataset has one) the validation source, built if need be."""
     data = config.data
@@ -369,25 +281,9 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
             log.info("evaluation %s is skipped: set --config.evals.%s.source=DIR", name, name)
             continue
         source = datasets.open_source(entry.dataset, config.data.data_dir, entry.split)
-        tasks.append(ZeroShotTask(name, source, prompts_for(entry.prompts, source)))
+        prompt_set = prompts.for_classes(entry.prompts, source.class_names, source.name)
+        tasks.append(ZeroShotTask(name, source, prompt_set))
     return tasks
-
-
-def prompts_for(name: str, source: datasets.RecordSource) -> prompts.PromptSet:
-    """The prompt set of an evaluation, held against the classes of its dataset.
-
-    Raises:
-        ValueError: the prompts are for other classes, or for these in another order.
-    """
-    if name == "labels":
-        return prompts.from_phrases({label: label for label in source.class_names}, "labels")
-    prompt_set = prompts.load(name)
-    if source.class_names and source.class_names != prompt_set.class_names:
-        raise ValueError(
-            f"prompt set {name} is for the classes {', '.join(prompt_set.class_names)}, but the "
-            f"labels of {source.name} are {', '.join(source.class_names)}, in this order"
-        )
-    return prompt_set
 
 
 def check_words(config: ConfigDict) -> None:
@@ -469,13 +365,6 @@ def restore_other(
     restored = other.restore(abstract, shardings, step)
     other.close()
     return restored
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Replace a JSON file in one step."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    temporary.replace(path)
 
 
 # --- The command line.

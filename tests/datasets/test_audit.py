@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from vclip_jax.datasets import DatasetError, audit
+from vclip_jax.datasets import DatasetError, audit, fingerprints
 from vclip_jax.datasets.__main__ import main
 from vclip_jax.datasets.synthetic.builder import build
 from vclip_jax.datasets.synthetic.record import record
@@ -157,7 +157,7 @@ def test_a_record_that_cannot_be_parsed_is_a_damaged_one(sources):
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (3, 500)])
 def test_pictures_of_any_shape_are_hashed(shape):
     rgb = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-    hashes = audit.perceptual_hashes(rgb)
+    hashes = fingerprints.perceptual_hashes(rgb)
     assert hashes is None or (hashes.shape == (2, 4) and hashes.dtype == np.uint64)
 
 
@@ -353,7 +353,7 @@ def test_the_threshold_separates_different_eyes_from_one_eye_changed():
             for index in range(100)
         ]
     originals = [entry(jpeg(rgb), f"{index}") for index, rgb in enumerate(images)]
-    prints = audit.fingerprint(originals)
+    prints = fingerprints.fingerprint(originals)
     others = np.minimum(
         audit._distances(prints.hashes, prints.hashes),
         audit._distances(prints.hashes, prints.mirrored),
@@ -364,7 +364,7 @@ def test_the_threshold_separates_different_eyes_from_one_eye_changed():
     print("within", {limit: int((others <= limit).sum()) for limit in limits})
     print(f"{'one eye':20} median  95 %  99 %  max  within {limits}")
     for name, change in VARIANTS.items():
-        changed = audit.fingerprint([entry(jpeg(change(rgb)), "") for rgb in images])
+        changed = fingerprints.fingerprint([entry(jpeg(change(rgb)), "") for rgb in images])
         hashes = changed.mirrored if name == "mirrored" else changed.hashes
         distances = np.bitwise_count(prints.hashes ^ hashes).sum(axis=1)
         quantiles = np.quantile(distances, (0.5, 0.95, 0.99, 1))

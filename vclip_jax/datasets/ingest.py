@@ -17,17 +17,14 @@ import multiprocessing
 import os
 import shutil
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -35,7 +32,8 @@ from vclip_jax.datasets import card
 from vclip_jax.datasets.blobs import read
 from vclip_jax.datasets.listing import Item, Listing, Reject, anonymous
 from vclip_jax.datasets.records import DatasetError
-from vclip_jax.datasets.store import Storage, StoreError, store
+from vclip_jax.datasets.store import DEFAULT_STORAGE, Storage, StoreError, store
+from vclip_jax.datasets.workers import start_worker
 
 VERSION: Final = "1.0.0"
 """Of the built form: raise it when the same listing would give other records."""
@@ -66,7 +64,7 @@ class Shard:
 def build(
     listing: Listing,
     data_dir: str | os.PathLike[str],
-    storage: Storage = Storage(),  # noqa: B008 (frozen)
+    storage: Storage = DEFAULT_STORAGE,
     *,
     workers: int | None = None,
     max_rejects: float = MAX_REJECTS,
@@ -317,18 +315,9 @@ def _make_in_worker(shard: Shard) -> int:
 
 
 def _start_worker(done: Any, rejected: Any) -> None:
-    """One thread a process, and no life after the parent, even if that is killed."""
     global _progress
     _progress = done, rejected
-    cv2.setNumThreads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
-
-
-def _exit_after(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
+    start_worker()
 
 
 def _run_beam(shards: Sequence[Shard], arguments: Sequence[str]) -> None:

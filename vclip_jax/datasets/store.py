@@ -65,6 +65,9 @@ class Storage:
         return "-".join(parts)
 
 
+DEFAULT_STORAGE: Final = Storage()
+
+
 class StoreError(ImageError):
     """A photograph is not stored; `reason` is a few words, the same for all of a kind."""
 

@@ -22,31 +22,23 @@ def compute_dtype(name: str) -> Any:
 def text_config(model: Mapping[str, Any], vocab_size: int) -> BertConfig | ClipTextConfig:
     """Sizes of the text tower, from the keys `text_...`; `activation` only if it is CLIP's."""
     if model["text_kind"] == "clip":
-        return ClipTextConfig(
-            vocab_size=vocab_size,
-            width=model["text_width"],
-            layers=model["text_layers"],
-            heads=model["text_heads"],
-            mlp_width=model["text_mlp_width"],
-            max_positions=model["text_max_positions"],
-            activation=model["activation"],
-        )
+        return ClipTextConfig(**_text_sizes(model, vocab_size), activation=model["activation"])
     return bert_config(model, vocab_size)
 
 
 def bert_config(model: Mapping[str, Any], vocab_size: int) -> BertConfig:
     """Sizes of a BERT, from the keys `text_...`."""
     return BertConfig(
-        vocab_size=vocab_size,
-        width=model["text_width"],
-        layers=model["text_layers"],
-        heads=model["text_heads"],
-        mlp_width=model["text_mlp_width"],
-        max_positions=model["text_max_positions"],
+        **_text_sizes(model, vocab_size),
         dropout=model["text_dropout"],
         initializer_range=model["text_initializer_range"],
         pool=model["text_pool"],
     )
+
+
+def _text_sizes(model: Mapping[str, Any], vocab_size: int) -> dict[str, int]:
+    names = ("width", "layers", "heads", "mlp_width", "max_positions")
+    return {"vocab_size": vocab_size, **{name: model[f"text_{name}"] for name in names}}
 
 
 def build_clip(

@@ -114,6 +114,28 @@ def load(name_or_path: str | os.PathLike[str]) -> PromptSet:
     return parse(text, name, where=f"prompt set {name}")
 
 
+def for_classes(name: str, class_names: Sequence[str], dataset: str) -> PromptSet:
+    """Reads the prompts of a dataset, held against its classes.
+
+    Args:
+      name: see `load`; or "labels", the classes' names as they are.
+      class_names: what the dataset's labels stand for; empty where that is not known.
+      dataset: what an error calls it.
+
+    Raises:
+      ValueError: the prompts are for other classes, or for these in another order; see also `load`.
+    """
+    if name == "labels":
+        return from_phrases({label: label for label in class_names}, name)
+    prompt_set = load(name)
+    if class_names and tuple(class_names) != prompt_set.class_names:
+        raise ValueError(
+            f"prompt set {prompt_set.name} is for the classes {', '.join(prompt_set.class_names)}, "
+            f"but the labels of {dataset} are {', '.join(class_names)}, in this order"
+        )
+    return prompt_set
+
+
 def from_phrases(phrases: Mapping[str, Sequence[str] | str], name: str = "phrases") -> PromptSet:
     """A prompt set of class name -> phrases, in that order.
 

@@ -213,8 +213,11 @@ def _spread(value: Any) -> tuple[float, float, float] | None:
     """Least, median and greatest as they should be, else None."""
     if not isinstance(value, Mapping):
         return None
-    low, median, high = (value.get(key) for key in ("min", "median", "max"))
-    return (low, median, high) if all(map(is_number, (low, median, high))) else None  # type: ignore[return-value]
+    figures = [value.get(key) for key in ("min", "median", "max")]
+    if not all(is_number(figure) for figure in figures):
+        return None
+    low, median, high = (float(figure) for figure in figures if figure is not None)
+    return low, median, high
 
 
 def _spread_cell(value: Any) -> tuple[float | None, str]:

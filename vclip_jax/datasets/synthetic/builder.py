@@ -17,16 +17,13 @@ import os
 import re
 import shutil
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import writer as tfds_writer
@@ -36,6 +33,7 @@ from tqdm import tqdm
 from vclip_jax.datasets.synthetic.annotation import ANNOTATION_COLUMNS
 from vclip_jax.datasets.synthetic.domains import DOMAINS, TRAINING_DOMAIN
 from vclip_jax.datasets.synthetic.record import key_of, record, records, split_of
+from vclip_jax.datasets.workers import start_worker
 
 RENDER_VERSION: Final = 2
 
@@ -240,7 +238,7 @@ def _in_order(config: SyntheticConfig, indices: Sequence[int], workers: int) -> 
         return
     # Spawned, not forked: JAX and OpenCV may have threads running here.
     pool = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker
     )
     try:
         ahead: deque[Future[list[Example]]] = deque()
@@ -253,16 +251,3 @@ def _in_order(config: SyntheticConfig, indices: Sequence[int], workers: int) -> 
             yield from ahead.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """One thread a process, and no life after the parent, even if that is killed."""
-    cv2.setNumThreads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
-
-
-def _exit_after(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)

@@ -1,0 +1,101 @@
+"""Everything that is measured on a model, and the files that it is written to."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from vclip_jax import predictions
+from vclip_jax.evaluate import (
+    Embedded,
+    ZeroShotTask,
+    embed_images,
+    evaluate_pairs,
+    evaluate_zero_shot,
+    flat_metrics,
+    zero_shot_points,
+)
+from vclip_jax.logs import MetricsLog, write_json
+from vclip_jax.report import write_report
+from vclip_jax.report.table import format_table
+from vclip_jax.zero_shot import Scorer, Variables
+
+
+@dataclass
+class Measurement:
+    """A model's evaluations, in a workdir; call it with variables and their step."""
+
+    scorer: Scorer
+    validation: Any
+    """Pairs of the training dataset, or None."""
+    tasks: list[ZeroShotTask]
+    config: ConfigDict
+    workdir: Path
+    metrics_log: MetricsLog
+    results: dict[str, Any] = field(default_factory=dict)
+    """The content of `zero_shot.json`."""
+
+    def __call__(self, variables: Variables, step: int) -> None:
+        """Measure everything, write it down, rewrite the report."""
+        lead = jax.process_index() == 0
+        values: dict[str, float] = {}
+        examples: dict[str, Any] = {}
+        self.results.clear()
+        if self.validation is not None:
+            values, retrieval = evaluate_pairs(self.scorer, variables, self.validation, self.config)
+            if lead:
+                write_json(self.workdir / "retrieval.json", retrieval)
+        for task, embedded in self._embedded_tasks(variables):
+            found = evaluate_zero_shot(
+                self.scorer, variables, task, embedded, self.config, keys=lead
+            )
+            self.results.update(found.results)
+            examples[task.name] = found.examples
+            for name, answers in found.predictions.items():
+                predictions.save(predictions.path_of(self.workdir, name), answers)
+        self.metrics_log.write(step, values | flat_metrics(self.results))
+        if lead:
+            write_json(self.workdir / "zero_shot.json", self.results)
+            write_json(self.workdir / "examples.json", examples)
+            write_report(self.workdir)
+
+    def log_points(self, variables: Variables, step: int) -> None:
+        """Measure what `metrics.jsonl` holds and write that down alone: one point of a curve."""
+        values: dict[str, float] = {}
+        if self.validation is not None:
+            values, _ = evaluate_pairs(self.scorer, variables, self.validation, self.config)
+        for task, embedded in self._embedded_tasks(variables):
+            values |= zero_shot_points(self.scorer, variables, task, embedded)
+        self.metrics_log.write(step, values)
+
+    def is_logged(self, step: int) -> bool:
+        """Whether `metrics.jsonl` has a point of everything that is measured.
+
+        Of several processes all must measure the same; they may not see one file, so: no.
+        """
+        if jax.process_count() > 1:
+            return False
+        keys = [f"eval/{task.name}/accuracy" for task in self.tasks]
+        keys += ["eval/validation/loss"] if self.validation is not None else []
+        return self.metrics_log.has(step, keys)
+
+    def _embedded_tasks(self, variables: Variables) -> Iterator[tuple[ZeroShotTask, Embedded]]:
+        """The tasks with their images; those on the same images share them, one after another."""
+        splits = [(task.source.name, task.source.split) for task in self.tasks]
+        for split in dict.fromkeys(splits):
+            together = [task for task, own in zip(self.tasks, splits, strict=True) if own == split]
+            embedded = embed_images(self.scorer, variables, together[0], self.config)
+            for task in together:
+                yield task, embedded
+
+    def print_table(self) -> None:
+        """The last results, on standard output."""
+        if jax.process_index():
+            return
+        if self.results:
+            stand_ins = [name for name in self.results if name.endswith("_like")]
+            print(format_table(self.results, mean_of=stand_ins or None))
+        print(f"report: {self.workdir / 'report.html'}")
