@@ -206,6 +206,39 @@ def test_a_class_is_the_mean_itself_where_the_prompts_say_so(scorers):
     assert lengths[1] == pytest.approx(1, abs=1e-6)  # one prompt
 
 
+def test_padding_counts_up_to_the_longest_prompt_of_its_class_where_it_is_to(model):
+    graphdef, *variables = model
+    seen = []
+
+    class Scribe(Scorer):
+        def _embed_tokens(self, variables, tokens):
+            seen.append(tokens)
+            return super()._embed_tokens(variables, tokens)
+
+    def parts(count_padding):
+        scorer = Scribe(graphdef, make_mesh(1, jax.devices()[:1]), tokenize,
+                        count_padding=count_padding)  # fmt: skip
+        return scorer.prompt_embeddings(tuple(variables), PROMPTS), scorer
+
+    plain, _ = parts(False)
+    counted, scorer = parts(True)
+    lengths = [[len(text) for text in texts] for texts in PROMPTS.prompts]
+    rows = iter(seen[1])
+    for own in lengths:
+        for length in own:
+            row = next(rows)
+            assert (row[:length] > 0).all()
+            assert (row[length : max(own)] == -1).all()
+            assert (row[max(own) :] == 0).all()
+    for own, a, b in zip(lengths, plain, counted, strict=True):
+        for length, without, having in zip(own, a, b, strict=True):
+            assert (np.abs(without - having).max() > 1e-4) == (length < max(own))
+    # A text that is embedded for itself has no padding, whoever its neighbours are.
+    texts = [text for texts in PROMPTS.prompts for text in texts]
+    alone = scorer.embed_texts(tuple(variables), texts)
+    np.testing.assert_allclose(alone, np.concatenate(plain), **ROUNDING)
+
+
 def test_probabilities_follow_the_length_of_a_mean_that_is_left_as_it_is(scorers, embedded):
     scorer, variables, _ = scorers[1]
     images = embedded[1][0]

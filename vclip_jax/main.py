@@ -123,7 +123,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     step = int(train_state.step)
 
     metrics_log = MetricsLog(workdir / "metrics.jsonl", enabled=lead)
-    scorer = Scorer(graphdef, mesh, partial(encode, tokenizer, config))
+    scorer = make_scorer(graphdef, mesh, tokenizer, config)
     measure = Measurement(scorer, validation, tasks, config, workdir, metrics_log)
 
     # --- The loop.
@@ -213,7 +213,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
     graphdef, _, _ = state.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
     replicated = NamedSharding(mesh, PartitionSpec())
     measure = Measurement(
-        Scorer(graphdef, mesh, partial(encode, tokenizer, config)), validation, tasks, config,
+        make_scorer(graphdef, mesh, tokenizer, config), validation, tasks, config,
         workdir, MetricsLog(workdir / "metrics.jsonl", enabled=jax.process_index() == 0),
     )  # fmt: skip
     for earlier in steps:
@@ -312,9 +312,16 @@ def load_tokenizer(config: ConfigDict, train: Any, workdir: Path) -> AnyTokenize
     return tokenizer
 
 
-def encode(tokenizer: AnyTokenizer, config: ConfigDict, texts: Any) -> np.ndarray:
-    """Strings to int32 `[n, context_length]`."""
-    return tokenizer.encode(texts, config.tokenizer.context_length)
+def make_scorer(
+    graphdef: nnx.GraphDef, mesh: Mesh, tokenizer: AnyTokenizer, config: ConfigDict
+) -> Scorer:
+    """The scorer of the model that the config describes."""
+    return Scorer(
+        graphdef,
+        mesh,
+        partial(tokenizer.encode, context_length=config.tokenizer.context_length),
+        count_padding=config.model.text_pool == "layers",
+    )
 
 
 def model_maker(config: ConfigDict, vocab_size: int) -> Callable[[nnx.Rngs], Clip]:

@@ -99,7 +99,8 @@ class Pretrained:
         )
         mesh = sharding.make_mesh(1, jax.local_devices()[:1])
         self._variables = jax.device_put(weights.variables, mesh.devices.item())
-        self._scorer = Scorer(self.graphdef, mesh, self._tokenize)
+        flair = self.config["model"]["text_pool"] == "layers"
+        self._scorer = Scorer(self.graphdef, mesh, self._tokenize, count_padding=flair)
 
     def encode_image(self, images: Sequence[ImageLike] | np.ndarray) -> np.ndarray:
         """Unit vectors float32 `[n, embed_dim]`.

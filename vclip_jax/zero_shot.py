@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from vclip_jax.models.bert import COUNTED_PAD_ID, PAD_ID
 from vclip_jax.models.clip import normalise
 from vclip_jax.prompts import PromptSet
 from vclip_jax.sharding import BATCH
@@ -26,6 +27,8 @@ class Scorer:
         graphdef: the model's structure, from `state.split_model`.
         mesh: image batches are sharded over all its axes.
         tokenize: strings to int32 `[n, context_length]`.
+        count_padding: a class's prompts are padded to the longest of them, and the padding counts
+            in the text tower's mean. So FLAIR does, and its text tower is to be asked so.
     """
 
     def __init__(
@@ -33,8 +36,11 @@ class Scorer:
         graphdef: nnx.GraphDef,
         mesh: Mesh,
         tokenize: Callable[[Sequence[str]], np.ndarray],
+        *,
+        count_padding: bool = False,
     ):
         self.tokenize = tokenize
+        self.count_padding = count_padding
         self.batch_sharding = NamedSharding(mesh, BATCH)
         replicated = NamedSharding(mesh, PartitionSpec())
 
@@ -61,21 +67,26 @@ class Scorer:
         return np.concatenate(embeddings), np.concatenate(labels)
 
     def embed_texts(self, variables: Variables, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors float32 `[n, d]`."""
-        tokens = self.tokenize(texts)
-        padding = -len(tokens) % TEXT_BATCH
+        """Unit vectors float32 `[n, d]`; none depends on the other texts."""
+        return self._embed_tokens(variables, self.tokenize(texts))
+
+    def _embed_tokens(self, variables: Variables, tokens: np.ndarray) -> np.ndarray:
+        n = len(tokens)
+        padding = -n % TEXT_BATCH
         tokens = np.pad(tokens, ((0, padding), (0, 0)), mode="edge")
         chunks = [
             jax.device_get(self._encode_texts(variables, tokens[start : start + TEXT_BATCH]))
             for start in range(0, len(tokens), TEXT_BATCH)
         ]
-        return np.concatenate(chunks)[: len(texts)]
+        return np.concatenate(chunks)[:n]
 
     def prompt_embeddings(self, variables: Variables, prompts: PromptSet) -> list[np.ndarray]:
         """Of each class the unit vectors of its prompts, float32 `[prompts of the class, d]`."""
-        counts = [len(texts) for texts in prompts.prompts]
-        flat = self.embed_texts(variables, [text for texts in prompts.prompts for text in texts])
-        return np.split(flat, np.cumsum(counts)[:-1])
+        tokens = [self.tokenize(texts) for texts in prompts.prompts]
+        if self.count_padding:
+            tokens = [_padded_to_longest(rows) for rows in tokens]
+        flat = self._embed_tokens(variables, np.concatenate(tokens))
+        return np.split(flat, np.cumsum([len(rows) for rows in tokens])[:-1])
 
     def class_embeddings(self, variables: Variables, prompts: PromptSet) -> np.ndarray:
         """One vector a class, float32 `[classes, d]`, see `class_means`."""
@@ -88,6 +99,13 @@ class Scorer:
         classes = self.class_embeddings(variables, prompts)
         scale = variables[0]["logit_scale"]
         return np.asarray(class_probabilities(images, classes, scale))
+
+
+def _padded_to_longest(tokens: np.ndarray) -> np.ndarray:
+    """int32 `[n, length]` whose padding counts up to the end of the longest row."""
+    longest = (tokens != PAD_ID).sum(axis=1).max()
+    within = np.arange(tokens.shape[1]) < longest
+    return np.where(within & (tokens == PAD_ID), COUNTED_PAD_ID, tokens)
 
 
 def class_means(parts: Sequence[np.ndarray], renormalise: bool = True) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 import scipy.special
 from flax import nnx
 
-from vclip_jax.models.bert import PAD_ID, Bert, BertConfig
+from vclip_jax.models.bert import COUNTED_PAD_ID, PAD_ID, Bert, BertConfig
 
 CONFIG = BertConfig(
     vocab_size=30, width=12, layers=2, heads=3, mlp_width=20, max_positions=10, dropout=0.5
@@ -103,6 +103,17 @@ def test_the_first_state_equals_a_plain_forward_pass(params, encode):
 def test_mean_averages_the_states_of_real_tokens_only(params, encode):
     want = [reference(params, c)[c != PAD_ID].mean(axis=0) for c in np.asarray(CAPTIONS)]
     np.testing.assert_allclose(encode("mean", CAPTIONS), want, **ROUNDING)
+
+
+def test_padding_that_counts_is_in_the_mean_and_is_attended_to_by_nobody(params, encode):
+    width = 5  # of the longest caption of a class, of seven places
+    tokens = captions((1, 5, 9, 4, 2), (1, 7, 2))
+    counted = jnp.where((tokens == PAD_ID) & (jnp.arange(LENGTH) < width), COUNTED_PAD_ID, tokens)
+    want = [reference(params, caption)[:width].mean(axis=0) for caption in np.asarray(tokens)]
+    got = encode("mean", counted)
+    np.testing.assert_allclose(got, want, **ROUNDING)
+    assert np.abs(got[1] - encode("mean", tokens)[1]).max() > 0.01
+    np.testing.assert_array_equal(encode("first", counted), encode("first", tokens))
 
 
 # --- captions ------------------------------------------------------------------------------------

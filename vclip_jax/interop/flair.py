@@ -6,9 +6,9 @@ without a `tokenizer_config.json`, so FLAIR, which loads it with `AutoTokenizer`
 text (EmilyAlsentzer/clinicalBERT, issue 26).
 
 FLAIR takes the mean over all tokens of a caption, padding to the longest caption of the batch
-included, so that an embedding depends on what else is embedded. Here padding is left out, which is
-the same for captions that are embedded one by one, as FLAIR's zero-shot evaluation does with class
-names; with several expert descriptions of a class it pads those to the longest.
+included, so that an embedding depends on what else is embedded. The scorer does the same within the
+prompts of a class, which FLAIR embeds together (`Scorer.prompt_embeddings`); texts that are
+embedded for themselves have no padding in their mean.
 """
 
 from collections.abc import Mapping

@@ -13,6 +13,8 @@ from flax import nnx
 from vclip_jax.models.layers import at_least_float32, normal_init
 
 PAD_ID = 0
+COUNTED_PAD_ID = -1
+"""Padding whose states count in a mean, as FLAIR has it: see `Scorer.prompt_embeddings`."""
 LAYER_NORM_EPSILON = 1e-12
 
 
@@ -137,15 +139,16 @@ class Bert(nnx.Module):
         """One vector a caption.
 
         Args:
-            tokens: int32 `[b, length]`, padded with `PAD_ID`, which nobody attends to.
+            tokens: int32 `[b, length]`, padded with `PAD_ID`, which nobody attends to. So it is
+                with `COUNTED_PAD_ID`, but the means count the states in its places.
             rngs: with a `dropout` stream while training; None switches dropout off.
 
         Returns:
             `[b, width]`, in the computation's dtype.
         """
         # -10000 rather than -inf, as in the reference: a caption of padding alone stays finite.
-        bias = jnp.where(tokens == PAD_ID, -10000.0, 0.0)[:, None, None, :]
-        x = self.embeddings(tokens, rngs=rngs)
+        bias = jnp.where(tokens <= PAD_ID, -10000.0, 0.0)[:, None, None, :]
+        x = self.embeddings(jnp.maximum(tokens, PAD_ID), rngs=rngs)
         states = []
         for layer in self.layer:
             x = layer(x, bias, rngs=rngs)
@@ -154,5 +157,5 @@ class Bert(nnx.Module):
             return x[:, 0]
         if self.pool == "layers":
             x = (states[0] + states[1] + states[-1]) / 3
-        real = (tokens != PAD_ID)[:, :, None].astype(x.dtype)
-        return (x * real).sum(axis=1) / jnp.maximum(real.sum(axis=1), 1)
+        counted = (tokens != PAD_ID)[:, :, None].astype(x.dtype)
+        return (x * counted).sum(axis=1) / jnp.maximum(counted.sum(axis=1), 1)
