@@ -20,6 +20,7 @@ def get_config():
     config.checkpoint_every = 200
 
     config.data.dataset = TRAIN
+    config.data.test_split = "test"
     for domain in ("messidor", "fives", "refuge"):
         config.evals[f"{domain}_like"] = config_lib.zero_shot_eval(
             f"synthetic/{domain}_like-128px-600-s1", f"zh/{domain}"

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vclip_jax import bootstrap, measure, metrics, predictions
+from vclip_jax import bootstrap, datasets, measure, metrics, predictions
 from vclip_jax import config as config_lib
 from vclip_jax import main as trainer
 from vclip_jax.data import pipeline
 from vclip_jax.interop import workdir as saved_run
+from vclip_jax.logs import MetricsLog
 
 ROOT = Path(__file__).parents[1]
 STEPS = 6
@@ -34,6 +35,7 @@ def tiny(data_dir: Path):
     config.log_every = 1
     config.checkpoint_every = 2
     config.validation_batches = 1
+    config.heat_maps = False
     config.data.dataset = "synthetic/synfundus_like-32px-240-s0"
     config.data.data_dir = str(data_dir)
     config.data.image_size = 32
@@ -107,6 +109,40 @@ def test_the_answers_behind_the_figures_are_kept(finished):
     assert list(kept.classes) == result["classes"]
     again = bootstrap.classification(kept.probabilities, kept.labels, resamples=10_000)
     assert again == {key: result[key] for key in again}
+
+
+def test_the_end_alone_looks_at_the_test_pairs_and_draws_heat_maps(config, finished, tmp_path):
+    config.restore_from = str(finished)
+    config.data.test_split = "test"
+    config.heat_maps = True
+    trainer.main(config, tmp_path, "eval")
+    found = json.loads((tmp_path / "retrieval.json").read_text())
+    validation = json.loads((finished / "retrieval.json").read_text())
+    assert {key: found[key] for key in validation} == validation
+    assert found["test"].keys() == validation.keys()
+    builder = datasets.open_source(config.data.dataset, config.data.data_dir, "test")
+    assert found["test"]["n"] == len(builder)
+    row = next(row for row in rows(tmp_path) if "eval/test/loss" in row)
+    assert row["eval/test/image_to_text_r1"] == found["test"]["image_to_text"]["r1"]
+    assert row["eval/validation/image_to_text_r1"] == validation["image_to_text"]["r1"]
+    examples = json.loads((tmp_path / "examples.json").read_text())["messidor_like"]
+    plain = json.loads((finished / "examples.json").read_text())["messidor_like"]
+    assert [{k: e[k] for k in e if k != "heat"} for e in examples] == plain
+    assert all(e["heat"].startswith("data:image/jpeg;base64,") for e in examples)
+    assert len({e["heat"] for e in examples}) == len(examples)
+
+
+def test_the_test_pairs_stay_unseen_while_a_run_goes_on(config, tmp_path):
+    class Untouchable:
+        def __len__(self):
+            raise AssertionError("the test pairs were looked at")
+
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    during = measure.Measurement(None, None, [], config, tmp_path, log, Untouchable())
+    during((None, None), 1)
+    during.log_points((None, None), 2)
+    with pytest.raises(AssertionError, match="were looked at"):
+        during((None, None), 3, final=True)
 
 
 def test_a_sigmoid_in_a_ring_trains_on_captions_and_its_checkpoint_is_scored(config, tmp_path):

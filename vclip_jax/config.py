@@ -25,7 +25,7 @@ LEAST_RESAMPLES = 100
 FREE_ON_RESUME = ("log_every", "checkpoint_every", "keep_checkpoints", "evals", "systems", "mesh",
                   "data.data_dir", "data.source", "eval_every",
                   "eval_batch_size", "validation_batches", "eval_all_checkpoints",
-                  "bootstrap_resamples")  # fmt: skip
+                  "bootstrap_resamples", "heat_maps", "data.test_split")  # fmt: skip
 
 
 def default() -> ConfigDict:
@@ -45,6 +45,8 @@ def default() -> ConfigDict:
     config.eval_all_checkpoints = False
     # Resamples behind the intervals of zero-shot figures, a second for 1744 images; 0 for none.
     config.bootstrap_resamples = 10_000
+    # Heat maps over the report's examples when a run ends, eight a dataset.
+    config.heat_maps = True
     # Batches of the validation split whose loss and retrieval are measured; 0 for none.
     config.validation_batches = 8
     # A workdir whose newest checkpoint starts this run, or is evaluated; or a portable folder of
@@ -61,6 +63,8 @@ def default() -> ConfigDict:
     config.data.data_dir = "data"
     config.data.train_split = "train"
     config.data.validation_split = "validation"
+    # The pairs whose loss and retrieval are measured when a run ends and not before; "" for none.
+    config.data.test_split = ""
     config.data.image_size = 224
     # How a photograph becomes a square: "squash" (the recipe), "pad", "fundus" (crop to the
     # illuminated field, then pad), "flair" (pad at the right or below), or "centre_crop" (CLIP's).

@@ -1,8 +1,6 @@
 """What is measured on a trained state: the validation pairs and the zero-shot tables."""
 
-import base64
 import dataclasses
-import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,18 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
-from PIL import Image
 
 from vclip_jax import bootstrap, metrics, prompts
 from vclip_jax.data import pipeline
-from vclip_jax.data.decode import decode
+from vclip_jax.examples import choose_examples, describe_examples, heat_maps
 from vclip_jax.losses import contrastive_loss
 from vclip_jax.predictions import Predictions, hash_keys
 from vclip_jax.sensitivity import prompt_sensitivity
 from vclip_jax.zero_shot import Scorer, Variables, class_means, class_probabilities
-
-EXAMPLES_PER_DATASET = 8
-THUMBNAIL = 160
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,9 +52,9 @@ class ZeroShot:
 
 
 def evaluate_pairs(
-    scorer: Scorer, variables: Variables, source: Any, config: ConfigDict
+    scorer: Scorer, variables: Variables, source: Any, config: ConfigDict, name: str = "validation"
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Loss and retrieval on held-back pairs.
+    """Loss and retrieval on held-back pairs, those of the `name` in `metrics.jsonl`.
 
     The loss is the softmax of pairs whatever `config.loss` says, so that runs can be compared, with
     as many negatives as in training, without dropout and augmentation, averaged over full batches.
@@ -86,9 +80,9 @@ def evaluate_pairs(
         )
         for start in range(0, n - size + 1, size)
     ]
-    values = {"eval/validation/loss": float(np.mean(losses))}
+    values = {f"eval/{name}/loss": float(np.mean(losses))}
     for direction in ("image_to_text", "text_to_image"):
-        values |= {f"eval/validation/{direction}_{k}": v for k, v in retrieval[direction].items()}
+        values |= {f"eval/{name}/{direction}_{k}": v for k, v in retrieval[direction].items()}
     return values, retrieval
 
 
@@ -107,10 +101,12 @@ def evaluate_zero_shot(
     config: ConfigDict,
     *,
     keys: bool = True,
+    heat: bool = False,
 ) -> ZeroShot:
     """Score one dataset, with all that tells how far the scores can be trusted.
 
     `keys` are read again from the source, for `ZeroShot.predictions`; without them there are none.
+    With `heat` the examples have heat maps, for which all processes must ask together.
     """
     parts = scorer.prompt_embeddings(variables, task.prompts)
     labels = embedded.labels
@@ -119,7 +115,8 @@ def evaluate_zero_shot(
     if keys:
         hashes = hash_keys(task.source.name, (record["key"] for record in task.source))[known]
     results, predictions = {}, {}
-    probabilities = _probabilities(variables, task, embedded, parts)
+    classes = class_means(parts, task.prompts.renormalise)
+    probabilities = _probabilities(variables, embedded, classes)
     for name, prompt_set, answers, truth in _label_sets(task, probabilities, labels):
         results[name] = {
             **bootstrap.classification(
@@ -142,7 +139,10 @@ def evaluate_zero_shot(
                 answers[known].astype(np.float32),
                 prompt_set.label_names,
             )
-    return ZeroShot(results, _examples(task.source, labels, probabilities, config), predictions)
+    examples = _examples(
+        scorer, variables, task.source, labels, probabilities, classes, config, heat
+    )
+    return ZeroShot(results, examples, predictions)
 
 
 def zero_shot_points(
@@ -151,7 +151,8 @@ def zero_shot_points(
     """The values of one dataset for `metrics.jsonl` and nothing else, for a learning curve."""
     parts = scorer.prompt_embeddings(variables, task.prompts)
     known = embedded.labels >= 0
-    probabilities = _probabilities(variables, task, embedded, parts)
+    classes = class_means(parts, task.prompts.renormalise)
+    probabilities = _probabilities(variables, embedded, classes)
     return flat_metrics(
         {
             name: metrics.classification(answers[known], truth[known])
@@ -160,10 +161,7 @@ def zero_shot_points(
     )
 
 
-def _probabilities(
-    variables: Variables, task: ZeroShotTask, embedded: Embedded, parts: list[np.ndarray]
-) -> np.ndarray:
-    classes = class_means(parts, task.prompts.renormalise)
+def _probabilities(variables: Variables, embedded: Embedded, classes: np.ndarray) -> np.ndarray:
     scale = variables[0]["logit_scale"]
     return np.asarray(class_probabilities(embedded.images, classes, scale))
 
@@ -214,30 +212,19 @@ def _batches(source: Any, config: ConfigDict, scorer: Scorer) -> pipeline.Device
 
 
 def _examples(
-    source: Any, labels: np.ndarray, probabilities: np.ndarray, config: ConfigDict
+    scorer: Scorer,
+    variables: Variables,
+    source: Any,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: np.ndarray,
+    config: ConfigDict,
+    heat: bool,
 ) -> list[dict[str, Any]]:
-    """The most certain right and the most certain wrong answers, half of each, as thumbnails."""
-    certainty = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
-    chosen: list[int] = []
-    for kind in (right, ~right & (labels >= 0)):
-        rows = np.flatnonzero(kind)
-        order = rows[np.argsort(-certainty[rows], kind="stable")]
-        # One of each true class before a second of any: the most frequent class is not the story.
-        turn = np.array([(labels[order[:i]] == labels[row]).sum() for i, row in enumerate(order)])
-        chosen += order[np.argsort(turn, kind="stable")][: EXAMPLES_PER_DATASET // 2].tolist()
-    return [
-        {
-            "image": _thumbnail(source[row]["image"], config.data.fit),
-            "label": int(labels[row]),
-            "probabilities": [round(float(p), 4) for p in probabilities[row]],
-        }
-        for row in chosen
-    ]
-
-
-def _thumbnail(data: bytes, fit: str) -> str:
-    image = decode(data, THUMBNAIL, fit)
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    rows = choose_examples(labels, probabilities)
+    records = [source[row] for row in rows]
+    answers = probabilities[rows]
+    maps = None
+    if heat and rows:
+        maps = heat_maps(scorer, variables, records, classes, answers.argmax(axis=1), config)
+    return describe_examples(records, labels[rows], answers, config, maps)

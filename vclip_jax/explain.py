@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from flax import nnx
+from jax.sharding import NamedSharding
 from jax.typing import ArrayLike
 
 from vclip_jax.models.clip import normalise
@@ -68,11 +69,14 @@ def class_directions(classes: npt.NDArray[np.floating]) -> npt.NDArray[np.float3
 
 
 @lru_cache(maxsize=4)
-def make_heat_function(graphdef: nnx.GraphDef) -> HeatFunction:
+def make_heat_function(
+    graphdef: nnx.GraphDef, out_sharding: NamedSharding | None = None
+) -> HeatFunction:
     """The heat maps of a model, compiled; `Explainer` wraps them for people.
 
     Args:
         graphdef: the model's structure, from `state.split_model`.
+        out_sharding: where the maps are to lie; by default the compiler decides.
 
     Returns:
         A jitted function of the model's variables, images uint8 `[n, s, s, 3]` and directions
@@ -98,7 +102,7 @@ def make_heat_function(graphdef: nnx.GraphDef) -> HeatFunction:
             maps += jax.image.resize(found, (n, size, size), "linear") / len(layers)
         return _smooth(maps, BLUR * size)
 
-    return jax.jit(heat)
+    return jax.jit(heat, out_shardings=out_sharding)
 
 
 def integrated_gradients(

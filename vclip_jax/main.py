@@ -84,6 +84,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     # --- Data: build what is missing, open it, look at one record of each.
     log.info("data: %s", config.data.dataset)
     train, validation = open_training_data(config)
+    test = open_test_pairs(config)
     tasks = open_zero_shot_tasks(config)
     tokenizer = load_tokenizer(config, train, workdir)
 
@@ -124,7 +125,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
 
     metrics_log = MetricsLog(workdir / "metrics.jsonl", enabled=lead)
     scorer = make_scorer(graphdef, mesh, tokenizer, config)
-    measure = Measurement(scorer, validation, tasks, config, workdir, metrics_log)
+    measure = Measurement(scorer, validation, tasks, config, workdir, metrics_log, test)
 
     # --- The loop.
     if step < config.total_steps:
@@ -176,7 +177,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
                     speed.restart(step, batches.seconds_waited)
 
     # --- The end: what it is worth.
-    measure((train_state.params, train_state.batch_stats), step)
+    measure((train_state.params, train_state.batch_stats), step, final=True)
     measure.print_table()
 
 
@@ -198,13 +199,14 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
     )
     check_words(config)
     tasks = open_zero_shot_tasks(config)
-    validation = None
+    validation, test = None, None
     if config.data.dataset:
         try:
             _, validation = open_training_data(config)
+            test = open_test_pairs(config)
         except datasets.SourceNeededError:
             log.info("held-back pairs are not scored: %s is not built", config.data.dataset)
-    if validation is None and not tasks:
+    if validation is None and test is None and not tasks:
         raise ValueError("there is nothing to evaluate on: name datasets in config.evals, and "
                          "where their files are")  # fmt: skip
     workdir.mkdir(parents=True, exist_ok=True)
@@ -214,7 +216,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
     replicated = NamedSharding(mesh, PartitionSpec())
     measure = Measurement(
         make_scorer(graphdef, mesh, tokenizer, config), validation, tasks, config,
-        workdir, MetricsLog(workdir / "metrics.jsonl", enabled=jax.process_index() == 0),
+        workdir, MetricsLog(workdir / "metrics.jsonl", enabled=jax.process_index() == 0), test,
     )  # fmt: skip
     for earlier in steps:
         if earlier < step and not measure.is_logged(earlier):
@@ -222,7 +224,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
             older, _, _ = saved_run.load(source, earlier)
             measure.log_points(jax.device_put(older.variables, replicated), earlier)
     log.info("evaluating %s, step %d, %s parameters", source, step, f"{loaded.count:,}")
-    measure(jax.device_put(loaded.variables, replicated), step)
+    measure(jax.device_put(loaded.variables, replicated), step, final=True)
     measure.print_table()
 
 
@@ -242,6 +244,13 @@ def open_training_data(config: ConfigDict) -> tuple[Any, Any]:
         split = f"{data.validation_split}[:{most}]"
         validation = datasets.open_source(data.dataset, data.data_dir, split)
     return train, validation
+
+
+def open_test_pairs(config: ConfigDict) -> Any:
+    """The pairs that are looked at in the end alone; the dataset must be built. None without."""
+    if not config.data.test_split:
+        return None
+    return datasets.open_source(config.data.dataset, config.data.data_dir, config.data.test_split)
 
 
 def open_train_batches(

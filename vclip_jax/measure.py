@@ -30,34 +30,44 @@ class Measurement:
 
     scorer: Scorer
     validation: Any
-    """Pairs of the training dataset, or None."""
+    """Held-back pairs of the training dataset, or None."""
     tasks: list[ZeroShotTask]
     config: ConfigDict
     workdir: Path
     metrics_log: MetricsLog
+    test: Any = None
+    """Its pairs that are looked at in the end alone, or None."""
     results: dict[str, Any] = field(default_factory=dict)
     """The content of `zero_shot.json`."""
 
-    def __call__(self, variables: Variables, step: int) -> None:
-        """Measure everything, write it down, rewrite the report."""
+    def __call__(self, variables: Variables, step: int, *, final: bool = False) -> None:
+        """Measure everything, write it down, rewrite the report.
+
+        What decides nothing is left to the `final` evaluation: the test pairs and the heat maps.
+        """
         lead = jax.process_index() == 0
         values: dict[str, float] = {}
+        retrieval: dict[str, Any] = {}
         examples: dict[str, Any] = {}
         self.results.clear()
         if self.validation is not None:
             values, retrieval = evaluate_pairs(self.scorer, variables, self.validation, self.config)
-            if lead:
-                write_json(self.workdir / "retrieval.json", retrieval)
+        if final and self.test is not None:
+            more, found = evaluate_pairs(self.scorer, variables, self.test, self.config, "test")
+            values, retrieval = values | more, {**retrieval, "test": found}
         for task, embedded in self._embedded_tasks(variables):
-            found = evaluate_zero_shot(
-                self.scorer, variables, task, embedded, self.config, keys=lead
-            )
-            self.results.update(found.results)
-            examples[task.name] = found.examples
-            for name, answers in found.predictions.items():
+            scored = evaluate_zero_shot(
+                self.scorer, variables, task, embedded, self.config, keys=lead,
+                heat=final and self.config.heat_maps,
+            )  # fmt: skip
+            self.results.update(scored.results)
+            examples[task.name] = scored.examples
+            for name, answers in scored.predictions.items():
                 predictions.save(predictions.path_of(self.workdir, name), answers)
         self.metrics_log.write(step, values | flat_metrics(self.results))
         if lead:
+            if retrieval:
+                write_json(self.workdir / "retrieval.json", retrieval)
             write_json(self.workdir / "zero_shot.json", self.results)
             write_json(self.workdir / "examples.json", examples)
             write_report(self.workdir)

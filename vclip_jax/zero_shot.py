@@ -41,8 +41,9 @@ class Scorer:
     ):
         self.tokenize = tokenize
         self.count_padding = count_padding
+        self.graphdef = graphdef
         self.batch_sharding = NamedSharding(mesh, BATCH)
-        replicated = NamedSharding(mesh, PartitionSpec())
+        self.replicated = NamedSharding(mesh, PartitionSpec())
 
         def encode_images(variables: Variables, batch: Batch) -> Batch:
             embedding = nnx.merge(graphdef, *variables).encode_image(batch["image"])
@@ -52,8 +53,8 @@ class Scorer:
             return nnx.merge(graphdef, *variables).encode_text(tokens)
 
         # Labels and mask travel along: on several hosts each knows only its own rows' labels.
-        self._encode_images = jax.jit(encode_images, out_shardings=replicated)
-        self._encode_texts = jax.jit(encode_texts, out_shardings=replicated)
+        self._encode_images = jax.jit(encode_images, out_shardings=self.replicated)
+        self._encode_texts = jax.jit(encode_texts, out_shardings=self.replicated)
 
     def embed_images(
         self, variables: Variables, batches: Iterable[Batch]

@@ -107,7 +107,12 @@ def evaluate(dataset: str, seed: int) -> tuple[dict, list]:
     right = scores.argmax(axis=1) == labels
     chosen = [*np.flatnonzero(right)[:4], *np.flatnonzero(~right)[:4]]
     examples = [
-        {"image": picture(i), "label": int(labels[i]), "probabilities": scores[i].tolist()}
+        {
+            "image": picture(i),
+            "label": int(labels[i]),
+            "probabilities": scores[i].tolist(),
+            "heat": picture(i + 1000),
+        }
         for i in chosen
     ]
     return result, examples
@@ -169,7 +174,10 @@ def files() -> dict[str, Any]:
         },
         "metrics.jsonl": log(),
         "zero_shot.json": {name: result for name, (result, _) in results.items()},
-        "retrieval.json": metrics.retrieval(images, texts, ids),
+        "retrieval.json": {
+            **metrics.retrieval(images, texts, ids),
+            "test": metrics.retrieval(images[:200], texts, ids[:200]),
+        },
         "examples.json": {name: examples for name, (_, examples) in results.items()},
     }
 

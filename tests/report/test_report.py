@@ -83,15 +83,18 @@ def test_a_finished_run_has_every_section_and_every_number(finished, contents):
     for values in paper.TABLE_1.values():
         assert all(f"{value:.3f}" in page.text for value in values)
     for direction in ("image_to_text", "text_to_image"):
-        for value in contents["retrieval.json"][direction].values():
-            assert f"{value:.3f}" in page.text
+        for found in (contents["retrieval.json"], contents["retrieval.json"]["test"]):
+            assert all(f"{value:.3f}" in page.text for value in found[direction].values())
+    assert "validation: 500 images" in page.text
+    assert "test: 200 images" in page.text
     assert "step 4,000 of 4,000 (complete)" in page.text
     assert "8 × NVIDIA H200, 2 hosts" in page.text
     assert "0123456789ab" in page.text
     assert "optimizer.learning_rate" in page.text
     assert "眼底彩照，提示第0类。" in page.text
     images = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
-    assert len(images) == 24
+    assert len(images) == 48  # each with its heat map
+    assert page.text.count("A heat map") == 1
     assert sum(tag == "svg" for tag, _ in page.tags) >= 6 + 5 + 3 + 3
 
 
@@ -159,10 +162,28 @@ def test_hostile_text_stays_text(make, contents):
 def test_only_jpeg_and_png_data_become_images(make, contents):
     good = contents["examples.json"]["refuge_like"][0]
     bad = ["https://example.org/x.png", "data:image/svg+xml;base64,AAAA", "data:text/html,x", 7]
-    contents["examples.json"] = {"refuge_like": [good, *({**good, "image": b} for b in bad)]}
+    broken = [{**good, key: value} for key in ("image", "heat") for value in bad]
+    contents["examples.json"] = {"refuge_like": [good, *broken]}
     page = make(contents)
-    assert sum(tag == "img" for tag, _ in page.tags) == 1
-    assert "4 examples of refuge_like are not usable" in page.text
+    assert sum(tag == "img" for tag, _ in page.tags) == 2
+    assert "8 examples of refuge_like are not usable" in page.text
+
+
+def test_examples_of_an_earlier_version_have_no_heat_and_nothing_is_said_of_it(make, contents):
+    for examples in contents["examples.json"].values():
+        for example in examples:
+            del example["heat"]
+    page = make(contents)
+    assert sum(tag == "img" for tag, _ in page.tags) == 24
+    assert "heat map" not in page.text
+
+
+def test_retrieval_on_the_test_pairs_alone_is_shown(make, contents):
+    contents["retrieval.json"] = {"test": contents["retrieval.json"]["test"]}
+    page = make(contents)
+    assert "test: 200 images" in page.text
+    assert "validation: " not in page.text
+    assert "not complete" not in page.text
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,7 @@ def render(
         sensitivity=evaluation.sensitivity(run.zero_shot),
         retrieval=run.retrieval,
         examples=examples,
+        heat=any(e["heat"] for groups in examples.values() for g in groups.values() for e in g),
         prompts={
             name: evaluation.prompt_lists(result)
             for name, result in run.zero_shot.items()
@@ -318,13 +319,17 @@ def _is_example(example: Any) -> bool:
         return False
     probabilities, label = example.get("probabilities"), example.get("label")
     return (
-        isinstance(example.get("image"), str)
-        and _IMAGE.fullmatch(example["image"]) is not None
+        _is_image(example.get("image"))
+        and ("heat" not in example or _is_image(example["heat"]))
         and isinstance(probabilities, list)
         and all(is_number(p) for p in probabilities)
         and type(label) is int
         and 0 <= label < len(probabilities)
     )
+
+
+def _is_image(uri: Any) -> bool:
+    return isinstance(uri, str) and _IMAGE.fullmatch(uri) is not None
 
 
 def _example(example: Mapping[str, Any], names: list[str] | None) -> dict[str, Any]:
@@ -335,6 +340,7 @@ def _example(example: Mapping[str, Any], names: list[str] | None) -> dict[str, A
     shown = ranked[:3] if label in ranked[:3] else [*ranked[:2], label]
     return {
         "image": example["image"],
+        "heat": example.get("heat"),
         "truth": names[label],
         "answer": names[ranked[0]],
         "right": ranked[0] == label,

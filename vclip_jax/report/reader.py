@@ -24,6 +24,7 @@ class Run:
     """The lines of `metrics.jsonl`, ordered by step."""
     zero_shot: Mapping[str, Any]
     retrieval: Mapping[str, Any]
+    """Split -> figures."""
     examples: Mapping[str, Any]
     changed: float | None
     """When `metrics.jsonl` was last written, in seconds since 1970."""
@@ -87,13 +88,22 @@ def _is_result(result: Any) -> bool:
 
 
 def _retrieval(content: Mapping[str, Any], notices: list[str]) -> Mapping[str, Any]:
-    directions = (content.get("image_to_text"), content.get("text_to_image"))
-    if not content or (
-        type(content.get("n")) is int and all(isinstance(d, dict) for d in directions)
-    ):
-        return content
-    notices.append("retrieval.json is not complete and is left out.")
-    return {}
+    """Split -> its figures: those of the validation pairs stand at the top of the file."""
+    parts = {"validation": {k: v for k, v in content.items() if k != "test"}}
+    if "test" in content:
+        parts["test"] = content["test"]
+    good = {split: found for split, found in parts.items() if _is_retrieval(found)}
+    if any(found for split, found in parts.items() if split not in good):
+        notices.append("retrieval.json is not complete and is left out.")
+    return good
+
+
+def _is_retrieval(found: Any) -> bool:
+    return (
+        isinstance(found, dict)
+        and type(found.get("n")) is int
+        and all(isinstance(found.get(key), dict) for key in ("image_to_text", "text_to_image"))
+    )
 
 
 def _lines(path: epath.Path, notices: list[str]) -> tuple[Mapping[str, Any], ...]:
