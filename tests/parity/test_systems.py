@@ -26,12 +26,26 @@ from vclip_jax.datasets.synthetic.render import render
 from vclip_jax.interop import folder
 from vclip_jax.interop.__main__ import main as interop
 from vclip_jax.interop.weights import Weights, make_clip
+from vclip_jax.models.bert import COUNTED_PAD_ID
 
-torch = pytest.importorskip("torch", reason="needs the [parity] extra: torch")
-torchvision = pytest.importorskip("torchvision", reason="needs the [parity] extra: torchvision")
-open_clip = pytest.importorskip("open_clip", reason="needs the [parity] extra: open_clip")
-transformers = pytest.importorskip("transformers", reason="needs the [parity] extra: transformers")
-timm = pytest.importorskip("timm", reason="needs the [parity] extra: timm")
+from .systems import (
+    biomedclip,
+    clip_of_transformers,
+    cosines,
+    flair,
+    flair_image,
+    flair_pixels,
+    flair_text,
+    imported,
+    open_clip,
+    stir,
+    torch,
+    transformers,
+    write_bert_words,
+    write_biomedclip,
+    write_clip_of_transformers,
+    write_clip_words,
+)
 
 pytestmark = pytest.mark.parity
 
@@ -61,28 +75,6 @@ def small_text_batches(monkeypatch):
 
 
 # --- What is compared.
-
-
-def stir(model: Any, seed: int = 0) -> Any:
-    """No weight of the model trivial, and images that do not fade without batch statistics."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def noise(value: Any) -> Any:
-        return torch.randn(value.shape, generator=generator)
-
-    with torch.no_grad():
-        for name, value in [*model.named_parameters(), *model.named_buffers()]:
-            if name.endswith("logit_scale") or not value.is_floating_point():
-                continue
-            if name.endswith("running_var"):
-                value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
-            elif value.ndim == 1:
-                value.add_(0.1 * noise(value))
-            elif value.ndim == 4 and ("layer" in name or name.endswith("conv1.weight")):
-                value.mul_(1.5)
-            if name.endswith("bn3.weight"):
-                value.add_(0.3)
-    return model.eval()
 
 
 def photographs(n: int = 3) -> list[np.ndarray]:
@@ -137,11 +129,6 @@ def compare(
                 float(np.abs(got - want).max()), 1e-4)  # fmt: skip
 
 
-def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    left, right = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (left, right))
-    return left @ right.T
-
-
 def features(weights: Weights, pixels: np.ndarray, tokens: np.ndarray) -> Any:
     """Un-normalised features of images that were prepared by others, and of tokens."""
     graphdef = nnx.graphdef(nnx.eval_shape(lambda: make_clip(weights.config, nnx.Rngs(0))))
@@ -155,12 +142,6 @@ def features(weights: Weights, pixels: np.ndarray, tokens: np.ndarray) -> Any:
     end = weights.config["model"]["text_pool"] == "end"
     padded = tokens if end else np.pad(tokens, ((0, 0), (0, length - tokens.shape[1])))
     return [np.asarray(x) for x in run(weights.variables, pixels.transpose(0, 2, 3, 1), padded)]
-
-
-def imported(format: str, source: Path, work: Path, *options: Any) -> Path:
-    arguments = ["--format", format, "--source", source, "--workdir", work, *options]
-    assert interop(["import", *map(str, arguments)]) == 0
-    return work
 
 
 def differing(ours: json_tokenizer.JsonTokenizer, theirs: Any, texts: Sequence[str]) -> list[str]:
@@ -254,14 +235,7 @@ def test_a_state_dict_of_openai_needs_its_activation_told(tmp_path, capsys):
 @pytest.fixture(scope="module")
 def hugging_face_words(tmp_path_factory) -> Path:
     """CLIP's vocabulary in the files of transformers."""
-    words = tmp_path_factory.mktemp("words")
-    their = open_clip.tokenizer.SimpleTokenizer()
-    special = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
-    vocabulary = {special.get(token, token): index for token, index in their.encoder.items()}
-    (words / "vocab.json").write_text(json.dumps(vocabulary))
-    merges = "\n".join(" ".join(pair) for pair in their.bpe_ranks)
-    (words / "merges.txt").write_text(f"#version: 0.2\n{merges}\n")
-    return words
+    return write_clip_words(tmp_path_factory.mktemp("words"))
 
 
 HUGGING_FACE = [
@@ -275,29 +249,12 @@ def test_clip_of_transformers_is_imported(
     tmp_path, table, relative_error, hugging_face_words, name, activation, safe
 ):
     full = not name.startswith("tiny")
-    vision = {"hidden_act": activation} | ({} if full else {
-        "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "intermediate_size": 512, "image_size": 64, "patch_size": 16,
-    })  # fmt: skip
-    text = {"hidden_act": activation} | ({} if full else {
-        "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "intermediate_size": 128,
-    })  # fmt: skip
-    config = transformers.CLIPConfig(
-        text_config=text, vision_config=vision, projection_dim=512 if full else 16
-    )
-    torch.manual_seed(0)
-    model = stir(transformers.CLIPModel(config))
+    model = clip_of_transformers(not full, activation)
     source = tmp_path / "source"
-    model.save_pretrained(source)
-    if not safe:
-        (source / "model.safetensors").unlink()
-        torch.save(model.state_dict(), source / "pytorch_model.bin")
-    tokenizer = transformers.CLIPTokenizer.from_pretrained(str(hugging_face_words))
-    tokenizer.save_pretrained(source)
+    tokenizer = write_clip_of_transformers(source, model, hugging_face_words, safe=safe)
     work = imported("hf_clip", source, tmp_path / "w")
 
-    transform = open_clip.image_transform(config.vision_config.image_size, is_train=False)
+    transform = open_clip.image_transform(model.config.vision_config.image_size, is_train=False)
     pixels = torch.stack([transform(Image.fromarray(p)) for p in photographs()])
     tokens = tokenizer(PHRASES, padding="max_length", max_length=77, return_tensors="pt")
     with torch.no_grad():
@@ -348,23 +305,11 @@ def test_clip_tokens_are_those_of_transformers(table, tmp_path, hugging_face_wor
 
 # --- BERT's English tokenizers.
 
-WORDS = """
-the of and a an in with eye eyes fundus photo photograph ##graph glaucoma diabetic
-retinopathy severe non proliferative ##ative cup disc ratio to healthy drusen macula ##r ##s ##ed
-cat don t ' - . , : ; / ( ) ! & < > 0 8 1 2 3 4 ##5 ##6 ##7 Glaucoma GLAUCOMA naive cafe naïve café
-word b c x amp lt gt
-"""
-
 
 @pytest.fixture(scope="module")
 def bert_words(tmp_path_factory) -> Path:
-    """A vocabulary with capitals, as Bio_ClinicalBERT's, and every letter."""
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters,
-              *(f"##{letter}" for letter in letters), *WORDS.split()]  # fmt: skip
-    path = tmp_path_factory.mktemp("bert") / "vocab.txt"
-    path.write_text("".join(f"{token}\n" for token in dict.fromkeys(tokens)))
-    return path
+    """A vocabulary of English."""
+    return write_bert_words(tmp_path_factory.mktemp("bert") / "vocab.txt")
 
 
 @pytest.mark.parametrize("lowercase", [None, True, False])
@@ -395,40 +340,7 @@ def test_biomedclip_tokens_are_those_of_open_clip(table, tmp_path, bert_words):
     table.check("tokens of nasty strings", "BiomedCLIP", "different", len(different), 0)
 
 
-# --- FLAIR, built here from what it is made of.
-
-
-def flair(tiny: bool, words: int) -> Any:
-    """Modules named as FLAIR's are."""
-    torch.manual_seed(0)
-    vision, text = torch.nn.Module(), torch.nn.Module()
-    bert = transformers.BertConfig(vocab_size=words) if not tiny else transformers.BertConfig(
-        vocab_size=words, hidden_size=128, num_hidden_layers=3, num_attention_heads=2,
-        intermediate_size=64, max_position_embeddings=80,
-    )  # fmt: skip
-    if tiny:
-        vision.model = torchvision.models.ResNet(
-            torchvision.models.resnet.Bottleneck, [1, 2, 1, 1], width_per_group=64
-        )
-    else:
-        vision.model = torchvision.models.resnet50(weights=None)
-    vision.model.fc = torch.nn.Identity()
-    text.model = transformers.BertModel(bert)
-    vision.projection_head_vision, text.projection_head_text = torch.nn.Module(), torch.nn.Module()
-    vision.projection_head_vision.projection = torch.nn.Linear(2048, 512, bias=False)
-    text.projection_head_text.projection = torch.nn.Linear(bert.hidden_size, 512, bias=False)
-    model = torch.nn.Module()
-    model.vision_model, model.text_model = vision, text
-    model.logit_scale = torch.nn.Parameter(torch.tensor(np.log(1 / 0.07), dtype=torch.float32))
-    return stir(model)
-
-
-def flair_text(model: Any, ids: Any, mask: Any) -> Any:
-    """Means of three layers over all positions, a unit vector, projected."""
-    states = model.text_model.model(ids, attention_mask=mask, output_hidden_states=True)
-    mean = torch.stack([states.hidden_states[i] for i in (1, 2, -1)]).mean(0).mean(1)
-    mean = mean / mean.norm(dim=-1, keepdim=True)
-    return model.text_model.projection_head_text.projection(mean)
+# --- FLAIR.
 
 
 @pytest.mark.parametrize("tiny", [True, False])
@@ -443,9 +355,7 @@ def test_flair_is_imported(tmp_path, table, relative_error, bert_words, tiny):
     squares = np.stack([fit_square(pixels, 512, "flair") for pixels in photographs()])
     pixels = torch.from_numpy(squares.transpose(0, 3, 1, 2).astype(np.float32) / 255)
     with torch.no_grad():
-        hidden = model.vision_model.model(pixels)
-        hidden = hidden / hidden.norm(dim=-1, keepdim=True)
-        image = model.vision_model.projection_head_vision.projection(hidden).numpy()
+        image = flair_image(model, pixels).numpy()
         rows = []
         for phrase in PHRASES:  # one by one, so that there is no padding
             encoded = tokenizer([phrase], truncation=True, max_length=77, return_tensors="pt")
@@ -482,17 +392,20 @@ def test_flair_is_imported(tmp_path, table, relative_error, bert_words, tiny):
 
     # With padding in the mean, as FLAIR has it for several captions at once, embeddings differ.
     assert np.abs(together - text).max() > 1e-3 * np.abs(text).max()
+    counted = np.where(padded["attention_mask"].numpy() == 0, COUNTED_PAD_ID, ids)
+    got, want = (
+        x / np.linalg.norm(x, axis=1, keepdims=True)
+        for x in (features(weights, pixels.numpy(), counted)[1], together)
+    )
+    error = relative_error(got, want)
+    table.check("text features, padded together", label, "relative error", error, bound)
 
 
 def test_flair_pixels_are_near_those_of_its_preprocessing(table):
     """FLAIR resizes floats, `decode` bytes: at most one level apart."""
     worst = 0.0
     for pixels in photographs():
-        image = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32) / 255)[None]
-        scale = max(image.shape[-2:]) / 512
-        sides = [int(side / scale) for side in image.shape[-2:]]
-        small = torchvision.transforms.Resize(sides, antialias=True)(image)
-        want = torch.nn.functional.pad(small, (0, 512 - sides[1], 0, 512 - sides[0]))[0].numpy()
+        want = flair_pixels(pixels)[0].numpy()
         got = fit_square(pixels, 512, "flair").transpose(2, 0, 1) / 255
         worst = max(worst, float(np.abs(got - want).max()))
     table.check("pixels of photographs", "FLAIR, 512 px", "of a range of 1", worst, 1 / 255)
@@ -501,63 +414,12 @@ def test_flair_pixels_are_near_those_of_its_preprocessing(table):
 # --- BiomedCLIP.
 
 
-class BiomedText(torch.nn.Module):
-    """open_clip's text tower around a BERT of a config, which it would fetch otherwise."""
-
-    def __init__(self, config: Any, outputs: int):
-        super().__init__()
-        self.tower = open_clip.hf_model.HFTextEncoder(
-            "", outputs, config=config, pooler_type="cls_last_hidden_state_pooler",
-            proj_type="mlp", pretrained=False,
-        )  # fmt: skip
-
-
-def biomedclip(tiny: bool, words: int) -> Any:
-    torch.manual_seed(0)
-    sizes = {} if not tiny else {
-        "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "intermediate_size": 64, "max_position_embeddings": 300,
-    }  # fmt: skip
-    bert = transformers.BertConfig(vocab_size=words, **sizes)
-    embed_dim = 16 if tiny else 512
-    model = torch.nn.Module()
-    model.visual = open_clip.timm_model.TimmModel(
-        "vit_base_patch16_224" if not tiny else "vit_tiny_patch16_224", embed_dim, pool=""
-    )
-    if tiny:
-        model.visual.trunk = timm.models.VisionTransformer(
-            img_size=64, patch_size=16, embed_dim=128, depth=2, num_heads=2, num_classes=0
-        )
-        model.visual.head.proj = torch.nn.Linear(128, embed_dim, bias=False)
-    model.text = BiomedText(bert, embed_dim).tower
-    model.logit_scale = torch.nn.Parameter(torch.tensor(np.log(1 / 0.07), dtype=torch.float32))
-    return stir(model)
-
-
 @pytest.mark.parametrize("tiny", [True, False])
 def test_biomedclip_is_imported(tmp_path, table, relative_error, bert_words, tiny):
     tokenizer = transformers.BertTokenizer(str(bert_words))
     model = biomedclip(tiny, len(tokenizer))
     source = tmp_path / "source"
-    tokenizer.save_pretrained(source)
-    torch.save(model.state_dict(), source / "open_clip_pytorch_model.bin")
-    described = {
-        "model_cfg": {
-            "embed_dim": 16 if tiny else 512,
-            "vision_cfg": {
-                "timm_model_name": "vit_base_patch16_224", "timm_model_pretrained": False,
-                "timm_pool": "", "timm_proj": "linear", "image_size": 64 if tiny else 224,
-            },
-            "text_cfg": {
-                "hf_model_name": "none", "hf_tokenizer_name": "none", "hf_proj_type": "mlp",
-                "hf_pooler_type": "cls_last_hidden_state_pooler", "context_length": 256,
-            },
-        },
-        "preprocess_cfg": {
-            "mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]
-        },
-    }  # fmt: skip
-    (source / "open_clip_config.json").write_text(json.dumps(described))
+    write_biomedclip(source, model, tokenizer, tiny=tiny)
     work = imported("open_clip", source, tmp_path / "w")
     tokenize = open_clip.tokenizer.HFTokenizer(str(source), context_length=256)
     transform = open_clip.image_transform(64 if tiny else 224, is_train=False)
