@@ -72,12 +72,15 @@ def use_no_device() -> None:
     Call it before JAX touches a device.
     """
     jax.config.update("jax_platforms", "cpu")
+    # JAX would keep programs of other devices, and then complain that it cannot read them.
+    jax.config.update("jax_enable_compilation_cache", False)
     # Off a TPU's host the first would wait for a metadata server, and without the second one of two
     # processes would abort for the other's lock file.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-    # Its complaints about the missing host fill pages; errors that matter are raised.
-    os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
+    # Any host and slice will do: without them it asks for both on standard error.
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
 
 
 def parse(name: str) -> Topology:
