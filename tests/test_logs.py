@@ -1,6 +1,7 @@
 """`metrics.jsonl`: nothing is said twice, nothing is lost."""
 
 import json
+import math
 
 from vclip_jax.logs import MetricsLog
 
@@ -46,3 +47,22 @@ def test_a_log_that_is_not_enabled_writes_nothing(tmp_path):
     path.write_text('{"step": 1, "lo')
     MetricsLog(path, enabled=False).write(2, {"loss": 1.0})
     assert path.read_text() == '{"step": 1, "lo'
+
+
+def test_the_best_step_is_known_after_a_resume_too(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path, track="eval/validation/loss")
+    assert log.best([1, 2]) is None
+    for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0), (4, math.nan)):
+        log.write(step, {"loss": 0.0, "eval/validation/loss": loss})
+    for same in (log, MetricsLog(path, track="eval/validation/loss")):
+        assert same.best([1, 2, 3, 4]) == 2
+        assert same.best([4, 3, 1]) == 3  # those that are left
+        assert same.best([5]) is None
+
+
+def test_more_is_better_of_other_metrics(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl", track="eval/a/auc")
+    for step, auc in ((1, 0.5), (2, 0.9), (3, 0.9)):
+        log.write(step, {"eval/a/auc": auc})
+    assert log.best([1, 2, 3]) == 2

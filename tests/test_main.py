@@ -1,6 +1,7 @@
 """The trainer end to end, on tiny generated images: files, resume, eval, and refusals."""
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -191,6 +192,70 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
         assert json.loads((tmp_path / name).read_text()) == json.loads(
             (finished / name).read_text()
         )
+
+
+def test_an_evaluation_that_was_cut_off_is_made_up_for(config, tmp_path, monkeypatch):
+    config.eval_every = 2
+    config.checkpoint_every = 100
+    measured = measure.Measurement.__call__
+
+    def interrupted(self, variables, step):
+        if step == 4:
+            raise KeyboardInterrupt
+        measured(self, variables, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(measure.Measurement, "__call__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.main(config, tmp_path)
+    assert saved_run.steps(tmp_path) == (2, 4)  # what it had trained by then is not lost
+    trainer.main(config, tmp_path)
+    assert evaluated(tmp_path) == [2, 4, STEPS]
+
+
+def test_the_best_checkpoint_outlasts_the_newest_and_a_resume(config, tmp_path):
+    config.eval_every = 1
+    config.keep_checkpoints = 1
+    config.keep_best = "eval/validation/loss"
+    config.optimizer.learning_rate = 1.0  # it gets worse and worse
+    config.total_steps = 4
+    trainer.main(config, tmp_path)
+    loss = {row["step"]: row["eval/validation/loss"] for row in rows(tmp_path)
+            if "eval/validation/loss" in row}  # fmt: skip
+    # What follows the last step of all is not known when the last one is saved.
+    best = min(list(loss)[:-1], key=loss.__getitem__)
+    assert saved_run.steps(tmp_path) == tuple(sorted({best, 4}))
+    assert best < 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"keep_best": "loss", "eval_every": 2}, r"keep_best='loss' is no metric .* validation"),
+        ({"keep_best": "eval/mesidor/auc", "eval_every": 2}, "one of messidor_like, validation"),
+        ({"keep_best": "eval/validation/loss"}, r"needs config\.eval_every"),
+        ({"checkpoint_errors": "ignore"}, "must be one of stop, continue"),
+    ],
+)
+def test_checkpoint_settings_that_cannot_work_are_refused(config, tmp_path, changes, message):
+    config.update(changes)
+    with pytest.raises(ValueError, match=message):
+        trainer.main(config, tmp_path)
+
+
+def test_a_damaged_checkpoint_costs_steps_and_nothing_else(config, finished, tmp_path, caplog):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    shutil.rmtree(workdir / f"checkpoints/{STEPS}/state")
+    log = logging.getLogger("vclip_jax")
+    with caplog.at_level(logging.WARNING, log.name):
+        trainer.main(config, workdir)
+    assert f"checkpoint {STEPS} in {workdir}/checkpoints is damaged" in caplog.text
+    assert losses(workdir) == losses(finished)
+    assert saved_run.steps(workdir) == (4, STEPS)
+    arrays = [json.loads((w / f"checkpoints/{STEPS}/position/metadata").read_text())["arrays"]
+              for w in (workdir, finished)]  # fmt: skip
+    assert arrays[0] == arrays[1]
 
 
 def test_eval_mode_restores_and_scores_the_same(config, finished, tmp_path):

@@ -1,12 +1,38 @@
-"""Checkpoints: the train state and the data position, saved together by Orbax."""
+"""Checkpoints: the train state and the data position, saved together by Orbax, and verified.
 
+Orbax does not notice flipped bits in arrays. So the fingerprint of every array is stored beside
+them, from the arrays in memory, and compared with what is read back: whatever happened in between,
+a checkpoint that is used is the one that was saved.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
+from jax.experimental import multihost_utils
 
+from vclip_jax.fingerprints import fingerprints
 from vclip_jax.state import TrainState
+from vclip_jax.tree import path_string
+
+ASIDE = "corrupt-"
+
+log = logging.getLogger("vclip_jax")
+Read = TypeVar("Read")
+
+
+class DamagedError(ValueError):
+    """A checkpoint is not what was saved; one line that names it."""
 
 
 class Checkpoints:
@@ -15,18 +41,53 @@ class Checkpoints:
     The data position needs no state of its own: batch k is a function of (seed, k) alone, so the
     position is the number of steps done. It is stored beside the arrays so that a reader of the
     files, and a check at restore, need not know that.
+
+    A context manager: whoever leaves it waits until everything is on disk.
     """
 
-    def __init__(self, workdir: Path, *, keep: int = 1, read_only: bool = False):
-        """`keep` newest ones stay. `read_only` touches nothing, so that a run that is still saving
-        is left in peace."""
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        keep: int = 1,
+        read_only: bool = False,
+        on_error: str = "stop",
+        best: Callable[[Sequence[int]], int | None] = lambda steps: None,
+    ):
+        """Open the folder, and make it if there is none.
+
+        Args:
+            workdir: they are in its `checkpoints`.
+            keep: so many of the newest stay.
+            read_only: touch nothing, so that a run that is still saving is left in peace.
+            on_error: whether a save that fails is to "stop" the run or only to be told and counted
+                in `failed`, "continue".
+            best: which of these steps stays although it is not among the newest, if any.
+
+        Raises:
+            OSError: the folder cannot be made.
+        """
+        self.failed = 0
+        """How many saves have failed."""
+        self._on_error, self._read_only = on_error, read_only
+        self._directory = (workdir / "checkpoints").absolute()
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=None if read_only else ocp.checkpoint_managers.LatestN(keep),
+            preservation_policy=None if read_only else _NewestAndBest(keep, best),
             cleanup_tmp_directories=not read_only,
             create=not read_only,
             read_only=read_only,
         )
-        self._manager = ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._reader = ocp.PyTreeCheckpointHandler()
+        self._saving: int | None = None
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Where one of several processes fails, the others may never come to the end of a save.
+        if kind is None or jax.process_count() == 1:
+            self.close()
 
     def latest_step(self) -> int | None:
         """The newest complete checkpoint's step, or None."""
@@ -36,63 +97,261 @@ class Checkpoints:
         """The steps of all complete checkpoints, rising."""
         return tuple(sorted(self._manager.all_steps()))
 
-    def save(self, state: TrainState, step: int) -> None:
-        """Save in the background; a step that is already there is left alone."""
+    def exist(self) -> bool:
+        """Whether there is any, or was: a run whose checkpoints are all damaged must not start
+        afresh as if it were new."""
+        return bool(self.steps()) or any(self._directory.glob(f"{ASIDE}*"))
+
+    # --- Saving.
+
+    def save(self, state: TrainState, step: int, **position: Any) -> None:
+        """Save in the background; a step that is already there is left alone.
+
+        Args:
+            state: on every process.
+            step: of the state.
+            position: what else is to be kept; JSON, the same on every process.
+
+        Raises:
+            OSError: this save or the one before it failed, and `on_error` is "stop". What was
+                saved before is intact.
+        """
+        self.check(wait=True)
         if step in self._manager.all_steps():
             return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                position=ocp.args.JsonSave({"step": step, "next_batch": step}),
-            ),
-        )
+        content = {"step": step, "next_batch": step, **position, "arrays": _describe(state)}
+        with self._telling(step):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),
+                    position=ocp.args.JsonSave(content | {"digest": _digest(content)}),
+                ),
+                force=True,  # the caller has decided
+            )
+            self._saving = step
 
-    def restore(self, abstract: TrainState, shardings: TrainState, step: int) -> TrainState:
+    def check(self, *, wait: bool = False) -> None:
+        """Look whether the save in the background went well, if it has ended or to `wait` for it.
+
+        Raises:
+            OSError: it failed, and `on_error` is "stop".
+        """
+        if self._saving is None or (self._manager.is_saving_in_progress() and not wait):
+            return
+        step, self._saving = self._saving, None
+        with self._telling(step):
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Wait until everything is on disk.
+
+        Raises:
+            OSError: the last save failed, and `on_error` is "stop".
+        """
+        self.check(wait=True)
+        self._manager.close()
+
+    @contextmanager
+    def _telling(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # the system's, TensorStore's or Orbax's own
+            self.failed += 1
+            if jax.process_index() == 0:  # what is half written only takes up space
+                for part in self._directory.glob(f"{step}.orbax-checkpoint-tmp*"):
+                    shutil.rmtree(part, ignore_errors=True)
+            self._manager.reload()
+            newest = self._manager.latest_step()
+            message = (
+                f"checkpoint {step} could not be written to {self._directory}: {_reason(error)}; "
+                f"the newest one is {'none' if newest is None else newest}"
+            )
+            if self._on_error == "stop":
+                raise OSError(
+                    f"{message}: make room, or make the folder writable, and run the same command "
+                    "again (--config.checkpoint_errors=continue trains on)"
+                ) from error
+            log.warning(
+                "warning: %s; training goes on without it (%d failed)", message, self.failed
+            )
+
+    # --- Restoring.
+
+    def restore(
+        self, abstract: TrainState, shardings: TrainState, step: int | None = None
+    ) -> TrainState:
         """The state of `step`, laid out as `shardings` whatever layout it was saved with.
+
+        With several processes all call it together, and agree on the step.
 
         Args:
             abstract: shapes and dtypes, from `jax.eval_shape`.
             shardings: a `NamedSharding` for every leaf.
-            step: one of the saved steps.
+            step: one of the saved steps; None for the newest that is good. Damaged ones are
+                named, and set aside as `corrupt-STEP` unless this is `read_only`.
 
         Raises:
+            DamagedError: the checkpoint of that step, or each one, is not what was saved.
             ValueError: the checkpoint's arrays are not those of this configuration.
         """
-        state = ocp.args.StandardRestore(_targets(abstract, shardings))
-        return self._restore(step, state)
+        targets = _targets(abstract, shardings)
+        return self._newest_good(step, lambda step: self._read(step, targets, together=True))
 
     def restore_model(
-        self, abstract: TrainState, shardings: TrainState, step: int
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """`params` and `batch_stats` alone, which spares the memory of the optimizer's state.
+        self, abstract: TrainState, shardings: TrainState, step: int | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any], int]:
+        """`params` and `batch_stats` alone, which spares the memory of the optimizer's state, and
+        their step.
 
-        Arguments and errors as for `restore`; `opt_state` is not looked at.
+        Arguments and errors as for `restore`; `opt_state` is not looked at. The arrays are this
+        process's own.
         """
         model = {
             name: _targets(getattr(abstract, name), getattr(shardings, name))
             for name in ("params", "batch_stats")
         }
-        arguments = ocp.checkpoint_utils.construct_restore_args(model)
-        restored = self._restore(
-            step, ocp.args.PyTreeRestore(model, restore_args=arguments, partial_restore=True)
-        )
-        return restored["params"], restored["batch_stats"]
 
-    def _restore(self, step: int, state: Any) -> Any:
+        def read(step: int) -> tuple[dict[str, Any], dict[str, Any], int]:
+            restored = self._read(step, model, together=False)
+            return restored["params"], restored["batch_stats"], step
+
+        return self._newest_good(step, read)
+
+    def position(self, step: int) -> dict[str, Any]:
+        """What `save` kept beside the arrays.
+
+        Raises:
+            DamagedError: it cannot be read, or is not what was saved.
+        """
         try:
-            restored = self._manager.restore(step, args=ocp.args.Composite(state=state))
-        except (ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise ValueError(
-                f"checkpoint {step} in {self._manager.directory} does not fit this config: {reason}"
-            ) from error
-        return restored.state
+            content = json.loads((self._directory / str(step) / "position/metadata").read_bytes())
+            if not isinstance(content, dict) or content["step"] != step:
+                raise ValueError("its position is that of another step")
+            arrays = content.get("arrays")
+            digest = content.pop("digest", None)  # earlier versions wrote neither
+            if (digest is not None or arrays is not None) and digest != _digest(content):
+                raise ValueError("its fingerprints were changed")
+        except (OSError, ValueError, KeyError) as error:
+            raise self._damaged(step, _reason(error)) from error
+        return content
 
-    def close(self) -> None:
-        """Wait until everything is on disk."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+    def _newest_good(self, step: int | None, read: Callable[[int], Read]) -> Read:
+        if step is not None:
+            return read(step)
+        for candidate in reversed(self.steps()):
+            try:
+                return read(candidate)
+            except DamagedError as error:
+                log.warning("warning: %s", error)
+                if not self._read_only:
+                    self._set_aside(candidate)
+        raise DamagedError(
+            f"no checkpoint in {self._directory} is good, damaged ones are called {ASIDE}STEP: "
+            "bring one back from a copy, or choose another --workdir"
+        )
+
+    def _set_aside(self, step: int) -> None:
+        if jax.process_index() == 0:
+            new = self._directory / f"{ASIDE}{step}"
+            if new.exists():  # the same step was damaged before
+                shutil.rmtree(new)
+            (self._directory / str(step)).rename(new)
+            log.warning("warning: it is kept as %s; an earlier one is used", new)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("checkpoint set aside")
+        self._manager.reload()
+
+    def _read(self, step: int, targets: Any, *, together: bool) -> Any:
+        """A tree of arrays like `targets`, verified; `together` with the other processes."""
+        arrays = self.position(step).get("arrays")
+        wanted = {
+            path_string(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(targets)
+        }
+        if arrays is None:
+            log.info("checkpoint %d is of an earlier version, without fingerprints", step)
+        else:
+            self._check_fit(step, arrays, wanted, whole=together)
+        restored, problem = None, None
+        try:
+            restored = self._reader.restore(
+                epath.Path(self._directory) / str(step) / "state",
+                args=ocp.args.PyTreeRestore(
+                    targets,
+                    restore_args=ocp.checkpoint_utils.construct_restore_args(targets),
+                    partial_restore=not together,
+                ),
+            )
+        except Exception as error:  # TensorStore's, or Orbax's own
+            problem = error
+        # Fingerprints are computed together: no process may be missing.
+        if not (_everywhere(problem is None) if together else problem is None):
+            reason = "another process cannot read it" if problem is None else _reason(problem)
+            if arrays is not None:
+                raise self._damaged(step, reason) from problem
+            raise ValueError(
+                f"checkpoint {step} in {self._directory} does not fit this config: {reason}"
+            ) from problem
+        if arrays is not None:
+            found = fingerprints(restored)
+            wrong = [name for name in wanted if found[name] != arrays[name]["fingerprint"]]
+            if wrong:
+                raise self._damaged(
+                    step, f"{len(wrong)} of {len(wanted)} arrays were changed, {wrong[0]} first"
+                )
+        return restored
+
+    def _check_fit(
+        self, step: int, saved: dict[str, Any], wanted: dict[str, Any], *, whole: bool
+    ) -> None:
+        for name in sorted(wanted.keys() | (saved.keys() if whole else set())):
+            have, want = saved.get(name), wanted.get(name)
+            is_there = None if have is None else (have["dtype"], tuple(have["shape"]))
+            expected = None if want is None else (str(want.dtype), tuple(want.shape))
+            if is_there != expected:
+                raise ValueError(
+                    f"checkpoint {step} in {self._directory} does not fit this config: "
+                    f"{name} is {_words(is_there)} there, {_words(expected)} here"
+                )
+
+    def _damaged(self, step: int, reason: str) -> DamagedError:
+        return DamagedError(f"checkpoint {step} in {self._directory} is damaged: {reason}")
+
+
+@dataclass(frozen=True)
+class _NewestAndBest:
+    """Orbax's `PreservationPolicy`."""
+
+    keep: int
+    best: Callable[[Sequence[int]], int | None]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        newest, best = steps[-self.keep :], self.best(steps)
+        return [step in newest or step == best for step in steps]
+
+
+def _describe(state: TrainState) -> dict[str, dict[str, Any]]:
+    found = fingerprints(state)
+    return {
+        path_string(path): {
+            "shape": list(leaf.shape),
+            "dtype": str(leaf.dtype),
+            "fingerprint": found[path_string(path)],
+        }
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _everywhere(here: bool) -> bool:
+    """Whether it holds on every process."""
+    if jax.process_count() == 1:
+        return here
+    return bool(np.all(multihost_utils.process_allgather(np.array(here))))
 
 
 def _targets(abstract: Any, shardings: Any) -> Any:
@@ -101,3 +360,13 @@ def _targets(abstract: Any, shardings: Any) -> Any:
         abstract,
         shardings,
     )
+
+
+def _words(array: tuple[str, tuple[int, ...]] | None) -> str:
+    return "not" if array is None else f"{array[0]}{list(array[1])}"
+
+
+def _reason(error: BaseException) -> str:
+    """The last line of an error that has any, shortened."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].strip()[:300]

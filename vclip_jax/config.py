@@ -25,7 +25,8 @@ LEAST_RESAMPLES = 100
 FREE_ON_RESUME = ("log_every", "checkpoint_every", "keep_checkpoints", "evals", "systems", "mesh",
                   "data.data_dir", "data.source", "eval_every",
                   "eval_batch_size", "validation_batches", "eval_all_checkpoints",
-                  "bootstrap_resamples", "heat_maps", "data.test_split")  # fmt: skip
+                  "bootstrap_resamples", "heat_maps", "data.test_split",
+                  "keep_best", "checkpoint_errors")  # fmt: skip
 
 
 def default() -> ConfigDict:
@@ -37,6 +38,12 @@ def default() -> ConfigDict:
     config.log_every = 10
     config.checkpoint_every = 500
     config.keep_checkpoints = 2
+    # A metric by which one more checkpoint is kept, the best so far, such as
+    # "eval/validation/loss"; "" for none. An evaluation is always preceded by a checkpoint.
+    config.keep_best = ""
+    # What a checkpoint that cannot be written, because the disk is full, does to the run: "stop",
+    # or "continue" without it.
+    config.checkpoint_errors = "stop"
     # Steps between evaluations; 0 evaluates at the end only.
     config.eval_every = 0
     config.eval_batch_size = 64
@@ -316,6 +323,14 @@ def validate(
     if training and config.eval_all_checkpoints:
         raise ValueError("config.eval_all_checkpoints=True needs --mode eval: training measures "
                          "every config.eval_every steps")  # fmt: skip
+    _one_of(config, "checkpoint_errors", ("stop", "continue"))
+    if processes > 1 and config.checkpoint_errors == "continue":
+        raise ValueError(
+            "config.checkpoint_errors='continue' is for one process: several cannot agree on what "
+            "was saved if one of them fails"
+        )
+    if config.keep_best:
+        _check_best(config)
     if training and not config.data.dataset:
         raise ValueError("config.data.dataset is empty: name a dataset, for example idrid")
     for key in ("global_batch_size", "eval_batch_size", "model.whiten_pairs"):
@@ -346,6 +361,21 @@ def validate(
         raise ValueError(
             f"config.tokenizer.context_length={config.tokenizer.context_length} must lie between "
             f"3 and config.model.text_max_positions={config.model.text_max_positions}"
+        )
+
+
+def _check_best(config: ConfigDict) -> None:
+    first, _, rest = config.keep_best.partition("/")
+    measured = [*config.evals, *(["validation"] if config.validation_batches else [])]
+    if first != "eval" or "/" not in rest or rest.partition("/")[0] not in measured:
+        raise ValueError(
+            f"config.keep_best={config.keep_best!r} is no metric of this run: use "
+            f"eval/NAME/METRIC with NAME one of {', '.join(measured) or 'config.evals'}"
+        )
+    if not config.eval_every:
+        raise ValueError(
+            f"config.keep_best={config.keep_best!r} needs config.eval_every: set the steps between "
+            "evaluations"
         )
 
 

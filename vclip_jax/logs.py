@@ -1,11 +1,12 @@
 """What a run writes down beside its checkpoints: `metrics.jsonl` and `environment.json`."""
 
 import json
+import math
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
             "tensorflow-datasets", "tokenizers", "opencv-python-headless", "pillow")  # fmt: skip
 
 
+LESS_IS_BETTER = ("loss", "ece", "brier")
+
+
 class MetricsLog:
     """Appends to `metrics.jsonl`; never rewrites or repeats what an earlier run has written.
 
@@ -23,9 +27,11 @@ class MetricsLog:
     values that are already there are left alone. A last line that a crash cut off is removed.
     """
 
-    def __init__(self, path: Path, *, enabled: bool = True):
-        self._path, self._enabled = path, enabled
+    def __init__(self, path: Path, *, enabled: bool = True, track: str = ""):
+        """`track` is the metric by which `best` chooses; a log that is not `enabled` only reads."""
+        self._path, self._enabled, self._track = path, enabled, track
         self._written: dict[int, set[str]] = {}
+        self._tracked: dict[int, float] = {}
         if not path.exists():
             return
         content = path.read_bytes()
@@ -36,6 +42,7 @@ class MetricsLog:
         for line in complete.splitlines():
             row = json.loads(line)
             self._written.setdefault(row["step"], set()).update(map(sys.intern, row))
+            self._follow(row["step"], row)
 
     def has(self, step: int, keys: Iterable[str]) -> bool:
         """Whether all of these values of this step are there."""
@@ -45,11 +52,26 @@ class MetricsLog:
         """Append one row with those of the values that are not there for this step."""
         written = self._written.setdefault(step, set())
         new = {key: value for key, value in values.items() if key not in written}
+        self._follow(step, new)
         if not self._enabled or not new:
             return
         written.update(new)
         with self._path.open("a") as file:
             file.write(json.dumps({"step": step, "time": round(time.time(), 3), **new}) + "\n")
+
+    def best(self, steps: Sequence[int]) -> int | None:
+        """Which of `steps` has the best tracked metric so far, the earliest of equals; or None.
+
+        Less is better of losses and errors, more of everything else.
+        """
+        known = [step for step in sorted(steps) if step in self._tracked]
+        sign = 1 if self._track.endswith(LESS_IS_BETTER) else -1
+        return min(known, key=lambda step: sign * self._tracked[step], default=None)
+
+    def _follow(self, step: int, values: dict[str, float]) -> None:
+        value = values.get(self._track)
+        if value is not None and math.isfinite(value):
+            self._tracked[step] = value
 
 
 class Speedometer:

@@ -106,11 +106,14 @@ def train(config: ConfigDict, workdir: Path) -> None:
     )  # fmt: skip
 
     # --- Restore: this run's own checkpoint, or another's, or random initialisation.
-    checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
-    latest = checkpoints.latest_step()
-    if latest is not None:
-        train_state = checkpoints.restore(abstract, shardings, latest)
-        log.info("restored step %d of %s", latest, workdir)
+    metrics_log = MetricsLog(workdir / "metrics.jsonl", enabled=lead, track=config.keep_best)
+    checkpoints = Checkpoints(
+        workdir, keep=config.keep_checkpoints, on_error=config.checkpoint_errors,
+        best=metrics_log.best,
+    )  # fmt: skip
+    if checkpoints.exist():
+        train_state = checkpoints.restore(abstract, shardings)
+        log.info("restored step %d of %s", int(train_state.step), workdir)
     elif config.restore_from:
         train_state = restore_other(Path(config.restore_from), init, abstract, shardings)
     else:
@@ -123,11 +126,16 @@ def train(config: ConfigDict, workdir: Path) -> None:
             train_state = train_state.replace(params=params)
     step = int(train_state.step)
 
-    metrics_log = MetricsLog(workdir / "metrics.jsonl", enabled=lead)
     scorer = make_scorer(graphdef, mesh, tokenizer, config)
     measure = Measurement(scorer, validation, tasks, config, workdir, metrics_log, test)
 
     # --- The loop.
+    def is_measured(step: int) -> bool:
+        """Whether there is an evaluation after this step, beside the one at the end."""
+        return bool(config.eval_every) and step % config.eval_every == 0 < step < config.total_steps
+
+    if is_measured(step) and not measure.is_logged(step):  # a run may end while it evaluates
+        measure((train_state.params, train_state.batch_stats), step)
     if step < config.total_steps:
         step_fn = state.jit_train_step(
             state.make_train_step(
@@ -150,7 +158,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
             total=config.total_steps, initial=step, unit="step", disable=not lead,
             mininterval=1, dynamic_ncols=True, desc="compiling",
         )  # fmt: skip
-        with closing(batches), closing(checkpoints), closing(progress):
+        with closing(batches), checkpoints, closing(progress):
             while step < config.total_steps:
                 train_state, metrics = step_fn(train_state, next(batches))
                 step += 1
@@ -164,15 +172,18 @@ def train(config: ConfigDict, workdir: Path) -> None:
                         )
                     values["learning_rate"] = float(schedule(step - 1))
                     values |= speed.read(step, batches.seconds_waited)
+                    checkpoints.check()
+                    if checkpoints.failed:
+                        values["failed_saves"] = float(checkpoints.failed)
                     metrics_log.write(step, values)
                     progress.set_description(
                         f"loss {values['loss']:.3f}  {values['examples_per_second']:.0f} pairs/s  "
                         f"data wait {values['data_wait_fraction']:.0%}"
                     )
                 progress.update(step - progress.n)
-                if step % config.checkpoint_every == 0 or last:
+                if step % config.checkpoint_every == 0 or last or is_measured(step):
                     checkpoints.save(train_state, step)
-                if config.eval_every and step % config.eval_every == 0 and not last:
+                if is_measured(step):
                     measure((train_state.params, train_state.batch_stats), step)
                     speed.restart(step, batches.seconds_waited)
 
@@ -374,13 +385,10 @@ def restore_other(
             f"config.restore_from={workdir} is neither a workdir with checkpoints nor a folder "
             f"with {folder.MODEL}"
         )
-    other = Checkpoints(workdir, read_only=True)
-    step = other.latest_step()
-    if step is None:
-        raise ValueError(f"config.restore_from={workdir} has no complete checkpoint")
-    restored = other.restore(abstract, shardings, step)
-    other.close()
-    return restored
+    with Checkpoints(workdir, read_only=True) as other:
+        if other.latest_step() is None:
+            raise ValueError(f"config.restore_from={workdir} has no complete checkpoint")
+        return other.restore(abstract, shardings)
 
 
 # --- The command line.

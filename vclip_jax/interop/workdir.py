@@ -38,7 +38,7 @@ def load(workdir: str | Path, step: int | None = None) -> tuple[Weights, AnyToke
 
     Args:
         workdir: with `config.json`, `vocab.txt` (or `tokenizer.json`) and `checkpoints`.
-        step: which checkpoint; None for the newest.
+        step: which checkpoint; None for the newest that is not damaged.
 
     Returns:
         The weights, the tokeniser and the step of the checkpoint.
@@ -70,11 +70,10 @@ def load(workdir: str | Path, step: int | None = None) -> tuple[Weights, AnyToke
         there = checkpoints.steps()
         if not there:
             raise ValueError(f"{workdir} has no complete checkpoint yet")
-        step = there[-1] if step is None else step
-        if step not in there:
+        if step is not None and step not in there:
             known = ", ".join(map(str, there))
             raise ValueError(f"{workdir} has no checkpoint of step {step}: it has {known}")
-        params, batch_stats = checkpoints.restore_model(abstract, layout, step)
+        params, batch_stats, step = checkpoints.restore_model(abstract, layout, step)
     finally:
         checkpoints.close()
     arrays = names.flatten(params, batch_stats)
