@@ -48,6 +48,7 @@ from vclip_jax.losses import contrastive_loss
 from vclip_jax.measure import Measurement
 from vclip_jax.models.build import build_clip, compute_dtype
 from vclip_jax.models.clip import Clip
+from vclip_jax.report import write_systems_report
 from vclip_jax.zero_shot import Scorer
 
 log = logging.getLogger("vclip_jax")
@@ -62,7 +63,9 @@ def main(config: ConfigDict, workdir: Path, mode: str = "train") -> None:
         table = systems.evaluate_systems(config, workdir, evaluate)
         if jax.process_index() == 0:
             write_json(workdir / "table1.json", table)
+            page = write_systems_report(workdir, resamples=config.bootstrap_resamples)
             print(systems.format_systems(table))
+            print(f"report: {page}")
     elif mode == "eval":
         evaluate(config, workdir)
     else:

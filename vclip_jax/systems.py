@@ -34,7 +34,7 @@ def evaluate_systems(config: ConfigDict, workdir: Path, evaluate: Evaluate) -> d
     Raises:
         ValueError: a prompt set does not exist, said before anything is computed.
     """
-    runs = {name: _config_of(config, name) for name in config.systems}
+    runs = {name: _config_of(config, name) for name in paper.ordered(config.systems)}
     table: dict[str, Any] = {}
     for name, run in runs.items():
         entry = config.systems[name]
@@ -87,17 +87,9 @@ def format_systems(table: Mapping[str, Any]) -> str:
 
 
 def _cell(system: str, dataset: str, result: Mapping[str, Any] | None) -> str:
-    published = _published(system, dataset)
+    published = paper.published(system, dataset)
     if result is None:
         return f"–  –  {number(published)}"
     low, high = result["accuracy_ci95"]
     accuracy = f"{number(result['accuracy'])} [{number(low)}, {number(high)}]"
     return f"{accuracy}  {number(result['balanced_accuracy'])}  {number(published)}"
-
-
-def _published(system: str, dataset: str) -> float | None:
-    place = paper.column_of(dataset)
-    rows = {name.lower(): figures for name, figures in paper.TABLE_1.items()}
-    if place is None or place[1] != "real" or system.lower() not in rows:
-        return None
-    return rows[system.lower()][paper.DATASETS.index(place[0])]

@@ -1,12 +1,14 @@
 """Rewrites the report of a finished or running training: `python -m vclip_jax.report WORKDIR`.
 
-With `--compare OTHER` it holds the run against another one, image by image.
+So it does with that of several systems (`configs/table1.py`). With `--compare OTHER` it holds a run
+against another one, image by image.
 """
 
 import argparse
 import sys
 
 from vclip_jax.report.build import write_report
+from vclip_jax.report.systems import is_systems_workdir, write_systems_report
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -19,7 +21,10 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     for workdir in options.workdir:
         try:
-            print(write_report(workdir, compare=options.compare))
+            if is_systems_workdir(workdir):
+                print(write_systems_report(workdir))
+            else:
+                print(write_report(workdir, compare=options.compare))
         except (FileNotFoundError, ValueError) as error:
             sys.exit(f"error: {error}")
 

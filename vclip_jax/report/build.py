@@ -6,10 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from importlib import resources
 from typing import Any
 
-import jinja2
 import numpy as np
 from etils import epath
 from markupsafe import Markup
@@ -18,8 +16,8 @@ from vclip_jax import predictions
 from vclip_jax.metrics import mean_over
 from vclip_jax.report import evaluation, paper, plots
 from vclip_jax.report.evaluation import METRICS, class_names, is_number
+from vclip_jax.report.page import put_page, render_template
 from vclip_jax.report.reader import Run, flatten, read_run
-from vclip_jax.report.table import number
 
 _CURVES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "loss": ("Loss", {"from_zero": True}),
@@ -65,24 +63,13 @@ def write_report(
     page = render(run, [*against, *comparisons], notices)
     if against:
         (folder / "comparison.json").write_text(json.dumps(against, indent=1, ensure_ascii=False))
-    part = folder / "report.html.part"
-    part.write_text(page)
-    return part.replace(folder / "report.html")
+    return put_page(folder, page)
 
 
 def render(
     run: Run, comparisons: Iterable[Mapping[str, Any]] = (), more_notices: Iterable[str] = ()
 ) -> str:
     """The page as text; `comparisons` are those of `vclip_jax.predictions`."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["number"] = number
-    environment.filters["recall"] = _recall
-    environment.filters["signed"] = evaluation.signed
-    environment.filters["tojson_plain"] = lambda value: json.dumps(value, ensure_ascii=False)
-    source = resources.files("vclip_jax.report")
-    template = environment.from_string(source.joinpath("template.html").read_text("utf-8"))
     training, lost = training_curves(run.metrics)
     validation, lost_too = validation_curves(run.metrics, run.zero_shot)
     notices = [*run.notices, *more_notices]
@@ -93,8 +80,8 @@ def render(
     examples = example_groups(run, notices)
     rows = evaluation.zero_shot_rows(run.zero_shot)
     names = [row["name"] for row in rows]
-    return template.render(
-        style=Markup(source.joinpath("style.css").read_text("utf-8")),
+    return render_template(
+        "template.html",
         title=title_of(run),
         facts=facts(run),
         notices=notices,
@@ -217,11 +204,6 @@ def duration(seconds: float) -> str:
 
 def _date(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _recall(values: Any, key: str) -> str:
-    value = values.get(key) if isinstance(values, Mapping) else None
-    return number(value if is_number(value) else None)
 
 
 # --- curves --------------------------------------------------------------------------------------

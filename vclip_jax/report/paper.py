@@ -48,3 +48,21 @@ def columns(names: Iterable[str], kind: Kind) -> dict[str, str]:
         if (place := column_of(name)) and place[1] == kind:
             found.setdefault(place[0], name)
     return found
+
+
+def published(system: str, dataset: str) -> float | None:
+    """The paper's figure for a system and a dataset, None where it has none.
+
+    The case of a system's name does not count; a stand-in for a dataset is not the dataset.
+    """
+    place = column_of(dataset)
+    rows = {name.lower(): figures for name, figures in TABLE_1.items()}
+    if place is None or place[1] != "real" or system.lower() not in rows:
+        return None
+    return rows[system.lower()][DATASETS.index(place[0])]
+
+
+def ordered(systems: Iterable[str]) -> list[str]:
+    """Systems in the order of the paper's rows, then the others."""
+    rows = [name.lower() for name in TABLE_1]
+    return sorted(systems, key=lambda s: rows.index(s.lower()) if s.lower() in rows else len(rows))

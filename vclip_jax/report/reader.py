@@ -8,6 +8,7 @@ from typing import Any
 
 from etils import epath
 
+TABLE = "table1.json"
 _RESULT_KEYS = {
     "n", "accuracy", "accuracy_ci95", "balanced_accuracy", "auc", "kappa", "f1", "confusion",
 }  # fmt: skip
@@ -59,6 +60,32 @@ def read_run(workdir: str | os.PathLike[str]) -> Run:
     )
 
 
+def read_table(workdir: str | os.PathLike[str]) -> tuple[dict[str, Any], list[str]]:
+    """The systems of `table1.json`, and what is not usable of it, in words.
+
+    Raises:
+      ValueError: one line: the file is not there, or holds no systems.
+    """
+    path = epath.Path(workdir) / TABLE
+    notices: list[str] = []
+    if not path.exists():
+        raise ValueError(f"{workdir} has no {TABLE}: it is not of an evaluation of several systems")
+    content = _object(path, notices)
+    table = {}
+    for name, row in content.items():
+        if not isinstance(row, dict) or not isinstance(row.get("results"), dict):
+            notices.append(f"{TABLE}: {name} is not complete and is left out.")
+            continue
+        missing = row.get("missing")
+        table[name] = {
+            "missing": None if missing is None else str(missing),
+            "results": _results(row["results"], notices, f"{TABLE}, {name}"),
+        }
+    if not table:
+        raise ValueError(" ".join([f"{path} holds no systems", *notices]))
+    return table, notices
+
+
 def _object(path: epath.Path, notices: list[str]) -> Mapping[str, Any]:
     if not path.exists():
         return {}
@@ -73,10 +100,12 @@ def _object(path: epath.Path, notices: list[str]) -> Mapping[str, Any]:
     return content
 
 
-def _results(content: Mapping[str, Any], notices: list[str]) -> Mapping[str, Any]:
+def _results(
+    content: Mapping[str, Any], notices: list[str], where: str = "zero_shot.json"
+) -> Mapping[str, Any]:
     good = {name: result for name, result in content.items() if _is_result(result)}
     for name in content.keys() - good.keys():
-        notices.append(f"zero_shot.json: the result of {name} is not complete and is left out.")
+        notices.append(f"{where}: the result of {name} is not complete and is left out.")
     return good
 
 

@@ -1,0 +1,47 @@
+"""How pages are made: the package's templates with its style sheet, put in place whole."""
+
+import json
+import os
+from importlib import resources
+from typing import Any
+
+import jinja2
+from etils import epath
+from markupsafe import Markup
+
+from vclip_jax.report import evaluation
+from vclip_jax.report.table import number
+
+
+def render_template(name: str, **values: Any) -> str:
+    """A template of this package, filled in; text stays text."""
+    source = resources.files("vclip_jax.report")
+
+    def read(name: str) -> str:
+        return source.joinpath(name).read_text("utf-8")
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(read),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    environment.filters["recall"] = _recall
+    environment.filters["signed"] = evaluation.signed
+    environment.filters["tojson_plain"] = lambda value: json.dumps(value, ensure_ascii=False)
+    return environment.get_template(name).render(style=Markup(read("style.css")), **values)
+
+
+def put_page(workdir: str | os.PathLike[str], page: str) -> epath.Path:
+    """Write `workdir/report.html`, of which a reader never sees half, and return its path."""
+    folder = epath.Path(workdir)
+    part = folder / "report.html.part"
+    part.write_text(page)
+    return part.replace(folder / "report.html")
+
+
+def _recall(values: Any, key: str) -> str:
+    value = values.get(key) if isinstance(values, dict) else None
+    return number(value if evaluation.is_number(value) else None)
