@@ -180,7 +180,7 @@ def _convolution_flops(instruction: Instruction) -> float:
     window = _window(attributes)
     positions = 1
     for axis, label in enumerate(sorted(filter(str.isdigit, image_labels))):
-        positions *= _meeting_positions(
+        positions *= meeting_positions(
             image[image_labels.index(label)],
             kernel[kernel_labels.index(label)],
             result[result_labels.index(label)],
@@ -212,8 +212,14 @@ def _window(attributes: str) -> list[tuple[list[int], int]]:
 
 
 @functools.cache
-def _meeting_positions(
-    image: int, kernel: int, result: int, stride: int, pad: int, spread: int, dilation: int
+def meeting_positions(
+    image: int,
+    kernel: int,
+    result: int,
+    stride: int,
+    pad: int,
+    spread: int = 1,
+    dilation: int = 1,
 ) -> int:
     """Of all pairs of a window's and a result's position, those that fall on an image's pixel."""
     first = np.arange(0, result * stride, stride) - pad
