@@ -138,15 +138,27 @@ def scope_of(op_name: str) -> str:
     >>> scope_of("jit(step)/transpose(jvp(visual))/layer1/while/body/dot_general")
     'visual/layer1'
     """
-    names = []
+    before: list[str] = []
+    names: list[str] = []
     # Of operations that the compiler has merged, the first.
     for part in op_name.partition(";")[0].split("/")[:-1]:
-        # A transformation puts itself around the first scope inside: transpose(jvp(visual)).
-        while wrapped := re.fullmatch(r"(?:transpose|jvp|vmap|vjp|linearize)\((.*)\)", part):
-            part = wrapped[1]
-        if not _MACHINERY.match(part):
-            names.append(part)
-    return "/".join(names) or UNNAMED
+        if (inside := _untransformed(part)) != part and names:
+            # What is rematerialised has the path from the start once more.
+            before, names = _continued(before, names), []
+        if not _MACHINERY.match(inside):
+            names.append(inside)
+    return "/".join(_continued(before, names)) or UNNAMED
+
+
+def _untransformed(part: str) -> str:
+    """A transformation puts itself around the first scope inside: transpose(jvp(visual))."""
+    while wrapped := re.fullmatch(r"(?:transpose|jvp|vmap|vjp|linearize)\((.*)\)", part):
+        part = wrapped[1]
+    return part
+
+
+def _continued(before: list[str], names: list[str]) -> list[str]:
+    return names if names[: len(before)] == before else before + names
 
 
 def _executed(
