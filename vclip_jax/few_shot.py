@@ -147,8 +147,9 @@ def clip_adapter(task: FewShot) -> Floats:
     """CLIP-Adapter: a small residual network on the image's vector, trained on the shots.
 
     f* = 0.2 relu(relu(f W1) W2) + 0.8 f with a bottleneck of a quarter, then cosines with the
-    prompts. Source: P. Gao et al., "CLIP-Adapter", arXiv:2110.04544, section 3.2. Trained with Adam
-    on all shots at once, 300 steps, learning rate 0.001 falling as a cosine.
+    prompts. Source: P. Gao et al., "CLIP-Adapter", arXiv:2110.04544, section 3.2; f is a unit
+    vector here, as no more is kept of an image, and what it is before in their code. Trained with
+    Adam on all shots at once, 300 steps, learning rate 0.001 falling as a cosine.
     """
     key = jax.random.key(task.seed)
     adapter = _fit_adapter(key, task.train, task.one_hot, task.classes, task.scale)

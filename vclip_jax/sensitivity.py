@@ -27,7 +27,7 @@ def prompt_sensitivity(
     """The same evaluation with fewer words: which phrasing one takes should not matter much.
 
     Three kinds of choices, see `choices`. The embeddings are computed before, once: a choice takes
-    means of cosines.
+    means of cosines (and FLAIR's texts keep the padding that they have among all of their class).
 
     Args:
         images: unit vectors `[n, d]`.
