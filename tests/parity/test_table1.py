@@ -230,6 +230,7 @@ def config(tmp_path_factory) -> Any:
     work = tmp_path_factory.mktemp("datasets")
     config.data.data_dir = str(work / "built")
     config.bootstrap_resamples = 200
+    config.heat_maps = False
     config.eval_batch_size = 8
     for task in TASKS:
         assert datasets_command(["fixture", task, str(work / task)]) == 0
