@@ -4,6 +4,7 @@ import functools
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -25,9 +26,11 @@ from vclip_jax.tree import path_string
 
 STEPS = 5
 RATE = 1e-3
-MESHES = {"one": (1, 1), "data": (8, 1), "fsdp": (8, 4)}
+MESHES = {"one": (1, 1), "data": (8, 1), "fsdp": (8, 4), "four": (4, 2)}
 """Name -> devices, and how many of them along `fsdp`."""
 RULES = ((".*", "fsdp"),)
+QUICK_COMPILE = {"xla_backend_optimization_level": 0}
+"""For what runs once."""
 SMALLEST = 2**8
 """Sharded from this size on, as a tiny model has nothing of the real threshold's size."""
 
@@ -75,7 +78,8 @@ def compiled(graphdef, optimizer, initial):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sharding, "MIN_SHARDED_SIZE", SMALLEST)
             state = sharding.state_sharding(initial, mesh, RULES)
-        jitted = jit_train_step(make_train_step(graphdef, optimizer, seed=0), mesh, state)
+        step = make_train_step(graphdef, optimizer, seed=0, mesh=mesh, placement=state)
+        jitted = jit_train_step(step, mesh, state)
         rows = jax.sharding.NamedSharding(mesh, sharding.BATCH)
         return (
             jitted,
@@ -152,7 +156,7 @@ def test_every_mesh_gives_the_batch_statistics_of_one_device(runs, name):
 
 def test_states_lie_where_the_mesh_says(runs):
     rows = {}
-    for name in MESHES:
+    for name in ("one", "data", "fsdp"):
         kernel = runs(name)[1].params["visual"]["attnpool"]["q_proj"]["kernel"]
         rows[name] = kernel.sharding.shard_shape(kernel.shape)[0]
     assert rows == {"one": 256, "data": 256, "fsdp": 64}
@@ -217,6 +221,125 @@ def test_dropout_is_a_function_of_seed_and_step(tiny_clip, optimizer, initial):
     assert loss(0, 0) == first
     others = [loss(*key) for key in [(0, 1), (0, 2), (1, 0), (1, 1)]]
     assert len({first, *others}) == 5
+
+
+# --- the batch in parts, on devices and in turn --------------------------------------------------
+
+ROWS = np.arange(16)
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_clip, initial):
+    """Loss, gradients and batch statistics of a batch that is encoded in so many parts, written
+    down plainly: a forward pass each, one loss."""
+    known: dict = {}
+
+    def get(parts: int, statistics_of, order=ROWS, **changes):
+        key = (parts, statistics_of, tuple(order), *changes.items())
+        if key not in known:
+            known[key] = compute(parts, statistics_of, order, changes)
+        return known[key]
+
+    def compute(parts, statistics_of, order, changes):
+        graphdef = split_model(nnx.eval_shape(lambda: tiny_clip(nnx.Rngs(0), **changes)))[0]
+        key = jax.random.fold_in(jax.random.key(0), 0)
+
+        def loss(params, pairs):
+            images, texts, statistics = [], [], []
+            for part in np.split(order, parts):
+                model = nnx.merge(graphdef, params, jax.tree.map(jnp.asarray, initial.batch_stats))
+                images.append(model.encode_image(pairs["image"][part], train=True))
+                keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(part)
+                texts.append(model.encode_text(pairs["tokens"][part], keys=keys))
+                statistics.append(nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
+            image, text = jnp.concatenate(images), jnp.concatenate(texts)
+            logits = jnp.exp(params["logit_scale"]) * image @ text.T
+            own = jnp.diag(logits)
+            rows, columns = (jax.nn.logsumexp(logits, axis=a) for a in (0, 1))
+            return ((rows + columns) / 2 - own).mean(), statistics_of(statistics)
+
+        both = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICK_COMPILE)
+        (value, statistics), grads = both(initial.params, batch(0))
+        return float(value), leaves(grads), leaves(statistics)
+
+    return get
+
+
+def mean_of(trees):
+    return jax.tree.map(lambda *x: sum(x) / len(x), *trees)
+
+
+def step_of(tiny_clip, initial, name, changes, **choices):
+    """Loss, gradients and batch statistics of the step under test."""
+    graphdef = split_model(nnx.eval_shape(lambda: tiny_clip(nnx.Rngs(0), **changes)))[0]
+    descent = optax.sgd(1.0)
+    start = initial.replace(opt_state=descent.init(initial.params))
+    devices, fsdp = MESHES[name]
+    mesh = sharding.make_mesh(fsdp, jax.devices()[:devices])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "MIN_SHARDED_SIZE", SMALLEST)
+        placement = sharding.state_sharding(start, mesh, RULES)
+    # The clamp after a step of this size would hide the logit scale's gradient.
+    choices |= {"mesh": mesh, "placement": placement, "clamp": "forward"}
+    step = make_train_step(graphdef, descent, 0, **choices)
+    rows = jax.sharding.NamedSharding(mesh, sharding.BATCH)
+    state, metrics = jax.jit(step, compiler_options=QUICK_COMPILE)(
+        jax.device_put(start, placement), jax.device_put(batch(0), rows)
+    )
+    before, after = leaves(initial.params), leaves(state.params)
+    grads = {path: before[path] - after[path] for path in before}
+    return float(metrics["loss"]), grads, leaves(state.batch_stats)
+
+
+def assert_same(got, want):
+    assert got[0] == pytest.approx(want[0], rel=1e-5)
+    for path, gradient in want[1].items():
+        # A difference of parameters of order 1 is exact to 2^-24.
+        largest = np.abs(gradient).max()
+        np.testing.assert_allclose(
+            got[1][path], gradient, rtol=1e-4, atol=1e-4 * largest + 3e-7, err_msg=path
+        )
+    for path, values in want[2].items():
+        np.testing.assert_allclose(got[2][path], values, rtol=1e-5, atol=1e-6, err_msg=path)
+
+
+DROPOUT = {"text_dropout": 0.5}
+
+
+@OTHERS
+def test_dropout_does_not_depend_on_the_mesh(tiny_clip, initial, reference, name):
+    want = reference(1, mean_of, **DROPOUT)
+    assert_same(step_of(tiny_clip, initial, name, DROPOUT), want)
+
+
+def test_micro_batches_have_the_loss_and_gradients_of_the_whole_batch(
+    tiny_clip, initial, reference
+):
+    want = reference(2, mean_of, **DROPOUT)
+    assert_same(step_of(tiny_clip, initial, "one", DROPOUT, micro_batches=2), want)
+
+
+def test_micro_batches_of_several_devices_are_normalised_together(tiny_clip, initial, reference):
+    # Device d has rows 2d and 2d + 1, the first of which is in its first part.
+    want = reference(2, mean_of, ROWS.reshape(8, 2).T.ravel())
+    assert_same(step_of(tiny_clip, initial, "data", {}, micro_batches=2), want)
+
+
+def test_norms_per_device_see_its_rows_and_keep_the_first_ones_statistics(
+    tiny_clip, initial, reference
+):
+    changes = {"per_device_norm": True}
+    want = reference(4, lambda trees: trees[0], **changes)
+    assert_same(step_of(tiny_clip, initial, "four", changes), want)
+
+
+@pytest.mark.parametrize(
+    "remat",
+    [{"image": "norms", "text": "products"}, {"image": "blocks", "text": "blocks"}],
+)
+def test_what_is_computed_again_is_the_same(tiny_clip, initial, reference, remat):
+    want = reference(1, mean_of, **DROPOUT)
+    assert_same(step_of(tiny_clip, initial, "data", DROPOUT, remat=remat), want)
 
 
 # --- choices of the reference --------------------------------------------------------------------

@@ -17,13 +17,14 @@ from vclip_jax.data.augment import named_policy
 from vclip_jax.data.decode import FITS, MODES
 from vclip_jax.losses import KINDS
 from vclip_jax.models.clip import IMAGE_MEAN, IMAGE_STD
+from vclip_jax.models.remat import KEPT
 from vclip_jax.models.vit import ACTIVATIONS
 
 DTYPES = ("auto", "float32", "bfloat16")
 LEAST_RESAMPLES = 100
 # What may differ between a run and its continuation, because no trained number depends on it.
-FREE_ON_RESUME = ("log_every", "checkpoint_every", "keep_checkpoints", "evals", "systems", "mesh",
-                  "data.data_dir", "data.source", "eval_every",
+FREE_ON_RESUME = ("log_every", "remat", "profile", "checkpoint_every", "keep_checkpoints", "evals",
+                  "systems", "mesh", "data.data_dir", "data.source", "eval_every",
                   "eval_batch_size", "validation_batches", "eval_all_checkpoints",
                   "bootstrap_resamples", "heat_maps", "data.test_split",
                   "keep_best", "checkpoint_errors")  # fmt: skip
@@ -35,6 +36,10 @@ def default() -> ConfigDict:
     config.seed = 0
     config.total_steps = 1000
     config.global_batch_size = 64
+    # Parts in which a device encodes its share of the batch, for batches that do not fit otherwise.
+    # Loss and gradients are the whole batch's, for one more forward pass; batch statistics are each
+    # part's.
+    config.micro_batches = 1
     config.log_every = 10
     config.checkpoint_every = 500
     config.keep_checkpoints = 2
@@ -52,7 +57,8 @@ def default() -> ConfigDict:
     config.eval_all_checkpoints = False
     # Resamples behind the intervals of zero-shot figures, a second for 1744 images; 0 for none.
     config.bootstrap_resamples = 10_000
-    # Heat maps over the report's examples when a run ends, eight a dataset.
+    # Heat maps over the report's examples, when a run ends: of each dataset's eight photographs they
+    # take as long as scoring some two hundred.
     config.heat_maps = True
     # Batches of the validation split whose loss and retrieval are measured; 0 for none.
     config.validation_batches = 8
@@ -61,6 +67,12 @@ def default() -> ConfigDict:
     config.restore_from = ""
     # The type of the computation; "auto" is bfloat16 on accelerators and float32 on CPUs.
     config.compute_dtype = "auto"
+
+    # A trace of so many steps, after the first ones of this start, for TensorBoard or XProf goes to
+    # WORKDIR/profile.
+    config.profile = ConfigDict()
+    config.profile.first = 10
+    config.profile.steps = 0
 
     config.data = ConfigDict()
     # NAME or NAME/CONFIG, for example idrid or synthetic/synfundus_like-128px-12000-s0.
@@ -129,6 +141,13 @@ def default() -> ConfigDict:
     # Whiten the output projections on that many training pairs before the first step (see
     # `vclip_jax.init`); 0 leaves them at random (the recipe).
     config.model.whiten_pairs = 0
+
+    # What each tower keeps for its gradients, and what it computes a second time to save memory:
+    # "none" keeps all; "norms" the image tower's convolutions and "products" the text tower's
+    # matrix products, not what is made of them; "blocks" what goes from one block to the next.
+    config.remat = ConfigDict()
+    config.remat.image = "none"
+    config.remat.text = "none"
 
     config.loss = ConfigDict()
     # "softmax" (the recipe) or "sigmoid", see `vclip_jax.losses`; with "_ring" the same numbers
@@ -269,9 +288,9 @@ def validate(
     _check_keys(config, default())
     _positive(
         config,
-        ("total_steps", "global_batch_size", "log_every", "checkpoint_every", "eval_batch_size",
-         "keep_checkpoints", "data.image_size", "model.embed_dim", "model.vision_width",
-         "optimizer.learning_rate"),
+        ("total_steps", "global_batch_size", "micro_batches", "log_every", "checkpoint_every",
+         "eval_batch_size", "keep_checkpoints", "data.image_size", "model.embed_dim",
+         "model.vision_width", "optimizer.learning_rate"),
     )  # fmt: skip
     _one_of(config, "data.fit", FITS)
     _one_of(config, "data.decode", MODES)
@@ -308,6 +327,8 @@ def validate(
             "with a linear projection: set it to 0"
         )
     _one_of(config, "model.batch_norm", ("global", "device"))
+    for tower in KEPT:
+        _one_of(config, f"remat.{tower}", tuple(KEPT[tower]))
     _one_of(config, "loss.kind", KINDS)
     _one_of(config, "loss.targets", ("pair", "caption"))
     if not 0 <= config.loss.label_smoothing < 1:
@@ -340,6 +361,13 @@ def validate(
                 f"config.{key}={size} does not divide by the {devices} devices: "
                 f"use {max(1, size // devices) * devices}"
             )
+    parts = devices * config.micro_batches
+    if config.global_batch_size % parts:
+        raise ValueError(
+            f"config.global_batch_size={config.global_batch_size} does not divide by "
+            f"config.micro_batches={config.micro_batches} on {devices} devices: "
+            f"use {max(1, config.global_batch_size // parts) * parts}"
+        )
     layers = tuple(config.model.vision_layers)
     if len(layers) not in (1, 4):
         raise ValueError(

@@ -74,28 +74,6 @@ class MetricsLog:
             self._tracked[step] = value
 
 
-class Speedometer:
-    """Pairs a second, and the share of time spent waiting for data, since the last reading."""
-
-    def __init__(self, batch_size: int, step: int):
-        self._batch_size = batch_size
-        self.restart(step, 0.0)
-
-    def restart(self, step: int, waited: float) -> None:
-        """Forget the time since the last reading, which went into something else."""
-        self._step, self._waited, self._start = step, waited, time.perf_counter()
-
-    def read(self, step: int, waited: float) -> dict[str, float]:
-        """Figures up to `step`; `waited` is the total of seconds spent waiting so far."""
-        seconds = time.perf_counter() - self._start
-        values = {
-            "examples_per_second": (step - self._step) * self._batch_size / seconds,
-            "data_wait_fraction": (waited - self._waited) / seconds,
-        }
-        self.restart(step, waited)
-        return values
-
-
 def write_json(path: Path, content: Any) -> None:
     """Replace a JSON file in one step."""
     temporary = path.with_name(f"{path.name}.tmp")

@@ -2,12 +2,12 @@
 
 Run the same command again and it goes on where it stopped. `--mode eval` restores the newest
 checkpoint, or one after the other (`--config.eval_all_checkpoints=True`), scores it and rewrites
-the report.
+the report. `--mode compile --topology v5e:4x4` compiles the step for accelerators ahead of time.
 """
 
 import logging
 import sys
-from collections.abc import Callable
+import time
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -32,23 +32,25 @@ from vclip_jax import (
     sharding,
     state,
     systems,
+    topologies,
     tree,
 )
+from vclip_jax.ahead_of_time import compile_step
 from vclip_jax.checkpoint import Checkpoints
 from vclip_jax.data import pipeline
 from vclip_jax.data.augment import named_policy
 from vclip_jax.data.json_tokenizer import AnyTokenizer, file_name, in_folder
 from vclip_jax.data.tokenizer import Tokenizer
 from vclip_jax.evaluate import ZeroShotTask
+from vclip_jax.flops import step_flops
+from vclip_jax.goodput import Goodput, Trace
 from vclip_jax.init import jit_whiten
 from vclip_jax.interop import folder, weights
 from vclip_jax.interop import workdir as saved_run
-from vclip_jax.logs import MetricsLog, Speedometer, environment, write_json
-from vclip_jax.losses import contrastive_loss
+from vclip_jax.logs import MetricsLog, environment, write_json
 from vclip_jax.measure import Measurement
-from vclip_jax.models.build import build_clip, compute_dtype
-from vclip_jax.models.clip import Clip
 from vclip_jax.report import write_systems_report
+from vclip_jax.training import make_training, model_maker
 from vclip_jax.zero_shot import Scorer
 
 log = logging.getLogger("vclip_jax")
@@ -56,8 +58,11 @@ log = logging.getLogger("vclip_jax")
 QUICK_COMPILE = {"xla_backend_optimization_level": 0}
 
 
-def main(config: ConfigDict, workdir: Path, mode: str = "train") -> None:
-    """One run; raises ValueError or OSError with one line about what is wrong."""
+def main(config: ConfigDict, workdir: Path, mode: str = "train", topology: str = "") -> None:
+    """One run; raises ValueError or OSError with one line about what is wrong.
+
+    `topology` is what `mode` "compile" compiles for.
+    """
     if mode == "eval" and config.systems:
         workdir.mkdir(parents=True, exist_ok=True)
         table = systems.evaluate_systems(config, workdir, evaluate)
@@ -68,12 +73,15 @@ def main(config: ConfigDict, workdir: Path, mode: str = "train") -> None:
             print(f"report: {page}")
     elif mode == "eval":
         evaluate(config, workdir)
+    elif mode == "compile":
+        compile_step(config, workdir, topology)
     else:
         train(config, workdir)
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
     """From config to report; the order matters and is the order of the page."""
+    began = time.perf_counter()
     # --- Config: refuse what cannot work before anything is spent.
     config_lib.validate(config, devices=jax.device_count(), processes=jax.process_count())
     check_words(config)
@@ -92,21 +100,16 @@ def train(config: ConfigDict, workdir: Path) -> None:
     tokenizer = load_tokenizer(config, train, workdir)
 
     # --- Model and state: shapes first, then arrays made where they will live.
-    make_model = model_maker(config, tokenizer.vocab_size)
-    if config.loss.kind.startswith("sigmoid"):
-        make_model = state.with_logit_bias(make_model)
-    optimizer = optim.make_optimizer(config.optimizer, config.total_steps)
-    graphdef, _, _ = state.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
-    init = partial(
-        state.init_state, make_model, optimizer, config.seed, half=config.model.half_init
-    )
-    abstract = jax.eval_shape(init)
-    shardings = sharding.state_sharding(abstract, mesh, config.mesh.rules)
+    training = make_training(config, mesh, tokenizer.vocab_size)
+    graphdef, abstract, shardings = training.graphdef, training.abstract, training.placement
+    arrays = sharding.abstract_arrays(abstract, shardings)
     log.info(
-        "model: %s parameters on %d x %s, mesh %s",
+        "model: %s parameters on %d x %s, mesh %s, %.2f GiB of state on each",
         f"{tree.count(abstract.params):,}", jax.device_count(), jax.devices()[0].device_kind,
-        dict(mesh.shape),
+        dict(mesh.shape), sharding.bytes_per_device(arrays) / 2**30,
     )  # fmt: skip
+    if lead:
+        write_json(workdir / "placements.json", sharding.describe(arrays))
 
     # --- Restore: this run's own checkpoint, or another's, or random initialisation.
     metrics_log = MetricsLog(workdir / "metrics.jsonl", enabled=lead, track=config.keep_best)
@@ -118,9 +121,10 @@ def train(config: ConfigDict, workdir: Path) -> None:
         train_state = checkpoints.restore(abstract, shardings)
         log.info("restored step %d of %s", int(train_state.step), workdir)
     elif config.restore_from:
-        train_state = restore_other(Path(config.restore_from), init, abstract, shardings)
+        train_state = restore_other(Path(config.restore_from), training.init, abstract, shardings)
     else:
-        train_state = jax.jit(init, out_shardings=shardings, compiler_options=QUICK_COMPILE)()
+        init = jax.jit(training.init, out_shardings=shardings, compiler_options=QUICK_COMPILE)
+        train_state = init()
         if config.model.whiten_pairs:
             batches = open_train_batches(config, mesh, train, tokenizer, config.model.whiten_pairs)
             whiten = jit_whiten(graphdef, mesh, shardings)
@@ -139,31 +143,41 @@ def train(config: ConfigDict, workdir: Path) -> None:
 
     if is_measured(step) and not measure.is_logged(step):  # a run may end while it evaluates
         measure((train_state.params, train_state.batch_stats), step)
+    flops = step_flops(
+        config.model, image_size=config.data.image_size,
+        context_length=config.tokenizer.context_length, global_batch=config.global_batch_size,
+    )  # fmt: skip
+    goodput = Goodput(
+        workdir / "goodput.json", step, batch_size=config.global_batch_size, flops=flops,
+        devices=list(mesh.devices.flat), enabled=lead,
+    )  # fmt: skip
+    goodput.seconds["start"] += time.perf_counter() - began
     if step < config.total_steps:
-        step_fn = state.jit_train_step(
-            state.make_train_step(
-                graphdef, optimizer, config.seed,
-                loss=loss_function(config, mesh), targets=config.loss.targets,
-                clamp=config.optimizer.clamp,
-                feature_gradient=1.0 if config.optimizer.gather_gradient else 1 / mesh.size,
-            ),
-            mesh,
-            shardings,
-        )  # fmt: skip
         schedule = optim.learning_rate_schedule(
             config.optimizer.learning_rate, config.optimizer.warmup_steps, config.total_steps
         )
         batches = open_train_batches(
             config, mesh, train, tokenizer, config.global_batch_size, start_step=step
         )
-        speed = Speedometer(config.global_batch_size, step)
+        trace = Trace(workdir / "profile", config.profile.first, config.profile.steps)
         progress = tqdm(
             total=config.total_steps, initial=step, unit="step", disable=not lead,
             mininterval=1, dynamic_ncols=True, desc="compiling",
         )  # fmt: skip
-        with closing(batches), checkpoints, closing(progress):
+        pending = None
+        with closing(batches), checkpoints, closing(progress), closing(goodput), closing(trace):
             while step < config.total_steps:
-                train_state, metrics = step_fn(train_state, next(batches))
+                start, waited = time.perf_counter(), batches.seconds_waited
+                trace.before_step()
+                train_state, metrics = training.step(train_state, next(batches))
+                # Never more than a step ahead of the devices, so that time is booked where it goes.
+                jax.block_until_ready(metrics if pending is None else pending)
+                goodput.step_done(
+                    time.perf_counter() - start, batches.seconds_waited - waited,
+                    compiled=pending is None,
+                )  # fmt: skip
+                trace.after_step(metrics["loss"])
+                pending = metrics
                 step += 1
                 last = step == config.total_steps
                 if step % config.log_every == 0 or last or step == 1:
@@ -174,7 +188,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
                             "config.optimizer.learning_rate, or look at the data"
                         )
                     values["learning_rate"] = float(schedule(step - 1))
-                    values |= speed.read(step, batches.seconds_waited)
+                    values |= goodput.read()
                     checkpoints.check()
                     if checkpoints.failed:
                         values["failed_saves"] = float(checkpoints.failed)
@@ -185,13 +199,16 @@ def train(config: ConfigDict, workdir: Path) -> None:
                     )
                 progress.update(step - progress.n)
                 if step % config.checkpoint_every == 0 or last or is_measured(step):
-                    checkpoints.save(train_state, step)
+                    with goodput.account("checkpoint"):
+                        checkpoints.save(train_state, step)
                 if is_measured(step):
-                    measure((train_state.params, train_state.batch_stats), step)
-                    speed.restart(step, batches.seconds_waited)
+                    with goodput.account("evaluation"):
+                        measure((train_state.params, train_state.batch_stats), step)
 
     # --- The end: what it is worth.
-    measure((train_state.params, train_state.batch_stats), step, final=True)
+    with goodput.account("evaluation"):
+        measure((train_state.params, train_state.batch_stats), step, final=True)
+    goodput.close()
     measure.print_table()
 
 
@@ -347,31 +364,6 @@ def make_scorer(
     )
 
 
-def model_maker(config: ConfigDict, vocab_size: int) -> Callable[[nnx.Rngs], Clip]:
-    """A function from `nnx.Rngs` to the model that the config describes."""
-    return partial(
-        build_clip,
-        config.model,
-        image_size=config.data.image_size,
-        vocab_size=vocab_size,
-        image_mean=config.data.image_mean,
-        image_std=config.data.image_std,
-        norm_groups=jax.device_count() if config.model.batch_norm == "device" else 1,
-        dtype=compute_dtype(config.compute_dtype),
-    )
-
-
-def loss_function(config: ConfigDict, mesh: Mesh) -> Callable[..., jax.Array]:
-    """The loss that the config describes, as a function of a sharded global batch."""
-    return partial(
-        contrastive_loss,
-        kind=config.loss.kind,
-        label_smoothing=config.loss.label_smoothing,
-        # Without a ring the compiler knows as well what to gather.
-        mesh=mesh if config.loss.kind.endswith("_ring") else None,
-    )
-
-
 def restore_other(
     workdir: Path, init: Any, abstract: state.TrainState, shardings: state.TrainState
 ) -> state.TrainState:
@@ -398,7 +390,13 @@ def restore_other(
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe: configs/X.py[:argument].")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go.", required=True)
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train and evaluate, or evaluate.")
+_MODE = flags.DEFINE_enum(
+    "mode", "train", ["train", "eval", "compile"],
+    "Train and evaluate; evaluate; or compile the training step for --topology.",
+)  # fmt: skip
+_TOPOLOGY = flags.DEFINE_string(
+    "topology", None, "Of --mode compile: v5e:4x4, 2xv5e:4x4 (slices), h100:8; no device is needed."
+)
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One of several processes that find each other: TPU pods, SLURM, GKE."
 )
@@ -416,6 +414,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
         arguments = flags.FLAGS(argv)
         if _CONFIG.value is None:
             raise ValueError("--config FILE is needed, for example configs/quickstart.py")
+        if (_MODE.value == "compile") != (_TOPOLOGY.value is not None):
+            raise ValueError("--mode compile and --topology, for example v5e:4x4, go together")
         by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
         if any(value is not None for value in by_hand) and None in by_hand:
             raise ValueError("--coordinator, --num_processes and --process_id go together")
@@ -432,6 +432,8 @@ def _run(_: list[str]) -> None:
     log.propagate = False
     try:
         # Before anything asks for devices.
+        if _MODE.value == "compile":
+            topologies.use_no_device()
         if _COORDINATOR.value is not None:
             jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
         elif _DISTRIBUTED.value:
@@ -442,7 +444,7 @@ def _run(_: list[str]) -> None:
                 f"--workdir={_WORKDIR.value}: buckets are not written to directly yet; mount the "
                 "bucket (gcsfuse) and name the folder"
             )
-        main(_CONFIG.value, Path(_WORKDIR.value), _MODE.value)
+        main(_CONFIG.value, Path(_WORKDIR.value), _MODE.value, _TOPOLOGY.value or "")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

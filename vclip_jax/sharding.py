@@ -79,3 +79,33 @@ def state_sharding(state: Any, mesh: Mesh, rules: Sequence[tuple[str, str]]) -> 
         )
 
     return jax.tree_util.tree_map_with_path(spec, state)
+
+
+def abstract_arrays(abstract: Any, placement: Any) -> Any:
+    """A tree of `jax.ShapeDtypeStruct` with shardings, from one without and one of shardings."""
+    return jax.tree.map(
+        lambda leaf, own: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=own),
+        abstract,
+        placement,
+    )
+
+
+def describe(arrays: Any) -> dict[str, str]:
+    """Path -> type, shape and placement, such as `float32[768,3072] over (None, 'fsdp')`.
+
+    Args:
+        arrays: a tree of arrays, or from `abstract_arrays`.
+    """
+    return {
+        path_string(path): f"{leaf.dtype}{list(leaf.shape)} "
+        + (f"over {tuple(leaf.sharding.spec)}" if any(leaf.sharding.spec) else "replicated")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(arrays)
+    }
+
+
+def bytes_per_device(arrays: Any) -> int:
+    """Bytes that one device holds of a tree of arrays, or of `abstract_arrays`."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(arrays)
+    )

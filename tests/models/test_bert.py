@@ -11,6 +11,7 @@ import scipy.special
 from flax import nnx
 
 from vclip_jax.models.bert import COUNTED_PAD_ID, PAD_ID, Bert, BertConfig
+from vclip_jax.models.dropout import row_keys
 
 CONFIG = BertConfig(
     vocab_size=30, width=12, layers=2, heads=3, mlp_width=20, max_positions=10, dropout=0.5
@@ -42,8 +43,8 @@ def encode(params):
     def run(pool, tokens, key=None):
         config = dataclasses.replace(CONFIG, pool=pool)
         graphdef = nnx.graphdef(nnx.eval_shape(lambda: Bert(config, rngs=nnx.Rngs(0))))
-        rngs = None if key is None else nnx.Rngs(dropout=key)
-        return nnx.merge(graphdef, params)(tokens, rngs=rngs)
+        keys = None if key is None else row_keys(key, jnp.arange(len(tokens)))
+        return nnx.merge(graphdef, params)(tokens, keys=keys)
 
     return run
 
@@ -185,7 +186,8 @@ def test_a_rate_of_zero_drops_nothing_even_with_a_key(params):
     @jax.jit
     def run(tokens):
         bert = nnx.merge(graphdef, params)
-        return bert(tokens), bert(tokens, rngs=nnx.Rngs(dropout=0))
+        keys = row_keys(jax.random.key(0), jnp.arange(len(tokens)))
+        return bert(tokens), bert(tokens, keys=keys)
 
     np.testing.assert_array_equal(*run(CAPTIONS))
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 from flax import nnx
+from jax.sharding import Mesh, PartitionSpec
 
 from vclip_jax.models.layers import BatchNorm, Conv, Linear, normal_init
 
@@ -175,14 +176,26 @@ def test_a_norm_starts_as_the_identity_on_running_statistics():
         np.testing.assert_array_equal(got, np.full(3, want))
 
 
-def test_groups_are_normalised_each_by_itself_and_the_first_one_is_remembered():
+@pytest.mark.parametrize("per_device", [False, True])
+def test_devices_normalise_together_or_each_by_itself(per_device):
     x = 2 * normal(0, 6, 5, 3, 4) + np.arange(6).reshape(6, 1, 1, 1)
-    norm, alone = batch_norm(4), batch_norm(4)
-    norm.groups = 3
-    got = norm(jnp.asarray(x), train=True)
-    for start in (0, 2, 4):
-        part = batch_norm(4)(jnp.asarray(x[start : start + 2]), train=True)
-        np.testing.assert_allclose(got[start : start + 2], part, **ROUNDING)
-    alone(jnp.asarray(x[:2]), train=True)
-    np.testing.assert_allclose(norm.mean[...], alone.mean[...], **ROUNDING)
-    np.testing.assert_allclose(norm.var[...], alone.var[...], **ROUNDING)
+    norm = batch_norm(4)
+    norm.per_device = per_device
+    graphdef, variables = nnx.split(norm)
+
+    def run(variables, x):
+        module = nnx.merge(graphdef, variables)
+        return module(x, train=True), nnx.state(module, nnx.BatchStat)
+
+    rows, everywhere = PartitionSpec("data"), PartitionSpec()
+    mesh = Mesh(jax.devices()[:3], ("data",))
+    mapped = jax.shard_map(
+        run, mesh=mesh, in_specs=(everywhere, rows), out_specs=(rows, everywhere)
+    )
+    got, moved = jax.jit(mapped)(variables, jnp.asarray(x))
+    parts = np.split(x, 3) if per_device else [x]
+    wants = [batch_norm(4) for _ in parts]
+    want = [n(jnp.asarray(part), train=True) for n, part in zip(wants, parts, strict=True)]
+    np.testing.assert_allclose(got, np.concatenate(want), **ROUNDING)
+    for name in ("mean", "var"):
+        np.testing.assert_allclose(moved[name][...], getattr(wants[0], name)[...], **ROUNDING)

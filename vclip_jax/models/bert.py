@@ -5,12 +5,15 @@ Attribute names follow the Hugging Face checkpoints (`encoder.layer.0.attention.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vclip_jax.models.dropout import dropout, split_rows
 from vclip_jax.models.layers import at_least_float32, normal_init
+from vclip_jax.models.remat import keep
 
 PAD_ID = 0
 COUNTED_PAD_ID = -1
@@ -60,13 +63,13 @@ class Embeddings(nnx.Module):
         self.position_embeddings = _embed(config.max_positions, config, dtype, rngs)
         self.token_type_embeddings = _embed(config.type_vocab_size, config, dtype, rngs)
         self.LayerNorm = _layer_norm(config, dtype, rngs)
-        self.dropout = nnx.Dropout(config.dropout)
+        self.dropout = config.dropout
 
-    def __call__(self, tokens: jax.Array, *, rngs: nnx.Rngs | None) -> jax.Array:
+    def __call__(self, tokens: jax.Array, keys: jax.Array | None) -> jax.Array:
         positions = jnp.arange(tokens.shape[1])[None]
         x = self.word_embeddings(tokens) + self.position_embeddings(positions)
         x = x + self.token_type_embeddings(jnp.zeros_like(positions))
-        return self.dropout(self.LayerNorm(x), deterministic=rngs is None, rngs=rngs)
+        return dropout(self.LayerNorm(x), self.dropout, keys)
 
 
 class SelfAttention(nnx.Module):
@@ -77,20 +80,22 @@ class SelfAttention(nnx.Module):
         self.query = _dense(config.width, config.width, config, dtype, rngs)
         self.key = _dense(config.width, config.width, config, dtype, rngs)
         self.value = _dense(config.width, config.width, config, dtype, rngs)
-        self.dropout = nnx.Dropout(config.dropout)
+        self.dropout = config.dropout
 
-    def __call__(self, x: jax.Array, bias: jax.Array, *, rngs: nnx.Rngs | None) -> jax.Array:
+    def __call__(self, x: jax.Array, bias: jax.Array, keys: jax.Array | None) -> jax.Array:
         batch, length, width = x.shape
         shape = (batch, length, self.heads, width // self.heads)
-        query, key = self.query(x).reshape(shape), self.key(x).reshape(shape)
-        value = self.value(x).reshape(shape)
+        query, key, value = (
+            keep(part(x), "product").reshape(shape) for part in (self.query, self.key, self.value)
+        )
         scores = jnp.einsum(
             "bqhd,bkhd->bhqk", query, key, preferred_element_type=at_least_float32(x)
         )
         scores = scores * (width // self.heads) ** -0.5 + bias
         weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
-        weights = self.dropout(weights, deterministic=rngs is None, rngs=rngs)
-        return jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(x.shape)
+        weights = dropout(weights, self.dropout, keys)
+        seen = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(x.shape)
+        return keep(seen, "product")
 
 
 class AddAndNorm(nnx.Module):
@@ -99,11 +104,11 @@ class AddAndNorm(nnx.Module):
     def __init__(self, inputs: int, config: BertConfig, *, dtype, rngs: nnx.Rngs):
         self.dense = _dense(inputs, config.width, config, dtype, rngs)
         self.LayerNorm = _layer_norm(config, dtype, rngs)
-        self.dropout = nnx.Dropout(config.dropout)
+        self.dropout = config.dropout
 
-    def __call__(self, x: jax.Array, residual: jax.Array, *, rngs: nnx.Rngs | None) -> jax.Array:
-        x = self.dropout(self.dense(x), deterministic=rngs is None, rngs=rngs)
-        return self.LayerNorm(x + residual)
+    def __call__(self, x: jax.Array, residual: jax.Array, keys: jax.Array | None) -> jax.Array:
+        x = keep(self.dense(x), "product")
+        return self.LayerNorm(dropout(x, self.dropout, keys) + residual)
 
 
 class Attention(nnx.Module):
@@ -111,8 +116,10 @@ class Attention(nnx.Module):
         self.self_ = SelfAttention(config, dtype=dtype, rngs=rngs)
         self.output = AddAndNorm(config.width, config, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: jax.Array, bias: jax.Array, *, rngs: nnx.Rngs | None) -> jax.Array:
-        return self.output(self.self_(x, bias, rngs=rngs), x, rngs=rngs)
+    def __call__(
+        self, x: jax.Array, bias: jax.Array, keys: tuple[jax.Array | None, jax.Array | None]
+    ) -> jax.Array:
+        return self.output(self.self_(x, bias, keys[0]), x, keys[1])
 
 
 class Layer(nnx.Module):
@@ -121,10 +128,14 @@ class Layer(nnx.Module):
         self.intermediate = _dense(config.width, config.mlp_width, config, dtype, rngs)
         self.output = AddAndNorm(config.mlp_width, config, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: jax.Array, bias: jax.Array, *, rngs: nnx.Rngs | None) -> jax.Array:
-        x = self.attention(x, bias, rngs=rngs)
-        hidden = jax.nn.gelu(self.intermediate(x), approximate=False)
-        return self.output(hidden, x, rngs=rngs)
+    def __call__(self, x: jax.Array, bias: jax.Array, keys: jax.Array | None) -> jax.Array:
+        """`keys` are `[b, 3]`."""
+        weights, attention, output = (None,) * 3 if keys is None else keys.T
+        with jax.named_scope("attention"):
+            x = self.attention(x, bias, (weights, attention))
+        with jax.named_scope("mlp"):
+            hidden = jax.nn.gelu(keep(self.intermediate(x), "product"), approximate=False)
+            return keep(self.output(hidden, x, output), "block")
 
 
 class Bert(nnx.Module):
@@ -135,23 +146,28 @@ class Bert(nnx.Module):
         self.embeddings = Embeddings(config, dtype=dtype, rngs=rngs)
         self.layer = nnx.List([Layer(config, dtype=dtype, rngs=rngs) for _ in range(config.layers)])
 
-    def __call__(self, tokens: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+    def __call__(self, tokens: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
         """One vector a caption.
 
         Args:
             tokens: int32 `[b, length]`, padded with `PAD_ID`, which nobody attends to. So it is
                 with `COUNTED_PAD_ID`, but the means count the states in its places.
-            rngs: with a `dropout` stream while training; None switches dropout off.
+            keys: `[b]`, of dropout, see `dropout.row_keys`; None switches it off.
 
         Returns:
             `[b, width]`, in the computation's dtype.
         """
         # -10000 rather than -inf, as in the reference: a caption of padding alone stays finite.
         bias = jnp.where(tokens <= PAD_ID, -10000.0, 0.0)[:, None, None, :]
-        x = self.embeddings(jnp.maximum(tokens, PAD_ID), rngs=rngs)
+        own: list[Any] = [None] * (1 + len(self.layer))
+        if keys is not None:
+            split = split_rows(keys, (len(own), 3))
+            own = [split[:, 0, 0], *(split[:, index] for index in range(1, len(own)))]
+        with jax.named_scope("embeddings"):
+            x = self.embeddings(jnp.maximum(tokens, PAD_ID), own[0])
         states = []
-        for layer in self.layer:
-            x = layer(x, bias, rngs=rngs)
+        for layer, layer_keys in zip(self.layer, own[1:], strict=True):
+            x = layer(x, bias, layer_keys)
             states.append(x)
         if self.pool == "first":
             return x[:, 0]

@@ -12,10 +12,13 @@ from vclip_jax.models.clip import IMAGE_MEAN, IMAGE_STD, Clip
 from vclip_jax.models.clip_text import ClipTextConfig
 
 
-def compute_dtype(name: str) -> Any:
-    """The type of the computation; "auto" is bfloat16 on accelerators and float32 on CPUs."""
+def compute_dtype(name: str, platform: str | None = None) -> Any:
+    """The type of the computation; "auto" is bfloat16 on accelerators and float32 on CPUs.
+
+    `platform` is where it runs; None is this process's default.
+    """
     if name == "auto":
-        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+        name = "float32" if (platform or jax.default_backend()) == "cpu" else "bfloat16"
     return jnp.dtype(name)
 
 
@@ -49,18 +52,18 @@ def build_clip(
     vocab_size: int,
     image_mean: Sequence[float] = IMAGE_MEAN,
     image_std: Sequence[float] = IMAGE_STD,
-    norm_groups: int = 1,
+    per_device_norm: bool = False,
     dtype: Any = jnp.float32,
 ) -> Clip:
     """The model at random weights.
 
     Args:
         model: `config.model`, see `vclip_jax.config.default`.
-        rngs: with the streams `params` and `dropout`.
+        rngs: with the stream `params`.
         image_size: side of the square images in pixels.
         vocab_size: number of tokens.
         image_mean, image_std: see `Clip`.
-        norm_groups: see `BatchNorm`.
+        per_device_norm: see `BatchNorm`.
         dtype: the type of the computation.
     """
     return Clip(
@@ -70,7 +73,7 @@ def build_clip(
         vision_width=model["vision_width"],
         vision_patch_size=model["vision_patch_size"],
         vision_pool=model["vision_pool"],
-        norm_groups=norm_groups,
+        per_device_norm=per_device_norm,
         vision_kind=model["vision_kind"],
         activation=model["activation"],
         text=text_config(model, vocab_size),

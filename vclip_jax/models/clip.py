@@ -65,7 +65,7 @@ class Clip(nnx.Module):
             a Vision Transformer's.
         vision_width: channels, see `ModifiedResNet` and `VisionTransformer`.
         vision_patch_size: of a Vision Transformer.
-        vision_pool, norm_groups: of a ResNet.
+        vision_pool, per_device_norm: of a ResNet.
         vision_kind: "clip", or "imagenet" for torchvision's ResNet and timm's Vision Transformer.
         activation: of a Vision Transformer, see `vit.ACTIVATIONS`.
         text: sizes of the text tower, which is BERT or CLIP's.
@@ -83,7 +83,7 @@ class Clip(nnx.Module):
         vision_width: int,
         vision_patch_size: int = 16,
         vision_pool: str = "attention",
-        norm_groups: int = 1,
+        per_device_norm: bool = False,
         vision_kind: str = "clip",
         activation: str = "quick_gelu",
         text: BertConfig | ClipTextConfig,
@@ -113,7 +113,7 @@ class Clip(nnx.Module):
                 layers=vision_layers,
                 width=vision_width,
                 embed_dim=embed_dim,
-                norm_groups=norm_groups,
+                per_device_norm=per_device_norm,
                 dtype=dtype,
                 rngs=rngs,
             )
@@ -124,7 +124,7 @@ class Clip(nnx.Module):
                 image_size=image_size,
                 embed_dim=embed_dim,
                 pool=vision_pool,
-                norm_groups=norm_groups,
+                per_device_norm=per_device_norm,
                 dtype=dtype,
                 rngs=rngs,
             )
@@ -143,21 +143,23 @@ class Clip(nnx.Module):
 
     def image_features(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """uint8 RGB `[b, s, s, 3]` to un-normalised `[b, embed_dim]`."""
-        images = normalise_image(images, self.image_mean, self.image_std)
-        return self.visual(images, train=train)
+        with jax.named_scope("visual"):
+            images = normalise_image(images, self.image_mean, self.image_std)
+            return self.visual(images, train=train)
 
-    def text_features(self, tokens: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+    def text_features(self, tokens: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
         """int32 `[b, length]` to un-normalised `[b, embed_dim]`."""
         tower = self.bert if self.text_kind == "bert" else self.text
-        pooled = tower(tokens, rngs=rngs)
-        if isinstance(self.text_projection, TextMlp):
-            return self.text_projection(pooled)
-        return pooled @ self.text_projection[...].astype(self.dtype)
+        with jax.named_scope(self.text_kind):
+            pooled = tower(tokens, keys=keys)
+            if isinstance(self.text_projection, TextMlp):
+                return self.text_projection(pooled)
+            return pooled @ self.text_projection[...].astype(self.dtype)
 
     def encode_image(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """uint8 RGB `[b, s, s, 3]` to unit vectors float32 `[b, embed_dim]`."""
         return normalise(self.image_features(images, train=train))
 
-    def encode_text(self, tokens: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """int32 `[b, length]` to unit vectors float32 `[b, embed_dim]`."""
-        return normalise(self.text_features(tokens, rngs=rngs))
+    def encode_text(self, tokens: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
+        """int32 `[b, length]` to unit vectors float32 `[b, embed_dim]`; `keys` as for `Bert`."""
+        return normalise(self.text_features(tokens, keys=keys))

@@ -50,18 +50,18 @@ class ClipText(nnx.Module):
         self.transformer = Transformer(blocks, config.layers, dtype=dtype, rngs=rngs)
         self.ln_final = layer_norm(config.width, dtype, rngs)
 
-    def __call__(self, tokens: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+    def __call__(self, tokens: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
         """One vector a caption.
 
         Args:
             tokens: int32 `[b, length]`. The caption ends at the first of the highest id in its row,
                 as the end's id is the vocabulary's last; what follows is not seen.
-            rngs: for the interface of `Bert`; there is no dropout.
+            keys: for the interface of `Bert`; there is no dropout.
 
         Returns:
             `[b, width]`, in the computation's dtype.
         """
-        del rngs
+        del keys
         positions = self.positional_embedding[: tokens.shape[1]].astype(self.dtype)
         x = self.transformer(self.token_embedding(tokens) + positions)
         end = jnp.argmax(tokens, axis=1)

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.nn.initializers import Initializer
 
+from vclip_jax.models.remat import keep
+
 
 def at_least_float32(x: jax.Array) -> jnp.dtype:
     """The type for sums that must not be taken in half precision: float32, or float64 if x is."""
@@ -31,6 +33,11 @@ def torch_bias_init(fan_in: int) -> Initializer:
     return init
 
 
+def mapped_axes() -> tuple[str, ...]:
+    """The mesh axes over which the caller is one device's program: `shard_map`'s, else none."""
+    return tuple(jax.sharding.get_abstract_mesh().manual_axes)
+
+
 class Conv(nnx.Module):
     """A square convolution without bias whose padding keeps the size (at stride 1)."""
 
@@ -49,14 +56,15 @@ class Conv(nnx.Module):
             # The same sum as one matrix product; flat, because the kernel's gradient of a product
             # with three leading axes is several times slower on CPUs.
             flat = x.reshape(-1, inputs) @ kernel[0, 0]
-            return flat.reshape(*x.shape[:-1], outputs)
-        return jax.lax.conv_general_dilated(
+            return keep(flat.reshape(*x.shape[:-1], outputs), "convolution")
+        y = jax.lax.conv_general_dilated(
             x,
             kernel,
             (self.stride, self.stride),
             [(size // 2, size // 2)] * 2,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
+        return keep(y, "convolution")
 
 
 class Linear(nnx.Linear):
@@ -82,10 +90,10 @@ class BatchNorm(nnx.Module):
     1e-5.
 
     Args:
-        groups: consecutive parts of the batch that are normalised each by itself. 1 is the global
-            batch, also where it is sharded. The number of devices is what PyTorch's `BatchNorm2d`
-            under data parallelism does; the running statistics are then the first part's, as it
-            saves the first process's.
+        per_device: under `shard_map`, normalise each device's part of the batch by itself, as
+            PyTorch's `BatchNorm2d` under data parallelism does; the running statistics are then
+            the first device's, as it saves the first process's. Otherwise the batch is the global
+            one, however it lies.
     """
 
     epsilon = 1e-5
@@ -95,12 +103,12 @@ class BatchNorm(nnx.Module):
         self,
         channels: int,
         *,
-        groups: int = 1,
+        per_device: bool = False,
         dtype,
         scale_init: Initializer = nnx.initializers.ones,
         rngs: nnx.Rngs,
     ):
-        self.dtype, self.groups = dtype, groups
+        self.dtype, self.per_device = dtype, per_device
         self.scale = nnx.Param(scale_init(rngs.params(), (channels,), jnp.float32))
         self.bias = nnx.Param(jnp.zeros((channels,)))
         self.mean = nnx.BatchStat(jnp.zeros((channels,)))
@@ -110,20 +118,24 @@ class BatchNorm(nnx.Module):
         """`[..., channels]` to the same shape; `train` uses and updates the batch statistics."""
         if not train:
             return self._normalise(x, self.mean[...], self.var[...])
-        # A part of its own for each group, whose statistics are [groups, 1, ..., 1, channels].
-        parts = x.reshape(self.groups, -1, *x.shape[1:]) if self.groups > 1 else x[None]
-        axes = tuple(range(1, parts.ndim - 1))
-        wide = parts.astype(at_least_float32(parts))
-        mean = wide.mean(axes, keepdims=True)
+        wide = x.astype(at_least_float32(x))
+        rest = tuple(range(x.ndim - 1))
         # Two reductions in one pass over the data; float32 keeps E[x^2] - E[x]^2 accurate
         # because activations here are centred to within a few standard deviations.
-        var = jnp.maximum(jnp.square(wide).mean(axes, keepdims=True) - jnp.square(mean), 0.0)
-        count = x.size // x.shape[-1] // self.groups
-        unbiased = var * (count / max(count - 1, 1))
-        for running, new in ((self.mean, mean), (self.var, unbiased)):
-            first = jax.lax.stop_gradient(new[0]).reshape(-1)
-            running[...] += self.momentum * (first - running[...])
-        return self._normalise(parts, mean, var).reshape(x.shape)
+        moments = jnp.stack([wide.mean(rest), jnp.square(wide).mean(rest)])
+        count = x.size // x.shape[-1]
+        axes = mapped_axes()
+        if axes and not self.per_device:
+            moments = jax.lax.pmean(moments, axes)
+            count *= jax.lax.axis_size(axes)
+        moments = keep(moments, "statistics")
+        mean, var = moments[0], jnp.maximum(moments[1] - jnp.square(moments[0]), 0.0)
+        new = jax.lax.stop_gradient(jnp.stack([mean, var * (count / max(count - 1, 1))]))
+        if axes and self.per_device:
+            new = jax.lax.psum(jnp.where(jax.lax.axis_index(axes) == 0, new, 0), axes)
+        for running, value in ((self.mean, new[0]), (self.var, new[1])):
+            running[...] += self.momentum * (value - running[...])
+        return self._normalise(x, mean, var)
 
     def _normalise(self, x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
         gain = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vclip_jax.models.layers import BatchNorm, Conv, Linear, normal_init
+from vclip_jax.models.remat import keep
 
 EXPANSION = 4
 
@@ -43,7 +44,7 @@ class Downsample(nnx.Module):
         outputs: int,
         stride: int,
         *,
-        groups: int = 1,
+        per_device_norm: bool = False,
         antialias: bool = True,
         dtype,
         rngs: nnx.Rngs,
@@ -51,7 +52,7 @@ class Downsample(nnx.Module):
         self.pool, stride = (stride, 1) if antialias else (1, stride)
         self.conv = Conv(inputs, outputs, 1, stride=stride, dtype=dtype, rngs=rngs)
         # Not called `bn`: the recipe decays this scale, and picks parameters by name (optim.py).
-        self.norm = BatchNorm(outputs, groups=groups, dtype=dtype, rngs=rngs)
+        self.norm = BatchNorm(outputs, per_device=per_device_norm, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         return self.norm(self.conv(average_pool(x, self.pool)), train=train)
@@ -69,13 +70,13 @@ class Bottleneck(nnx.Module):
         planes: int,
         stride: int,
         *,
-        groups: int = 1,
+        per_device_norm: bool = False,
         antialias: bool = True,
         dtype,
         rngs: nnx.Rngs,
     ):
         outputs = planes * EXPANSION
-        norm = partial(BatchNorm, groups=groups, dtype=dtype, rngs=rngs)
+        norm = partial(BatchNorm, per_device=per_device_norm, dtype=dtype, rngs=rngs)
         self.pool, conv_stride = (stride, 1) if antialias else (1, stride)
         self.conv1 = Conv(inputs, planes, 1, dtype=dtype, rngs=rngs)
         self.bn1 = norm(planes)
@@ -88,7 +89,7 @@ class Bottleneck(nnx.Module):
                 inputs,
                 outputs,
                 stride,
-                groups=groups,
+                per_device_norm=per_device_norm,
                 antialias=antialias,
                 dtype=dtype,
                 rngs=rngs,
@@ -102,7 +103,7 @@ class Bottleneck(nnx.Module):
         x = nnx.relu(self.bn1(self.conv1(x), train=train))
         x = nnx.relu(self.bn2(self.conv2(x), train=train))
         x = self.bn3(self.conv3(average_pool(x, self.pool)), train=train)
-        return nnx.relu(x + shortcut)
+        return keep(nnx.relu(x + shortcut), "block")
 
 
 class AttentionPool(nnx.Module):
@@ -153,7 +154,7 @@ class ModifiedResNet(nnx.Module):
         image_size: side of the square input in pixels, a multiple of 32.
         embed_dim: size of the output vector.
         pool: "attention" (CLIP's) or "mean", which learns faster in the first hundreds of steps.
-        norm_groups: see `BatchNorm`.
+        per_device_norm: see `BatchNorm`.
         dtype: the type of the computation; parameters stay float32.
     """
 
@@ -165,12 +166,12 @@ class ModifiedResNet(nnx.Module):
         image_size: int,
         embed_dim: int,
         pool: str = "attention",
-        norm_groups: int = 1,
+        per_device_norm: bool = False,
         dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
         half = width // 2
-        norm = partial(BatchNorm, groups=norm_groups, dtype=dtype, rngs=rngs)
+        norm = partial(BatchNorm, per_device=per_device_norm, dtype=dtype, rngs=rngs)
         self.dtype = dtype
         self.conv1 = Conv(3, half, 3, stride=2, dtype=dtype, rngs=rngs)
         self.bn1 = norm(half)
@@ -186,7 +187,14 @@ class ModifiedResNet(nnx.Module):
             for block in range(blocks):
                 stride = 2 if block == 0 and stage > 0 else 1
                 stack.append(
-                    Bottleneck(inputs, planes, stride, groups=norm_groups, dtype=dtype, rngs=rngs)
+                    Bottleneck(
+                        inputs,
+                        planes,
+                        stride,
+                        per_device_norm=per_device_norm,
+                        dtype=dtype,
+                        rngs=rngs,
+                    )
                 )
                 inputs = planes * EXPANSION
             setattr(self, f"layer{stage + 1}", stack)
@@ -208,11 +216,14 @@ class ModifiedResNet(nnx.Module):
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Normalised images `[b, s, s, 3]` to un-normalised features `[b, embed_dim]`."""
         x = images.astype(self.dtype)
-        x = nnx.relu(self.bn1(self.conv1(x), train=train))
-        x = nnx.relu(self.bn2(self.conv2(x), train=train))
-        x = nnx.relu(self.bn3(self.conv3(x), train=train))
-        x = average_pool(x, 2)
+        with jax.named_scope("stem"):
+            x = nnx.relu(self.bn1(self.conv1(x), train=train))
+            x = nnx.relu(self.bn2(self.conv2(x), train=train))
+            x = nnx.relu(self.bn3(self.conv3(x), train=train))
+            x = average_pool(x, 2)
         for stage in range(self.stages):
-            for block in getattr(self, f"layer{stage + 1}"):
-                x = block(x, train=train)
-        return self.attnpool(x)
+            with jax.named_scope(f"layer{stage + 1}"):
+                for block in getattr(self, f"layer{stage + 1}"):
+                    x = block(x, train=train)
+        with jax.named_scope("attnpool"):
+            return self.attnpool(x)

@@ -22,7 +22,7 @@ class ResNetV15(nnx.Module):
         layers: blocks in each of the four stages; ResNet-50 is `(3, 4, 6, 3)`.
         width: channels after the stem; ResNet-50 is 64.
         embed_dim: size of the output vector.
-        norm_groups: see `BatchNorm`.
+        per_device_norm: see `BatchNorm`.
         dtype: the type of the computation; parameters stay float32.
     """
 
@@ -32,15 +32,17 @@ class ResNetV15(nnx.Module):
         layers: Sequence[int],
         width: int,
         embed_dim: int,
-        norm_groups: int = 1,
+        per_device_norm: bool = False,
         dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.dtype = dtype
-        norm = partial(BatchNorm, groups=norm_groups, dtype=dtype, rngs=rngs)
+        norm = partial(BatchNorm, per_device=per_device_norm, dtype=dtype, rngs=rngs)
         self.conv1 = Conv(3, width, 7, stride=2, dtype=dtype, rngs=rngs)
         self.bn1 = norm(width)
-        block = partial(Bottleneck, groups=norm_groups, antialias=False, dtype=dtype, rngs=rngs)
+        block = partial(
+            Bottleneck, per_device_norm=per_device_norm, antialias=False, dtype=dtype, rngs=rngs
+        )
         inputs = width
         for stage, blocks in enumerate(layers):
             planes = width * 2**stage

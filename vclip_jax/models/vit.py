@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vclip_jax.models.layers import Linear, normal_init, torch_conv_init
+from vclip_jax.models.remat import keep
 
 # PyTorch's default for linear layers is that for convolutions: uniform(+-1/sqrt(fan_in)).
 torch_linear_init = torch_conv_init
@@ -105,7 +106,7 @@ class ResidualAttentionBlock(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = x + self.attn(self.ln_1(x))
-        return x + self.mlp(self.ln_2(x))
+        return keep(x + self.mlp(self.ln_2(x)), "block")
 
 
 class Transformer(nnx.Module):

@@ -1,0 +1,127 @@
+"""One training step of RN50 + RoBERTa-base on a CPU, beside Chinese-CLIP on PyTorch.
+
+    pip install -e '.[parity]'
+    python benchmarks/cpu_step.py [--batch 16] [--threads 2] [--rounds 5]
+
+Both sides take the same batch at 224 px with 52 tokens through forward pass, contrastive loss,
+backward pass and AdamW, dropout on, with the same number of threads: (a) Chinese-CLIP's model, loss
+and optimizer as its trainer has them (channels_last; for bfloat16 under autocast), (b) our jitted
+step as `vclip_jax.main` runs it. Ours takes uint8 and normalises; PyTorch's images are normalised
+before. Rounds alternate; medians. The last line is one JSON object, in pairs per second.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+CONTEXT_LENGTH, VOCABULARY = 52, 21128
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), action="append")
+    options = parser.parse_args()
+    # Before JAX and PyTorch start their thread pools.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    results = {}
+    for precision in options.precision or ("float32", "bfloat16"):
+        sides = {"cn_clip": cn_clip_side(options, precision), "ours": our_side(options, precision)}
+        for run in sides.values():
+            run()
+        speeds: dict[str, list[float]] = {name: [] for name in sides}
+        for _ in range(options.rounds):
+            for name, run in sides.items():
+                start = time.perf_counter()
+                run()
+                speeds[name].append(options.batch / (time.perf_counter() - start))
+        medians = {name: statistics.median(values) for name, values in speeds.items()}
+        results[precision] = {name: round(value, 3) for name, value in medians.items()}
+        ratio = medians["ours"] / medians["cn_clip"]
+        print(f"{precision}: {results[precision]}, ours / cn_clip {ratio:.2f}", flush=True)
+    print(json.dumps(results))
+
+
+def cn_clip_side(options: argparse.Namespace, precision: str) -> Callable[[], None]:
+    """Steps of Chinese-CLIP's model by its trainer's loss and parameter groups."""
+    import torch
+    from cn_clip.clip.model import CLIP
+
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    model = CLIP(
+        embed_dim=1024, image_resolution=224, vision_layers=[3, 4, 6, 3], vision_width=64,
+        vision_patch_size=None, vocab_size=VOCABULARY, text_attention_probs_dropout_prob=0.1,
+        text_hidden_act="gelu", text_hidden_dropout_prob=0.1, text_hidden_size=768,
+        text_initializer_range=0.02, text_intermediate_size=3072,
+        text_max_position_embeddings=512, text_num_attention_heads=12, text_num_hidden_layers=12,
+        text_type_vocab_size=2,
+    )  # fmt: skip
+    model = model.float().train().to(memory_format=torch.channels_last)
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    plain = [p for n, p in named if p.ndim < 2 or any(w in n for w in ("bn", "ln", "bias"))]
+    kept = {id(p) for p in plain}
+    groups = [
+        {"params": plain, "weight_decay": 0.0},
+        {"params": [p for _, p in named if id(p) not in kept], "weight_decay": 0.2},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=5e-4, betas=(0.9, 0.999), eps=1e-8)
+    images = torch.randn(options.batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+    tokens = torch.randint(1, VOCABULARY, (options.batch, CONTEXT_LENGTH))
+    truth = torch.arange(options.batch)
+
+    def run() -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            image, text, scale = model(images, tokens)
+            logits = scale.mean() * image @ text.T
+            loss = torch.nn.functional.cross_entropy(logits, truth)
+            loss = (loss + torch.nn.functional.cross_entropy(logits.T, truth)) / 2
+        loss.backward()
+        optimizer.step()
+        model.logit_scale.data.clamp_(0, 4.6052)
+        loss.item()
+
+    return run
+
+
+def our_side(options: argparse.Namespace, precision: str) -> Callable[[], None]:
+    """Steps of the training that `configs/visionclip.py` describes."""
+    import jax
+    import numpy as np
+
+    from vclip_jax import config as config_lib
+    from vclip_jax import sharding
+    from vclip_jax.training import make_training
+
+    config = config_lib.default()
+    config.compute_dtype = precision
+    config.global_batch_size = options.batch
+    config.tokenizer.context_length = CONTEXT_LENGTH
+    mesh = sharding.make_mesh(1, jax.devices()[:1])
+    training = make_training(config, mesh, VOCABULARY)
+    state = jax.jit(training.init, out_shardings=training.placement)()
+    rng = np.random.default_rng(0)
+    size = config.data.image_size
+    tokens = rng.integers(1, VOCABULARY, (options.batch, CONTEXT_LENGTH))
+    batch = {
+        "image": rng.integers(0, 256, (options.batch, size, size, 3)).astype(np.uint8),
+        "tokens": tokens.astype(np.int32),
+    }
+
+    def run() -> None:
+        nonlocal state
+        state, metrics = training.step(state, batch)
+        float(metrics["loss"])
+
+    return run
+
+
+if __name__ == "__main__":
+    main()

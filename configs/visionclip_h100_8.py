@@ -1,0 +1,27 @@
+"""VisionCLIP on one host of eight H100s: the paper's model, 2,048 pairs a step.
+
+    python -m vclip_jax.main --config configs/visionclip_h100_8.py --workdir runs/h100 \
+        --config.data.source=DIR
+    python -m vclip_jax.main --config configs/visionclip_h100_8.py --workdir runs/h100-plan \
+        --mode compile --topology h100:8
+
+DIR is SynFundus-1M as downloaded. The second command needs no GPU: it compiles the same step and
+says what it needs.
+
+Hardware: 8 x H100 with 80 GB. Expected: see docs/performance.md, which has the compiler's figures.
+"""
+
+from vclip_jax import config as config_lib
+
+
+def get_config(dataset: str = "synfundus"):
+    config = config_lib.default()
+    config.data.dataset = dataset
+    config.tokenizer.vocab = "hub:hfl/chinese-roberta-wwm-ext"
+    config.global_batch_size = 2048
+    config.total_steps = 12_500  # 32 epochs of 800,000
+    config.checkpoint_every = 500
+    config.eval_batch_size = 512
+    config.model.batch_norm = "device"
+    config.loss.targets = "caption"
+    return config

@@ -1,0 +1,27 @@
+"""What the forward pass keeps for the gradients, and what is computed a second time instead."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.ad_checkpoint import checkpoint_name
+
+KEPT: dict[str, dict[str, tuple[str, ...] | None]] = {
+    "image": {"none": None, "norms": ("convolution", "statistics"), "blocks": ("block",)},
+    "text": {"none": None, "products": ("product",), "blocks": ("block",)},
+}
+"""Tower -> policy -> names of what is kept; None keeps everything."""
+NO_REMAT = {"image": "none", "text": "none"}
+
+
+def keep(x: jax.Array, name: str) -> jax.Array:
+    """`x`, under a name by which a policy may keep it."""
+    return checkpoint_name(x, name)
+
+
+def rematerialised(function: Callable[..., Any], tower: str, policy: str) -> Callable[..., Any]:
+    """`function`, whose intermediate values are kept as the tower's policy says."""
+    names = KEPT[tower][policy]
+    if names is None:
+        return function
+    return jax.checkpoint(function, policy=jax.checkpoint_policies.save_only_these_names(*names))
