@@ -34,7 +34,7 @@ def evaluate_systems(config: ConfigDict, workdir: Path, evaluate: Evaluate) -> d
     Raises:
         ValueError: a prompt set does not exist, said before anything is computed.
     """
-    runs = {name: _config_of(config, name) for name in paper.ordered(config.systems)}
+    runs = {name: _config_of(config, name) for name in paper.in_order_of_rows(config.systems)}
     table: dict[str, Any] = {}
     for name, run in runs.items():
         entry = config.systems[name]
@@ -73,7 +73,9 @@ def _missing(name: str, entry: ConfigDict) -> str | None:
 def format_systems(table: Mapping[str, Any]) -> str:
     """Rows of systems, a column a dataset: accuracy with its interval, balanced accuracy, and the
     paper's accuracy where it has one for this system and dataset."""
-    datasets = list(dict.fromkeys(d for row in table.values() for d in row["results"]))
+    datasets = paper.in_order_of_columns(
+        dict.fromkeys(d for row in table.values() for d in row["results"])
+    )
     lines = [["system", *(f"{d}: accuracy, balanced, paper" for d in datasets)]]
     reasons = []
     for name, row in table.items():

@@ -121,3 +121,14 @@ def test_the_command_rewrites_the_page_of_systems(folder):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(folder / "report.html")
     assert "no weights: set --config.x" in (folder / "report.html").read_text()
+
+
+def test_rows_and_columns_stand_in_the_papers_order():
+    systems = ["visionclip", "mine", "flair_ek", "clip", "FLAIR", "biomedclip"]
+    assert paper.in_order_of_rows(systems) == [
+        "clip", "biomedclip", "FLAIR", "flair_ek", "visionclip", "mine",
+    ]  # fmt: skip
+    names = ["fives", "idrid", "messidor_ill", "refuge", "messidor"]
+    assert paper.in_order_of_columns(names) == [
+        "messidor_ill", "messidor", "fives", "refuge", "idrid",
+    ]  # fmt: skip

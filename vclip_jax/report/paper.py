@@ -62,7 +62,17 @@ def published(system: str, dataset: str) -> float | None:
     return rows[system.lower()][DATASETS.index(place[0])]
 
 
-def ordered(systems: Iterable[str]) -> list[str]:
+def in_order_of_rows(systems: Iterable[str]) -> list[str]:
     """Systems in the order of the paper's rows, then the others."""
     rows = [name.lower() for name in TABLE_1]
     return sorted(systems, key=lambda s: rows.index(s.lower()) if s.lower() in rows else len(rows))
+
+
+def in_order_of_columns(datasets: Iterable[str]) -> list[str]:
+    """Evaluated datasets in the order of the paper's columns, then the others."""
+
+    def column(name: str) -> int:
+        place = column_of(name)
+        return DATASETS.index(place[0]) if place else len(DATASETS)
+
+    return sorted(datasets, key=column)

@@ -30,7 +30,9 @@ def write_systems_report(
     """
     folder = epath.Path(workdir)
     table, notices = read_table(folder)
-    names = list(dict.fromkeys(d for row in table.values() for d in row["results"]))
+    names = paper.in_order_of_columns(
+        dict.fromkeys(d for row in table.values() for d in row["results"])
+    )
     sections = []
     for dataset in names:
         tests, more = _tests(folder, table, dataset, resamples) if resamples else ([], [])
