@@ -28,6 +28,7 @@ from vclip_jax.data.autoaugment import SHORTEST_CROP, chinese_clip_augment
 from vclip_jax.data.decode import FINER, check_fit, decode, read_rgb
 from vclip_jax.data.enhance import enhance
 from vclip_jax.data.json_tokenizer import AnyTokenizer
+from vclip_jax.data.progress import Progress, StalledError
 from vclip_jax.data.tokenizer import CONTEXT_LENGTH
 from vclip_jax.datasets.records import Record
 
@@ -46,9 +47,10 @@ class Batches(Iterator[HostBatch]):
     same error again.
     """
 
-    def __init__(self, batches: grain.DatasetIterator):
-        """Wrap a Grain iterator."""
+    def __init__(self, batches: grain.DatasetIterator, progress: Progress):
+        """Wrap a Grain iterator; `progress` is that of its examples."""
         self._batches = batches
+        self._progress = progress
         self._error: BaseException | None = None
 
     def __next__(self) -> HostBatch:
@@ -57,13 +59,21 @@ class Batches(Iterator[HostBatch]):
         try:
             return next(self._batches)
         except BaseException as error:
+            if isinstance(error, RuntimeError) and (keys := self._progress.of_dead()):
+                self._error = OSError(f"a data worker died at {', '.join(keys)}: {_first(error)}")
+                raise self._error from error
             self._error = error
             raise
+
+    def stalled(self, limit: float) -> str | None:
+        """What is wrong if no batch has come for `limit` seconds; None if it is only slow."""
+        return self._progress.stalled(limit)
 
     def close(self) -> None:
         """Stop the threads and processes behind it; afterwards there are no more batches."""
         self._error = self._error or StopIteration()
         self._batches.close()
+        self._progress.close()
 
 
 def train_batches(
@@ -118,20 +128,34 @@ def train_batches(
     _check(source, global_batch_size, size, fit, decode, process_index, process_count)
     if seed < 0 or start_step < 0:
         raise ValueError(f"seed and start_step must not be negative, got {seed} and {start_step}")
+    progress = Progress()
     example = _TrainExample(
-        _name(source), tokenizer, size, fit, decode, augment or Policy(), enhance, context_length
-    )
-    # Seeds are derived by hashing: Grain shuffles epoch e of seed s like epoch e - 1 of seed s + 1,
-    # and seeds that it chooses itself depend on the number of transformations.
+        _name(source), tokenizer, size, fit, decode, augment or Policy(), enhance, context_length,
+        progress,
+    )  # fmt: skip
     dataset = (
-        grain.MapDataset.source(source)
-        .shuffle(seed=_derived_seed(seed, "order"))
-        .repeat(_EXAMPLES // len(source) + 1)
+        _in_order(grain.MapDataset.source(source), seed)
         .random_map(example, seed=_derived_seed(seed, "augmentation"))
         .batch(global_batch_size // process_count)
     )
     first = start_step * process_count + process_index
-    return _iterate(dataset[first::process_count], num_threads, num_workers)
+    return _iterate(dataset[first::process_count], num_threads, num_workers, progress)
+
+
+def record_keys(
+    source: Sequence[Record], *, seed: int, global_batch_size: int, step: int
+) -> list[str]:
+    """The keys of the records that `train_batches` gives at a step, all hosts' in order."""
+    order = _in_order(grain.MapDataset.range(len(source)), seed)
+    first = step * global_batch_size
+    return [source[order[first + row]]["key"] for row in range(global_batch_size)]
+
+
+def _in_order(dataset: grain.MapDataset, seed: int) -> grain.MapDataset:
+    # Seeds are derived by hashing: Grain shuffles epoch e of seed s like epoch e - 1 of seed s + 1,
+    # and seeds that it chooses itself depend on the number of transformations.
+    shuffled = dataset.shuffle(seed=_derived_seed(seed, "order"))
+    return shuffled.repeat(_EXAMPLES // len(dataset) + 1)
 
 
 def eval_batches(
@@ -163,8 +187,9 @@ def eval_batches(
         ValueError: an argument is out of range or the source is empty.
     """
     _check(source, global_batch_size, size, fit, decode, process_index, process_count)
+    progress = Progress()
     example = _EvalExample(
-        source, _name(source), tokenizer, size, fit, decode, enhance, context_length
+        source, _name(source), tokenizer, size, fit, decode, enhance, context_length, progress
     )
     steps = -(-len(source) // global_batch_size)
     dataset = (
@@ -172,7 +197,7 @@ def eval_batches(
         .map(example)
         .batch(global_batch_size // process_count)
     )
-    return _iterate(dataset[process_index::process_count], num_threads, num_workers)
+    return _iterate(dataset[process_index::process_count], num_threads, num_workers, progress)
 
 
 def prefetch_to_device(
@@ -189,16 +214,26 @@ def prefetch_to_device(
 
 
 class DevicePrefetcher(Iterator[dict[str, jax.Array]]):
-    """An iterator of global batches that a background thread fills; also a context manager."""
+    """An iterator of global batches that a background thread fills; also a context manager.
 
-    def __init__(self, batches: Iterator[HostBatch], sharding: jax.sharding.Sharding, depth: int):
-        """See `prefetch_to_device`."""
+    `next` raises `StalledError` where a worker hangs, see `Progress.stalled`.
+    """
+
+    def __init__(
+        self,
+        batches: Iterator[HostBatch],
+        sharding: jax.sharding.Sharding,
+        depth: int,
+        patience: float = 45.0,
+    ):
+        """See `prefetch_to_device`; `patience` in seconds for one record."""
         if depth < 1:
             raise ValueError(f"depth must be at least 1, got {depth}")
         self.seconds_waited = 0.0
         """Time that `next` spent waiting for a batch, in seconds since the start."""
         self._batches = batches
         self._sharding = sharding
+        self._patience = patience
         self._ready: queue.Queue[dict[str, jax.Array] | BaseException] = queue.Queue(depth)
         self._error: BaseException | None = None
         self._stop = threading.Event()
@@ -209,17 +244,30 @@ class DevicePrefetcher(Iterator[dict[str, jax.Array]]):
         if self._error is not None:
             raise self._error
         start = time.perf_counter()
-        item = self._ready.get()
+        item = self._wait()
         self.seconds_waited += time.perf_counter() - start
         if isinstance(item, BaseException):
             self._error = item
             raise item
         return item
 
+    def _wait(self) -> dict[str, jax.Array] | BaseException:
+        """The next batch, or what went wrong."""
+        start = time.monotonic()
+        while True:
+            try:
+                return self._ready.get(timeout=min(5.0, self._patience))
+            except queue.Empty:
+                stalled = getattr(self._batches, "stalled", lambda limit: None)
+                if time.monotonic() - start > self._patience and (why := stalled(self._patience)):
+                    return StalledError(f"data does not come: {why}")
+
     def close(self) -> None:
         """Stop the thread, and the batches behind it if they can be closed. May be repeated."""
-        self._error = self._error or StopIteration()
         self._stop.set()
+        if isinstance(self._error, StalledError):
+            return  # they would be waited for
+        self._error = self._error or StopIteration()
         while self._thread.is_alive():
             self._drain()
             self._thread.join(timeout=0.05)
@@ -265,8 +313,13 @@ class _TrainExample(grain.transforms.RandomMap):
     policy: Policy | str
     enhance: bool
     context_length: int
+    progress: Progress
 
     def random_map(self, element: Record, rng: np.random.Generator) -> HostBatch:
+        with self.progress.at(f"{self.name} {element['key']}"):
+            return self._arrays(element, rng)
+
+    def _arrays(self, element: Record, rng: np.random.Generator) -> HostBatch:
         fast = self.mode == "fast"
         if isinstance(self.policy, str):
             least = math.ceil(FINER * self.size / SHORTEST_CROP) if fast else 0
@@ -296,8 +349,14 @@ class _EvalExample(grain.transforms.Map):
     mode: str
     enhance: bool
     context_length: int
+    progress: Progress
 
     def map(self, element: int) -> HostBatch:
+        # Here the record is read, too: its key is not known before.
+        with self.progress.at(f"{self.name} record {element}"):
+            return self._arrays(element)
+
+    def _arrays(self, element: int) -> HostBatch:
         real = element < len(self.source)
         record = self.source[element] if real else None
         image = np.zeros((self.size, self.size, 3), np.uint8)
@@ -322,7 +381,9 @@ def _decode(
     return decode(record["image"], size, fit, mode, room=room, key=f"{name} {record['key']}")
 
 
-def _iterate(dataset: grain.MapDataset, num_threads: int | None, num_workers: int) -> Batches:
+def _iterate(
+    dataset: grain.MapDataset, num_threads: int | None, num_workers: int, progress: Progress
+) -> Batches:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = min(16, cores or 1) if num_threads is None else num_threads
     if threads < 1 or num_workers < 0:
@@ -334,7 +395,7 @@ def _iterate(dataset: grain.MapDataset, num_threads: int | None, num_workers: in
     if num_workers == 0:
         # An element is a whole batch here: one in the making for each thread and one to spare.
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
-        return Batches(iter(dataset.to_iter_dataset(options)))
+        return Batches(iter(dataset.to_iter_dataset(options)), progress)
     from absl import flags
 
     if not flags.FLAGS.is_parsed():
@@ -344,7 +405,7 @@ def _iterate(dataset: grain.MapDataset, num_threads: int | None, num_workers: in
     prefetched = dataset.to_iter_dataset(options).mp_prefetch(
         workers, worker_init_fn=_start_watched_worker
     )
-    return Batches(iter(prefetched))
+    return Batches(iter(prefetched), progress)
 
 
 def _start_worker(index: int, count: int) -> None:
@@ -368,6 +429,10 @@ def _start_watched_worker(index: int, count: int) -> None:
 def _derived_seed(seed: int, purpose: str) -> int:
     digest = hashlib.sha256(f"{purpose}:{seed}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
+
+
+def _first(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
 
 
 def _name(source: Sequence[Record]) -> str:

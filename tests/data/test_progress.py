@@ -1,0 +1,139 @@
+"""A worker that hangs or dies is noticed and named; one that is slow is left alone."""
+
+import os
+import pickle
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from vclip_jax.data.pipeline import DevicePrefetcher, eval_batches, record_keys, train_batches
+from vclip_jax.data.progress import Progress, StalledError
+from vclip_jax.data.tokenizer import Tokenizer
+
+CAPTION = "未见异常。"
+TOKENIZER = Tokenizer.from_captions([CAPTION])
+PICTURE = np.zeros((20, 24, 3), np.uint8)
+
+
+def png() -> bytes:
+    import cv2
+
+    return cv2.imencode(".png", PICTURE)[1].tobytes()
+
+
+RECORDS = [
+    {"image": png(), "caption": CAPTION, "key": f"k{index}", "label": 0} for index in range(12)
+]
+
+
+class SlowTokenizer:
+    """Takes a while, or for ever at one of the captions."""
+
+    def __init__(self, seconds: float, only: str = ""):
+        self.seconds, self.only, self.released = seconds, only, threading.Event()
+
+    def encode(self, texts, length):
+        if not self.only or texts[0] == self.only:
+            self.released.wait(self.seconds)
+        return TOKENIZER.encode(texts, length)
+
+
+def prefetched(tokenizer, records=RECORDS, patience=1.0, **changes):
+    import jax
+
+    batches = train_batches(
+        records, tokenizer, seed=0, global_batch_size=4, size=16, context_length=16, num_threads=2,
+        **changes,
+    )  # fmt: skip
+    return DevicePrefetcher(
+        batches, jax.sharding.SingleDeviceSharding(jax.devices()[0]), 1, patience
+    )
+
+
+def test_a_record_that_hangs_is_named():
+    stuck = [*RECORDS[:5], RECORDS[5] | {"caption": "等待", "key": "the-culprit"}, *RECORDS[6:]]
+    tokenizer = SlowTokenizer(60, only="等待")
+    started = time.monotonic()
+    said = r"data does not come: source:all the-culprit has been worked on for \d"
+    with prefetched(tokenizer, stuck) as batches, pytest.raises(StalledError, match=said):
+        list(zip(range(4), batches, strict=False))
+    assert time.monotonic() - started < 20  # leaving does not wait for it
+    tokenizer.released.set()
+
+
+def test_storage_that_does_not_answer_is_said():
+    released = threading.Event()
+
+    class Dead(list):
+        def __getitem__(self, index):
+            released.wait(60)
+            return super().__getitem__(index)
+
+    with (
+        prefetched(TOKENIZER, Dead(RECORDS)) as batches,
+        pytest.raises(StalledError, match="no record was read for 1 s"),
+    ):
+        next(batches)
+    released.set()
+
+
+def test_what_is_slow_is_waited_for():
+    with prefetched(SlowTokenizer(0.5), patience=0.9) as batches:  # 2 s a batch
+        assert next(batches)["image"].shape == (4, 16, 16, 3)
+
+
+def test_a_worker_that_dies_is_named_with_its_record():
+    records = [record | {"key": "x" * 30} for record in RECORDS]
+    batches = train_batches(
+        records, _Deadly(), seed=0, global_batch_size=4, size=16, context_length=16, num_workers=1
+    )
+    with pytest.raises(OSError, match=r"a data worker died at source:all x{30}"):
+        next(batches)
+    batches.close()
+
+
+class _Deadly:
+    def encode(self, texts, length):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_keys_of_a_step_are_known_without_reading_images():
+    import zlib
+
+    batches = train_batches(RECORDS, TOKENIZER, seed=3, global_batch_size=4, size=16)
+    for step in range(5):
+        keys = record_keys(RECORDS, seed=3, global_batch_size=4, step=step)
+        hashes = [zlib.crc32(key.encode()) for key in keys]
+        assert hashes == next(batches)["key_hash"].tolist()
+    batches.close()
+
+
+def test_the_files_go_when_the_batches_are_closed():
+    batches = eval_batches(RECORDS, global_batch_size=4, size=16, num_threads=2)
+    next(batches)
+    folder = batches._progress.folder
+    assert any(folder.iterdir())
+    batches.close()
+    assert not folder.exists()
+
+
+def test_no_descriptor_is_left_open():
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        batches = eval_batches(RECORDS, global_batch_size=4, size=16, num_threads=4)
+        list(batches)
+        batches.close()
+    time.sleep(0.5)
+    assert len(os.listdir("/proc/self/fd")) <= before + 8
+
+
+def test_it_can_be_pickled_and_long_keys_are_cut():
+    progress = Progress()
+    with pickle.loads(pickle.dumps(progress)).at("界" * 1000):
+        (entry,) = progress.entries()
+    assert entry.key.startswith("界" * 100)
+    assert progress.of_dead() == []
+    progress.close()
