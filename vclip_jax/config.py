@@ -27,7 +27,7 @@ FREE_ON_RESUME = ("log_every", "remat", "profile", "checkpoint_every", "keep_che
                   "systems", "mesh", "data.data_dir", "data.source", "eval_every",
                   "eval_batch_size", "validation_batches", "eval_all_checkpoints",
                   "bootstrap_resamples", "heat_maps", "data.test_split",
-                  "keep_best", "checkpoint_errors")  # fmt: skip
+                  "keep_best", "checkpoint_errors", "preemption_seconds")  # fmt: skip
 
 
 def default() -> ConfigDict:
@@ -49,6 +49,9 @@ def default() -> ConfigDict:
     # What a checkpoint that cannot be written, because the disk is full, does to the run: "stop",
     # or "continue" without it.
     config.checkpoint_errors = "stop"
+    # Seconds from SIGTERM until a run ends even if it could not save: less than the grace period of
+    # whoever sends it (GKE gives 120 here, most spot machines 30).
+    config.preemption_seconds = 100.0
     # Steps between evaluations; 0 evaluates at the end only.
     config.eval_every = 0
     config.eval_batch_size = 64
@@ -290,7 +293,7 @@ def validate(
         config,
         ("total_steps", "global_batch_size", "micro_batches", "log_every", "checkpoint_every",
          "eval_batch_size", "keep_checkpoints", "data.image_size", "model.embed_dim",
-         "model.vision_width", "optimizer.learning_rate"),
+         "model.vision_width", "optimizer.learning_rate", "preemption_seconds"),
     )  # fmt: skip
     _one_of(config, "data.fit", FITS)
     _one_of(config, "data.decode", MODES)
@@ -458,6 +461,21 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def read(path: Path) -> dict[str, Any]:
+    """The `config.json` of a run.
+
+    Raises:
+        ValueError: one line: it is not what a run writes.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON ({error}): bring it back from a copy") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not a JSON object: bring it back from a copy")
+    return content
+
+
 def save_or_check(config: ConfigDict, workdir: Path, *, save: bool = True) -> None:
     """Write `config.json`, or hold it against the one of the run that is being continued.
 
@@ -469,7 +487,7 @@ def save_or_check(config: ConfigDict, workdir: Path, *, save: bool = True) -> No
     path = workdir / "config.json"
     if path.exists():
         # A run of an earlier version did what the defaults of later keys stand for.
-        old = flatten(default()) | flatten(json.loads(path.read_text()))
+        old = flatten(default()) | flatten(read(path))
         new = flatten(config)
         for key in sorted(old.keys() | new.keys()):
             free = any(key == f or key.startswith(f + ".") for f in FREE_ON_RESUME)

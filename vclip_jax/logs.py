@@ -25,6 +25,9 @@ class MetricsLog:
 
     A resumed run repeats the steps since its checkpoint. Their numbers are the same again, so
     values that are already there are left alone. A last line that a crash cut off is removed.
+
+    Raises:
+        ValueError: another line is damaged; names it.
     """
 
     def __init__(self, path: Path, *, enabled: bool = True, track: str = ""):
@@ -39,10 +42,20 @@ class MetricsLog:
         if enabled and len(complete) < len(content):
             with path.open("r+b") as file:
                 file.truncate(len(complete))
-        for line in complete.splitlines():
-            row = json.loads(line)
+        for number, line in enumerate(complete.splitlines(), 1):
+            row = self._parse(line, number)
             self._written.setdefault(row["step"], set()).update(map(sys.intern, row))
             self._follow(row["step"], row)
+
+    def _parse(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(row["step"], int):
+                return row
+            reason = "no step"
+        except (ValueError, KeyError, RecursionError) as error:
+            reason = " ".join(str(error).split())
+        raise ValueError(f"{self._path}, line {number}, is damaged ({reason}): repair or remove it")
 
     def has(self, step: int, keys: Iterable[str]) -> bool:
         """Whether all of these values of this step are there."""

@@ -28,6 +28,7 @@ from vclip_jax import (
     datasets,
     optim,
     pretrained,
+    processes,
     prompts,
     sharding,
     state,
@@ -49,6 +50,7 @@ from vclip_jax.interop import folder, weights
 from vclip_jax.interop import workdir as saved_run
 from vclip_jax.logs import MetricsLog, environment, write_json
 from vclip_jax.measure import Measurement
+from vclip_jax.preemption import Preempted, Preemption
 from vclip_jax.report import write_systems_report
 from vclip_jax.training import make_training, model_maker
 from vclip_jax.zero_shot import Scorer
@@ -59,9 +61,11 @@ QUICK_COMPILE = {"xla_backend_optimization_level": 0}
 
 
 def main(config: ConfigDict, workdir: Path, mode: str = "train", topology: str = "") -> None:
-    """One run; raises ValueError or OSError with one line about what is wrong.
+    """One run; `topology` is what `mode` "compile" compiles for.
 
-    `topology` is what `mode` "compile" compiles for.
+    Raises:
+        ValueError, OSError: one line about what is wrong.
+        Preempted: the run was asked to end before its end, and what there was to save is saved.
     """
     if mode == "eval" and config.systems:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -76,10 +80,11 @@ def main(config: ConfigDict, workdir: Path, mode: str = "train", topology: str =
     elif mode == "compile":
         compile_step(config, workdir, topology)
     else:
-        train(config, workdir)
+        with Preemption(config.preemption_seconds) as preemption:
+            train(config, workdir, preemption)
 
 
-def train(config: ConfigDict, workdir: Path) -> None:
+def train(config: ConfigDict, workdir: Path, preemption: Preemption) -> None:
     """From config to report; the order matters and is the order of the page."""
     began = time.perf_counter()
     # --- Config: refuse what cannot work before anything is spent.
@@ -141,7 +146,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
         """Whether there is an evaluation after this step, beside the one at the end."""
         return bool(config.eval_every) and step % config.eval_every == 0 < step < config.total_steps
 
-    if is_measured(step) and not measure.is_logged(step):  # a run may end while it evaluates
+    if is_measured(step) and not measure.is_logged(step):  # the run may have ended meanwhile
         measure((train_state.params, train_state.batch_stats), step)
     flops = step_flops(
         config.model, image_size=config.data.image_size,
@@ -165,7 +170,10 @@ def train(config: ConfigDict, workdir: Path) -> None:
             mininterval=1, dynamic_ncols=True, desc="compiling",
         )  # fmt: skip
         pending = None
-        with closing(batches), checkpoints, closing(progress), closing(goodput), closing(trace):
+        with (
+            preemption.deferred(), closing(batches), checkpoints, closing(progress),
+            closing(goodput), closing(trace),
+        ):  # fmt: skip
             while step < config.total_steps:
                 start, waited = time.perf_counter(), batches.seconds_waited
                 trace.before_step()
@@ -198,11 +206,15 @@ def train(config: ConfigDict, workdir: Path) -> None:
                         f"data wait {values['data_wait_fraction']:.0%}"
                     )
                 progress.update(step - progress.n)
-                if step % config.checkpoint_every == 0 or last or is_measured(step):
+                preempted = preemption.reached(step)
+                if step % config.checkpoint_every == 0 or last or preempted or is_measured(step):
                     with goodput.account("checkpoint"):
                         checkpoints.save(train_state, step)
+                if preempted:
+                    checkpoints.check(wait=True)
+                    raise Preempted(f"step {checkpoints.latest_step()} is saved")
                 if is_measured(step):
-                    with goodput.account("evaluation"):
+                    with goodput.account("evaluation"), preemption.interrupting():
                         measure((train_state.params, train_state.batch_stats), step)
 
     # --- The end: what it is worth.
@@ -405,6 +417,12 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
+_HEARTBEAT_SECONDS = flags.DEFINE_integer(
+    "heartbeat_seconds", 60, "Of several processes: when one that is not heard of counts as lost."
+)
+_PREEMPTED_EXIT_CODE = flags.DEFINE_integer(
+    "preempted_exit_code", 0, "Of a run that SIGTERM has ended, with everything saved."
+)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -431,22 +449,26 @@ def _run(_: list[str]) -> None:
     log.addHandler(logging.StreamHandler())
     log.propagate = False
     try:
-        # Before anything asks for devices.
-        if _MODE.value == "compile":
-            topologies.use_no_device()
-        if _COORDINATOR.value is not None:
-            jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-        elif _DISTRIBUTED.value:
-            jax.distributed.initialize()
-        log.setLevel(logging.INFO if jax.process_index() == 0 else logging.WARNING)
-        if "://" in _WORKDIR.value:
-            raise ValueError(
-                f"--workdir={_WORKDIR.value}: buckets are not written to directly yet; mount the "
-                "bucket (gcsfuse) and name the folder"
-            )
-        main(_CONFIG.value, Path(_WORKDIR.value), _MODE.value, _TOPOLOGY.value or "")
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        with processes.ending_together():
+            # Before anything asks for devices.
+            if _MODE.value == "compile":
+                topologies.use_no_device()
+            if _COORDINATOR.value is not None or _DISTRIBUTED.value:
+                processes.join(
+                    _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value,
+                    heartbeat_seconds=_HEARTBEAT_SECONDS.value,
+                )  # fmt: skip
+            log.setLevel(logging.INFO if jax.process_index() == 0 else logging.WARNING)
+            if "://" in _WORKDIR.value:
+                raise ValueError(
+                    f"--workdir={_WORKDIR.value}: buckets are not written to directly yet; mount "
+                    "the bucket (gcsfuse) and name the folder"
+                )
+            main(_CONFIG.value, Path(_WORKDIR.value), _MODE.value, _TOPOLOGY.value or "")
+    except Preempted as preempted:
+        if jax.process_index() == 0:
+            print(f"ended early, as asked: {preempted}; the same command goes on")
+        sys.exit(_PREEMPTED_EXIT_CODE.value)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """The model of a training run, from one of its checkpoints."""
 
-import json
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -56,7 +54,7 @@ def load(workdir: str | Path, step: int | None = None) -> tuple[Weights, AnyToke
             f"{workdir} is not a training run's workdir: it lacks {', '.join(missing)}"
         )
     full = config_lib.default()
-    full.update(_read_config(workdir / "config.json"))
+    full.update(config_lib.read(workdir / "config.json"))
     config = portable_config(full, tokenizer.vocab_size)
 
     # Whatever devices the run had, one processor is enough here.
@@ -78,10 +76,3 @@ def load(workdir: str | Path, step: int | None = None) -> tuple[Weights, AnyToke
         checkpoints.close()
     arrays = names.flatten(params, batch_stats)
     return Weights(config, {k: np.asarray(v) for k, v in arrays.items()}), tokenizer, step
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error})") from error
