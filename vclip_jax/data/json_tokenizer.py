@@ -19,7 +19,7 @@ import numpy as np
 import tokenizers
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers, processors
 
-from vclip_jax.data.tokenizer import CONTEXT_LENGTH, Tokenizer
+from vclip_jax.data.tokenizer import CONTEXT_LENGTH, Tokenizer, characters
 
 TOKENIZER: Final = "tokenizer.json"
 VOCAB: Final = "vocab.txt"
@@ -144,7 +144,7 @@ class JsonTokenizer:
         if context_length < 2:
             raise ValueError(f"context_length must be at least 2, got {context_length}")
         rows = np.full((len(texts), context_length), self._pad, np.int32)
-        for row, text in zip(rows, texts, strict=True):
+        for row, text in zip(rows, map(characters, texts), strict=True):
             if self._clean != "none":
                 text = clean(text)
             if self._clean == "lower":

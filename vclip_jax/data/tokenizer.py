@@ -173,7 +173,12 @@ class Tokenizer:
 
 def _clean(text: str) -> str:
     """Chinese-CLIP's preparation of captions."""
-    return text.lower().replace("“", '"').replace("”", '"')
+    return characters(text).lower().replace("“", '"').replace("”", '"')
+
+
+def characters(text: str) -> str:
+    """The text, with question marks for halves of characters, which no tokenizer takes."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _normalizer() -> BertNormalizer:

@@ -95,6 +95,7 @@ def scan(source: str | os.PathLike[str], *, name: str = "generic", label: str = 
     elif label:
         raise ValueError(f"{root}: there is no table, so no column {label!r}")
     else:
+        _check_readable(root)
         found = _from_folders(root)
     return _listing(name, found, names)
 
@@ -102,6 +103,11 @@ def scan(source: str | os.PathLike[str], *, name: str = "generic", label: str = 
 def _listing(name: str, found: Sequence[_Found], names: tuple[str, ...]) -> Listing:
     for one in found:
         one.label = "" if one.label == "-1" else one.label
+        # File names need not be UTF-8, and JSON can write halves of characters.
+        fields = [_escaped(text) for text in (one.key, one.detail, one.caption, one.label)]
+        if fields != [one.key, one.detail, one.caption, one.label]:
+            one.key, one.detail, one.caption, one.label = fields
+            one.reason = one.reason or "not Unicode"
     labels = {one.label for one in found if one.label and not one.reason}
     if names and all(text.isdecimal() and int(text) < len(names) for text in labels):
         classes, numbers = names, {str(index): index for index in range(len(names))}
@@ -149,6 +155,11 @@ def _in_order(labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(labels))
 
 
+def _escaped(text: str) -> str:
+    """The text, with what is no character written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def split_of(text: str) -> str:
     """The split that a file or folder is named after ("train-00001", "Testing"), or ""."""
     first = re.match(r"[a-z]*", text.lower())
@@ -161,8 +172,16 @@ def split_of(text: str) -> str:
 def _tables(root: Path) -> list[Path]:
     """The tables that list images."""
     found = [path for path in sorted(root.iterdir()) if path.suffix.lower() in _TABLES]
-    usable = [path for path in found if not path.name.startswith((".", "~$")) and _lists(path)]
+    visible = [path for path in found if not path.name.startswith((".", "~$"))]
+    usable = [path for path in visible if _lists(path)]
     return usable + [path for path in parquet.shards(root) if _is_shard(path) or _lists(path)]
+
+
+def _check_readable(root: Path) -> None:
+    """Raises ValueError if a table in the folder is broken: it may be what lists the images."""
+    for path in sorted(root.iterdir()):
+        if path.suffix.lower() in _TABLES and not path.name.startswith((".", "~$")):
+            read_table(path)
 
 
 def _lists(table: Path) -> bool:
@@ -206,7 +225,7 @@ def _from_row(
     text: str, where: str, table: Path, root: Path, files: dict[str, frozenset[str]]
 ) -> _Found:
     """Key and image of a row by its path; `files` remembers what is in a folder."""
-    if not text:
+    if not text or "\0" in text:
         return _Found(where, None, "", "", "", "missing image", f"{where}: no path")
     path = os.path.normpath(table.parent / text)  # by the text alone: links may lead elsewhere
     if not Path(path).is_relative_to(os.path.normpath(root)) or text.startswith("/"):

@@ -62,7 +62,8 @@ def require(path: str | os.PathLike[str], rows: Sequence[Row], columns: Iterable
 
 def whole(cell: str, highest: int) -> int | None:
     """A grade: a whole number from 0 to `highest`, else None."""
-    return int(cell) if cell.isascii() and cell.isdecimal() and int(cell) <= highest else None
+    digits = cell.isascii() and cell.isdecimal() and len(cell) < 10
+    return int(cell) if digits and int(cell) <= highest else None
 
 
 def _rows(path: Path, cells: Sequence[Sequence[str]]) -> list[Row]:
@@ -106,11 +107,14 @@ def _csv(path: Path) -> list[list[str]]:
         raise ValueError("the table has zero bytes in it: is it a text file?")
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
+    before = csv.field_size_limit(MOST_BYTES)  # one long caption is no reason to lose all rows
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         return [[cell.strip() for cell in line] for line in reader]
     except csv.Error as error:
         raise ValueError(f"not a CSV table: {error}") from error
+    finally:
+        csv.field_size_limit(before)
 
 
 def _excel(path: Path, sheet: str | None) -> list[list[str]]:
@@ -159,7 +163,7 @@ def _jsonl(path: Path) -> list[Row]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number} is not JSON: {error}") from error
         if not isinstance(row, dict):
             raise ValueError(f"line {number} is not an object")
