@@ -1,0 +1,136 @@
+"""`corrupt`: a damaged checkpoint is recognised, set aside, and the newest good one is used."""
+
+import logging
+import random
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vclip_jax import sharding
+from vclip_jax.checkpoint import ASIDE, Checkpoints
+from vclip_jax.data.json_tokenizer import in_folder
+from vclip_jax.drills import tiny
+from vclip_jax.drills.runs import Drill, differences, saved_steps
+from vclip_jax.state import TrainState
+from vclip_jax.training import make_training
+
+REFERENCE = "undisturbed"
+END_TO_END = 25
+"""One in so many damaged runs is also trained to its end and compared."""
+
+
+def corrupt(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
+    """Damage the newest checkpoint of a finished run and restore.
+
+    Damage that changes nothing that is read, a bit in a file's unused part, is no damage: what is
+    restored is compared with the original, and another one is drawn.
+    """
+    drill.finish(REFERENCE)
+    source = drill.workdir(REFERENCE)
+    steps = saved_steps(source)
+    abstract, layout = _layout(source)
+    with Checkpoints(source, read_only=True) as checkpoints:
+        originals = {
+            step: jax.device_get(checkpoints.restore(abstract, layout, step)) for step in steps
+        }
+    logging.getLogger("vclip_jax").setLevel(logging.ERROR)  # it warns of each
+    print("time  damage")
+    recognised = harmless = wrong = 0
+    work = drill.workdir("corrupt")
+    while recognised + wrong < times:
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(source, work)
+        what = _damage(work / "checkpoints", steps, rng)
+        with Checkpoints(work, keep=len(steps)) as checkpoints:
+            found = jax.device_get(checkpoints.restore(abstract, layout))
+        step = int(found.step)
+        same = jax.tree.all(jax.tree.map(np.array_equal, found, originals[step]))
+        aside = (work / "checkpoints" / f"{ASIDE}{steps[-1]}").exists()
+        gone = not (work / "checkpoints" / str(steps[-1])).exists()
+        if same and step == steps[-1]:
+            harmless += 1
+            continue
+        good = same and step == steps[-2] and (aside or gone)
+        recognised += good
+        wrong += not good
+        print(f"{recognised + wrong - 1:4}  {what}: {'recognised' if good else 'NOT recognised'}")
+    identical = 0
+    for index in range(times // END_TO_END):
+        name = f"corrupt-{index}"
+        shutil.copytree(source, drill.workdir(name))
+        path = rng.choice(_files(drill.workdir(name) / f"checkpoints/{steps[-1]}/state"))
+        path.write_bytes(b"")
+        drill.finish(name)
+        identical += not differences(source, drill.workdir(name))
+    return {
+        "times": times, "recognised": recognised, "wrong": wrong, "harmless_redrawn": harmless,
+        "trained_on": times // END_TO_END, "identical": identical,
+    }  # fmt: skip
+
+
+def _layout(workdir: Path) -> tuple[TrainState, TrainState]:
+    tokenizer = in_folder(workdir)
+    assert tokenizer is not None
+    mesh = sharding.make_mesh(1, jax.devices()[:1])
+    training = make_training(tiny.get_config(), mesh, tokenizer.vocab_size)
+    return training.abstract, training.placement
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
+
+
+def _damage(checkpoints: Path, steps: list[int], rng: random.Random) -> str:
+    newest = checkpoints / str(steps[-1])
+    files = _files(newest)
+    # By size, as chance would have it: a bit of the disk.
+    path = rng.choices(files, [file.stat().st_size for file in files])[0]
+    kinds: dict[str, Callable[[], object]] = {
+        "a flipped bit": partial(_flip, path, 1, rng),
+        "thirty flipped bits": partial(_flip, path, 30, rng),
+        "a page of zeros": partial(_zeros, path, rng),
+        "a file cut off": lambda: path.write_bytes(
+            path.read_bytes()[: rng.randrange(path.stat().st_size)]
+        ),
+        "a file lost": partial(_lose, [path]),
+        "some files lost": partial(_lose, rng.sample(files, rng.randrange(1, len(files)))),
+        "a part lost": lambda: shutil.rmtree(newest / rng.choice(["state", "position"])),
+        "the arrays of another step": lambda: shutil.copytree(
+            checkpoints / str(steps[-2]) / "state", _emptied(newest / "state")
+        ),
+        "cut off while it was written": lambda: newest.rename(
+            checkpoints / f"{steps[-1]}.orbax-checkpoint-tmp"
+        ),
+    }
+    kind = rng.choice(list(kinds))
+    kinds[kind]()
+    return f"{kind} ({path.relative_to(newest)})" if "file" in kind or "bit" in kind else kind
+
+
+def _lose(files: list[Path]) -> None:
+    for file in files:
+        file.unlink()
+
+
+def _emptied(folder: Path) -> Path:
+    shutil.rmtree(folder)
+    return folder
+
+
+def _flip(path: Path, count: int, rng: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    for _ in range(count):
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    path.write_bytes(content)
+
+
+def _zeros(path: Path, rng: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    start = rng.randrange(len(content))
+    content[start : start + 4096] = bytes(len(content[start : start + 4096]))
+    path.write_bytes(content)

@@ -1,0 +1,107 @@
+"""`kill` and `preempt`: a run that is ended at random and goes on ends as one left in peace."""
+
+import random
+import signal
+import time
+from typing import Any
+
+from vclip_jax.drills import tiny
+from vclip_jax.drills.runs import (
+    Drill,
+    differences,
+    exit_codes,
+    saved_steps,
+    send,
+    trained,
+    wait_for_step,
+)
+
+REFERENCE = "undisturbed"
+UNDISTURBED_SHARE = 0.25
+"""Of the trials: the time is drawn from the whole run, start included, not from the steps."""
+
+
+def kill(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
+    """SIGKILL to one process or to all, then the same command again."""
+    seconds = _reference(drill)
+    print("time  killed at                    left (checkpoints)  processes  then")
+    identical = 0
+    for index in range(times):
+        name = f"kill-{index}"
+        with drill.running(name) as processes:
+            when = _wait(drill, name, processes, seconds, rng)
+            killed = processes if rng.random() < 0.5 else [rng.choice(processes)]
+            send(killed, signal.SIGKILL)
+            exit_codes(processes)
+        left = saved_steps(drill.workdir(name))
+        drill.finish(name)
+        differing = differences(drill.workdir(REFERENCE), drill.workdir(name))
+        identical += not differing
+        print(f"{index:4}  {when:27}  {left!s:18}  {len(killed)} of {drill.processes}     "
+              f"{', '.join(differing) + ' differ' if differing else 'identical'}")  # fmt: skip
+    return {"times": times, "identical": identical, "processes": drill.processes}
+
+
+def preempt(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
+    """SIGTERM to one process, then the same command again."""
+    seconds = _reference(drill)
+    print("time  asked at                     exit codes  after     then")
+    identical = well = 0
+    slowest = 0.0
+    for index in range(times):
+        name = f"preempt-{index}"
+        with drill.running(name) as processes:
+            when = _wait(drill, name, processes, seconds, rng, started=True)
+            asked = time.monotonic()
+            send([rng.choice(processes)], signal.SIGTERM)
+            codes = exit_codes(processes)
+            took = time.monotonic() - asked
+        # What was trained is saved, to the last step that was written down.
+        done = trained(drill.workdir(name))
+        kept = not any(codes) and done <= max(saved_steps(drill.workdir(name)), default=0)
+        drill.finish(name)
+        differing = differences(drill.workdir(REFERENCE), drill.workdir(name))
+        identical += not differing
+        well += kept
+        slowest = max(slowest, took)
+        print(f"{index:4}  {when:27}  {codes!s:10}  {took:5.1f} s   "
+              f"{'' if kept else 'not all was saved, '}"
+              f"{', '.join(differing) + ' differ' if differing else 'identical'}")  # fmt: skip
+    return {
+        "times": times, "identical": identical, "saved_and_exit_0": well,
+        "slowest_seconds": round(slowest, 2), "processes": drill.processes,
+    }  # fmt: skip
+
+
+def _reference(drill: Drill) -> float:
+    """The run that nobody disturbs, and how long it takes once everything is built and compiled."""
+    drill.finish(REFERENCE)
+    started = time.monotonic()
+    drill.finish("warm")
+    seconds = time.monotonic() - started
+    if differing := differences(drill.workdir(REFERENCE), drill.workdir("warm")):
+        raise AssertionError(f"two undisturbed runs differ: {', '.join(differing)}")
+    return seconds
+
+
+def _wait(drill, name, processes, seconds, rng, started: bool = False) -> str:
+    """Until a random moment; says which."""
+    if rng.random() < UNDISTURBED_SHARE:
+        if started:  # before that, Python's own way with signals ends the process
+            wait_for_log(drill, name, processes)
+        moment = rng.uniform(0, seconds)
+        time.sleep(moment)
+        return f"{moment:5.1f} s, step {trained(drill.workdir(name))}"
+    step = rng.randrange(tiny.get_config().total_steps)
+    wait_for_step(drill.workdir(name), step, processes)
+    moment = rng.uniform(0, 0.5)
+    time.sleep(moment)
+    return f"{moment:.2f} s after step {step}"
+
+
+def wait_for_log(drill, name, processes) -> None:
+    """Until the run has said something of its own."""
+    while "data:" not in drill.log(name).read_text(errors="replace"):
+        if any(process.poll() is not None for process in processes):
+            return
+        time.sleep(0.05)
