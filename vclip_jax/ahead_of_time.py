@@ -7,11 +7,13 @@ from ml_collections import ConfigDict
 
 from vclip_jax import compile_report, sharding, topologies
 from vclip_jax import config as config_lib
-from vclip_jax.compilation import compile_for
+from vclip_jax.compilation import Compilation, CompilerOptions, compile_for
+from vclip_jax.compile_report import Report
 from vclip_jax.data.json_tokenizer import in_folder
 from vclip_jax.data.tokenizer import Tokenizer
 from vclip_jax.flops import step_flops
 from vclip_jax.models.bert import BertConfig
+from vclip_jax.topologies import Topology
 from vclip_jax.training import make_training, step_arguments
 
 log = logging.getLogger("vclip_jax")
@@ -25,13 +27,38 @@ def compile_step(config: ConfigDict, workdir: Path, name: str) -> None:
     """
     topology = topologies.parse(name)
     config_lib.validate(config, devices=len(topology.devices))
+    report, compilation = report_step(
+        config, topology, vocabulary_size(config, workdir), cache_dir=workdir / "compile_cache"
+    )
+    compile_report.write_report(workdir, report, compilation)
+    print(compile_report.format_report(report, topology, memory_savers(config, topology)))
+
+
+def report_step(
+    config: ConfigDict,
+    topology: Topology,
+    vocab_size: int,
+    *,
+    cache_dir: Path | None = None,
+    options: CompilerOptions | None = None,
+) -> tuple[Report, Compilation]:
+    """Compile the step of a config, and what `compile.json` says of it.
+
+    Args:
+        config: a valid one.
+        topology: to compile for.
+        vocab_size: number of tokens.
+        cache_dir, options: see `compilation.compile_for`.
+
+    Raises:
+        ValueError: one line: a device has too little memory, and what to try.
+    """
     mesh = sharding.make_mesh(config.mesh.fsdp, topology.devices)
-    training = make_training(config, mesh, vocabulary_size(config, workdir))
-    arguments = step_arguments(config, mesh, training)
-    suggestions = memory_savers(config, topology)
+    training = make_training(config, mesh, vocab_size)
+    state, batch = step_arguments(config, mesh, training)
     compilation = compile_for(
-        topology, topologies.lower(training.step, topology, *arguments),
-        cache_dir=workdir / "compile_cache", suggestions=suggestions,
+        topology, topologies.lower(training.step, topology, state, batch), options=options,
+        cache_dir=cache_dir, suggestions=memory_savers(config, topology),
     )  # fmt: skip
     flops = step_flops(
         config.model, image_size=config.data.image_size,
@@ -39,10 +66,9 @@ def compile_step(config: ConfigDict, workdir: Path, name: str) -> None:
     )  # fmt: skip
     report = compile_report.make_report(
         topology, compilation, global_batch=config.global_batch_size, model_flops=flops,
-        placements=sharding.describe(arguments[0]),
+        placements=sharding.describe(state),
     )  # fmt: skip
-    compile_report.write_report(workdir, report, compilation)
-    print(compile_report.format_report(report, topology, suggestions))
+    return report, compilation
 
 
 def vocabulary_size(config: ConfigDict, workdir: Path) -> int:
@@ -56,17 +82,16 @@ def vocabulary_size(config: ConfigDict, workdir: Path) -> int:
     return size
 
 
-def memory_savers(config: ConfigDict, topology: topologies.Topology) -> list[str]:
+def memory_savers(config: ConfigDict, topology: Topology) -> list[str]:
     """What would make the step fit, the cheapest first."""
-    options = []
-    if config.remat.image == "none":
-        options.append("remat.image=norms")
-    if config.remat.text == "none":
-        options.append("remat.text=products")
-    if "none" not in config.remat.values() and "blocks" not in config.remat.values():
-        options.append("remat.image=blocks with remat.text=blocks")
+    kept = {config.remat.image, config.remat.text}
+    savers = []
+    if "none" in kept:
+        savers.append("--config.remat.image=norms --config.remat.text=products")
+    elif kept != {"blocks"}:
+        savers.append("--config.remat.image=blocks --config.remat.text=blocks")
     each = len(topology.devices) // topology.slices
     if config.mesh.fsdp == 1 and each > 1:
-        options.append(f"mesh.fsdp={min(each, 4)}")
-    options.append(f"micro_batches={2 * config.micro_batches}")
-    return options
+        savers.append(f"--config.mesh.fsdp={min(each, 4)}")
+    savers.append(f"--config.micro_batches={2 * config.micro_batches}")
+    return savers

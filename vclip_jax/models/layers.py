@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.nn.initializers import Initializer
 
+from vclip_jax.models.convolution import convolve
 from vclip_jax.models.remat import keep
 
 
@@ -57,14 +58,7 @@ class Conv(nnx.Module):
             # with three leading axes is several times slower on CPUs.
             flat = x.reshape(-1, inputs) @ kernel[0, 0]
             return keep(flat.reshape(*x.shape[:-1], outputs), "convolution")
-        y = jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            (self.stride, self.stride),
-            [(size // 2, size // 2)] * 2,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        return keep(y, "convolution")
+        return keep(convolve(x, kernel, self.stride), "convolution")
 
 
 class Linear(nnx.Linear):
