@@ -60,8 +60,8 @@ def default() -> ConfigDict:
     config.eval_all_checkpoints = False
     # Resamples behind the intervals of zero-shot figures, a second for 1744 images; 0 for none.
     config.bootstrap_resamples = 10_000
-    # Heat maps over the report's examples, when a run ends: of each dataset's eight photographs they
-    # take as long as scoring some two hundred.
+    # Heat maps over the report's examples, when a run ends: of each dataset's eight photographs
+    # they take as long as scoring some two hundred.
     config.heat_maps = True
     # Batches of the validation split whose loss and retrieval are measured; 0 for none.
     config.validation_batches = 8
