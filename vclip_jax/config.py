@@ -23,9 +23,9 @@ from vclip_jax.models.vit import ACTIVATIONS
 DTYPES = ("auto", "float32", "bfloat16")
 LEAST_RESAMPLES = 100
 # What may differ between a run and its continuation, because no trained number depends on it.
-FREE_ON_RESUME = ("log_every", "remat", "profile", "checkpoint_every", "keep_checkpoints", "evals",
-                  "systems", "mesh", "data.data_dir", "data.source", "eval_every",
-                  "eval_batch_size", "validation_batches", "eval_all_checkpoints",
+FREE_ON_RESUME = ("log_every", "remat", "scan_text_layers", "profile", "checkpoint_every",
+                  "keep_checkpoints", "evals", "systems", "mesh", "data.data_dir", "data.source",
+                  "eval_every", "eval_batch_size", "validation_batches", "eval_all_checkpoints",
                   "bootstrap_resamples", "heat_maps", "data.test_split",
                   "keep_best", "checkpoint_errors", "preemption_seconds")  # fmt: skip
 
@@ -151,6 +151,9 @@ def default() -> ConfigDict:
     config.remat = ConfigDict()
     config.remat.image = "none"
     config.remat.text = "none"
+
+    # Compile one of BERT's layers rather than all: a start that is faster, steps that are slower.
+    config.scan_text_layers = False
 
     config.loss = ConfigDict()
     # "softmax" (the recipe) or "sigmoid", see `vclip_jax.losses`; with "_ring" the same numbers

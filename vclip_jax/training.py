@@ -78,6 +78,7 @@ def model_maker(
         image_mean=config.data.image_mean,
         image_std=config.data.image_std,
         per_device_norm=config.model.batch_norm == "device",
+        scan_layers=config.scan_text_layers,
         dtype=compute_dtype(config.compute_dtype, platform),
     )
 

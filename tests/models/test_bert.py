@@ -192,6 +192,23 @@ def test_a_rate_of_zero_drops_nothing_even_with_a_key(params):
     np.testing.assert_array_equal(*run(CAPTIONS))
 
 
+@pytest.mark.parametrize("pool", ["first", "layers"])
+def test_a_loop_over_layers_gives_what_the_layers_give_one_after_another(params, pool):
+    keys = row_keys(jax.random.key(0), jnp.arange(len(CAPTIONS)))
+
+    def run(params, scan):
+        config = dataclasses.replace(CONFIG, pool=pool, scan=scan)
+        graphdef = nnx.graphdef(nnx.eval_shape(lambda: Bert(config, rngs=nnx.Rngs(0))))
+        out = nnx.merge(graphdef, params)(CAPTIONS, keys=keys)
+        return jnp.square(out).sum(), out
+
+    both = jax.jit(jax.value_and_grad(run, has_aux=True), static_argnums=1)
+    ((_, want), want_grads), ((_, got), grads) = both(params, False), both(params, True)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+                 grads, want_grads)  # fmt: skip
+
+
 # --- types and sizes -----------------------------------------------------------------------------
 
 

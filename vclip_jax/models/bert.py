@@ -38,6 +38,8 @@ class BertConfig:
     """"first" takes the [CLS] token's state (the recipe), "mean" the average over real tokens,
     which tells captions apart from the first step on and so suits short training, "layers" that
     average of the states after the first, the second and the last layer (FLAIR)."""
+    scan: bool = False
+    """Compile one layer and run it in a loop: faster to compile, slower to run."""
 
 
 def _dense(inputs: int, outputs: int, config: BertConfig, dtype, rngs: nnx.Rngs) -> nnx.Linear:
@@ -142,7 +144,7 @@ class Bert(nnx.Module):
     """BERT's embeddings and encoder layers."""
 
     def __init__(self, config: BertConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
-        self.pool = config.pool
+        self.pool, self.scan = config.pool, config.scan
         self.embeddings = Embeddings(config, dtype=dtype, rngs=rngs)
         self.layer = nnx.List([Layer(config, dtype=dtype, rngs=rngs) for _ in range(config.layers)])
 
@@ -159,19 +161,36 @@ class Bert(nnx.Module):
         """
         # -10000 rather than -inf, as in the reference: a caption of padding alone stays finite.
         bias = jnp.where(tokens <= PAD_ID, -10000.0, 0.0)[:, None, None, :]
-        own: list[Any] = [None] * (1 + len(self.layer))
-        if keys is not None:
-            split = split_rows(keys, (len(own), 3))
-            own = [split[:, 0, 0], *(split[:, index] for index in range(1, len(own)))]
+        own = None if keys is None else split_rows(keys, (1 + len(self.layer), 3))
         with jax.named_scope("embeddings"):
-            x = self.embeddings(jnp.maximum(tokens, PAD_ID), own[0])
-        states = []
-        for layer, layer_keys in zip(self.layer, own[1:], strict=True):
-            x = layer(x, bias, layer_keys)
-            states.append(x)
+            x = self.embeddings(jnp.maximum(tokens, PAD_ID), None if own is None else own[:, 0, 0])
+        x, states = (self._scanned if self.scan else self._unrolled)(x, bias, own)
         if self.pool == "first":
             return x[:, 0]
         if self.pool == "layers":
-            x = (states[0] + states[1] + states[-1]) / 3
+            x = (states[0] + states[1] + x) / 3
         counted = (tokens != PAD_ID)[:, :, None].astype(x.dtype)
         return (x * counted).sum(axis=1) / jnp.maximum(counted.sum(axis=1), 1)
+
+    def _unrolled(self, x: jax.Array, bias: jax.Array, keys: jax.Array | None) -> Any:
+        """The states after the last layer and after each, from that before the first and keys
+        `[b, 1 + layers, 3]`."""
+        states = []
+        for index, layer in enumerate(self.layer, start=1):
+            x = layer(x, bias, None if keys is None else keys[:, index])
+            states.append(x)
+        return x, states
+
+    def _scanned(self, x: jax.Array, bias: jax.Array, keys: jax.Array | None) -> Any:
+        """What `_unrolled` computes, in a loop over layers whose parameters are stacked; the states
+        after each only if they are asked for."""
+        graphdef = nnx.graphdef(self.layer[0])
+        params = [nnx.to_pure_dict(nnx.state(layer)) for layer in self.layer]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+        own = None if keys is None else jnp.swapaxes(keys[:, 1:], 0, 1)
+
+        def body(x: jax.Array, layer: tuple[Any, Any]) -> tuple[jax.Array, jax.Array | None]:
+            x = nnx.merge(graphdef, layer[0])(x, bias, layer[1])
+            return x, x if self.pool == "layers" else None
+
+        return jax.lax.scan(body, x, (stacked, own))

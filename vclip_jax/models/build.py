@@ -1,6 +1,7 @@
 """The model that a configuration's `model` section describes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -39,7 +40,7 @@ def bert_config(model: Mapping[str, Any], vocab_size: int) -> BertConfig:
     )
 
 
-def _text_sizes(model: Mapping[str, Any], vocab_size: int) -> dict[str, int]:
+def _text_sizes(model: Mapping[str, Any], vocab_size: int) -> dict[str, Any]:
     names = ("width", "layers", "heads", "mlp_width", "max_positions")
     return {"vocab_size": vocab_size, **{name: model[f"text_{name}"] for name in names}}
 
@@ -53,6 +54,7 @@ def build_clip(
     image_mean: Sequence[float] = IMAGE_MEAN,
     image_std: Sequence[float] = IMAGE_STD,
     per_device_norm: bool = False,
+    scan_layers: bool = False,
     dtype: Any = jnp.float32,
 ) -> Clip:
     """The model at random weights.
@@ -64,8 +66,12 @@ def build_clip(
         vocab_size: number of tokens.
         image_mean, image_std: see `Clip`.
         per_device_norm: see `BatchNorm`.
+        scan_layers: see `BertConfig.scan`; CLIP's own text tower is never scanned.
         dtype: the type of the computation.
     """
+    text = text_config(model, vocab_size)
+    if isinstance(text, BertConfig):
+        text = replace(text, scan=scan_layers)
     return Clip(
         embed_dim=model["embed_dim"],
         image_size=image_size,
@@ -76,7 +82,7 @@ def build_clip(
         per_device_norm=per_device_norm,
         vision_kind=model["vision_kind"],
         activation=model["activation"],
-        text=text_config(model, vocab_size),
+        text=text,
         text_projection_kind=model["text_projection_kind"],
         image_mean=image_mean,
         image_std=image_std,
