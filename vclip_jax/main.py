@@ -42,6 +42,7 @@ from vclip_jax.data import pipeline
 from vclip_jax.data.augment import named_policy
 from vclip_jax.data.json_tokenizer import AnyTokenizer, file_name, in_folder
 from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.datasets.captions import describe_lengths
 from vclip_jax.evaluate import ZeroShotTask
 from vclip_jax.flops import step_flops
 from vclip_jax.goodput import Goodput, Trace
@@ -103,6 +104,9 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption) -> None:
     test = open_test_pairs(config)
     tasks = open_zero_shot_tasks(config)
     tokenizer = load_tokenizer(config, train, workdir)
+
+    some = [train[int(index)]["caption"] for index in np.linspace(0, len(train) - 1, 1000)]
+    log.info("%s", describe_lengths(some, tokenizer.encode, config.tokenizer.context_length))
 
     # --- Model and state: shapes first, then arrays made where they will live.
     training = make_training(config, mesh, tokenizer.vocab_size)

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from vclip_jax.datasets.captions import duplicates
+from vclip_jax.datasets.captions import describe_lengths, duplicates
 
 
 def test_the_expected_share_of_twins_is_what_drawing_batches_gives():
@@ -56,3 +56,17 @@ def test_nothing_is_reported_of_nothing():
 def test_a_report_is_json():
     report = duplicates(["眼底正常。", "眼底正常。", "青光眼。"], 2)
     assert json.loads(json.dumps(report.as_dict()))["most_frequent"][0] == ["眼底正常。", 2]
+
+
+def encode(texts, length):
+    rows = [([1] * len(text) + [0] * length)[:length] for text in texts]
+    return np.array(rows)
+
+
+def test_lengths_tell_what_is_padding_and_what_is_cut():
+    line = describe_lengths(["a" * 2, "a" * 4, "a" * 4, "a" * 12], encode, 8)
+    assert "of 4 the longest has 12 tokens, half have at most 4" in line
+    assert (
+        "context_length=8 44% of the places are padding and 25.0% of the captions are cut" in line
+    )
+    assert "cut" not in describe_lengths(["aa", "aaaaaaaa"], encode, 8)

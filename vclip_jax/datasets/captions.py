@@ -1,10 +1,13 @@
-"""How many pairs share their caption with another: false negatives of a contrastive loss."""
+"""What a dataset's captions do to training: how many pairs share theirs with another, which makes
+false negatives of a contrastive loss, and how long they are."""
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
+
+import numpy as np
 
 MOST_FREQUENT: Final = 10
 
@@ -81,3 +84,24 @@ def _without(n: int, c: int, others: int) -> float:
         - math.lgamma(n)
         + math.lgamma(n - others)
     )
+
+
+def describe_lengths(
+    captions: Sequence[str], encode: Callable[[Sequence[str], int], np.ndarray], context_length: int
+) -> str:
+    """A line on how well captions fill a row of tokens: what is padding, and what is cut.
+
+    Args:
+        captions: some of the dataset's.
+        encode: texts and a length to int32 `[n, length]`, padded with 0.
+        context_length: of a row while training.
+    """
+    tokens = (encode(captions, 4 * context_length) != 0).sum(axis=1)
+    cut = int((tokens > context_length).sum())
+    padding = 1 - np.minimum(tokens, context_length).mean() / context_length
+    line = (
+        f"captions: of {len(captions):,} the longest has {tokens.max()} tokens, half have at most "
+        f"{int(np.median(tokens))}; at config.tokenizer.context_length={context_length} "
+        f"{padding:.0%} of the places are padding"
+    )
+    return line + (f" and {cut / len(captions):.1%} of the captions are cut" if cut else "")
