@@ -361,9 +361,15 @@ def test_too_few_records_for_a_batch_are_refused(config, tmp_path):
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_written(config, tmp_path):
     config.optimizer.learning_rate = 1e30
-    with pytest.raises(ValueError, match=r"the loss is nan at step \d.*learning_rate"):
+    config.max_skipped = 3
+    with pytest.raises(ValueError, match=r"3 updates in a row were skipped.*learning_rate"):
         trainer.main(config, tmp_path)
-    assert all(math.isfinite(row["loss"]) for row in rows(tmp_path))
+    assert all(math.isfinite(row.get("loss", 0)) for row in rows(tmp_path))
+    told = json.loads((tmp_path / "diagnosis.json").read_text())
+    assert (len(told["records"]), told["in_a_row"]) == (16, 3)
+    assert told["gradient_norms"]["bert/embeddings"] == "nan"
+    skipped = [row["skipped_steps"] for row in rows(tmp_path) if "skipped_steps" in row]
+    assert skipped == [1, 2, 3]
 
 
 COMMAND = [sys.executable, "-m", "vclip_jax.main", "--config", "configs/idrid.py"]

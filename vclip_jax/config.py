@@ -27,7 +27,8 @@ FREE_ON_RESUME = ("log_every", "remat", "scan_text_layers", "profile", "checkpoi
                   "keep_checkpoints", "evals", "systems", "mesh", "data.data_dir", "data.source",
                   "eval_every", "eval_batch_size", "validation_batches", "eval_all_checkpoints",
                   "bootstrap_resamples", "heat_maps", "data.test_split",
-                  "keep_best", "checkpoint_errors", "preemption_seconds")  # fmt: skip
+                  "keep_best", "checkpoint_errors", "preemption_seconds",
+                  "max_skipped")  # fmt: skip
 
 
 def default() -> ConfigDict:
@@ -52,6 +53,8 @@ def default() -> ConfigDict:
     # Seconds from SIGTERM until a run ends even if it could not save: less than the grace period of
     # whoever sends it (GKE gives 120 here, most spot machines 30).
     config.preemption_seconds = 100.0
+    # An update whose loss or gradients are not finite is skipped; so many in a row end the run.
+    config.max_skipped = 10
     # Steps between evaluations; 0 evaluates at the end only.
     config.eval_every = 0
     config.eval_batch_size = 64
@@ -296,7 +299,8 @@ def validate(
         config,
         ("total_steps", "global_batch_size", "micro_batches", "log_every", "checkpoint_every",
          "eval_batch_size", "keep_checkpoints", "data.image_size", "model.embed_dim",
-         "model.vision_width", "optimizer.learning_rate", "preemption_seconds"),
+         "model.vision_width", "optimizer.learning_rate", "preemption_seconds",
+         "max_skipped"),
     )  # fmt: skip
     _one_of(config, "data.fit", FITS)
     _one_of(config, "data.decode", MODES)

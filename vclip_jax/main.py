@@ -46,6 +46,7 @@ from vclip_jax.datasets.captions import describe_lengths
 from vclip_jax.evaluate import ZeroShotTask
 from vclip_jax.flops import step_flops
 from vclip_jax.goodput import Goodput, Trace
+from vclip_jax.guards import Watch
 from vclip_jax.init import jit_whiten
 from vclip_jax.interop import folder, weights
 from vclip_jax.interop import workdir as saved_run
@@ -121,6 +122,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption) -> None:
         write_json(workdir / "placements.json", sharding.describe(arrays))
 
     # --- Restore: this run's own checkpoint, or another's, or random initialisation.
+    counters: dict[str, int] = {}
     metrics_log = MetricsLog(workdir / "metrics.jsonl", enabled=lead, track=config.keep_best)
     checkpoints = Checkpoints(
         workdir, keep=config.keep_checkpoints, on_error=config.checkpoint_errors,
@@ -128,6 +130,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption) -> None:
     )  # fmt: skip
     if checkpoints.exist():
         train_state = checkpoints.restore(abstract, shardings)
+        counters = checkpoints.position(int(train_state.step)).get("guards", {})
         log.info("restored step %d of %s", int(train_state.step), workdir)
     elif config.restore_from:
         train_state = restore_other(Path(config.restore_from), training.init, abstract, shardings)
@@ -168,6 +171,11 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption) -> None:
         batches = open_train_batches(
             config, mesh, train, tokenizer, config.global_batch_size, start_step=step
         )
+        watch = Watch(
+            config.global_batch_size, config.max_skipped, quiet_steps=config.optimizer.warmup_steps,
+            softmax=config.loss.kind.startswith("softmax"), pairs=config.loss.targets == "pair",
+            skipped=counters.get("skipped", 0), in_a_row=counters.get("in_a_row", 0),
+        )  # fmt: skip
         trace = Trace(workdir / "profile", config.profile.first, config.profile.steps)
         progress = tqdm(
             total=config.total_steps, initial=step, unit="step", disable=not lead,
@@ -181,7 +189,9 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption) -> None:
             while step < config.total_steps:
                 start, waited = time.perf_counter(), batches.seconds_waited
                 trace.before_step()
-                train_state, metrics = training.step(train_state, next(batches))
+                batch = next(batches)
+                train_state, metrics = training.step(train_state, batch)
+                watch.add(metrics)
                 # Never more than a step ahead of the devices, so that time is booked where it goes.
                 jax.block_until_ready(metrics if pending is None else pending)
                 goodput.step_done(
@@ -194,26 +204,31 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption) -> None:
                 last = step == config.total_steps
                 if step % config.log_every == 0 or last or step == 1:
                     values = {name: float(value) for name, value in metrics.items()}
-                    if not np.isfinite(values["loss"]):
-                        raise ValueError(
-                            f"the loss is {values['loss']} at step {step}: lower "
-                            "config.optimizer.learning_rate, or look at the data"
-                        )
+                    loss = values["loss"]
+                    values = watch.look(step, values)
                     values["learning_rate"] = float(schedule(step - 1))
                     values |= goodput.read()
                     checkpoints.check()
                     if checkpoints.failed:
                         values["failed_saves"] = float(checkpoints.failed)
                     metrics_log.write(step, values)
+                    if watch.exhausted():
+                        # Nothing but the step's number has changed since, so its gradients are:
+                        norms = training.gradient_norms(train_state.replace(step=step - 1), batch)
+                        keys = pipeline.record_keys(
+                            train, seed=config.seed, step=step - 1,
+                            global_batch_size=config.global_batch_size,
+                        )  # fmt: skip
+                        raise watch.diagnosis(step, keys, norms, checkpoints.steps(), workdir)
                     progress.set_description(
-                        f"loss {values['loss']:.3f}  {values['examples_per_second']:.0f} pairs/s  "
+                        f"loss {loss:.3f}  {values['examples_per_second']:.0f} pairs/s  "
                         f"data wait {values['data_wait_fraction']:.0%}"
                     )
                 progress.update(step - progress.n)
                 preempted = preemption.reached(step)
                 if step % config.checkpoint_every == 0 or last or preempted or is_measured(step):
                     with goodput.account("checkpoint"):
-                        checkpoints.save(train_state, step)
+                        checkpoints.save(train_state, step, guards=watch.position())
                 if preempted:
                     checkpoints.check(wait=True)
                     raise Preempted(f"step {checkpoints.latest_step()} is saved")

@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from vclip_jax import optim, sharding, state
+from vclip_jax import guards, optim, sharding, state
 from vclip_jax.losses import contrastive_loss
 from vclip_jax.models.build import build_clip, compute_dtype
 from vclip_jax.models.clip import Clip
@@ -35,7 +35,9 @@ class Training:
     placement: TrainState
     """Where each of its arrays lies: a tree of `NamedSharding`."""
     step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-    """The jitted training step."""
+    """The jitted training step, see `guards.guarded`."""
+    gradient_norms: Callable[[TrainState, Batch], dict[str, jax.Array]]
+    """Norms of a step's gradients by part of the model, to find out what went wrong."""
 
 
 def make_training(config: ConfigDict, mesh: Mesh, vocab_size: int) -> Training:
@@ -50,8 +52,8 @@ def make_training(config: ConfigDict, mesh: Mesh, vocab_size: int) -> Training:
     )
     abstract = jax.eval_shape(init)
     placement = sharding.state_sharding(abstract, mesh, config.mesh.rules)
-    step = state.make_train_step(
-        graphdef, optimizer, config.seed, mesh=mesh, placement=placement,
+    make_step = partial(
+        state.make_train_step, graphdef, seed=config.seed, mesh=mesh, placement=placement,
         loss=partial(
             contrastive_loss, kind=config.loss.kind, label_smoothing=config.loss.label_smoothing
         ),
@@ -59,8 +61,13 @@ def make_training(config: ConfigDict, mesh: Mesh, vocab_size: int) -> Training:
         feature_gradient=1.0 if config.optimizer.gather_gradient else 1 / mesh.size,
         micro_batches=config.micro_batches, remat=config.remat,
     )  # fmt: skip
-    jitted = state.jit_train_step(step, mesh, placement)
-    return Training(graphdef, init, abstract, placement, jitted)
+    step = state.jit_train_step(guards.guarded(make_step(optimizer)), mesh, placement)
+    diagnosing = make_step(guards.measuring())
+    gradient_norms = jax.jit(
+        lambda state, batch: diagnosing(state.replace(opt_state=None), batch)[0].opt_state,
+        out_shardings=NamedSharding(mesh, PartitionSpec()),
+    )
+    return Training(graphdef, init, abstract, placement, step, gradient_norms)
 
 
 def model_maker(

@@ -17,7 +17,10 @@ from vclip_jax.drills import tiny
 
 DEVICES = 2
 # They say how fast the machine was.
-TIMES = ("time", "examples_per_second", "data_wait_fraction", "failed_saves")
+TIMES = (
+    "time", "examples_per_second", "examples_per_second_per_device", "data_wait_fraction",
+    "step_seconds_p50", "step_seconds_p95", "mfu", "hbm_bytes", "failed_saves",
+)  # fmt: skip
 PATIENCE = 1800.0
 
 
