@@ -81,11 +81,13 @@ render() {
     ((chips == opt[hosts] * opt[chips])) ||
       die "--topology ${opt[topology]} has $chips chips, not --hosts ${opt[hosts]} x --chips ${opt[chips]}"
     main_arguments
-    arguments+=(--distributed)
+    # To Kubernetes a pod that ends with 0 is done, also if its node was taken away.
+    arguments+=(--distributed --preempted_exit_code=75)
     value[args]=$(json_list "${arguments[@]}")
   else
     ((opt[slices] == 1)) || die "--slices is for TPUs: with GPUs, --hosts says how many nodes"
     main_arguments
+    arguments+=(--preempted_exit_code=75)
     arguments+=(--coordinator="${opt[name]}-node-0-0.${opt[name]}:8476" --num_processes="${opt[hosts]}")
     value[args]=$(json_list "${arguments[@]}")
     value[args]=${value[args]%]}", \"--process_id=\$(PROCESS_ID)\"]" # for Kubernetes to expand

@@ -177,7 +177,8 @@ watch() {
 train() {
   local restarts=0
   main_arguments
-  arguments+=(--distributed)
+  # A preempted training has not ended well, though it has saved.
+  arguments+=(--distributed --preempted_exit_code=75)
   note "${opt[workdir]} must be a shared disk or a mounted bucket, or it is lost with the slice"
   while :; do
     if wait_active; then

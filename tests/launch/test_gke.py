@@ -57,7 +57,8 @@ def test_a_tpu_slice(launch):
     }
     assert container["resources"]["limits"] == {"google.com/tpu": 4}
     assert container["args"] == ["--config", "configs/visionclip.py", "--workdir", "/mnt/b/w",
-                                 "--config.seed=1", "--distributed"]  # fmt: skip
+                                 "--config.seed=1", "--distributed",
+                                 "--preempted_exit_code=75"]  # fmt: skip
     assert container["env"] == []
     assert not {"hostNetwork", "serviceAccountName", "tolerations", "volumes"} & set(pod)
 

@@ -89,7 +89,8 @@ def test_run_waits_copies_installs_starts_and_watches(launch):
     assert calls[5][8].endswith("&& tar -xzf ../vclip.tgz && bash launch/worker.sh install tpu")
     start = "bash vclip/launch/worker.sh start vclip 'A=b c' -- --config configs/visionclip.py"
     assert calls[6] == gcloud("ssh", "vclip", *everywhere,
-                              f"--command={start} --workdir /mnt/b/w --distributed")  # fmt: skip
+                              f"--command={start} --workdir /mnt/b/w --distributed "
+                              "--preempted_exit_code=75")  # fmt: skip
     assert calls[7:] == [DESCRIBE, status, DESCRIBE, status]
     names = subprocess.run(["tar", "-tzf", archive], capture_output=True, text=True).stdout.split(
         "\n"
