@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from vclip_jax import guards
+from vclip_jax import guards, sharding
 from vclip_jax.state import TrainState
 
 OPTIMIZER = optax.adam(0.1)
@@ -65,9 +65,9 @@ def test_a_finite_update_is_the_plain_one():
     ("numbers", "share"), [([1, 2, 3, 4], 0.0), ([7, 7, 7, 7], 0.75), ([5, -1, 5, 2], 0.25)]
 )
 def test_repeated_captions_are_counted(numbers, share):
-    assert float(guards.repeated(jnp.array(numbers))) == share
-    counted = batch(1.0) | {"caption_id": jnp.array(numbers)}
-    assert float(STEP(start(), counted)[1]["repeated_captions"]) == share
+    rows = jax.sharding.NamedSharding(sharding.make_mesh(2, jax.devices()[:4]), sharding.BATCH)
+    for array in (jnp.array(numbers), jax.device_put(np.array(numbers), rows)):
+        assert guards.repeated(array) == share
 
 
 def test_norms_are_told_by_part_and_a_step_can_measure_them():

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from vclip_jax.logs import write_json
@@ -39,28 +40,17 @@ class SkippedError(ValueError):
 
 def guarded(train_step: TrainStep) -> TrainStep:
     """`train_step`, which changes nothing but the step's number if loss or gradients are not
-    finite.
-
-    Its metrics are also `skipped`, 1 or 0, and, where the batch has `caption_id`,
-    `repeated_captions`, the share of the batch whose caption is that of an earlier row.
+    finite. Its metrics are also `skipped`, 1 or 0.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         moved, metrics = train_step(state, batch)
         good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
         kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), moved, state)
-        metrics = metrics | {"skipped": 1.0 - good.astype(jnp.float32)}
-        if "caption_id" in batch:
-            metrics["repeated_captions"] = repeated(batch["caption_id"])
-        return kept.replace(step=moved.step), metrics
+        skipped = 1.0 - good.astype(jnp.float32)
+        return kept.replace(step=moved.step), metrics | {"skipped": skipped}
 
     return step
-
-
-def repeated(numbers: jax.Array) -> jax.Array:
-    """The share of `[b]` integers that equal an earlier one."""
-    ordered = jnp.sort(numbers)
-    return (ordered[1:] == ordered[:-1]).sum().astype(jnp.float32) / len(numbers)
 
 
 def group_norms(grads: Any, depth: int = 2) -> dict[str, jax.Array]:
@@ -86,6 +76,15 @@ def measuring() -> optax.GradientTransformation:
 
 
 # --- On the host.
+
+
+def repeated(numbers: jax.Array) -> float:
+    """The share of `[b]` integers, of those that are this process's, that equal another one before.
+
+    Counted here, as it would be one more collective in the step.
+    """
+    own = [np.asarray(part.data) for part in numbers.addressable_shards if part.replica_id == 0]
+    return 1 - len(np.unique(np.concatenate(own))) / sum(map(len, own))
 
 
 @dataclass

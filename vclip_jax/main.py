@@ -26,6 +26,7 @@ from tqdm import tqdm
 from vclip_jax import config as config_lib
 from vclip_jax import (
     datasets,
+    guards,
     optim,
     pretrained,
     processes,
@@ -204,6 +205,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption) -> None:
                 last = step == config.total_steps
                 if step % config.log_every == 0 or last or step == 1:
                     values = {name: float(value) for name, value in metrics.items()}
+                    values["repeated_captions"] = guards.repeated(batch["caption_id"])
                     loss = values["loss"]
                     values = watch.look(step, values)
                     values["learning_rate"] = float(schedule(step - 1))
