@@ -80,7 +80,9 @@ def test_a_mode_without_its_topology_is_refused(tmp_path):
 # --- recipes -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["visionclip", "visionclip_h100_8"])
+@pytest.mark.parametrize(
+    "name", ["visionclip_h100_8", pytest.param("visionclip", marks=pytest.mark.slow)]
+)
 def test_a_recipe_traces_on_eight_devices(name):
     config = recipe(name)
     config_lib.validate(config, devices=8)

@@ -306,7 +306,7 @@ def assert_same(got, want):
 DROPOUT = {"text_dropout": 0.5}
 
 
-@OTHERS
+@pytest.mark.parametrize("name", ["data", pytest.param("fsdp", marks=pytest.mark.slow)])
 def test_dropout_does_not_depend_on_the_mesh(tiny_clip, initial, reference, name):
     want = reference(1, mean_of, **DROPOUT)
     assert_same(step_of(tiny_clip, initial, name, DROPOUT), want)
@@ -319,6 +319,7 @@ def test_micro_batches_have_the_loss_and_gradients_of_the_whole_batch(
     assert_same(step_of(tiny_clip, initial, "one", DROPOUT, micro_batches=2), want)
 
 
+@pytest.mark.slow
 def test_micro_batches_of_several_devices_are_normalised_together(tiny_clip, initial, reference):
     # Device d has rows 2d and 2d + 1, the first of which is in its first part.
     want = reference(2, mean_of, ROWS.reshape(8, 2).T.ravel())
@@ -333,6 +334,7 @@ def test_norms_per_device_see_its_rows_and_keep_the_first_ones_statistics(
     assert_same(step_of(tiny_clip, initial, "four", changes), want)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "remat",
     [{"image": "norms", "text": "products"}, {"image": "blocks", "text": "blocks"}],
