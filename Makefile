@@ -11,6 +11,9 @@ IDRID ?=
 
 .PHONY: quickstart test parity lint types install clean
 
+# Of glibc: keep memory between steps rather than hand it back and fault it in again.
+quickstart: export MALLOC_MMAP_MAX_ = 0
+quickstart: export MALLOC_TRIM_THRESHOLD_ = 17179869184
 quickstart: $(VENV)/installed
 	$(BIN)/python -m vclip_jax.main --config configs/quickstart.py --workdir runs/quickstart \
 		$(if $(IDRID),--config.evals.idrid.source="$(IDRID)")

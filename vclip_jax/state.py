@@ -221,10 +221,11 @@ def jit_train_step(
     train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
     mesh: Mesh,
     state_shardings: TrainState,
+    compiler_options: Mapping[str, Any] | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Compile a step for a mesh: batch sharded, metrics replicated, the old state's memory reused.
 
-    The state's layout going in and coming out is `state_shardings`.
+    The state's layout going in and coming out is `state_shardings`; `compiler_options` are XLA's.
     """
     replicated = NamedSharding(mesh, PartitionSpec())
     return jax.jit(
@@ -232,4 +233,5 @@ def jit_train_step(
         in_shardings=(state_shardings, NamedSharding(mesh, BATCH)),
         out_shardings=(state_shardings, replicated),
         donate_argnums=0,
+        compiler_options=compiler_options,
     )
