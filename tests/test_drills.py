@@ -21,6 +21,7 @@ def drill(*arguments: str, timeout: float = 1500) -> dict:
     return json.loads(completed.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_damaged_checkpoints_are_recognised():
     result = drill("corrupt", "--times=6")
     assert (result["times"], result["recognised"], result["wrong"]) == (6, 6, 0)

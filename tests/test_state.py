@@ -326,6 +326,7 @@ def test_micro_batches_of_several_devices_are_normalised_together(tiny_clip, ini
     assert_same(step_of(tiny_clip, initial, "data", {}, micro_batches=2), want)
 
 
+@pytest.mark.slow
 def test_norms_per_device_see_its_rows_and_keep_the_first_ones_statistics(
     tiny_clip, initial, reference
 ):

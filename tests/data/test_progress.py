@@ -87,17 +87,17 @@ def test_what_is_slow_is_waited_for():
 
 def test_a_worker_that_dies_is_named_with_its_record():
     records = [record | {"key": "x" * 30} for record in RECORDS]
+
+    class Deadly:  # here, lest the worker has to import this file
+        def encode(self, texts, length):
+            os.kill(os.getpid(), signal.SIGKILL)
+
     batches = train_batches(
-        records, _Deadly(), seed=0, global_batch_size=4, size=16, context_length=16, num_workers=1
+        records, Deadly(), seed=0, global_batch_size=4, size=16, context_length=16, num_workers=1
     )
     with pytest.raises(OSError, match=r"a data worker died at source:all x{30}"):
         next(batches)
     batches.close()
-
-
-class _Deadly:
-    def encode(self, texts, length):
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_the_keys_of_a_step_are_known_without_reading_images():

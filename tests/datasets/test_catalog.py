@@ -51,6 +51,7 @@ def test_every_option_is_one_of_the_readers_and_defaults_to_the_first_choice(nam
             assert parameters[option].default == choices[0]
 
 
+@pytest.mark.slow
 def test_all_are_scored_in_one_run(data_dir, tmp_path, portable_folder):
     config = default()
     config.restore_from, config.data.data_dir = str(portable_folder), str(data_dir)
