@@ -221,7 +221,7 @@ def jit_train_step(
     train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
     mesh: Mesh,
     state_shardings: TrainState,
-    compiler_options: Mapping[str, Any] | None = None,
+    compiler_options: dict[str, Any] | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Compile a step for a mesh: batch sharded, metrics replicated, the old state's memory reused.
 

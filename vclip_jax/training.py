@@ -21,7 +21,7 @@ from vclip_jax.models.build import build_clip, compute_dtype
 from vclip_jax.models.clip import Clip
 from vclip_jax.state import Batch, Metrics, TrainState
 
-COMPILER_OPTIONS = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
+COMPILER_OPTIONS: dict[str, dict[str, Any]] = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
 """Platform -> what differs from XLA's defaults; by itself it uses half of AVX-512's width."""
 
 
