@@ -38,7 +38,8 @@ def corrupt(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
         originals = {
             step: jax.device_get(checkpoints.restore(abstract, layout, step)) for step in steps
         }
-    logging.getLogger("vclip_jax").setLevel(logging.ERROR)  # it warns of each
+    for name in ("vclip_jax", "absl"):  # they warn of each
+        logging.getLogger(name).setLevel(logging.ERROR)
     print("time  damage")
     recognised = harmless = wrong = 0
     work = drill.workdir("corrupt")

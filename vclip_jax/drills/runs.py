@@ -34,7 +34,7 @@ class Drill:
 
     folder: Path
     processes: int = 1
-    heartbeat_seconds: int = 10
+    heartbeat_seconds: int = 30
 
     def workdir(self, name: str) -> Path:
         """Of the run called so."""
