@@ -10,7 +10,7 @@ tokens.
 
 Hardware: an accelerator for training; a trial of three steps takes four minutes and 16.4 GiB on 2
 CPU cores. Expected: 140,780,385 parameters; the loss starts near ln(64) = 4.16, and moves in its
-second decimal while the learning rate warms up (measured on IDRiD: 4.164 at step 1, 4.192 at step 3).
+second decimal while the learning rate warms up (on IDRiD: 4.164 at step 1, 4.192 at step 3).
 """
 
 from vclip_jax import config as config_lib
