@@ -22,6 +22,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from vclip_jax.fingerprints import fingerprints
+from vclip_jax.processes import is_lost_peer
 from vclip_jax.state import TrainState
 from vclip_jax.tree import path_string
 
@@ -157,6 +158,8 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # the system's, TensorStore's or Orbax's own
+            if is_lost_peer(error):
+                raise  # the disk has nothing to do with it
             self.failed += 1
             if jax.process_index() == 0:  # what is half written only takes up space
                 for part in self._directory.glob(f"{step}.orbax-checkpoint-tmp*"):

@@ -489,7 +489,8 @@ def _run(_: list[str]) -> None:
     except Preempted as preempted:
         if jax.process_index() == 0:
             print(f"ended early, as asked: {preempted}; the same command goes on")
-        sys.exit(_PREEMPTED_EXIT_CODE.value)
+        processes.leave(_PREEMPTED_EXIT_CODE.value)
+    processes.leave()
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """Several processes: how they find each other, and how one that fails ends the others."""
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import jax
 
-from vclip_jax.data.progress import StalledError
+_STATUS = re.compile(r"^(UNKNOWN|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|INTERNAL): ", re.MULTILINE)
 
 LOST_PEER = 75
 """Exit code where another process is gone: "try again", of sysexits.h."""
@@ -36,34 +38,54 @@ def join(
 
 @contextmanager
 def ending_together() -> Iterator[None]:
-    """End the process with one line where something is wrong, at once if there are others.
+    """End the process at once, with one line, where something is wrong.
 
-    They wait for it in a collective, and it would wait for them if it ended in order.
+    In order it would wait for others that wait for it in a collective, for threads that are stuck
+    at a record, and for those of a save that failed.
     """
     try:
         yield
-    except StalledError as error:
-        _end(f"error: {error}", 1, at_once=True)  # its threads never end
-    except (ValueError, OSError) as error:
-        _end(f"error: {error}", 1)
-    except jax.errors.JaxRuntimeError as error:
-        if not jax.distributed.is_initialized():
-            raise
-        first = str(error).strip().splitlines()[0]
-        _end(
-            f"error: another process seems to be gone ({first}): start all of them again, they go "
-            "on from the last checkpoint",
-            LOST_PEER,
-        )
-    except Exception:
-        if not jax.distributed.is_initialized():
-            raise
-        _end(traceback.format_exc(), 1)
+    except Exception as error:
+        if is_lost_peer(error):
+            first = str(error).strip().splitlines()[0]
+            _end(
+                f"error: another process seems to be gone ({first}): start all of them again, they "
+                "go on from the last checkpoint",
+                LOST_PEER,
+            )
+        if isinstance(error, ValueError | OSError):
+            _end(f"error: {error}", 1)
+        if jax.distributed.is_initialized():
+            _end(traceback.format_exc(), 1)
+        raise
 
 
-def _end(message: str, code: int, *, at_once: bool = False) -> None:
-    print(message, file=sys.stderr, flush=True)
-    if at_once or jax.distributed.is_initialized():
-        sys.stdout.flush()
-        os._exit(code)
-    sys.exit(code)
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether an error is a collective's or the coordinator's, as where another process has died.
+
+    They come as errors of several types, with a status at the start of a line.
+    """
+    if not jax.distributed.is_initialized():
+        return False
+    return isinstance(error, jax.errors.JaxRuntimeError) or bool(_STATUS.search(str(error)))
+
+
+def leave(code: int = 0) -> NoReturn:
+    """End the process, with the others if there are any, without waiting for threads.
+
+    Those that Orbax started for a save that failed would be waited for, for minutes.
+    """
+    if jax.distributed.is_initialized():
+        jax.distributed.shutdown()
+    _exit(code)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    _exit(code)
+
+
+def _exit(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
