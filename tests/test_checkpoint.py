@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from vclip_jax import fingerprints, sharding
+from vclip_jax import checkpoint, fingerprints, sharding
 from vclip_jax.checkpoint import Checkpoints, DamagedError
 from vclip_jax.state import TrainState
 
@@ -286,3 +286,10 @@ def test_large_arrays_are_verified_on_the_devices(tmp_path, layout, monkeypatch)
     save(tmp_path, layout)
     flip(data_files(tmp_path, 6)[0], data_files(tmp_path, 6)[0].stat().st_size * 4)
     assert restored_step(tmp_path, layout) == 4
+
+
+def test_of_a_long_story_the_systems_words_are_told():
+    told = 'RESOURCE_EXHAUSTED: Error writing "a/0": Failed to write 9 bytes to file 10: No space'
+    error = ValueError(f"{told} left on device [os_error_code='28']")
+    assert checkpoint._reason(error) == "No space left on device"
+    assert checkpoint._reason(OSError("first\nlast")) == "last"

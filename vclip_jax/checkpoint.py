@@ -8,6 +8,8 @@ a checkpoint that is used is the one that was saved.
 import hashlib
 import json
 import logging
+import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -370,6 +372,8 @@ def _words(array: tuple[str, tuple[int, ...]] | None) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The last line of an error that has any, shortened."""
+    """What the system said, if TensorStore tells it; else the last line, shortened."""
+    if found := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(found[1]))
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1].strip()[:300]

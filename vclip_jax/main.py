@@ -466,9 +466,11 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 def _run(_: list[str]) -> None:
-    absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax tells every move, and warns of some
+    # Orbax tells every move, and of what fails the whole way there, which is an error of ours too.
+    absl_logging.set_verbosity(absl_logging.FATAL)
     log.addHandler(logging.StreamHandler())
     log.propagate = False
+    processes.keep_quiet()
     try:
         with processes.ending_together():
             # Before anything asks for devices.

@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 
@@ -34,6 +34,20 @@ def join(
     jax.distributed.initialize(
         coordinator, count, index, heartbeat_timeout_seconds=heartbeat_seconds
     )
+
+
+def keep_quiet() -> None:
+    """Leave out what TensorStore's threads print, once for each array, after a save that failed.
+
+    They tell an event loop that is no more; the failure itself is reported where it belongs.
+    """
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if str(error) != "Event loop is closed":
+            before(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 @contextmanager
