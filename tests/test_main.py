@@ -63,6 +63,15 @@ def config(data_dir):
     return tiny(data_dir)
 
 
+@pytest.fixture
+def light(config):
+    """Of a model without convolutions, which compiles fast."""
+    config.model.vision_layers = (1,)
+    config.model.vision_width = 64
+    config.model.vision_patch_size = 16
+    return config
+
+
 @pytest.fixture(scope="module")
 def finished(data_dir, tmp_path_factory):
     """A workdir whose run was never interrupted."""
@@ -147,16 +156,16 @@ def test_the_test_pairs_stay_unseen_while_a_run_goes_on(config, tmp_path):
         during((None, None), 3, final=True)
 
 
-def test_a_sigmoid_in_a_ring_trains_on_captions_and_its_checkpoint_is_scored(config, tmp_path):
-    config.loss.kind = "sigmoid_ring"
-    config.loss.targets = "caption"
-    config.loss.label_smoothing = 0.01
-    config.total_steps = 2
-    trainer.main(config, tmp_path)
+def test_a_sigmoid_in_a_ring_trains_on_captions_and_its_checkpoint_is_scored(light, tmp_path):
+    light.loss.kind = "sigmoid_ring"
+    light.loss.targets = "caption"
+    light.loss.label_smoothing = 0.01
+    light.total_steps = 2
+    trainer.main(light, tmp_path)
     training = [row for row in rows(tmp_path) if "loss" in row]
     assert training[0]["logit_bias"] == -10
     before = json.loads((tmp_path / "zero_shot.json").read_text())
-    trainer.main(config, tmp_path, mode="eval")
+    trainer.main(light, tmp_path, mode="eval")
     assert json.loads((tmp_path / "zero_shot.json").read_text()) == before
 
 
@@ -195,9 +204,9 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
         )
 
 
-def test_an_evaluation_that_was_cut_off_is_made_up_for(config, tmp_path, monkeypatch):
-    config.eval_every = 2
-    config.checkpoint_every = 100
+def test_an_evaluation_that_was_cut_off_is_made_up_for(light, tmp_path, monkeypatch):
+    light.eval_every = 2
+    light.checkpoint_every = 100
     measured = measure.Measurement.__call__
 
     def interrupted(self, variables, step):
@@ -208,17 +217,16 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(config, tmp_path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(measure.Measurement, "__call__", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            trainer.main(config, tmp_path)
+            trainer.main(light, tmp_path)
     assert saved_run.steps(tmp_path) == (2, 4)  # what it had trained by then is not lost
-    trainer.main(config, tmp_path)
+    trainer.main(light, tmp_path)
     assert evaluated(tmp_path) == [2, 4, STEPS]
 
 
-def test_the_best_checkpoint_outlasts_the_newest_and_a_resume(config, tmp_path, monkeypatch):
-    config.eval_every = 1
-    config.keep_checkpoints = 1
-    config.keep_best = "eval/validation/loss"
-    config.total_steps = 4
+def test_the_best_checkpoint_outlasts_the_newest_and_a_resume(light, tmp_path, monkeypatch):
+    light.eval_every = 1
+    light.keep_checkpoints = 1
+    light.keep_best = "eval/validation/loss"
     found, worse = measure.evaluate_pairs, itertools.count(1.0)
 
     def rising(*arguments, **options):
@@ -226,8 +234,8 @@ def test_the_best_checkpoint_outlasts_the_newest_and_a_resume(config, tmp_path, 
         return values | {"eval/validation/loss": next(worse)}, retrieval
 
     monkeypatch.setattr(measure, "evaluate_pairs", rising)
-    trainer.main(config, tmp_path)
-    assert saved_run.steps(tmp_path) == (1, 4)
+    trainer.main(light, tmp_path)
+    assert saved_run.steps(tmp_path) == (1, STEPS)
 
 
 @pytest.mark.parametrize(
@@ -361,11 +369,11 @@ def test_too_few_records_for_a_batch_are_refused(config, tmp_path):
         trainer.main(config, tmp_path)
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_written(config, tmp_path):
-    config.optimizer.learning_rate = 1e30
-    config.max_skipped = 3
+def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_written(light, tmp_path):
+    light.optimizer.learning_rate = 1e30
+    light.max_skipped = 3
     with pytest.raises(ValueError, match=r"3 updates in a row were skipped.*learning_rate"):
-        trainer.main(config, tmp_path)
+        trainer.main(light, tmp_path)
     assert all(math.isfinite(row.get("loss", 0)) for row in rows(tmp_path))
     told = json.loads((tmp_path / "diagnosis.json").read_text())
     assert (len(told["records"]), told["in_a_row"]) == (16, 3)

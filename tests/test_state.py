@@ -348,6 +348,15 @@ def test_what_is_computed_again_is_the_same(tiny_clip, initial, reference, remat
 # --- choices of the reference --------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def light(tiny_clip, optimizer):
+    """What makes a model without convolutions, which compiles fast; its structure; its state."""
+    make = functools.partial(tiny_clip, vision_layers=(1,), vision_width=64)
+    graphdef = split_model(nnx.eval_shape(lambda: make(nnx.Rngs(0))))[0]
+    init = functools.partial(init_state, make, optimizer, 0)
+    return make, graphdef, jax.device_get(jax.jit(init)())
+
+
 def gradients(graphdef, initial, **choices) -> dict[str, np.ndarray]:
     """The gradient of every parameter: what plain gradient descent with rate 1 subtracts."""
     descent = optax.sgd(1.0)
@@ -360,7 +369,8 @@ def gradients(graphdef, initial, **choices) -> dict[str, np.ndarray]:
     return {name: before[name] - after[name] for name in before}
 
 
-def test_a_gather_without_gradient_divides_those_of_the_towers_by_the_devices(graphdef, initial):
+def test_a_gather_without_gradient_divides_those_of_the_towers_by_the_devices(light):
+    _, graphdef, initial = light
     full = gradients(graphdef, initial)
     local = gradients(graphdef, initial, feature_gradient=0.25)
     for name, gradient in full.items():
@@ -369,7 +379,8 @@ def test_a_gather_without_gradient_divides_those_of_the_towers_by_the_devices(gr
         np.testing.assert_allclose(local[name], share * gradient, rtol=1e-5, atol=3e-7)
 
 
-def test_a_clamp_in_the_forward_pass_leaves_the_parameter_and_stops_its_gradient(graphdef, initial):
+def test_a_clamp_in_the_forward_pass_leaves_the_parameter_and_stops_its_gradient(light):
+    _, graphdef, initial = light
     high = initial.replace(params=initial.params | {"logit_scale": np.float32(5.0)})
     assert gradients(graphdef, high, clamp="forward")["logit_scale"] == 0
     limit = initial.replace(params=initial.params | {"logit_scale": np.float32(np.log(100))})
@@ -378,9 +389,11 @@ def test_a_clamp_in_the_forward_pass_leaves_the_parameter_and_stops_its_gradient
         np.testing.assert_allclose(got[name], want[name], rtol=1e-5, atol=3e-7)
 
 
-def test_half_initialisation_rounds_weights_and_spares_single_parameters(tiny_clip, optimizer):
-    init = functools.partial(init_state, tiny_clip, optimizer, 0)
-    plain, rounded = (leaves(jax.jit(init, static_argnames="half")(half=h).params) for h in (0, 1))
+def test_half_initialisation_rounds_weights_and_spares_single_parameters(
+    tiny_clip, optimizer, initial
+):
+    init = functools.partial(init_state, tiny_clip, optimizer, 0, half=True)
+    plain, rounded = leaves(initial.params), leaves(jax.jit(init)().params)
     for name, value in plain.items():
         spared = name in ("logit_scale", "visual/attnpool/positional_embedding")
         half = rounded[name].astype(np.float16).astype(np.float64)
@@ -395,18 +408,17 @@ def test_half_initialisation_rounds_weights_and_spares_single_parameters(tiny_cl
 
 
 @pytest.fixture(scope="module")
-def with_bias(tiny_clip, initial):
-    """Structure and initial state of the tiny model with a logit bias."""
-    graphdef = split_model(nnx.eval_shape(lambda: with_logit_bias(tiny_clip)(nnx.Rngs(0))))[0]
+def with_bias(light):
+    """Structure and initial state of the light model with a logit bias."""
+    make, _, initial = light
+    graphdef = split_model(nnx.eval_shape(lambda: with_logit_bias(make)(nnx.Rngs(0))))[0]
     bias = {"logit_bias": np.float32(-10), "logit_scale": np.float32(math.log(10))}
     return graphdef, initial.replace(params=initial.params | bias)
 
 
 @pytest.mark.parametrize("kind", ["softmax_ring", "sigmoid_ring"])
-def test_a_ring_of_devices_gives_the_gradients_of_the_global_view(
-    graphdef, initial, with_bias, kind
-):
-    structure, start = with_bias if kind.startswith("sigmoid") else (graphdef, initial)
+def test_a_ring_of_devices_gives_the_gradients_of_the_global_view(light, with_bias, kind):
+    structure, start = with_bias if kind.startswith("sigmoid") else light[1:]
     loss = functools.partial(contrastive_loss, kind=kind, mesh=sharding.make_mesh(4))
     whole = functools.partial(contrastive_loss, kind=kind.removesuffix("_ring"))
     got, want = (
@@ -418,7 +430,8 @@ def test_a_ring_of_devices_gives_the_gradients_of_the_global_view(
         np.testing.assert_allclose(got[name], want[name], rtol=1e-5, atol=1e-5 * largest + 3e-7)
 
 
-def test_captions_are_targets_only_where_the_config_says_so(graphdef, initial):
+def test_captions_are_targets_only_where_the_config_says_so(light):
+    _, graphdef, initial = light
     default, pair, caption = (
         gradients(graphdef, initial, **choice)
         for choice in ({}, {"targets": "pair"}, {"targets": "caption"})
@@ -428,9 +441,9 @@ def test_captions_are_targets_only_where_the_config_says_so(graphdef, initial):
 
 
 def test_a_sigmoid_starts_at_its_papers_bias_and_temperature_and_trains_both(
-    tiny_clip, optimizer, with_bias
+    light, optimizer, with_bias
 ):
-    make = with_logit_bias(tiny_clip)
+    make = with_logit_bias(light[0])
     start = jax.jit(functools.partial(init_state, make, optimizer, 0, half=True))()
     assert float(start.params["logit_bias"]) == -10
     assert float(start.params["logit_scale"]) == pytest.approx(math.log(10), rel=1e-6)

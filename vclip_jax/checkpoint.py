@@ -29,6 +29,9 @@ from vclip_jax.state import TrainState
 from vclip_jax.tree import path_string
 
 ASIDE = "corrupt-"
+_SHARED_FROM = 2**20
+"""Bytes from which on the devices that hold the same array each write a part of it. Cutting it up
+takes a compilation for every shape and device, which small arrays are not worth."""
 
 log = logging.getLogger("vclip_jax")
 Read = TypeVar("Read")
@@ -80,7 +83,16 @@ class Checkpoints:
             create=not read_only,
             read_only=read_only,
         )
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_SHARED_FROM)
+        types = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
+        self._manager = ocp.CheckpointManager(
+            self._directory,
+            options=options,
+            item_handlers={
+                "state": ocp.PyTreeCheckpointHandler(type_handler_registry=types),
+                "position": ocp.JsonCheckpointHandler(),
+            },
+        )
         self._reader = ocp.PyTreeCheckpointHandler()
         self._saving: int | None = None
 
@@ -127,7 +139,7 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state),
+                    state=ocp.args.PyTreeSave(state),
                     position=ocp.args.JsonSave(content | {"digest": _digest(content)}),
                 ),
                 force=True,  # the caller has decided

@@ -166,8 +166,10 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption) -> None:
     )  # fmt: skip
     goodput.seconds["start"] += time.perf_counter() - began
     if step < config.total_steps:
-        schedule = optim.learning_rate_schedule(
-            config.optimizer.learning_rate, config.optimizer.warmup_steps, config.total_steps
+        schedule = jax.jit(
+            optim.learning_rate_schedule(
+                config.optimizer.learning_rate, config.optimizer.warmup_steps, config.total_steps
+            )
         )
         batches = open_train_batches(
             config, mesh, train, tokenizer, config.global_batch_size, start_step=step
@@ -182,28 +184,37 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption) -> None:
             total=config.total_steps, initial=step, unit="step", disable=not lead,
             mininterval=1, dynamic_ncols=True, desc="compiling",
         )  # fmt: skip
-        pending = None
+        running: list[dict[str, jax.Array]] = []
         with (
             preemption.deferred(), closing(batches), checkpoints, closing(progress),
             closing(goodput), closing(trace),
         ):  # fmt: skip
+            since, waited, first = time.perf_counter(), batches.seconds_waited, step
             while step < config.total_steps:
-                start, waited = time.perf_counter(), batches.seconds_waited
                 trace.before_step()
                 batch = next(batches)
                 train_state, metrics = training.step(train_state, batch)
                 watch.add(metrics)
-                # Never more than a step ahead of the devices, so that time is booked where it goes.
-                jax.block_until_ready(metrics if pending is None else pending)
-                goodput.step_done(
-                    time.perf_counter() - start, batches.seconds_waited - waited,
-                    compiled=pending is None,
-                )  # fmt: skip
-                trace.after_step(metrics["loss"])
-                pending = metrics
+                running.append(metrics)
                 step += 1
                 last = step == config.total_steps
-                if step % config.log_every == 0 or last or step == 1:
+                preempted = preemption.reached(step)
+                logs = step % config.log_every == 0 or last or step == 1
+                saves = (
+                    step % config.checkpoint_every == 0 or last or preempted or is_measured(step)
+                )
+                # Never more than a step ahead of the devices, and in step with them where the host
+                # looks: so time is booked where it goes.
+                while len(running) > (0 if logs or saves or step == first + 1 else 1):
+                    jax.block_until_ready(running.pop(0))
+                    now = time.perf_counter()
+                    goodput.step_done(
+                        now - since, batches.seconds_waited - waited,
+                        compiled=step == first + 1,
+                    )  # fmt: skip
+                    since, waited = now, batches.seconds_waited
+                trace.after_step(metrics["loss"])
+                if logs:
                     values = {name: float(value) for name, value in metrics.items()}
                     values["repeated_captions"] = guards.repeated(batch["caption_id"])
                     loss = values["loss"]
@@ -227,8 +238,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption) -> None:
                         f"data wait {values['data_wait_fraction']:.0%}"
                     )
                 progress.update(step - progress.n)
-                preempted = preemption.reached(step)
-                if step % config.checkpoint_every == 0 or last or preempted or is_measured(step):
+                if saves:
                     with goodput.account("checkpoint"):
                         checkpoints.save(train_state, step, guards=watch.position())
                 if preempted:
@@ -237,6 +247,8 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption) -> None:
                 if is_measured(step):
                     with goodput.account("evaluation"), preemption.interrupting():
                         measure((train_state.params, train_state.batch_stats), step)
+                if saves:
+                    since = time.perf_counter()
 
     # --- The end: what it is worth.
     with goodput.account("evaluation"):

@@ -1,5 +1,8 @@
 """The few layers that both towers share, with PyTorch's defaults where the reference has them."""
 
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -108,30 +111,82 @@ class BatchNorm(nnx.Module):
         self.mean = nnx.BatchStat(jnp.zeros((channels,)))
         self.var = nnx.BatchStat(jnp.ones((channels,)))
 
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """`[..., channels]` to the same shape; `train` uses and updates the batch statistics."""
+    def __call__(self, x: jax.Array, *, train: bool, relu: bool = False) -> jax.Array:
+        """`[..., channels]` to the same shape; `train` uses and updates the batch statistics.
+
+        With `relu` what is negative becomes 0 afterwards.
+        """
+        scale, bias = self.scale[...], self.bias[...]
         if not train:
-            return self._normalise(x, self.mean[...], self.var[...])
-        wide = x.astype(at_least_float32(x))
-        rest = tuple(range(x.ndim - 1))
-        # Two reductions in one pass over the data; float32 keeps E[x^2] - E[x]^2 accurate
-        # because activations here are centred to within a few standard deviations.
-        moments = jnp.stack([wide.mean(rest), jnp.square(wide).mean(rest)])
-        count = x.size // x.shape[-1]
-        axes = mapped_axes()
-        if axes and not self.per_device:
-            moments = jax.lax.pmean(moments, axes)
-            count *= jax.lax.axis_size(axes)
-        moments = keep(moments, "statistics")
-        mean, var = moments[0], jnp.maximum(moments[1] - jnp.square(moments[0]), 0.0)
+            y = _normalise(x, self.mean[...], self.var[...], scale, bias)
+            return (jnp.maximum(y, 0) if relu else y).astype(self.dtype)
+        manual = mapped_axes()
+        axes = () if self.per_device else manual
+        y, mean, var = _normalise_batch(x, scale, bias, axes, relu)
+        count = x.size // x.shape[-1] * (jax.lax.axis_size(axes) if axes else 1)
         new = jax.lax.stop_gradient(jnp.stack([mean, var * (count / max(count - 1, 1))]))
-        if axes and self.per_device:
-            new = jax.lax.psum(jnp.where(jax.lax.axis_index(axes) == 0, new, 0), axes)
+        if manual and self.per_device:
+            new = jax.lax.psum(jnp.where(jax.lax.axis_index(manual) == 0, new, 0), manual)
         for running, value in ((self.mean, new[0]), (self.var, new[1])):
             running[...] += self.momentum * (value - running[...])
-        return self._normalise(x, mean, var)
+        return y.astype(self.dtype)
 
-    def _normalise(self, x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
-        gain = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
-        # Centred first: with the mean folded into the bias, digits that cancel would be lost.
-        return ((x - mean) * gain + self.bias[...]).astype(self.dtype)
+
+def _normalise(
+    x: jax.Array, mean: jax.Array, var: jax.Array, scale: jax.Array, bias: jax.Array
+) -> jax.Array:
+    # Centred first: with the mean folded into the bias, digits that cancel would be lost.
+    return (x - mean) * (scale * jax.lax.rsqrt(var + BatchNorm.epsilon)) + bias
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _normalise_batch(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, axes: tuple[str, ...], relu: bool
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`x` with mean 0 and variance 1 over all but the last axis and over the mesh axes `axes`,
+    scaled and moved, perhaps rectified, in the type of `x`; its mean, its (biased) variance.
+
+    The gradient is written out (Ioffe and Szegedy 2015, section 3): it takes two sums over the
+    data where the derivative of each operation takes three, and keeps nothing but `x` and `y`,
+    which the convolutions before and after keep too. Mean and variance pass no gradient.
+    """
+    return _normalise_forward(x, scale, bias, axes, relu)[0]
+
+
+def _normalise_forward(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, axes: tuple[str, ...], relu: bool
+) -> tuple[Any, Any]:
+    wide = x.astype(at_least_float32(x))
+    # Two reductions in one pass over the data; float32 keeps E[x^2] - E[x]^2 accurate because
+    # activations here are centred to within a few standard deviations.
+    moments = keep(_means(axes, wide, jnp.square(wide)), "statistics")
+    mean, var = moments[0], jnp.maximum(moments[1] - jnp.square(moments[0]), 0.0)
+    y = _normalise(wide, mean, var, scale, bias)
+    y = (jnp.maximum(y, 0) if relu else y).astype(x.dtype)
+    return (y, mean, var), (x, y if relu else None, scale, mean, var)
+
+
+def _normalise_backward(
+    axes: tuple[str, ...], relu: bool, residuals: Any, bars: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, y, scale, mean, var = residuals
+    bar = bars[0].astype(at_least_float32(x))
+    if relu:
+        bar = jnp.where(y > 0, bar, 0)
+    centred = x - mean
+    deviation = jax.lax.rsqrt(var + BatchNorm.epsilon)
+    own = _means((), bar, bar * centred)
+    moments = jax.lax.pmean(own, axes) if axes else own
+    slope = moments[1] * jnp.square(deviation)
+    x_bar = (bar - moments[0] - centred * slope) * (scale * deviation)
+    count = x.size // x.shape[-1]
+    return x_bar.astype(x.dtype), own[1] * deviation * count, own[0] * count
+
+
+_normalise_batch.defvjp(_normalise_forward, _normalise_backward)
+
+
+def _means(axes: tuple[str, ...], *values: jax.Array) -> jax.Array:
+    """Of `[..., channels]` each, over all else and over mesh axes: `[values, channels]`."""
+    means = jnp.stack([value.mean(tuple(range(value.ndim - 1))) for value in values])
+    return jax.lax.pmean(means, axes) if axes else means

@@ -100,8 +100,8 @@ class Bottleneck(nnx.Module):
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         shortcut = x if self.downsample is None else self.downsample(x, train=train)
-        x = nnx.relu(self.bn1(self.conv1(x), train=train))
-        x = nnx.relu(self.bn2(self.conv2(x), train=train))
+        x = self.bn1(self.conv1(x), train=train, relu=True)
+        x = self.bn2(self.conv2(x), train=train, relu=True)
         x = self.bn3(self.conv3(average_pool(x, self.pool)), train=train)
         return keep(nnx.relu(x + shortcut), "block")
 
@@ -217,9 +217,9 @@ class ModifiedResNet(nnx.Module):
         """Normalised images `[b, s, s, 3]` to un-normalised features `[b, embed_dim]`."""
         x = images.astype(self.dtype)
         with jax.named_scope("stem"):
-            x = nnx.relu(self.bn1(self.conv1(x), train=train))
-            x = nnx.relu(self.bn2(self.conv2(x), train=train))
-            x = nnx.relu(self.bn3(self.conv3(x), train=train))
+            x = self.bn1(self.conv1(x), train=train, relu=True)
+            x = self.bn2(self.conv2(x), train=train, relu=True)
+            x = self.bn3(self.conv3(x), train=train, relu=True)
             x = average_pool(x, 2)
         for stage in range(self.stages):
             with jax.named_scope(f"layer{stage + 1}"):

@@ -57,7 +57,7 @@ class ResNetV15(nnx.Module):
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Normalised images `[b, h, w, 3]` to un-normalised features `[b, embed_dim]`."""
         x = self.conv1(images.astype(self.dtype))
-        x = max_pool(nnx.relu(self.bn1(x, train=train)))
+        x = max_pool(self.bn1(x, train=train, relu=True))
         for stage in range(self.stages):
             for block in getattr(self, f"layer{stage + 1}"):
                 x = block(x, train=train)
