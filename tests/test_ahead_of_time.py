@@ -80,9 +80,8 @@ def test_a_mode_without_its_topology_is_refused(tmp_path):
 # --- recipes -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["visionclip_h100_8", pytest.param("visionclip", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["visionclip_h100_8", "visionclip"])
 def test_a_recipe_traces_on_eight_devices(name):
     config = recipe(name)
     config_lib.validate(config, devices=8)
