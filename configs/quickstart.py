@@ -14,10 +14,10 @@ TRAIN = "synthetic/synfundus_like-128px-12000-s0"
 
 def get_config():
     config = config_lib.small()
-    config.total_steps = 300
+    config.total_steps = 320
     config.global_batch_size = 96
     config.eval_batch_size = 96
-    config.checkpoint_every = 150
+    config.checkpoint_every = 160
 
     config.data.dataset = TRAIN
     config.data.test_split = "test"

@@ -16,13 +16,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from vclip_jax import guards, optim, sharding, state
+from vclip_jax.chips import COMPILER_OPTIONS
 from vclip_jax.losses import contrastive_loss
 from vclip_jax.models.build import build_clip, compute_dtype
 from vclip_jax.models.clip import Clip
 from vclip_jax.state import Batch, Metrics, TrainState
-
-COMPILER_OPTIONS: dict[str, dict[str, Any]] = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
-"""Platform -> what differs from XLA's defaults; by itself it uses half of AVX-512's width."""
 
 
 @dataclass(frozen=True)

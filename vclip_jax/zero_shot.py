@@ -1,6 +1,7 @@
 """The zero-shot scorer: images and prompts into the common space, then cosine and softmax."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from vclip_jax.chips import COMPILER_OPTIONS
 from vclip_jax.models.bert import COUNTED_PAD_ID, PAD_ID
 from vclip_jax.models.clip import normalise
 from vclip_jax.prompts import PromptSet
@@ -53,8 +55,11 @@ class Scorer:
             return nnx.merge(graphdef, *variables).encode_text(tokens)
 
         # Labels and mask travel along: on several hosts each knows only its own rows' labels.
-        self._encode_images = jax.jit(encode_images, out_shardings=self.replicated)
-        self._encode_texts = jax.jit(encode_texts, out_shardings=self.replicated)
+        compiled = partial(
+            jax.jit, out_shardings=self.replicated,
+            compiler_options=COMPILER_OPTIONS.get(mesh.devices.flat[0].platform),
+        )  # fmt: skip
+        self._encode_images, self._encode_texts = compiled(encode_images), compiled(encode_texts)
 
     def embed_images(
         self, variables: Variables, batches: Iterable[Batch]
