@@ -11,11 +11,10 @@ IDRID ?=
 
 .PHONY: quickstart test parity lint types install clean
 
-# Of glibc: keep memory between steps rather than hand it back, in one arena, as others cannot keep
-# large blocks, and in huge pages. Else steps fault in a hundred thousand small pages a second.
+# Of glibc: keep memory between steps rather than hand it back, and take it in huge pages. Else steps
+# fault in a hundred thousand small pages a second.
 quickstart: export MALLOC_MMAP_MAX_ = 0
 quickstart: export MALLOC_TRIM_THRESHOLD_ = 17179869184
-quickstart: export MALLOC_ARENA_MAX = 1
 quickstart: export GLIBC_TUNABLES = glibc.malloc.hugetlb=1
 quickstart: $(VENV)/installed
 	$(BIN)/python -m vclip_jax.main --config configs/quickstart.py --workdir runs/quickstart \
