@@ -8,8 +8,8 @@ DIR is the dataset as downloaded; IDRiD's photographs are enough for a trial. Th
 from the Hub; without a network, --config.tokenizer.vocab=PATH names a vocab.txt with its 21,128
 tokens.
 
-Hardware: an accelerator for training; a trial of three steps takes four to five minutes and 18.4 GiB on
-2 CPU cores. Expected: 140,780,385 parameters; the loss starts near ln(64) = 4.16, and moves in its
+Hardware: an accelerator for training; a trial of three steps takes five minutes and 18.4 GiB on 2
+CPU cores. Expected: 140,780,385 parameters; the loss starts near ln(64) = 4.16, and moves in its
 second decimal while the learning rate warms up (on IDRiD: 4.164, 4.180, 4.192).
 """
 
