@@ -11,14 +11,19 @@ from vclip_jax.report.build import write_report
 from vclip_jax.report.systems import is_systems_workdir, write_systems_report
 
 
-def main(arguments: list[str] | None = None) -> None:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m vclip_jax.report", description=__doc__)
     parser.add_argument("workdir", nargs="+", help="folder that a training run wrote")
     parser.add_argument(
         "--compare", action="append", default=[], metavar="OTHER",
         help="another run's folder, to be compared on the same images; may be given several times",
     )  # fmt: skip
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write the reports that the command line names; an error ends the program with one line."""
+    options = _parser().parse_args(arguments)
     for workdir in options.workdir:
         try:
             if is_systems_workdir(workdir):
