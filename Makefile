@@ -1,6 +1,7 @@
 # make quickstart   train a small model on generated images and evaluate it (about 10 minutes)
 # make test         lint, types and tests
 # make parity       compare with Chinese-CLIP on PyTorch and write docs/fidelity.md (5 GB of wheels)
+# make docs         the pages of docs/ as a site in site/; a dead link or anchor is an error
 # All make .venv first. PYTHON chooses the interpreter.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 # A folder with IDRiD's "B. Disease Grading"; if given, the quickstart also scores photographs.
 IDRID ?=
 
-.PHONY: quickstart test parity lint types install clean
+.PHONY: quickstart test parity docs lint types install clean
 
 # Of glibc: keep memory between steps rather than hand it back, and take it in huge pages. Else steps
 # fault in a hundred thousand small pages a second.
@@ -26,6 +27,9 @@ test: $(VENV)/installed-dev lint types
 
 parity: $(VENV)/installed-parity
 	$(BIN)/pytest tests/parity --fidelity docs/fidelity.md
+
+docs: $(VENV)/installed-docs
+	$(BIN)/zensical build --strict --clean
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -48,6 +52,11 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 $(VENV)/installed-parity: $(VENV)/installed-dev
