@@ -1,0 +1,360 @@
+"""What the documentation says can be typed: commands, keys, names, paths and links exist.
+
+Nothing is run. Commands in blocks are parsed by the module's own parser, and configs are loaded and
+validated; in running text a command may be cut short, but what is there must exist.
+"""
+
+import argparse
+import ast
+import copy
+import importlib
+import importlib.util
+import re
+import shlex
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+from absl import flags
+from ml_collections import config_flags
+
+from vclip_jax import config as config_lib
+from vclip_jax import main, prompts
+from vclip_jax.datasets.catalog import DATASETS
+from vclip_jax.pretrained import Pretrained
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+
+# What people are to replace -> an instance of it.
+PLACEHOLDERS = {
+    "configs/X.py": "configs/quickstart.py", "C": "configs/quickstart.py", "NAME": "fives",
+    "--config.total_steps=STEPS": "--config.total_steps=100",
+}  # fmt: skip
+MAIN = "python -m vclip_jax.main --config configs/X.py --workdir W"
+SHORT = {"...": MAIN, "drills": "python -m vclip_jax.drills"}
+PARSERS = ("datasets.__main__", "interop.__main__", "report.__main__", "drills.__main__",
+           "predict", "probe")  # fmt: skip
+NO_KEYS = ("config.json", "config.py", "config.a.b", "config.KEY")
+FOREIGN_FLAGS = {"--no-deps", "--disable-pip", "--gpus-per-task", "--requeue", "--help"}
+
+
+class Code(NamedTuple):
+    """The code of a page."""
+
+    blocks: list[tuple[str, str]]
+    """Language ("" of an indented one) and content."""
+    spans: list[str]
+
+    @property
+    def all(self) -> str:
+        return "\n".join([content for _, content in self.blocks] + self.spans)
+
+
+def code_of(text: str) -> Code:
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S)
+    text = re.sub(r"^```\w*\n.*?^```", "", text, flags=re.M | re.S)
+    indented = re.findall(r"(?<=\n\n)((?: {4}.*\n+)+)", text)
+    blocks += [("", re.sub("^    ", "", block, flags=re.M)) for block in indented]
+    for block in indented:
+        text = text.replace(block, "")
+    return Code(blocks, [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)])
+
+
+def commands_in(code: Code) -> list[str]:
+    """Whole commands; of spans those with flags, as others may be cut short."""
+    lines = [
+        line
+        for language, block in code.blocks
+        if language in ("", "bash", "sh")
+        for line in re.sub(r" *\\\n *", " ", block).splitlines()
+    ]
+    for span in code.spans:
+        first, _, rest = span.partition(" ")
+        span = f"{SHORT[first]} {rest}" if first in SHORT else span
+        if "--" in span or first == "drills":
+            lines.append(span.replace("[--", "--").removesuffix("]"))
+    found = (re.search(r"python -m vclip_jax.*", line) for line in lines)
+    return [match[0] for match in found if match]
+
+
+def module_of(name: str):
+    """`vclip_jax.X` as `python -m` runs it."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None, f"there is no module {name}"
+    package = spec.submodule_search_locations is not None
+    return importlib.import_module(f"{name}.__main__" if package else name)
+
+
+def parse_main(argv: list[str]) -> None:
+    """The trainer's command line, with flags of its own so that nothing stays behind."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=argv)
+    for flag in flags.FLAGS.flags_by_module_dict()[main.__name__]:
+        if not flag.name.startswith("config"):
+            values[flag.name] = copy.deepcopy(flag)
+    config_lib.check_overrides(argv)
+    assert values(argv)[1:] == [], "words that are no flags"
+    assert values.workdir, "no --workdir"
+    assert (values.mode == "compile") == bool(values.topology)
+    if values.topology:
+        assert re.fullmatch(r"(\d+x)?(v4|v5e|v5p|v6e|7x|h100):\d+(x\d+)*", values.topology)
+    config_lib.validate(values.config, devices=1, training=values.mode != "eval")
+    for entry in values.config.evals.values():
+        if entry.prompts != "labels":
+            prompts.load(entry.prompts)
+
+
+def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    choices = [a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return dict(choices[0]) if choices else {}
+
+
+def options_of(parser: argparse.ArgumentParser) -> set[str]:
+    own = {option for action in parser._actions for option in action.option_strings}
+    return own.union(*map(options_of, subcommands(parser).values()))
+
+
+def known_flags() -> set[str]:
+    """Of everything in the repository that takes any."""
+    known = FOREIGN_FLAGS.union(
+        *(options_of(importlib.import_module(f"vclip_jax.{name}")._parser()) for name in PARSERS)
+    )
+    known |= {"--config"} | {
+        f"--{flag.name}" for flag in flags.FLAGS.flags_by_module_dict()[main.__name__]
+    }
+    scripts = [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "launch").glob("*.sh")]
+    scripts.append(ROOT / "tests/parity/conftest.py")
+    known |= {flag for path in scripts for flag in re.findall(r"--[\w-]+", path.read_text())}
+    settings = "\n".join(path.read_text() for path in (ROOT / "launch").glob("*.sh"))
+    return known | {f"--{name}" for name in re.findall(r"^ *option ([\w-]+)", settings, re.M)}
+
+
+def slug(heading: str) -> str:
+    return re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", heading.strip().lower()))
+
+
+# --- The extraction itself: a test that finds nothing would pass.
+
+
+def test_code_is_found_in_blocks_spans_and_short_forms():
+    text = (
+        "Say `... --mode eval`, `drills\nkill`, or `python -m vclip_jax.probe` alone:\n\n"
+        "    python -m vclip_jax.predict \\\n        --checkpoint W a.jpg\n\n"
+        "```bash\nfind . | python -m vclip_jax.report W\n```\n"
+    )
+    assert commands_in(code_of(text)) == [
+        "python -m vclip_jax.report W",
+        "python -m vclip_jax.predict --checkpoint W a.jpg",
+        f"{MAIN} --mode eval",
+        "python -m vclip_jax.drills kill",
+    ]
+
+
+def test_there_are_commands_to_check():
+    found = [command for page in PAGES for command in commands_in(code_of(page.read_text()))]
+    assert len(found) > 40
+    for name in ("main", "datasets", "interop", "report", "predict", "probe", "drills"):
+        assert any(f"vclip_jax.{name}" in command for command in found), name
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "python -m vclip_jax.mian --config configs/quickstart.py --workdir W",
+        "python -m vclip_jax.main --config configs/quickstart.py --workdir W --config.sed=1",
+        "python -m vclip_jax.main --config configs/quickstart.py --workdir W --speed 9",
+        "python -m vclip_jax.main --config configs/none.py --workdir W",
+        "python -m vclip_jax.main --config configs/external.py:messydor --workdir W --mode eval",
+        "python -m vclip_jax.main --config configs/quickstart.py --workdir W --mode compile",
+        "python -m vclip_jax.main --config configs/quickstart.py --workdir W "
+        "--config.data.fit=round",
+        "python -m vclip_jax.datasets build messydor --source DIR --data_dir D",
+        "python -m vclip_jax.predict --checkpoint W",
+    ],
+)
+def test_a_wrong_command_is_found(line, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises((AssertionError, ValueError, OSError, AttributeError, flags.Error)):
+        check_command(line)
+
+
+def check_command(line: str, built: Sequence[str] = ()) -> None:
+    """Raises unless the program accepts the command; `built` are names of datasets, beside ours."""
+    words = [PLACEHOLDERS.get(word, word) for word in shlex.split(line, comments=True)]
+    module = module_of(words[2])
+    arguments = words[3:]
+    if module is main:
+        parse_main([line, *arguments])
+        return
+    try:
+        options = module._parser().parse_args(arguments)
+    except SystemExit as end:
+        raise AssertionError(f"refused: {line}") from end
+    named = [getattr(options, name, None) for name in ("dataset", "name", "training", "evaluation")]
+    for name in filter(None, named):
+        assert name.partition("/")[0] in (*DATASETS, "synthetic", *built), name
+
+
+# --- The pages.
+
+
+@each_page
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # by ml_collections
+def test_every_command_is_one_that_its_program_accepts(page, monkeypatch, tmp_path):
+    code = code_of(page.read_text())
+    # Where a page has people write a file, it is there.
+    monkeypatch.chdir(tmp_path)
+    for path in ("configs", "launch"):
+        Path(path).symlink_to(ROOT / path)
+    for language, block in code.blocks:
+        if language == "python" and (name := re.match(r"# (\w+\.py)\n", block)):
+            Path(name[1]).write_text(block)
+        if language == "json":
+            Path("words.json").write_text(block)
+    built = re.findall(r"--name (\w+)", code.all)
+    for line in commands_in(code):
+        try:
+            check_command(line, built)
+        except Exception as error:
+            raise AssertionError(f"{page.name}: {line}: {error}") from error
+
+
+@each_page
+def test_every_program_and_subcommand_exists(page):
+    code = code_of(page.read_text()).all
+    for name, word in re.findall(r"python -m (vclip_jax[\w.]*)(?: ([a-z]+\b))?", code):
+        module = module_of(name.rstrip("."))
+        commands = subcommands(module._parser()) if module is not main else {}
+        assert not (word and commands) or word in commands, f"{name} {word}"
+    for path in re.findall(r"python ((?:benchmarks|tests)/[\w/.]+)", code):
+        assert (ROOT / path).is_file(), path
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
+    for target in re.findall(r"\bmake ([a-z]+)", code):
+        assert target in targets, f"make {target}"
+
+
+@each_page
+def test_every_flag_exists(page):
+    code = code_of(page.read_text()).all
+    named = set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]*", code))
+    assert not {flag for flag in named if flag.startswith("--xla_")} - {
+        "--xla_force_host_platform_device_count"
+    }
+    assert not {flag for flag in named if not flag.startswith("--xla_")} - known_flags()
+
+
+@each_page
+def test_every_configuration_key_exists(page):
+    code = code_of(page.read_text()).all
+    for key in set(re.findall(r"(?<![\w./])(?:--)?(config\.[\w.]*\w)", code)):
+        if key not in NO_KEYS:
+            config_lib.check_overrides([f"--{key}"])
+
+
+@each_page
+def test_every_prompt_set_exists(page):
+    code = code_of(page.read_text()).all
+    named = set(re.findall(r"(?<![\w/.])((?:zh|zh_grammar|en|flair|flair_ek)/\w+)(?![\w/])", code))
+    assert named <= set(prompts.known())
+
+
+@each_page
+def test_every_path_of_the_repository_exists(page):
+    code = code_of(page.read_text())
+    folders = r"(?:vclip_jax|tests|benchmarks|configs|launch|docs)/"
+    named = [span for span in code.spans if re.fullmatch(folders + r"[\w/.-]*", span)]
+    for _, block in code.blocks:  # "vclip_jax/losses.py optim.py  what they are"
+        for line in block.splitlines():
+            if re.match(folders, line):
+                first, *others = re.split(r"\s{2,}|$", line)[0].split()
+                if not first.endswith(".sh"):
+                    folder = first.partition("/")[0]
+                    named += [first, *(f"{folder}/{other}" for other in others)]
+    for path in set(named) - set(PLACEHOLDERS):
+        assert (ROOT / path).exists() or re.search(r"[A-Z]{3,}", path), path
+
+
+@each_page
+def test_every_relative_link_leads_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        path, _, anchor = link.partition("#")
+        if re.match(r"\w+:", link):
+            continue
+        target = (page.parent / path) if path else page
+        assert target.exists(), link
+        headings = re.findall(r"^#+ (.*)", target.read_text(), re.M)
+        assert not anchor or anchor in map(slug, headings), link
+
+
+@each_page
+def test_python_is_valid_and_calls_what_the_model_has(page):
+    for language, block in code_of(page.read_text()).blocks:
+        if language == "python":
+            for node in ast.walk(ast.parse(block)):
+                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                    if node.value.id == "clip":
+                        assert hasattr(Pretrained, node.attr) or node.attr in Pretrained.__doc__
+                    if node.value.id == "vclip_jax":
+                        assert hasattr(importlib.import_module("vclip_jax"), node.attr)
+
+
+# --- Pages together.
+
+
+def test_the_table_of_datasets_is_complete():
+    text = (ROOT / "docs/datasets.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|", text, re.M)
+    assert sorted(rows) == sorted([*DATASETS, "synthetic"])
+
+
+def test_every_page_is_in_the_navigation_once():
+    def pages(entry):
+        values = entry.values() if isinstance(entry, dict) else entry
+        return [entry] if isinstance(entry, str) else [p for value in values for p in pages(value)]
+
+    nav = pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
+    assert sorted(nav) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_both_readmes_hold_the_same_code_figures_and_links():
+    """If this fails: what was added to README.md is to be said in README.zh.md too, or back."""
+    english, chinese = (ROOT / name for name in ("README.md", "README.zh.md"))
+    for find in (
+        lambda text: code_of(text).spans,
+        lambda text: re.findall(r"\d+\.\d+", text),
+        lambda text: re.findall(r"\]\(([^)\s]+)\)", text),
+        lambda text: commands_in(code_of(text)),
+    ):
+        own = set(find(english.read_text())) - {"README.zh.md"}
+        assert own == set(find(chinese.read_text())) - {"README.md"}
+
+
+def test_both_readmes_lead_to_each_other():
+    assert "](README.zh.md)" in (ROOT / "README.md").read_text()
+    assert "](README.md)" in (ROOT / "README.zh.md").read_text()
+
+
+def test_the_citation_names_this_version_and_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (citation["title"], citation["version"]) == (project["name"], project["version"])
+    assert citation["license"] == project["license"]
+    (paper,) = citation["references"]
+    names = [author["family-names"] for author in paper["authors"]]
+    assert names == ["Wei", "Liu", "Zhang", "Shi", "Yuan"]
+    assert paper["year"] == 2024
+
+
+def test_what_the_hooks_run_is_what_make_test_runs():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert {repo["repo"] for repo in hooks} == {"local"}
+    makefile = (ROOT / "Makefile").read_text()
+    for hook in (hook for repo in hooks for hook in repo["hooks"]):
+        tool = hook["entry"].split()[0].removeprefix(".venv/bin/")
+        assert f"$(BIN)/{tool}" in makefile, hook["id"]
