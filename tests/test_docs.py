@@ -39,7 +39,7 @@ MAIN = "python -m vclip_jax.main --config configs/X.py --workdir W"
 SHORT = {"...": MAIN, "drills": "python -m vclip_jax.drills"}
 PARSERS = ("datasets.__main__", "interop.__main__", "report.__main__", "drills.__main__",
            "predict", "probe")  # fmt: skip
-NO_KEYS = ("config.json", "config.py", "config.a.b", "config.KEY")
+NO_KEYS = ("config.json", "config.py", "config.a.b", "config.KEY", "model.safetensors")
 FOREIGN_FLAGS = {"--no-deps", "--disable-pip", "--gpus-per-task", "--requeue", "--help"}
 
 
@@ -255,6 +255,23 @@ def test_every_configuration_key_exists(page):
     for key in set(re.findall(r"(?<![\w./])(?:--)?(config\.[\w.]*\w)", code)):
         if key not in NO_KEYS:
             config_lib.check_overrides([f"--{key}"])
+
+
+@each_page
+def test_every_value_of_a_key_is_one_that_it_takes(page):
+    """`loss.kind = "sigmoid"`, with or without `config.`, and keys alone as tables name them."""
+    sections = "|".join(
+        key for key, value in config_lib.default().items() if hasattr(value, "keys")
+    )
+    for span in code_of(page.read_text()).spans:
+        found = re.fullmatch(rf"(?:config\.)?((?:(?:{sections})\.)?\w+(?:\.\w+)*) = (.+)", span)
+        if found:
+            config = config_lib.default()
+            config.eval_every = 10  # some keys need it
+            config.update_from_flattened_dict({found[1]: ast.literal_eval(found[2])})
+            config_lib.validate(config, devices=1, training=False)
+        elif re.fullmatch(rf"(?:{sections})\.[a-z_]+", span) and span not in NO_KEYS:
+            config_lib.check_overrides([f"--config.{span}"])
 
 
 @each_page
