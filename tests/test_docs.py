@@ -330,6 +330,14 @@ def test_the_table_of_datasets_is_complete():
     assert sorted(rows) == sorted([*DATASETS, "synthetic"])
 
 
+def test_the_quickstarts_environment_is_the_documented_one():
+    makefile = (ROOT / "Makefile").read_text()
+    exports = re.findall(r"^quickstart: export (\w+) = (\S+)", makefile, re.M)
+    assert exports
+    text = (ROOT / "docs/performance.md").read_text()
+    assert all(f"{name}={value}" in text for name, value in exports)
+
+
 def test_every_page_is_in_the_navigation_once():
     def pages(entry):
         values = entry.values() if isinstance(entry, dict) else entry
