@@ -21,6 +21,7 @@ from vclip_jax.models.remat import KEPT
 from vclip_jax.models.vit import ACTIVATIONS
 
 DTYPES = ("auto", "float32", "bfloat16")
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 LEAST_RESAMPLES = 100
 # What may differ between a run and its continuation, because no trained number depends on it.
 FREE_ON_RESUME = ("log_every", "remat", "scan_text_layers", "profile", "checkpoint_every",
@@ -28,7 +29,7 @@ FREE_ON_RESUME = ("log_every", "remat", "scan_text_layers", "profile", "checkpoi
                   "eval_every", "eval_batch_size", "validation_batches", "eval_all_checkpoints",
                   "bootstrap_resamples", "heat_maps", "data.test_split",
                   "keep_best", "checkpoint_errors", "preemption_seconds",
-                  "max_skipped")  # fmt: skip
+                  "max_skipped", "trackers", "tracker_samples")  # fmt: skip
 
 
 def default() -> ConfigDict:
@@ -68,6 +69,12 @@ def default() -> ConfigDict:
     config.heat_maps = True
     # Batches of the validation split whose loss and retrieval are measured; 0 for none.
     config.validation_batches = 8
+    # Where the run can be watched beside metrics.jsonl: any of "tensorboard", "wandb" and "mlflow",
+    # each a package to be installed. On the command line: --config.trackers="('tensorboard',)".
+    config.trackers = ()
+    # How many photographs of the first batch and of the validation split they show, with their
+    # captions; 0 shows no photograph and no caption.
+    config.tracker_samples = 0
     # A workdir whose newest checkpoint starts this run, or is evaluated; or a portable folder of
     # `vclip_jax.interop`, whose weights do (of a text tower alone, the image tower stays random).
     config.restore_from = ""
@@ -302,6 +309,14 @@ def validate(
          "model.vision_width", "optimizer.learning_rate", "preemption_seconds",
          "max_skipped"),
     )  # fmt: skip
+    for name in config.trackers:
+        if name not in TRACKERS:
+            raise ValueError(
+                f"config.trackers={tuple(config.trackers)} names {name!r}: the trackers are "
+                f"{', '.join(TRACKERS)}"
+            )
+    if config.tracker_samples < 0:
+        raise ValueError(f"config.tracker_samples={config.tracker_samples} must not be negative")
     _one_of(config, "data.fit", FITS)
     _one_of(config, "data.decode", MODES)
     named_policy(config.data.augment)

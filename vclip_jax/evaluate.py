@@ -39,6 +39,18 @@ class Embedded:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pairs:
+    """Held-back pairs; captions repeat."""
+
+    images: np.ndarray
+    """Unit vectors float32 `[n, d]`."""
+    texts: np.ndarray
+    """Unit vectors float32 `[captions, d]`."""
+    rows: np.ndarray
+    """Which of the texts belongs to each image, int `[n]`."""
+
+
+@dataclasses.dataclass(frozen=True)
 class ZeroShot:
     """What is known of a model on one dataset."""
 
@@ -51,8 +63,18 @@ class ZeroShot:
     """The answers behind each entry."""
 
 
+def embed_pairs(scorer: Scorer, variables: Variables, source: Any, config: ConfigDict) -> Pairs:
+    """All pairs of a source."""
+    captions = [record["caption"] for record in source]
+    images, _ = scorer.embed_images(variables, _batches(source, config, scorer))
+    unique = sorted(set(captions))
+    row_of = {caption: row for row, caption in enumerate(unique)}
+    rows = np.array([row_of[caption] for caption in captions])
+    return Pairs(images, scorer.embed_texts(variables, unique), rows)
+
+
 def evaluate_pairs(
-    scorer: Scorer, variables: Variables, source: Any, config: ConfigDict, name: str = "validation"
+    pairs: Pairs, variables: Variables, config: ConfigDict, name: str = "validation"
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Loss and retrieval on held-back pairs, those of the `name` in `metrics.jsonl`.
 
@@ -62,13 +84,8 @@ def evaluate_pairs(
     Returns:
         The values for `metrics.jsonl`, and the content of `retrieval.json`.
     """
-    n = len(source)
-    captions = [record["caption"] for record in source]
-    images, _ = scorer.embed_images(variables, _batches(source, config, scorer))
-    unique = sorted(set(captions))
-    row_of = {caption: row for row, caption in enumerate(unique)}
-    rows = np.array([row_of[caption] for caption in captions])
-    texts = scorer.embed_texts(variables, unique)
+    images, texts, rows = pairs.images, pairs.texts, pairs.rows
+    n = len(images)
     retrieval = metrics.retrieval(images, texts, rows)
 
     size = min(n, config.global_batch_size)

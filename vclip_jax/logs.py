@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 
 
 LESS_IS_BETTER = ("loss", "ece", "brier")
+Listener = Callable[[int, Mapping[str, float], float], None]
+"""Hears of a row: its step, its values, and when it was written in seconds since 1970."""
 
 
 class MetricsLog:
@@ -35,6 +37,7 @@ class MetricsLog:
         self._path, self._enabled, self._track = path, enabled, track
         self._written: dict[int, set[str]] = {}
         self._tracked: dict[int, float] = {}
+        self._listeners: list[Listener] = []
         if not path.exists():
             return
         content = path.read_bytes()
@@ -61,16 +64,30 @@ class MetricsLog:
         """Whether all of these values of this step are there."""
         return self._written.get(step, set()).issuperset(keys)
 
-    def write(self, step: int, values: dict[str, float]) -> None:
-        """Append one row with those of the values that are not there for this step."""
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """All rows so far, in the order in which they were written."""
+        if self._path.exists():
+            for number, line in enumerate(self._path.read_bytes().splitlines(), 1):
+                yield self._parse(line, number)
+
+    def tell(self, listener: Listener) -> None:
+        """Have `listener` called with every row from now on, once it is written."""
+        self._listeners.append(listener)
+
+    def write(self, step: int, values: dict[str, float]) -> dict[str, float]:
+        """Append one row with those of the values that are not there for this step: the result."""
         written = self._written.setdefault(step, set())
         new = {key: value for key, value in values.items() if key not in written}
         self._follow(step, new)
         if not self._enabled or not new:
-            return
+            return new
         written.update(new)
+        now = round(time.time(), 3)
         with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, "time": round(time.time(), 3), **new}) + "\n")
+            file.write(json.dumps({"step": step, "time": now, **new}) + "\n")
+        for listener in self._listeners:
+            listener(step, new, now)
+        return new
 
     def best(self, steps: Sequence[int]) -> int | None:
         """Which of `steps` has the best tracked metric so far, the earliest of equals; or None.

@@ -8,7 +8,7 @@ the report. `--mode compile --topology v5e:4x4` compiles the step for accelerato
 import logging
 import sys
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -53,8 +53,10 @@ from vclip_jax.interop import folder, weights
 from vclip_jax.interop import workdir as saved_run
 from vclip_jax.logs import MetricsLog, environment, write_json
 from vclip_jax.measure import Measurement
+from vclip_jax.pictures import show_samples
 from vclip_jax.preemption import Preempted, Preemption
 from vclip_jax.report import write_systems_report
+from vclip_jax.trackers import check_installed, open_trackers
 from vclip_jax.training import make_training, model_maker
 from vclip_jax.zero_shot import Scorer
 
@@ -83,15 +85,16 @@ def main(config: ConfigDict, workdir: Path, mode: str = "train", topology: str =
     elif mode == "compile":
         compile_step(config, workdir, topology)
     else:
-        with Preemption(config.preemption_seconds) as preemption:
-            train(config, workdir, preemption)
+        with Preemption(config.preemption_seconds) as preemption, ExitStack() as at_end:
+            train(config, workdir, preemption, at_end)
 
 
-def train(config: ConfigDict, workdir: Path, preemption: Preemption) -> None:
+def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: ExitStack) -> None:
     """From config to report; the order matters and is the order of the page."""
     began = time.perf_counter()
     # --- Config: refuse what cannot work before anything is spent.
     config_lib.validate(config, devices=jax.device_count(), processes=jax.process_count())
+    check_installed(config.trackers)
     check_words(config)
     lead = jax.process_index() == 0
     workdir.mkdir(parents=True, exist_ok=True)
@@ -147,7 +150,11 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption) -> None:
     step = int(train_state.step)
 
     scorer = make_scorer(graphdef, mesh, tokenizer, config)
-    measure = Measurement(scorer, validation, tasks, config, workdir, metrics_log, test)
+    trackers = at_end.enter_context(
+        open_trackers(config, workdir, metrics_log.rows(), enabled=lead)
+    )
+    metrics_log.tell(trackers.scalars)
+    measure = Measurement(scorer, validation, tasks, config, workdir, metrics_log, test, trackers)
 
     # --- The loop.
     def is_measured(step: int) -> bool:
@@ -193,6 +200,8 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption) -> None:
             while step < config.total_steps:
                 trace.before_step()
                 batch = next(batches)
+                if step == 0 and not metrics_log.has(1, ["loss"]):
+                    show_samples(trackers, config, train, validation, batch, step)
                 train_state, metrics = training.step(train_state, batch)
                 watch.add(metrics)
                 running.append(metrics)
@@ -273,6 +282,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
     config_lib.validate(
         config, devices=jax.device_count(), processes=jax.process_count(), training=False
     )
+    check_installed(config.trackers)
     check_words(config)
     tasks = open_zero_shot_tasks(config)
     validation, test = None, None
@@ -290,17 +300,21 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
     make_model = model_maker(config, tokenizer.vocab_size)
     graphdef, _, _ = state.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
     replicated = NamedSharding(mesh, PartitionSpec())
-    measure = Measurement(
-        make_scorer(graphdef, mesh, tokenizer, config), validation, tasks, config,
-        workdir, MetricsLog(workdir / "metrics.jsonl", enabled=jax.process_index() == 0), test,
-    )  # fmt: skip
-    for earlier in steps:
-        if earlier < step and not measure.is_logged(earlier):
-            log.info("evaluating %s, step %d", source, earlier)
-            older, _, _ = saved_run.load(source, earlier)
-            measure.log_points(jax.device_put(older.variables, replicated), earlier)
-    log.info("evaluating %s, step %d, %s parameters", source, step, f"{loaded.count:,}")
-    measure(jax.device_put(loaded.variables, replicated), step, final=True)
+    lead = jax.process_index() == 0
+    metrics_log = MetricsLog(workdir / "metrics.jsonl", enabled=lead)
+    with open_trackers(config, workdir, metrics_log.rows(), enabled=lead) as trackers:
+        metrics_log.tell(trackers.scalars)
+        measure = Measurement(
+            make_scorer(graphdef, mesh, tokenizer, config), validation, tasks, config,
+            workdir, metrics_log, test, trackers,
+        )  # fmt: skip
+        for earlier in steps:
+            if earlier < step and not measure.is_logged(earlier):
+                log.info("evaluating %s, step %d", source, earlier)
+                older, _, _ = saved_run.load(source, earlier)
+                measure.log_points(jax.device_put(older.variables, replicated), earlier)
+        log.info("evaluating %s, step %d, %s parameters", source, step, f"{loaded.count:,}")
+        measure(jax.device_put(loaded.variables, replicated), step, final=True)
     measure.print_table()
 
 

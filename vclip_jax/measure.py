@@ -13,14 +13,17 @@ from vclip_jax.evaluate import (
     Embedded,
     ZeroShotTask,
     embed_images,
+    embed_pairs,
     evaluate_pairs,
     evaluate_zero_shot,
     flat_metrics,
     zero_shot_points,
 )
 from vclip_jax.logs import MetricsLog, write_json
+from vclip_jax.pictures import confusion_picture, project
 from vclip_jax.report import write_report
 from vclip_jax.report.table import format_table
+from vclip_jax.trackers import Trackers
 from vclip_jax.zero_shot import Scorer, Variables
 
 
@@ -37,6 +40,8 @@ class Measurement:
     metrics_log: MetricsLog
     test: Any = None
     """Its pairs that are looked at in the end alone, or None."""
+    trackers: Trackers = field(default_factory=Trackers)
+    """They are shown what is new."""
     results: dict[str, Any] = field(default_factory=dict)
     """The content of `zero_shot.json`."""
 
@@ -51,9 +56,11 @@ class Measurement:
         examples: dict[str, Any] = {}
         self.results.clear()
         if self.validation is not None:
-            values, retrieval = evaluate_pairs(self.scorer, variables, self.validation, self.config)
+            held_back = embed_pairs(self.scorer, variables, self.validation, self.config)
+            values, retrieval = evaluate_pairs(held_back, variables, self.config)
         if final and self.test is not None:
-            more, found = evaluate_pairs(self.scorer, variables, self.test, self.config, "test")
+            tested = embed_pairs(self.scorer, variables, self.test, self.config)
+            more, found = evaluate_pairs(tested, variables, self.config, "test")
             values, retrieval = values | more, {**retrieval, "test": found}
         for task, embedded in self._embedded_tasks(variables):
             scored = evaluate_zero_shot(
@@ -64,7 +71,18 @@ class Measurement:
             examples[task.name] = scored.examples
             for name, answers in scored.predictions.items():
                 predictions.save(predictions.path_of(self.workdir, name), answers)
-        self.metrics_log.write(step, values | flat_metrics(self.results))
+        new = self.metrics_log.write(step, values | flat_metrics(self.results))
+        if self.trackers:
+            matrices = [
+                confusion_picture(name, result["confusion"], result["classes"])
+                for name, result in self.results.items()
+                if f"eval/{name}/accuracy" in new
+            ]
+            self.trackers.pictures(step, matrices)
+            if "eval/validation/loss" in new:
+                self.trackers.embeddings(
+                    project("validation", held_back.images, self.validation, self.config)
+                )
         if lead:
             if retrieval:
                 write_json(self.workdir / "retrieval.json", retrieval)
@@ -76,7 +94,8 @@ class Measurement:
         """Measure what `metrics.jsonl` holds and write that down alone: one point of a curve."""
         values: dict[str, float] = {}
         if self.validation is not None:
-            values, _ = evaluate_pairs(self.scorer, variables, self.validation, self.config)
+            held_back = embed_pairs(self.scorer, variables, self.validation, self.config)
+            values, _ = evaluate_pairs(held_back, variables, self.config)
         for task, embedded in self._embedded_tasks(variables):
             values |= zero_shot_points(self.scorer, variables, task, embedded)
         self.metrics_log.write(step, values)

@@ -146,9 +146,19 @@ def record_keys(
     source: Sequence[Record], *, seed: int, global_batch_size: int, step: int
 ) -> list[str]:
     """The keys of the records that `train_batches` gives at a step, all hosts' in order."""
+    records = step_records(
+        source, seed=seed, global_batch_size=global_batch_size, step=step, count=global_batch_size
+    )
+    return [record["key"] for record in records]
+
+
+def step_records(
+    source: Sequence[Record], *, seed: int, global_batch_size: int, step: int, count: int
+) -> list[Record]:
+    """The first `count` records that `train_batches` gives at a step, of all hosts' in order."""
     order = _in_order(grain.MapDataset.range(len(source)), seed)
     first = step * global_batch_size
-    return [source[order[first + row]]["key"] for row in range(global_batch_size)]
+    return [source[order[first + row]] for row in range(count)]
 
 
 def _in_order(dataset: grain.MapDataset, seed: int) -> grain.MapDataset:
