@@ -265,15 +265,15 @@ class TestTensorBoard:
 
         events = EventAccumulator(str(started_twice))
         events.Reload()
-        losses = [(e.step, e.wall_time, e.value) for e in scalars(events, "loss")]
+        losses = [(e.step, e.wall_time, e.value) for e in events.Scalars("loss")]
         assert losses == [(1, 10.0, 2.5), (2, 11.0, 1.5)]
-        assert [(e.step, e.value) for e in scalars(events, "eval/a/auc")] == [(1, 0.5)]
+        assert [(e.step, e.value) for e in events.Scalars("eval/a/auc")] == [(1, 0.5)]
 
     def test_pictures_come_with_their_captions(self, started_twice):
         import io
 
         from PIL import Image
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+        from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
         events = EventAccumulator(str(started_twice))
         events.Reload()
@@ -291,7 +291,6 @@ class TestTensorBoard:
             data_provider,
             plugin_event_multiplexer,
         )
-        from tensorboard.context import RequestContext  # noqa: F401
         from tensorboard.plugins import base_plugin
         from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
         from werkzeug.test import Client
@@ -348,21 +347,8 @@ class TestTensorBoard:
             later.scalars(2, {"loss": 1.5}, 11.0)
         events = EventAccumulator(str(tmp_path / "tensorboard"))
         events.Reload()
-        assert [e.step for e in scalars(events, "loss")] == [1, 2]
+        assert [e.step for e in events.Scalars("loss")] == [1, 2]
         left_open.close(ended=False)
-
-
-def scalars(events, tag):
-    from tensorboard.util import tensor_util
-
-    return [
-        SimpleNamespace(
-            step=event.step,
-            wall_time=event.wall_time,
-            value=tensor_util.make_ndarray(event.tensor_proto).item(),
-        )
-        for event in events.Tensors(tag)
-    ]
 
 
 class WandbStandIn(types.ModuleType):
