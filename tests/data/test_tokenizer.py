@@ -61,6 +61,13 @@ def test_unknown_characters_become_unk():
     assert small().decode(small().encode(["眼龘底"], 8)[0]) == "眼 [UNK] 底"
 
 
+def test_half_a_character_is_dropped_and_both_are_one():
+    encode = small().encode
+    for half in "\ud83d\udc41":
+        assert (encode([f"眼{half}底"]) == encode(["眼底"])).all()
+    assert (encode(["\ud83d\udc41"]) == encode(["👁"])).all()
+
+
 @pytest.mark.skipif(not REAL.exists(), reason=f"the vocabulary {REAL} is not there")
 def test_the_real_vocabulary_gives_what_transformers_gives():
     transformers = pytest.importorskip("transformers")

@@ -177,8 +177,11 @@ def _clean(text: str) -> str:
 
 
 def characters(text: str) -> str:
-    """The text, with question marks for halves of characters, which no tokenizer takes."""
-    return text.encode("utf-8", "replace").decode()
+    """The text, with U+FFFD for halves of characters, which no tokenizer takes.
+
+    So does ftfy, which cleans for CLIP. BERT's tokenizers drop both.
+    """
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _normalizer() -> BertNormalizer:
