@@ -62,12 +62,12 @@ def describe_examples(
     for index, record in enumerate(source):
         picture = decode(record["image"], THUMBNAIL, config.data.fit)
         entry: dict[str, Any] = {
-            "image": _uri(picture),
+            "image": jpeg_uri(picture),
             "label": int(labels[index]),
             "probabilities": [round(float(p), 4) for p in probabilities[index]],
         }
         if heat is not None:
-            entry["heat"] = _uri(overlay(picture, heat[index]))
+            entry["heat"] = jpeg_uri(overlay(picture, heat[index]))
         entries.append(entry)
     return entries
 
@@ -107,7 +107,8 @@ def heat_maps(
     return np.asarray(heat(variables, squares, directions))[:n]
 
 
-def _uri(image: npt.NDArray[np.uint8]) -> str:
+def jpeg_uri(image: npt.NDArray[np.uint8]) -> str:
+    """uint8 RGB `[h, w, 3]` as a data URI, for a page that needs no other file."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -170,6 +170,10 @@ class Pretrained:
         """What stands for each class in `probabilities`: float32 `[classes, embed_dim]`."""
         return self._scorer.class_embeddings(self._variables, self.prompt_set(prompts))
 
+    def prompt_embeddings(self, prompts: Prompts) -> list[np.ndarray]:
+        """Of each class the unit vectors of its prompts, float32 `[prompts of the class, d]`."""
+        return self._scorer.prompt_embeddings(self._variables, self.prompt_set(prompts))
+
     @property
     def variables(self) -> Variables:
         """Parameters and batch statistics, on the device."""

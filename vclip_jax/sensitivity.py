@@ -62,6 +62,29 @@ def prompt_sensitivity(
     return result
 
 
+def answers(
+    images: npt.NDArray[np.float32],
+    parts: Sequence[npt.NDArray[np.float32]],
+    prompts: PromptSet,
+    logit_scale: float,
+    kind: str,
+) -> npt.NDArray[np.float64]:
+    """Class probabilities `[choices, n, classes]` with each choice of a kind; see `choices`.
+
+    Args:
+        images, parts, prompts, logit_scale: as for `prompt_sensitivity`.
+        kind: a key of `choices`.
+    """
+    cosines = images @ np.concatenate(parts).T
+    options = choices(prompts)[kind]
+    return np.stack(
+        [
+            _probabilities(cosines, parts, choice, prompts.renormalise, logit_scale)
+            for choice in options
+        ]
+    )
+
+
 def choices(prompts: PromptSet) -> dict[str, list[Choice]]:
     """What is tried, always the same for the same prompts.
 

@@ -1,0 +1,134 @@
+"""A page on this machine to try a model by hand; needs the extra [demo].
+
+    python -m vclip_jax.demo --checkpoint W
+    python -m vclip_jax.demo --checkpoint W --images DIR --prompts en/fives
+
+Drop a photograph, choose prompts or type some: scores with their interval over the wordings, a heat
+map, the nearest training captions; and, with --images, a search of a folder by text. Not for
+diagnosis.
+"""
+
+import argparse
+import ipaddress
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from vclip_jax import prompts as prompts_lib
+
+CAPTIONS = 5_000
+"""Two minutes of a RoBERTa-base on a CPU, once."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command until it is interrupted; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("vclip_jax").setLevel(logging.INFO)
+    # SIGTERM is to leave no upload behind either.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="vclip-demo-") as uploads:
+        # Gradio reads these when it is imported.
+        os.environ["GRADIO_TEMP_DIR"] = uploads
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        try:
+            serve(options)
+        except (ValueError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            pass
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m vclip_jax.demo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--checkpoint", required=True, help="a run's workdir, a portable folder, or hub:OWNER/NAME"
+    )
+    parser.add_argument(
+        "--prompts", default="zh/fives", help="a prompt set or a JSON file (default: zh/fives)"
+    )
+    parser.add_argument("--images", metavar="DIR", help="a folder of photographs to be searched")
+    parser.add_argument(
+        "--data_dir", metavar="D", help="the training data, if it is not where the run had it"
+    )
+    parser.add_argument(
+        "--captions", type=int, default=CAPTIONS, metavar="N",
+        help=f"embed those of so many training records, 0 for none (default: {CAPTIONS})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cache", metavar="DIR", help="where embeddings are kept (default: beside the data)"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
+    parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
+    return parser
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Load everything, show the page and wait.
+
+    Raises:
+        ValueError, OSError: one line: something that was named is not there, or the port is taken.
+    """
+    try:
+        import gradio  # noqa: F401
+    except ImportError:
+        raise ValueError("the demo needs Gradio: pip install 'vclip_jax[demo]'") from None
+    from vclip_jax.demo import index
+    from vclip_jax.demo.page import Sources, build, launch_options
+    from vclip_jax.pretrained import load
+
+    prompts_lib.load(options.prompts)
+    clip = load(options.checkpoint)
+    captions: index.Index | str
+    photographs: index.Index | str = "start the demo with --images DIR to search a folder"
+    try:
+        captions = index.index_training_captions(
+            clip, options.checkpoint, options.captions, options.data_dir, options.cache
+        )
+    except ValueError as error:
+        captions = str(error)
+    if options.images:
+        photographs = index.index_folder(clip, options.images, options.cache)
+    sources = Sources(
+        clip, Path(options.checkpoint).name, options.prompts, captions, photographs,
+        options.images or ".",
+    )  # fmt: skip
+    page = build(sources)
+    try:
+        _, address, _ = page.launch(
+            server_name=options.host, server_port=options.port, prevent_thread_lock=True,
+            **launch_options(),
+        )  # fmt: skip
+    except OSError:  # whose own message is about Gradio's settings
+        place = options.port or "from 7860 on"
+        raise ValueError(
+            f"no port {place} is free on {options.host}: choose another with --port"
+        ) from None
+    if not _is_loopback(options.host):
+        print(f"warning: everybody who reaches {options.host} can use this page", file=sys.stderr)
+    print(f"{address} (Ctrl-C ends it). Research software, not for diagnosis.", flush=True)
+    try:
+        page.block_thread()
+    finally:
+        page.close(verbose=False)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

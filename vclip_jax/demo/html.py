@@ -1,0 +1,115 @@
+"""The demo's answers as HTML. Whatever people or files named is escaped by `Markup`."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup
+
+from vclip_jax.data.decode import ImageError, decode
+from vclip_jax.demo.answers import MIDDLE, Answer, Score
+from vclip_jax.demo.index import Hit
+from vclip_jax.examples import jpeg_uri
+
+THUMBNAIL = 224
+
+
+def warning() -> str:
+    """What everybody reads first."""
+    return Markup(
+        '<div class="vc-warning" role="note"><b>Research software, not a medical device: nothing '
+        "here is a diagnosis.</b> Scores compare the words that you chose with one another. One of "
+        "them always comes first, also where none is true.</div>"
+    )
+
+
+def message(text: str) -> str:
+    """A line in place of an answer."""
+    return Markup('<p class="vc-message">{}</p>').format(text)
+
+
+def photograph(picture: npt.NDArray[np.uint8], caption: str) -> str:
+    """A picture with a line below it."""
+    return Markup(
+        '<figure class="vc-figure"><img alt="{0}" src="{1}"><figcaption>{0}</figcaption></figure>'
+    ).format(caption, jpeg_uri(picture))
+
+
+def scores(answer: Answer) -> str:
+    """A bar for each class, most probable first, and the interval over wordings on it."""
+    parts = [_bars(answer.classes, answer.wordings)]
+    if answer.groups:
+        heading = Markup("<h4>Together, as the dataset of this prompt set has them</h4>")
+        parts += [heading, _bars(answer.groups, answer.wordings)]
+    return Markup('<div class="vc-scores">{}{}</div>').format(
+        Markup().join(parts), _explanation(answer)
+    )
+
+
+def _explanation(answer: Answer) -> Markup:
+    if answer.wordings < 2:
+        return Markup(
+            "<p>Every class has one wording, so there is no interval. Several, with | between "
+            "them, show how far the answer depends on the words.</p>"
+        )
+    best = answer.classes[answer.best]
+    agree = round(best.first * answer.wordings)
+    low, high = (f"{100 * quantile:.0f}" for quantile in MIDDLE)
+    return Markup(
+        "<p>Bars: all wordings together. Lines and brackets: {} to {} % of {} choices of one "
+        "wording a class. <b>{} of {} choices put {} first.</b></p>"
+    ).format(low, high, answer.wordings, agree, answer.wordings, best.name)
+
+
+def _bars(rows: Sequence[Score], wordings: int) -> Markup:
+    ranked = sorted(rows, key=lambda row: -row.probability)
+    return Markup("<table>{}</table>").format(
+        Markup().join(_bar(row, wordings > 1) for row in ranked)
+    )
+
+
+def _bar(row: Score, interval: bool) -> Markup:
+    line = bracket = Markup()
+    if interval:
+        line = Markup('<i style="left:{:.1f}%;width:{:.1f}%"></i>').format(
+            100 * row.low, 100 * (row.high - row.low)
+        )
+        bracket = Markup(" <small>[{:.2f}, {:.2f}]</small>").format(row.low, row.high)
+    return Markup(
+        '<tr><th scope="row">{}</th><td class="vc-track"><span style="width:{:.1f}%"></span>{}</td>'
+        '<td class="vc-number">{:.2f}{}</td></tr>'
+    ).format(row.name, 100 * row.probability, line, row.probability, bracket)
+
+
+def captions(hits: Sequence[Hit], about: str) -> str:
+    """Captions with their cosines, and where they come from."""
+    rows = Markup().join(
+        Markup('<tr><td class="vc-number">{:.3f}</td><td>{}</td></tr>').format(hit.cosine, hit.item)
+        for hit in hits
+    )
+    return Markup(
+        '<div class="vc-scores"><table>{}</table><p>Cosine of the photograph with the caption; '
+        "{}.</p></div>"
+    ).format(rows, about)
+
+
+def gallery(hits: Sequence[Hit], root: str | os.PathLike[str], about: str) -> str:
+    """Photographs that were found, as thumbnails without metadata, and what they are called."""
+    return Markup('<div class="vc-gallery">{}</div><p class="vc-message">{}</p>').format(
+        Markup().join(_thumbnail(hit, Path(root)) for hit in hits), f"{about}; cosines below"
+    )
+
+
+def _thumbnail(hit: Hit, root: Path) -> Markup:
+    name = os.path.relpath(hit.item, root)
+    try:
+        picture = decode(Path(hit.item).read_bytes(), THUMBNAIL, "pad", "fast", key=name)
+    except (OSError, ImageError):  # since it was embedded
+        return Markup("<figure><figcaption>{} is no longer there</figcaption></figure>").format(
+            name
+        )
+    return Markup(
+        '<figure><img alt="{0}" src="{1}"><figcaption>{0}<br>{2:.3f}</figcaption></figure>'
+    ).format(name, jpeg_uri(picture), hit.cosine)

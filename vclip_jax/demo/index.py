@@ -1,0 +1,217 @@
+"""What the demo looks things up in: a folder's photographs, and the captions of the training data.
+
+Both are embedded once and kept, vector by vector, under the SHA-256 of what was embedded, in a file
+named after the model (`Pretrained.fingerprint`). So a photograph that was added costs one
+embedding, one that was replaced is not mistaken for its predecessor, and another model begins anew.
+"""
+
+import hashlib
+import logging
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vclip_jax import config as config_lib
+from vclip_jax.data.decode import ImageError
+from vclip_jax.datasets import open_source
+from vclip_jax.embeddings import FOLDER
+from vclip_jax.interop import folder as portable
+from vclip_jax.predict import expand
+from vclip_jax.pretrained import CORES, Pretrained
+
+log = logging.getLogger(__name__)
+
+Vectors = dict[bytes, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Index:
+    """Things in the common space.
+
+    Attributes:
+        items: `n` captions, or paths of photographs.
+        vectors: their unit vectors, float32 `[n, d]`.
+        about: where they come from, in a sentence.
+    """
+
+    items: tuple[str, ...]
+    vectors: npt.NDArray[np.float32]
+    about: str
+
+
+@dataclass(frozen=True)
+class Hit:
+    """Something that was found, and its cosine with what was asked."""
+
+    item: str
+    cosine: float
+
+
+def nearest(index: Index, query: npt.NDArray[np.floating], count: int) -> list[Hit]:
+    """The `count` items whose cosine with the query, `[d]`, is highest, best first."""
+    cosines = index.vectors @ query
+    order = np.argsort(-cosines, kind="stable")[:count]
+    return [Hit(index.items[i], float(cosines[i])) for i in order]
+
+
+def index_folder(
+    clip: Pretrained, root: str | os.PathLike[str], cache: str | os.PathLike[str] | None = None
+) -> Index:
+    """Embed the photographs of a folder, its subfolders included.
+
+    Args:
+        clip: the model.
+        root: the folder; what cannot be read in it is left out, and logged.
+        cache: where vectors are kept; `.embeddings` in the folder where it is None.
+
+    Raises:
+        ValueError: one line: there is no such folder, or no photograph in it that can be used.
+    """
+    if not Path(root).is_dir():
+        raise ValueError(f"{os.fspath(root)}: there is no such folder")
+    paths = list(expand([os.fspath(root)], ()))
+    file = _file(cache or Path(root, FOLDER), "images", clip)
+    known = _load(file)
+    with ThreadPoolExecutor(CORES) as pool:
+        digests = list(pool.map(_digest, paths))
+
+        def square(digest: bytes) -> np.ndarray | None:
+            try:
+                return clip.preprocess(path_of[digest])
+            except ImageError as error:
+                log.warning("left out: %s", error)
+                return None
+
+        def embed(wanted: Sequence[bytes]) -> Vectors:
+            squares = zip(wanted, pool.map(square, wanted), strict=True)
+            good = {digest: pixels for digest, pixels in squares if pixels is not None}
+            rows = clip.embed(np.stack(list(good.values()))) if good else ()
+            return dict(zip(good, rows, strict=True))
+
+        path_of = {digest: path for path, digest in zip(paths, digests, strict=True) if digest}
+        _complete(known, path_of, embed, clip.batch_size, file)
+    found = [(p, known[d]) for p, d in zip(paths, digests, strict=True) if d in known]
+    if not found:
+        raise ValueError(f"{os.fspath(root)}: none of its {len(paths)} photographs can be read")
+    left_out = f"; {len(paths) - len(found)} could not be read" if len(paths) > len(found) else ""
+    return Index(
+        tuple(str(path) for path, _ in found),
+        np.stack([vector for _, vector in found]),
+        f"{len(found)} photographs of {Path(root).name}{left_out}",
+    )
+
+
+def index_training_captions(
+    clip: Pretrained,
+    checkpoint: str | os.PathLike[str],
+    most: int,
+    data_dir: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+) -> Index:
+    """Embed the captions that a run was trained with.
+
+    Args:
+        clip: the model of the run.
+        checkpoint: the run's workdir.
+        most: of more records than these, so many are taken at equal distances; 0 for none.
+        data_dir: where the run's dataset is, if it is no longer where the run had it.
+        cache: where vectors are kept; `.embeddings` in `data_dir` where it is None.
+
+    Raises:
+        ValueError: one line: why there are none, such as that the dataset is not there.
+    """
+    workdir = Path(checkpoint)
+    if (workdir / portable.MODEL).is_file() or not (workdir / "config.json").is_file():
+        raise ValueError(
+            "a portable folder does not say what its model was trained on: start the demo with the "
+            "workdir of the run"
+        )
+    if most < 1:
+        raise ValueError("the demo was started without them (--captions 0)")
+    config = config_lib.default()
+    config.update(config_lib.read(workdir / "config.json"))
+    data = config.data
+    where = Path(data.data_dir if data_dir is None else data_dir)
+    source = open_source(data.dataset, where, data.train_split)
+    rows = np.linspace(0, len(source) - 1, min(most, len(source))).round().astype(int)
+    captions = sorted({source[row]["caption"] for row in rows})
+    file = _file(cache or where / FOLDER, "captions", clip)
+    known = _load(file)
+    caption_of = {hashlib.sha256(caption.encode()).digest(): caption for caption in captions}
+
+    def embed(wanted: Sequence[bytes]) -> Vectors:
+        vectors = clip.encode_text([caption_of[digest] for digest in wanted])
+        return dict(zip(wanted, vectors, strict=True))
+
+    _complete(known, caption_of, embed, 1024, file)
+    return Index(
+        tuple(caption_of.values()),
+        np.stack([known[digest] for digest in caption_of]),
+        f"{len(captions)} different captions of {len(rows)} of the {len(source)} records of "
+        f"{data.dataset}, {data.train_split}",
+    )
+
+
+def _complete(
+    known: Vectors,
+    wanted: Iterable[bytes],
+    embed: Callable[[Sequence[bytes]], Vectors],
+    step: int,
+    file: Path,
+) -> None:
+    """Embed what is wanted and not known, `step` at a time, and keep what is wanted."""
+    wanted = list(wanted)
+    missing = [digest for digest in wanted if digest not in known]
+    if not missing:
+        return
+    log.info("embedding %d of %d, to be kept in %s", len(missing), len(wanted), file.parent)
+    for start in range(0, len(missing), step):
+        known |= embed(missing[start : start + step])
+    _save(file, {digest: known[digest] for digest in wanted if digest in known})
+
+
+def _file(folder: str | os.PathLike[str], what: str, clip: Pretrained) -> Path:
+    return Path(folder, f"demo-{what}-{clip.fingerprint[:32]}.npz")
+
+
+def _digest(path: Path) -> bytes:
+    """SHA-256 of a file; empty where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        log.warning("left out: %s: %s", path, error.strerror)
+        return b""
+
+
+def _load(path: Path) -> Vectors:
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            keys, vectors = arrays["digests"], arrays["vectors"]
+            return {key.tobytes(): row for key, row in zip(keys, vectors, strict=True)}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return {}
+
+
+def _save(path: Path, vectors: Vectors) -> None:
+    # Another name until it is whole, and in each process, of which several may write.
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "wb") as file:
+            np.savez(
+                file,
+                digests=np.array([np.frombuffer(key, np.uint8) for key in vectors]),
+                vectors=np.array(list(vectors.values())),
+            )
+        part.replace(path)
+    except OSError as error:  # a folder on a read-only disk can be searched all the same
+        log.warning("%s: cannot keep the embeddings: %s", path.parent, error.strerror)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,219 @@
+"""The page: Gradio's widgets around the functions of `answers`.
+
+Nothing is kept. An upload is deleted as soon as its pixels are decoded; these live in the memory of
+the visitor's session. Answers are HTML with their pictures inside, so none is written to a file.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from markupsafe import escape
+
+from vclip_jax import prompts as prompts_lib
+from vclip_jax.demo import answers, html
+from vclip_jax.demo.index import Index, nearest
+from vclip_jax.predict import SUFFIXES
+from vclip_jax.pretrained import Pretrained
+
+TYPED = "my own words"
+CAPTIONS = 8
+PHOTOGRAPHS = 12
+EXAMPLE = "正常眼底 | 未见明显异常\n糖尿病视网膜病变\n青光眼 | 视盘杯盘比增大"
+FORGET_SECONDS = 1800
+"""After which a visitor's photograph goes, if the page is left open."""
+WAITING = 8
+"""Visitors in the queue; one more is asked to come back."""
+SESSIONS = 50
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a demo is about.
+
+    Attributes:
+        clip: the model.
+        name: what the page calls it.
+        prompts: the prompt set that is chosen at first, of the package or a JSON file.
+        captions: the training captions, or why there are none.
+        photographs: the folder to be searched, or why there is none.
+        root: that folder.
+    """
+
+    clip: Pretrained
+    name: str
+    prompts: str
+    captions: Index | str
+    photographs: Index | str
+    root: str | os.PathLike[str] = "."
+
+
+def chosen_prompts(choice: str, typed: str) -> prompts_lib.PromptSet:
+    """The prompts of a set, or the typed ones."""
+    return answers.typed_prompts(typed) if choice == TYPED else prompts_lib.load(choice)
+
+
+def read_upload(clip: Pretrained, path: str) -> answers.Photograph:
+    """Read an upload and delete it, whatever comes of it.
+
+    Raises:
+        ImageError: see `answers.read_photograph`.
+    """
+    try:
+        # One byte more than allowed is enough to refuse it.
+        with open(path, "rb") as file:
+            data = file.read(answers.MOST_MEGABYTES * 2**20 + 1)
+    finally:
+        Path(path).unlink(missing_ok=True)
+    return answers.read_photograph(clip, data)
+
+
+def _in_one_line(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Shows what a function says is wrong to the visitor, and not to the log."""
+
+    @wraps(function)
+    def shown(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except ValueError as error:
+            # The widget takes HTML, and the message quotes what people typed.
+            text = escape(" ".join(str(error).split()))
+            raise gr.Error(text, title="That did not work", print_exception=False) from None
+
+    return shown
+
+
+def build(sources: Sources) -> gr.Blocks:
+    """The page; `launch_options` belong to it."""
+    clip = sources.clip
+
+    def read(path: str) -> tuple[Any, ...]:
+        photograph = read_upload(clip, path)
+        return None, photograph, html.photograph(photograph.picture, "What the model sees")
+
+    def score(photograph: answers.Photograph | None, choice: str, typed: str) -> tuple[Any, ...]:
+        if photograph is None:
+            raise ValueError("drop a photograph first (it is forgotten after half an hour)")
+        answer = answers.score(clip, photograph, chosen_prompts(choice, typed))
+        classes = list(zip(answer.prompts.class_names, range(len(answer.classes)), strict=True))
+        return answer.prompts, html.scores(answer), gr.update(choices=classes, value=answer.best)
+
+    def heat(
+        photograph: answers.Photograph | None,
+        prompts: prompts_lib.PromptSet | None,
+        chosen: int | None,
+    ) -> str:
+        if photograph is None or prompts is None or chosen is None:
+            raise ValueError("drop a photograph first (it is forgotten after half an hour)")
+        if not 0 <= chosen < len(prompts.class_names):
+            raise ValueError("this class is not among those that were scored")
+        picture = answers.heat(clip, photograph, prompts, chosen)
+        name = prompts.class_names[chosen]
+        return html.photograph(picture, f"Yellow and green: what speaks for {name}, not the others")
+
+    def captions(photograph: answers.Photograph) -> str:
+        if isinstance(sources.captions, str):
+            return html.message(f"No training captions: {sources.captions}")
+        found = nearest(sources.captions, photograph.embedding, CAPTIONS)
+        return html.captions(found, sources.captions.about)
+
+    def search(text: str) -> str:
+        if isinstance(sources.photographs, str):
+            raise ValueError(sources.photographs)
+        found = answers.search(clip, text, sources.photographs, PHOTOGRAPHS)
+        return html.gallery(found, sources.root, sources.photographs.about)
+
+    one_at_a_time: dict[str, Any] = {
+        "concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private",
+    }  # fmt: skip
+
+    page = gr.Blocks(
+        title="vclip_jax demo", analytics_enabled=False, delete_cache=(60, 60), fill_width=False
+    )
+    with page:
+        gr.HTML(html.warning())
+        with gr.Tab("A photograph"), gr.Row():
+            with gr.Column(scale=2, min_width=280):
+                upload = gr.File(
+                    label=f"A fundus photograph, at most {answers.MOST_MEGABYTES} MB",
+                    file_types=list(SUFFIXES), height=130, elem_id="upload",
+                )  # fmt: skip
+                sets = sorted({sources.prompts, *prompts_lib.known()})
+                choice = gr.Dropdown(
+                    [*sets, TYPED], value=sources.prompts, label="Prompts", elem_id="prompts"
+                )
+                typed = gr.Textbox(
+                    EXAMPLE, lines=4, visible=False, elem_id="typed", label="Your own words",
+                    info="Chinese or English, one class a line, | between wordings of a class",
+                    max_length=answers.MOST_CLASSES * answers.MOST_CHARACTERS,
+                )  # fmt: skip
+                button = gr.Button("Score", variant="primary", elem_id="score")
+                preview = gr.HTML(elem_id="preview")
+            with gr.Column(scale=3, min_width=320), gr.Tabs():
+                with gr.Tab("Scores"):
+                    scores = gr.HTML(html.message("Drop a photograph."), elem_id="scores")
+                with gr.Tab("Heat map"):
+                    chosen = gr.Dropdown([], label="Class", elem_id="class")
+                    map_ = gr.HTML(elem_id="heat")
+                with gr.Tab("Nearest training captions"):
+                    near = gr.HTML(
+                        html.message(f"No training captions: {sources.captions}")
+                        if isinstance(sources.captions, str)
+                        else html.message("Drop a photograph."),
+                        elem_id="captions",
+                    )
+        with gr.Tab("Search a folder"):
+            there = not isinstance(sources.photographs, str)
+            query = gr.Textbox(
+                label="What to look for", placeholder="视盘杯盘比增大", elem_id="query",
+                max_length=answers.MOST_CHARACTERS, interactive=there, submit_btn=there,
+            )  # fmt: skip
+            about = sources.photographs.about if there else sources.photographs
+            found = gr.HTML(html.message(about), elem_id="found")
+        gr.HTML(html.message(f"{sources.name}. Uploads are deleted once read; nothing is sent on."))
+        photograph, asked = gr.State(time_to_live=FORGET_SECONDS), gr.State()
+
+        choice.change(
+            lambda name: gr.update(visible=name == TYPED), choice, typed, queue=False,
+            api_visibility="private",
+        )  # fmt: skip
+        uploaded = upload.upload(
+            _in_one_line(read), upload, [upload, photograph, preview], **one_at_a_time
+        )
+        for start in (uploaded.success, button.click):
+            scored = start(
+                _in_one_line(score), [photograph, choice, typed], [asked, scores, chosen],
+                **one_at_a_time,
+            )  # fmt: skip
+            scored.success(_in_one_line(captions), photograph, near, **one_at_a_time).success(
+                _in_one_line(heat), [photograph, asked, chosen], map_, **one_at_a_time
+            )
+        chosen.input(_in_one_line(heat), [photograph, asked, chosen], map_, **one_at_a_time)
+        query.submit(_in_one_line(search), query, found, **one_at_a_time)
+    return page.queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)
+
+
+def launch_options() -> dict[str, Any]:
+    """Of `Blocks.launch`: nothing from or to another machine, and nothing recorded."""
+    return {
+        "share": False,
+        "run_history": False,
+        "enable_monitoring": False,
+        "mcp_server": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "footer_links": [],
+        "max_file_size": answers.MOST_MEGABYTES * 2**20,
+        "state_session_capacity": SESSIONS,
+        "quiet": True,
+        # The default theme's fonts come from another machine.
+        "theme": gr.themes.Default(
+            primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["monospace"]
+        ),
+        "css": resources.files("vclip_jax.demo").joinpath("style.css").read_text("utf-8"),
+    }
