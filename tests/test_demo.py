@@ -289,6 +289,7 @@ def test_mistakes_on_the_command_line_are_one_line(portable_folder, tmp_path):
         (["--checkpoint", tmp_path / "no"], "there is no"),
         (["--checkpoint", portable_folder, "--prompts", "zh/fivs"], "did you mean zh/fives"),
         (["--checkpoint", portable_folder, "--images", tmp_path / "no"], "no such folder"),
+        (["--checkpoint", portable_folder, "--port", "70000"], "choose others with --host, --port"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "vclip_jax.demo", *map(str, arguments)],

@@ -13,6 +13,7 @@ import ipaddress
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from vclip_jax import prompts as prompts_lib
 
+PORT = 7860
 CAPTIONS = 5_000
 """Two minutes of a RoBERTa-base on a CPU, once."""
 
@@ -69,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
         "--cache", metavar="DIR", help="where embeddings are kept (default: beside the data)"
     )
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
-    parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
+    parser.add_argument(
+        "--port", type=int, default=PORT, help=f"0 for any that is free (default: {PORT})"
+    )
     return parser
 
 
@@ -81,10 +85,11 @@ def serve(options: argparse.Namespace) -> None:
     """
     try:
         import gradio  # noqa: F401
+        import uvicorn
     except ImportError:
         raise ValueError("the demo needs Gradio: pip install 'vclip_jax[demo]'") from None
     from vclip_jax.demo import index
-    from vclip_jax.demo.page import Sources, build, launch_options
+    from vclip_jax.demo.page import Sources, application, build
     from vclip_jax.pretrained import load
 
     prompts_lib.load(options.prompts)
@@ -103,24 +108,30 @@ def serve(options: argparse.Namespace) -> None:
         clip, Path(options.checkpoint).name, options.prompts, captions, photographs,
         options.images or ".",
     )  # fmt: skip
-    page = build(sources)
+    hosts = ["localhost", options.host] if _is_loopback(options.host) else ["*"]
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application(build(sources), hosts), log_level="warning", timeout_graceful_shutdown=2
+        )
+    )
+    with _listen(options.host, options.port) as listener:
+        host, port = listener.getsockname()[:2]
+        if hosts == ["*"]:
+            print(f"warning: everybody who reaches {host} can use this page", file=sys.stderr)
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        print(f"{address} (Ctrl-C ends it). Research software, not for diagnosis.", flush=True)
+        server.run([listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        _, address, _ = page.launch(
-            server_name=options.host, server_port=options.port, prevent_thread_lock=True,
-            **launch_options(),
-        )  # fmt: skip
-    except OSError:  # whose own message is about Gradio's settings
-        place = options.port or "from 7860 on"
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ValueError(
-            f"no port {place} is free on {options.host}: choose another with --port"
+            f"cannot listen on {host}, port {port} ({reason}): choose others with --host, --port"
         ) from None
-    if not _is_loopback(options.host):
-        print(f"warning: everybody who reaches {options.host} can use this page", file=sys.stderr)
-    print(f"{address} (Ctrl-C ends it). Research software, not for diagnosis.", flush=True)
-    try:
-        page.block_thread()
-    finally:
-        page.close(verbose=False)
 
 
 def _is_loopback(host: str) -> bool:

@@ -5,7 +5,7 @@ the visitor's session. Answers are HTML with their pictures inside, so none is w
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from importlib import resources
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from fastapi import FastAPI, Request, Response
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from markupsafe import escape
 
 from vclip_jax import prompts as prompts_lib
@@ -89,7 +91,7 @@ def _in_one_line(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def build(sources: Sources) -> gr.Blocks:
-    """The page; `launch_options` belong to it."""
+    """The page; `application` serves it."""
     clip = sources.clip
 
     def read(path: str) -> tuple[Any, ...]:
@@ -141,7 +143,7 @@ def build(sources: Sources) -> gr.Blocks:
             with gr.Column(scale=2, min_width=280):
                 upload = gr.File(
                     label=f"A fundus photograph, at most {answers.MOST_MEGABYTES} MB",
-                    file_types=list(SUFFIXES), height=130, elem_id="upload",
+                    file_types=list(SUFFIXES), height=170, elem_id="upload",
                 )  # fmt: skip
                 sets = sorted({sources.prompts, *prompts_lib.known()})
                 choice = gr.Dropdown(
@@ -168,12 +170,12 @@ def build(sources: Sources) -> gr.Blocks:
                         elem_id="captions",
                     )
         with gr.Tab("Search a folder"):
-            there = not isinstance(sources.photographs, str)
+            kept = sources.photographs
+            there, about = (False, kept) if isinstance(kept, str) else (True, kept.about)
             query = gr.Textbox(
                 label="What to look for", placeholder="视盘杯盘比增大", elem_id="query",
                 max_length=answers.MOST_CHARACTERS, interactive=there, submit_btn=there,
             )  # fmt: skip
-            about = sources.photographs.about if there else sources.photographs
             found = gr.HTML(html.message(about), elem_id="found")
         gr.HTML(html.message(f"{sources.name}. Uploads are deleted once read; nothing is sent on."))
         photograph, asked = gr.State(time_to_live=FORGET_SECONDS), gr.State()
@@ -198,22 +200,38 @@ def build(sources: Sources) -> gr.Blocks:
     return page.queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)
 
 
-def launch_options() -> dict[str, Any]:
-    """Of `Blocks.launch`: nothing from or to another machine, and nothing recorded."""
-    return {
-        "share": False,
-        "run_history": False,
-        "enable_monitoring": False,
-        "mcp_server": False,
-        "ssr_mode": False,
-        "pwa": False,
-        "footer_links": [],
-        "max_file_size": answers.MOST_MEGABYTES * 2**20,
-        "state_session_capacity": SESSIONS,
-        "quiet": True,
+def application(page: gr.Blocks, hosts: Sequence[str]) -> FastAPI:
+    """The page as an ASGI application: nothing from or to another machine, and nothing recorded.
+
+    Not `Blocks.launch`, which offers share links and asks the network whether it can be reached.
+
+    Args:
+        page: from `build`.
+        hosts: the names under which it may be asked for; with others a website that a visitor has
+            open could reach it (DNS rebinding). `["*"]` for any.
+    """
+    page.state_session_capacity = SESSIONS
+    app = FastAPI(openapi_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+
+    @app.middleware("http")
+    async def closed(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Any:
+        response = await answer(request)
+        # Gradio's pages have inline scripts; what counts is that browsers ask no other machine.
+        response.headers["Content-Security-Policy"] = (
+            "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'none'"
+        )
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    return gr.mount_gradio_app(
+        app, page, "/",
+        run_history=False, enable_monitoring=False, mcp_server=False, ssr_mode=False, pwa=False,
+        footer_links=[], show_error=False, max_file_size=answers.MOST_MEGABYTES * 2**20,
         # The default theme's fonts come from another machine.
-        "theme": gr.themes.Default(
+        theme=gr.themes.Default(
             primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["monospace"]
         ),
-        "css": resources.files("vclip_jax.demo").joinpath("style.css").read_text("utf-8"),
-    }
+        css=resources.files("vclip_jax.demo").joinpath("style.css").read_text("utf-8"),
+    )  # fmt: skip
