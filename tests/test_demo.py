@@ -283,6 +283,35 @@ def test_the_page_says_that_it_is_no_diagnosis():
     assert "nothing here is a diagnosis" in html.warning().replace("\n", " ")
 
 
+def test_other_host_names_are_refused_and_browsers_ask_no_other_machine(
+    clip, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    pytest.importorskip("gradio", reason="needs the extra [demo]")
+    from fastapi.testclient import TestClient
+
+    from vclip_jax.demo.page import Sources, application, build, read_upload
+
+    page = build(Sources(clip, "m", "zh/fives", "no captions", "no folder"))
+    with TestClient(application(page, ["localhost"]), "http://localhost") as client:
+        answer = client.get("/")
+        assert answer.status_code == 200
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'self' ")
+        assert "fonts.googleapis.com" not in answer.text
+        assert client.get("/", headers={"Host": "attacker.example"}).status_code == 400
+        large = {"files": ("a.jpg", bytes(answers.MOST_MEGABYTES * 2**20 + 1))}
+        assert client.post("/gradio_api/upload", files=large).status_code == 413
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    for data in (encoded(), b"no image"):
+        upload = tmp_path / "upload.jpg"
+        upload.write_bytes(data)
+        try:
+            read_upload(clip, str(upload))
+        except ImageError:
+            assert data == b"no image"
+        assert not upload.exists()
+
+
 def test_mistakes_on_the_command_line_are_one_line(portable_folder, tmp_path):
     pytest.importorskip("gradio", reason="needs the extra [demo]")
     for arguments, message in (

@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.slow,  # a heat map is compiled
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium"),
 ]
-PATIENCE = 180
+PATIENCE = 300
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def serve(options: argparse.Namespace) -> None:
     if options.images:
         photographs = index.index_folder(clip, options.images, options.cache)
     sources = Sources(
-        clip, Path(options.checkpoint).name, options.prompts, captions, photographs,
+        clip, Path(options.checkpoint).absolute().name, options.prompts, captions, photographs,
         options.images or ".",
     )  # fmt: skip
     hosts = ["localhost", options.host] if _is_loopback(options.host) else ["*"]

@@ -98,7 +98,8 @@ def captions(hits: Sequence[Hit], about: str) -> str:
 def gallery(hits: Sequence[Hit], root: str | os.PathLike[str], about: str) -> str:
     """Photographs that were found, as thumbnails without metadata, and what they are called."""
     return Markup('<div class="vc-gallery">{}</div><p class="vc-message">{}</p>').format(
-        Markup().join(_thumbnail(hit, Path(root)) for hit in hits), f"{about}; cosines below"
+        Markup().join(_thumbnail(hit, Path(root)) for hit in hits),
+        f"{about}. Below each, its cosine with the text.",
     )
 
 

@@ -103,7 +103,7 @@ def index_folder(
     return Index(
         tuple(str(path) for path, _ in found),
         np.stack([vector for _, vector in found]),
-        f"{len(found)} photographs of {Path(root).name}{left_out}",
+        f"{len(found)} photographs in {Path(root).absolute().name}/{left_out}",
     )
 
 

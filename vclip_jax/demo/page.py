@@ -85,7 +85,7 @@ def _in_one_line(function: Callable[..., Any]) -> Callable[..., Any]:
         except ValueError as error:
             # The widget takes HTML, and the message quotes what people typed.
             text = escape(" ".join(str(error).split()))
-            raise gr.Error(text, title="That did not work", print_exception=False) from None
+            raise gr.Error(text, print_exception=False) from None
 
     return shown
 
@@ -96,7 +96,9 @@ def build(sources: Sources) -> gr.Blocks:
 
     def read(path: str) -> tuple[Any, ...]:
         photograph = read_upload(clip, path)
-        return None, photograph, html.photograph(photograph.picture, "What the model sees")
+        preview = html.photograph(photograph.picture, "What the model sees")
+        # Whatever comes next, no answer about another photograph stays beside it.
+        return None, photograph, preview, None, "", "", ""
 
     def score(photograph: answers.Photograph | None, choice: str, typed: str) -> tuple[Any, ...]:
         if photograph is None:
@@ -177,7 +179,11 @@ def build(sources: Sources) -> gr.Blocks:
                 max_length=answers.MOST_CHARACTERS, interactive=there, submit_btn=there,
             )  # fmt: skip
             found = gr.HTML(html.message(about), elem_id="found")
-        gr.HTML(html.message(f"{sources.name}. Uploads are deleted once read; nothing is sent on."))
+        gr.HTML(
+            html.message(
+                f"Model: {sources.name}. Uploads are deleted once read; nothing is sent on."
+            )
+        )
         photograph, asked = gr.State(time_to_live=FORGET_SECONDS), gr.State()
 
         choice.change(
@@ -185,8 +191,9 @@ def build(sources: Sources) -> gr.Blocks:
             api_visibility="private",
         )  # fmt: skip
         uploaded = upload.upload(
-            _in_one_line(read), upload, [upload, photograph, preview], **one_at_a_time
-        )
+            _in_one_line(read), upload,
+            [upload, photograph, preview, asked, scores, map_, near], **one_at_a_time,
+        )  # fmt: skip
         for start in (uploaded.success, button.click):
             scored = start(
                 _in_one_line(score), [photograph, choice, typed], [asked, scores, chosen],
@@ -232,6 +239,11 @@ def application(page: gr.Blocks, hosts: Sequence[str]) -> FastAPI:
         # The default theme's fonts come from another machine.
         theme=gr.themes.Default(
             primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["monospace"]
+        ).set(
+            # Its teal is too light for white letters.
+            button_primary_background_fill="#0f766e",
+            button_primary_background_fill_hover="#115e59",
+            color_accent="#0f766e",
         ),
         css=resources.files("vclip_jax.demo").joinpath("style.css").read_text("utf-8"),
     )  # fmt: skip
