@@ -40,7 +40,10 @@ SHORT = {"...": MAIN, "drills": "python -m vclip_jax.drills"}
 PARSERS = ("datasets.__main__", "interop.__main__", "report.__main__", "drills.__main__",
            "demo.__main__", "predict", "probe")  # fmt: skip
 NO_KEYS = ("config.json", "config.py", "config.a.b", "config.KEY", "model.safetensors")
-FOREIGN_FLAGS = {"--no-deps", "--disable-pip", "--gpus-per-task", "--requeue", "--help"}
+FOREIGN_FLAGS = {
+    "--no-deps", "--disable-pip", "--gpus-per-task", "--requeue", "--help", "--logdir",
+    "--backend-store-uri",
+}  # fmt: skip
 
 
 class Code(NamedTuple):
