@@ -23,7 +23,7 @@ quickstart: $(VENV)/installed
 
 test: $(VENV)/installed-dev lint types
 	$(BIN)/pytest -n 2 --dist loadfile \
-		-m "not slow and not parity and not tpu_compile and not multiprocess"
+		-m "not slow and not parity and not tpu_compile and not multiprocess and not browser"
 
 parity: $(VENV)/installed-parity
 	$(BIN)/pytest tests/parity --fidelity docs/fidelity.md

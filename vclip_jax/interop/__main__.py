@@ -1,18 +1,34 @@
-"""Weights of other systems into a portable folder, and models of ours out.
+"""Weights of other systems into a portable folder, and models of ours out and to the Hub.
 
 python -m vclip_jax.interop import --format cn_clip --source clip_cn_rn50.pt --workdir W
 python -m vclip_jax.interop export --format cn_clip --source W --target rn50.pt
+python -m vclip_jax.interop export --format stablehlo --source W --target F
+python -m vclip_jax.interop push --source F --repo OWNER/NAME
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from vclip_jax.data import json_tokenizer
 from vclip_jax.data.json_tokenizer import AnyTokenizer
 from vclip_jax.data.tokenizer import Tokenizer
-from vclip_jax.interop import cn_clip, flair, folder, hf_bert, hf_clip, open_clip, workdir
+from vclip_jax.interop import (
+    card,
+    cn_clip,
+    flair,
+    folder,
+    hf_bert,
+    hf_clip,
+    hub,
+    onnx,
+    open_clip,
+    stablehlo,
+    towers,
+    workdir,
+)
 from vclip_jax.interop.weights import Weights
 
 
@@ -59,14 +75,21 @@ def _parser() -> argparse.ArgumentParser:
 
     exporting = commands.add_parser("export", help="write a model of ours for others")
     exporting.add_argument(
-        "--format", required=True, choices=("cn_clip", "safetensors"),
-        help="a .pt for Chinese-CLIP; a portable folder",
+        "--format", required=True, choices=("cn_clip", "safetensors", *towers.FORMATS),
+        help="a .pt for Chinese-CLIP; a portable folder; a portable folder with both towers as "
+        "StableHLO (for cpu, cuda and tpu) or as ONNX, for programs without this package",
     )  # fmt: skip
     exporting.add_argument(
         "--source", required=True, type=Path, help="a training run's workdir or a portable folder"
     )
     exporting.add_argument("--target", required=True, type=Path, help="the file or folder to write")
     exporting.set_defaults(run=_export)
+
+    pushing = commands.add_parser("push", help="a portable folder to the Hugging Face Hub")
+    pushing.add_argument("--source", required=True, type=Path, help="the portable folder")
+    pushing.add_argument("--repo", required=True, help="OWNER/NAME, made if it is not there")
+    pushing.add_argument("--private", action="store_true", help="only with access to it seen")
+    pushing.set_defaults(run=_push)
 
     for command in (importing, exporting):
         command.add_argument("--overwrite", action="store_true", help="replace what is there")
@@ -132,25 +155,51 @@ def _tokenizer(vocab: str | None, beside: Path) -> Tokenizer:
 
 def _export(options: argparse.Namespace) -> None:
     target: Path = options.target
-    if options.format == "safetensors":
+    if options.format in towers.FORMATS:
+        towers.check_target(target, options.format, overwrite=options.overwrite)
+    elif options.format == "safetensors":
         folder.check_target(target, overwrite=options.overwrite)
     elif target.is_dir() or (target.exists() and not options.overwrite):
         raise ValueError(f"{target} is there already: pass --overwrite to replace a file")
     weights, tokenizer, step = _load(options.source)
-    if options.format == "safetensors":
-        origin = f"exported from {options.source.name}" + (f", step {step}" if step else "")
-        folder.save(target, weights, tokenizer, origin=origin, overwrite=options.overwrite)
-    else:
+    if options.format == "cn_clip":
         cn_clip.save(target, weights, step=step)
         for note in cn_clip.notes(weights.config):
             print(f"note: {note}")
+    else:
+        text = _card(options.source, weights, tokenizer, step)
+        saves: dict[str, Callable[..., Any]] = {
+            "stablehlo": stablehlo.save,
+            "onnx": onnx.save,
+            "safetensors": folder.save,
+        }
+        save = saves[options.format]
+        info = save(target, weights, tokenizer, card=text, overwrite=options.overwrite)
+        for name, tower in (info or {}).get("towers", {}).items():
+            error = tower["parity"]["max_abs_error"]
+            print(f"{target / tower['file']}: the {name} tower, within {error:.1e} of the model")
     print(f"{target}: {weights.count:,} parameters")
+
+
+def _card(source: Path, weights: Weights, tokenizer: AnyTokenizer, step: int) -> str:
+    """The card that a portable folder has, which may have been edited; of a run, a new one."""
+    if (source / folder.MODEL).is_file():
+        path = source / folder.CARD
+        if path.is_file():
+            return path.read_text("utf-8")
+        return card.write(weights, tokenizer, f"exported from {source.name}")
+    origin = f"exported from {source.name}, step {step}"
+    return card.write(weights, tokenizer, origin, card.read_run(source, step))
 
 
 def _load(source: Path) -> tuple[Weights, AnyTokenizer, int]:
     if (source / folder.MODEL).is_file():
         return *folder.load(source), 0
     return workdir.load(source)
+
+
+def _push(options: argparse.Namespace) -> None:
+    print(hub.push(options.source, options.repo, private=options.private))
 
 
 if __name__ == "__main__":

@@ -8,9 +8,7 @@ README.md           a model card
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -24,6 +22,7 @@ from vclip_jax.data.json_tokenizer import (
     in_folder,
 )
 from vclip_jax.interop import names, states
+from vclip_jax.interop.card import write as write_card
 from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
 from vclip_jax.models.bert import PAD_ID
 
@@ -39,7 +38,8 @@ def save(
     weights: Weights,
     tokenizer: AnyTokenizer,
     *,
-    origin: str,
+    origin: str = "",
+    card: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a model as a portable folder.
@@ -51,6 +51,7 @@ def save(
         weights: of both towers, or of the text tower alone.
         tokenizer: with as many tokens as the text tower has embeddings.
         origin: for the model card: where the weights come from, in a few words.
+        card: the model card, see `interop.card`; None for one that knows the origin alone.
         overwrite: replace the four files if they are there.
 
     Raises:
@@ -61,6 +62,7 @@ def save(
     folder = Path(folder)
     check_target(folder, overwrite=overwrite)
     check_vocabulary(weights, tokenizer)
+    text = card if card is not None else write_card(weights, tokenizer, origin)
     config = json.dumps(weights.config, indent=1, ensure_ascii=False) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     writers = {
@@ -72,7 +74,7 @@ def save(
         ),
         CONFIG: lambda path: path.write_text(config, "utf-8"),
         file_name(tokenizer): tokenizer.save,
-        CARD: lambda path: path.write_text(_card(weights, tokenizer, origin), "utf-8"),
+        CARD: lambda path: path.write_text(text, "utf-8"),
     }
     for name, write in writers.items():
         temporary = folder / f"{name}.tmp"
@@ -159,46 +161,3 @@ def check_vocabulary(weights: Weights, tokenizer: AnyTokenizer) -> None:
         raise ValueError(
             f"the tokenizer pads with the token {tokenizer.pad_id}, BERT takes {PAD_ID} for padding"
         )
-
-
-def _card(weights: Weights, tokenizer: AnyTokenizer, origin: str) -> str:
-    config, model = weights.config, weights.config["model"]
-    text = (
-        f"- Text: {_text_tower(model)}, {model['text_layers']} layers of width "
-        f"{model['text_width']}, {config['tokenizer']['vocab_size']} tokens, captions of at most "
-        f"{config['tokenizer']['context_length']} tokens, pooling: {model['text_pool']}.\n"
-    )
-    size = f"- {weights.count:,} parameters, float32.\n- Origin: {origin}.\n"
-    if config["kind"] == "text":
-        return (
-            "---\nlibrary_name: vclip_jax\nlanguage: zh\n---\n\n# A text tower for vclip_jax\n\n"
-            f"{text}{size}"
-        )
-    data = config["data"]
-    layers = "-".join(str(blocks) for blocks in model["vision_layers"])
-    tower = "ResNet" if len(model["vision_layers"]) == 4 else "Vision Transformer"
-    owner = {"clip": "CLIP's", "imagenet": "the ImageNet models'"}[model["vision_kind"]]
-    language = "zh" if file_name(tokenizer) == VOCAB else "en"
-    examples = {"zh": '"正常眼底", "青光眼"', "en": '"normal fundus", "glaucoma"'}[language]
-    contrast = ", local contrast instead of colours" if data["enhance"] else ""
-    return (
-        "---\nlibrary_name: vclip_jax\npipeline_tag: zero-shot-image-classification\n"
-        f"language: {language}\n---\n\n# A language-image model for vclip_jax\n\n"
-        f"- Image: {owner} {tower}, {layers} blocks, width {model['vision_width']}, "
-        f"{data['image_size']} x {data['image_size']} pixels; photographs are made square by "
-        f"`{data['fit']}`{contrast}.\n"
-        f"{text}"
-        f"- Common space: {model['embed_dim']} dimensions.\n"
-        f"{size}\n"
-        "## Use\n\n"
-        "```python\nimport vclip_jax\n\n"
-        "clip = vclip_jax.load(PATH)  # this folder, or hub:OWNER/NAME\n"
-        'clip.encode_image(["photo.jpg"])  # unit vectors\n'
-        f'clip.classify(["photo.jpg"], [{examples}])  # probabilities\n```\n\n'
-        "## Limits\n\n"
-        "For research. Not a medical device: it was not validated for diagnosis.\n"
-    )
-
-
-def _text_tower(model: Mapping[str, Any]) -> str:
-    return "BERT" if model["text_kind"] == "bert" else "CLIP's Transformer"

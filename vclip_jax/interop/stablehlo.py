@@ -1,0 +1,106 @@
+"""Both towers as StableHLO, by `jax.export`: for any number of inputs, on CPUs, GPUs and TPUs.
+
+The weights stay in `model.safetensors`: a tower takes them as its first argument, by name. See
+`interop.towers` for the folder.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import jax
+import numpy as np
+from jax import export
+from safetensors.numpy import load_file
+
+from vclip_jax.data.json_tokenizer import AnyTokenizer
+from vclip_jax.interop import folder, towers
+from vclip_jax.interop.weights import Weights
+
+KIND: Final = "stablehlo"
+PLATFORMS: Final = ("cpu", "cuda", "tpu")
+
+
+def save(
+    target: str | Path,
+    weights: Weights,
+    tokenizer: AnyTokenizer,
+    *,
+    card: str,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write a portable folder with `image.stablehlo`, `text.stablehlo` and `stablehlo.json`.
+
+    `stablehlo.json` has for each tower also `platforms`, and `arguments`, for those who call the
+    module without JAX: the weights that it reads by name, then its input. The index of the platform
+    comes before them, as JAX's calling convention for several platforms has it.
+
+    Raises:
+        ValueError, OSError: as `towers.save`.
+    """
+    both = towers.towers(weights.config)
+    modules = {tower.name: _export(tower, weights).serialize() for tower in both}
+    details = {
+        tower.name: {
+            "platforms": list(PLATFORMS),
+            "arguments": [*tower.reads, tower.input_name],
+        }
+        for tower in both
+    }
+
+    def write(part: Path) -> dict[str, towers.Call]:
+        for name, module in modules.items():
+            (part / f"{name}.{KIND}").write_bytes(module)
+        return {tower.name: _call(part, tower.name, weights.arrays, tower.reads) for tower in both}
+
+    return towers.save(
+        Path(target), KIND, weights, tokenizer, write, ("jax",),
+        card=card, details=details, overwrite=overwrite,
+    )  # fmt: skip
+
+
+def load(source: str | Path) -> towers.Exported:
+    """Load an exported folder, to be called on this process's default device.
+
+    Each number of inputs is compiled once.
+
+    Raises:
+        ValueError: one line: a file is missing or damaged, or the towers and the weights do not
+            belong together.
+    """
+    source = Path(source)
+    info = towers.read_info(source, KIND)
+    weights = load_file(source / folder.MODEL)
+    image, text = (
+        _call(source, name, weights, info["towers"][name]["arguments"][:-1])
+        for name in ("image", "text")
+    )
+    return towers.Exported(info, image, text)
+
+
+def _export(tower: towers.Tower, weights: Weights) -> export.Exported:
+    (batch,) = export.symbolic_shape("batch")
+    inputs = jax.ShapeDtypeStruct((batch, *tower.shape), tower.dtype)
+    arrays = {name: weights.arrays[name] for name in tower.reads}
+    shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), arrays)
+    return export.export(jax.jit(tower.function), platforms=PLATFORMS)(shapes, inputs)
+
+
+def _call(
+    source: Path, name: str, arrays: Mapping[str, np.ndarray], reads: Sequence[str]
+) -> towers.Call:
+    """A tower of a folder, with its weights on the default device."""
+    path = source / f"{name}.{KIND}"
+    try:
+        function = jax.jit(export.deserialize(bytearray(path.read_bytes())).call)
+    except FileNotFoundError as error:
+        raise ValueError(f"there is no {path}: export the model again") from error
+    except Exception as error:  # flatbuffers raises what it comes across
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} is damaged ({reason}): export the model again") from error
+    weights = jax.device_put({name: arrays[name] for name in reads})
+
+    def call(inputs: np.ndarray) -> np.ndarray:
+        return np.asarray(function(weights, inputs))
+
+    return call
