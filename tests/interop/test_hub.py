@@ -61,7 +61,8 @@ class Handler(BaseHTTPRequestHandler):
     def create(self, asked):
         name = f"{asked['organization']}/{asked['name']}"
         if name in self.hub.private:
-            return self.answer(409, {"error": "You already created this model repo"})
+            there = {"error": "You already created it", "url": f"{self.hub.url}/{name}"}
+            return self.answer(409, there)
         self.hub.private[name] = asked.get("visibility") == "private" or asked.get("private", False)
         return self.answer(200, {"url": f"{self.hub.url}/{name}"})
 
