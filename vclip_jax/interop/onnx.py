@@ -43,17 +43,25 @@ def save(
         for tower in towers.towers(weights.config):
             arrays = {name: jnp.asarray(weights.arrays[name]) for name in tower.reads}
             inputs = jax.ShapeDtypeStruct(("batch", *tower.shape), tower.dtype)
-            with _quiet():
-                to_onnx(
-                    partial(tower.function, arrays),
-                    [inputs],
-                    model_name=f"vclip_jax_{tower.name}",
-                    opset=OPSET,
-                    return_mode="file",
-                    output_path=part / f"{tower.name}.{KIND}",
-                    input_names=[tower.input_name],
-                    output_names=["embeddings"],
-                )
+            path = part / f"{tower.name}.{KIND}"
+            try:
+                with _quiet():
+                    to_onnx(
+                        partial(tower.function, arrays),
+                        [inputs],
+                        model_name=f"vclip_jax_{tower.name}",
+                        opset=OPSET,
+                        return_mode="file",
+                        output_path=path,
+                        input_names=[tower.input_name],
+                        output_names=["embeddings"],
+                    )
+            except Exception as error:  # the converter's plugins raise whatever they meet
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                raise ValueError(
+                    f"jax2onnx cannot convert the {tower.name} tower ({reason}): "
+                    "nothing was exported"
+                ) from error
         return {name: _session(part / f"{name}.{KIND}") for name in ("image", "text")}
 
     packages = ("jax", "jax2onnx", "onnxruntime")
