@@ -39,7 +39,8 @@ MAIN = "python -m vclip_jax.main --config configs/X.py --workdir W"
 SHORT = {"...": MAIN, "drills": "python -m vclip_jax.drills"}
 PARSERS = ("datasets.__main__", "interop.__main__", "report.__main__", "drills.__main__",
            "demo.__main__", "predict", "probe")  # fmt: skip
-NO_KEYS = ("config.json", "config.py", "config.a.b", "config.KEY", "model.safetensors")
+NO_KEYS = ("config.json", "config.py", "config.a.b", "config.KEY", "model.safetensors",
+           "tokenizer.json")  # fmt: skip
 FOREIGN_FLAGS = {
     "--no-deps", "--disable-pip", "--gpus-per-task", "--requeue", "--help", "--logdir",
     "--backend-store-uri",
