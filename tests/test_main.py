@@ -158,6 +158,7 @@ def test_the_test_pairs_stay_unseen_while_a_run_goes_on(config, tmp_path):
         during((None, None), 3, final=True)
 
 
+@pytest.mark.slow
 def test_a_sigmoid_in_a_ring_trains_on_captions_and_its_checkpoint_is_scored(light, tmp_path):
     light.loss.kind = "sigmoid_ring"
     light.loss.targets = "caption"

@@ -306,7 +306,8 @@ def assert_same(got, want):
 DROPOUT = {"text_dropout": 0.5}
 
 
-@pytest.mark.parametrize("name", ["data", pytest.param("fsdp", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["data", "fsdp"])
 def test_dropout_does_not_depend_on_the_mesh(tiny_clip, initial, reference, name):
     want = reference(1, mean_of, **DROPOUT)
     assert_same(step_of(tiny_clip, initial, name, DROPOUT), want)
