@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def main() -> None:
         for tower in ("image", "text"):
             for batch in options.batches:
                 given = inputs(tower, batch)
-                calls = {name: (lambda s=s: s[tower](given)) for name, s in sides.items()}  # noqa: B023
+                calls = {name: partial(side[tower], given) for name, side in sides.items()}
                 rows.append({"tower": tower, "batch": batch, **measure(calls, options.rounds)})
                 print(table(rows[-1:]), flush=True)
     machine = processor()

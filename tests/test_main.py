@@ -17,6 +17,7 @@ from vclip_jax import bootstrap, datasets, measure, metrics, predictions
 from vclip_jax import config as config_lib
 from vclip_jax import main as trainer
 from vclip_jax.data import pipeline
+from vclip_jax.drills.tiny import get_config
 from vclip_jax.interop import workdir as saved_run
 from vclip_jax.logs import MetricsLog
 
@@ -30,31 +31,14 @@ def data_dir(tmp_path_factory):
 
 
 def tiny(data_dir: Path):
-    config = config_lib.default()
+    plain = config_lib.default()
+    config = get_config()
     config.total_steps = STEPS
-    config.global_batch_size = 16
-    config.eval_batch_size = 16
-    config.log_every = 1
-    config.checkpoint_every = 2
-    config.validation_batches = 1
-    config.heat_maps = False
-    config.data.dataset = "synthetic/synfundus_like-32px-240-s0"
+    for key in ("keep_checkpoints", "keep_best", "eval_every", "bootstrap_resamples"):
+        config[key] = plain[key]
+    config.optimizer = plain.optimizer
     config.data.data_dir = str(data_dir)
-    config.data.image_size = 32
-    config.data.augment = "geometry"
     config.data.enhance = True
-    config.model.embed_dim = 16
-    config.model.vision_layers = (1, 1, 1, 1)
-    config.model.vision_width = 8
-    config.model.text_width = 16
-    config.model.text_layers = 1
-    config.model.text_heads = 2
-    config.model.text_mlp_width = 32
-    config.model.text_max_positions = 52
-    config.model.text_dropout = 0.1
-    config.evals.messidor_like = config_lib.zero_shot_eval(
-        "synthetic/messidor_like-32px-40-s1", "zh/messidor"
-    )
     return config
 
 

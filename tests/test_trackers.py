@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 from vclip_jax import config as config_lib
+from vclip_jax import inputs, trackers
 from vclip_jax import main as trainer
-from vclip_jax import trackers
+from vclip_jax.data import pipeline
+from vclip_jax.drills.tiny import get_config
 from vclip_jax.trackers import Embeddings, Picture, Trackers, check_installed, open_trackers
 
 STEPS = 4
@@ -64,30 +66,16 @@ def data_dir(tmp_path_factory):
 @pytest.fixture
 def config(data_dir):
     """Of a model without convolutions, which compiles fast."""
-    config = config_lib.default()
+    config = get_config()
     config.total_steps = STEPS
-    config.global_batch_size = config.eval_batch_size = 16
-    config.log_every = 1
-    config.checkpoint_every = 2
-    config.validation_batches = 1
-    config.heat_maps = False
-    config.bootstrap_resamples = 0
+    config.eval_every = 0
+    config.keep_best = ""
     config.trackers = ("tensorboard",)
-    config.data.dataset = "synthetic/synfundus_like-32px-240-s0"
     config.data.data_dir = str(data_dir)
-    config.data.image_size = 32
-    config.model.embed_dim = 16
+    config.data.augment = "recipe"
     config.model.vision_layers = (1,)
     config.model.vision_width = 64
     config.model.vision_patch_size = 16
-    config.model.text_width = 16
-    config.model.text_layers = 1
-    config.model.text_heads = 2
-    config.model.text_mlp_width = 32
-    config.model.text_max_positions = 52
-    config.evals.messidor_like = config_lib.zero_shot_eval(
-        "synthetic/messidor_like-32px-40-s1", "zh/messidor"
-    )
     return config
 
 
@@ -122,12 +110,12 @@ def test_a_tracker_hears_every_row_once_and_a_resume_repeats_nothing(config, rec
 def test_samples_are_the_pairs_that_the_step_is_trained_on(config, recorded, tmp_path):
     config.total_steps = 1
     config.tracker_samples = 16
-    train, validation = trainer.open_training_data(config)
+    train, validation = inputs.open_training_data(config)
     trainer.main(config, tmp_path)
     pairs = {p.name: p for _, p in recorded[0].shown}
     by_caption = {}
     for record in train:
-        by_caption.setdefault(record["caption"], []).append(trainer.pipeline._decode(
+        by_caption.setdefault(record["caption"], []).append(pipeline._decode(
             record, "train", 32, config.data.fit, config.data.decode))  # fmt: skip
     for number in range(1, 17):
         pair = pairs[f"train/pair_{number}"]
@@ -136,7 +124,7 @@ def test_samples_are_the_pairs_that_the_step_is_trained_on(config, recorded, tmp
 
 
 def test_without_samples_no_photograph_and_no_caption_leaves_the_run(config, recorded, tmp_path):
-    _, validation = trainer.open_training_data(config)
+    _, validation = inputs.open_training_data(config)
     trainer.main(config, tmp_path)
     assert {p.name.partition("/")[0] for _, p in recorded[0].shown} == {"confusion"}
     (points,) = recorded[0].projected

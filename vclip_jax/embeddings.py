@@ -12,11 +12,12 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -139,10 +140,28 @@ _WORDS = ("captions", "keys", "class_names")
 
 
 def _save(path: Path, found: SplitEmbeddings) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     words = {key: json.dumps(getattr(found, key)).encode() for key in _WORDS}
     arrays = {key: getattr(found, key) for key in ("images", "texts", "caption_ids", "labels")}
     arrays |= {key: np.frombuffer(text, np.uint8) for key, text in words.items()}
+    save_arrays(path, arrays)
+
+
+def _load(path: Path) -> SplitEmbeddings | None:
+    content = load_arrays(path)
+    try:
+        words = {key: tuple(json.loads(content[key].tobytes())) for key in _WORDS}
+        return SplitEmbeddings(**{**content, **words})
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Put an .npz file of NumPy arrays in place whole, and its folder if there is none.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     # Another name until it is whole, and in each process, of which several may write.
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -153,11 +172,10 @@ def _save(path: Path, found: SplitEmbeddings) -> None:
         part.unlink(missing_ok=True)
 
 
-def _load(path: Path) -> SplitEmbeddings | None:
+def load_arrays(path: Path) -> dict[str, Any]:
+    """The arrays of an .npz file; none if it is not there or damaged."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            content = dict(arrays)
-        words = {key: tuple(json.loads(content[key].tobytes())) for key in _WORDS}
-        return SplitEmbeddings(**{**content, **words})
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
-        return None
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return {}

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from vclip_jax.data.decode import decode
-from vclip_jax.data.enhance import enhance
+from vclip_jax.data.seen import seen
 from vclip_jax.explain import class_directions, make_heat_function, overlay
 from vclip_jax.zero_shot import Scorer, Variables
 
@@ -101,8 +101,7 @@ def heat_maps(
     directions = np.zeros((EXAMPLES, classes.shape[1]), np.float32)
     directions[:n] = class_directions(classes)[answers]
     for square, record in zip(squares, source, strict=False):
-        seen = decode(record["image"], size, data.fit, data.decode, key=record["key"])
-        square[:] = enhance(seen) if data.enhance else seen
+        square[:] = seen(record, config.data)
     heat = make_heat_function(scorer.graphdef, scorer.replicated)
     return np.asarray(heat(variables, squares, directions))[:n]
 

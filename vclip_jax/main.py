@@ -30,7 +30,6 @@ from vclip_jax import (
     optim,
     pretrained,
     processes,
-    prompts,
     sharding,
     state,
     systems,
@@ -40,15 +39,20 @@ from vclip_jax import (
 from vclip_jax.ahead_of_time import compile_step
 from vclip_jax.checkpoint import Checkpoints
 from vclip_jax.data import pipeline
-from vclip_jax.data.augment import named_policy
-from vclip_jax.data.json_tokenizer import AnyTokenizer, file_name, in_folder
-from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.data.json_tokenizer import AnyTokenizer
 from vclip_jax.datasets.captions import describe_lengths
-from vclip_jax.evaluate import ZeroShotTask
 from vclip_jax.flops import step_flops
 from vclip_jax.goodput import Goodput, Trace
 from vclip_jax.guards import Watch
 from vclip_jax.init import jit_whiten
+from vclip_jax.inputs import (
+    check_words,
+    load_tokenizer,
+    open_test_pairs,
+    open_train_batches,
+    open_training_data,
+    open_zero_shot_tasks,
+)
 from vclip_jax.interop import folder, weights
 from vclip_jax.interop import workdir as saved_run
 from vclip_jax.logs import MetricsLog, environment, write_json
@@ -224,7 +228,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
                     since, waited = now, batches.seconds_waited
                 trace.after_step(metrics["loss"])
                 if logs:
-                    values = {name: float(value) for name, value in metrics.items()}
+                    values = {name: float(x) for name, x in jax.device_get(metrics).items()}
                     values["repeated_captions"] = guards.repeated(batch["caption_id"])
                     loss = values["loss"]
                     values = watch.look(step, values)
@@ -316,99 +320,6 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
         log.info("evaluating %s, step %d, %s parameters", source, step, f"{loaded.count:,}")
         measure(jax.device_put(loaded.variables, replicated), step, final=True)
     measure.print_table()
-
-
-def open_training_data(config: ConfigDict) -> tuple[Any, Any]:
-    """The training and (if the dataset has one) the validation source, built if need be."""
-    data = config.data
-    datasets.prepare(data.dataset, data.source, data.data_dir)
-    train = datasets.open_source(data.dataset, data.data_dir, data.train_split)
-    if len(train) < config.global_batch_size:
-        raise ValueError(f"{data.dataset} has {len(train)} records in {data.train_split}, fewer "
-                         f"than config.global_batch_size={config.global_batch_size}")  # fmt: skip
-    if not data.validation_split or not config.validation_batches:
-        return train, None
-    validation = datasets.open_source(data.dataset, data.data_dir, data.validation_split)
-    most = config.validation_batches * config.global_batch_size
-    if len(validation) > most:
-        split = f"{data.validation_split}[:{most}]"
-        validation = datasets.open_source(data.dataset, data.data_dir, split)
-    return train, validation
-
-
-def open_test_pairs(config: ConfigDict) -> Any:
-    """The pairs that are looked at in the end alone; the dataset must be built. None without."""
-    if not config.data.test_split:
-        return None
-    return datasets.open_source(config.data.dataset, config.data.data_dir, config.data.test_split)
-
-
-def open_train_batches(
-    config: ConfigDict,
-    mesh: Mesh,
-    train: Any,
-    tokenizer: AnyTokenizer,
-    size: int,
-    start_step: int = 0,
-) -> pipeline.DevicePrefetcher:
-    """Global training batches of `size` pairs on the devices, from `start_step` on."""
-    batches = pipeline.train_batches(
-        train,
-        tokenizer,
-        seed=config.seed,
-        global_batch_size=size,
-        size=config.data.image_size,
-        fit=config.data.fit,
-        decode=config.data.decode,
-        augment=named_policy(config.data.augment),
-        enhance=config.data.enhance,
-        context_length=config.tokenizer.context_length,
-        start_step=start_step,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    return pipeline.prefetch_to_device(batches, NamedSharding(mesh, sharding.BATCH))
-
-
-def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
-    """The evaluations of the config whose data is there or can be built; the others are named."""
-    tasks = []
-    for name, entry in config.evals.items():
-        try:
-            datasets.prepare(entry.dataset, entry.source, config.data.data_dir)
-        except datasets.SourceNeededError:
-            log.info("evaluation %s is skipped: set --config.evals.%s.source=DIR", name, name)
-            continue
-        source = datasets.open_source(entry.dataset, config.data.data_dir, entry.split)
-        prompt_set = prompts.for_classes(entry.prompts, source.class_names, source.name)
-        tasks.append(ZeroShotTask(name, source, prompt_set))
-    return tasks
-
-
-def check_words(config: ConfigDict) -> None:
-    """Load vocabulary and prompts once: a wrong name should not cost the building of a dataset."""
-    if config.tokenizer.vocab != "captions":
-        Tokenizer.load(config.tokenizer.vocab)
-    for entry in config.evals.values():
-        if entry.prompts != "labels":
-            prompts.load(entry.prompts)
-
-
-def load_tokenizer(config: ConfigDict, train: Any, workdir: Path) -> AnyTokenizer:
-    """The run's own vocabulary if it has one, else what the config says, kept in the workdir."""
-    if (own := in_folder(workdir)) is not None:
-        return own
-    restored = in_folder(config.restore_from) if config.restore_from else None
-    tokenizer: AnyTokenizer
-    if restored is not None:
-        tokenizer = restored
-    elif config.tokenizer.vocab == "captions":
-        tokenizer = Tokenizer.from_captions(record["caption"] for record in train)
-    else:
-        tokenizer = Tokenizer.load(config.tokenizer.vocab)
-    if jax.process_index() == 0:
-        tokenizer.save(workdir / file_name(tokenizer))
-    return tokenizer
 
 
 def make_scorer(

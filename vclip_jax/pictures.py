@@ -11,8 +11,7 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 
 from vclip_jax.data import pipeline
-from vclip_jax.data.decode import decode
-from vclip_jax.data.enhance import enhance
+from vclip_jax.data.seen import seen
 from vclip_jax.datasets.records import Record
 from vclip_jax.trackers import Embeddings, Picture, Trackers
 
@@ -50,7 +49,7 @@ def show_samples(
     )  # fmt: skip
     pairs = [("train", image, r) for image, r in zip(images, records, strict=True)]
     held_back = [validation[i] for i in range(min(n, len(validation)))] if validation else []
-    pairs += [("validation", seen(record, config), record) for record in held_back]
+    pairs += [("validation", seen(record, config.data), record) for record in held_back]
     counts: dict[str, int] = {}
     pictures = []
     for kind, image, record in pairs:
@@ -67,13 +66,6 @@ def first_rows(array: jax.Array, n: int) -> npt.NDArray[Any]:
         if start == sum(map(len, parts)) < n:
             parts.append(np.asarray(shards[start].data))
     return np.concatenate(parts)[:n] if parts else np.zeros((0, *array.shape[1:]), array.dtype)
-
-
-def seen(record: Record, config: ConfigDict, size: int = 0) -> npt.NDArray[np.uint8]:
-    """What the model sees of a photograph when it is evaluated, uint8 `[size, size, 3]`."""
-    data = config.data
-    image = decode(record["image"], size or data.image_size, data.fit, data.decode)
-    return enhance(image) if data.enhance else image
 
 
 def project(
@@ -98,7 +90,7 @@ def project(
     thumbnails = None
     if config.tracker_samples:
         columns["text"] = captions
-        thumbnails = np.stack([seen(record, config, THUMBNAIL) for record in records])
+        thumbnails = np.stack([seen(record, config.data, THUMBNAIL) for record in records])
     return Embeddings(name, vectors[: len(records)], columns, thumbnails)
 
 

@@ -26,7 +26,6 @@ from vclip_jax.logs import write_json
 
 log = logging.getLogger("vclip_jax")
 
-NAMES: Final = config_lib.TRACKERS
 IDS: Final = "trackers.json"
 """Tracker -> what it calls the run: with it a resume goes on in the same one."""
 PROJECT: Final = "vclip_jax"

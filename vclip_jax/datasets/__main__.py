@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     synthetic.add_argument("--data_dir", required=True, help="where built datasets are")
     synthetic.set_defaults(run=_build_synthetic)
     for name, dataset in DATASETS.items():
-        _add_dataset(names.add_parser(name, help=dataset.title), name, dataset)
+        _add_dataset(names.add_parser(name, help=dataset.line), name, dataset)
 
     listing = commands.add_parser("list", help="what can be built, and what is built")
     listing.add_argument("--data_dir", help="where built datasets are")
@@ -168,7 +168,7 @@ def _list(options: argparse.Namespace) -> None:
     print("can be built:")
     print(f"  {'synthetic':10} {_SYNTHETIC}")
     for name, dataset in DATASETS.items():
-        print(f"  {name:10} {dataset.title}")
+        print(f"  {name:10} {dataset.line}")
     if options.data_dir is not None:
         print(f"built in {options.data_dir}:")
         for name, directory in built_datasets(options.data_dir):

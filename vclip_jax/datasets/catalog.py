@@ -28,7 +28,9 @@ class Dataset:
     """One dataset as distributed."""
 
     title: str
-    """A line for people, with the licence."""
+    """A line for people."""
+    licence: str
+    """The terms that the data comes under; empty where they are not ours to know."""
     scan: Callable[..., Listing]
     """`scan(source, **options)` lists it; raises ValueError if the layout is another's."""
     prompts: str = ""
@@ -40,10 +42,16 @@ class Dataset:
     fixture: Callable[[Path], None] | None = None
     """Writes a miniature in the distributed layout, quirks included."""
 
+    @property
+    def line(self) -> str:
+        """Title and licence."""
+        return f"{self.title} ({self.licence})" if self.licence else self.title
+
 
 DATASETS: Final[dict[str, Dataset]] = {
     "synfundus": Dataset(
-        "SynFundus-1M: a million synthetic photographs with Chinese descriptions (CC BY-NC-SA 4.0)",
+        "SynFundus-1M: a million synthetic photographs with Chinese descriptions",
+        "CC BY-NC-SA 4.0",
         synfundus.scan,
         prompts="zh/synfundus",
         options={
@@ -54,67 +62,76 @@ DATASETS: Final[dict[str, Dataset]] = {
         fixture=fixtures.synfundus.write,
     ),
     "messidor": Dataset(
-        "MESSIDOR: 1200 photographs, retinopathy 0-3 and risk of macular oedema (research and "
-        "education only)",
+        "MESSIDOR: 1200 photographs, retinopathy 0-3 and risk of macular oedema",
+        "research and education only",
         messidor.scan,
         prompts="zh/messidor",
         options={"errata": ("applied", "none")},
         fixture=fixtures.messidor.write,
     ),
     "messidor2": Dataset(
-        "MESSIDOR-2: 1748 photographs, adjudicated ICDR grades (research and education only)",
+        "MESSIDOR-2: 1748 photographs, adjudicated ICDR grades",
+        "research and education only",
         messidor2.scan,
         prompts="zh/idrid",
         fixture=fixtures.messidor2.write,
     ),
     "fives": Dataset(
-        "FIVES: 800 photographs, normal, AMD, DR and glaucoma (CC BY 4.0)",
+        "FIVES: 800 photographs, normal, AMD, DR and glaucoma",
+        "CC BY 4.0",
         fives.scan,
         prompts="zh/fives",
         split="train+test",  # all 800, as FLAIR scores them
         fixture=fixtures.fives.write,
     ),
     "refuge": Dataset(
-        "REFUGE: 1200 photographs, glaucoma or not (research only, rules of the challenge)",
+        "REFUGE: 1200 photographs, glaucoma or not",
+        "research only, rules of the challenge",
         refuge.scan,
         prompts="zh/refuge",
         options={"files": ("all", "flair")},
         fixture=fixtures.refuge.write,
     ),
     "idrid": Dataset(
-        "IDRiD: 516 photographs, retinopathy and macular oedema (CC BY 4.0)",
+        "IDRiD: 516 photographs, retinopathy and macular oedema",
+        "CC BY 4.0",
         idrid.scan,
         prompts="zh/idrid",
         fixture=fixtures.idrid.write,
     ),
     "odir": Dataset(
-        "ODIR-5K: both eyes of 3500 patients, eight classes (rules of the challenge)",
+        "ODIR-5K: both eyes of 3500 patients, eight classes",
+        "rules of the challenge",
         odir.scan,
         prompts="zh/odir",
         split="train",  # the challenge published no other labels
         fixture=fixtures.odir.write,
     ),
     "aptos": Dataset(
-        "APTOS 2019: 3662 photographs, ICDR grades (rules of the competition)",
+        "APTOS 2019: 3662 photographs, ICDR grades",
+        "rules of the competition",
         aptos.scan,
         prompts="zh/idrid",
         split="train",
         fixture=fixtures.aptos.write,
     ),
     "acrima": Dataset(
-        "ACRIMA: 705 photographs of the optic disc, glaucoma or not (CC BY 4.0)",
+        "ACRIMA: 705 photographs of the optic disc, glaucoma or not",
+        "CC BY 4.0",
         acrima.scan,
         prompts="zh/refuge",
         fixture=fixtures.acrima.write,
     ),
     "papila": Dataset(
-        "PAPILA: both eyes of 244 patients, glaucoma, suspect or neither (CC BY 4.0)",
+        "PAPILA: both eyes of 244 patients, glaucoma, suspect or neither",
+        "CC BY 4.0",
         papila.scan,
         prompts="zh/papila",
         fixture=fixtures.papila.write,
     ),
     "deepdrid": Dataset(
-        "DeepDRiD: two photographs an eye, ICDR grades (rules of the challenge)",
+        "DeepDRiD: two photographs an eye, ICDR grades",
+        "rules of the challenge",
         deepdrid.scan,
         prompts="zh/idrid",
         split="validation",
@@ -122,6 +139,7 @@ DATASETS: Final[dict[str, Dataset]] = {
     ),
     "generic": Dataset(
         "your own: a folder a class, a table with image, caption and label, Parquet, WebDataset",
+        "",
         generic.scan,
         prompts="labels",
         options={"label": (), "name": ()},

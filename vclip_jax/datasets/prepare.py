@@ -51,6 +51,6 @@ def prepare(name: str, source: str | os.PathLike[str], data_dir: str | os.PathLi
     if not source:
         raise SourceNeededError(
             f"{name} is not built in {data_dir}: set --config.data.source to its folder as "
-            f"downloaded ({DATASETS[name].title})"
+            f"downloaded ({DATASETS[name].line})"
         )
     ingest.build(DATASETS[name].scan(source), data_dir, strict=True)

@@ -9,6 +9,7 @@ diagnosis.
 """
 
 import argparse
+import importlib.util
 import ipaddress
 import logging
 import os
@@ -83,11 +84,10 @@ def serve(options: argparse.Namespace) -> None:
     Raises:
         ValueError, OSError: one line: something that was named is not there, or the port is taken.
     """
-    try:
-        import gradio  # noqa: F401
-        import uvicorn
-    except ImportError:
-        raise ValueError("the demo needs Gradio: pip install 'vclip_jax[demo]'") from None
+    if not all(importlib.util.find_spec(name) for name in ("gradio", "uvicorn")):
+        raise ValueError("the demo needs Gradio: pip install 'vclip_jax[demo]'")
+    import uvicorn
+
     from vclip_jax.demo import index
     from vclip_jax.demo.page import Sources, application, build
     from vclip_jax.pretrained import load

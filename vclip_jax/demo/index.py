@@ -8,7 +8,6 @@ embedding, one that was replaced is not mistaken for its predecessor, and anothe
 import hashlib
 import logging
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import numpy.typing as npt
 from vclip_jax import config as config_lib
 from vclip_jax.data.decode import ImageError
 from vclip_jax.datasets import open_source
-from vclip_jax.embeddings import FOLDER
+from vclip_jax.embeddings import FOLDER, load_arrays, save_arrays
 from vclip_jax.interop import folder as portable
 from vclip_jax.predict import expand
 from vclip_jax.pretrained import CORES, Pretrained
@@ -191,27 +190,16 @@ def _digest(path: Path) -> bytes:
 
 
 def _load(path: Path) -> Vectors:
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            keys, vectors = arrays["digests"], arrays["vectors"]
-            return {key.tobytes(): row for key, row in zip(keys, vectors, strict=True)}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    arrays = load_arrays(path)
+    keys, vectors = arrays.get("digests", ()), arrays.get("vectors", ())
+    if len(keys) != len(vectors):
         return {}
+    return {key.tobytes(): row for key, row in zip(keys, vectors, strict=True)}
 
 
 def _save(path: Path, vectors: Vectors) -> None:
-    # Another name until it is whole, and in each process, of which several may write.
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    digests = np.array([np.frombuffer(key, np.uint8) for key in vectors])
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
-            np.savez(
-                file,
-                digests=np.array([np.frombuffer(key, np.uint8) for key in vectors]),
-                vectors=np.array(list(vectors.values())),
-            )
-        part.replace(path)
+        save_arrays(path, {"digests": digests, "vectors": np.array(list(vectors.values()))})
     except OSError as error:  # a folder on a read-only disk can be searched all the same
         log.warning("%s: cannot keep the embeddings: %s", path.parent, error.strerror)
-    finally:
-        part.unlink(missing_ok=True)

@@ -5,6 +5,8 @@ names another server.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vclip_jax.interop import folder, towers
@@ -32,25 +34,21 @@ def push(source: str | Path, repository: str, *, private: bool = False) -> str:
         raise ValueError(f"--repo is {repository!r}, expected OWNER/NAME")
     paths = _files(source)
     api = HfApi()
-    try:
+    with _in_one_line(repository):
         api.create_repo(repository, private=private or None, exist_ok=True)
         # An old repository stays as visible as it was, whatever is asked for.
-        if private and not api.repo_info(repository).private:
-            raise ValueError(
-                f"{repository} is there already and is public: make it private in its settings, or "
-                "push without --private; nothing was uploaded"
-            )
+        public = private and not api.repo_info(repository).private
+    if public:
+        raise ValueError(
+            f"{repository} is there already and is public: make it private in its settings, or "
+            "push without --private; nothing was uploaded"
+        )
+    with _in_one_line(repository):
         commit = api.create_commit(
             repository,
             [CommitOperationAdd(path.name, path) for path in paths],
             commit_message=f"Upload {source.name} with vclip_jax",
         )
-    except ValueError as error:
-        if type(error) is ValueError:
-            raise
-        raise _refusal(repository, error) from error
-    except Exception as error:  # the Hub's client raises a dozen unrelated types
-        raise _refusal(repository, error) from error
     return str(commit.commit_url)
 
 
@@ -69,9 +67,13 @@ def _files(source: Path) -> list[Path]:
     return paths
 
 
-def _refusal(repository: str, error: Exception) -> ValueError:
-    reason = (str(error) or type(error).__name__).strip().splitlines()[0]
-    return ValueError(
-        f"cannot push to {repository!r} on the Hub ({reason}): is HF_TOKEN set, or `hf auth login` "
-        "done, with the right to write there?"
-    )
+@contextmanager
+def _in_one_line(repository: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the Hub's client raises a dozen unrelated types
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise ValueError(
+            f"cannot push to {repository!r} on the Hub ({reason}): is HF_TOKEN set, or `hf auth "
+            "login` done, with the right to write there?"
+        ) from error

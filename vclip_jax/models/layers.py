@@ -174,13 +174,13 @@ def _normalise_backward(
     if relu:
         bar = jnp.where(y > 0, bar, 0)
     centred = x - mean
-    deviation = jax.lax.rsqrt(var + BatchNorm.epsilon)
+    inverse = jax.lax.rsqrt(var + BatchNorm.epsilon)
     own = _means((), bar, bar * centred)
     moments = jax.lax.pmean(own, axes) if axes else own
-    slope = moments[1] * jnp.square(deviation)
-    x_bar = (bar - moments[0] - centred * slope) * (scale * deviation)
+    slope = moments[1] * jnp.square(inverse)
+    x_bar = (bar - moments[0] - centred * slope) * (scale * inverse)
     count = x.size // x.shape[-1]
-    return x_bar.astype(x.dtype), own[1] * deviation * count, own[0] * count
+    return x_bar.astype(x.dtype), own[1] * inverse * count, own[0] * count
 
 
 _normalise_batch.defvjp(_normalise_forward, _normalise_backward)
