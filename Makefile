@@ -22,7 +22,7 @@ quickstart: $(VENV)/installed
 		$(if $(IDRID),--config.evals.idrid.source="$(IDRID)")
 
 test: $(VENV)/installed-dev lint types
-	$(BIN)/pytest -n 2 --dist loadfile \
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder \
 		-m "not slow and not parity and not tpu_compile and not multiprocess and not browser"
 
 parity: $(VENV)/installed-parity
