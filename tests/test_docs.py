@@ -28,6 +28,11 @@ from vclip_jax.pretrained import Pretrained
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+TRANSLATED = [(path.with_name(f"{path.name.removesuffix('.zh.md')}.md"), path)
+              for path in PAGES if path.name.endswith(".zh.md")]  # fmt: skip
+each_translation = pytest.mark.parametrize(
+    ("english", "chinese"), TRANSLATED, ids=lambda page: page.stem
+)
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 # What people are to replace -> an instance of it.
@@ -351,22 +356,23 @@ def test_every_page_is_in_the_navigation_once():
     assert sorted(nav) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 
 
-def test_both_readmes_hold_the_same_code_figures_and_links():
-    """If this fails: what was added to README.md is to be said in README.zh.md too, or back."""
-    english, chinese = (ROOT / name for name in ("README.md", "README.zh.md"))
+@each_translation
+def test_both_languages_hold_the_same_code_figures_and_links(english, chinese):
+    """If this fails: what was added to the one page is to be said in the other one too."""
     for find in (
         lambda text: code_of(text).spans,
         lambda text: re.findall(r"\d+\.\d+", text),
         lambda text: re.findall(r"\]\(([^)\s]+)\)", text),
         lambda text: commands_in(code_of(text)),
     ):
-        own = set(find(english.read_text())) - {"README.zh.md"}
-        assert own == set(find(chinese.read_text())) - {"README.md"}
+        own = set(find(english.read_text())) - {chinese.name}
+        assert own == set(find(chinese.read_text())) - {english.name}
 
 
-def test_both_readmes_lead_to_each_other():
-    assert "](README.zh.md)" in (ROOT / "README.md").read_text()
-    assert "](README.md)" in (ROOT / "README.zh.md").read_text()
+@each_translation
+def test_both_languages_lead_to_each_other(english, chinese):
+    assert f"]({chinese.name})" in english.read_text()
+    assert f"]({english.name})" in chinese.read_text()
 
 
 def test_the_citation_names_this_version_and_the_paper():
