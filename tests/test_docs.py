@@ -375,6 +375,12 @@ def test_both_languages_lead_to_each_other(english, chinese):
     assert f"]({english.name})" in chinese.read_text()
 
 
+def test_the_readmes_fit_two_screens():
+    """What does not is to go into a page of docs/."""
+    for name in ("README.md", "README.zh.md"):
+        assert len((ROOT / name).read_text().splitlines()) <= 90, name
+
+
 def test_the_citation_names_this_version_and_the_paper():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
