@@ -94,17 +94,21 @@ def test_what_cannot_be_compared_is_refused():
         predictions.compare(good, wrong)
 
 
-def test_two_runs_are_compared_where_both_have_answers(tmp_path):
-    here, there = tmp_path / "here", tmp_path / "there"
-    for name in ("refuge", "mixed", "alone"):
-        predictions.save(predictions.path_of(here, name), system(0))
-    predictions.save(predictions.path_of(there, "refuge"), system(1))
-    predictions.save(predictions.path_of(there, "mixed"), system(1, dataset="acrima"))
-    found, notices = predictions.compare_runs(here, there, ["refuge", "mixed", "alone", "none"])
-    assert [(row["first"], row["second"]) for row in found] == [("refuge", "refuge of there")]
-    assert notices == ["mixed is not compared with that of there: they have no image in common."]
-    with pytest.raises(ValueError, match="no predictions of the same evaluation"):
-        predictions.compare_runs(here, there, ["alone"])
+def test_every_two_are_compared_where_both_have_answers(tmp_path):
+    systems = {"a": system(0), "b": system(1), "c": system(1, dataset="acrima")}
+    files = {name: predictions.path_of(tmp_path / name, "refuge") for name in (*systems, "d", "e")}
+    for name, one in systems.items():
+        predictions.save(files[name], one)
+    predictions.save(files["e"], system(2))
+    files["e"].write_text("no archive")
+    found, notices = predictions.compare_each(files, "refuge", resamples=100)
+    assert [(row["first"], row["second"]) for row in found] == [("a", "b")]
+    assert found[0]["tests"] == predictions.compare(system(0), system(1), resamples=100)["tests"]
+    assert notices[0] == f"d is not compared on refuge: there is no {files['d']}."
+    assert "e is not compared on refuge: " in notices[1]
+    assert notices[2:] == [
+        f"{name} is not compared with c on refuge: they have no image in common." for name in "ab"
+    ]
 
 
 def test_systems_of_one_run_are_compared_if_they_share_all_images_and_classes(tmp_path):

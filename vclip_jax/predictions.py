@@ -10,7 +10,7 @@ import io
 import os
 import re
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -130,31 +130,36 @@ def compare(
     }
 
 
-def compare_runs(
-    workdir: str | os.PathLike[str], other: str | os.PathLike[str], names: Sequence[str]
+def compare_each(
+    files: Mapping[str, epath.Path], dataset: str, *, resamples: int = bootstrap.RESAMPLES
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """This run against another one, on each of the evaluations `names` that both have.
+    """Every two of several systems or runs, on the images of one dataset that both have answered.
+
+    Args:
+        files: name -> where its answers are (`path_of`).
+        dataset: what the notices call it.
+        resamples: behind each test.
 
     Returns:
-        Dicts of `first`, `second` (in words) and what `compare` returns; and notices about
-        evaluations that cannot be compared.
-
-    Raises:
-        ValueError: one line: the other run has none of the files.
+        Dicts of `first`, `second` (names) and what `compare` returns; and notices about what cannot
+        be compared.
     """
-    pairs = [(name, path_of(workdir, name), path_of(other, name)) for name in names]
-    pairs = [(name, a, b) for name, a, b in pairs if a.exists() and b.exists()]
-    if not pairs:
-        raise ValueError(f"{other} and {workdir} have no {FOLDER} of the same evaluation")
-    label = epath.Path(other).name
+    found: dict[str, Predictions] = {}
     rows, notices = [], []
-    for name, a, b in pairs:
+    for name, path in files.items():
         try:
-            rows.append(
-                {"first": name, "second": f"{name} of {label}", **compare(load(a), load(b))}
-            )
+            found[name] = load(path)
+        except FileNotFoundError:
+            notices.append(f"{name} is not compared on {dataset}: there is no {path}.")
         except ValueError as error:
-            notices.append(f"{name} is not compared with that of {label}: {error}.")
+            notices.append(f"{name} is not compared on {dataset}: {error}.")
+    for first, second in combinations(found, 2):
+        try:
+            pair = compare(found[first], found[second], resamples=resamples)
+        except ValueError as error:
+            notices.append(f"{first} is not compared with {second} on {dataset}: {error}.")
+            continue
+        rows.append({"first": first, "second": second, **pair})
     return rows, notices
 
 
@@ -164,7 +169,7 @@ def compare_systems(
     """Evaluations of one run on the same images and classes, such as two prompt sets.
 
     Returns:
-        As `compare_runs`, for at most `MOST_PAIRS` pairs, in the order of `names`.
+        As `compare_each`, for at most `MOST_PAIRS` pairs, in the order of `names`.
     """
     found: dict[str, Predictions] = {}
     notices = []

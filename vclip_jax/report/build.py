@@ -1,6 +1,5 @@
 """Makes `report.html` of a workdir: one file that needs no network, no script and no other file."""
 
-import json
 import os
 import re
 from collections import Counter
@@ -22,36 +21,20 @@ _MEANS = (*METRICS, "chance", "majority")
 _IMAGE = re.compile(r"data:image/(?:png|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
 
 
-def write_report(
-    workdir: str | os.PathLike[str], *, compare: Iterable[str | os.PathLike[str]] = ()
-) -> epath.Path:
+def write_report(workdir: str | os.PathLike[str]) -> epath.Path:
     """Writes `workdir/report.html` from what is there by now and returns its path.
 
     Works for a run in progress and for one without evaluation: a section without data is left out.
-    The file is put in place whole, so a reader never sees half of it.
-
-    Args:
-      workdir: of a run.
-      compare: other runs' workdirs, to be held against this one image by image. The tests are also
-        left in `workdir/comparison.json`. Evaluations of this run on the same images (such as two
-        prompt sets) are always compared.
+    The file is put in place whole, so a reader never sees half of it. Evaluations of the run on the
+    same images (such as two prompt sets) are compared.
 
     Raises:
       FileNotFoundError: if `workdir` is not a folder.
-      ValueError: if a run of `compare` has no answers to the same evaluations.
     """
     folder = epath.Path(workdir)
     run = read_run(folder)
     comparisons, notices = predictions.compare_systems(folder, list(run.zero_shot))
-    against = []
-    for other in compare:
-        rows, more = predictions.compare_runs(folder, other, list(run.zero_shot))
-        against += rows
-        notices += more
-    page = render(run, [*against, *comparisons], notices)
-    if against:
-        (folder / "comparison.json").write_text(json.dumps(against, indent=1, ensure_ascii=False))
-    return put_page(folder, page)
+    return put_page(folder / "report.html", render(run, comparisons, notices))
 
 
 def render(

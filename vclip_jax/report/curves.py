@@ -1,6 +1,7 @@
 """Charts of what a run logged, step by step."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,9 @@ from markupsafe import Markup
 
 from vclip_jax.report import plots
 from vclip_jax.report.evaluation import METRICS
+
+Log = Sequence[Mapping[str, Any]]
+"""The lines of `metrics.jsonl`, ordered by step."""
 
 _CURVES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "loss": ("Loss", {"from_zero": True}),
@@ -22,9 +26,7 @@ _UNIT_METRICS = {"accuracy", "balanced_accuracy", "auc", "f1", "ece", "r1", "r5"
 _NOT_CURVES = {"step", "time", "n"}
 
 
-def _series(
-    metrics: Iterable[Mapping[str, Any]], key: str, label: str
-) -> tuple[plots.Series | None, int]:
+def _series(metrics: Log, key: str, label: str) -> tuple[plots.Series | None, int]:
     """The finite values of one key, and how many others there were."""
     rows = [(row["step"], row[key]) for row in metrics if type(row.get(key)) in (int, float)]
     finite = [(step, value) for step, value in rows if np.isfinite(value)]
@@ -34,13 +36,11 @@ def _series(
     return plots.Series(label, steps, values), len(rows) - len(finite)
 
 
-def training_curves(metrics: tuple[Mapping[str, Any], ...]) -> tuple[list[dict[str, Any]], int]:
+def training_curves(metrics: Log) -> tuple[list[dict[str, Any]], int]:
     """Charts of what the trainer logged, the known keys first; and the values left out."""
-    keys = dict.fromkeys(key for row in metrics for key in row)
-    others = [k for k in keys if k not in _CURVES and k not in _NOT_CURVES and "/" not in k]
     charts, lost = [], 0
-    for key in [*_CURVES, *others]:
-        title, options = _CURVES.get(key, (key.replace("_", " "), {}))
+    for key in _training_keys(_keys(metrics)):
+        title, options = _training_chart(key)
         series, bad = _series(metrics, key, title)
         lost += bad
         if series is not None:
@@ -52,31 +52,103 @@ def training_curves(metrics: tuple[Mapping[str, Any], ...]) -> tuple[list[dict[s
     return charts, lost
 
 
-def validation_curves(
-    metrics: tuple[Mapping[str, Any], ...], datasets: Iterable[str]
-) -> tuple[list[dict[str, Any]], int]:
+def validation_curves(metrics: Log, datasets: Iterable[str]) -> tuple[list[dict[str, Any]], int]:
     """One chart a metric, one line a dataset, of the keys `eval/DATASET/METRIC`."""
-    keys = dict.fromkeys(key for row in metrics for key in row if key.startswith("eval/"))
     by_metric: dict[str, list[plots.Series]] = {}
     lost = 0
-    for key in keys:
-        dataset, metric = _split_key(key, datasets)
-        if metric in _NOT_CURVES:
-            continue
+    for key, (dataset, metric) in _validation_keys(_keys(metrics), datasets).items():
         series, bad = _series(metrics, key, dataset)
         lost += bad
         if series is not None:
             by_metric.setdefault(metric, []).append(series)
-    known = [m for m in _CURVE_METRICS if m in by_metric]
     charts = []
-    for metric in [*known, *(m for m in by_metric if m not in known)]:
+    for metric in _in_order(by_metric):
         series_list = by_metric[metric]
-        title = _CURVE_METRICS.get(metric, metric.replace("_", " "))
-        limits = (0.0, 1.0) if metric in _UNIT_METRICS else None
-        chart = plots.line_chart(series_list, title, limits=limits, from_zero=metric == "loss")
+        title, options = _validation_chart(metric)
+        chart = plots.line_chart(series_list, title, **options)
         legend = plots.legend([s.label for s in series_list])
         charts.append({"title": title, "aside": "", "chart": chart, "legend": legend})
     return charts, lost
+
+
+def overlaid_training(logs: Mapping[str, Log]) -> list[dict[str, Any]]:
+    """As `training_curves`, one line a run (name -> its log), whose colour is its place."""
+    charts = []
+    for key in _training_keys(_keys(*logs.values())):
+        title, options = _training_chart(key)
+        charts += _overlaid(logs, key, title, options)
+    return charts
+
+
+def overlaid_validation(
+    logs: Mapping[str, Log], datasets: Iterable[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """Dataset -> a chart a metric, one line a run (name -> its log), whose colour is its place."""
+    keys = _validation_keys(_keys(*logs.values()), datasets)
+    out: dict[str, list[dict[str, Any]]] = {}
+    for dataset in dict.fromkeys(dataset for dataset, _ in keys.values()):
+        own = {metric: key for key, (name, metric) in keys.items() if name == dataset}
+        charts = []
+        for metric in _in_order(own):
+            title, options = _validation_chart(metric)
+            charts += _overlaid(logs, own[metric], title, options)
+        if charts:
+            out[dataset] = charts
+    return out
+
+
+def not_finite(metrics: Log) -> int:
+    """How many values the curves leave out, because they are no finite numbers."""
+    values = (v for row in metrics for k, v in row.items() if k not in _NOT_CURVES)
+    return sum(type(value) is float and not np.isfinite(value) for value in values)
+
+
+def _overlaid(
+    logs: Mapping[str, Log], key: str, title: str, options: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The chart of one key, or none if no run has a value."""
+    found = [_series(log, key, label)[0] for label, log in logs.items()]
+    lines = [replace(line, colour=place) for place, line in enumerate(found) if line is not None]
+    if not lines:
+        return []
+    chart = plots.line_chart(lines, title, **options)
+    return [{"title": title, "aside": "", "chart": chart, "legend": Markup("")}]
+
+
+def _keys(*logs: Log) -> list[str]:
+    """In the order in which they occur."""
+    return list(dict.fromkeys(key for log in logs for row in log for key in row))
+
+
+def _training_keys(keys: Iterable[str]) -> list[str]:
+    others = [k for k in keys if k not in _CURVES and k not in _NOT_CURVES and "/" not in k]
+    return [*_CURVES, *others]
+
+
+def _training_chart(key: str) -> tuple[str, Mapping[str, Any]]:
+    """Its title and how it is drawn."""
+    return _CURVES.get(key, (key.replace("_", " "), {}))
+
+
+def _validation_keys(keys: Iterable[str], datasets: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Key -> its dataset and metric."""
+    datasets = list(datasets)
+    split = {key: _split_key(key, datasets) for key in keys if key.startswith("eval/")}
+    return {key: names for key, names in split.items() if names[1] not in _NOT_CURVES}
+
+
+def _validation_chart(metric: str) -> tuple[str, Mapping[str, Any]]:
+    """Its title and how it is drawn."""
+    limits = (0.0, 1.0) if metric in _UNIT_METRICS else None
+    title = _CURVE_METRICS.get(metric, metric.replace("_", " "))
+    return title, {"limits": limits, "from_zero": metric == "loss"}
+
+
+def _in_order(metrics: Iterable[str]) -> list[str]:
+    """Those with a title first, in its order."""
+    metrics = list(metrics)
+    known = [m for m in _CURVE_METRICS if m in metrics]
+    return [*known, *(m for m in metrics if m not in known)]
 
 
 def _split_key(key: str, datasets: Iterable[str]) -> tuple[str, str]:

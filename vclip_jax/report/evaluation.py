@@ -236,7 +236,7 @@ def _templates(entry: Any) -> list[tuple[str, list[float | None]]]:
 
 
 def comparison_tables(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What `predictions.compare_runs` gives, for the page."""
+    """What `predictions.compare_each` gives, for the page."""
     return [
         {
             **row,

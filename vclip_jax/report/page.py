@@ -34,12 +34,12 @@ def render_template(name: str, **values: Any) -> str:
     return environment.get_template(name).render(style=Markup(read("style.css")), **values)
 
 
-def put_page(workdir: str | os.PathLike[str], page: str) -> epath.Path:
-    """Write `workdir/report.html`, of which a reader never sees half, and return its path."""
-    folder = epath.Path(workdir)
-    part = folder / "report.html.part"
+def put_page(path: str | os.PathLike[str], page: str) -> epath.Path:
+    """Write a page, of which a reader never sees half, and return its path."""
+    target = epath.Path(path)
+    part = target.with_name(f"{target.name}.part")
     part.write_text(page)
-    return part.replace(folder / "report.html")
+    return part.replace(target)
 
 
 def _recall(values: Any, key: str) -> str:

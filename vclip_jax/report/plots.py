@@ -32,6 +32,8 @@ class Series:
     label: str
     steps: Floats
     values: Floats
+    colour: int | None = None
+    """Its number among the colours; None for its place in the chart."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ def line_chart(
         y = _linear(low, high, bottom, top, count=5 if limits else 4, tight=limits is not None)
     parts = [_grid(x, y)]
     for index, one in enumerate(series):
-        parts.append(_line(one, x, y, f"c{index % COLOURS}"))
+        colour = index if one.colour is None else one.colour
+        parts.append(_line(one, x, y, f"c{colour % COLOURS}"))
     return Markup(
         '<svg viewBox="0 0 {} {}" role="img" aria-label="{}" class="chart">{}</svg>'
     ).format(_WIDTH, _HEIGHT, _describe(series, title), Markup("").join(parts))

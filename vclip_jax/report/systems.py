@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from itertools import combinations
 from typing import Any
 from urllib.parse import quote
 
@@ -48,7 +47,7 @@ def write_systems_report(
         metrics={key: evaluation.METRICS[key] for key in TESTED},
         paper=paper,
     )
-    return put_page(folder, page)
+    return put_page(folder / "report.html", page)
 
 
 def is_systems_workdir(workdir: str | os.PathLike[str]) -> bool:
@@ -88,21 +87,10 @@ def _tests(
     folder: epath.Path, table: Mapping[str, Any], dataset: str, resamples: int
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The paired test of every two systems on one dataset; and notices of what cannot be."""
-    found: dict[str, predictions.Predictions] = {}
-    notices = []
-    for name, row in table.items():
-        if dataset not in row["results"]:
-            continue
-        try:
-            found[name] = predictions.load(predictions.path_of(folder / "systems" / name, dataset))
-        except (FileNotFoundError, ValueError) as error:
-            notices.append(f"{name} is not compared on {dataset}: {error}.")
-    rows = []
-    for first, second in combinations(found, 2):
-        try:
-            pair = predictions.compare(found[first], found[second], resamples=resamples)
-        except ValueError as error:
-            notices.append(f"{first} is not compared with {second} on {dataset}: {error}.")
-            continue
-        rows.append({"first": first, "second": second, **pair})
+    files = {
+        name: predictions.path_of(folder / "systems" / name, dataset)
+        for name, row in table.items()
+        if dataset in row["results"]
+    }
+    rows, notices = predictions.compare_each(files, dataset, resamples=resamples)
     return evaluation.comparison_tables(rows), notices
