@@ -22,7 +22,7 @@ _CURVES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "data_wait_fraction": ("Data wait, share of time", {"from_zero": True}),
 }
 _CURVE_METRICS = {"loss": "Loss", **METRICS}
-_UNIT_METRICS = {"accuracy", "balanced_accuracy", "auc", "f1", "ece", "r1", "r5", "r10"}
+_UNIT_METRICS = {"accuracy", "balanced_accuracy", "auc", "f1", "ece"}
 _NOT_CURVES = {"step", "time", "n"}
 
 
@@ -139,7 +139,8 @@ def _validation_keys(keys: Iterable[str], datasets: Iterable[str]) -> dict[str, 
 
 def _validation_chart(metric: str) -> tuple[str, Mapping[str, Any]]:
     """Its title and how it is drawn."""
-    limits = (0.0, 1.0) if metric in _UNIT_METRICS else None
+    share = metric in _UNIT_METRICS or metric.endswith(("_r1", "_r5", "_r10"))
+    limits = (0.0, 1.0) if share else None
     title = _CURVE_METRICS.get(metric, metric.replace("_", " "))
     return title, {"limits": limits, "from_zero": metric == "loss"}
 
