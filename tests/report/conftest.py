@@ -158,8 +158,9 @@ def files() -> dict[str, Any]:
     return {
         "config.json": {
             "name": "RN50 + RoBERTa-wwm on synthetic fundus images",
-            "steps": 4000,
-            "batch_size": 1024,
+            "profile": {"first": 10, "steps": 0},
+            "total_steps": 4000,
+            "global_batch_size": 1024,
             "seed": 42,
             "optimizer": {"learning_rate": 5e-4, "betas": [0.9, 0.999], "weight_decay": 0.2},
             "model": {"image": "resnet50", "text": "roberta-wwm-ext-base", "embed_dim": 1024},

@@ -114,29 +114,19 @@ def facts(run: Run) -> dict[str, str]:
 
 def _progress(run: Run) -> str:
     step = int(run.metrics[-1]["step"])
-    total = _setting(run.config, ("steps", "total_steps", "num_steps", "train_steps"))
-    if total is None:
+    total = run.config.get("total_steps")
+    if not is_number(total):
         return f"step {step:,}"
     state = "complete" if step >= total else "running, or stopped early"
     return f"step {step:,} of {int(total):,} ({state})"
 
 
-def _setting(config: Mapping[str, Any], names: Iterable[str]) -> float | None:
-    """The first number in the config whose dotted key ends in one of `names`, outermost first."""
-    flat = sorted(flatten(config).items(), key=lambda item: item[0].count("."))
-    for name in names:
-        for key, value in flat:
-            if key.rsplit(".", 1)[-1] == name and is_number(value):
-                return float(value)
-    return None
-
-
 def seconds_in_steps(run: Run) -> float | None:
     """Steps times batch over `examples_per_second`, summed over the training lines of the log."""
-    batch = _setting(run.config, ("global_batch_size", "global_batch", "batch_size"))
+    batch = run.config.get("global_batch_size")
     lines = [r for r in run.metrics if is_number(r.get("examples_per_second"))]
     lines = [r for r in lines if r["examples_per_second"] > 0]
-    if batch is None or not lines:
+    if not is_number(batch) or not lines:
         return None
     steps = np.diff([0, *(r["step"] for r in lines)])
     return float(

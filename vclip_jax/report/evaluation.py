@@ -6,7 +6,7 @@ Takes entries of `zero_shot.json` as the reader lets them through. Their newer k
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from markupsafe import Markup
 
@@ -30,7 +30,7 @@ _KINDS = {
 _SPREAD = ("accuracy", "balanced_accuracy", "auc")
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether it is a finite number."""
     return type(value) in (int, float) and math.isfinite(value)
 
