@@ -21,8 +21,8 @@ Variables = tuple[dict[str, Any], dict[str, Any]]
 """Parameters and batch statistics."""
 TEXT_BATCH = 64
 CPU_CHUNK = 8
-"""Images that a CPU takes at a time, lest a layer's values outgrow its cache: with RN50 a fifth
-more images a second than 32 at a time (`benchmarks/scorer.py`)."""
+"""Images that a CPU takes at a time, lest a layer's values outgrow its cache (see
+docs/performance.md)."""
 
 
 class Scorer:
