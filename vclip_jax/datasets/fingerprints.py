@@ -2,7 +2,7 @@
 
 The hash is taken of the green channel in the square that the field's circle encloses, freed from
 uneven illumination, so that the frame, the format and the exposure do not matter.
-How far hashes of the same and of different eyes lie apart was measured, see `audit`.
+How far hashes of the same and of different eyes lie apart was measured, see `near_duplicates`.
 """
 
 import hashlib
