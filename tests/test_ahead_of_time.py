@@ -16,7 +16,7 @@ import jax
 import pytest
 
 from vclip_jax import config as config_lib
-from vclip_jax import sharding, topologies
+from vclip_jax import config_checks, sharding, topologies
 from vclip_jax.ahead_of_time import memory_savers, report_step, vocabulary_size
 from vclip_jax.chips import chip_named
 from vclip_jax.training import make_training, step_arguments
@@ -84,7 +84,7 @@ def test_a_mode_without_its_topology_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["visionclip_h100_8", "visionclip"])
 def test_a_recipe_traces_on_eight_devices(name):
     config = recipe(name)
-    config_lib.validate(config, devices=8)
+    config_checks.validate(config, devices=8)
     mesh = sharding.make_mesh(1, jax.devices()[:8])
     training = make_training(config, mesh, 21128)
     state, batch = step_arguments(config, mesh, training)
@@ -109,7 +109,7 @@ def test_the_paper_sized_step_fits_on_the_chips_it_is_meant_for(name, topology, 
     config = recipe(name)
     config.update_from_flattened_dict(changes)
     chips = topologies.parse(topology)
-    config_lib.validate(config, devices=len(chips.devices))
+    config_checks.validate(config, devices=len(chips.devices))
     report, compilation = report_step(config, chips, 21128, options=QUICK)
     assert report["fits"]
     assert report["global_batch"] == config.global_batch_size

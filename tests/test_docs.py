@@ -22,7 +22,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from vclip_jax import config as config_lib
-from vclip_jax import main, prompts
+from vclip_jax import config_checks, main, prompts
 from vclip_jax.datasets.catalog import DATASETS
 from vclip_jax.pretrained import Pretrained
 
@@ -106,13 +106,13 @@ def parse_main(argv: list[str]) -> None:
     for flag in flags.FLAGS.flags_by_module_dict()[main.__name__]:
         if not flag.name.startswith("config"):
             values[flag.name] = copy.deepcopy(flag)
-    config_lib.check_overrides(argv)
+    config_checks.check_overrides(argv)
     assert values(argv)[1:] == [], "words that are no flags"
     assert values.workdir, "no --workdir"
     assert (values.mode == "compile") == bool(values.topology)
     if values.topology:
         assert re.fullmatch(r"(\d+x)?(v4|v5e|v5p|v6e|7x|h100):\d+(x\d+)*", values.topology)
-    config_lib.validate(values.config, devices=1, training=values.mode != "eval")
+    config_checks.validate(values.config, devices=1, training=values.mode != "eval")
     for entry in values.config.evals.values():
         if entry.prompts != "labels":
             prompts.load(entry.prompts)
@@ -263,7 +263,7 @@ def test_every_configuration_key_exists(page):
     code = code_of(page.read_text()).all
     for key in set(re.findall(r"(?<![\w./])(?:--)?(config\.[\w.]*\w)", code)):
         if key not in NO_KEYS:
-            config_lib.check_overrides([f"--{key}"])
+            config_checks.check_overrides([f"--{key}"])
 
 
 @each_page
@@ -278,9 +278,9 @@ def test_every_value_of_a_key_is_one_that_it_takes(page):
             config = config_lib.default()
             config.eval_every = 10  # some keys need it
             config.update_from_flattened_dict({found[1]: ast.literal_eval(found[2])})
-            config_lib.validate(config, devices=1, training=False)
+            config_checks.validate(config, devices=1, training=False)
         elif re.fullmatch(rf"(?:{sections})\.[a-z_]+", span) and span not in NO_KEYS:
-            config_lib.check_overrides([f"--config.{span}"])
+            config_checks.check_overrides([f"--config.{span}"])
 
 
 @each_page

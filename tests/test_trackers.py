@@ -14,8 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vclip_jax import config as config_lib
-from vclip_jax import inputs, trackers
+from vclip_jax import config_checks, inputs, trackers
 from vclip_jax import main as trainer
 from vclip_jax.data import pipeline
 from vclip_jax.drills.tiny import get_config
@@ -201,7 +200,7 @@ def test_a_folder_of_a_trackers_name_is_no_package(tmp_path, monkeypatch):
 def test_settings_that_mean_nothing_are_refused(config, changes, message):
     config.update(changes)
     with pytest.raises(ValueError, match=message):
-        config_lib.validate(config, devices=1)
+        config_checks.validate(config, devices=1)
 
 
 def test_one_that_does_not_start_is_named_in_a_line(config, tmp_path, monkeypatch):

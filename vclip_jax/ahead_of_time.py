@@ -5,8 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from vclip_jax import compile_report, sharding, topologies
-from vclip_jax import config as config_lib
+from vclip_jax import compile_report, config_checks, sharding, topologies
 from vclip_jax.compilation import Compilation, CompilerOptions, compile_for
 from vclip_jax.compile_report import Report
 from vclip_jax.data.json_tokenizer import in_folder
@@ -26,7 +25,7 @@ def compile_step(config: ConfigDict, workdir: Path, name: str) -> None:
     has too little memory, with what to try.
     """
     topology = topologies.parse(name)
-    config_lib.validate(config, devices=len(topology.devices))
+    config_checks.validate(config, devices=len(topology.devices))
     report, compilation = report_step(
         config, topology, vocabulary_size(config, workdir), cache_dir=workdir / "compile_cache"
     )

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from vclip_jax import config as config_lib
 from vclip_jax import (
+    config_checks,
     datasets,
     guards,
     optim,
@@ -97,7 +98,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
     """From config to report; the order matters and is the order of the page."""
     began = time.perf_counter()
     # --- Config: refuse what cannot work before anything is spent.
-    config_lib.validate(config, devices=jax.device_count(), processes=jax.process_count())
+    config_checks.validate(config, devices=jax.device_count(), processes=jax.process_count())
     check_installed(config.trackers)
     check_words(config)
     lead = jax.process_index() == 0
@@ -283,7 +284,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
     steps = saved_run.steps(source) if config.eval_all_checkpoints else ()
     loaded, tokenizer, step = pretrained.load_weights(source)
     weights.adopt(config, loaded)
-    config_lib.validate(
+    config_checks.validate(
         config, devices=jax.device_count(), processes=jax.process_count(), training=False
     )
     check_installed(config.trackers)
@@ -386,7 +387,7 @@ _PREEMPTED_EXIT_CODE = flags.DEFINE_integer(
 def _parse_flags(argv: list[str]) -> list[str]:
     """Like absl's own, but whatever is wrong is one line rather than a traceback."""
     try:
-        config_lib.check_overrides(argv)
+        config_checks.check_overrides(argv)
         arguments = flags.FLAGS(argv)
         if _CONFIG.value is None:
             raise ValueError("--config FILE is needed, for example configs/quickstart.py")

@@ -12,6 +12,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from vclip_jax import config as config_lib
+from vclip_jax import config_checks
 from vclip_jax.interop import names
 from vclip_jax.models import build
 from vclip_jax.models.bert import Bert, BertConfig
@@ -91,7 +92,7 @@ def complete_config(config: Mapping[str, Any], *, origin: str) -> dict[str, Any]
             if isinstance(value, tuple):
                 complete[section][key] = list(value)
     try:
-        config_lib.validate(full_config(complete), devices=1)
+        config_checks.validate(full_config(complete), devices=1)
     except ValueError as error:
         raise ValueError(f"{origin}: {error}") from error
     return complete
