@@ -16,7 +16,7 @@ import pytest
 from vclip_jax import bootstrap, datasets, measure, metrics, predictions
 from vclip_jax import config as config_lib
 from vclip_jax import main as trainer
-from vclip_jax.data import pipeline
+from vclip_jax.data import prefetch
 from vclip_jax.drills.tiny import get_config
 from vclip_jax.interop import workdir as saved_run
 from vclip_jax.logs import MetricsLog
@@ -159,7 +159,7 @@ def test_a_sigmoid_in_a_ring_trains_on_captions_and_its_checkpoint_is_scored(lig
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     config, finished, tmp_path, monkeypatch
 ):
-    prefetch = pipeline.prefetch_to_device
+    to_device = prefetch.prefetch_to_device
 
     class Interrupted:
         """Gives four batches, then what Ctrl-C gives."""
@@ -177,7 +177,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
             return getattr(self.batches, name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "prefetch_to_device", lambda *a: Interrupted(prefetch(*a)))
+        patch.setattr(prefetch, "prefetch_to_device", lambda *a: Interrupted(to_device(*a)))
         with pytest.raises(KeyboardInterrupt):
             trainer.main(config, tmp_path)
     assert max(losses(tmp_path)) == 4

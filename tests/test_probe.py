@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from vclip_jax import datasets, few_shot, metrics, probe
+from vclip_jax import datasets, few_shot, metrics, probe, recall
 from vclip_jax.embeddings import SplitEmbeddings
 
 pytestmark = pytest.mark.slow  # minutes of compiling on 2 cores
@@ -311,7 +311,7 @@ def test_retrieval_of_any_split_is_that_of_metrics(capsys, portable_folder, data
     clip = vclip_jax.load(portable_folder)
     records = list(datasets.open_source(NAME, str(data_dir), "test"))
     captions = sorted({record["caption"] for record in records})
-    expected = metrics.retrieval(
+    expected = recall.retrieval(
         clip.encode_image([_pixels(record["image"]) for record in records]),
         clip.encode_text(captions),
         np.array([captions.index(record["caption"]) for record in records]),

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from vclip_jax import bootstrap, metrics, prompts
-from vclip_jax.data import pipeline
+from vclip_jax import bootstrap, metrics, prompts, recall
+from vclip_jax.data import pipeline, prefetch
 from vclip_jax.examples import choose_examples, describe_examples, heat_maps
 from vclip_jax.losses import contrastive_loss
 from vclip_jax.predictions import Predictions, hash_keys
@@ -86,7 +86,7 @@ def evaluate_pairs(
     """
     images, texts, rows = pairs.images, pairs.texts, pairs.rows
     n = len(images)
-    retrieval = metrics.retrieval(images, texts, rows)
+    retrieval = recall.retrieval(images, texts, rows)
 
     size = min(n, config.global_batch_size)
     losses = [
@@ -214,7 +214,7 @@ def flat_metrics(zero_shot: Mapping[str, Mapping[str, Any]]) -> dict[str, float]
     }
 
 
-def _batches(source: Any, config: ConfigDict, scorer: Scorer) -> pipeline.DevicePrefetcher:
+def _batches(source: Any, config: ConfigDict, scorer: Scorer) -> prefetch.DevicePrefetcher:
     batches = pipeline.eval_batches(
         source,
         global_batch_size=config.eval_batch_size,
@@ -225,7 +225,7 @@ def _batches(source: Any, config: ConfigDict, scorer: Scorer) -> pipeline.Device
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    return pipeline.prefetch_to_device(batches, scorer.batch_sharding)
+    return prefetch.prefetch_to_device(batches, scorer.batch_sharding)
 
 
 def _examples(

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from vclip_jax import datasets, prompts, sharding
-from vclip_jax.data import pipeline
+from vclip_jax.data import pipeline, prefetch
 from vclip_jax.data.augment import named_policy
 from vclip_jax.data.json_tokenizer import AnyTokenizer, file_name, in_folder
 from vclip_jax.data.tokenizer import Tokenizer
@@ -53,7 +53,7 @@ def open_train_batches(
     tokenizer: AnyTokenizer,
     size: int,
     start_step: int = 0,
-) -> pipeline.DevicePrefetcher:
+) -> prefetch.DevicePrefetcher:
     """Global training batches of `size` pairs on the devices, from `start_step` on."""
     batches = pipeline.train_batches(
         train,
@@ -70,7 +70,7 @@ def open_train_batches(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    return pipeline.prefetch_to_device(batches, NamedSharding(mesh, sharding.BATCH))
+    return prefetch.prefetch_to_device(batches, NamedSharding(mesh, sharding.BATCH))
 
 
 def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vclip_jax import metrics, prompts
+from vclip_jax import metrics, prompts, recall
 from vclip_jax.few_shot import (
     INVERSE_PENALTY,
     METHODS,
@@ -256,7 +256,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "test_split": options.test_split,
     }
     if options.method == ("retrieval",):
-        found = metrics.retrieval(test.images, test.texts, test.caption_ids)
+        found = recall.retrieval(test.images, test.texts, test.caption_ids)
         _print_retrieval(found)
         return _write(options.out, "retrieval.json", {**about, **found})
 
@@ -308,7 +308,7 @@ def _print_retrieval(found: dict[str, Any]) -> None:
         cells = [
             f"R@{k} {100 * found[direction][f'r{k}']:.1f} "
             f"(chance {100 * found['chance'][direction][f'r{k}']:.1f})"
-            for k in metrics.RECALL_AT
+            for k in recall.RECALL_AT
         ]
         print(f"{direction}:  " + "  ".join(cells))
 

@@ -13,7 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from vclip_jax.data.augment import POLICIES, Policy
 from vclip_jax.data.decode import FITS, MODES, ImageError, decode
 from vclip_jax.data.enhance import enhance
-from vclip_jax.data.pipeline import eval_batches, prefetch_to_device, train_batches
+from vclip_jax.data.pipeline import eval_batches, train_batches
+from vclip_jax.data.prefetch import prefetch_to_device
 from vclip_jax.data.tokenizer import Tokenizer
 
 SIZE = 16

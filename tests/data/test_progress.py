@@ -9,7 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from vclip_jax.data.pipeline import DevicePrefetcher, eval_batches, record_keys, train_batches
+from vclip_jax.data.pipeline import eval_batches, record_keys, train_batches
+from vclip_jax.data.prefetch import DevicePrefetcher
 from vclip_jax.data.progress import Progress, StalledError
 from vclip_jax.data.tokenizer import Tokenizer
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vclip_jax import bootstrap, metrics, predictions, prompts
+from vclip_jax import bootstrap, predictions, prompts, recall
 from vclip_jax.sensitivity import prompt_sensitivity
 
 DATASETS = {
@@ -176,8 +176,8 @@ def files() -> dict[str, Any]:
         "metrics.jsonl": log(),
         "zero_shot.json": {name: result for name, (result, _) in results.items()},
         "retrieval.json": {
-            **metrics.retrieval(images, texts, ids),
-            "test": metrics.retrieval(images[:200], texts, ids[:200]),
+            **recall.retrieval(images, texts, ids),
+            "test": recall.retrieval(images[:200], texts, ids[:200]),
         },
         "examples.json": {name: examples for name, (_, examples) in results.items()},
     }

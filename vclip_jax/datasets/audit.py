@@ -10,17 +10,15 @@ import csv
 import os
 from collections.abc import Sequence
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Final
 
-import jinja2
 import simplejpeg
-from markupsafe import Markup
 
 from vclip_jax.data.decode import decode
 from vclip_jax.datasets.near_duplicates import COSINE, DISTANCE, MAX_SIMILAR, Audit, compare
 from vclip_jax.datasets.records import Record, find_dataset, open_source
+from vclip_jax.report.page import render_template
 
 MAX_SHOWN: Final = 100
 """Pairs with pictures in the page."""
@@ -93,16 +91,12 @@ def render(
     name_b: str,
 ) -> str:
     """The page: counts, and the closest `MAX_SHOWN` pairs with their pictures."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    package = resources.files("vclip_jax")
-    template = environment.from_string(package.joinpath("datasets/audit.html").read_text("utf-8"))
     picture_a = cache(lambda position: _data_uri(source_a[int(audit.a.indices[position])]))
     picture_b = cache(lambda position: _data_uri(source_b[int(audit.b.indices[position])]))
     shown = audit.pairs[:MAX_SHOWN]
-    return template.render(
-        style=Markup(package.joinpath("report/style.css").read_text("utf-8")),
+    return render_template(
+        "near_duplicates.html",
+        notices=(),
         audit=audit,
         names={"A": name_a, "B": name_b},
         counts=counts(audit),
