@@ -173,12 +173,13 @@ def _normalise_backward(
     bar = bars[0].astype(at_least_float32(x))
     if relu:
         bar = jnp.where(y > 0, bar, 0)
-    centred = x - mean
     inverse = jax.lax.rsqrt(var + BatchNorm.epsilon)
-    own = _means((), bar, bar * centred)
+    # Not the mean of bar * (x - mean): a CPU would keep x - mean from the forward pass for it.
+    sums = _means((), bar, bar * x)
+    own = sums.at[1].add(-mean * sums[0])
     moments = jax.lax.pmean(own, axes) if axes else own
     slope = moments[1] * jnp.square(inverse)
-    x_bar = (bar - moments[0] - centred * slope) * (scale * inverse)
+    x_bar = (bar - moments[0] - (x - mean) * slope) * (scale * inverse)
     count = x.size // x.shape[-1]
     return x_bar.astype(x.dtype), own[1] * inverse * count, own[0] * count
 
