@@ -1,56 +1,75 @@
 """One training step of RN50 + RoBERTa-base on a CPU, beside Chinese-CLIP on PyTorch.
 
     pip install -e '.[parity]'
-    python benchmarks/cpu_step.py [--batch 16] [--threads 2] [--rounds 5]
+    python benchmarks/cpu_step.py [--batch 16] [--threads 2] [--rounds 3]
 
 Both sides take the same batch at 224 px with 52 tokens through forward pass, contrastive loss,
 backward pass and AdamW, dropout on, with the same number of threads: (a) Chinese-CLIP's model, loss
 and optimizer as its trainer has them (channels_last; for bfloat16 under autocast), (b) our jitted
 step as `vclip_jax.main` runs it. Ours takes uint8 and normalises; PyTorch's images are normalised
-before. Rounds alternate; medians. The first step of a side's turn does not count: it fetches memory
-that the other side took, which no training does. The last line is one JSON object, in pairs per
-second.
+before. A round is a process of each side, one after the other: in one process, each step after the
+other side's pays for memory that the other took. The first two steps of a process do not count;
+medians of the rest. The last line is one JSON object, in pairs per second.
 """
 
 import argparse
 import json
 import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
 CONTEXT_LENGTH, VOCABULARY = 52, 21128
+WARM_UP = 2
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=2, help="steps a round that count")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=3, help="steps a round that count")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), action="append")
+    parser.add_argument("--side", choices=SIDES, help="this side alone, in this process")
     options = parser.parse_args()
-    # Before JAX and PyTorch start their thread pools.
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
-    os.environ["JAX_PLATFORMS"] = "cpu"
+    if options.side:
+        print(json.dumps(seconds(options)))
+        return
     results = {}
     for precision in options.precision or ("float32", "bfloat16"):
-        sides = {"cn_clip": cn_clip_side(options, precision), "ours": our_side(options, precision)}
-        for run in sides.values():
-            run()
-        speeds: dict[str, list[float]] = {name: [] for name in sides}
+        speeds: dict[str, list[float]] = {name: [] for name in SIDES}
         for _ in range(options.rounds):
-            for name, run in sides.items():
-                run()
-                for _ in range(options.steps):
-                    start = time.perf_counter()
-                    run()
-                    speeds[name].append(options.batch / (time.perf_counter() - start))
+            for name in SIDES:
+                arguments = [f"--side={name}", f"--precision={precision}"]
+                arguments += [
+                    f"--{key}={vars(options)[key]}" for key in ("batch", "threads", "steps")
+                ]
+                ended = subprocess.run(
+                    [sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE
+                )
+                steps = json.loads(ended.stdout.splitlines()[-1])
+                speeds[name] += [options.batch / step for step in steps]
         medians = {name: statistics.median(values) for name, values in speeds.items()}
         results[precision] = {name: round(value, 3) for name, value in medians.items()}
         ratio = medians["ours"] / medians["cn_clip"]
         print(f"{precision}: {results[precision]}, ours / cn_clip {ratio:.2f}", flush=True)
     print(json.dumps(results))
+
+
+def seconds(options: argparse.Namespace) -> list[float]:
+    """What the steps of one side take that count."""
+    # Before JAX and PyTorch start their thread pools.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    run = SIDES[options.side](options, options.precision[0])
+    taken = []
+    for _ in range(WARM_UP + options.steps):
+        start = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - start)
+    return taken[WARM_UP:]
 
 
 def cn_clip_side(options: argparse.Namespace, precision: str) -> Callable[[], None]:
@@ -127,6 +146,8 @@ def our_side(options: argparse.Namespace, precision: str) -> Callable[[], None]:
 
     return run
 
+
+SIDES = {"cn_clip": cn_clip_side, "ours": our_side}
 
 if __name__ == "__main__":
     main()
