@@ -9,10 +9,8 @@ import logging
 import sys
 import time
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -54,20 +52,19 @@ from vclip_jax.inputs import (
     open_training_data,
     open_zero_shot_tasks,
 )
-from vclip_jax.interop import folder, weights
+from vclip_jax.interop import weights
 from vclip_jax.interop import workdir as saved_run
 from vclip_jax.logs import MetricsLog, environment, write_json
 from vclip_jax.measure import Measurement
 from vclip_jax.pictures import show_samples
 from vclip_jax.preemption import Preempted, Preemption
 from vclip_jax.report import write_systems_report
+from vclip_jax.restore import QUICK_COMPILE, restore_other
 from vclip_jax.trackers import check_installed, open_trackers
 from vclip_jax.training import make_training, model_maker
 from vclip_jax.zero_shot import Scorer
 
 log = logging.getLogger("vclip_jax")
-# Initialisation runs once: not worth the optimiser's time (2.6 s rather than 11 s to compile).
-QUICK_COMPILE = {"xla_backend_optimization_level": 0}
 
 
 def main(config: ConfigDict, workdir: Path, mode: str = "train", topology: str = "") -> None:
@@ -333,28 +330,6 @@ def make_scorer(
         partial(tokenizer.encode, context_length=config.tokenizer.context_length),
         count_padding=config.model.text_pool == "layers",
     )
-
-
-def restore_other(
-    workdir: Path, init: Any, abstract: state.TrainState, shardings: state.TrainState
-) -> state.TrainState:
-    """The newest checkpoint of another workdir, or the weights of a portable folder at step 0."""
-    if (workdir / folder.MODEL).is_file():
-        portable, _ = folder.load(workdir)
-        fresh = jax.jit(init, out_shardings=shardings, compiler_options=QUICK_COMPILE)()
-        if portable.config["kind"] == "clip" and "logit_bias" in fresh.params:
-            bias = {"logit_bias": np.asarray(fresh.params["logit_bias"])}  # of no portable model
-            portable = replace(portable, arrays=portable.arrays | bias)
-        return weights.into_state(portable, fresh, shardings, origin=str(workdir))
-    if not (workdir / "checkpoints").is_dir():
-        raise ValueError(
-            f"config.restore_from={workdir} is neither a workdir with checkpoints nor a folder "
-            f"with {folder.MODEL}"
-        )
-    with Checkpoints(workdir, read_only=True) as other:
-        if other.latest_step() is None:
-            raise ValueError(f"config.restore_from={workdir} has no complete checkpoint")
-        return other.restore(abstract, shardings)
 
 
 # --- The command line.

@@ -1,4 +1,4 @@
-"""The English tokenizers: their files, cutting and padding, open_clip's cleaning."""
+"""The English tokenizers: their files, cutting and padding."""
 
 import gzip
 import json
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vclip_jax.data import json_tokenizer
-from vclip_jax.data.json_tokenizer import JsonTokenizer, bert_from_vocab, clean, find, in_folder
+from vclip_jax.data.json_tokenizer import JsonTokenizer, bert_from_vocab, find, in_folder
 from vclip_jax.data.tokenizer import Tokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -78,26 +78,6 @@ def test_what_is_saved_is_loaded_and_pickled(clip_files, tmp_path, cleaning):
 
 def test_a_folder_with_vocab_txt_has_the_chinese_tokenizer(bert_files):
     assert isinstance(in_folder(bert_files), Tokenizer)
-
-
-@pytest.mark.parametrize(
-    ("text", "want"),
-    [
-        ("  a \t b\r\n c ", "a b c"),
-        ("don’t “x”", 'don\'t "x"'),
-        ("ＡＢＣ　ｶﾞ", "ABC ガ"),
-        ("ﬁ ĳ", "fi ij"),
-        ("AT&amp;T &ldquo;x&rdquo;", 'AT&T "x"'),
-        ("<b>&amp;amp;</b>", "<b>&</b>"),
-        ("\x1b[31mred\x1b[0m", "red"),
-        ("\x85a\x80", "…a€"),
-        ("a\u0000b\ufeffc", "abc"),
-        ("e\u0301", "é"),
-        ("\ud83d", "\ufffd"),
-    ],
-)
-def test_typography_becomes_plain(text, want):
-    assert clean(text) == want
 
 
 def test_what_is_no_tokenizer_is_refused_in_one_line(clip_files, bert_files, tmp_path):

@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from vclip_jax.data.decode import read_rgb
-from vclip_jax.datasets import DatasetError, ingest, open_source
+from vclip_jax.datasets import DatasetError, ingest, open_source, shards
 from vclip_jax.datasets.listing import Blob, Item, Listing, Reject
 from vclip_jax.datasets.records import built_datasets
 from vclip_jax.datasets.store import Storage
@@ -136,7 +136,7 @@ def test_processes_make_the_same_bytes(built, listing, tmp_path):
 
 def test_a_finished_build_is_left_alone(listing, tmp_path, monkeypatch):
     folder = ingest.build(listing, tmp_path, workers=1)
-    monkeypatch.setattr(ingest, "make_shard", None)
+    monkeypatch.setattr(shards, "make_shard", None)
     assert ingest.build(listing, tmp_path, workers=1) == folder
     assert [name for name, _ in built_datasets(tmp_path)] == ["toy/512px-q92"]
 
@@ -144,7 +144,7 @@ def test_a_finished_build_is_left_alone(listing, tmp_path, monkeypatch):
 def test_an_interrupted_build_goes_on_with_the_missing_shards(
     built, listing, tmp_path, monkeypatch
 ):
-    make_shard, made = ingest.make_shard, []
+    make_shard, made = shards.make_shard, []
 
     def interrupted(shard, tick):
         if len(made) == 3:
@@ -153,13 +153,13 @@ def test_an_interrupted_build_goes_on_with_the_missing_shards(
         return make_shard(shard, tick)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ingest, "make_shard", interrupted)
+        patch.setattr(shards, "make_shard", interrupted)
         with pytest.raises(KeyboardInterrupt):
             ingest.build(listing, tmp_path, workers=1)
     assert built_datasets(tmp_path) == []
     first = set(made)
     monkeypatch.setattr(
-        ingest, "make_shard", lambda shard, tick: made.append(shard.path) or make_shard(shard, tick)
+        shards, "make_shard", lambda shard, tick: made.append(shard.path) or make_shard(shard, tick)
     )
     folder = ingest.build(listing, tmp_path, workers=1)
     assert len(made) == len(set(made)) == 7
@@ -207,7 +207,7 @@ def test_too_many_rejects_fail_with_reasons_and_an_example(listing, tmp_path, mo
     (rejects,) = tmp_path.rglob("rejects.jsonl")
     assert len(rejects.read_text().splitlines()) == 3
     # What was made is not made again.
-    monkeypatch.setattr(ingest, "make_shard", None)
+    monkeypatch.setattr(shards, "make_shard", None)
     ingest.build(listing, tmp_path, workers=1, max_rejects=0.1)
     assert [name for name, _ in built_datasets(tmp_path)] == ["toy/512px-q92"]
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 import vclip_jax
 from vclip_jax import zero_shot
-from vclip_jax.data import json_tokenizer
+from vclip_jax.data import json_tokenizer, open_clip_text
 from vclip_jax.data.decode import fit_square
 from vclip_jax.datasets.synthetic.domains import sample_case
 from vclip_jax.datasets.synthetic.render import render
@@ -286,7 +286,7 @@ def test_cleaning_is_that_of_ftfy_but_for_wrongly_decoded_text(table):
     for text in [*texts, *NASTY]:
         want = ftfy.fix_text(text, fix_encoding=False)
         want = " ".join(html.unescape(html.unescape(want)).split())
-        different += json_tokenizer.clean(text) != want
+        different += open_clip_text.clean(text) != want
     table.check("cleaning of random strings", "ftfy, no mojibake", "different", different, 0)
 
 

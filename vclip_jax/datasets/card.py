@@ -16,7 +16,7 @@ from vclip_jax.datasets.listing import Item, Listing, hash_of
 from vclip_jax.datasets.store import Storage, store
 
 if TYPE_CHECKING:
-    from vclip_jax.datasets.ingest import Shard
+    from vclip_jax.datasets.shards import Shard
 
 SAMPLES_PER_CLASS: Final = 6
 MOST_CLASSES: Final = 12

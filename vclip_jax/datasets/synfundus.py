@@ -23,20 +23,16 @@ kept but not believed: in every published row it is 0, even for diseased eyes. C
 descriptions come from different models and disagree here and there; how many rows do is noted.
 """
 
-import csv
 import os
 import re
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from vclip_jax.datasets import parquet
 from vclip_jax.datasets.listing import (
-    IMAGE_SUFFIXES,
     Blob,
     Item,
     Listing,
@@ -45,14 +41,19 @@ from vclip_jax.datasets.listing import (
     choose,
     split_by_hash,
 )
+from vclip_jax.datasets.synfundus_files import (
+    CAPTIONS,
+    POSITIVE,
+    Table,
+    index_images,
+    open_table,
+)
 from vclip_jax.datasets.synthetic.annotation import DISEASES, READABLE
 from vclip_jax.datasets.words import RETINOPATHY
 
 CLASSES: Final = ("normal", "diabetic retinopathy", *DISEASES.values())
 """Labels; the DR grade comes first, the rest in the order of their columns' names."""
 
-_POSITIVE: Final = ("dr_grade", *DISEASES)
-"""Columns in the order of the classes, from 1."""
 
 NAMES: Final = (
     re.compile("糖尿病性?视网膜病变"),
@@ -67,7 +68,7 @@ NAMES: Final = (
     re.compile("病理性近视"),
     re.compile("静脉阻塞"),
 )
-"""What descriptions call the diseases, in the order of `_POSITIVE`."""
+"""What descriptions call the diseases, in the order of `POSITIVE`."""
 
 _DISEASE_WORDS: Final = {
     "is_amd": ("年龄相关性黄斑变性", "老年性黄斑变性"),
@@ -93,25 +94,11 @@ _EYES: Final = ("左眼", "右眼")
 
 _TEXT: Final = ("file_md5", "file_name", "eyes_side")
 _SCORE: Final = "retinal_region_quality_score"
-_ADVICE: Final = "diagnosticAdvice"
-_CAPTIONS: Final = (_ADVICE, "text", "caption")
 _RESERVED: Final = ("image", "caption", "key", "label")
 """Features that every built dataset has."""
 
 _NEGATED: Final = re.compile("^([左右双]眼)?(未见|无|没有|排除|否认|不考虑)")
-_DEPTH: Final = 4
 _SEED: Final = 0
-
-
-@dataclass
-class _Table:
-    """A form of the dataset, streamed."""
-
-    path: Path
-    kind: str
-    header: list[str]
-    rows: Iterator[tuple[str, Blob | None, list[Any]]]
-    """Key, image where the row holds it, and cells."""
 
 
 @dataclass
@@ -154,8 +141,8 @@ def scan(
     ):
         if value not in choices:
             raise ValueError(f"SynFundus-1M: use one of {', '.join(choices)}, not {value!r}")
-    found = _open(root, table)
-    images = _index(root) if found.kind != "parquet" else {}
+    found = open_table(root, table)
+    images = index_images(root) if found.kind != "parquet" else {}
     if not images and found.kind != "parquet":
         raise ValueError(f"{root}: there is no image in it, in folders or .zip files")
     items, rejects, counts = _collect(found, images, readable)
@@ -177,150 +164,21 @@ def scan(
     )
 
 
-# --- Tables.
-
-
-def _open(root: Path, table: str) -> _Table:
-    if not root.is_dir():
-        raise ValueError(f"{root}: there is no such folder")
-    for kind, pattern in (("annotation", "*annotation*.csv"), ("gen_cond", "*gen_cond*.csv")):
-        paths = [*sorted(root.glob(pattern)), *sorted(root.glob(f"*/{pattern}"))]
-        # The table as distributed rather than somebody's own.
-        distributed = [path for path in paths if path.name == f"SynFundus-1M_{kind}.csv"]
-        if table in ("auto", kind) and paths:
-            return _open_csv((distributed or paths)[0], kind)
-    shards = [path for path in parquet.shards(root) if parquet.image_column(path)]
-    if table == "auto" and shards:
-        return _open_parquet(root, shards)
-    wanted = ("annotation", "gen_cond") if table == "auto" else (table,)
-    raise ValueError(
-        f"{root}: not SynFundus-1M as distributed, it lacks "
-        + " or ".join(f"SynFundus-1M_{kind}.csv" for kind in wanted)
-        + (" or .parquet shards with images" if table == "auto" else "")
-    )
-
-
-def _open_csv(path: Path, kind: str) -> _Table:
-    lines = _lines(path)
-    header = next(lines, [])
-    needed = ["file_name", _ADVICE] if kind == "annotation" else [*_POSITIVE]
-    if missing := [name for name in needed if name not in header]:
-        raise ValueError(f"{path}: expected the columns {', '.join(missing)}, got {header}")
-    # Rows of the conditions are numbered, by a column or by their order.
-    place = header.index("file_name" if kind == "annotation" else "idx") if (
-        kind == "annotation" or "idx" in header
-    ) else -1  # fmt: skip
-
-    def rows() -> Iterator[tuple[str, Blob | None, list[Any]]]:
-        number = 0
-        for cells in lines:
-            if not any(cells):
-                continue
-            if len(cells) < len(header):
-                cells += [""] * (len(header) - len(cells))
-            yield _stem(cells[place]) if place >= 0 else str(number), None, cells
-            number += 1
-
-    return _Table(path, kind, header, rows())
-
-
-def _lines(path: Path) -> Iterator[list[str]]:
-    """A table's cells, a line at a time; it may have a gigabyte."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(1 << 20)
-        start = start[: start.rfind(b"\n") + 1] or start  # not half a character
-        try:
-            start.decode("utf-8-sig")
-            encoding = "utf-8-sig"
-        except UnicodeDecodeError:
-            encoding = "gb18030"
-        with open(path, encoding=encoding, newline="") as file:
-            for line in csv.reader(file):
-                yield [cell.strip() for cell in line]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(
-            f"{path}: cannot read the table: {' '.join(str(error).split())}"
-        ) from error
-
-
-def _open_parquet(root: Path, shards: Sequence[Path]) -> _Table:
-    header = parquet.flat_columns(shards[0])
-    if not any(name in header for name in _CAPTIONS):
-        raise ValueError(f"{shards[0]}: expected the column text or caption, got {header}")
-    image = parquet.image_column(shards[0])
-    names = [_stem(name) for path in shards for name, _ in parquet.rows(path, image, ())]
-    named = parquet.can_be_keys(names)
-
-    def rows() -> Iterator[tuple[str, Blob | None, list[Any]]]:
-        number = 0
-        for path in shards:
-            place = path.relative_to(root).with_suffix("").as_posix()
-            for row, (_, values) in enumerate(parquet.rows(path, image, header)):
-                key = names[number] if named else f"{place}/{row}"
-                number += 1
-                yield key, Blob(str(path), f"{image}:{row}"), values
-
-    return _Table(shards[0], "parquet", header, rows())
-
-
-# --- Images.
-
-
-def _index(root: Path) -> dict[str, Blob]:
-    """Every image by its name without the suffix; a file goes before a member of a .zip."""
-    images: dict[str, Blob] = {}
-    archives: list[str] = []
-    _walk(str(root), _DEPTH, images, archives)
-    for archive in sorted(archives):
-        try:
-            with zipfile.ZipFile(archive) as opened:
-                names = opened.namelist()
-        except (zipfile.BadZipFile, OSError) as error:
-            raise ValueError(f"{archive}: not a readable .zip ({error})") from error
-        for name in names:
-            if name.lower().endswith(IMAGE_SUFFIXES) and "__MACOSX" not in name:
-                images.setdefault(_stem(name), Blob(archive, name))
-    return images
-
-
-def _walk(folder: str, depth: int, images: dict[str, Blob], archives: list[str]) -> None:
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            name = entry.name.lower()
-            if name.startswith("."):
-                continue
-            if name.endswith(IMAGE_SUFFIXES):
-                if images.setdefault(_stem(name), Blob(entry.path)).path != entry.path:
-                    first = images[_stem(name)]
-                    raise ValueError(f"two images are called {_stem(name)}: {first}, {entry.path}")
-            elif name.endswith(".zip"):
-                archives.append(entry.path)
-            elif depth and entry.is_dir():
-                _walk(entry.path, depth - 1, images, archives)
-
-
-def _stem(name: str) -> str:
-    """ "Part0/0.PNG" -> "0"; a number stays as it is."""
-    last = name.replace("\\", "/").rpartition("/")[2].lower()
-    return last.rpartition(".")[0] if last.endswith(IMAGE_SUFFIXES) else last
-
-
 # --- Rows.
 
 
 def _collect(
-    table: _Table, images: dict[str, Blob], readable: str
+    table: Table, images: dict[str, Blob], readable: str
 ) -> tuple[list[Item], list[Reject], _Counts]:
     header = table.header
     place = {name: index for index, name in enumerate(header)}
-    diseases = [place.get(name, -1) for name in _POSITIVE]
+    diseases = [place.get(name, -1) for name in POSITIVE]
     needed = {"all": (), "fundus": READABLE[:1], "strict": READABLE}[readable]
     if missing := [name for name in needed if name not in place]:
         raise ValueError(f"{table.path}: readable={readable} needs {', '.join(missing)}")
     must = [place[name] for name in needed]
     kept = [(place[column], _kind(column)) for column in _kept(table)]
-    advice = next((place[name] for name in _CAPTIONS if name in place), -1)
+    advice = next((place[name] for name in CAPTIONS if name in place), -1)
     eye = place.get("eye_side", -1)
     abnormal = place.get("is_abnormal", -1)
     captions: dict[str, str] = {}
@@ -373,10 +231,10 @@ def _collect(
     return items, rejects, counts
 
 
-def _kept(table: _Table) -> list[str]:
+def _kept(table: Table) -> list[str]:
     """The columns that become features: all with a name, but for the caption."""
     names = [name for name in table.header if name and not name.startswith("Unnamed")]
-    return [name for name in names if name not in (*_CAPTIONS, *_RESERVED)]
+    return [name for name in names if name not in (*CAPTIONS, *_RESERVED)]
 
 
 def _name(column: str) -> str:
@@ -452,7 +310,7 @@ def compose(key: str, positive: int, grade: int, side: int | None) -> str:
     phrases: list[tuple[str, ...]] = []
     if positive & 1:
         phrases.append(RETINOPATHY[min(grade, 4)])
-    for bit, column in enumerate(_POSITIVE[1:], start=1):
+    for bit, column in enumerate(POSITIVE[1:], start=1):
         if positive >> bit & 1:
             phrases.append(_DISEASE_WORDS[column])
     suspect = choose(_SUSPECT, key, "suspect") if phrases else ""
@@ -473,7 +331,7 @@ def _randomly(items: list[Item]) -> list[Item]:
     return [replace(item, split=names[rank]) for item, rank in zip(items, ranks, strict=True)]
 
 
-def _notes(table: _Table, split: str, counts: _Counts, kept: int) -> list[str]:
+def _notes(table: Table, split: str, counts: _Counts, kept: int) -> list[str]:
     notes = []
     if table.kind == "gen_cond":
         notes.append(
