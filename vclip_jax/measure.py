@@ -22,7 +22,7 @@ from vclip_jax.evaluate import (
 from vclip_jax.logs import MetricsLog, write_json
 from vclip_jax.pictures import confusion_picture, project
 from vclip_jax.report import write_report
-from vclip_jax.report.table import format_table
+from vclip_jax.report.table import averaged, format_table
 from vclip_jax.trackers import Trackers
 from vclip_jax.zero_shot import Scorer, Variables
 
@@ -125,6 +125,5 @@ class Measurement:
         if jax.process_index():
             return
         if self.results:
-            stand_ins = [name for name in self.results if name.endswith("_like")]
-            print(format_table(self.results, mean_of=stand_ins or None))
+            print(format_table(self.results, mean_of=averaged(self.results)))
         print(f"report: {self.workdir / 'report.html'}")

@@ -1,6 +1,7 @@
 import pytest
 
 from vclip_jax.report import format_table
+from vclip_jax.report.table import averaged
 
 
 @pytest.fixture
@@ -30,6 +31,12 @@ def test_the_mean_runs_over_the_named_datasets(results):
     assert last[:4] == ["mean", "of", "2", "600"]
     assert last[4] == f"{mean:.3f}"
     assert last[5] == "0.250"
+
+
+def test_drawings_and_photographs_are_not_averaged(results):
+    assert averaged(results) == list(results)
+    assert averaged({**results, "idrid": results["fives_like"]}) == list(results)
+    assert averaged({"idrid": {}, "fives": {}}) == ["idrid", "fives"]
 
 
 def test_there_is_no_mean_of_one_or_none(results):

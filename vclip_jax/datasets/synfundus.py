@@ -54,7 +54,6 @@ from vclip_jax.datasets.words import RETINOPATHY
 CLASSES: Final = ("normal", "diabetic retinopathy", *DISEASES.values())
 """Labels; the DR grade comes first, the rest in the order of their columns' names."""
 
-
 NAMES: Final = (
     re.compile("糖尿病性?视网膜病变"),
     re.compile("(年龄相关|老年)性黄斑变性"),

@@ -16,6 +16,7 @@ from vclip_jax.report import curves, evaluation, paper
 from vclip_jax.report.evaluation import METRICS, class_names, is_number
 from vclip_jax.report.page import put_page, render_template
 from vclip_jax.report.reader import Run, flatten, read_run
+from vclip_jax.report.table import averaged
 
 _MEANS = (*METRICS, "chance", "majority")
 _IMAGE = re.compile(r"data:image/(?:png|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
@@ -50,13 +51,14 @@ def render(
         )
     examples = example_groups(run, notices)
     rows = evaluation.zero_shot_rows(run.zero_shot)
-    names = [row["name"] for row in rows]
+    names = averaged(run.zero_shot)
     return render_template(
         "template.html",
         title=title_of(run),
         facts=facts(run),
         notices=notices,
         rows=rows,
+        averaged=names,
         mean={key: mean_over({r["name"]: r for r in rows}, key, names) for key in _MEANS},
         undefined=evaluation.undefined(run.zero_shot),
         table_1=evaluation.table_1(run.zero_shot),

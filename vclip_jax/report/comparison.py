@@ -15,6 +15,7 @@ from vclip_jax.report.evaluation import METRICS
 from vclip_jax.report.page import put_page, render_template
 from vclip_jax.report.reader import Run, flatten, read_run
 from vclip_jax.report.systems import is_systems_workdir
+from vclip_jax.report.table import averaged
 
 NAME = "comparison.html"
 _ABSENT = object()
@@ -88,7 +89,9 @@ def render(
 ) -> str:
     """The page as text; `tests` are dataset -> rows of `predictions.compare_each`."""
     datasets = datasets_of(runs)
-    shared = [name for name in datasets if all(name in run.zero_shot for run in runs.values())]
+    shared = averaged(
+        {name: {} for name in datasets if all(name in run.zero_shot for run in runs.values())}
+    )
     logs = {label: run.metrics for label, run in runs.items()}
     about = {label: facts(run) for label, run in runs.items()}
     return render_template(

@@ -32,6 +32,12 @@ def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
+def averaged(zero_shot: Results) -> list[str]:
+    """The datasets whose mean is shown: the drawn stand-ins (`*_like`) where there are some, which
+    a mean with real photographs would only blur; else all."""
+    return [name for name in zero_shot if name.endswith("_like")] or list(zero_shot)
+
+
 def format_table(zero_shot: Results, mean_of: Sequence[str] | None = None) -> str:
     """Lays out results (the content of `zero_shot.json`) in aligned columns.
 
