@@ -34,11 +34,12 @@ def main() -> None:
     parser.add_argument("--precision", choices=("float32", "bfloat16"), action="append")
     parser.add_argument("--side", choices=SIDES, help="this side alone, in this process")
     options = parser.parse_args()
+    precisions = options.precision or ["float32", "bfloat16"]
     if options.side:
-        print(json.dumps(seconds(options)))
+        print(json.dumps(seconds(options, precisions[0])))
         return
     results = {}
-    for precision in options.precision or ("float32", "bfloat16"):
+    for precision in precisions:
         speeds: dict[str, list[float]] = {name: [] for name in SIDES}
         for _ in range(options.rounds):
             for name in SIDES:
@@ -58,12 +59,12 @@ def main() -> None:
     print(json.dumps(results))
 
 
-def seconds(options: argparse.Namespace) -> list[float]:
+def seconds(options: argparse.Namespace, precision: str) -> list[float]:
     """What the steps of one side take that count."""
     # Before JAX and PyTorch start their thread pools.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     os.environ["JAX_PLATFORMS"] = "cpu"
-    run = SIDES[options.side](options, options.precision[0])
+    run = SIDES[options.side](options, precision)
     taken = []
     for _ in range(WARM_UP + options.steps):
         start = time.perf_counter()

@@ -18,7 +18,17 @@ QUICK_COMPILE = {"xla_backend_optimization_level": 0}
 def restore_other(
     workdir: Path, init: Any, abstract: state.TrainState, shardings: state.TrainState
 ) -> state.TrainState:
-    """The newest checkpoint of another workdir, or the weights of a portable folder at step 0."""
+    """The newest checkpoint of another workdir, or the weights of a portable folder at step 0.
+
+    Args:
+        workdir: one with `checkpoints`, or a portable folder.
+        init: makes the state of an untrained model, for what a portable folder does not have.
+        abstract: shapes and types of the state.
+        shardings: where each of its arrays goes.
+
+    Raises:
+        ValueError: one line: there is nothing to start from, or it is of another model.
+    """
     if (workdir / folder.MODEL).is_file():
         portable, _ = folder.load(workdir)
         fresh = jax.jit(init, out_shardings=shardings, compiler_options=QUICK_COMPILE)()
