@@ -9,7 +9,9 @@ and optimizer as its trainer has them (channels_last; for bfloat16 under autocas
 step as `vclip_jax.main` runs it. Ours takes uint8 and normalises; PyTorch's images are normalised
 before. A round is a process of each side, one after the other: in one process, each step after the
 other side's pays for memory that the other took. The first two steps of a process do not count;
-medians of the rest. The last line is one JSON object, in pairs per second.
+medians of the rest. glibc takes memory in huge pages for both sides, as docs/performance.md
+recommends for CPUs (`GLIBC_TUNABLES=` before the command: in small ones). The last line is one JSON
+object, in pairs per second.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from collections.abc import Callable
 
 CONTEXT_LENGTH, VOCABULARY = 52, 21128
 WARM_UP = 2
+ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
 def main() -> None:
@@ -48,8 +51,9 @@ def main() -> None:
                     f"--{key}={vars(options)[key]}" for key in ("batch", "threads", "steps")
                 ]
                 ended = subprocess.run(
-                    [sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE
-                )
+                    [sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE,
+                    env=ENVIRONMENT | os.environ,
+                )  # fmt: skip
                 steps = json.loads(ended.stdout.splitlines()[-1])
                 speeds[name] += [options.batch / step for step in steps]
         medians = {name: statistics.median(values) for name, values in speeds.items()}

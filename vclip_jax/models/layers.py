@@ -147,8 +147,8 @@ def _normalise_batch(
     scaled and moved, perhaps rectified, in the type of `x`; its mean, its (biased) variance.
 
     The gradient is written out (Ioffe and Szegedy 2015, section 3): it takes two sums over the
-    data where the derivative of each operation takes three, and keeps nothing but `x` and `y`,
-    which the convolutions before and after keep too. Mean and variance pass no gradient.
+    data where the derivative of each operation takes three, and keeps nothing but `x`. Mean and
+    variance pass no gradient.
     """
     return _normalise_forward(x, scale, bias, axes, relu)[0]
 
@@ -163,16 +163,17 @@ def _normalise_forward(
     mean, var = moments[0], jnp.maximum(moments[1] - jnp.square(moments[0]), 0.0)
     y = _normalise(wide, mean, var, scale, bias)
     y = (jnp.maximum(y, 0) if relu else y).astype(x.dtype)
-    return (y, mean, var), (x, y if relu else None, scale, mean, var)
+    return (y, mean, var), (x, scale, bias, mean, var)
 
 
 def _normalise_backward(
     axes: tuple[str, ...], relu: bool, residuals: Any, bars: tuple[jax.Array, ...]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    x, y, scale, mean, var = residuals
+    x, scale, bias, mean, var = residuals
     bar = bars[0].astype(at_least_float32(x))
     if relu:
-        bar = jnp.where(y > 0, bar, 0)
+        # What is above 0 is found again from x, which both passes below read anyway.
+        bar = jnp.where(_normalise(x, mean, var, scale, bias) > 0, bar, 0)
     inverse = jax.lax.rsqrt(var + BatchNorm.epsilon)
     # Not the mean of bar * (x - mean): a CPU would keep x - mean from the forward pass for it.
     sums = _means((), bar, bar * x)
