@@ -1,11 +1,8 @@
 """The table of chips, and which of them a device is."""
 
-from types import SimpleNamespace
-
-import jax
 import pytest
 
-from vclip_jax.chips import CHIPS, COMPILER_OPTIONS, chip_named, chip_of, compiler_options
+from vclip_jax.chips import CHIPS, chip_named, chip_of
 
 
 @pytest.mark.parametrize(
@@ -29,14 +26,6 @@ def test_a_device_is_the_chip_that_its_kind_says(device_kind, name):
 
 def test_a_cpu_is_none_of_them():
     assert chip_of("cpu") is None
-
-
-def test_each_device_is_compiled_for_with_its_own_options():
-    assert compiler_options(jax.devices("cpu")[0]) == COMPILER_OPTIONS["cpu"]
-    v5e = SimpleNamespace(device_kind="TPU v5 lite", platform="tpu")
-    assert compiler_options(v5e) == COMPILER_OPTIONS["v5e"]
-    v4 = SimpleNamespace(device_kind="TPU v4", platform="tpu")
-    assert compiler_options(v4) == {}, "options for v5e's vector memory do not fit v4's"
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():

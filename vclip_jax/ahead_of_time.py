@@ -6,7 +6,6 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from vclip_jax import compile_report, config_checks, sharding, topologies
-from vclip_jax.chips import compiler_options
 from vclip_jax.compilation import Compilation, CompilerOptions, compile_for
 from vclip_jax.compile_report import Report
 from vclip_jax.data.json_tokenizer import in_folder
@@ -48,8 +47,7 @@ def report_step(
         config: a valid one.
         topology: to compile for.
         vocab_size: number of tokens.
-        cache_dir: see `compilation.compile_for`.
-        options: beside those of `chips.compiler_options`.
+        cache_dir, options: see `compilation.compile_for`.
 
     Raises:
         ValueError: one line: a device has too little memory, and what to try.
@@ -58,9 +56,7 @@ def report_step(
     training = make_training(config, mesh, vocab_size)
     state, batch = step_arguments(config, mesh, training)
     compilation = compile_for(
-        topology, topologies.lower(training.step, topology, state, batch),
-        # The step's own, which the cache would not know of.
-        options=compiler_options(topology.devices[0]) | dict(options or {}),
+        topology, topologies.lower(training.step, topology, state, batch), options=options,
         cache_dir=cache_dir, suggestions=memory_savers(config, topology),
     )  # fmt: skip
     flops = step_flops(

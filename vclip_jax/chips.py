@@ -12,21 +12,9 @@ of 4 of 256 x 256 since v6e; it is rounded to the published values where there a
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-
 GIB = 2**30
-COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
-    # By itself XLA uses half of AVX-512's width.
-    "cpu": {"xla_cpu_prefer_vector_width": 512},
-    # Half of the chip's 128 MiB of vector memory for one kernel rather than 16, and fusions chosen
-    # by what their instructions cost: less time and memory, twice the compilation (measured in
-    # docs/performance.md).
-    "v5e": {
-        "xla_tpu_scoped_vmem_limit_kib": 65536,
-        "xla_tpu_use_bundle_aware_cost_model_for_fusions": True,
-    },
-}
-"""Chip, or platform of what is not in `CHIPS` -> what differs from XLA's defaults."""
+COMPILER_OPTIONS: dict[str, dict[str, Any]] = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
+"""Platform -> what differs from XLA's defaults; by itself it uses half of AVX-512's width."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +69,3 @@ def chip_of(device_kind: str) -> Chip | None:
     fitting = [chip for chip in CHIPS if device_kind.startswith(chip.device_kind)]
     # "TPU v5 lite" starts as "TPU v5" does.
     return max(fitting, key=lambda chip: len(chip.device_kind), default=None)
-
-
-def compiler_options(device: jax.Device) -> dict[str, Any]:
-    """What XLA is told when it compiles for a device."""
-    chip = chip_of(device.device_kind)
-    return COMPILER_OPTIONS.get(chip.name if chip else device.platform, {})

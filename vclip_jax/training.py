@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from vclip_jax import guards, optim, sharding, state
-from vclip_jax.chips import compiler_options
+from vclip_jax.chips import COMPILER_OPTIONS
 from vclip_jax.losses import contrastive_loss
 from vclip_jax.models.build import build_clip, compute_dtype
 from vclip_jax.models.clip import Clip
@@ -62,10 +62,10 @@ def make_training(config: ConfigDict, mesh: Mesh, vocab_size: int) -> Training:
         feature_gradient=1.0 if config.optimizer.gather_gradient else 1 / mesh.size,
         micro_batches=config.micro_batches, remat=config.remat,
     )  # fmt: skip
+    platform = mesh.devices.flat[0].platform
     step = state.jit_train_step(
-        guards.guarded(make_step(optimizer)), mesh, placement,
-        compiler_options(mesh.devices.flat[0]),
-    )  # fmt: skip
+        guards.guarded(make_step(optimizer)), mesh, placement, COMPILER_OPTIONS.get(platform)
+    )
     diagnosing = make_step(guards.measuring())
     gradient_norms = jax.jit(
         lambda state, batch: diagnosing(state.replace(opt_state=None), batch)[0].opt_state,

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vclip_jax.chips import compiler_options
+from vclip_jax.chips import COMPILER_OPTIONS
 from vclip_jax.models.bert import COUNTED_PAD_ID, PAD_ID
 from vclip_jax.models.clip import normalise
 from vclip_jax.prompts import PromptSet
@@ -70,7 +70,7 @@ class Scorer:
         # Labels and mask travel along: on several hosts each knows only its own rows' labels.
         compiled = partial(
             jax.jit, out_shardings=self.replicated,
-            compiler_options=compiler_options(mesh.devices.flat[0]),
+            compiler_options=COMPILER_OPTIONS.get(mesh.devices.flat[0].platform),
         )  # fmt: skip
         self._encode_images, self._encode_texts = compiled(encode_images), compiled(encode_texts)
 
