@@ -10,6 +10,7 @@ kept in --cache. RN50 + RoBERTa-base at 224 px, bfloat16, dropout on, statistics
     padded_remat      the same, what is cheap is computed twice (remat norms, products)
     trimmed           32 tokens, which hold SynFundus-like captions (see docs/performance.md)
     trimmed_remat     the same with rematerialisation
+    trimmed_norms     the same, but the text tower keeps everything
     trimmed_lean      the same, of the text tower nothing but what goes between blocks is kept
     trimmed_blocks    blocks of both towers computed twice
     micro_batches     trimmed, in two parts
@@ -31,6 +32,7 @@ VARIANTS: dict[str, dict[str, int | str]] = {
     "padded_remat": REMAT,
     "trimmed": SHORT,
     "trimmed_remat": SHORT | REMAT,
+    "trimmed_norms": SHORT | {"remat.image": "norms"},
     "trimmed_lean": SHORT | REMAT | {"remat.text": "blocks"},
     "trimmed_blocks": SHORT | BLOCKS,
     "micro_batches": SHORT | {"micro_batches": 2},

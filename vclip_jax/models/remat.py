@@ -7,7 +7,11 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 
 KEPT: dict[str, dict[str, tuple[str, ...] | None]] = {
-    "image": {"none": None, "norms": ("convolution", "statistics"), "blocks": ("block",)},
+    "image": {
+        "none": None,
+        "norms": ("convolution", "statistics", "pool", "block"),
+        "blocks": ("block",),
+    },
     "text": {"none": None, "products": ("product",), "blocks": ("block",)},
 }
 """Tower -> policy -> names of what is kept; None keeps everything."""

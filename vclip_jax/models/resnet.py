@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vclip_jax.models.layers import BatchNorm, Conv, Linear, normal_init
+from vclip_jax.models.batch_norm import BatchNorm
+from vclip_jax.models.layers import Conv, Linear, at_least_float32, normal_init
 from vclip_jax.models.remat import keep
 
 EXPANSION = 4
@@ -21,15 +22,51 @@ EXPANSION = 4
 def average_pool(x: jax.Array, window: int) -> jax.Array:
     """Mean over non-overlapping windows: `[b, h, w, c]` to `[b, h // window, w // window, c]`.
 
-    A reshape and a mean: much faster than `reduce_window` on every backend. Odd rows and columns
-    at the end are dropped, as `AvgPool2d` does.
+    Odd rows and columns at the end are dropped, as `AvgPool2d` does.
     """
     if window == 1:
         return x
+    pooled = jax.lax.platform_dependent(
+        x,
+        cpu=partial(_mean_of_windows, window=window),
+        default=partial(_sum_of_windows, window=window),
+    )
+    return keep(pooled, "pool")
+
+
+def _mean_of_windows(x: jax.Array, window: int) -> jax.Array:
+    """A reshape and a mean: on CPUs much faster than `reduce_window`."""
     batch, height, width, channels = x.shape
     height, width = height // window, width // window
     x = x[:, : height * window, : width * window]
     return x.reshape(batch, height, window, width, window, channels).mean(axis=(2, 4))
+
+
+def _sum_of_windows(x: jax.Array, window: int) -> jax.Array:
+    """On TPUs the reshape costs several passes over float32 copies; this is one, fused."""
+    size = (1, window, window, 1)
+    wide = x.astype(at_least_float32(x))
+    total = jax.lax.reduce_window(wide, 0.0, jax.lax.add, size, size, "VALID")
+    return (total / window**2).astype(x.dtype)
+
+
+@jax.custom_vjp
+def rectified_sum(x: jax.Array, y: jax.Array) -> jax.Array:
+    """`relu(x + y)`, whose gradient asks the result, not the summands, what was below 0."""
+    return _rectified_forward(x, y)[0]
+
+
+def _rectified_forward(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    total = keep(jnp.maximum(x + y, 0), "block")
+    return total, total
+
+
+def _rectified_backward(total: jax.Array, bar: jax.Array) -> tuple[jax.Array, jax.Array]:
+    bar = jnp.where(total > 0, bar, 0)
+    return bar, bar
+
+
+rectified_sum.defvjp(_rectified_forward, _rectified_backward)
 
 
 class Downsample(nnx.Module):
@@ -55,7 +92,7 @@ class Downsample(nnx.Module):
         self.norm = BatchNorm(outputs, per_device=per_device_norm, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        return self.norm(self.conv(average_pool(x, self.pool)), train=train)
+        return self.norm.of_convolution(self.conv, average_pool(x, self.pool), train=train)
 
 
 class Bottleneck(nnx.Module):
@@ -102,8 +139,8 @@ class Bottleneck(nnx.Module):
         shortcut = x if self.downsample is None else self.downsample(x, train=train)
         x = self.bn1(self.conv1(x), train=train, relu=True)
         x = self.bn2(self.conv2(x), train=train, relu=True)
-        x = self.bn3(self.conv3(average_pool(x, self.pool)), train=train)
-        return keep(nnx.relu(x + shortcut), "block")
+        x = self.bn3.of_convolution(self.conv3, average_pool(x, self.pool), train=train)
+        return rectified_sum(x, shortcut)
 
 
 class AttentionPool(nnx.Module):

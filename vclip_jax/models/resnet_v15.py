@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vclip_jax.models.layers import BatchNorm, Conv, normal_init
+from vclip_jax.models.batch_norm import BatchNorm
+from vclip_jax.models.layers import Conv, normal_init
 from vclip_jax.models.resnet import EXPANSION, Bottleneck
 
 

@@ -1,0 +1,231 @@
+"""Batch normalisation whose gradients are written out, by itself and after a 1x1 convolution."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.nn.initializers import Initializer
+
+from vclip_jax.models.layers import Conv, at_least_float32, mapped_axes
+from vclip_jax.models.remat import keep
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation over all but the channel axis, statistics always in float32.
+
+    Running statistics follow PyTorch: momentum 0.1 on the new value, unbiased variance, epsilon
+    1e-5.
+
+    Args:
+        per_device: under `shard_map`, normalise each device's part of the batch by itself, as
+            PyTorch's `BatchNorm2d` under data parallelism does; the running statistics are then
+            the first device's, as it saves the first process's. Otherwise the batch is the global
+            one, however it lies.
+    """
+
+    epsilon = 1e-5
+    momentum = 0.1
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        per_device: bool = False,
+        dtype,
+        scale_init: Initializer = nnx.initializers.ones,
+        rngs: nnx.Rngs,
+    ):
+        self.dtype, self.per_device = dtype, per_device
+        self.scale = nnx.Param(scale_init(rngs.params(), (channels,), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((channels,)))
+        self.mean = nnx.BatchStat(jnp.zeros((channels,)))
+        self.var = nnx.BatchStat(jnp.ones((channels,)))
+
+    def __call__(self, x: jax.Array, *, train: bool, relu: bool = False) -> jax.Array:
+        """`[..., channels]` to the same shape; `train` uses and updates the batch statistics.
+
+        With `relu` what is negative becomes 0 afterwards.
+        """
+        scale, bias = self.scale[...], self.bias[...]
+        if not train:
+            y = _normalise(x, self.mean[...], self.var[...], scale, bias)
+            return (jnp.maximum(y, 0) if relu else y).astype(self.dtype)
+        y, mean, var = _normalise_batch(x, scale, bias, self._axes(), relu)
+        self._move(mean, var, _rows(x))
+        return y.astype(self.dtype)
+
+    def of_convolution(self, conv: Conv, x: jax.Array, *, train: bool) -> jax.Array:
+        """`self(conv(x), train=train)`; in training, after a 1x1 convolution to more channels, by
+        way of `x`: the gradients neither keep nor read what the convolution gives.
+
+        `[..., inputs]` to `[..., channels]`, but for the convolution's stride.
+        """
+        size, _, inputs, outputs = conv.kernel.shape
+        if not train or size > 1 or conv.stride > 1 or inputs >= outputs:
+            return self(conv(x), train=train)
+        kernel = conv.kernel[...].astype(conv.dtype)[0, 0]
+        scale, bias = self.scale[...], self.bias[...]
+        y, mean, var = _normalise_product(x, kernel, scale, bias, self._axes())
+        self._move(mean, var, _rows(x))
+        return y.astype(self.dtype)
+
+    def _axes(self) -> tuple[str, ...]:
+        return () if self.per_device else mapped_axes()
+
+    def _move(self, mean: jax.Array, var: jax.Array, rows: int) -> None:
+        """Move the running statistics towards those of a batch of `rows` a device."""
+        manual, axes = mapped_axes(), self._axes()
+        count = rows * (jax.lax.axis_size(axes) if axes else 1)
+        new = jax.lax.stop_gradient(jnp.stack([mean, var * (count / max(count - 1, 1))]))
+        if manual and self.per_device:
+            new = jax.lax.psum(jnp.where(jax.lax.axis_index(manual) == 0, new, 0), manual)
+        for running, value in ((self.mean, new[0]), (self.var, new[1])):
+            running[...] += self.momentum * (value - running[...])
+
+
+def _normalise(
+    x: jax.Array, mean: jax.Array, var: jax.Array, scale: jax.Array, bias: jax.Array
+) -> jax.Array:
+    # Centred first: with the mean folded into the bias, digits that cancel would be lost.
+    return (x - mean) * (scale * jax.lax.rsqrt(var + BatchNorm.epsilon)) + bias
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _normalise_batch(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, axes: tuple[str, ...], relu: bool
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`x` with mean 0 and variance 1 over all but the last axis and over the mesh axes `axes`,
+    scaled and moved, perhaps rectified, in the type of `x`; its mean, its (biased) variance.
+
+    The gradient is written out (Ioffe and Szegedy 2015, section 3): it takes two sums over the
+    data where the derivative of each operation takes three, and keeps nothing but `x`. Mean and
+    variance pass no gradient.
+    """
+    return _normalise_forward(x, scale, bias, axes, relu)[0]
+
+
+def _normalise_forward(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, axes: tuple[str, ...], relu: bool
+) -> tuple[Any, Any]:
+    wide = x.astype(at_least_float32(x))
+    # Two reductions in one pass over the data; float32 keeps E[x^2] - E[x]^2 accurate because
+    # activations here are centred to within a few standard deviations.
+    moments = keep(_means(axes, wide, jnp.square(wide)), "statistics")
+    mean, var = moments[0], jnp.maximum(moments[1] - jnp.square(moments[0]), 0.0)
+    y = _normalise(wide, mean, var, scale, bias)
+    y = (jnp.maximum(y, 0) if relu else y).astype(x.dtype)
+    return (y, mean, var), (x, scale, bias, mean, var)
+
+
+def _normalise_backward(
+    axes: tuple[str, ...], relu: bool, residuals: Any, bars: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, scale, bias, mean, var = residuals
+    bar = bars[0].astype(at_least_float32(x))
+    if relu:
+        # What is above 0 is found again from x, which both passes below read anyway.
+        bar = jnp.where(_normalise(x, mean, var, scale, bias) > 0, bar, 0)
+    inverse = jax.lax.rsqrt(var + BatchNorm.epsilon)
+    # Not the mean of bar * (x - mean): a CPU would keep x - mean from the forward pass for it.
+    sums = _means((), bar, bar * x)
+    own = sums.at[1].add(-mean * sums[0])
+    moments = jax.lax.pmean(own, axes) if axes else own
+    slope = moments[1] * jnp.square(inverse)
+    x_bar = (bar - moments[0] - (x - mean) * slope) * (scale * inverse)
+    count = _rows(x)
+    return x_bar.astype(x.dtype), own[1] * inverse * count, own[0] * count
+
+
+_normalise_batch.defvjp(_normalise_forward, _normalise_backward)
+
+
+def _means(axes: tuple[str, ...], *values: jax.Array) -> jax.Array:
+    """Of `[..., channels]` each, over all else and over mesh axes: `[values, channels]`."""
+    means = jnp.stack([value.mean(tuple(range(value.ndim - 1))) for value in values])
+    return jax.lax.pmean(means, axes) if axes else means
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _normalise_product(
+    x: jax.Array, kernel: jax.Array, scale: jax.Array, bias: jax.Array, axes: tuple[str, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`_normalise_batch(x @ kernel, scale, bias, axes, False)` without that product's own passes.
+
+    A linear map's moments follow from those of its input: with m the mean and G the mean of x x'
+    over the rows, the product's mean is m W and its mean square is the diagonal of W' G W. So its
+    statistics are known before it is taken, and what normalises it needs no pass of its own. In the
+    gradient, too, each sum over the product is one over `x`, which has fewer channels: with b the
+    gradient of the outputs and P the mean of x b', the sums that `_normalise_backward` takes are
+    the mean of b and the column sums of W P; the kernel's gradient is linear in P, G and m, that
+    of `x` in b and `x`.
+    """
+    return _product_forward(x, kernel, scale, bias, axes)[0]
+
+
+def _product_forward(
+    x: jax.Array, kernel: jax.Array, scale: jax.Array, bias: jax.Array, axes: tuple[str, ...]
+) -> tuple[Any, Any]:
+    wide = kernel.astype(at_least_float32(x))
+    square = keep(_mean_of_products(x, x, precision="highest"), "statistics")
+    centre = keep(_means((), x.astype(wide.dtype))[0], "statistics")
+    moments = jnp.stack([_exactly(centre, wide), (wide * _exactly(square, wide)).sum(0)])
+    moments = jax.lax.pmean(moments, axes) if axes else moments
+    mean, var = moments[0], jnp.maximum(moments[1] - jnp.square(moments[0]), 0.0)
+    y = _normalise(_product(x, kernel), mean, var, scale, bias).astype(x.dtype)
+    return (y, mean, var), (x, kernel, scale, mean, var, square, centre)
+
+
+def _product_backward(
+    axes: tuple[str, ...], residuals: Any, bars: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    x, kernel, scale, mean, var, square, centre = residuals
+    wide, bar = kernel.astype(at_least_float32(x)), bars[0]
+    inverse = jax.lax.rsqrt(var + BatchNorm.epsilon)
+    gain = scale * inverse
+    products = _mean_of_products(x, bar)
+    first = _means((), bar.astype(wide.dtype))[0]
+    own = jnp.stack([first, (wide * products).sum(0) - mean * first])
+    moments = jax.lax.pmean(own, axes) if axes else own
+    # The gradient of the product y is gain * (bar - shift - slope * y), as in _normalise_backward.
+    slope = moments[1] * jnp.square(inverse)
+    shift = moments[0] - mean * slope
+    kernel_bar = products - jnp.outer(centre, shift) - _exactly(square, wide) * slope
+    back = _exactly(wide * (gain * slope), wide.T).astype(x.dtype)
+    x_bar = _product(bar, (wide * gain).T.astype(x.dtype)) - _product(x, back)
+    x_bar -= _exactly(wide, gain * shift)
+    count = _rows(x)
+    return (
+        x_bar.astype(x.dtype),
+        (kernel_bar * gain * count).astype(kernel.dtype),
+        own[1] * inverse * count,
+        own[0] * count,
+    )
+
+
+_normalise_product.defvjp(_product_forward, _product_backward)
+
+
+def _rows(x: jax.Array) -> int:
+    return x.size // x.shape[-1]
+
+
+def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`[..., inputs] @ [inputs, outputs]`, not rounded; flat, as `Conv` has it."""
+    flat = x.reshape(-1, x.shape[-1])
+    y = jnp.matmul(flat, kernel, preferred_element_type=at_least_float32(x))
+    return y.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def _mean_of_products(x: jax.Array, y: jax.Array, precision: str | None = None) -> jax.Array:
+    """Of `[..., m]` and `[..., n]`, the mean of the outer products of their rows: `[m, n]`."""
+    left, right = x.reshape(-1, x.shape[-1]).T, y.reshape(-1, y.shape[-1])
+    kind = at_least_float32(x)
+    total = jnp.matmul(left, right, precision=precision, preferred_element_type=kind)
+    return total / _rows(x)
+
+
+def _exactly(a: jax.Array, b: jax.Array) -> jax.Array:
+    """`a @ b` in full float32 on every platform: small matrices, of which statistics are made."""
+    return jnp.matmul(a, b, precision="highest")
