@@ -146,8 +146,9 @@ def default() -> ConfigDict:
     config.model.whiten_pairs = 0
 
     # What each tower keeps for its gradients, and what it computes a second time to save memory:
-    # "none" keeps all; "norms" the image tower's convolutions and "products" the text tower's
-    # matrix products, not what is made of them; "blocks" what goes from one block to the next.
+    # "none" keeps all; "norms" the image tower's convolutions, what it pools and what goes from
+    # block to block; "products" the text tower's matrix products, not what is made of them;
+    # "blocks" what goes from block to block.
     config.remat = ConfigDict()
     config.remat.image = "none"
     config.remat.text = "none"

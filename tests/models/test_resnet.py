@@ -17,6 +17,9 @@ from vclip_jax.models.resnet import (
     MeanPool,
     ModifiedResNet,
     average_pool,
+    mean_by_reduce_window,
+    mean_by_reshape,
+    rectified_sum,
 )
 
 RN50 = {"layers": (3, 4, 6, 3), "width": 64, "image_size": 224, "embed_dim": 1024}
@@ -68,7 +71,7 @@ def test_attention_takes_the_image_size_that_it_was_made_for_only():
 @settings(max_examples=20, deadline=None)
 def test_average_pooling_is_the_mean_over_whole_windows_only(height, width, window, seed):
     x = normal(seed % 2**32, 2, height, width, 3)
-    got = np.asarray(average_pool(jnp.asarray(x), window))
+    got = np.asarray(average_pool(jnp.asarray(x), window, train=False))
     rows, columns = height // window, width // window
     assert got.shape == (2, rows, columns, 3)
     for row in range(rows):
@@ -84,7 +87,37 @@ def test_the_odd_rest_does_not_count():
     x = normal(0, 1, 5, 5, 2)
     changed = x.copy()
     changed[:, 4], changed[:, :, 4] = np.nan, np.nan
-    np.testing.assert_array_equal(average_pool(changed, 2), average_pool(x, 2))
+    for train in (False, True):
+        np.testing.assert_array_equal(
+            average_pool(changed, 2, train=train), average_pool(x, 2, train=train)
+        )
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(("height", "width", "window"), [(4, 6, 2), (7, 5, 2), (6, 7, 3)])
+def test_each_platforms_pooling_has_the_same_values_and_gradients(height, width, window, dtype):
+    x = jnp.asarray(normal(0, 2, height, width, 3), dtype)
+    bar = jnp.asarray(normal(1, 2, height // window, width // window, 3), dtype)
+    rounding = {"rtol": 2**-7, "atol": 2**-8} if dtype == jnp.bfloat16 else {"rtol": 1e-6}
+    got, want = (
+        (y, *pull(bar))
+        for y, pull in (
+            jax.vjp(lambda x, f=f: f(x, window), x)
+            for f in (mean_by_reduce_window, mean_by_reshape)
+        )
+    )
+    for a, b in zip(got, want, strict=True):
+        assert a.dtype == b.dtype == dtype
+        np.testing.assert_allclose(*(np.asarray(v, np.float32) for v in (a, b)), **rounding)
+
+
+def test_a_rectified_sum_has_the_values_and_gradients_of_relu():
+    x, y, bar = (jnp.asarray(normal(seed, 3, 4, 5)) for seed in range(3))
+    got, pull = jax.vjp(rectified_sum, x, y)
+    want, expected = jax.vjp(lambda x, y: nnx.relu(x + y), x, y)
+    np.testing.assert_array_equal(got, want)
+    for a, b in zip(pull(bar), expected(bar), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 # --- blocks --------------------------------------------------------------------------------------

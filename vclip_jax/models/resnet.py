@@ -19,22 +19,25 @@ from vclip_jax.models.remat import keep
 EXPANSION = 4
 
 
-def average_pool(x: jax.Array, window: int) -> jax.Array:
+def average_pool(x: jax.Array, window: int, *, train: bool) -> jax.Array:
     """Mean over non-overlapping windows: `[b, h, w, c]` to `[b, h // window, w // window, c]`.
 
-    Odd rows and columns at the end are dropped, as `AvgPool2d` does.
+    Odd rows and columns at the end are dropped, as `AvgPool2d` does. Evaluation has one way for
+    all platforms: models are exported, and ONNX knows no choice by platform.
     """
     if window == 1:
         return x
+    if not train:
+        return mean_by_reshape(x, window)
     pooled = jax.lax.platform_dependent(
         x,
-        cpu=partial(_mean_of_windows, window=window),
-        default=partial(_sum_of_windows, window=window),
+        cpu=partial(mean_by_reshape, window=window),
+        default=partial(mean_by_reduce_window, window=window),
     )
     return keep(pooled, "pool")
 
 
-def _mean_of_windows(x: jax.Array, window: int) -> jax.Array:
+def mean_by_reshape(x: jax.Array, window: int) -> jax.Array:
     """A reshape and a mean: on CPUs much faster than `reduce_window`."""
     batch, height, width, channels = x.shape
     height, width = height // window, width // window
@@ -42,7 +45,7 @@ def _mean_of_windows(x: jax.Array, window: int) -> jax.Array:
     return x.reshape(batch, height, window, width, window, channels).mean(axis=(2, 4))
 
 
-def _sum_of_windows(x: jax.Array, window: int) -> jax.Array:
+def mean_by_reduce_window(x: jax.Array, window: int) -> jax.Array:
     """On TPUs the reshape costs several passes over float32 copies; this is one, fused."""
     size = (1, window, window, 1)
     wide = x.astype(at_least_float32(x))
@@ -57,7 +60,7 @@ def rectified_sum(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _rectified_forward(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-    total = keep(jnp.maximum(x + y, 0), "block")
+    total = keep(nnx.relu(x + y), "block")
     return total, total
 
 
@@ -92,7 +95,9 @@ class Downsample(nnx.Module):
         self.norm = BatchNorm(outputs, per_device=per_device_norm, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        return self.norm.of_convolution(self.conv, average_pool(x, self.pool), train=train)
+        return self.norm.of_convolution(
+            self.conv, average_pool(x, self.pool, train=train), train=train
+        )
 
 
 class Bottleneck(nnx.Module):
@@ -139,7 +144,9 @@ class Bottleneck(nnx.Module):
         shortcut = x if self.downsample is None else self.downsample(x, train=train)
         x = self.bn1(self.conv1(x), train=train, relu=True)
         x = self.bn2(self.conv2(x), train=train, relu=True)
-        x = self.bn3.of_convolution(self.conv3, average_pool(x, self.pool), train=train)
+        x = self.bn3.of_convolution(
+            self.conv3, average_pool(x, self.pool, train=train), train=train
+        )
         return rectified_sum(x, shortcut)
 
 
@@ -257,7 +264,7 @@ class ModifiedResNet(nnx.Module):
             x = self.bn1(self.conv1(x), train=train, relu=True)
             x = self.bn2(self.conv2(x), train=train, relu=True)
             x = self.bn3(self.conv3(x), train=train, relu=True)
-            x = average_pool(x, 2)
+            x = average_pool(x, 2, train=train)
         for stage in range(self.stages):
             with jax.named_scope(f"layer{stage + 1}"):
                 for block in getattr(self, f"layer{stage + 1}"):
