@@ -7,7 +7,8 @@ each element of everything else, is 0.7% more for RN50 and BERT-base). A gradien
 where the forward pass takes one, but for the first convolution, as nobody asks for the gradient of
 the image; see Chowdhery et al. 2022, "PaLM", appendix B, for this rule of three and for model FLOP
 utilisation (MFU). Recomputing what was not kept takes time, but is no work of the step, and does
-not count.
+not count; nor do the products by which norms after 1x1 convolutions spare passes over their data
+(`models/batch_norm.py`).
 """
 
 from collections.abc import Mapping, Sequence
