@@ -108,9 +108,11 @@ def test_the_papers_step_takes_what_xla_counts_within_two_percent(monkeypatch):
 
 
 def test_the_papers_towers_take_what_others_have_counted():
-    # 11.6e9 and 11.0e9 for RN50 and BERT-base of 64 tokens, by hand, padding of images included.
+    # 11.6e9 and 11.0e9 for RN50 and BERT-base of 64 tokens, by hand, padding of images included,
+    # and the keys and values of the 50 positions of its attention pooling, which ours spares.
     pair = pair_flops(default().model, image_size=224, context_length=64)
-    assert pair.image == pytest.approx(11.6e9, rel=0.04)
+    keys_and_values = 2 * 2 * 50 * 2048**2
+    assert pair.image + keys_and_values == pytest.approx(11.6e9, rel=0.04)
     assert pair.text == pytest.approx(11.0e9, rel=0.01)
 
 

@@ -124,10 +124,11 @@ def _modified_resnet(model: Mapping[str, Any], size: int) -> tuple[int, int]:
     features = width * 8 * EXPANSION
     total += 2 * features * outputs
     if model["vision_pool"] == "attention":
-        # One query over all positions and their mean: its projection, those of keys and values,
-        # and the two products of attention.
-        tokens = (size // 32) ** 2 + 1
-        total += 2 * features**2 * (1 + 2 * tokens) + 2 * 2 * tokens * features
+        # One query over all positions and their mean: the projections of the query, of what each
+        # head asks and of what it is answered; the two products of attention, a head's each as wide
+        # as the features.
+        tokens, heads = (size // 32) ** 2 + 1, max(1, width * 32 // 64)
+        total += 2 * 3 * features**2 + 2 * 2 * heads * tokens * features
     return total, first
 
 

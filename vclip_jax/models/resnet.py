@@ -151,7 +151,13 @@ class Bottleneck(nnx.Module):
 
 
 class AttentionPool(nnx.Module):
-    """One attention step in which the mean of all positions asks all positions and itself."""
+    """One attention step in which the mean of all positions asks all positions and itself.
+
+    With one query q of a head, its scores x W_k q are x (W_k q), and its weighted sum of values
+    x W_v is W_v of the weighted sum of x: neither keys nor values of the positions are ever made,
+    which would take twenty times as many operations. The bias of the keys adds the same to all
+    scores of a query, so softmax cancels it; that of the values passes, as weights have the sum 1.
+    """
 
     def __init__(
         self, positions: int, width: int, heads: int, outputs: int, *, dtype, rngs: nnx.Rngs
@@ -166,15 +172,21 @@ class AttentionPool(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[b, h, w, width]` to `[b, outputs]`."""
-        batch, height, width_px, width = x.shape
-        x = x.reshape(batch, height * width_px, width)
+        batch, width = x.shape[0], x.shape[-1]
+        x = x.reshape(batch, -1, width)
         x = jnp.concatenate([x.mean(axis=1, keepdims=True), x], axis=1)
         x = x + self.positional_embedding[...].astype(self.dtype)
-        query = self.q_proj(x[:, :1]).reshape(batch, 1, self.heads, -1)
-        key = self.k_proj(x).reshape(batch, -1, self.heads, width // self.heads)
-        value = self.v_proj(x).reshape(batch, -1, self.heads, width // self.heads)
-        pooled = jax.nn.dot_product_attention(query, key, value)
-        return self.c_proj(pooled.reshape(batch, width))
+        query = self.q_proj(x[:, 0]).reshape(batch, self.heads, -1)
+        key, value = (
+            projection.kernel[...].astype(self.dtype).reshape(width, self.heads, -1)
+            for projection in (self.k_proj, self.v_proj)
+        )
+        asked = jnp.einsum("bhd,whd->bhw", query, key)
+        scores = jnp.einsum("bhw,btw->bht", asked, x, preferred_element_type=at_least_float32(x))
+        weights = jax.nn.softmax(scores * query.shape[-1] ** -0.5).astype(self.dtype)
+        pooled = jnp.einsum("bht,btw->bhw", weights, x)
+        values = jnp.einsum("bhw,whd->bhd", pooled, value).reshape(batch, width)
+        return self.c_proj(values + self.v_proj.bias[...].astype(self.dtype))
 
 
 class MeanPool(nnx.Module):
