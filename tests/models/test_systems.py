@@ -150,4 +150,6 @@ def test_gradients_reach_every_parameter(changes, random_variables):
     for path, gradient in jax.tree_util.tree_flatten_with_path(gradients)[0]:
         name = tree.path_string(path)
         assert np.isfinite(gradient).all(), name
-        assert name == "logit_scale" or np.abs(gradient).max() > 0, name
+        # The loss above has no scale; softmax cancels what a keys' bias adds to a query's scores.
+        unused = name == "logit_scale" or name.endswith("attnpool/k_proj/bias")
+        assert (np.abs(gradient).max() > 0) != unused, name
