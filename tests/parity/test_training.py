@@ -88,8 +88,9 @@ def test_ten_steps(size, reference, ours, batch, table, monkeypatch):
             a, b = (np.concatenate([x[:third], x[2 * third :]]) for x in (a, b))
         off = np.linalg.norm(a - b) / np.linalg.norm(b)
         table.check("parameters after ten steps", size, "relative error", off, 1e-3)
-    moved = [np.abs(got[name] - np.asarray(start[name])).max() for name in got]
-    assert min(moved) > 0
+    # Our attention pooling has no use for that bias at all.
+    moved = {name: np.abs(got[name] - np.asarray(start[name])).max() for name in got}
+    assert all(moved[name] > 0 for name in got if not name.endswith("attnpool.k_proj.bias")), moved
 
 
 def test_the_decay_mask_is_theirs(reference, ours):
