@@ -19,7 +19,7 @@ import jax
 
 from vclip_jax.chips import chip_of
 from vclip_jax.hlo_text import meeting_positions
-from vclip_jax.models.resnet import EXPANSION
+from vclip_jax.models.resnet import EXPANSION, attention_heads
 
 # As in `models/vit.py`.
 VIT_MLP_FACTOR = 4
@@ -127,7 +127,7 @@ def _modified_resnet(model: Mapping[str, Any], size: int) -> tuple[int, int]:
         # One query over all positions and their mean: the projections of the query, of what each
         # head asks and of what it is answered; the two products of attention, a head's each as wide
         # as the features.
-        tokens, heads = (size // 32) ** 2 + 1, max(1, width * 32 // 64)
+        tokens, heads = (size // 32) ** 2 + 1, attention_heads(width)
         total += 2 * 3 * features**2 + 2 * 2 * heads * tokens * features
     return total, first
 

@@ -19,6 +19,11 @@ from vclip_jax.models.remat import keep
 EXPANSION = 4
 
 
+def attention_heads(width: int) -> int:
+    """Of the attention pooling of a ResNet whose stem has `width` channels: 64 features each."""
+    return max(1, width * 8 * EXPANSION // 64)
+
+
 def average_pool(x: jax.Array, window: int, *, train: bool) -> jax.Array:
     """Mean over non-overlapping windows: `[b, h, w, c]` to `[b, h // window, w // window, c]`.
 
@@ -38,7 +43,7 @@ def average_pool(x: jax.Array, window: int, *, train: bool) -> jax.Array:
 
 
 def mean_by_reshape(x: jax.Array, window: int) -> jax.Array:
-    """A reshape and a mean: on CPUs much faster than `reduce_window`."""
+    """`average_pool` by a reshape and a mean: on CPUs much faster than `reduce_window`."""
     batch, height, width, channels = x.shape
     height, width = height // window, width // window
     x = x[:, : height * window, : width * window]
@@ -46,7 +51,7 @@ def mean_by_reshape(x: jax.Array, window: int) -> jax.Array:
 
 
 def mean_by_reduce_window(x: jax.Array, window: int) -> jax.Array:
-    """On TPUs the reshape costs several passes over float32 copies; this is one, fused."""
+    """`average_pool` in one pass; on TPUs the reshape costs several over float32 copies."""
     size = (1, window, window, 1)
     wide = x.astype(at_least_float32(x))
     total = jax.lax.reduce_window(wide, 0.0, jax.lax.add, size, size, "VALID")
@@ -55,7 +60,8 @@ def mean_by_reduce_window(x: jax.Array, window: int) -> jax.Array:
 
 @jax.custom_vjp
 def rectified_sum(x: jax.Array, y: jax.Array) -> jax.Array:
-    """`relu(x + y)`, whose gradient asks the result, not the summands, what was below 0."""
+    """`relu(x + y)` of two `[b, h, w, c]`, whose gradient asks the result, not the summands, what
+    was below 0."""
     return _rectified_forward(x, y)[0]
 
 
@@ -263,7 +269,7 @@ class ModifiedResNet(nnx.Module):
         self.attnpool = AttentionPool(
             positions=(image_size // 32) ** 2,
             width=inputs,
-            heads=max(1, width * 32 // 64),
+            heads=attention_heads(width),
             outputs=embed_dim,
             dtype=dtype,
             rngs=rngs,
