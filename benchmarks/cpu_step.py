@@ -1,17 +1,18 @@
 """One training step of RN50 + RoBERTa-base on a CPU, beside Chinese-CLIP on PyTorch.
 
     pip install -e '.[parity]'
-    python benchmarks/cpu_step.py [--batch 16] [--threads 2] [--rounds 3]
+    python benchmarks/cpu_step.py [--batch 16] [--threads 2] [--rounds 5]
 
 Both sides take the same batch at 224 px with 52 tokens through forward pass, contrastive loss,
 backward pass and AdamW, dropout on, with the same number of threads: (a) Chinese-CLIP's model, loss
 and optimizer as its trainer has them (channels_last; for bfloat16 under autocast), (b) our jitted
 step as `vclip_jax.main` runs it. Ours takes uint8 and normalises; PyTorch's images are normalised
-before. A round is a process of each side, one after the other: in one process, each step after the
-other side's pays for memory that the other took. The first two steps of a process do not count;
-medians of the rest. glibc takes memory in huge pages for both sides, as docs/performance.md
-recommends for CPUs (`GLIBC_TUNABLES=` before the command: in small ones). The last line is one JSON
-object, in pairs per second.
+before. Each side is a process of its own, as a step pays for memory that the other side's took. In
+a round they take turns, some steps each, and the ratio is the median of the rounds': what else
+slows the machine slows both. The first step of a turn does not count: it takes anew what the system
+had back during the other's turn. glibc takes memory in huge pages for both sides, as
+docs/performance.md recommends for CPUs (`GLIBC_TUNABLES=` before the command: in small ones). The
+last line is one JSON object, medians in pairs per second.
 """
 
 import argparse
@@ -22,9 +23,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 CONTEXT_LENGTH, VOCABULARY = 52, 21128
-WARM_UP = 2
 ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
@@ -32,49 +33,75 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=3, help="steps a round that count")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=3, help="of a turn that count")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), action="append")
-    parser.add_argument("--side", choices=SIDES, help="this side alone, in this process")
+    parser.add_argument("--side", choices=SIDES, help="this side alone, a step a line of the input")
     options = parser.parse_args()
     precisions = options.precision or ["float32", "bfloat16"]
     if options.side:
-        print(json.dumps(seconds(options, precisions[0])))
+        take_steps(options, precisions[0])
         return
     results = {}
     for precision in precisions:
-        speeds: dict[str, list[float]] = {name: [] for name in SIDES}
-        for _ in range(options.rounds):
-            for name in SIDES:
-                arguments = [f"--side={name}", f"--precision={precision}"]
-                arguments += [
-                    f"--{key}={vars(options)[key]}" for key in ("batch", "threads", "steps")
-                ]
-                ended = subprocess.run(
-                    [sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE,
-                    env=ENVIRONMENT | os.environ,
-                )  # fmt: skip
-                steps = json.loads(ended.stdout.splitlines()[-1])
-                speeds[name] += [options.batch / step for step in steps]
+        speeds = in_turns(options, precision)
         medians = {name: statistics.median(values) for name, values in speeds.items()}
         results[precision] = {name: round(value, 3) for name, value in medians.items()}
-        ratio = medians["ours"] / medians["cn_clip"]
-        print(f"{precision}: {results[precision]}, ours / cn_clip {ratio:.2f}", flush=True)
+        turns = zip(speeds["ours"], speeds["cn_clip"], strict=True)
+        ratios = [ours / theirs for ours, theirs in turns]
+        lowest, ratio, highest = min(ratios), statistics.median(ratios), max(ratios)
+        print(
+            f"{precision}: {results[precision]}, ours / cn_clip {ratio:.2f}, of {options.rounds} "
+            f"rounds {lowest:.2f} to {highest:.2f}",
+            flush=True,
+        )
     print(json.dumps(results))
 
 
-def seconds(options: argparse.Namespace, precision: str) -> list[float]:
-    """What the steps of one side take that count."""
+def in_turns(options: argparse.Namespace, precision: str) -> dict[str, list[float]]:
+    """Pairs a second of each side: of each turn, its median step's."""
+    command = [sys.executable, __file__, f"--precision={precision}"]
+    command += [f"--{key}={vars(options)[key]}" for key in ("batch", "threads")]
+    speeds: dict[str, list[float]] = {name: [] for name in SIDES}
+    with ExitStack() as running:
+        sides = {}
+        for name in SIDES:
+            sides[name] = running.enter_context(
+                subprocess.Popen(
+                    [*command, f"--side={name}"], text=True, env=ENVIRONMENT | os.environ,
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                )
+            )  # fmt: skip
+            one_step(sides[name])  # compiles
+        for _ in range(options.rounds):
+            for name, side in sides.items():
+                turn = [one_step(side) for _ in range(1 + options.steps)][1:]
+                speeds[name].append(options.batch / statistics.median(turn))
+    return speeds
+
+
+def one_step(side: subprocess.Popen[str]) -> float:
+    """Seconds that the side's next step takes."""
+    assert side.stdin
+    assert side.stdout
+    side.stdin.write("\n")
+    side.stdin.flush()
+    answer = side.stdout.readline()
+    if not answer:
+        raise SystemExit("cpu_step: a side ended; what it says is above")
+    return float(answer)
+
+
+def take_steps(options: argparse.Namespace, precision: str) -> None:
+    """A step of one side for each line of the input, answered with its seconds."""
     # Before JAX and PyTorch start their thread pools.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     os.environ["JAX_PLATFORMS"] = "cpu"
     run = SIDES[options.side](options, precision)
-    taken = []
-    for _ in range(WARM_UP + options.steps):
+    for _ in sys.stdin:
         start = time.perf_counter()
         run()
-        taken.append(time.perf_counter() - start)
-    return taken[WARM_UP:]
+        print(time.perf_counter() - start, flush=True)
 
 
 def cn_clip_side(options: argparse.Namespace, precision: str) -> Callable[[], None]:
