@@ -41,7 +41,7 @@ running() {
 
 # Trains in the foreground, passes SIGTERM on, leaves the exit code behind.
 supervise() {
-  local name=$1 child code=0
+  local name=$1 child code signalled=1
   shift
   echo "$$" >"$files/$name.pid"
   while [[ $1 != -- ]]; do
@@ -51,9 +51,9 @@ supervise() {
   shift
   .venv/bin/python -m vclip_jax.main "$@" &
   child=$!
-  trap 'kill -TERM "$child"' TERM
-  wait "$child" || code=$?
-  while kill -0 "$child" 2>/dev/null; do # the signal interrupted the wait
+  trap 'signalled=1; kill -TERM "$child" || true' TERM
+  while [[ $signalled ]]; do # it interrupts the wait; bash still knows a code it has told
+    signalled=''
     code=0
     wait "$child" || code=$?
   done

@@ -130,8 +130,11 @@ def test_one_process_per_node_owns_all_gpus(cluster):
     assert (cluster.root / "devices").read_text() == "\n"
 
 
+@pytest.mark.parametrize("ended", ["while scancel runs", "later"])
 @pytest.mark.parametrize(("restarts", "requeued"), [("0", True), ("2", False)])
-def test_when_the_time_is_up_the_steps_end_and_the_job_queues_again(cluster, restarts, requeued):
+def test_when_the_time_is_up_the_steps_end_and_the_job_queues_again(
+    cluster, restarts, requeued, ended
+):
     pid = cluster.root / "pid"
     (cluster.tools / "srun").write_text(
         f"#!/bin/bash\ntrap 'exit 0' TERM\necho $$ > '{pid}'\nwhile :; do sleep 0.05; done\n"
@@ -141,6 +144,7 @@ def test_when_the_time_is_up_the_steps_end_and_the_job_queues_again(cluster, res
     (cluster.tools / "scancel-record").chmod(0o755)
     (cluster.tools / "scancel").write_text(
         f'#!/bin/bash\nscancel-record "$@"\nkill -TERM "$(<\'{pid}\')"\n'
+        + (f"while kill -0 $(<'{pid}') 2>&-; do sleep 0.02; done\n" if ended != "later" else "")
     )
     job = batch(cluster, SLURM_RESTART_COUNT=restarts, VCLIP_MAX_RESTARTS="2")
     deadline = time.monotonic() + 20
