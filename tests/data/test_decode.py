@@ -10,7 +10,6 @@ from PIL import Image
 
 from vclip_jax.data.decode import (
     FITS,
-    MAX_PIXELS,
     MODES,
     ImageError,
     decode,
@@ -20,6 +19,7 @@ from vclip_jax.data.decode import (
     resize_fast,
     strip_jpeg,
 )
+from vclip_jax.data.opening import MAX_PIXELS
 from vclip_jax.datasets.synthetic.domains import TRAINING_DOMAIN, sample_case
 from vclip_jax.datasets.synthetic.render import render
 

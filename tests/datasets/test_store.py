@@ -122,7 +122,7 @@ def test_other_modes_are_refused_and_converted_if_asked(image, kind, reason):
         store(data, Storage())
     assert caught.value.reason == reason
     if reason == "32-bit":  # whose values have no fixed range
-        with pytest.raises(StoreError, match="damaged: cannot read"):
+        with pytest.raises(StoreError, match="32-bit: cannot read"):
             store(data, Storage(convert=True))
     else:
         converted, width, height = store(data, Storage(convert=True))
@@ -160,9 +160,13 @@ def bomb() -> bytes:
         (encoded(pixels(), "TIFF")[:-5000], "damaged"),
         (bomb(), "too many pixels"),
         (encoded(pixels(10, 10), "PNG"), "too small"),
-        (
-            encoded(pixels(), "GIF", save_all=True, append_images=[Image.new("RGB", (80, 60))]),
-            "several frames",
+        (encoded(pixels(), "GIF"), "format not read"),
+        *(
+            (
+                encoded(pixels(), kind, save_all=True, append_images=[Image.new("RGB", (80, 60))]),
+                "several frames",
+            )
+            for kind in ("PNG", "TIFF", "WEBP")
         ),
     ],
 )

@@ -1,10 +1,10 @@
 """Encoded images in, square uint8 RGB arrays out.
 
-JPEGs go through libjpeg-turbo, which scales while it decodes; everything else goes through Pillow.
-The decoder is strict: a JPEG that is damaged anywhere is refused, not shown with a grey half.
+JPEGs go through libjpeg-turbo, which can scale while it decodes; everything else goes through
+Pillow. The decoder is strict: a JPEG that is damaged anywhere is refused, not shown with a grey
+half. What is opened at all, `vclip_jax.data.opening` says.
 """
 
-import io
 import math
 from typing import Final, Literal, get_args
 
@@ -13,14 +13,21 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
+from vclip_jax.data import deep, jpeg
+from vclip_jax.data.opening import (
+    ImageError,
+    as_image_error,
+    check_pixels,
+    jpeg_header,
+    open_image,
+    turn,
+)
+
 Fit = Literal["squash", "pad", "fundus", "flair", "centre_crop"]
 FITS: Final[tuple[str, ...]] = get_args(Fit)
 
 Mode = Literal["exact", "fast"]
 MODES: Final[tuple[str, ...]] = get_args(Mode)
-
-MAX_PIXELS: Final = 80_000_000
-"""Larger images are refused before their pixels are unpacked (80 Mpx are 240 MB)."""
 
 _ORIENTATION: Final = 0x0112
 _THUMBNAIL_SIDE: Final = 256
@@ -30,10 +37,6 @@ FINER: Final = 1.5
 """What "fast" decodes has at least this many times the result's pixels along a side. With 1, photos
 of 1024 px become 224 px in 25 % less time, at 1.4 times the distance from "exact" (0.37); with 2,
 those of 1024 x 680 px take 75 % longer, and the distance is 0.28 instead of 0.31."""
-
-
-class ImageError(ValueError):
-    """An image cannot be used. The message is one line and starts with the image's key."""
 
 
 def decode(
@@ -47,24 +50,26 @@ def decode(
 ) -> np.ndarray:
     """Decode an image and fit it into a square.
 
-    The EXIF orientation is applied, transparency is shown on black, 16-bit samples keep their
-    upper 8 bits. Of several frames the first counts.
+    The EXIF orientation is applied, transparency is shown on black, 16-bit samples are scaled by
+    the range in use (see `vclip_jax.data.deep`). Of several frames the first counts.
+
+    This is for training. What evaluates and answers uses `decode_whole`, which is the same in mode
+    "exact" and leaves out the scaling while decoding in mode "fast".
 
     Args:
-        data: an encoded image: JPEG, PNG, TIFF, BMP or whatever else Pillow reads.
+        data: an encoded image of one of `opening.FORMATS`.
         size: height and width of the result in pixels.
         fit: "squash" resizes straight to the square; "pad" keeps the aspect ratio, centred on
             black; "fundus" first crops to the illuminated field of a fundus photograph, see
             `field_box`; "flair" keeps the aspect ratio at the top left, black at the right or
             below, as FLAIR does; "centre_crop" brings the shorter side to the size and cuts the
             longer one's ends off, as CLIP and open_clip do.
-        mode: "exact" resizes "squash" pixel for pixel as CLIP's recipe does (bicubic with
-            antialiasing after decoding in full), "pad" and "centre_crop" likewise, "flair" bilinear
-            with antialiasing, "fundus" by area; for "pad" and "fundus", a JPEG of at least four
-            times the size is scaled down by 2, 4 or 8 while it is decoded, but not below twice the
-            size. "fast" lets a JPEG be scaled to no less than 1.5 times what the picture measures
-            in the square, and resizes with OpenCV. From 1024 px to 224 px, "squash" takes a fifth
-            of the time, and the mean distance from "exact" is 0.31 of 255 on IDRiD's photographs
+        mode: "exact" decodes in full and resizes "squash" pixel for pixel as CLIP's recipe does
+            (bicubic with antialiasing), "pad" and "centre_crop" likewise, "flair" bilinear with
+            antialiasing, "fundus" by area. "fast" lets a JPEG be scaled by 2, 4 or 8 while it is
+            decoded, to no less than 1.5 times what the picture measures in the square,
+            and resizes with OpenCV. From 1024 px to 224 px, "squash" takes a fifth of the time, and
+            the mean distance from "exact" is 0.31 of 255 on IDRiD's photographs
             (1024 x 680) and 0.26 on rendered ones; it is 16 at most. "pad" and "flair" differ by
             0.20 to 0.27, at most 26. "fundus" differs by 0.59 and 0.16, at the field's border by
             any amount: its box comes out up to a pixel elsewhere. A picture whose side does not
@@ -83,8 +88,7 @@ def decode(
     """
     check_fit(size, fit, mode)
     if mode == "exact":
-        scaled = fit in ("pad", "fundus")
-        return fit_square(read_rgb(data, 2 * size if scaled else 0, key=key), size, fit)
+        return fit_square(read_rgb(data, key=key), size, fit)
     most = round(size * room)
     least = math.ceil(FINER * most)
     if fit in ("pad", "flair"):
@@ -101,6 +105,18 @@ def decode(
     shorter = fit in ("squash", "centre_crop")
     offered = min(rgb.shape[:2]) if shorter else max(rgb.shape[:2])
     return _square(rgb, max(size, min(most, offered)), fit, mode)
+
+
+def decode_whole(
+    data: bytes, size: int, fit: str = "squash", mode: str = "exact", *, key: str = "image"
+) -> np.ndarray:
+    """Decode an image in full and fit it into a square: what a model is asked about.
+
+    The result is that of `fit_square` for the photograph's pixels, so that a file, an opened
+    image and an array give the same. Arguments, result and errors as for `decode`.
+    """
+    check_fit(size, fit, mode)
+    return fit_square(read_rgb(data, key=key), size, fit, mode)
 
 
 def check_fit(size: int, fit: str, mode: str = "exact") -> None:
@@ -134,17 +150,17 @@ def _read(data: bytes, min_shorter: int, min_longer: int, key: str) -> tuple[np.
             if found is not None:
                 return found
         return _read_any(data), 1
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        # Pillow's message ends with the address of the file object.
-        reason = reason.split(" <_io", 1)[0]
-        raise ImageError(f"{key}: cannot read the image ({len(data)} bytes): {reason}") from None
+    except Exception as error:  # decoders raise what they like
+        why = as_image_error(error)
+        raise ImageError(
+            f"{key}: cannot read the image ({len(data)} bytes): {why}", why.reason
+        ) from None
 
 
 def _read_jpeg(data: bytes, min_shorter: int, min_longer: int) -> tuple[np.ndarray, int] | None:
-    height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
-    _check_pixels(width, height)
-    if colorspace in ("CMYK", "YCCK"):
+    header = jpeg_header(data)
+    width, height = header.size
+    if header.colours in ("CMYK", "YCCK"):
         return None  # whether the inks are inverted is for Pillow to find out
     factor = 1
     # Factors other than 2, 4 and 8 are slower than none.
@@ -155,22 +171,25 @@ def _read_jpeg(data: bytes, min_shorter: int, min_longer: int) -> tuple[np.ndarr
         and max(height, width) >= 2 * factor * min_longer
     ):
         factor *= 2
-    # Not fastdct: it saves 3 % and triples the distance. Not fastupsample: it saves nothing.
-    pixels = simplejpeg.decode_jpeg(
-        data,
-        "RGB",
-        min_height=-(-height // factor),
-        min_width=-(-width // factor),
-        min_factor=factor,
-    )
-    return _upright(pixels, _exif_orientation(data)), factor
+    with turn(width * height):
+        # Not fastdct: it saves 3 % and triples the distance. Not fastupsample: it saves nothing.
+        pixels = simplejpeg.decode_jpeg(
+            data,
+            "RGB",
+            min_height=-(-height // factor),
+            min_width=-(-width // factor),
+            min_factor=factor,
+        )
+    return _upright(pixels, orientation(data) if header.app1 else 1), factor
 
 
-def _exif_orientation(data: bytes) -> int:
-    # Parsing EXIF costs as much as decoding a small image, and few files have any.
-    if b"Exif\0\0" not in data[:65536]:
-        return 1
-    with Image.open(io.BytesIO(data)) as image:
+def orientation(data: bytes) -> int:
+    """How the camera was held, by EXIF or XMP: TIFF 6.0 tag 274, values 1 to 8.
+
+    Raises:
+        ImageError: without a key, see `open_image`.
+    """
+    with open_image(data) as image:
         return image.getexif().get(_ORIENTATION, 1)
 
 
@@ -186,32 +205,40 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _read_any(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
-        return pillow_rgb(image)
+    with open_image(data) as image, turn(image.width * image.height):
+        if image.mode != "RGB" or not deep.is_deep(image):
+            return pillow_rgb(image)
+        # Before the pixels are loaded: Pillow turns some files then.
+        turned = image.getexif().get(_ORIENTATION, 1)
+        upper = np.asarray(ImageOps.exif_transpose(image))
+        return deep.checked(_upright(deep.colours(data), turned), upper)
 
 
 def pillow_rgb(image: Image.Image) -> np.ndarray:
     """A Pillow image as uint8 `[height, width, 3]` RGB, upright, transparency on black.
 
+    Grey samples of 16 bits are scaled by the range in use, see `vclip_jax.data.deep`.
+
     Raises:
-        ValueError: larger than `MAX_PIXELS`, or of a kind whose values have no fixed range.
+        ImageError: larger than `MAX_PIXELS`, of a kind whose values have no fixed range, or of
+            16-bit colours, of which Pillow has but the upper halves.
     """
-    _check_pixels(*image.size)
+    check_pixels(*image.size, image.format or "")
+    declared = image.format == "PPM"  # its header has the range, and Pillow scales by it
+    if image.mode in ("I", "F") and not (declared and image.mode == "I"):
+        raise ImageError(
+            "32-bit samples have no fixed range, convert them to 8 or 16 bits", "32-bit"
+        )
+    deep.refuse_unreadable(image)
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
-        high = np.asarray(image).astype(np.uint16) >> 8
-        image = Image.fromarray(high.astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        raise ValueError("32-bit samples have no fixed range, convert them to 8 or 16 bits")
+        image = Image.fromarray(deep.to_eight_bits(np.asarray(image).astype(np.uint16)))
+    elif image.mode == "I":
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.has_transparency_data:
         colour = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", colour.size, (0, 0, 0, 255)), colour)
     return np.array(image.convert("RGB"))
-
-
-def _check_pixels(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{width} x {height} pixels are more than the {MAX_PIXELS} allowed")
 
 
 def fit_square(rgb: np.ndarray, size: int, fit: str, mode: str = "exact") -> np.ndarray:
@@ -337,37 +364,12 @@ def field_box(rgb: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def strip_jpeg(data: bytes, *, key: str = "image") -> bytes:
-    """A JPEG without its metadata; the compressed picture is copied unchanged.
-
-    Application segments other than JFIF's and Adobe's (which says how colours are coded) and
-    comments go, wherever they stand (ITU T.81, annex B), and so does what follows the end.
+    """A JPEG without its metadata, see `jpeg.strip`; the compressed picture is copied unchanged.
 
     Raises:
         ImageError: the segments do not make a JPEG.
     """
-    kept = [b"\xff\xd8"]
-    at = 2
-    while True:
-        start = data.find(b"\xff", at)
-        while 0 <= start < len(data) - 1 and data[start + 1] == 0xFF:
-            start += 1  # fill bytes
-        if start < 0 or start + 1 >= len(data):
-            raise ImageError(f"{key}: the JPEG has no end marker after byte {at}")
-        marker = data[start + 1]
-        if marker == 0x00 or 0xD0 <= marker <= 0xD7:  # within the compressed data
-            kept.append(data[at : start + 2])
-            at = start + 2
-            continue
-        # What lies before the marker belongs to a scan.
-        kept.append(data[at:start])
-        if marker == 0xD9:
-            return b"".join([*kept, b"\xff\xd9"])
-        at = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
-        segment = data[start:at]
-        jfif = marker == 0xE0 and segment[4:9] == b"JFIF\0"
-        adobe = marker == 0xEE and segment[4:9] == b"Adobe"
-        if jfif:
-            # The first 16 bytes; a thumbnail may follow them.
-            kept.append(b"\xff\xe0\x00\x10" + segment[4:16] + b"\0\0")
-        elif adobe or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
-            kept.append(segment)
+    try:
+        return jpeg.strip(data)
+    except (ValueError, IndexError) as error:
+        raise ImageError(f"{key}: {error}") from None

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from vclip_jax.data.opening import read_file
 from vclip_jax.datasets.listing import Blob
 
 _OPEN_ZIPS: Final = 32
@@ -29,7 +30,7 @@ def read(blob: Blob) -> bytes:
         ValueError: one line that names the blob: the container is damaged or has no such member.
     """
     if not blob.member:
-        return Path(blob.path).read_bytes()
+        return read_file(blob.path)
     match Path(blob.path).suffix.lower():
         case ".zip":
             return _from_zip(blob)

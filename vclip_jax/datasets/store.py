@@ -4,17 +4,16 @@ Nothing but the picture survives: no EXIF, no comment, no colour profile, no tex
 after the end. What is not an 8-bit colour photograph is refused with a reason rather than guessed.
 """
 
-import io
-import warnings
 from dataclasses import dataclass
 from typing import Final
 
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
 
-from vclip_jax.data.decode import MAX_PIXELS, ImageError, field_box, read_rgb, strip_jpeg
+from vclip_jax.data import deep
+from vclip_jax.data.decode import ImageError, field_box, orientation, read_rgb, strip_jpeg
+from vclip_jax.data.opening import has_more_frames, jpeg_header, kind_of, open_image
 
 MIN_SIDE: Final = 32
 """Smaller pictures are icons, not photographs."""
@@ -22,10 +21,9 @@ MIN_SIDE: Final = 32
 _MODES: Final = {
     "1": "greyscale", "L": "greyscale", "LA": "transparency", "RGBA": "transparency",
     "PA": "palette", "P": "palette", "CMYK": "CMYK", "YCCK": "CMYK", "I": "32-bit", "F": "32-bit",
-    "I;16": "16-bit", "I;16B": "16-bit", "I;16L": "16-bit", "I;16N": "16-bit", "LAB": "Lab",
-    "HSV": "HSV",
+    "LAB": "Lab",
 }  # fmt: skip
-_ORIENTATION: Final = 0x0112
+_COLOURS: Final = {"Gray": "greyscale", "CMYK": "CMYK", "YCCK": "CMYK"}
 
 
 @dataclass(frozen=True)
@@ -73,9 +71,11 @@ class StoreError(ImageError):
 
     def __init__(self, reason: str, detail: str = ""):
         """`detail` is one line."""
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason = reason
+        super().__init__(f"{reason}: {detail}" if detail else reason, reason)
         self.detail = detail
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return StoreError, (self.reason, self.detail)
 
 
 def store(data: bytes, storage: Storage) -> tuple[bytes, int, int]:
@@ -90,12 +90,11 @@ def store(data: bytes, storage: Storage) -> tuple[bytes, int, int]:
     Raises:
         StoreError: it is not stored, and why.
     """
-    kind, orientation = _inspect(data, storage.convert)
+    untouched = _inspect(data, storage.convert)
     try:
         pixels = read_rgb(data)
     except ImageError as error:
-        raise StoreError("damaged", str(error).removeprefix("image: ")) from error
-    untouched = kind == "JPEG" and orientation == 1
+        raise StoreError(error.reason, str(error).removeprefix("image: ")) from error
     if not storage.max_side:
         kept = _strip(data) if untouched else _png(pixels)
         return kept, pixels.shape[1], pixels.shape[0]
@@ -116,45 +115,34 @@ def store(data: bytes, storage: Storage) -> tuple[bytes, int, int]:
     return encoded, width, height
 
 
-def _inspect(data: bytes, convert: bool) -> tuple[str, int]:
-    """Format and EXIF orientation, from the header alone."""
-    if not data:
-        raise StoreError("not an image", "the file is empty")
+def _inspect(data: bytes, convert: bool) -> bool:
+    """Refuses by the header alone; whether it is an upright JPEG, which may keep its bits."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-        with image:
-            kind = "JPEG" if image.format in ("JPEG", "MPO") else image.format or ""
-            width, height = image.size
-            frames = 1 if kind == "JPEG" else getattr(image, "n_frames", 1)
-            mode = _MODES.get(image.mode, "" if image.mode == "RGB" else image.mode)
-            if not mode and "transparency" in image.info:
-                mode = "transparency"
-            # Pillow gives 16-bit colours as "RGB"; the depth stands at a fixed place.
-            if kind == "PNG" and data[24] == 16:
-                mode = "16-bit"
-            # Only JPEGs may be stored as they are. Few have EXIF, and parsing it takes as long as
-            # decoding a small image.
-            has_exif = kind == "JPEG" and b"Exif\0\0" in data[:65536]
-            orientation = image.getexif().get(_ORIENTATION, 1) if has_exif else 1
-    except Image.DecompressionBombError as error:
-        raise StoreError("too many pixels", str(error)) from error
-    except UnidentifiedImageError as error:
-        start = data[:4].hex(" ")
-        raise StoreError("not an image", f"{len(data)} bytes that start with {start}") from error
-    except Exception as error:  # Pillow's readers raise what they like at damaged headers
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise StoreError("damaged", reason) from error
-    if width * height > MAX_PIXELS:
-        raise StoreError("too many pixels", f"{width} x {height} are more than {MAX_PIXELS}")
+        width, height, mode, several, upright = _look(data)
+    except ImageError as error:
+        raise StoreError(error.reason, str(error)) from error
     if min(width, height) < MIN_SIDE:
         raise StoreError("too small", f"{width} x {height} pixels")
-    if frames > 1:
-        raise StoreError("several frames", f"{frames} of them")
+    if several:
+        raise StoreError("several frames", "only one can be the photograph")
     if mode and not convert:
         raise StoreError(mode, "not an 8-bit RGB image (--convert accepts it)")
-    return kind, orientation
+    return upright
+
+
+def _look(data: bytes) -> tuple[int, int, str, bool, bool]:
+    """Width, height, what it is instead of 8-bit RGB, several frames, an upright JPEG."""
+    if kind_of(data) == "JPEG":
+        header = jpeg_header(data)
+        return (*header.size, _COLOURS.get(header.colours, ""), False,
+                not header.app1 or orientation(data) == 1)  # fmt: skip
+    with open_image(data) as image:
+        mode = _MODES.get(image.mode, "" if image.mode == "RGB" else image.mode)
+        if not mode and "transparency" in image.info:
+            mode = "transparency"
+        if deep.is_deep(image):
+            mode = "16-bit"
+        return *image.size, mode, has_more_frames(image), False
 
 
 def _strip(data: bytes) -> bytes:
