@@ -16,11 +16,12 @@ import numpy as np
 from flax import nnx
 from PIL import Image
 
+from vclip_jax import cores, sharding
 from vclip_jax import prompts as prompts_lib
-from vclip_jax import sharding
-from vclip_jax.data.decode import ImageError, check_fit, decode, fit_square, pillow_rgb
-from vclip_jax.data.enhance import enhance
+from vclip_jax.data.decode import ImageError, check_fit, pillow_rgb, read_rgb
 from vclip_jax.data.json_tokenizer import AnyTokenizer
+from vclip_jax.data.opening import as_image_error, read_file
+from vclip_jax.data.seen import shown
 from vclip_jax.interop import folder, workdir
 from vclip_jax.interop.weights import Weights, make_clip
 from vclip_jax.models.build import compute_dtype
@@ -30,7 +31,7 @@ from vclip_jax.zero_shot import Scorer, Variables
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 Prompts = str | prompts_lib.PromptSet | Mapping[str, Sequence[str]] | Sequence[str]
 
-CORES = min(16, os.cpu_count() or 1)
+CORES = min(16, cores.usable())
 
 
 def load(path: str | os.PathLike[str], *, dtype: str = "auto") -> "Pretrained":
@@ -213,34 +214,37 @@ class Pretrained:
     def preprocess(self, image: ImageLike | bytes, index: int | str = 0) -> np.ndarray:
         """What the image tower sees: uint8 RGB `[size, size, 3]`.
 
+        The same for a file, for the image that Pillow opens, and for an array of its pixels
+        (upright): photographs are decoded in full, also for a model that was trained with
+        `config.data.decode = "fast"`, whose training pictures were scaled while they were decoded.
+
         Args:
             image: see `encode_image`; or the content of a file.
             index: names an image that has no path, in errors.
         """
-        data = self.config["data"]
-        how = data["image_size"], data["fit"], data["decode"]
         if isinstance(image, str | os.PathLike):
-            square = decode(_read(image), *how, key=os.fspath(image))
+            rgb = read_rgb(_read(image), key=os.fspath(image))
         elif isinstance(image, bytes):
-            square = decode(image, *how, key=f"image {index}")
+            rgb = read_rgb(image, key=f"image {index}")
         elif isinstance(image, Image.Image):
             try:
-                square = fit_square(pillow_rgb(image), *how)
-            except (OSError, ValueError) as error:
-                raise ImageError(f"image {index}: {error}") from error
+                rgb = pillow_rgb(image)
+            except Exception as error:  # it may be about to be decoded
+                why = as_image_error(error)
+                raise ImageError(f"image {index}: {why}", why.reason) from error
         elif isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or image.shape[2:] != (3,) or not image.size:
                 raise TypeError(
                     f"image {index} is {image.dtype} {list(image.shape)}, "
                     "expected uint8 [height, width, 3]"
                 )
-            square = fit_square(np.ascontiguousarray(image), *how)
+            rgb = np.ascontiguousarray(image)
         else:
             raise TypeError(
                 f"image {index} is a {type(image).__name__}, expected a path, a Pillow image or "
                 "a uint8 array"
             )
-        return enhance(square) if data["enhance"] else square
+        return shown(rgb, self.config["data"])
 
     def _tokenize(self, texts: Sequence[str]) -> np.ndarray:
         return self.tokenizer.encode(texts, self.config["tokenizer"]["context_length"])
@@ -248,7 +252,7 @@ class Pretrained:
 
 def _read(path: str | os.PathLike[str]) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return read_file(path)
     except OSError as error:
         raise ImageError(f"{os.fspath(path)}: cannot read the file: {error.strerror}") from error
 

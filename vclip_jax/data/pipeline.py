@@ -20,9 +20,10 @@ import cv2
 import grain
 import numpy as np
 
+from vclip_jax import cores
 from vclip_jax.data.augment import Policy, augment
 from vclip_jax.data.autoaugment import SHORTEST_CROP, chinese_clip_augment
-from vclip_jax.data.decode import FINER, check_fit, decode, read_rgb
+from vclip_jax.data.decode import FINER, check_fit, decode, decode_whole, read_rgb
 from vclip_jax.data.enhance import enhance
 from vclip_jax.data.json_tokenizer import AnyTokenizer
 from vclip_jax.data.progress import Progress
@@ -268,7 +269,9 @@ class _EvalExample(grain.transforms.Map):
         image = np.zeros((self.size, self.size, 3), np.uint8)
         tokens = np.zeros(self.context_length, np.int32)
         if record is not None:
-            image = _decode(record, self.name, self.size, self.fit, self.mode)
+            key = f"{self.name} {record['key']}"
+            # Decoded in full, as by all that answers: the same photograph, the same answer.
+            image = decode_whole(record["image"], self.size, self.fit, self.mode, key=key)
             image = enhance(image) if self.enhance else image
         if record is not None and self.tokenizer is not None:
             tokens = self.tokenizer.encode([record["caption"]], self.context_length)[0]
@@ -281,17 +284,14 @@ class _EvalExample(grain.transforms.Map):
         return batch if self.tokenizer is None else {**batch, "tokens": tokens}
 
 
-def _decode(
-    record: Record, name: str, size: int, fit: str, mode: str, room: float = 1.0
-) -> np.ndarray:
+def _decode(record: Record, name: str, size: int, fit: str, mode: str, room: float) -> np.ndarray:
     return decode(record["image"], size, fit, mode, room=room, key=f"{name} {record['key']}")
 
 
 def _iterate(
     dataset: grain.MapDataset, num_threads: int | None, num_workers: int, progress: Progress
 ) -> Batches:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = min(16, cores or 1) if num_threads is None else num_threads
+    threads = min(16, cores.usable()) if num_threads is None else num_threads
     if threads < 1 or num_workers < 0:
         raise ValueError(
             f"num_threads must be at least 1 and num_workers not negative, "
