@@ -20,11 +20,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import numpy as np
 
+from vclip_jax import cores
 from vclip_jax.data.decode import ImageError
+from vclip_jax.data.seen import look_at
 from vclip_jax.prompts import PromptSet
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm")
 HEAT_SIDE = 512
 """Of the pictures with heat maps, in pixels, unless the model's own are larger."""
+MOST_WORKERS = 16
+"""Processes that decode."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -139,44 +143,50 @@ def predictions(
     picture ("" with an error)."""
     write_heat = _heat_writer(clip, prompt_set, Path(explain)) if explain else None
 
-    def preprocess(path: Path) -> np.ndarray | ImageError:
-        try:
-            return clip.preprocess(path)
-        except ImageError as error:
-            return error
+    settings = clip.config["data"]
+    side = max(HEAT_SIDE, settings["image_size"]) if explain else 0
 
     paths = iter(paths)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # Each thread waits for a process of its own, which a damaged file may crash.
+    with ThreadPoolExecutor(min(MOST_WORKERS, cores.usable())) as pool:
         while chunk := list(islice(paths, clip.batch_size)):
-            read = list(pool.map(preprocess, chunk))
+            read = list(pool.map(lambda path: look_at(str(path), settings, side), chunk))
             good = [
-                (path, square)
-                for path, square in zip(chunk, read, strict=True)
-                if isinstance(square, np.ndarray)
+                Looked(path, *found)
+                for path, found in zip(chunk, read, strict=True)
+                if not isinstance(found, ImageError)
             ]
             rows = iter(_answers(clip, good, prompt_set, write_heat) if good else ())
-            for path, square in zip(chunk, read, strict=True):
-                if isinstance(square, ImageError):
-                    row = {"image": str(path), "error": str(square)}
+            for path, found in zip(chunk, read, strict=True):
+                if isinstance(found, ImageError):
+                    row = {"image": str(path), "error": str(found)}
                     yield row | ({"explanation": ""} if write_heat else {})
                 else:
                     yield {"image": str(path)} | next(rows)
 
 
-HeatWriter = Callable[[list[Path], np.ndarray, np.ndarray], list[str]]
+class Looked(NamedTuple):
+    """A file, what the model sees of it, and the same for people where heat maps are drawn."""
+
+    path: Path
+    square: np.ndarray
+    picture: Any
+
+
+HeatWriter = Callable[[list[Looked], np.ndarray, np.ndarray], list[str]]
 
 
 def _answers(
     clip: "Pretrained",
-    images: list[tuple[Path, np.ndarray]],
+    images: list[Looked],
     prompt_set: PromptSet,
     write_heat: HeatWriter | None,
 ) -> list[dict[str, Any]]:
-    squares = np.stack([square for _, square in images])
+    squares = np.stack([image.square for image in images])
     values = clip.probabilities(clip.embed(squares), prompt_set)
     rows = [_answer(row, prompt_set) for row in values]
     if write_heat is not None:
-        written = write_heat([path for path, _ in images], squares, values.argmax(axis=1))
+        written = write_heat(images, squares, values.argmax(axis=1))
         for row, path in zip(rows, written, strict=True):
             row["explanation"] = path
     return rows
@@ -186,21 +196,17 @@ def _heat_writer(clip: "Pretrained", prompt_set: PromptSet, folder: Path) -> Hea
     """A function that writes PNGs, named after the images, and returns their paths."""
     from PIL import Image
 
-    from vclip_jax.data.decode import decode
     from vclip_jax.explain import Explainer, overlay
 
     explainer = Explainer(clip, prompt_set)
     folder.mkdir(parents=True, exist_ok=True)
-    side = max(HEAT_SIDE, clip.config["data"]["image_size"])
     taken: set[str] = set()
 
-    def write(paths: list[Path], squares: np.ndarray, classes: np.ndarray) -> list[str]:
+    def write(images: list[Looked], squares: np.ndarray, classes: np.ndarray) -> list[str]:
         written = []
-        for path, heat in zip(paths, explainer(squares, classes), strict=True):
-            # What the model sees of the photograph, but larger and without enhancement.
-            picture = decode(path.read_bytes(), side, clip.config["data"]["fit"])
-            target = folder / _free_name(path.stem, taken)
-            Image.fromarray(overlay(picture, heat)).save(target)
+        for image, heat in zip(images, explainer(squares, classes), strict=True):
+            target = folder / _free_name(image.path.stem, taken)
+            Image.fromarray(overlay(image.picture, heat)).save(target)
             written.append(str(target))
         return written
 

@@ -25,10 +25,11 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
+from vclip_jax import cores
 from vclip_jax.datasets import card
 from vclip_jax.datasets.listing import Item, Listing, anonymous
 from vclip_jax.datasets.records import DatasetError
-from vclip_jax.datasets.shards import Shard, run_beam, run_here, run_processes
+from vclip_jax.datasets.shards import Shard, run, run_beam
 from vclip_jax.datasets.store import DEFAULT_STORAGE, Storage
 
 VERSION: Final = "1.0.0"
@@ -40,7 +41,7 @@ MAX_REJECTS: Final = 0.05
 FEW_REJECTS: Final = 10
 """So many never fail a build: of a handful, a share says nothing."""
 _FEWEST_FOR_PROCESSES: Final = 64
-"""Below this, starting processes takes longer than the work."""
+"""Below this, starting a second process takes longer than the work."""
 
 
 def build(
@@ -54,9 +55,6 @@ def build(
     beam: Sequence[str] | None = None,
 ) -> Path:
     """Build a dataset, or go on with a build that was cut off, or find it built.
-
-    With more than one worker, call it from under `if __name__ == "__main__"` in a script: the
-    workers are spawned and import the script.
 
     Args:
         listing: from a reader.
@@ -98,10 +96,9 @@ def build(
         with bar:
             if beam is not None:
                 run_beam(pending, beam)
-            elif workers == 1 or sum(len(s.items) for s in pending) < _FEWEST_FOR_PROCESSES:
-                run_here(pending, bar)
             else:
-                run_processes(pending, workers or os.cpu_count() or 1, bar)
+                few = sum(len(shard.items) for shard in pending) < _FEWEST_FOR_PROCESSES
+                run(pending, 1 if few else workers or cores.usable(), bar)
         allowed = max(FEW_REJECTS, int(max_rejects * (len(listing.items) + len(listing.rejects))))
         _finish(listing, shards, storage, config, unfinished / "data", allowed, strict)
         (unfinished / "data").rename(finished)

@@ -2,25 +2,35 @@
 
 import hashlib
 import json
-import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from tqdm import tqdm
 
+from vclip_jax.data import guarded
+from vclip_jax.data.opening import TOO_MUCH_MEMORY
 from vclip_jax.datasets.blobs import read
-from vclip_jax.datasets.listing import Item, Reject
+from vclip_jax.datasets.listing import Blob, Item, Reject
 from vclip_jax.datasets.records import DatasetError
 from vclip_jax.datasets.store import Storage, StoreError, store
-from vclip_jax.datasets.workers import start_worker
 
-_progress: Any = None
-"""In a worker: two shared counters, photographs done and rejected."""
+_AT_A_TIME: Final = 16
+
+
+class Stored(NamedTuple):
+    """A photograph as it is stored."""
+
+    image: bytes
+    width: int
+    height: int
+    digest: str
+    """Of the original bytes."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,9 @@ def make_shard(shard: Shard, tick: Callable[[bool], None] = lambda kept: None) -
     """Make one shard's file and its note; returns the number of items. A pure function of the
     shard, so it may be run again, by several, on any machine that sees the files.
 
+    Photographs are decoded in another process, see `vclip_jax.data.guarded`: one that crashes the
+    decoder, or takes too long, is a reject.
+
     Args:
         shard: what to make.
         tick: called after each photograph, with whether it was kept.
@@ -54,22 +67,23 @@ def make_shard(shard: Shard, tick: Callable[[bool], None] = lambda kept: None) -
     temporary = f"{shard.path}.{os.getpid()}.tmp"
     writer = ArrayRecordWriter(temporary, "group_size:1")
     size = 0
-    for item in shard.items:
-        try:
-            data = _read(item)
-            image, width, height = store(data, shard.storage)
-        except StoreError as error:
+    for item, outcome in zip(shard.items, _outcomes(shard), strict=True):
+        if isinstance(outcome, StoreError):
             where = "" if shard.storage.anonymous else f"{item.image}: "
-            rejects.append(asdict(Reject(item.key, error.reason, f"{where}{error.detail}")))
+            rejects.append(asdict(Reject(item.key, outcome.reason, f"{where}{outcome.detail}")))
             tick(False)
         else:
-            record = _example(item, image, shard.columns)
+            record = _example(item, outcome.image, shard.columns)
             writer.write(record)
             size += len(record)
             kept.append(
-                {"key": item.key, "width": width, "height": height,
-                 "digest": hashlib.blake2b(data, digest_size=12).hexdigest()}
-            )  # fmt: skip
+                {
+                    "key": item.key,
+                    "width": outcome.width,
+                    "height": outcome.height,
+                    "digest": outcome.digest,
+                }
+            )
             tick(True)
     writer.close()
     note = {"kept": kept, "rejects": rejects, "bytes": size}
@@ -78,11 +92,56 @@ def make_shard(shard: Shard, tick: Callable[[bool], None] = lambda kept: None) -
     return len(shard.items)
 
 
-def _read(item: Item) -> bytes:
+def _outcomes(shard: Shard) -> Iterator[Stored | StoreError]:
+    """What becomes of the photographs of a shard, in order.
+
+    Several go to a worker process at a time, which costs less. If one of them takes the process
+    along, or more than the limits, each has a call and the limits to itself.
+    """
+    for start in range(0, len(shard.items), _AT_A_TIME):
+        blobs = [item.image for item in shard.items[start : start + _AT_A_TIME]]
+        try:
+            several = guarded.call(read_and_store, blobs, shard.storage)
+        except guarded.Fault:
+            several = []
+        if any(getattr(one, "reason", "") == TOO_MUCH_MEMORY for one in several):
+            several = []
+        yield from several or (_alone(blob, shard.storage) for blob in blobs)
+
+
+def _alone(blob: Blob, storage: Storage) -> Stored | StoreError:
     try:
-        return read(item.image)
+        return guarded.call(read_and_store, [blob], storage)[0]
+    except guarded.Fault as error:
+        return StoreError(error.reason, str(error))
+
+
+def read_and_store(blobs: Sequence[Blob], storage: Storage) -> list[Stored | StoreError]:
+    """What a worker process does, under the limits of one picture."""
+    # The first is read without limits: a Parquet file's rows come by the gigabyte.
+    first = _read(blobs[0])
+    with guarded.limited():
+        rest = (_read(blob) for blob in blobs[1:])
+        return [_store(data, storage) for data in chain([first], rest)]
+
+
+def _read(blob: Blob) -> bytes | StoreError:
+    try:
+        return read(blob)
+    except MemoryError:
+        return StoreError(TOO_MUCH_MEMORY, "to read the file")
     except (OSError, ValueError) as error:
-        raise StoreError("unreadable file", " ".join(str(error).split())) from error
+        return StoreError("unreadable file", " ".join(str(error).split()))
+
+
+def _store(data: bytes | StoreError, storage: Storage) -> Stored | StoreError:
+    if isinstance(data, StoreError):
+        return data
+    try:
+        image, width, height = store(data, storage)
+    except StoreError as error:
+        return error
+    return Stored(image, width, height, hashlib.blake2b(data, digest_size=12).hexdigest())
 
 
 def _example(item: Item, image: bytes, columns: Iterable[str]) -> bytes:
@@ -121,67 +180,45 @@ def _replace(temporary: Path, path: Path) -> None:
 # --- Many shards.
 
 
-def run_here(shards: Sequence[Shard], bar: tqdm) -> None:
+def run(shards: Sequence[Shard], workers: int, bar: tqdm) -> None:
+    """Make shards, `workers` at a time.
+
+    Each of the threads writes what a process of its own decodes.
+
+    Raises:
+        DatasetError: processes were killed.
+    """
+    lock, stop = threading.Lock(), threading.Event()
     rejected = 0
 
     def tick(kept: bool) -> None:
         nonlocal rejected
-        rejected += not kept
-        bar.update()
-        bar.set_postfix(rejects=rejected, refresh=False)
+        if stop.is_set():
+            raise InterruptedError("the build was stopped")
+        with lock:
+            if not kept:
+                rejected += 1
+                bar.set_postfix(rejects=rejected, refresh=False)
+            bar.update()
 
-    for shard in shards:
-        make_shard(shard, tick)
-
-
-def run_processes(shards: Sequence[Shard], workers: int, bar: tqdm) -> None:
-    context = multiprocessing.get_context("spawn")  # threads of JAX or OpenCV may be running here
-    done, rejected = context.Value("q", 0), context.Value("q", 0)
-    pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start_worker, initargs=(done, rejected)
-    )
-    start = bar.n
     running: set[Future[int]] = set()
-    remaining = iter(shards)
-    try:
-        while True:
-            for shard in remaining:
-                running.add(pool.submit(_make_in_worker, shard))
-                if len(running) == 2 * workers:
-                    break
-            finished, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-            bar.set_postfix(rejects=rejected.value, refresh=False)
-            bar.update(start + done.value - bar.n)
-            for future in finished:
-                future.result()
-            if not running and not finished:
-                break
-    except BrokenProcessPool as error:
-        raise DatasetError(
-            "a worker process died (out of memory?): run the same command again to go on, with "
-            "fewer --workers if it happens again"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _make_in_worker(shard: Shard) -> int:
-    done, rejected = _progress
-
-    def tick(kept: bool) -> None:
-        with done.get_lock():
-            done.value += 1
-        if not kept:
-            with rejected.get_lock():
-                rejected.value += 1
-
-    return make_shard(shard, tick)
-
-
-def _start_worker(done: Any, rejected: Any) -> None:
-    global _progress
-    _progress = done, rejected
-    start_worker()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for shard in shards:
+                running.add(pool.submit(make_shard, shard, tick))
+            while running:
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    future.result()
+        except guarded.Killed as error:
+            raise DatasetError(
+                "a worker process was killed (out of memory?): run the same command again to go "
+                "on, with fewer --workers if it happens again"
+            ) from error
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+    guarded.end_idle(keep=1)
 
 
 def run_beam(shards: Sequence[Shard], arguments: Sequence[str]) -> None:
