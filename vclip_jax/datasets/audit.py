@@ -15,6 +15,7 @@ from typing import Final
 
 import simplejpeg
 
+from vclip_jax import cores
 from vclip_jax.data.decode import decode
 from vclip_jax.datasets.near_duplicates import COSINE, DISTANCE, MAX_SIMILAR, Audit, compare
 from vclip_jax.datasets.records import Record, find_dataset, open_source
@@ -157,7 +158,7 @@ def run(options: argparse.Namespace) -> None:
         distance=options.distance,
         model=model,
         cosine=options.cosine,
-        workers=options.workers if options.workers is not None else os.cpu_count() or 1,
+        workers=options.workers if options.workers is not None else cores.usable(),
     )
     print(table(audit, name_a, name_b))
     if options.out is not None:
