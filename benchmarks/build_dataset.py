@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import io
 import json
-import os
 import random
 import resource
 import subprocess
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from vclip_jax import cores
 from vclip_jax.datasets.synthetic.domains import sample_case
 from vclip_jax.datasets.synthetic.render import render
 
@@ -43,7 +43,7 @@ def main() -> None:
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
     source = folder / "source"
     write_source(source, options)
-    cores = len(os.sched_getaffinity(0))
+    available = cores.usable()
 
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
@@ -70,7 +70,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
     return {
         "count": options.count,
         "format": options.format,
-        "images_per_second_per_core": round(options.count / seconds / cores, 1),
+        "images_per_second_per_core": round(options.count / seconds / available, 1),
         "images_per_cpu_second": round(options.count / busy, 1),
         "largest_process_mib": after.ru_maxrss // 1024,
         "kills": kills,

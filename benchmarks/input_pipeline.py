@@ -40,6 +40,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from vclip_jax import cores
+
 SIZE = 224
 CONTEXT_LENGTH = 52
 BATCH = 64
@@ -403,7 +405,7 @@ def report(medians: dict[tuple[str, str], list[float]], options: Any) -> dict[st
         "wall": {**of(1024, 1), "512": of(512, 1)},
         "source": "photographs" if options.source else "rendered",
         "workers": options.workers,
-        "cores": os.cpu_count(),
+        "cores": cores.usable(),
     }
 
 

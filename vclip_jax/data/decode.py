@@ -211,7 +211,9 @@ def _read_any(data: bytes) -> np.ndarray:
         # Before the pixels are loaded: Pillow turns some files then.
         turned = image.getexif().get(_ORIENTATION, 1)
         upper = np.asarray(ImageOps.exif_transpose(image))
-        return deep.checked(_upright(deep.colours(data), turned), upper)
+        samples = deep.colours(data)
+        # OpenCV turns some files, too, depending on its version.
+        return deep.agreed((samples, _upright(samples, turned)), upper)
 
 
 def pillow_rgb(image: Image.Image) -> np.ndarray:
@@ -230,7 +232,9 @@ def pillow_rgb(image: Image.Image) -> np.ndarray:
             "32-bit samples have no fixed range, convert them to 8 or 16 bits", "32-bit"
         )
     deep.refuse_unreadable(image)
-    image = ImageOps.exif_transpose(image)
+    image.load()
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         image = Image.fromarray(deep.to_eight_bits(np.asarray(image).astype(np.uint16)))
     elif image.mode == "I":
@@ -238,7 +242,7 @@ def pillow_rgb(image: Image.Image) -> np.ndarray:
     elif image.has_transparency_data:
         colour = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", colour.size, (0, 0, 0, 255)), colour)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def fit_square(rgb: np.ndarray, size: int, fit: str, mode: str = "exact") -> np.ndarray:

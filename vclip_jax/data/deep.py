@@ -6,6 +6,7 @@ picture's largest sample, of whichever channel, and of these bits the upper 8 ar
 photograph of 16 bits that is so dark that it fits into fewer comes out brighter, by a power of two.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import cv2
@@ -52,8 +53,8 @@ def refuse_unreadable(image: Image.Image) -> None:
 
 
 def colours(data: bytes) -> np.ndarray:
-    """The samples of a PNG or TIFF of 16-bit colours, uint16 RGB `[height, width, 3]`, not turned
-    upright. OpenCV reads them.
+    """The samples of a PNG or TIFF of 16-bit colours, uint16 RGB `[height, width, 3]`, as they lie in
+    the file or upright: OpenCV reads them.
 
     Raises:
         ImageError: there is something other than three colours.
@@ -66,20 +67,22 @@ def colours(data: bytes) -> np.ndarray:
     return samples[..., ::-1]
 
 
-def checked(samples: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """`colours` as uint8 `[height, width, 3]`, if Pillow's reader agrees about the upper halves.
+def agreed(readings: Sequence[np.ndarray], upper: np.ndarray) -> np.ndarray:
+    """The reading of 16-bit colours of whose upper halves Pillow's reader says the same, as uint8
+    `[height, width, 3]`.
 
     Args:
-        samples: uint16 `[height, width, 3]`.
+        readings: uint16 `[height, width, 3]`.
         upper: uint8, what Pillow makes of the same file.
 
     Raises:
         ImageError: the two readers disagree.
     """
-    if not np.array_equal(samples >> 8, upper):
-        raise ImageError("16-bit samples that two readers see differently: convert them to 8 bits",
-                         "16-bit")  # fmt: skip
-    return to_eight_bits(samples)
+    for samples in readings:
+        if np.array_equal(samples >> 8, upper):
+            return to_eight_bits(samples)
+    raise ImageError("16-bit samples that two readers see differently: convert them to 8 bits",
+                     "16-bit")  # fmt: skip
 
 
 def _tags(image: Image.Image) -> dict:
