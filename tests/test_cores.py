@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +41,14 @@ def test_a_quota_of_the_first_version_limits_the_cores(tmp_path, monkeypatch, qu
 def test_without_control_groups_the_affinity_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(3)))
     assert cores.usable(tmp_path) == 3
+
+
+def test_nothing_else_counts_cores():
+    """os.cpu_count() says 128 where 4 are given; os.sched_getaffinity says nothing of quotas."""
+    root = Path(cores.__file__).parent
+    counting = {
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*.py")
+        if any(w in path.read_text("utf-8") for w in ("cpu_count", "sched_getaffinity"))
+    }
+    assert counting == {"cores.py"}

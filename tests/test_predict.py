@@ -10,6 +10,7 @@ from PIL import Image
 
 import vclip_jax
 from vclip_jax import explain, predict
+from vclip_jax.data import guarded
 from vclip_jax.data.decode import decode
 
 
@@ -91,6 +92,26 @@ def test_a_bad_image_is_named_counted_and_no_reason_to_stop(
     assert "bad.jpg: cannot read the image" in out
     assert len(out.splitlines()) == 2 + (form == "csv")
     assert err == "1 of the images could not be read\n"
+
+
+def test_a_photograph_that_takes_too_long_is_named_and_no_reason_to_stop(
+    capsys, portable_folder, photographs, monkeypatch
+):
+    monkeypatch.setattr(guarded, "LIMITS", guarded.Limits(cpu_seconds=0.15))
+    slow = photographs / "slow.png"
+    Image.new("RGB", (5000, 5000)).save(slow, compress_level=1)
+    status, out, err = run(capsys, "--checkpoint", portable_folder, slow, photographs / "a.png")
+    assert (status, err) == (1, "1 of the images could not be read\n")
+    first, second = out.splitlines()
+    assert first.startswith(f"error: {slow}: cannot read the image: decoding it takes more than")
+    assert second.startswith(str(photographs / "a.png"))
+
+
+def test_other_formats_are_named(capsys, portable_folder, photographs):
+    (photographs / "drawing.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n(%pipe%id) (r) file\n")
+    status, out, _ = run(capsys, "--checkpoint", portable_folder, photographs / "drawing.jpg")
+    assert status == 1
+    assert "an EPS or PostScript file is not read: convert it to PNG or JPEG" in out
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from PIL import Image
+from PIL import Image, ImageOps
 
 import vclip_jax
 from vclip_jax import prompts
-from vclip_jax.data.decode import ImageError, decode
+from vclip_jax.data.decode import FITS, MODES, ImageError, decode
+from vclip_jax.data.pipeline import eval_batches
+from vclip_jax.data.seen import look_at
+from vclip_jax.datasets.synthetic.domains import TRAINING_DOMAIN, sample_case
+from vclip_jax.datasets.synthetic.render import render
 from vclip_jax.interop import folder
 from vclip_jax.interop.weights import make_clip
 from vclip_jax.state import split_model
@@ -55,6 +59,53 @@ def test_images_become_the_models_unit_vectors_however_they_are_given(
     np.testing.assert_array_equal(clip.encode_image(mixed), embeddings)
     same = np.stack([np.asarray(Image.open(photographs[0]))] * 2)
     np.testing.assert_allclose(clip.encode_image(same), embeddings[[0, 0]], rtol=0, atol=2e-6)
+
+
+@pytest.fixture(scope="module")
+def large_jpegs(tmp_path_factory):
+    """Photographs of 1024 px, one of them with the camera held on its side, one progressive."""
+    root = tmp_path_factory.mktemp("large")
+    pixels = [render(sample_case(TRAINING_DOMAIN, 0, index), 1024) for index in range(2)]
+    held = Image.Exif()
+    held[0x0112] = 6
+    Image.fromarray(pixels[0]).save(root / "0.jpg", quality=90)
+    Image.fromarray(pixels[1][:, :900]).save(root / "1.jpg", quality=90, exif=held)
+    Image.fromarray(pixels[1]).save(root / "2.jpg", quality=80, progressive=True)
+    return sorted(root.iterdir())
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("fit", FITS)
+def test_a_photograph_is_the_same_however_it_comes(clip, large_jpegs, monkeypatch, fit, mode):
+    """By path, bytes, Pillow image, array; in `predict`'s processes; and where it is evaluated."""
+    monkeypatch.setitem(clip.config["data"], "fit", fit)
+    monkeypatch.setitem(clip.config["data"], "decode", mode)
+    records = [
+        {"image": path.read_bytes(), "caption": "", "key": path.name, "label": 0}
+        for path in large_jpegs
+    ]
+    evaluated = eval_batches(records, global_batch_size=3, size=64, fit=fit, decode=mode)
+    for path, square in zip(large_jpegs, next(evaluated)["image"], strict=True):
+        upright = ImageOps.exif_transpose(Image.open(path))
+        seen = {
+            "path": clip.preprocess(path),
+            "bytes": clip.preprocess(path.read_bytes()),
+            "Pillow": clip.preprocess(Image.open(path)),
+            "upright": clip.preprocess(upright),
+            "array": clip.preprocess(np.array(upright)),
+            "predict": look_at(str(path), clip.config["data"], 0)[0],
+        }
+        for way, other in seen.items():
+            np.testing.assert_array_equal(other, square, err_msg=way)
+
+
+def test_training_alone_lets_a_jpeg_be_scaled_while_it_is_decoded(clip, large_jpegs, monkeypatch):
+    """By little: what a model is asked about is as close to what it learnt."""
+    monkeypatch.setitem(clip.config["data"], "decode", "fast")
+    trained = decode(large_jpegs[0].read_bytes(), 64, "squash", "fast").astype(int)
+    asked = clip.preprocess(large_jpegs[0])
+    assert not np.array_equal(trained, asked)
+    assert np.abs(trained - asked).mean() < 0.5
 
 
 def test_more_images_than_a_batch_are_the_same(clip, photographs, monkeypatch):
@@ -117,6 +168,7 @@ def test_single_items_are_not_taken_for_sequences(clip, photographs):
         (7, TypeError, "image 1 is a int"),
         ("nowhere.jpg", ImageError, r"nowhere\.jpg: cannot read the file: No such file"),
         (Image.new("F", (8, 8)), ImageError, "image 1: 32-bit samples"),
+        (Image.new("RGB", (9000, 9000)), ImageError, "image 1: 9000 x 9000 pixels are more"),
     ],
 )
 def test_what_is_no_image_is_named(clip, image, error, message):
@@ -130,6 +182,14 @@ def test_a_damaged_file_is_named(clip, tmp_path):
     (tmp_path / "half.jpg").write_bytes(buffer.getvalue()[:-400])
     with pytest.raises(ImageError, match=r"half\.jpg: cannot read the image"):
         clip.encode_image([tmp_path / "half.jpg"])
+
+
+def test_a_pillow_image_that_turns_out_to_be_damaged_is_named(clip, tmp_path):
+    buffer = io.BytesIO()
+    Image.effect_noise((64, 64), 80).convert("RGB").save(buffer, "PNG")
+    damaged = Image.open(io.BytesIO(buffer.getvalue()[:-400]))
+    with pytest.raises(ImageError, match="image 0: "):
+        clip.encode_image([damaged])
 
 
 def test_text_towers_and_absent_models_are_refused(tmp_path, tiny_weights, tokenizer):

@@ -53,8 +53,8 @@ def refuse_unreadable(image: Image.Image) -> None:
 
 
 def colours(data: bytes) -> np.ndarray:
-    """The samples of a PNG or TIFF of 16-bit colours, uint16 RGB `[height, width, 3]`, as they lie in
-    the file or upright: OpenCV reads them.
+    """The samples of a PNG or TIFF of 16-bit colours by OpenCV's reader, uint16 RGB
+    `[height, width, 3]`, upright or as they lie in the file.
 
     Raises:
         ImageError: there is something other than three colours.

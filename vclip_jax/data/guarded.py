@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, Final
+from typing import Any
 
 from vclip_jax.data.opening import ImageError
 
@@ -34,7 +34,7 @@ class Limits:
     """Bytes, in addition to what the process has before."""
 
 
-LIMITS: Final = Limits()
+LIMITS = Limits()
 
 
 class Fault(ImageError):
@@ -45,7 +45,7 @@ class Killed(OSError):
     """Processes were killed from outside, as the system does when memory runs out."""
 
 
-def call(function: Callable[..., Any], *arguments: Any, limits: Limits = LIMITS) -> Any:
+def call(function: Callable[..., Any], *arguments: Any, limits: Limits | None = None) -> Any:
     """`function(*arguments)` in another process; several threads may call at a time.
 
     A process is started where none is idle, which takes about half a second. After a crash the
@@ -55,7 +55,7 @@ def call(function: Callable[..., Any], *arguments: Any, limits: Limits = LIMITS)
         function: of a module that can be imported; like its arguments and its result it is
             pickled.
         arguments: for it.
-        limits: of the part in `limited`.
+        limits: of the part in `limited`; by default `LIMITS`.
 
     Raises:
         Fault: one line, without a key: the process crashed twice, or a limit of time was reached.
@@ -65,6 +65,7 @@ def call(function: Callable[..., Any], *arguments: Any, limits: Limits = LIMITS)
     """
     if os.name != "posix":
         return function(*arguments)
+    limits = limits or LIMITS
     status = 0
     for _ in range(2):
         worker = _idle.pop() if _idle else _Worker()
