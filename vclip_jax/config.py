@@ -94,8 +94,9 @@ def default() -> ConfigDict:
     # Channel statistics of RGB in [0, 1], which are removed (the recipe's are OpenAI CLIP's).
     config.data.image_mean = IMAGE_MEAN
     config.data.image_std = IMAGE_STD
-    # "exact" resizes pixel for pixel as the recipe does; "fast" scales JPEGs while it decodes them,
-    # in a third of the time or less, and differs by less than one level of 255 on average.
+    # "exact" resizes pixel for pixel as the recipe does; "fast" resizes with OpenCV and, in
+    # training, scales JPEGs while it decodes them, in a third of the time or less. It differs by
+    # less than one level of 255 on average. Whatever evaluates or answers decodes in full.
     config.data.decode = "exact"
     # Local contrast instead of colours (`vclip_jax.data.enhance`): all cameras look alike.
     config.data.enhance = False

@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 MAX_SCANS: Final = 100
 """A progressive photograph has about 10. Each goes through all pixels, whatever its length."""
@@ -27,8 +26,7 @@ Segment = tuple[int, int, int, int]
 """A marker, where its first FF stands, and where its parameters start and end."""
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """What stands before the first scan."""
 
     app1: bool
@@ -70,17 +68,30 @@ def segments(data: bytes) -> Iterator[Segment]:
 
 
 def read_header(data: bytes) -> Header:
-    """Look at a JPEG without decoding it; costs microseconds."""
-    app1, several, bits, components = False, False, 0, 0
-    for marker, _, start, end in segments(data):
-        if marker == _APP1:
-            app1 = True
-        elif marker in _FRAMES and end - start > 5:
-            bits, components = data[start], data[start + 5]
-            several = marker in _PROGRESSIVE
-        elif marker in (_SOS, _EOI):
-            several = several or (marker == _SOS and end > start and data[start] < components)
-            break
+    """Look at a JPEG without decoding it; costs microseconds, as every photograph pays for it."""
+    app1, several, bits, components, at = False, False, 0, 0, 2
+    try:
+        while True:
+            marker = data[at + 1]
+            if data[at] != 0xFF or marker in _NO_MARKER or marker == _SOI:
+                # Bytes between segments, and FF before a marker, are passed over.
+                at = data.find(b"\xff", at + 1)
+                if at < 0:
+                    break
+                continue
+            if marker == _APP1:
+                app1 = True
+            elif marker in _FRAMES:
+                bits, components = data[at + 4], data[at + 9]
+                several = marker in _PROGRESSIVE
+            elif marker == _SOS:
+                several = several or data[at + 4] < components
+                break
+            elif marker == _EOI:
+                break
+            at += 2 + max(2, data[at + 2] << 8 | data[at + 3])
+    except IndexError:
+        pass  # it ends early, as the decoder will say
     return Header(app1, several, bits)
 
 

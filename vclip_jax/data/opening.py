@@ -12,9 +12,8 @@ import stat
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Final, NamedTuple
 
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
@@ -144,8 +143,7 @@ def kind_of(data: bytes) -> str:
     return next((kind for magic, kind in _MAGIC if data.startswith(magic)), "")
 
 
-@dataclass(frozen=True, slots=True)
-class JpegHeader:
+class JpegHeader(NamedTuple):
     """What a JPEG says of itself."""
 
     size: tuple[int, int]
@@ -185,15 +183,17 @@ def check_pixels(width: int, height: int, kind: str = "") -> None:
 
 _large_free = _LARGE_AT_A_TIME
 _large_changed = threading.Condition()
+_NO_WAIT: Final = nullcontext()
+
+
+def turn(pixels: int) -> AbstractContextManager[None]:
+    """A context that waits until there is room for a large picture; small ones go through."""
+    return _NO_WAIT if pixels <= _LARGE else _room_for(pixels)
 
 
 @contextmanager
-def turn(pixels: int) -> Iterator[None]:
-    """Waits until there is room for a large picture; small ones go through."""
+def _room_for(pixels: int) -> Iterator[None]:
     global _large_free
-    if pixels <= _LARGE:
-        yield
-        return
     with _large_changed:
         _large_changed.wait_for(lambda: _large_free >= pixels)
         _large_free -= pixels
