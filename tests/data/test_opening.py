@@ -266,7 +266,7 @@ def test_a_file_is_read_up_to_a_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(opening, "MAX_BYTES", 5)
     assert read_file(tmp_path / "a") == b"12345"
     monkeypatch.setattr(opening, "MAX_BYTES", 4)
-    with pytest.raises(OSError, match="File of more than"):
+    with pytest.raises(OSError, match="It has more than"):
         read_file(tmp_path / "a")
 
 

@@ -110,7 +110,8 @@ def strip(data: bytes) -> bytes:
     uses, where it is used, restart intervals, and of JFIF's and Adobe's segments what says how
     colours are coded. Everything else goes: other application segments and comments wherever they
     stand, tables without use, thumbnails, surplus bytes within segments, between them, and after
-    the end. (Symbols of a table that no pixel needs stay: the picture would have to be coded anew.)
+    the end. What stays without use are symbols of a table that no pixel needs, and up to five bytes
+    at the end of a scan, which decoders do not notice: the picture would have to be coded anew.
 
     Raises:
         ValueError: the segments do not make a JPEG.

@@ -6,6 +6,7 @@ would need more memory or time for than a photograph does is refused by its head
 a decoder raises becomes an `ImageError`.
 """
 
+import errno
 import io
 import os
 import stat
@@ -226,20 +227,19 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     Raises:
         OSError: it is not there or cannot be read, or is a pipe or a device, which may never end.
     """
-    # Without O_NONBLOCK, opening a pipe waits for a writer.
-    descriptor = os.open(
-        path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    )
-    with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if stat.S_ISDIR(found.st_mode):
-            raise IsADirectoryError(21, "Is a directory", os.fspath(path))
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(22, "It is a pipe or a device, not a file", os.fspath(path))
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise OSError(27, f"File of more than {MAX_BYTES >> 20} MiB", os.fspath(path))
-    return data
+            raise OSError(errno.EINVAL, "It is a pipe or a device, not a file", os.fspath(path))
+        if found.st_size > MAX_BYTES:
+            too_large = f"It has more than {MAX_BYTES >> 20} MiB"
+            raise OSError(errno.EFBIG, too_large, os.fspath(path))
+        return file.read()
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Opening a pipe would wait for somebody to write into it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
