@@ -110,7 +110,7 @@ def test_a_bad_file_is_refused_in_one_line_that_says_where(tmp_path, changes, sa
 
 
 def test_text_that_is_not_json_is_refused_with_its_line():
-    with pytest.raises(ValueError, match=r"not valid JSON: .*line 1"):
+    with pytest.raises(ValueError, match=r"is not JSON \(.*line 1"):
         prompts.parse("{", "toy")
     with pytest.raises(ValueError, match="expected an object"):
         prompts.parse("[]", "toy")

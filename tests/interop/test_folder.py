@@ -129,7 +129,7 @@ def test_files_of_others_are_refused(tmp_path, tiny_weights):
     path = tmp_path / "model.safetensors"
     for metadata, message in (
         (None, "no configuration of vclip_jax"),
-        ({"vclip_jax": "{"}, "metadata that is not JSON"),
+        ({"vclip_jax": "{"}, "its metadata is not JSON"),
         ({"vclip_jax": "3"}, "the configuration is a int"),
         ({"vclip_jax": '{"kind": "audio"}'}, "kind is 'audio'"),
         ({"vclip_jax": '{"audio": {}}'}, "unknown sections"),

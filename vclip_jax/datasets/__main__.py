@@ -1,7 +1,6 @@
 """`python -m vclip_jax.datasets`: build, list, show, audit and export datasets."""
 
 import argparse
-import json
 import re
 import shlex
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vclip_jax.data.decode import ImageError
+from vclip_jax.data.foreign import read_json
 from vclip_jax.datasets import audit, webdataset
 from vclip_jax.datasets.catalog import DATASETS, Dataset
 from vclip_jax.datasets.ingest import FEW_REJECTS, MAX_REJECTS, build
@@ -150,7 +150,7 @@ def _build(options: argparse.Namespace) -> None:
         max_rejects=options.max_rejects,
         beam=None if options.beam is None else shlex.split(options.beam),
     )
-    card = json.loads((folder / "card.json").read_text("utf-8"))
+    card = read_json(folder / "card.json")
     for split, content in card["splits"].items():
         print(f"{split}: {content['records']} records")
     rejected = sum(card["rejected"].values())

@@ -1,10 +1,11 @@
 """Parquet shards as Hugging Face's `datasets` writes them: an image column, text, labels."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+from vclip_jax.data.foreign import parse_json
 
 _USUAL_NAMES: Final = ("image", "img", "picture", "jpg", "png")
 _BATCH: Final = 4096
@@ -52,7 +53,7 @@ def class_names(path: Path, column: str) -> tuple[str, ...]:
     """The names of a label column's values, where `datasets` noted them in the file's metadata."""
     note = (_schema(path).metadata or {}).get(b"huggingface", b"{}")
     try:
-        feature = json.loads(note)["info"]["features"][column]
+        feature = parse_json(note, "huggingface")["info"]["features"][column]
         return tuple(map(str, feature["names"]))
     except (ValueError, KeyError, TypeError):
         return ()
