@@ -2,11 +2,11 @@
 
 import contextlib
 import json
-import sys
 import logging
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import jax

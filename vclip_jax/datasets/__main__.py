@@ -97,7 +97,7 @@ def _add_dataset(parser: argparse.ArgumentParser, name: str, dataset: Dataset) -
         help="accept greyscale, CMYK, 16-bit, transparent and palette images",
     )  # fmt: skip
     parser.add_argument(
-        "--anonymous", action="store_true", help="numbers for keys, no file name is kept"
+        "--anonymous", action="store_true", help="random keys, no file name is kept"
     )
     parser.add_argument(
         "--max_rejects", type=float, default=MAX_REJECTS,
@@ -157,7 +157,7 @@ def _build(options: argparse.Namespace) -> None:
     print(f"{card['listed']} listed = {card['kept']} kept + {rejected} rejected")
     for reason, count in card["rejected"].items():
         print(f"rejected, {reason}: {count}")
-    for note in card["notes"]:
+    for note in listing.notes:  # an anonymous dataset keeps none
         print(f"note: {note}")
     if folder in before:
         print("it was built before and is left as it was: remove the folder to build it anew")

@@ -59,8 +59,9 @@ def make_shard(shard: Shard, tick: Callable[[bool], None] = lambda kept: None) -
             data = _read(item)
             image, width, height = store(data, shard.storage)
         except StoreError as error:
-            where = "" if shard.storage.anonymous else f"{item.image}: "
-            rejects.append(asdict(Reject(item.key, error.reason, f"{where}{error.detail}")))
+            # What went wrong may be told with the file's name in it.
+            detail = "" if shard.storage.anonymous else f"{item.image}: {error.detail}"
+            rejects.append(asdict(Reject(item.key, error.reason, detail)))
             tick(False)
         else:
             record = _example(item, image, shard.columns)
