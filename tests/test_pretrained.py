@@ -11,6 +11,7 @@ from PIL import Image
 import vclip_jax
 from vclip_jax import prompts
 from vclip_jax.data.decode import ImageError, decode
+from vclip_jax.data.tokenizer import Tokenizer
 from vclip_jax.interop import folder
 from vclip_jax.interop.weights import make_clip
 from vclip_jax.state import split_model
@@ -145,14 +146,40 @@ def test_text_towers_and_absent_models_are_refused(tmp_path, tiny_weights, token
 def test_the_hub_is_asked_for_the_folders_files_alone(monkeypatch, portable_folder, clip):
     asked = []
 
-    def snapshot_download(repository, allow_patterns):
-        asked.append((repository, sorted(allow_patterns)))
+    def snapshot_download(repository, revision, allow_patterns):
+        asked.append((repository, revision, sorted(allow_patterns)))
         return str(portable_folder)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     pulled = vclip_jax.load("hub:owner/model")
-    assert asked == [("owner/model", sorted(folder.POSSIBLE_FILES))]
+    assert asked == [("owner/model", None, sorted(folder.POSSIBLE_FILES))]
     np.testing.assert_array_equal(pulled.encode_text(["正常"]), clip.encode_text(["正常"]))
+
+
+def test_a_revision_is_asked_for_by_its_name(monkeypatch, portable_folder):
+    asked = []
+
+    def snapshot_download(repository, revision, allow_patterns):
+        asked.append((repository, revision))
+        return str(portable_folder)
+
+    def hf_hub_download(repository, name, revision):
+        asked.append((repository, name, revision))
+        return str(portable_folder / name)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", hf_hub_download)
+    vclip_jax.load("hub:owner/model@v1.0")
+    Tokenizer.load("hub:owner/model@refs/pr/3")
+    Tokenizer.load("hub:owner/model")
+    assert asked == [
+        ("owner/model", "v1.0"),
+        ("owner/model", "vocab.txt", "refs/pr/3"),
+        ("owner/model", "vocab.txt", None),
+    ]
+    for load in (vclip_jax.load, Tokenizer.load):
+        with pytest.raises(ValueError, match="behind the @ stands a branch, a tag or a commit"):
+            load("hub:owner/model@")
 
 
 def test_a_hub_out_of_reach_is_one_line(monkeypatch):

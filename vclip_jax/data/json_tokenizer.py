@@ -44,8 +44,7 @@ class JsonTokenizer:
         Raises:
             ValueError: one line: it is not such a description.
         """
-        if clean not in CLEANINGS:
-            raise ValueError(f"{name}: clean is {clean!r}, not one of {', '.join(CLEANINGS)}")
+        _check_cleaning(clean, name)
         try:
             self._tokenizer = tokenizers.Tokenizer.from_str(description)
         except (KeyboardInterrupt, SystemExit):
@@ -131,6 +130,7 @@ class JsonTokenizer:
         clean, description = "none", content
         if isinstance(content, dict) and "tokenizer" in content:
             clean, description = content.get("clean", "none"), content["tokenizer"]
+        _check_cleaning(clean, name)
         tokenizer_checks.check(description, name)
         return cls(json.dumps(description, ensure_ascii=False), clean=clean, name=name)
 
@@ -171,6 +171,11 @@ class JsonTokenizer:
 
 
 AnyTokenizer = Tokenizer | JsonTokenizer
+
+
+def _check_cleaning(clean: Any, name: str) -> None:
+    if clean not in CLEANINGS:
+        raise ValueError(f"{name}: clean is {clean!r}, not one of {', '.join(CLEANINGS)}")
 
 
 def _restore(description: str, cleaning: str) -> JsonTokenizer:

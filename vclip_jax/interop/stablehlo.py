@@ -101,7 +101,7 @@ def _export(tower: towers.Tower, weights: Weights) -> export.Exported:
 @contextmanager
 def _without_places() -> Iterator[None]:
     """JAX notes the file and line of each operation, with the folders of this machine."""
-    before = jax.config.read("jax_traceback_in_locations_limit")
+    before = jax.config.jax_traceback_in_locations_limit  # type: ignore[attr-defined]
     jax.config.update("jax_traceback_in_locations_limit", 0)
     try:
         yield
