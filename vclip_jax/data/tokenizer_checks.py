@@ -26,10 +26,10 @@ characters, with `|` between them."""
 
 
 def check(description: Any, name: str) -> None:
-    """Look at the content of a `tokenizer.json`; not at its vocabulary.
+    """Look at the content of a `tokenizer.json`.
 
     Raises:
-        ValueError: one line: it is no object, has a part that is not in `PARTS`, a regular
+        ValueError: one line: it is no object, numbers tokens beyond their count, has a part that is not in `PARTS`, a regular
             expression that is not plain, words longer than `LONGEST_WORD`, replacements that make
             texts longer, or draws at random.
     """
@@ -43,10 +43,24 @@ def check(description: Any, name: str) -> None:
         raise ValueError(f"{name}: max_input_chars_per_word is above {LONGEST_WORD}")
     if model.get("dropout"):
         raise ValueError(f"{name}: a dropout cuts the same text in ways that vary")
+    _check_numbers(model.get("vocab"), description.get("added_tokens") or [], name)
     parts = [description.get(key) for key in ("normalizer", "pre_tokenizer", "post_processor")]
     parts += [description.get("decoder"), {"type": model.get("type", "BPE")}]
     for part in parts:
         _check_part(part, name)
+
+
+def _check_numbers(vocabulary: Any, added: Any, name: str) -> None:
+    """The package makes room for the highest number of a token."""
+    if not isinstance(vocabulary, dict) or not isinstance(added, list):
+        raise ValueError(f"{name} is not a tokenizer's description: it has no vocabulary")
+    numbers = [*vocabulary.values(), *(one.get("id") for one in added if isinstance(one, dict))]
+    for number in numbers:
+        if type(number) is not int or not 0 <= number < len(numbers):
+            raise ValueError(
+                f"{name} has a token of the number {str(number)[:50]}, but only {len(numbers)} "
+                "tokens"
+            )
 
 
 def _check_part(part: Any, name: str) -> None:
