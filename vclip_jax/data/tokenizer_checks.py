@@ -29,9 +29,9 @@ def check(description: Any, name: str) -> None:
     """Look at the content of a `tokenizer.json`.
 
     Raises:
-        ValueError: one line: it is no object, numbers tokens beyond their count, has a part that is not in `PARTS`, a regular
-            expression that is not plain, words longer than `LONGEST_WORD`, replacements that make
-            texts longer, or draws at random.
+        ValueError: one line: it is no object, numbers tokens beyond their count, has a part that is
+            not in `PARTS`, a regular expression that is not plain, words longer than
+            `LONGEST_WORD`, replacements that make texts longer, or draws at random.
     """
     if not isinstance(description, dict):
         raise ValueError(f"{name} is not a tokenizer's description, which is an object")
