@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from vclip_jax.data.decode import ImageError
+from vclip_jax.data.foreign import shown
 from vclip_jax.prompts import PromptSet
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         failed = run(options, sys.stdout)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(error)}", file=sys.stderr)
         return 1
     if failed:
         print(f"{failed} of the images could not be read", file=sys.stderr)
@@ -249,9 +250,9 @@ def _csv_line(cells: Sequence[Any]) -> str:
 
 def _table_row(row: dict[str, Any], _: Sequence[str]) -> str:
     if "error" in row:
-        return f"error: {row['error']}"
+        return f"error: {shown(row['error'])}"
     ranked = sorted(row["probabilities"].items(), key=lambda item: -item[1])
-    return f"{row['image']}:  " + "  ".join(f"{name} {value:.3f}" for name, value in ranked)
+    return f"{shown(row['image'])}:  " + "  ".join(f"{name} {value:.3f}" for name, value in ranked)
 
 
 LINES = {"table": _table_row, "jsonl": _jsonl_row, "csv": _csv_row}

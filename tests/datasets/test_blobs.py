@@ -9,6 +9,7 @@ import pytest
 
 from vclip_jax.datasets import blobs
 from vclip_jax.datasets.listing import Blob
+from vclip_jax.datasets.tables import read_table
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +166,19 @@ def test_a_pipe_is_not_waited_for(tmp_path, name):
     member = {"a.png": "", "a.zip": "a", "a.tar": "0:1", "a.parquet": "image:0"}[name]
     with pytest.raises(OSError, match="a pipe, a socket or a device"):
         read(tmp_path / name, member)
+
+
+def test_damage_anywhere_in_a_parquet_file_is_one_line(folder, tmp_path):
+    good = (folder / "some.parquet").read_bytes()
+    refused = 0
+    for at in range(0, len(good), 7):
+        path = tmp_path / f"{at}.parquet"
+        path.write_bytes(good[:at] + bytes([good[at] ^ 0xFF]) + good[at + 1 :])
+        for use in (lambda path: read(path, "image:5"), read_table):
+            try:
+                use(path)
+            except (ValueError, OSError) as error:
+                refused += 1
+                found = str(error)
+                assert "\n" not in found
+    assert refused > 50

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vclip_jax.data.decode import ImageError
-from vclip_jax.data.foreign import read_json
+from vclip_jax.data.foreign import read_json, shown
 from vclip_jax.datasets import audit, webdataset
 from vclip_jax.datasets.catalog import DATASETS, Dataset
 from vclip_jax.datasets.ingest import FEW_REJECTS, MAX_REJECTS, build
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except (DatasetError, ImageError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -190,7 +190,8 @@ def _show(options: argparse.Namespace) -> None:
         for label, count in sorted(labels.items()):
             name = "no class" if label < 0 else names[label] if names else "class"
             example = first[label]
-            print(f"  {label:3} {name}: {count}, such as {example['key']}: {example['caption']}")
+            such = f"{name}: {count}, such as {example['key']}: {example['caption']}"
+            print(f"  {label:3} {shown(such)}")
 
 
 def _fixture(options: argparse.Namespace) -> None:

@@ -82,6 +82,10 @@ def _from_parquet(blob: Blob) -> bytes:
         value = _row_group(blob.path, column, group)[row - starts[group]].as_py()
     except (pyarrow.ArrowException, limits.TooMuchError) as error:
         raise ValueError(f"{blob}: {_line(error)}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise ValueError(f"{blob}: {_line(error)}") from error  # Arrow's, for damage
     except KeyError:
         raise ValueError(f"{blob}: the file has no such column") from None
     if isinstance(value, dict):

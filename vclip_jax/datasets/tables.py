@@ -50,7 +50,8 @@ def read_table(
         else:
             raise ValueError(f"expected .csv, .tsv, .xls, .xlsx, .parquet or .jsonl, not {suffix}")
     except OSError as error:
-        raise ValueError(f"{path}: cannot read the table: {error.strerror or error}") from error
+        reason = " ".join(str(error.strerror or error).split())  # Arrow's are long
+        raise ValueError(f"{path}: cannot read the table: {reason}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
     return _rows(path, cells[header_row:])
