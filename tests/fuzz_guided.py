@@ -9,12 +9,15 @@ working folder. What it finds becomes an example in a test. Not part of the test
 
 import argparse
 import io
+import random
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import atheris
+import fuzz_formats
 
 with atheris.instrument_imports(include=["vclip_jax"]):
     from vclip_jax import prompts
@@ -68,6 +71,24 @@ def read_json(data: bytes) -> None:
     outcome(weights.complete_config, content, origin="p.json")
 
 
+def starts(target: str) -> Iterator[bytes]:
+    """Valid files to begin with."""
+    names = {
+        "decode": ("jpg", "png", "tif", "bmp", "webp", "ppm"),
+        "tables": ("csv", "jsonl", "parquet"),
+        "torch_zip": ("pt",),
+        "json": ("tokenizer.json", "prompts.json", "config.json"),
+    }[target]
+    known = {one.name: one for one in fuzz_formats.formats()}
+    for seed in range(4):
+        for first, name in enumerate(names):
+            data = known[name].make(random.Random(seed))
+            if target == "torch_zip":
+                with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                    data = archive.read("archive/data.pkl")
+            yield bytes([first]) + data if target == "tables" else data
+
+
 TARGETS = {"decode": decoded, "tables": read_tables, "torch_zip": read_torch, "json": read_json}
 
 if __name__ == "__main__":
@@ -76,6 +97,11 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("corpus", nargs="*", help="folders with inputs; new ones go to the first")
     chosen = parser.parse_args()
+    seeds = FOLDER / "seeds"
+    seeds.mkdir()
+    for number, data in enumerate(starts(chosen.target)):
+        (seeds / str(number)).write_bytes(data)
     limits = [f"-max_total_time={chosen.seconds}", "-timeout=60", "-rss_limit_mb=6000"]
-    atheris.Setup([sys.argv[0], *limits, *chosen.corpus], TARGETS[chosen.target])
+    folders = [*(chosen.corpus or [tempfile.mkdtemp(prefix="vclip-corpus-")]), str(seeds)]
+    atheris.Setup([sys.argv[0], *limits, *folders], TARGETS[chosen.target])
     atheris.Fuzz()

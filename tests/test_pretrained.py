@@ -1,6 +1,7 @@
 """`vclip_jax.load`: the model of a folder or workdir, with its own preprocessing and words."""
 
 import io
+import os
 
 import jax.numpy as jnp
 import numpy as np
@@ -189,3 +190,13 @@ def test_a_hub_out_of_reach_is_one_line(monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
     with pytest.raises(ValueError, match=r"cannot get 'owner/model' from the Hub \(no route\)$"):
         vclip_jax.load("hub:owner/model")
+
+
+def test_a_pipe_among_photographs_is_an_error_with_its_name(tmp_path, clip):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(ImageError, match=r"a\.jpg: cannot read the file: a pipe, a socket"):
+        clip.encode_image([tmp_path / "a.jpg"])
+    with open(tmp_path / "b.jpg", "wb") as file:
+        file.truncate(300 << 20)
+    with pytest.raises(ImageError, match=r"b\.jpg has more than 268,435,456 bytes"):
+        clip.encode_image([tmp_path / "b.jpg"])

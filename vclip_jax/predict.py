@@ -57,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="see above")
     parser.add_argument(
-        "--checkpoint", required=True, help="a run's workdir, a portable folder, or hub:OWNER/NAME"
+        "--checkpoint",
+        required=True,
+        help="a workdir, a portable folder, or hub:OWNER/NAME[@REVISION]",
     )
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(

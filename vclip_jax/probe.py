@@ -183,7 +183,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--checkpoint", required=True, help="a run's workdir, a portable folder, or hub:OWNER/NAME"
+        "--checkpoint",
+        required=True,
+        help="a workdir, a portable folder, or hub:OWNER/NAME[@REVISION]",
     )
     parser.add_argument("--dataset", required=True, help="a built dataset, NAME or NAME/CONFIG")
     parser.add_argument("--data_dir", default="data", help="where it was built (default: data)")

@@ -64,7 +64,7 @@ def test_depth_has_a_limit(levels, start, end):
     if levels <= foreign.DEEPEST_JSON:
         foreign.parse_json(text, "x")
     elif levels > foreign.DEEPEST_JSON + 1:
-        with pytest.raises(ValueError, match="^x is nested more than 64 levels deep$"):
+        with pytest.raises(ValueError, match=r"^x is nested more than 64 levels deep$"):
             foreign.parse_json(text, "x")
 
 
