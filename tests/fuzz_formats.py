@@ -437,19 +437,23 @@ def read_zip(path: Path) -> None:
         blobs.read(Blob(str(path), f"{index}.png"))
 
 
-def read_torch(path: Path) -> None:
-    from vclip_jax.interop import cn_clip, states
+def read_state(path: Path) -> None:
+    from vclip_jax.interop import states
 
     states.read(path)
-    with also():
+
+
+def read_cn_clip(path: Path) -> None:
+    from vclip_jax.interop import cn_clip
+
+    with also("does not fit"):  # most of its weights are missing
         cn_clip.load(path)
 
 
-def read_safetensors(path: Path) -> None:
-    from vclip_jax.interop import folder, states
+def read_alone(path: Path) -> None:
+    from vclip_jax.interop import folder
 
-    states.read(path)
-    with also():
+    with also("does not fit"):
         folder.load_file_alone(path)
 
 
@@ -605,8 +609,10 @@ def formats() -> list[Format]:
         Format("parquet", parquet, flip, read_parquet, 8),
         Format("tar", tar, flip, read_tar, 8),
         Format("zip", archive, tear_zip, read_zip, 8),
-        Format("pt", torch_file, tear_zip, read_torch, 8),
-        Format("safetensors", safetensors, tear_safetensors, read_safetensors),
+        Format("pt", torch_file, tear_zip, read_state, 8),
+        Format("cn_clip.pt", torch_file, tear_zip, read_cn_clip, 1),
+        Format("safetensors", safetensors, tear_safetensors, read_state, 8),
+        Format("model.safetensors", safetensors, tear_safetensors, read_alone, 1),
         Format("tokenizer.json", as_json(TOKENIZER), tear_json, read_tokenizer, 8),
         Format("vocab.txt", vocabulary, flip, read_vocabulary),
         Format("config.json", portable, tear_json, read_portable, 8),
