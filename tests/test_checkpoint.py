@@ -1,10 +1,12 @@
 """Checkpoints: what is used is what was saved, and nothing is lost silently."""
 
+import contextlib
 import json
 import logging
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import jax
@@ -143,6 +145,54 @@ def test_every_bit_of_the_position_counts(tmp_path):
                 checkpoints.position(2)
             path.write_bytes(good)
         assert checkpoints.position(2)["next_batch"] == 2
+
+
+def renamed(value, name):
+    """JSON with every string in it replaced."""
+    if isinstance(value, dict):
+        return {key: renamed(item, name) for key, item in value.items()}
+    if isinstance(value, list):
+        return [renamed(item, name) for item in value]
+    return name if isinstance(value, str) else value
+
+
+def metadata_files(workdir: Path) -> list[Path]:
+    """Orbax's own, which name handlers and types."""
+    return [
+        path
+        for path in sorted((workdir / "checkpoints").rglob("*"))
+        if path.is_file() and path.name.strip("_").lower().endswith("metadata")
+    ]
+
+
+def test_no_class_that_a_checkpoints_metadata_names_is_imported(tmp_path, monkeypatch, layout):
+    note, modules = tmp_path / "was run", tmp_path / "modules"
+    modules.mkdir()
+    (modules / "vclip_trap.py").write_text(f"open({str(note)!r}, 'w').close()\nF = int\n")
+    monkeypatch.syspath_prepend(modules)
+    save(tmp_path, layout, steps=(2,))
+    paths = metadata_files(tmp_path)
+    assert len(paths) > 2
+    for path in paths:
+        before = path.read_text()
+        content = json.loads(before)
+        names = {"custom_metadata": {"class": "vclip_trap.F"}} if isinstance(content, dict) else {}
+        path.write_text(json.dumps(renamed(content, "vclip_trap.F") | names))
+        with contextlib.suppress(ValueError):
+            restored_step(tmp_path, layout, read_only=True)
+        path.write_text(before)
+    assert not note.exists()
+    assert "vclip_trap" not in sys.modules
+
+
+def test_deep_metadata_of_a_checkpoint_is_one_line(tmp_path, layout):
+    save(tmp_path, layout, steps=(2,))
+    for path in metadata_files(tmp_path):
+        before = path.read_text()
+        path.write_text('{"a": ' + "[" * 100_000)
+        with contextlib.suppress(ValueError):
+            restored_step(tmp_path, layout, read_only=True)
+        path.write_text(before)
 
 
 def test_where_all_are_damaged_the_run_does_not_start_afresh(tmp_path):

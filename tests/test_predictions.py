@@ -40,7 +40,7 @@ def test_a_file_gives_back_what_was_saved_in_little_space(tmp_path):
         assert sorted(file) == ["classes", "hash", "labels", "probabilities"]
 
 
-def test_hashes_tell_images_and_datasets_apart_and_keep_no_name():
+def test_hashes_tell_images_and_datasets_apart_whoever_computes_them():
     one, other = (predictions.hash_keys(name, ["a", "b"]) for name in ("fives", "idrid"))
     assert one.dtype == np.uint64
     assert len({*one.tolist(), *other.tolist()}) == 4

@@ -1,6 +1,7 @@
 """`vclip_jax.load`: the model of a folder or workdir, with its own preprocessing and words."""
 
 import io
+import os
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from vclip_jax import prompts
 from vclip_jax.data.decode import FITS, MODES, ImageError, decode
 from vclip_jax.data.pipeline import eval_batches
 from vclip_jax.data.seen import look_at
+from vclip_jax.data.tokenizer import Tokenizer
 from vclip_jax.datasets.synthetic.domains import TRAINING_DOMAIN, sample_case
 from vclip_jax.datasets.synthetic.render import render
 from vclip_jax.interop import folder
@@ -205,14 +207,40 @@ def test_text_towers_and_absent_models_are_refused(tmp_path, tiny_weights, token
 def test_the_hub_is_asked_for_the_folders_files_alone(monkeypatch, portable_folder, clip):
     asked = []
 
-    def snapshot_download(repository, allow_patterns):
-        asked.append((repository, sorted(allow_patterns)))
+    def snapshot_download(repository, revision, allow_patterns):
+        asked.append((repository, revision, sorted(allow_patterns)))
         return str(portable_folder)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     pulled = vclip_jax.load("hub:owner/model")
-    assert asked == [("owner/model", sorted(folder.POSSIBLE_FILES))]
+    assert asked == [("owner/model", None, sorted(folder.POSSIBLE_FILES))]
     np.testing.assert_array_equal(pulled.encode_text(["正常"]), clip.encode_text(["正常"]))
+
+
+def test_a_revision_is_asked_for_by_its_name(monkeypatch, portable_folder):
+    asked = []
+
+    def snapshot_download(repository, revision, allow_patterns):
+        asked.append((repository, revision))
+        return str(portable_folder)
+
+    def hf_hub_download(repository, name, revision):
+        asked.append((repository, name, revision))
+        return str(portable_folder / name)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", hf_hub_download)
+    vclip_jax.load("hub:owner/model@v1.0")
+    Tokenizer.load("hub:owner/model@refs/pr/3")
+    Tokenizer.load("hub:owner/model")
+    assert asked == [
+        ("owner/model", "v1.0"),
+        ("owner/model", "vocab.txt", "refs/pr/3"),
+        ("owner/model", "vocab.txt", None),
+    ]
+    for load in (vclip_jax.load, Tokenizer.load):
+        with pytest.raises(ValueError, match="behind the @ stands a branch, a tag or a commit"):
+            load("hub:owner/model@")
 
 
 def test_a_hub_out_of_reach_is_one_line(monkeypatch):
@@ -222,3 +250,13 @@ def test_a_hub_out_of_reach_is_one_line(monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
     with pytest.raises(ValueError, match=r"cannot get 'owner/model' from the Hub \(no route\)$"):
         vclip_jax.load("hub:owner/model")
+
+
+def test_a_pipe_among_photographs_is_an_error_with_its_name(tmp_path, clip):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(ImageError, match=r"a\.jpg: cannot read the file: a pipe, a socket"):
+        clip.encode_image([tmp_path / "a.jpg"])
+    with open(tmp_path / "b.jpg", "wb") as file:
+        file.truncate(300 << 20)
+    with pytest.raises(ImageError, match=r"b\.jpg has more than 268,435,456 bytes"):
+        clip.encode_image([tmp_path / "b.jpg"])

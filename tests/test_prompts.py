@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -110,7 +111,7 @@ def test_a_bad_file_is_refused_in_one_line_that_says_where(tmp_path, changes, sa
 
 
 def test_text_that_is_not_json_is_refused_with_its_line():
-    with pytest.raises(ValueError, match=r"not valid JSON: .*line 1"):
+    with pytest.raises(ValueError, match=r"is not JSON \(.*line 1"):
         prompts.parse("{", "toy")
     with pytest.raises(ValueError, match="expected an object"):
         prompts.parse("[]", "toy")
@@ -212,3 +213,13 @@ def test_an_unknown_name_is_answered_with_the_nearest_known(monkeypatch):
         prompts.load("qqqq")
     with pytest.raises(ValueError, match="no prompt set"):
         prompts.load("zh/../../secret")
+
+
+def test_deep_json_and_pipes_are_refused(tmp_path):
+    path = tmp_path / "deep.json"
+    path.write_text('{"classes": ' + "[" * 100_000)
+    with pytest.raises(ValueError, match=r"deep\.json is nested more than 64 levels deep"):
+        prompts.load(str(path))
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(OSError, match="a pipe, a socket or a device"):
+        prompts.load(str(tmp_path / "pipe.json"))

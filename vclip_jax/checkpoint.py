@@ -23,12 +23,15 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
+from vclip_jax.data.foreign import read_json
 from vclip_jax.fingerprints import fingerprints
 from vclip_jax.processes import is_lost_peer
 from vclip_jax.state import TrainState
 from vclip_jax.tree import path_string
 
 ASIDE = "corrupt-"
+_MOST_POSITION = 2**26
+"""Bytes of a checkpoint's JSON with a fingerprint for every array: 64 MiB."""
 _SHARED_FROM = 2**20
 """Bytes from which on the devices that hold the same array each write a part of it. Cutting it up
 takes a compilation for every shape and device, which small arrays are not worth."""
@@ -72,6 +75,7 @@ class Checkpoints:
 
         Raises:
             OSError: the folder cannot be made.
+            DamagedError: Orbax's metadata in it cannot be read.
         """
         self.failed = 0
         """How many saves have failed."""
@@ -85,14 +89,19 @@ class Checkpoints:
         )
         arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_SHARED_FROM)
         types = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
-        self._manager = ocp.CheckpointManager(
-            self._directory,
-            options=options,
-            item_handlers={
-                "state": ocp.PyTreeCheckpointHandler(type_handler_registry=types),
-                "position": ocp.JsonCheckpointHandler(),
-            },
-        )
+        try:
+            self._manager = ocp.CheckpointManager(
+                self._directory,
+                options=options,
+                item_handlers={
+                    "state": ocp.PyTreeCheckpointHandler(type_handler_registry=types),
+                    "position": ocp.JsonCheckpointHandler(),
+                },
+            )
+        except RecursionError:  # Orbax reads the metadata of every step
+            raise DamagedError(
+                f"a checkpoint in {self._directory} has metadata that is nested too deep"
+            ) from None
         self._reader = ocp.PyTreeCheckpointHandler()
         self._saving: int | None = None
 
@@ -242,7 +251,7 @@ class Checkpoints:
             DamagedError: it cannot be read, or is not what was saved.
         """
         try:
-            content = json.loads((self._directory / str(step) / "position/metadata").read_bytes())
+            content = read_json(self._directory / str(step) / "position/metadata", _MOST_POSITION)
             if not isinstance(content, dict) or content["step"] != step:
                 raise ValueError("its position is that of another step")
             arrays = content.get("arrays")

@@ -11,6 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from vclip_jax.data.foreign import read_json
 from vclip_jax.models.clip import IMAGE_MEAN, IMAGE_STD
 
 # What may differ between a run and its continuation, because no trained number depends on it.
@@ -285,9 +286,9 @@ def read(path: Path) -> dict[str, Any]:
         ValueError: one line: it is not what a run writes.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({error}): bring it back from a copy") from error
+        content = read_json(path, constants=True)
+    except ValueError as error:
+        raise ValueError(f"{error}: bring it back from a copy") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a JSON object: bring it back from a copy")
     return content

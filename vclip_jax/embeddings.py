@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vclip_jax.data.foreign import parse_json
 from vclip_jax.datasets.records import Record, find_dataset, open_builder, source_of
 from vclip_jax.pretrained import CORES, Pretrained
 
@@ -149,7 +150,10 @@ def _save(path: Path, found: SplitEmbeddings) -> None:
 def _load(path: Path) -> SplitEmbeddings | None:
     content = load_arrays(path)
     try:
-        words = {key: tuple(json.loads(content[key].tobytes())) for key in _WORDS}
+        words = {
+            key: tuple(parse_json(content[key].tobytes(), key, content[key].nbytes))
+            for key in _WORDS
+        }
         return SplitEmbeddings(**{**content, **words})
     except (ValueError, KeyError, TypeError):
         return None

@@ -38,6 +38,7 @@ from vclip_jax import (
 from vclip_jax.ahead_of_time import compile_step
 from vclip_jax.checkpoint import Checkpoints
 from vclip_jax.data import pipeline
+from vclip_jax.data.foreign import shown
 from vclip_jax.data.json_tokenizer import AnyTokenizer
 from vclip_jax.datasets.captions import describe_lengths
 from vclip_jax.flops import step_flops
@@ -374,7 +375,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         # A KeyError's own text is a representation, quotes and escapes included.
         reason = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-        sys.exit(f"error: {' '.join(reason.split())}")
+        sys.exit(f"error: {shown(' '.join(reason.split()))}")
     return arguments
 
 

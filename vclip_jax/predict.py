@@ -26,6 +26,7 @@ import numpy as np
 
 from vclip_jax import cores
 from vclip_jax.data.decode import ImageError
+from vclip_jax.data.foreign import shown
 from vclip_jax.data.seen import look_at
 from vclip_jax.prompts import PromptSet
 
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         failed = run(options, sys.stdout)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(error)}", file=sys.stderr)
         return 1
     if failed:
         print(f"{failed} of the images could not be read", file=sys.stderr)
@@ -60,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="see above")
     parser.add_argument(
-        "--checkpoint", required=True, help="a run's workdir, a portable folder, or hub:OWNER/NAME"
+        "--checkpoint",
+        required=True,
+        help="a workdir, a portable folder, or hub:OWNER/NAME[@REVISION]",
     )
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
@@ -255,9 +258,9 @@ def _csv_line(cells: Sequence[Any]) -> str:
 
 def _table_row(row: dict[str, Any], _: Sequence[str]) -> str:
     if "error" in row:
-        return f"error: {row['error']}"
+        return f"error: {shown(row['error'])}"
     ranked = sorted(row["probabilities"].items(), key=lambda item: -item[1])
-    return f"{row['image']}:  " + "  ".join(f"{name} {value:.3f}" for name, value in ranked)
+    return f"{shown(row['image'])}:  " + "  ".join(f"{name} {value:.3f}" for name, value in ranked)
 
 
 LINES = {"table": _table_row, "jsonl": _jsonl_row, "csv": _csv_row}

@@ -1,8 +1,10 @@
 """The answers behind an evaluation, image by image, and what two systems' answers tell apart.
 
 `predictions/NAME.npz` in a workdir holds, for every image with a label, in the evaluation's order:
-`hash` uint64 (of the dataset's name and the image's key, so that the same image is found again and
-no name is kept), `labels` int32, `probabilities` float32 `[n, c]`; and `classes`, their names.
+`hash` uint64 (of the dataset's name and the image's key, so that any run finds the same image
+again), `labels` int32, `probabilities` float32 `[n, c]`; and `classes`, their names. The hashes
+hide nothing: whoever has the keys can compute them. Those of a dataset that was built with
+--anonymous lead to its random keys alone.
 """
 
 import hashlib

@@ -19,8 +19,9 @@ from PIL import Image
 from vclip_jax import cores, sharding
 from vclip_jax import prompts as prompts_lib
 from vclip_jax.data.decode import ImageError, check_fit, pillow_rgb, read_rgb
+from vclip_jax.data.foreign import MOST_IMAGE, hub_name, read_bytes
 from vclip_jax.data.json_tokenizer import AnyTokenizer
-from vclip_jax.data.opening import as_image_error, read_file
+from vclip_jax.data.opening import as_image_error
 from vclip_jax.data.seen import shown
 from vclip_jax.interop import folder, workdir
 from vclip_jax.interop.weights import Weights, make_clip
@@ -39,8 +40,9 @@ def load(path: str | os.PathLike[str], *, dtype: str = "auto") -> "Pretrained":
 
     Args:
         path: the workdir of a run (its newest checkpoint is taken), a portable folder of
-            `vclip_jax.interop`, or "hub:OWNER/NAME", such a folder on the Hugging Face Hub. Only
-            the latter goes to the network.
+            `vclip_jax.interop`, or "hub:OWNER/NAME", such a folder on the Hugging Face Hub, with
+            "@REVISION" behind it of a branch, a tag or a commit. Only the latter goes to the
+            network.
         dtype: the type of the computation, "float32", "bfloat16", or "auto": bfloat16 on
             accelerators and float32 on CPUs.
 
@@ -56,7 +58,7 @@ def load(path: str | os.PathLike[str], *, dtype: str = "auto") -> "Pretrained":
 def load_weights(path: str | os.PathLike[str]) -> tuple[Weights, AnyTokenizer, int]:
     """Weights, tokeniser and step (0 where it is not known) of what `load` takes."""
     name = os.fspath(path)
-    source = _from_hub(name.removeprefix("hub:")) if name.startswith("hub:") else Path(name)
+    source = _from_hub(name) if name.startswith("hub:") else Path(name)
     if (source / folder.MODEL).is_file():
         return *folder.load(source), 0
     if not source.is_dir():
@@ -65,14 +67,20 @@ def load_weights(path: str | os.PathLike[str]) -> tuple[Weights, AnyTokenizer, i
     return workdir.load(source)
 
 
-def _from_hub(repository: str) -> Path:
+def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
+    repository, revision = hub_name(name)
     try:
-        return Path(snapshot_download(repository, allow_patterns=list(folder.POSSIBLE_FILES)))
+        return Path(
+            snapshot_download(
+                repository, revision=revision, allow_patterns=list(folder.POSSIBLE_FILES)
+            )
+        )
     except Exception as error:  # the Hub's client raises a dozen unrelated types
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"cannot get {repository!r} from the Hub ({reason})") from error
+        at = f" at {revision!r}" if revision else ""
+        raise ValueError(f"cannot get {repository!r}{at} from the Hub ({reason})") from error
 
 
 class Pretrained:
@@ -252,9 +260,11 @@ class Pretrained:
 
 def _read(path: str | os.PathLike[str]) -> bytes:
     try:
-        return read_file(path)
+        return read_bytes(path, MOST_IMAGE)
     except OSError as error:
         raise ImageError(f"{os.fspath(path)}: cannot read the file: {error.strerror}") from error
+    except ValueError as error:  # too large, or a path with a zero in it
+        raise ImageError(f"{os.fspath(path)}: cannot read the file: {error}") from error
 
 
 def _refuse_single(items: Any, function: str) -> None:

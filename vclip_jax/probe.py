@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vclip_jax import metrics, prompts, recall
+from vclip_jax.data.foreign import shown
 from vclip_jax.few_shot import (
     INVERSE_PENALTY,
     METHODS,
@@ -170,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run(options)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -182,7 +183,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--checkpoint", required=True, help="a run's workdir, a portable folder, or hub:OWNER/NAME"
+        "--checkpoint",
+        required=True,
+        help="a workdir, a portable folder, or hub:OWNER/NAME[@REVISION]",
     )
     parser.add_argument("--dataset", required=True, help="a built dataset, NAME or NAME/CONFIG")
     parser.add_argument("--data_dir", default="data", help="where it was built (default: data)")

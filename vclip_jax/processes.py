@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 import jax
 
+from vclip_jax.data.foreign import shown
+
 _STATUS = re.compile(r"^(UNKNOWN|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|INTERNAL): ", re.MULTILINE)
 
 LOST_PEER = 75
@@ -68,7 +70,7 @@ def ending_together() -> Iterator[None]:
                 LOST_PEER,
             )
         if isinstance(error, ValueError | OSError):
-            _end(f"error: {error}", 1)
+            _end(f"error: {shown(error)}", 1)
         if jax.distributed.is_initialized():
             _end(traceback.format_exc(), 1)
         raise

@@ -114,3 +114,81 @@ def test_arguments_are_checked(clip_files):
         tokenizer.encode(["eye"], 1)
     with pytest.raises(ValueError, match="no token"):
         tokenizer.with_padding("[PAD]")
+
+
+# --- Files of strangers.
+
+SMALL = {
+    "model": {"type": "WordLevel", "vocab": {"[CLS]": 0, "[SEP]": 1, "a": 2}, "unk_token": "a"},
+    "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 1], "cls": ["[CLS]", 0]},
+    "pre_tokenizer": {"type": "Whitespace"},
+}
+
+
+def split(expression):
+    return {"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated",
+            "invert": False}  # fmt: skip
+
+
+def described(tmp_path, **changes):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(SMALL | changes))
+    return JsonTokenizer.from_file(path)
+
+
+def sequence(*parts):
+    return {"type": "Sequence", "pretokenizers": list(parts), "normalizers": list(parts)}
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        r"\s+", r"(?i)<\|startoftext\|>|<\|endoftext\|>|'s|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+        r" ?\p{L}+| ?[^\s\p{L}]+", "x",
+    ],
+)  # fmt: skip
+def test_plain_expressions_of_a_strangers_tokenizer_are_taken(tmp_path, expression):
+    tokenizer = described(tmp_path, pre_tokenizer=split(expression))
+    assert tokenizer.encode(["a" * 100_000], 4).shape == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pre_tokenizer": split("(x+x+)+y")}, "regular expression"),
+        ({"pre_tokenizer": sequence(split("(a|aa)+$"))}, "regular expression"),
+        ({"pre_tokenizer": split(r"\s*\s*\s*\s*\s*\s*x")}, "regular expression"),
+        ({"pre_tokenizer": split("a" * 10_000)}, "regular expression"),
+        ({"normalizer": {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}}, "grow"),
+        ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": ""}}, "'Precompiled'"),
+        ({"model": SMALL["model"] | {"type": "Unigram"}}, "'Unigram'"),
+        ({"model": SMALL["model"] | {"max_input_chars_per_word": 10**9}}, "max_input_chars"),
+        ({"model": SMALL["model"] | {"type": "BPE", "dropout": 0.5}}, "dropout"),
+        ({"model": SMALL["model"] | {"vocab": {"[CLS]": 0, "[SEP]": 1, "a": 4_000_000_000}}},
+         "number 4000000000"),
+        ({"model": 3}, "it has no model"),
+        ({"post_processor": SMALL["post_processor"] | {"sep": ["[SEP]", 9]}}, "number 9"),
+        ({"padding": {"strategy": "BatchLongest", "direction": "Right", "pad_id": 4_000_000_000,
+                      "pad_to_multiple_of": None, "pad_type_id": 0, "pad_token": "a"}},
+         "number 4000000000"),
+    ],
+)  # fmt: skip
+def test_what_takes_for_ever_or_all_memory_is_refused(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        described(tmp_path, **changes)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_deep_json_is_no_tokenizer(tmp_path):
+    (tmp_path / "tokenizer.json").write_text('{"model": ' + "[" * 100_000)
+    with pytest.raises(ValueError, match="levels deep"):
+        in_folder(tmp_path)
+
+
+def test_a_list_of_merges_that_unpacks_to_gigabytes_is_refused(tmp_path):
+    with gzip.open(tmp_path / "bpe_simple_vocab_16e6.txt.gz", "wb", 1) as file:
+        for _ in range(70):
+            file.write(bytes(1 << 20))
+    with pytest.raises(ValueError, match="more than 67,108,864 bytes"):
+        find(tmp_path)

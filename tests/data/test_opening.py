@@ -2,7 +2,6 @@
 
 import ast
 import io
-import os
 import struct
 import time
 import zlib
@@ -15,7 +14,7 @@ from PIL import Image, JpegImagePlugin, TiffImagePlugin
 import vclip_jax
 from vclip_jax.data import jpeg, opening
 from vclip_jax.data.decode import decode, read_rgb
-from vclip_jax.data.opening import FORMATS, MAX_PIXELS_OF, ImageError, open_image, read_file
+from vclip_jax.data.opening import FORMATS, MAX_PIXELS_OF, ImageError, open_image
 from vclip_jax.datasets.store import Storage, StoreError, store
 
 PACKAGE = Path(vclip_jax.__file__).parent
@@ -101,7 +100,7 @@ def test_no_program_runs_for_a_drawing_that_is_called_a_photograph(tmp_path, mon
     (tmp_path / "eye.jpg").write_bytes(drawing)
     monkeypatch.setattr("subprocess.Popen", lambda *a, **k: pytest.fail("a program was started"))
     with pytest.raises(ImageError, match="an EPS or PostScript file is not read"):
-        read_rgb(read_file(tmp_path / "eye.jpg"))
+        read_rgb((tmp_path / "eye.jpg").read_bytes())
 
 
 @pytest.mark.parametrize(
@@ -246,28 +245,6 @@ def test_large_pictures_wait_for_each_other(monkeypatch):
         list(pool.map(work, [60, 60, 40, 30, 100, 20, 50, 60]))
     assert 60 <= most <= 100
     assert opening._large_free == 100
-
-
-# --- Files.
-
-
-def test_pipes_and_devices_are_refused_without_waiting(tmp_path):
-    os.mkfifo(tmp_path / "pipe.jpg")
-    (tmp_path / "endless.jpg").symlink_to("/dev/zero")
-    for name in ("pipe.jpg", "endless.jpg"):
-        with pytest.raises(OSError, match="a pipe or a device"):
-            read_file(tmp_path / name)
-    with pytest.raises(IsADirectoryError):
-        read_file(tmp_path)
-
-
-def test_a_file_is_read_up_to_a_limit(tmp_path, monkeypatch):
-    (tmp_path / "a").write_bytes(b"12345")
-    monkeypatch.setattr(opening, "MAX_BYTES", 5)
-    assert read_file(tmp_path / "a") == b"12345"
-    monkeypatch.setattr(opening, "MAX_BYTES", 4)
-    with pytest.raises(OSError, match="It has more than"):
-        read_file(tmp_path / "a")
 
 
 def test_xmp_says_how_the_camera_was_held_as_exif_does():

@@ -1,4 +1,5 @@
 import os
+import resource
 import tarfile
 import zipfile
 
@@ -8,6 +9,7 @@ import pytest
 
 from vclip_jax.datasets import blobs
 from vclip_jax.datasets.listing import Blob
+from vclip_jax.datasets.tables import read_table
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +102,83 @@ def test_a_missing_file_is_an_os_error(folder):
     for name, member in (("gone.png", ""), ("gone.zip", "a"), ("gone.tar", "0:1")):
         with pytest.raises(OSError, match="gone"):
             read(folder / name, member)
+
+
+# --- Small containers with large members.
+
+
+def test_a_member_that_unpacks_to_gigabytes_is_refused_before(tmp_path):
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("a.png", "w", force_zip64=True) as member:
+            for _ in range(260):
+                member.write(bytes(1 << 20))
+        archive.writestr("b.png", b"good")
+    with pytest.raises(ValueError, match=r"bomb\.zip::a\.png: it unpacks to 272,629,760 bytes"):
+        read(path, "a.png")
+    assert read(path, "b.png") == b"good"
+
+
+def test_a_member_that_claims_less_than_it_holds_gives_no_more(tmp_path):
+    path = tmp_path / "liar.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(1 << 24))
+    data = path.read_bytes()
+    path.write_bytes(data.replace((1 << 24).to_bytes(4, "little"), (5).to_bytes(4, "little")))
+    with pytest.raises(ValueError, match="CRC"):
+        read(path, "a.png")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_member_packed_without_limits_is_refused(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("a.png", b"x")
+    with pytest.raises(ValueError, match="another method than deflate"):
+        read(tmp_path / "a.zip", "a.png")
+
+
+def test_a_large_file_is_not_read_into_memory(tmp_path):
+    for name in ("a.png", "a.tar"):
+        with open(tmp_path / name, "wb") as file:
+            file.truncate(300 << 20)  # a hole
+    with pytest.raises(ValueError, match="more than 268,435,456 bytes"):
+        read(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="more than 268,435,456 bytes"):
+        read(tmp_path / "a.tar", f"0:{300 << 20}")
+    with pytest.raises(ValueError, match="more than"):
+        read(tmp_path / "a.tar", "0:999999999999999999")
+
+
+def test_an_image_that_a_parquet_file_repeats_is_in_memory_once(tmp_path):
+    indices = pyarrow.array([0] * 50_000, pyarrow.int32())
+    image = pyarrow.DictionaryArray.from_arrays(indices, pyarrow.array([b"x" * 1_000_000]))
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"raw": image}), path, store_schema=False)
+    assert path.stat().st_size < 200_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert read(path, "raw:49999") == b"x" * 1_000_000  # of 50 GB
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.zip", "a.tar", "a.parquet"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    member = {"a.png": "", "a.zip": "a", "a.tar": "0:1", "a.parquet": "image:0"}[name]
+    with pytest.raises(OSError, match="a pipe, a socket or a device"):
+        read(tmp_path / name, member)
+
+
+def test_damage_anywhere_in_a_parquet_file_is_one_line(folder, tmp_path):
+    good = (folder / "some.parquet").read_bytes()
+    refused = 0
+    for at in range(0, len(good), 7):
+        path = tmp_path / f"{at}.parquet"
+        path.write_bytes(good[:at] + bytes([good[at] ^ 0xFF]) + good[at + 1 :])
+        for use in (lambda path: read(path, "image:5"), read_table):
+            try:
+                use(path)
+            except (ValueError, OSError) as error:
+                refused += 1
+                found = str(error)
+                assert "\n" not in found
+    assert refused > 50

@@ -239,17 +239,88 @@ def test_nothing_usable_is_an_error(tmp_path):
         ingest.build(empty, tmp_path)
 
 
-def test_an_anonymous_build_holds_no_name(listing, source, tmp_path):
-    folder = ingest.build(listing, tmp_path, Storage(anonymous=True), workers=1)
+ANONYMOUS = Storage(anonymous=True)
+
+
+def named(folder: Path, stems: int = 90) -> Listing:
+    """A listing of which every part holds the names of people, one photograph of which is none."""
+    items = []
+    for index in range(stems):
+        path = folder / f"MUELLER_{index:03}.png"
+        pixels = np.random.default_rng(index).integers(0, 256, (40, 40, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(path)
+        items.append(
+            Item(f"MUELLER_{index:03}", "train", Blob(str(path)), f"眼底{index}", 0,
+                 (index, f"MUELLER {index}", index * 10)))  # fmt: skip
+    Path(items[3].image.path).write_bytes(b"no image")
+    Path(items[4].image.path).unlink()
+    rejects = [Reject("MUELLER_900", "missing image", "MUELLER_900.png")]
+    columns = {"patient": int, "words": str, "age": int}
+    notes = ["MUELLER_007 is there twice."]
+    return Listing("toy", CLASSES, items, rejects, columns, notes=notes)
+
+
+def test_an_anonymous_build_holds_no_name(tmp_path):
+    (tmp_path / "MUELLER").mkdir()
+    listing = named(tmp_path / "MUELLER")
+    folder = ingest.build(listing, tmp_path / "data", ANONYMOUS, workers=1)
     assert folder.parent.name == "512px-q92-anonymous"
-    keys = [r["key"] for r in open_source("toy", tmp_path, "train+test")]
-    assert all(key.startswith("toy-0000") for key in keys)
-    assert keys != sorted(keys)
-    for path in folder.iterdir():
-        content = path.read_bytes()
-        assert b"eye/" not in content
-        assert str(source).encode() not in content
-    assert "words" not in (folder / "features.json").read_text()
+    for path in (tmp_path / "data").rglob("*"):
+        assert b"MUELLER" not in (path.read_bytes() if path.is_file() else b"")
+        assert "MUELLER" not in str(path.relative_to(tmp_path))
+    rejects = [json.loads(line) for line in (folder / "rejects.jsonl").read_text().splitlines()]
+    reasons = sorted(reject["reason"] for reject in rejects)
+    assert reasons == ["missing image", "not an image", "unreadable file"]
+    assert {reject["detail"] for reject in rejects} == {""}
+    info = json.loads((folder / "features.json").read_text())["featuresDict"]["features"]
+    assert sorted(info) == ["age", "caption", "image", "key", "label"]
+
+
+def test_who_has_the_names_cannot_find_the_records_of_an_anonymous_build(tmp_path):
+    (tmp_path / "source").mkdir()
+    listing = named(tmp_path / "source")
+    orders, keys = [], []
+    for place in ("one", "two"):
+        ingest.build(listing, tmp_path / place, ANONYMOUS, workers=1)
+        records = list(open_source("toy", tmp_path / place, "train"))
+        orders.append([int(record["caption"][2:]) for record in records])
+        keys.append([record["key"] for record in records])
+    # Nothing about order or keys follows from the names: a second build of them has others.
+    assert sorted(orders[0]) == sorted(orders[1])
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) not in orders
+    assert not set(keys[0]) & set(keys[1])
+    assert keys[0] == sorted(keys[0])  # in an order that says nothing more than the keys
+
+
+def test_an_anonymous_build_goes_on_and_its_secret_ends_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(ingest, "RECORDS_PER_SHARD", 20)
+    (tmp_path / "source").mkdir()
+    listing = named(tmp_path / "source")
+    make, made = shards.make_shard, []
+
+    def interrupted(shard, tick):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(shard.path)
+        return make(shard, tick)
+
+    monkeypatch.setattr(shards, "make_shard", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ingest.build(listing, tmp_path / "data", ANONYMOUS, workers=1)
+    (secret,) = (tmp_path / "data").rglob("secret")
+    assert secret.stat().st_mode & 0o777 == 0o600
+    kept = secret.read_bytes()
+    before = {Path(path).name: Path(path).read_bytes() for path in made}
+    monkeypatch.setattr(shards, "make_shard", make)
+    folder = ingest.build(listing, tmp_path / "data", ANONYMOUS, workers=1)
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert (
+        len({record["caption"] for record in open_source("toy", tmp_path / "data", "train")}) == 88
+    )
+    for path in (tmp_path / "data").rglob("*"):
+        assert path.is_dir() or kept not in path.read_bytes()
+        assert path.name != "secret"
 
 
 def test_a_flipped_bit_is_reported_by_the_records_name_and_never_read(listing, tmp_path):

@@ -1,6 +1,9 @@
 """Label tables with the quirks of those who made them."""
 
 import json
+import os
+import resource
+import zipfile
 
 import openpyxl
 import pyarrow
@@ -129,3 +132,84 @@ def test_a_grade_is_a_whole_number_in_its_range(cell, value):
 
 def test_text_that_is_both_is_taken_for_utf8():
     assert decode_text("眼底".encode()) == "眼底"
+
+
+# --- Small files that would take all memory.
+
+
+def xlsx_of(tmp_path, *cells, rename=lambda sheet: sheet):
+    book = openpyxl.Workbook()
+    for name, value in {"A1": "image", "B1": "label", **dict(cells)}.items():
+        book.active[name] = value
+    book.save(tmp_path / "plain.xlsx")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.xlsx") as old,
+        zipfile.ZipFile(tmp_path / "t.xlsx", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for info in old.infolist():
+            data = old.read(info)
+            new.writestr(info.filename, rename(data) if "sheet1" in info.filename else data)
+    return tmp_path / "t.xlsx"
+
+
+@pytest.mark.parametrize("last", ["XFD1048576", "ZZ200000"])
+def test_a_cell_far_outside_takes_neither_the_process_nor_its_memory(tmp_path, last):
+    path = xlsx_of(tmp_path, ("C3", 1), rename=lambda sheet: sheet.replace(b"C3", last.encode()))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=r"t\.xlsx: .*delete empty rows and columns") as caught:
+        read_table(path)
+    assert "\n" not in str(caught.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # KiB: 1 GiB
+
+
+def test_a_cell_at_the_right_edge_is_no_reason_to_refuse(tmp_path):
+    path = xlsx_of(tmp_path, ("C3", 1), rename=lambda sheet: sheet.replace(b"C3", b"XFD3"))
+    assert read_table(path) == []  # it has no name
+
+
+def test_a_sheet_is_read_as_before_in_a_process_of_its_own(tmp_path):
+    path = xlsx_of(tmp_path, ("A2", "眼.png"), ("B2", 3.0), ("A3", True), ("B3", "a\nb"))
+    assert read_table(path) == [
+        {"image": "眼.png", "label": "3"}, {"image": "1", "label": "a\nb"},
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="there is no sheet 'x', only Sheet"):
+        read_table(path, sheet="x")
+
+
+def parquet_of(tmp_path, table, **options):
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet", store_schema=False, **options)
+    assert (tmp_path / "t.parquet").stat().st_size < 2_000_000
+    return tmp_path / "t.parquet"
+
+
+def repeated(value, count, kind):
+    indices = pyarrow.array([0], pyarrow.int32()).take(pyarrow.array([0] * count))
+    return pyarrow.DictionaryArray.from_arrays(indices, pyarrow.array([value], kind))
+
+
+def test_a_text_that_a_parquet_file_repeats_is_counted_before_it_is_written_out(tmp_path):
+    table = pyarrow.table({"caption": repeated("x" * 1_000_000, 20_000, pyarrow.string())})
+    path = parquet_of(tmp_path, table)  # 20 GB
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=r"t\.parquet: its texts have more than"):
+        read_table(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20
+
+
+def test_a_parquet_file_of_too_many_rows_is_refused_by_its_footer(tmp_path):
+    table = pyarrow.table({"label": pyarrow.nulls(10_000_001, pyarrow.int8())})
+    with pytest.raises(ValueError, match="it has 10,000,001 rows"):
+        read_table(parquet_of(tmp_path, table))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "xlsx", "xls", "parquet"])
+def test_a_pipe_is_no_table(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"t.{suffix}")
+    with pytest.raises(ValueError, match="a pipe, a socket or a device"):
+        read_table(tmp_path / f"t.{suffix}")
+
+
+def test_deep_json_lines_are_refused(tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"a": 1}\n{"a": ' + "[" * 100_000)
+    with pytest.raises(ValueError, match="line 2 is nested more than"):
+        read_table(tmp_path / "t.jsonl")

@@ -1,3 +1,4 @@
+import io
 import json
 import tarfile
 
@@ -70,3 +71,19 @@ def test_a_damaged_or_missing_shard_is_one_line(tmp_path):
         webdataset.scan_tars(tmp_path)
     with pytest.raises(ValueError, match="at least one record"):
         webdataset.write([], tmp_path, 0)
+
+
+def test_deep_json_of_a_sample_is_told_and_the_others_are_read(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name, data in (
+            ("0.jpg", b"x"),
+            ("0.json", b'{"a": ' + b"[" * 100_000),
+            ("1.jpg", b"x"),
+            ("1.json", b'{"caption": "c"}'),
+        ):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    first, second = webdataset.scan_tars(tmp_path)
+    assert first.broken == "0.json: the JSON is nested more than 64 levels deep"
+    assert (second.caption, second.broken) == ("c", "")

@@ -1,6 +1,7 @@
 """The portable folder, and the way from a training run into it."""
 
 import json
+import os
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from vclip_jax import main as trainer
 from vclip_jax import optim, state
 from vclip_jax.checkpoint import Checkpoints
 from vclip_jax.data.tokenizer import Tokenizer
-from vclip_jax.interop import folder, workdir
+from vclip_jax.interop import folder, states, workdir
 
 from .conftest import assert_same
 
@@ -112,6 +113,20 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path, tiny_weights, t
         ("data", "image_size", 100, "must be a multiple of 32"),
         ("data", "image_size", True, "image_size is True"),
         ("tokenizer", "vocab_size", -1, "vocab_size is -1"),
+        ("tokenizer", "vocab_size", 10**9, "vocab_size is"),
+        ("tokenizer", "context_length", 10**6, "context_length is"),
+        ("model", "text_layers", 10**9, "text_layers is"),
+        ("model", "vision_layers", [150, 150, 1, 1], "vision_layers is"),
+        ("model", "vision_layers", [1] * 10**5, "vision_layers is"),
+        ("model", "embed_dim", 10**7, "embed_dim is"),
+        ("model", "text_width", -64, "text_width is"),
+        ("model", "text_dropout", float("nan"), "NaN is not a number"),
+        ("model", "text_initializer_range", 10**400, "text_initializer_range is"),
+        ("data", "image_size", 2**20, "image_size is"),
+        ("data", "image_mean", [float("nan"), 0, 0], "NaN is not a number"),
+        ("data", "image_mean", [float("inf"), 0, 0], "Infinity is not a number"),
+        ("data", "image_mean", [10**400, 0, 0], "image_mean is"),
+        ("data", "image_std", [1e-300, 1, 1], "image_std is"),
     ],
 )
 def test_nonsense_in_the_metadata_is_refused(tmp_path, tiny_weights, section, key, value, message):
@@ -123,13 +138,49 @@ def test_nonsense_in_the_metadata_is_refused(tmp_path, tiny_weights, section, ke
     with pytest.raises(ValueError, match=message) as caught:
         folder.load_file_alone(path)
     assert str(path) in str(caught.value)
+    assert len(str(caught.value)) < 500
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, tiny_weights, tokenizer, wrong):
+    folder.save(tmp_path, tiny_weights(), tokenizer, origin="a test")
+    weights = tiny_weights()
+    arrays = dict(weights.arrays)
+    arrays["text_projection"] = arrays["text_projection"].copy()
+    arrays["text_projection"][1, 1] = wrong
+    save_file(arrays, tmp_path / "model.safetensors", {"vclip_jax": json.dumps(weights.config)})
+    with pytest.raises(ValueError, match="text_projection has values that are no numbers"):
+        folder.load(tmp_path)
+
+
+def test_deep_json_in_a_folder_is_refused(tmp_path, tiny_weights, tokenizer):
+    folder.save(tmp_path, tiny_weights(), tokenizer, origin="a test")
+    deep = '{"model": ' + "[" * 100_000
+    (tmp_path / "config.json").write_text(deep)
+    with pytest.raises(ValueError, match=r"config\.json is nested more than 64 levels deep"):
+        folder.load(tmp_path)
+    save_file(tiny_weights().arrays, tmp_path / "model.safetensors", {"vclip_jax": deep})
+    with pytest.raises(ValueError, match="its metadata is nested"):
+        folder.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "vocab.txt"])
+def test_a_pipe_is_not_waited_for(tmp_path, tiny_weights, tokenizer, name):
+    folder.save(tmp_path, tiny_weights(), tokenizer, origin="a test")
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises((ValueError, OSError)):
+        folder.load(tmp_path)
+    with pytest.raises(OSError, match="a pipe, a socket or a device"):
+        states.read_safetensors(tmp_path / name)
 
 
 def test_files_of_others_are_refused(tmp_path, tiny_weights):
     path = tmp_path / "model.safetensors"
     for metadata, message in (
         (None, "no configuration of vclip_jax"),
-        ({"vclip_jax": "{"}, "metadata that is not JSON"),
+        ({"vclip_jax": "{"}, "its metadata is not JSON"),
         ({"vclip_jax": "3"}, "the configuration is a int"),
         ({"vclip_jax": '{"kind": "audio"}'}, "kind is 'audio'"),
         ({"vclip_jax": '{"audio": {}}'}, "unknown sections"),

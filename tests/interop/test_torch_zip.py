@@ -357,3 +357,71 @@ def test_damaged_bytes_never_end_otherwise_than_in_a_value_error(tmp_path):
         (tmp_path / "b.pt").write_bytes(bad)
         with contextlib.suppress(ValueError):
             torch_zip.read(tmp_path / "b.pt")
+
+
+# --- Little that makes much.
+
+
+def twice(levels: int) -> bytes:
+    """A tuple that holds a tuple twice, and so on: a hash or a text of it takes 2**levels steps."""
+    step = pickle.BINPUT + b"\0" + pickle.BINGET + b"\0" + pickle.TUPLE2
+    return pickle.PROTO + b"\x02" + pickle.NONE + step * levels
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        b"}" + twice(100)[2:] + b"Ns.",
+        b"}(" + twice(100)[2:] + b"Nu.",
+        b"(" + twice(100)[2:] + b"Nd.",
+        b"\x8f(" + twice(100)[2:] + b"\x90.",
+        b"(" + twice(100)[2:] + b"\x91.",
+        twice(100)[2:] + b"Q.",
+        b"}((" + twice(100)[2:] + b"ttNs.",
+    ],
+)
+def test_a_tuple_of_tuples_takes_no_time_that_doubles(zip_of, pickled):
+    with pytest.raises(ValueError, match="its pickle has") as caught:
+        torch_zip.read(zip_of(pickle.PROTO + b"\x04" + pickled))
+    assert len(str(caught.value)) < 500
+
+
+def test_keys_of_numbers_texts_and_tuples_of_them_are_read(zip_of):
+    content = {(0, "a"): 1, "b": {2: 3.0}, None: {(): 4}}
+    assert torch_zip.read(zip_of(pickle.dumps(content, 2))) == content
+
+
+def test_calls_do_not_copy_a_little_again_and_again(zip_of):
+    size = b"ctorch\nSize\n"
+    many = b"]q\0(" + b"K\1" * 100_000 + b"e"
+    copies = (size + b"h\0\x85R") * 10_000  # 8 GB of tuples
+    with pytest.raises(ValueError, match="makes much of a little"):
+        torch_zip.read(zip_of(pickle.PROTO + b"\x02" + many + copies + b"."))
+
+
+def test_a_storage_that_unpacks_to_gigabytes_is_refused(tmp_path):
+    path = tmp_path / "a.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", dumps({"a": tensor((6,), (1,))}))
+        with archive.open("archive/data/0", "w") as entry:
+            for _ in range(200):
+                entry.write(bytes(1 << 20))
+    with pytest.raises(ValueError, match=r"it unpacks to 2.* bytes, more than 50 times"):
+        torch_zip.read(path)
+
+
+def test_a_packed_storage_is_unpacked_once(zip_of):
+    found = torch_zip.read(
+        zip_of(
+            dumps([tensor((6,), (1,)) for _ in range(3)]),
+            {"0": SIX.tobytes()},
+            compression=zipfile.ZIP_DEFLATED,
+        )
+    )
+    assert all(np.shares_memory(found[0], other) for other in found[1:])
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.pt")
+    with pytest.raises(OSError, match="a pipe, a socket or a device"):
+        torch_zip.read(tmp_path / "a.pt")

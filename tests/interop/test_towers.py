@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -155,6 +157,46 @@ def test_damaged_folders_are_told_in_one_line(exported, tmp_path, damage, messag
     with pytest.raises(ValueError, match=message) as caught:
         stablehlo.load(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def elsewhere(source: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Load a folder in another process."""
+    program = (
+        "import sys; from vclip_jax.interop import stablehlo\n"
+        "try: stablehlo.load(sys.argv[1], trust=len(sys.argv) > 2)\n"
+        "except ValueError as error: sys.exit(str(error))"
+    )
+    command = [sys.executable, "-c", program, str(source), *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_programs_of_another_process_run_on_request_alone(exported):
+    found = elsewhere(exported("stablehlo"))
+    assert found.returncode == 1
+    assert "pass trust=True" in found.stderr.splitlines()[-1]
+    assert elsewhere(exported("stablehlo"), "trust").returncode == 0
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_tower_that_was_changed_is_refused_by_its_digest(exported, tmp_path, kind):
+    for path in exported(kind).iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    tower = tmp_path / f"text.{kind}"
+    content = bytearray(tower.read_bytes())
+    content[len(content) // 2] ^= 1
+    tower.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"text\.{kind} is damaged or not the one") as caught:
+        LOADERS[kind](tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_towers_hold_no_path_of_the_machine_that_made_them(exported, kind):
+    for path in towers.files(exported(kind), kind):
+        content = path.read_bytes()
+        assert not re.findall(rb"[\w./-]*\.py\b", content), path
+        for place in (Path(jax.__file__).parent, ROOT, Path.home(), exported(kind)):
+            assert str(place).encode() not in content
 
 
 def test_towers_that_differ_are_not_exported(portable_folder, tmp_path):

@@ -16,8 +16,10 @@ import numpy as np
 import tokenizers
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers, processors
 
+from vclip_jax.data import tokenizer_checks
+from vclip_jax.data.foreign import read_bytes, read_json
 from vclip_jax.data.open_clip_text import clean
-from vclip_jax.data.tokenizer import CONTEXT_LENGTH, Tokenizer, characters
+from vclip_jax.data.tokenizer import CONTEXT_LENGTH, MOST_VOCABULARY, Tokenizer, characters
 
 TOKENIZER: Final = "tokenizer.json"
 VOCAB: Final = "vocab.txt"
@@ -42,11 +44,12 @@ class JsonTokenizer:
         Raises:
             ValueError: one line: it is not such a description.
         """
-        if clean not in CLEANINGS:
-            raise ValueError(f"{name}: clean is {clean!r}, not one of {', '.join(CLEANINGS)}")
+        _check_cleaning(clean, name)
         try:
             self._tokenizer = tokenizers.Tokenizer.from_str(description)
-        except Exception as error:  # the package raises this very type
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the package's are of this very type, or a panic of Rust
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"{name} is not a tokenizer's description ({reason})") from error
         padding = self._tokenizer.padding or {"pad_id": 0}
@@ -60,6 +63,11 @@ class JsonTokenizer:
             )
         self._start, self._end = around
         self._pad = padding["pad_id"]
+        highest = max(self._start, self._end, self._pad, *self._tokenizer.get_vocab().values())
+        if highest >= self.vocab_size:
+            raise ValueError(
+                f"{name} has a token of the number {highest}, but only {self.vocab_size} tokens"
+            )
         self._clean = clean
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -118,10 +126,13 @@ class JsonTokenizer:
             ValueError: one line: it is not one.
         """
         content = _read_json(Path(path))
+        name = os.fspath(path)
         clean, description = "none", content
         if isinstance(content, dict) and "tokenizer" in content:
             clean, description = content.get("clean", "none"), content["tokenizer"]
-        return cls(json.dumps(description, ensure_ascii=False), clean=clean, name=os.fspath(path))
+        _check_cleaning(clean, name)
+        tokenizer_checks.check(description, name)
+        return cls(json.dumps(description, ensure_ascii=False), clean=clean, name=name)
 
     def encode(self, texts: Sequence[str], context_length: int = CONTEXT_LENGTH) -> np.ndarray:
         """Token ids: start, the text's first tokens, end, then padding.
@@ -160,6 +171,11 @@ class JsonTokenizer:
 
 
 AnyTokenizer = Tokenizer | JsonTokenizer
+
+
+def _check_cleaning(clean: Any, name: str) -> None:
+    if clean not in CLEANINGS:
+        raise ValueError(f"{name}: clean is {clean!r}, not one of {', '.join(CLEANINGS)}")
 
 
 def _restore(description: str, cleaning: str) -> JsonTokenizer:
@@ -202,7 +218,11 @@ def clip_from_merges(path: Path) -> JsonTokenizer:
         ValueError: it is not that file.
     """
     try:
-        lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")
+        with gzip.open(path) as file:
+            content = file.read(MOST_VOCABULARY + 1)
+        if len(content) > MOST_VOCABULARY:
+            raise ValueError(f"more than {MOST_VOCABULARY:,} bytes")
+        lines = content.decode("utf-8").split("\n")
     except (OSError, EOFError, ValueError) as error:
         raise ValueError(f"{path} is not CLIP's list of merges ({error})") from error
     merges = [tuple(line.split()) for line in lines[1 : _MERGES + 1]]
@@ -232,9 +252,11 @@ def clip_from_vocab(path: Path) -> JsonTokenizer:
     if not isinstance(ids, dict) or not all(type(index) is int for index in ids.values()):
         raise ValueError(f"{path} is not a vocabulary: it should map tokens to numbers")
     try:
-        lines = beside.read_text("utf-8").split("\n")
+        lines = read_bytes(beside, MOST_VOCABULARY).decode("utf-8").split("\n")
     except OSError as error:
         raise ValueError(f"{beside}: cannot read the merges: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{beside}: the merges are not UTF-8 ({error})") from None
     pairs = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
     start, end = "<|startoftext|>", "<|endoftext|>"
     if start not in ids or end not in ids or any(len(pair) != 2 for pair in pairs):
@@ -357,8 +379,6 @@ def _with_padding(tokenizer: JsonTokenizer, config: Path) -> JsonTokenizer:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes().decode("utf-8"))
+        return read_json(path, MOST_VOCABULARY)
     except OSError as error:
         raise ValueError(f"{path}: cannot read the file: {error.strerror}") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error})") from error

@@ -6,10 +6,7 @@ would need more memory or time for than a photograph does is refused by its head
 a decoder raises becomes an `ImageError`.
 """
 
-import errno
 import io
-import os
-import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -29,8 +26,6 @@ MAX_PIXELS: Final = 80_000_000
 way a JPEG takes 3 bytes a pixel, a progressive one 9, others 10 to 22: 1.8 GB for 80 Mpx."""
 MAX_PIXELS_OF: Final = {"WEBP": 40_000_000}
 """Lower limits: WebP takes 26 bytes a pixel, 8 of them when the file is opened."""
-MAX_BYTES: Final = 1 << 30
-"""Of a file: more than `MAX_PIXELS` uncompressed pixels of 16 bits."""
 
 TOO_MUCH_MEMORY: Final = "too much memory"
 """The reason of an `ImageError`."""
@@ -219,27 +214,6 @@ def has_more_frames(image: Image.Image) -> bool:
         return False
     image.seek(0)
     return True
-
-
-def read_file(path: str | os.PathLike[str]) -> bytes:
-    """The content of a regular file of at most `MAX_BYTES`.
-
-    Raises:
-        OSError: it is not there or cannot be read, or is a pipe or a device, which may never end.
-    """
-    with open(path, "rb", opener=_open_without_waiting) as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "It is a pipe or a device, not a file", os.fspath(path))
-        if found.st_size > MAX_BYTES:
-            too_large = f"It has more than {MAX_BYTES >> 20} MiB"
-            raise OSError(errno.EFBIG, too_large, os.fspath(path))
-        return file.read()
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Opening a pipe would wait for somebody to write into it."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from vclip_jax.data import guarded
 from vclip_jax.data.decode import ImageError, decode_whole, fit_square, read_rgb
 from vclip_jax.data.enhance import enhance
-from vclip_jax.data.opening import read_file
+from vclip_jax.data.foreign import MOST_IMAGE, read_bytes
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -66,9 +66,10 @@ def look_at(
 
 def _look_at(path: str, data: Mapping[str, Any], side: int) -> Any:
     try:
-        content = read_file(path)
-    except OSError as error:
-        return ImageError(f"{path}: cannot read the file: {error.strerror}")
+        content = read_bytes(path, MOST_IMAGE)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        return ImageError(f"{path}: cannot read the file: {reason}")
     try:
         with guarded.limited():
             rgb = read_rgb(content, key=path)

@@ -12,9 +12,13 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
+from vclip_jax.data.foreign import hub_name, read_bytes
+
 CONTEXT_LENGTH: Final = 52
 """[CLS] + at most 50 pieces + [SEP] (Chinese-CLIP)."""
 
+MOST_VOCABULARY: Final = 64 << 20
+"""Bytes of a file with tokens; the largest known has 17 MB."""
 _SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _REQUIRED: Final = _SPECIAL[:4]
 _LONGEST_WORD: Final = 200
@@ -77,7 +81,8 @@ class Tokenizer:
 
     @classmethod
     def load(cls, name: str) -> "Tokenizer":
-        """From a vocabulary file, or from the Hub: "hub:hfl/chinese-roberta-wwm-ext".
+        """From a vocabulary file, or from the Hub: "hub:hfl/chinese-roberta-wwm-ext", of a branch,
+        a tag or a commit with "@REVISION" behind it.
 
         Raises:
             ValueError: see `from_vocab`, or the Hub has no such file or cannot be reached.
@@ -86,9 +91,9 @@ class Tokenizer:
             return cls.from_vocab(name)
         from huggingface_hub import hf_hub_download
 
-        repository = name.removeprefix("hub:")
+        repository, revision = hub_name(name)
         try:
-            path = hf_hub_download(repository, "vocab.txt")
+            path = hf_hub_download(repository, "vocab.txt", revision=revision)
         except Exception as error:  # the Hub's client raises a dozen unrelated types
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ValueError(
@@ -105,7 +110,7 @@ class Tokenizer:
             ValueError: there is no such file, it is not UTF-8, or see `Tokenizer`.
         """
         try:
-            text = Path(path).read_bytes().decode("utf-8")
+            text = read_bytes(path, MOST_VOCABULARY).decode("utf-8")
         except OSError as error:
             raise ValueError(f"{path}: cannot read the vocabulary: {error.strerror}") from None
         except UnicodeDecodeError as error:

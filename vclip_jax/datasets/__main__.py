@@ -1,7 +1,6 @@
 """`python -m vclip_jax.datasets`: build, list, show, audit and export datasets."""
 
 import argparse
-import json
 import re
 import shlex
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vclip_jax.data.decode import ImageError
+from vclip_jax.data.foreign import read_json, shown
 from vclip_jax.datasets import audit, webdataset
 from vclip_jax.datasets.catalog import DATASETS, Dataset
 from vclip_jax.datasets.ingest import FEW_REJECTS, MAX_REJECTS, build
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except (DatasetError, ImageError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -97,7 +97,7 @@ def _add_dataset(parser: argparse.ArgumentParser, name: str, dataset: Dataset) -
         help="accept greyscale, CMYK, 16-bit, transparent and palette images",
     )  # fmt: skip
     parser.add_argument(
-        "--anonymous", action="store_true", help="numbers for keys, no file name is kept"
+        "--anonymous", action="store_true", help="random keys, no file name is kept"
     )
     parser.add_argument(
         "--max_rejects", type=float, default=MAX_REJECTS,
@@ -150,14 +150,14 @@ def _build(options: argparse.Namespace) -> None:
         max_rejects=options.max_rejects,
         beam=None if options.beam is None else shlex.split(options.beam),
     )
-    card = json.loads((folder / "card.json").read_text("utf-8"))
+    card = read_json(folder / "card.json")
     for split, content in card["splits"].items():
         print(f"{split}: {content['records']} records")
     rejected = sum(card["rejected"].values())
     print(f"{card['listed']} listed = {card['kept']} kept + {rejected} rejected")
     for reason, count in card["rejected"].items():
         print(f"rejected, {reason}: {count}")
-    for note in card["notes"]:
+    for note in listing.notes:  # an anonymous dataset keeps none
         print(f"note: {note}")
     if folder in before:
         print("it was built before and is left as it was: remove the folder to build it anew")
@@ -190,7 +190,8 @@ def _show(options: argparse.Namespace) -> None:
         for label, count in sorted(labels.items()):
             name = "no class" if label < 0 else names[label] if names else "class"
             example = first[label]
-            print(f"  {label:3} {name}: {count}, such as {example['key']}: {example['caption']}")
+            such = f"{name}: {count}, such as {example['key']}: {example['caption']}"
+            print(f"  {label:3} {shown(such)}")
 
 
 def _fixture(options: argparse.Namespace) -> None:

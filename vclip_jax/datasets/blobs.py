@@ -12,7 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from vclip_jax.data.opening import read_file
+from vclip_jax.data.foreign import MOST_IMAGE, check_regular, read_bytes
+from vclip_jax.datasets import limits
 from vclip_jax.datasets.listing import Blob
 
 _OPEN_ZIPS: Final = 32
@@ -30,7 +31,7 @@ def read(blob: Blob) -> bytes:
         ValueError: one line that names the blob: the container is damaged or has no such member.
     """
     if not blob.member:
-        return read_file(blob.path)
+        return read_bytes(blob.path, MOST_IMAGE)
     match Path(blob.path).suffix.lower():
         case ".zip":
             return _from_zip(blob)
@@ -43,10 +44,10 @@ def read(blob: Blob) -> bytes:
 
 def _from_zip(blob: Blob) -> bytes:
     try:
-        return _zip(blob.path, os.getpid()).read(blob.member)
+        return limits.zip_member(_zip(blob.path, os.getpid()), blob.member)
     except KeyError:
         raise ValueError(f"{blob}: the archive has no such member") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         # RuntimeError: it is encrypted, or (NotImplementedError) packed in a way zipfile lacks.
         raise ValueError(f"{blob}: {_line(error)}") from error
 
@@ -55,6 +56,9 @@ def _from_tar(blob: Blob) -> bytes:
     offset, _, size = blob.member.partition(":")
     if not (offset.isdecimal() and size.isdecimal()):
         raise ValueError(f"{blob}: a member of a .tar is OFFSET:SIZE")
+    if int(size) > MOST_IMAGE:
+        raise ValueError(f"{blob}: it has more than {MOST_IMAGE:,} bytes")
+    check_regular(blob.path)
     with open(blob.path, "rb") as file:
         file.seek(int(offset))
         data = file.read(int(size))
@@ -76,8 +80,12 @@ def _from_parquet(blob: Blob) -> bytes:
             raise ValueError(f"{blob}: the file has {starts[-1]} rows")
         group = bisect_right(starts, row) - 1
         value = _row_group(blob.path, column, group)[row - starts[group]].as_py()
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, limits.TooMuchError) as error:
         raise ValueError(f"{blob}: {_line(error)}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise ValueError(f"{blob}: {_line(error)}") from error  # Arrow's, for damage
     except KeyError:
         raise ValueError(f"{blob}: the file has no such column") from None
     if isinstance(value, dict):
@@ -90,6 +98,7 @@ def _from_parquet(blob: Blob) -> bytes:
 @lru_cache(_OPEN_ZIPS)
 def _zip(path: str, process: int) -> zipfile.ZipFile:
     del process  # part of the cache's key
+    check_regular(path)
     return zipfile.ZipFile(path)
 
 
@@ -98,6 +107,7 @@ def _row_group_starts(path: str) -> tuple[int, ...]:
     """The first row of every row group, and the number of rows."""
     import pyarrow.parquet
 
+    check_regular(path)
     metadata = pyarrow.parquet.read_metadata(path)
     starts = [0]
     for group in range(metadata.num_row_groups):
@@ -107,10 +117,8 @@ def _row_group_starts(path: str) -> tuple[int, ...]:
 
 @lru_cache(1)
 def _row_group(path: str, column: str, group: int) -> Any:
-    import pyarrow.parquet
-
     # use_threads: workers are processes already.
-    with pyarrow.parquet.ParquetFile(path) as file:
+    with limits.open_parquet(path) as file:
         return file.read_row_group(group, columns=[column], use_threads=False).column(column)
 
 

@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import sys
 from collections import Counter
@@ -40,6 +41,9 @@ MAX_REJECTS: Final = 0.05
 """Share of what is listed."""
 FEW_REJECTS: Final = 10
 """So many never fail a build: of a handful, a share says nothing."""
+_PARTS: Final = ("data", "notes")
+"""Folders of an unfinished build."""
+_SECRET: Final = "secret"
 _FEWEST_FOR_PROCESSES: Final = 64
 """Below this, starting a second process takes longer than the work."""
 
@@ -74,18 +78,18 @@ def build(
         DatasetError: one line: nothing to build, too many rejects, or a worker died.
         OSError: a file cannot be written.
     """
-    if storage.anonymous:
-        listing = anonymous(listing)
     config = "-".join(part for part in (listing.variant, storage.name) if part)
     folder = Path(data_dir) / listing.name / config
     finished, unfinished = folder / VERSION, folder / f"incomplete.{VERSION}"
     if not listing.items:
-        raise DatasetError(_nothing(listing))
+        raise DatasetError(_nothing(listing, storage))
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if finished.exists():
             return finished
+        if storage.anonymous:
+            listing = anonymous(listing, _secret(unfinished))
         shards = _plan(listing, unfinished, storage)
         pending = [shard for shard in shards if not os.path.exists(shard.note)]
         bar = tqdm(
@@ -101,12 +105,29 @@ def build(
                 run(pending, 1 if few else workers or cores.usable(), bar)
         allowed = max(FEW_REJECTS, int(max_rejects * (len(listing.items) + len(listing.rejects))))
         _finish(listing, shards, storage, config, unfinished / "data", allowed, strict)
+        (unfinished / _SECRET).unlink(missing_ok=True)  # before the records have their place
         (unfinished / "data").rename(finished)
         shutil.rmtree(unfinished)
     return finished
 
 
-def _nothing(listing: Listing) -> str:
+def _secret(folder: Path) -> bytes:
+    """Random bytes for the keys of an anonymous build, kept while it is unfinished, so that it can
+    go on: nobody else may read them, and the end of the build removes them."""
+    path = folder / _SECRET
+    if not path.exists():
+        folder.mkdir(exist_ok=True)
+        part = path.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(32))
+        part.replace(path)
+    return path.read_bytes()
+
+
+def _nothing(listing: Listing, storage: Storage) -> str:
+    if storage.anonymous:
+        listing = anonymous(listing, secrets.token_bytes(32))
     why = _reasons([asdict(reject) for reject in listing.rejects])
     return f"{listing.name}: there is no usable photograph in the source{why and f' ({why})'}"
 
@@ -128,10 +149,13 @@ def _plan(listing: Listing, folder: Path, storage: Storage) -> list[Shard]:
         splits.setdefault(item.split, []).append(item)
         digest.update(repr(item).encode())
     plan = folder / "plan.sha256"
-    if folder.exists() and (not plan.exists() or plan.read_text() != digest.hexdigest()):
+    known = plan.read_text() if plan.exists() else ""
+    started = any((folder / subfolder).exists() for subfolder in _PARTS)
+    if started and known != digest.hexdigest():
         print(f"{folder}: started with other files or options, starting anew", file=sys.stderr)
-        shutil.rmtree(folder)
-    for subfolder in ("data", "notes"):
+        for subfolder in _PARTS:
+            shutil.rmtree(folder / subfolder, ignore_errors=True)
+    for subfolder in _PARTS:
         (folder / subfolder).mkdir(parents=True, exist_ok=True)
     plan.write_text(digest.hexdigest())
     shards = []

@@ -5,7 +5,9 @@ turns it into ArrayRecord. Nothing is lost between the two: what cannot be an it
 """
 
 import hashlib
+import hmac
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +17,9 @@ from typing import Final
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm")
 
 Value = int | float | str
+
+_OF_PEOPLE: Final = re.compile(r"patient|subject|person|(^|_)id($|_)")
+"""Columns that number people rather than measure them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,27 +108,42 @@ def choose(words: Sequence[str], key: str, purpose: str) -> str:
     return words[hash_of(key, purpose) % len(words)]
 
 
-def anonymous(listing: Listing) -> Listing:
-    """The listing with numbers for keys, without columns of text, and rejects without details.
+def anonymous(listing: Listing, secret: bytes) -> Listing:
+    """The listing without names: other keys, in their own order, and nothing that holds a name.
 
-    The numbers follow a hash of the keys, so that they do not tell the order of the names. Splits
+    A key becomes a hash that only who has the secret can compute, so that a list of the names leads
+    to no record once the secret is thrown away, and no two builds give images the same key. Columns
+    of text and of people's numbers, details of rejects and notes are left out. Splits and labels
     stay as the names made them.
+
+    Args:
+        listing: with names.
+        secret: random bytes.
     """
-    keys = sorted(
-        [item.key for item in listing.items] + [reject.key for reject in listing.rejects],
-        key=lambda key: (hash_of(key, "anonymous"), key),
-    )
-    number = {key: f"{listing.name}-{index:07d}" for index, key in enumerate(keys)}
-    kept = [i for i, kind in enumerate(listing.columns.values()) if kind is not str]
+
+    def hidden(key: str) -> str:
+        digest = hmac.digest(secret, key.encode("utf-8", "surrogatepass"), "sha256")
+        return f"{listing.name}-{digest[:8].hex()}"
+
     names = list(listing.columns)
+    kept = [
+        index
+        for index, (name, kind) in enumerate(listing.columns.items())
+        if kind is not str and not _OF_PEOPLE.search(name.lower())
+    ]
+    items = [
+        replace(item, key=hidden(item.key), values=tuple(item.values[i] for i in kept))
+        for item in listing.items
+    ]
+    rejects = [Reject(hidden(reject.key), reject.reason) for reject in listing.rejects]
     return replace(
         listing,
-        items=[
-            replace(item, key=number[item.key], values=tuple(item.values[i] for i in kept))
-            for item in listing.items
-        ],
-        rejects=[Reject(number[reject.key], reject.reason) for reject in listing.rejects],
+        items=sorted(items, key=lambda item: item.key),
+        rejects=sorted(rejects, key=lambda reject: reject.key),
         columns={names[i]: listing.columns[names[i]] for i in kept},
+        notes=["Notes about single photographs are left out, as all names."]
+        if listing.notes
+        else [],
     )
 
 

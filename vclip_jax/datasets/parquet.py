@@ -1,13 +1,14 @@
 """Parquet shards as Hugging Face's `datasets` writes them: an image column, text, labels."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from vclip_jax.data.foreign import check_regular, parse_json
+from vclip_jax.datasets import limits
+
 _USUAL_NAMES: Final = ("image", "img", "picture", "jpg", "png")
-_BATCH: Final = 4096
 
 
 def shards(folder: Path) -> list[Path]:
@@ -52,7 +53,7 @@ def class_names(path: Path, column: str) -> tuple[str, ...]:
     """The names of a label column's values, where `datasets` noted them in the file's metadata."""
     note = (_schema(path).metadata or {}).get(b"huggingface", b"{}")
     try:
-        feature = json.loads(note)["info"]["features"][column]
+        feature = parse_json(note, "huggingface")["info"]["features"][column]
         return tuple(map(str, feature["names"]))
     except (ValueError, KeyError, TypeError):
         return ()
@@ -66,26 +67,26 @@ def rows(path: Path, image: str, columns: Sequence[str]) -> Iterator[tuple[str, 
         ValueError: one line: the file is damaged.
     """
     import pyarrow
-    import pyarrow.parquet
     import pyarrow.types as kinds
 
     kind = _schema(path).field(image).type
     named = kinds.is_struct(kind) and kind.get_field_index("path") >= 0
     wanted = [*([f"{image}.path"] if named else []), *columns]
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            if not wanted:
-                yield from (("", []) for _ in range(file.metadata.num_rows))
-                return
-            for batch in file.iter_batches(_BATCH, columns=wanted):
-                count = batch.num_rows
-                names = [""] * count
-                if named:
-                    names = [(value or {}).get("path") or "" for value in batch[image].to_pylist()]
-                values = [batch[column].to_pylist() for column in columns]
-                for row in range(count):
-                    yield names[row], [column[row] for column in values]
-    except (pyarrow.ArrowException, OSError) as error:
+        if not wanted:
+            with limits.open_parquet(path) as file:
+                count = file.metadata.num_rows
+            yield from (("", []) for _ in range(count))
+            return
+        for batch in limits.parquet_batches(path, wanted):
+            count = batch.num_rows
+            names = [""] * count
+            if named:
+                names = [(value or {}).get("path") or "" for value in batch[image].to_pylist()]
+            values = [batch[column].to_pylist() for column in columns]
+            for row in range(count):
+                yield names[row], [column[row] for column in values]
+    except (pyarrow.ArrowException, OSError, limits.TooMuchError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
 
 
@@ -99,6 +100,7 @@ def _schema(path: str | os.PathLike[str]) -> Any:
     import pyarrow.parquet
 
     try:
+        check_regular(path)
         return pyarrow.parquet.read_schema(path)
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{path}: not a Parquet file ({' '.join(str(error).split())})") from error

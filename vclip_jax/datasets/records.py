@@ -13,6 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, SupportsIndex, TypedDict
 
+from vclip_jax.datasets import foreign_folder
+
 FEATURES = ("image", "caption", "key", "label")
 
 
@@ -123,6 +125,10 @@ def open_builder(name: str, data_dir: str | os.PathLike[str]) -> Any:
     import tensorflow_datasets as tfds
 
     directory = find_dataset(name, data_dir)
+    try:
+        foreign_folder.check(directory)
+    except (ValueError, OSError) as error:
+        raise DatasetError(f"{directory}: not a readable TFDS dataset: {error}") from error
     try:
         return tfds.builder_from_directory(os.fspath(directory))
     except Exception as error:  # whatever a damaged directory makes TFDS raise

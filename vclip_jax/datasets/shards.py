@@ -69,8 +69,9 @@ def make_shard(shard: Shard, tick: Callable[[bool], None] = lambda kept: None) -
     size = 0
     for item, outcome in zip(shard.items, _outcomes(shard), strict=True):
         if isinstance(outcome, StoreError):
-            where = "" if shard.storage.anonymous else f"{item.image}: "
-            rejects.append(asdict(Reject(item.key, outcome.reason, f"{where}{outcome.detail}")))
+            # What went wrong may be told with the file's name in it.
+            detail = "" if shard.storage.anonymous else f"{item.image}: {outcome.detail}"
+            rejects.append(asdict(Reject(item.key, outcome.reason, detail)))
             tick(False)
         else:
             record = _example(item, outcome.image, shard.columns)

@@ -44,7 +44,7 @@ class Storage:
     convert: bool = False
     """Accept greyscale, CMYK, 16-bit, transparent and palette images, converted to 8-bit RGB."""
     anonymous: bool = False
-    """Keys are numbers, and no file name is kept: names may hold a patient's."""
+    """Keys are random, and no file name is kept: names may hold a patient's."""
 
     def __post_init__(self) -> None:
         if (self.max_side and self.max_side < MIN_SIDE) or not 1 <= self.quality <= 100:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from vclip_jax.data.foreign import check_regular
 from vclip_jax.datasets import parquet
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Blob
 from vclip_jax.datasets.synthetic.annotation import DISEASES
@@ -80,6 +81,7 @@ def _open_csv(path: Path, kind: str) -> Table:
 def _lines(path: Path) -> Iterator[list[str]]:
     """A table's cells, a line at a time; it may have a gigabyte."""
     try:
+        check_regular(path)
         with open(path, "rb") as file:
             start = file.read(1 << 20)
         start = start[: start.rfind(b"\n") + 1] or start  # not half a character
@@ -127,10 +129,12 @@ def index_images(root: Path) -> dict[str, Blob]:
     _walk(str(root), _DEPTH, images, archives)
     for archive in sorted(archives):
         try:
+            check_regular(archive)
             with zipfile.ZipFile(archive) as opened:
                 names = opened.namelist()
-        except (zipfile.BadZipFile, OSError) as error:
-            raise ValueError(f"{archive}: not a readable .zip ({error})") from error
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{archive}: not a readable .zip ({reason})") from error
         for name in names:
             if name.lower().endswith(IMAGE_SUFFIXES) and "__MACOSX" not in name:
                 images.setdefault(_stem(name), Blob(archive, name))

@@ -2,11 +2,13 @@
 
 import csv
 import io
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from vclip_jax.data.foreign import check_regular, parse_json, read_bytes
+from vclip_jax.datasets import limits
 
 Row = dict[str, str]
 
@@ -36,6 +38,7 @@ def read_table(
     path = Path(path)
     suffix = path.suffix.lower()
     try:
+        check_regular(path)
         if suffix in EXCEL:
             cells = _excel(path, sheet)
         elif suffix == ".parquet":
@@ -47,7 +50,8 @@ def read_table(
         else:
             raise ValueError(f"expected .csv, .tsv, .xls, .xlsx, .parquet or .jsonl, not {suffix}")
     except OSError as error:
-        raise ValueError(f"{path}: cannot read the table: {error.strerror or error}") from error
+        reason = " ".join(str(error.strerror or error).split())  # Arrow's are long
+        raise ValueError(f"{path}: cannot read the table: {reason}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
     return _rows(path, cells[header_row:])
@@ -118,36 +122,27 @@ def _csv(path: Path) -> list[list[str]]:
 
 
 def _excel(path: Path, sheet: str | None) -> list[list[str]]:
-    import python_calamine
-
-    try:
-        book = python_calamine.load_workbook(os.fspath(path))
-    except (python_calamine.CalamineError, OSError) as error:
-        if not path.exists():
-            raise
-        raise ValueError(f"not an Excel file ({error})") from error
-    if sheet is not None and sheet not in book.sheet_names:
-        raise ValueError(f"there is no sheet {sheet!r}, only {', '.join(book.sheet_names)}")
-    name = sheet or book.sheet_names[0]
-    rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
-    return [[_text(cell) for cell in line] for line in rows]
+    return [[_text(cell) for cell in line] for line in limits.excel(path, sheet)]
 
 
 def _parquet(path: Path) -> list[Row]:
     import pyarrow
     import pyarrow.parquet
 
+    rows: list[Row] = []
     try:
-        file = pyarrow.parquet.ParquetFile(path)
         # Images and other nested columns are not for a table in memory.
-        flat = [field.name for field in file.schema_arrow if not _nested(field.type)]
-        table = file.read(columns=flat)
+        schema = pyarrow.parquet.read_schema(path)
+        flat = [field.name for field in schema if not _nested(field.type)]
+        names = [name.strip() for name in flat]
+        for batch in limits.parquet_batches(path, flat):
+            columns = [[_text(v) for v in batch.column(name).to_pylist()] for name in flat]
+            rows += [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+            if len(rows) * len(names) > limits.MOST_CELLS:
+                raise ValueError(f"the table has more than {limits.MOST_CELLS:,} cells")
     except pyarrow.ArrowException as error:
         raise ValueError(f"not a Parquet file ({error})") from error
-    columns = {name.strip(): [_text(v) for v in table.column(name).to_pylist()] for name in flat}
-    return [
-        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
-    ]
+    return rows
 
 
 def _nested(kind: Any) -> bool:
@@ -158,13 +153,11 @@ def _nested(kind: Any) -> bool:
 
 def _jsonl(path: Path) -> list[Row]:
     rows = []
-    for number, line in enumerate(decode_text(path.read_bytes()).split("\n"), start=1):
+    text = decode_text(read_bytes(path, MOST_BYTES))
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"line {number} is not JSON: {error}") from error
+        row = parse_json(line, f"line {number}", constants=True)
         if not isinstance(row, dict):
             raise ValueError(f"line {number} is not an object")
         rows.append({str(name).strip(): _text(value) for name, value in row.items()})

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from vclip_jax.data.foreign import parse_json
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Blob
 from vclip_jax.datasets.tables import decode_text
 
@@ -195,7 +196,7 @@ def _take(sample: Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix:
 
 
 def _object(text: str) -> dict[str, Any]:
-    value = json.loads(text)
+    value = parse_json(text, "the JSON", constants=True)
     if not isinstance(value, dict):
         raise ValueError("the JSON is not an object")
     return value

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vclip_jax import prompts as prompts_lib
+from vclip_jax.data.foreign import shown
 
 PORT = 7860
 CAPTIONS = 5_000
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             serve(options)
         except (ValueError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {shown(error)}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             pass
@@ -55,7 +56,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--checkpoint", required=True, help="a run's workdir, a portable folder, or hub:OWNER/NAME"
+        "--checkpoint",
+        required=True,
+        help="a workdir, a portable folder, or hub:OWNER/NAME[@REVISION]",
     )
     parser.add_argument(
         "--prompts", default="zh/fives", help="a prompt set or a JSON file (default: zh/fives)"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vclip_jax.data import json_tokenizer
+from vclip_jax.data.foreign import shown
 from vclip_jax.data.json_tokenizer import AnyTokenizer
 from vclip_jax.data.tokenizer import Tokenizer
 from vclip_jax.interop import (
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(error)}", file=sys.stderr)
         return 1
     return 0
 

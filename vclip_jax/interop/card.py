@@ -4,13 +4,13 @@ A card is a README.md with metadata that the Hugging Face Hub reads. Nothing in 
 the run does not say is left out, or said to be unknown.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from vclip_jax.data.foreign import parse_json, read_json
 from vclip_jax.data.json_tokenizer import VOCAB, AnyTokenizer, file_name
 from vclip_jax.interop.weights import Weights
 
@@ -19,6 +19,8 @@ _HUB_LICENCES: Final = {
     "CC BY 4.0": "cc-by-4.0",
     "Apache-2.0": "apache-2.0",
 }
+_MOST_RESULTS: Final = 64 << 20
+"""Bytes of a run's JSON files, curves and examples among them."""
 _OWN_LICENCE: Final = "Apache-2.0"
 _METRICS: Final = ("accuracy", "balanced_accuracy", "auc")
 _EXAMPLES: Final = {"zh": '"正常眼底", "青光眼"', "en": '"normal fundus", "glaucoma"'}
@@ -363,10 +365,8 @@ def _licence(config: Mapping[str, Any]) -> str:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text("utf-8")) if path.exists() else {}
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error})") from error
+    # A run writes what Python takes for a number.
+    return read_json(path, _MOST_RESULTS, constants=True) if path.exists() else {}
 
 
 def _scored_step(path: Path) -> int | None:
@@ -376,7 +376,7 @@ def _scored_step(path: Path) -> int | None:
     steps = []
     for line in path.read_text("utf-8").splitlines():
         try:
-            row = json.loads(line)
+            row = parse_json(line, path.name, constants=True)
         except ValueError:  # the last line of a run that is being written
             continue
         if any(key.startswith("eval/") for key in row):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from vclip_jax.data.foreign import parse_json, read_json
 from vclip_jax.data.json_tokenizer import (
     TOKENIZER,
     VOCAB,
@@ -113,11 +114,7 @@ def load(folder: str | Path) -> tuple[Weights, AnyTokenizer]:
         raise ValueError(f"{folder} is not a portable folder: it lacks {', '.join(missing)}")
     weights = load_file_alone(folder / MODEL)
     path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error})") from error
-    if complete_config(config, origin=str(path)) != weights.config:
+    if complete_config(read_json(path), origin=str(path)) != weights.config:
         raise ValueError(
             f"{path} is not the configuration in {MODEL}'s metadata: "
             "take both files from the same model"
@@ -138,10 +135,7 @@ def load_file_alone(path: str | Path) -> Weights:
             f"{path} has no configuration of vclip_jax in its metadata: was it made by "
             "`python -m vclip_jax.interop`? BERTs are imported with --format hf_bert"
         )
-    try:
-        config = json.loads(metadata[METADATA_KEY])
-    except ValueError as error:
-        raise ValueError(f"{path} has metadata that is not JSON ({error})") from error
+    config = parse_json(metadata[METADATA_KEY], f"{path}: its metadata")
     config = complete_config(config, origin=str(path))
     expected = expected_arrays(config)
     names.check(arrays, {name: leaf.shape for name, leaf in expected.items()}, origin=str(path))

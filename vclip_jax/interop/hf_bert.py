@@ -3,13 +3,13 @@
 Meant for hfl/chinese-roberta-wwm-ext, hfl/rbt3 and their kin, which are BERTs despite their names.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vclip_jax.data.foreign import read_json
 from vclip_jax.interop import names, states
 from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
 from vclip_jax.models.bert import LAYER_NORM_EPSILON, PAD_ID
@@ -72,8 +72,8 @@ def load(folder: str | Path) -> Weights:
 def _config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path.parent} has no config.json: give the folder of a BERT")
+    theirs = read_json(path)
     try:
-        theirs = json.loads(path.read_text("utf-8"))
         sizes = {ours: theirs[key] for key, ours in _SIZES.items()}
         vocab_size = theirs["vocab_size"]
         for key, value in _FIXED.items():
@@ -81,8 +81,10 @@ def _config(path: Path) -> dict[str, Any]:
                 raise ValueError(f"{key} is {theirs[key]!r}, the text tower has {value!r}")
     except KeyError as error:
         raise ValueError(f"{path} lacks {error}: it is not a BERT's") from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from error
+    if type(sizes["text_max_positions"]) is not int:
+        raise ValueError(f"{path}: max_position_embeddings is not a whole number")
     optional = {
         "text_dropout": theirs.get("hidden_dropout_prob"),
         "text_initializer_range": theirs.get("initializer_range"),

@@ -1,11 +1,11 @@
 """CLIP in the layout of Hugging Face's `transformers` (`CLIPModel`), such as
 openai/clip-vit-base-patch32: a Vision Transformer and CLIP's text tower."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vclip_jax.data.foreign import read_json
 from vclip_jax.interop import names, states
 from vclip_jax.interop.names import Source
 from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
@@ -115,7 +115,7 @@ def _config(folder: Path) -> dict[str, Any]:
                 "vocab_size": text["vocab_size"],
             },
         }
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{folder}: {error}") from error
 
 
@@ -170,10 +170,7 @@ def _sides(value: Any) -> set[Any]:
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path.parent} has no {path.name}: give the folder of a CLIPModel")
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error})") from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} is a {type(content).__name__}, not an object")
     return content

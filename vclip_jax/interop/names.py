@@ -140,8 +140,8 @@ def check(
     """Hold arrays against names and shapes.
 
     Raises:
-        ValueError: one line that names every weight that is missing, unexpected, of another shape
-            or not of a floating type.
+        ValueError: one line that names every weight that is missing, unexpected, of another shape,
+            not of a floating type or not finite.
     """
     problems = [f"missing {name}" for name in expected if name not in found]
     problems += [f"unexpected {name}" for name in found if name not in expected]
@@ -153,6 +153,8 @@ def check(
             problems.append(f"{name} has the shape {list(array.shape)}, not {list(shape)}")
         elif not jnp.issubdtype(array.dtype, jnp.floating):
             problems.append(f"{name} is {array.dtype}, not of a floating type")
+        elif not np.isfinite(array).all():
+            problems.append(f"{name} has values that are no numbers (NaN) or infinite")
     if problems:
         raise ValueError(f"{origin} does not fit, nothing was loaded: {'; '.join(problems)}")
 

@@ -5,13 +5,13 @@ OpenAI's own state dictionaries have the same names. Sizes follow from the shape
 tell, `open_clip_config.json` does, which lies beside the weights on the Hugging Face Hub.
 """
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from math import isqrt
 from pathlib import Path
 from typing import Any
 
+from vclip_jax.data.foreign import read_json
 from vclip_jax.data.json_tokenizer import JsonTokenizer
 from vclip_jax.interop import names, states
 from vclip_jax.interop.names import Source
@@ -88,7 +88,11 @@ def load(source: str | Path, *, activation: str | None = None) -> Weights:
     if not any(name.startswith("visual.") for name in found):
         raise ValueError(f"{path} has no image tower: it is not a model of open_clip")
     described = _read(path.with_name(CONFIG))
-    config = complete_config(_config(found, described, activation, str(path)), origin=str(path))
+    try:
+        config = _config(found, described, activation, str(path))
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{path.with_name(CONFIG)} is not open_clip's ({error})") from error
+    config = complete_config(config, origin=str(path))
     where = partial(_source, timm=_is_timm(found), text=_text_prefix(found))
     arrays = names.from_reference(found, expected_arrays(config), origin=str(path), source=where)
     return Weights(config, arrays)
@@ -278,10 +282,7 @@ def _preparation(theirs: Mapping[str, Any], size: int, origin: str) -> dict[str,
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error})") from error
+    content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("model_cfg"), dict):
         raise ValueError(f"{path} has no model_cfg: it is not open_clip's configuration")
     return content

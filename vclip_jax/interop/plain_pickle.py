@@ -24,6 +24,10 @@ _CONSTANT = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()
 _EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set}
 
 
+_LEAST_COPIED = 2**20
+"""Items and bytes that calls may copy in any pickle."""
+
+
 class Refused(ValueError):
     """A pickle asks for more than plain data. The message is one line, without the file's name."""
 
@@ -65,6 +69,7 @@ def _run(data: bytes, known: Mapping[str, Any], persistent: Callable[[Any], Any]
     stack: list[Any] = []
     outer: list[list[Any]] = []  # what lies below the marks
     memo: dict[Any, Any] = {}
+    copied = 0
     for opcode, argument, _ in pickletools.genops(data):
         name = opcode.name
         if name in _ARGUMENT:
@@ -105,17 +110,17 @@ def _run(data: bytes, known: Mapping[str, Any], persistent: Callable[[Any], Any]
             case "DICT":
                 stack.append(dict(_pairs(items)))
             case "FROZENSET":
-                stack.append(frozenset(items))
+                stack.append(frozenset(map(_key, items)))
             case "APPEND":
                 items = [stack.pop()]
                 _of(list, stack[-1]).extend(items)
             case "APPENDS":
                 _of(list, stack[-1]).extend(items)
             case "ADDITEMS":
-                _of(set, stack[-1]).update(items)
+                _of(set, stack[-1]).update(map(_key, items))
             case "SETITEM":
                 value, key = stack.pop(), stack.pop()
-                _of(dict, stack[-1])[key] = value
+                _of(dict, stack[-1])[_key(key)] = value
             case "SETITEMS":
                 _of(dict, stack[-1]).update(_pairs(items))
             case "GLOBAL":
@@ -129,7 +134,12 @@ def _run(data: bytes, known: Mapping[str, Any], persistent: Callable[[Any], Any]
                 arguments, function = _of(tuple, stack.pop()), _of(Global, stack.pop())
                 if function.call is None:
                     raise Refused(f"its pickle calls {function.name}, which is not for calling")
-                stack.append(function.call(*arguments))
+                result = function.call(*arguments)
+                # A call copies what it is given, which a few bytes of a pickle can name again.
+                copied += len(result) if isinstance(result, dict | tuple | bytes) else 0
+                if copied > max(_LEAST_COPIED, 2 * len(data)):
+                    raise Refused("its pickle makes much of a little, as no weights do")
+                stack.append(result)
             case "BUILD":
                 _build(stack.pop(), stack[-1])
             case _:
@@ -144,7 +154,17 @@ def _of(kind: type, value: Any) -> Any:
 
 
 def _pairs(items: list[Any]) -> list[tuple[Any, Any]]:
-    return list(zip(items[::2], items[1::2], strict=True))
+    return list(zip(map(_key, items[::2]), items[1::2], strict=True))
+
+
+def _key(value: Any) -> Any:
+    """What is hashed must be short: of tuples within tuples, each of which is there twice, the hash
+    takes a time that doubles with every level."""
+    plain = (type(None), bool, int, float, str, bytes)
+    parts = value if type(value) is tuple else (value,)
+    if not all(isinstance(part, plain) for part in parts):
+        raise Refused("its pickle has a key that is neither a number, a text nor a tuple of them")
+    return value
 
 
 def _global(name: str, known: Mapping[str, Any]) -> Global:

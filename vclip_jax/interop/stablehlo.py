@@ -1,10 +1,12 @@
 """Both towers as StableHLO, by `jax.export`: for any number of inputs, on CPUs, GPUs and TPUs.
 
 The weights stay in `model.safetensors`: a tower takes them as its first argument, by name. See
-`interop.towers` for the folder.
+`interop.towers` for the folder. A tower is a program: XLA compiles it to native code, and it may
+call what is registered in the process, so one that came from elsewhere is loaded on request alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,17 +61,26 @@ def save(
     )  # fmt: skip
 
 
-def load(source: str | Path) -> towers.Exported:
+def load(source: str | Path, *, trust: bool = False) -> towers.Exported:
     """Load an exported folder, to be called on this process's default device.
 
     Each number of inputs is compiled once.
 
+    Args:
+        source: the folder.
+        trust: run the programs in it although another process wrote them.
+
     Raises:
-        ValueError: one line: a file is missing or damaged, or the towers and the weights do not
-            belong together.
+        ValueError: one line: a file is missing or damaged, the towers and the weights do not
+            belong together, or another process wrote them and there is no `trust`.
     """
     source = Path(source)
     info = towers.read_info(source, KIND)
+    if not trust and not towers.was_written_here(source, KIND):
+        raise ValueError(
+            f"the towers in {source} are programs that this process did not write: pass trust=True "
+            "if you trust whoever made them"
+        )
     weights = load_file(source / folder.MODEL)
     image, text = (
         _call(source, name, weights, info["towers"][name]["arguments"][:-1])
@@ -83,7 +94,19 @@ def _export(tower: towers.Tower, weights: Weights) -> export.Exported:
     inputs = jax.ShapeDtypeStruct((batch, *tower.shape), tower.dtype)
     arrays = {name: weights.arrays[name] for name in tower.reads}
     shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), arrays)
-    return export.export(jax.jit(tower.function), platforms=PLATFORMS)(shapes, inputs)
+    with _without_places():
+        return export.export(jax.jit(tower.function), platforms=PLATFORMS)(shapes, inputs)
+
+
+@contextmanager
+def _without_places() -> Iterator[None]:
+    """JAX notes the file and line of each operation, with the folders of this machine."""
+    before = jax.config.jax_traceback_in_locations_limit  # type: ignore[attr-defined]
+    jax.config.update("jax_traceback_in_locations_limit", 0)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_traceback_in_locations_limit", before)
 
 
 def _call(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from vclip_jax.data.foreign import check_regular
 from vclip_jax.interop import torch_zip
 
 
@@ -17,6 +18,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
         ValueError: it is damaged.
         OSError: it cannot be read.
     """
+    check_regular(path)
     try:
         with safe_open(path, framework="np") as file:
             keys = file.keys()

@@ -5,6 +5,7 @@ are the storages' bytes, neither compressed nor copied on reading: tensors are v
 file. (Layout: `torch/serialization.py` and `caffe2/serialize/inline_container.cc` of PyTorch.)
 """
 
+import reprlib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from vclip_jax.data.foreign import check_regular
 from vclip_jax.interop.plain_pickle import (
     NUMPY_SCALARS,
     Call,
@@ -38,8 +40,10 @@ STORAGES: dict[str, np.dtype] = {
     "ComplexDoubleStorage": np.dtype("<c16"),
 }
 ALIGNMENT = 64
-LARGEST_PICKLE = 2**28
-"""Descriptions are some kilobytes; 256 MiB of one would be an attack on the memory."""
+LARGEST_PICKLE = 2**25
+"""Descriptions are some kilobytes; read, one takes up to a hundred times its bytes."""
+MOST_PACKED = 50
+"""Times that storages may shrink by compression: weights hardly do, zeros do so a thousandfold."""
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _LOCAL_HEADER = 30
 
@@ -62,6 +66,7 @@ def read(path: str | Path) -> Any:
         OSError: the file cannot be read.
     """
     path = Path(path)
+    check_regular(path)
     with path.open("rb") as file:
         start = file.read(len(_LEGACY))
     if start == _LEGACY:
@@ -89,6 +94,10 @@ def _read(archive: zipfile.ZipFile, mapped: np.ndarray) -> Any:
     if len(roots) != 1 or "/" in roots[0]:
         raise Refused("a zip, but not a PyTorch checkpoint: it should have one NAME/data.pkl")
     root = roots[0]
+    size = sum(info.file_size for info in entries.values())
+    if size > MOST_PACKED * len(mapped) + LARGEST_PICKLE:
+        raise Refused(f"it unpacks to {size:,} bytes, more than {MOST_PACKED} times its own")
+    read: dict[str, np.ndarray] = {}
     if f"{root}/constants.pkl" in entries:
         raise Refused("a TorchScript program: save the model's state_dict() instead")
     order = entries.get(f"{root}/byteorder")
@@ -102,7 +111,8 @@ def _read(archive: zipfile.ZipFile, mapped: np.ndarray) -> Any:
             case _:
                 kind = None
         if kind is None:
-            raise Refused(f"its pickle has an object of an unknown kind, {str(identity)[:100]!r}")
+            what = reprlib.repr(identity)[:100]
+            raise Refused(f"its pickle has an object of an unknown kind, {what!r}")
         info = entries.get(f"{root}/data/{key}")
         if info is None:
             raise Refused(f"the storage {key!r} is missing from the archive")
@@ -110,7 +120,9 @@ def _read(archive: zipfile.ZipFile, mapped: np.ndarray) -> Any:
             raise Refused(
                 f"the storage {key!r} has {info.file_size} bytes, not {count} x {kind.itemsize}"
             )
-        return _entry(archive, info, mapped)[: count * kind.itemsize].view(kind)
+        if key not in read:
+            read[key] = _entry(archive, info, mapped)
+        return read[key][: count * kind.itemsize].view(kind)
 
     known: dict[str, Callable[..., Any] | None] = {
         **NUMPY_SCALARS,

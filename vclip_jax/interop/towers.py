@@ -6,6 +6,7 @@ An exported folder is a portable one (`interop.folder`) with more files: the two
 format        "stablehlo" or "onnx"
 made_by       packages and their versions
 weights       the file of weights and its SHA-256; the towers belong to no others
+files         the towers' files and their SHA-256
 logit_scale   what cosines are multiplied by before a softmax over classes
 towers        `image` and `text`: `file`, `input` and `output` (name, shape, type, meaning),
               `parity` (the largest difference from the model's own unit vectors, and how many
@@ -15,7 +16,6 @@ tokenizer     how a text becomes the text tower's input
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from vclip_jax.data.foreign import read_json
 from vclip_jax.data.json_tokenizer import AnyTokenizer, file_name
 from vclip_jax.interop import folder, names
 from vclip_jax.interop.weights import Weights, make_clip
@@ -39,6 +40,9 @@ BATCHES: Final = (1, 3)
 """Batch sizes at which an export is compared with the model."""
 TOLERANCE: Final = 1e-4
 """The largest difference of a coordinate of a unit vector that an export may have."""
+
+_written: set[str] = set()
+"""SHA-256 of every `FORMAT.json` that this process wrote."""
 
 Arrays = Mapping[str, Any]
 Function = Callable[[Arrays, Any], jax.Array]
@@ -174,6 +178,7 @@ def describe(
     weights: Weights,
     tokenizer: AnyTokenizer,
     digest: str,
+    files: Mapping[str, str],
     details: Mapping[str, Mapping[str, Any]],
     packages: Sequence[str],
 ) -> dict[str, Any]:
@@ -183,6 +188,7 @@ def describe(
         kind: one of `FORMATS`.
         weights, tokenizer: of the model.
         digest: SHA-256 of its `model.safetensors`.
+        files: name -> SHA-256 of what the format put into the folder.
         details: of each tower, what else there is to say: `parity`, and what the format adds.
         packages: whose versions are told.
     """
@@ -191,6 +197,7 @@ def describe(
         "format": kind,
         "made_by": {name: metadata.version(name) for name in ("vclip_jax", *packages)},
         "weights": {"file": folder.MODEL, "sha256": digest},
+        "files": dict(files),
         "logit_scale": float(np.exp(weights.arrays["logit_scale"])),
         "towers": {
             tower.name: {
@@ -276,10 +283,13 @@ def save(
             name: {"parity": error, **(details or {}).get(name, {})}
             for name, error in errors.items()
         }
-        info = describe(kind, weights, tokenizer, sha256(target / folder.MODEL), found, packages)
+        digests = {path.name: sha256(path) for path in sorted(part.iterdir())}
+        model = sha256(target / folder.MODEL)
+        info = describe(kind, weights, tokenizer, model, digests, found, packages)
         for path in sorted(part.iterdir()):
             path.replace(target / path.name)
         write_json(target / f"{kind}.json", info)
+        _written.add(sha256(target / f"{kind}.json"))
     finally:
         for path in part.iterdir():
             path.unlink()
@@ -310,26 +320,42 @@ def read_info(source: str | Path, kind: str) -> dict[str, Any]:
     """The content of an exported folder's `FORMAT.json`.
 
     Raises:
-        ValueError: one line: it is not there or damaged, or the towers were made of other weights
-            than the folder's.
+        ValueError: one line: it is not there or damaged, the towers were made of other weights
+            than the folder's, or are not the files that it names.
     """
     source = Path(source)
     path = source / f"{kind}.json"
     try:
-        info = json.loads(path.read_text("utf-8"))
-        digest = info["weights"]["sha256"]
+        info = read_json(path)
+        digest, digests = info["weights"]["sha256"], dict(info.get("files", {}))
+        names = [info["towers"][name]["file"] for name in ("image", "text")]
     except FileNotFoundError as error:
         raise ValueError(
             f"there is no {path}: make it with `python -m vclip_jax.interop export --format {kind}`"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error}): export the model again") from error
     if digest != sha256(source / folder.MODEL):
         raise ValueError(
             f"{path} was made of other weights than {folder.MODEL} beside it: export it again with "
             f"--format {kind} --overwrite"
         )
+    if names != [f"image.{kind}", f"text.{kind}"] or not set(names) <= set(digests):
+        raise ValueError(
+            f"{path} does not name the SHA-256 of both towers, as earlier versions did not: export "
+            "the model again"
+        )
+    for tower in files(source, kind):
+        if tower != path and digests.get(tower.name) != sha256(tower):
+            raise ValueError(f"{tower} is damaged or not the one of {path}: export the model again")
+    if missing := [name for name in digests if not (source / name).is_file()]:
+        raise ValueError(f"there is no {source / missing[0]}: export the model again")
     return info
+
+
+def was_written_here(source: str | Path, kind: str) -> bool:
+    """Whether this process wrote the folder's `FORMAT.json`, or another of the same content."""
+    return sha256(Path(source) / f"{kind}.json") in _written
 
 
 def sha256(path: Path) -> str:

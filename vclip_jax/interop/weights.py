@@ -1,5 +1,6 @@
 """A model as it leaves or enters: its weights and the part of the configuration that they need."""
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,18 @@ _SECTIONS = {
     "tokenizer": ("context_length", "vocab_size"),
 }
 _DEFAULT_VOCAB_SIZE = 21128
+_MOST_SIZE = 2**16
+_MOST = {
+    "vision_layers": 200,
+    "text_layers": 200,
+    "image_size": 4096,
+    "context_length": 4096,
+    "vocab_size": 2_000_000,
+    "text_heads": 1024,
+}
+"""What is refused before anything is made of it: ten times the largest of today's models."""
+_LONGEST = 16
+"""Numbers in a list."""
 
 
 @dataclass(frozen=True)
@@ -135,19 +148,23 @@ def _put(full: ConfigDict, config: Mapping[str, Any]) -> None:
 
 
 def _check_value(what: str, value: Any, like: Any) -> None:
-    most = 1000 if what.endswith("layers") else 10**7
+    key = what.rpartition(".")[2]
+    most = _MOST.get(key, _MOST_SIZE)
     if isinstance(like, tuple):
-        fits = isinstance(value, list | tuple) and len(value) > 0
+        fits = isinstance(value, list | tuple) and 0 < len(value) <= _LONGEST
         if isinstance(like[0], float):
             fits = fits and all(type(item) in (int, float) for item in value)
+            least = 1e-4 if key == "image_std" else -1e4
+            fits = fits and all(least <= item <= 1e4 for item in value)  # nor is a NaN
         else:
-            fits = fits and all(type(item) is int and 0 < item < most for item in value)
+            fits = fits and all(type(item) is int and 0 < item <= most for item in value)
+            fits = fits and sum(value) <= most
     elif isinstance(like, float):
-        fits = type(value) in (int, float)
+        fits = type(value) in (int, float) and -1e4 <= value <= 1e4
     else:
-        fits = type(value) is type(like) and (type(value) is not int or 0 < value < most)
+        fits = type(value) is type(like) and (type(value) is not int or 0 < value <= most)
     if not fits:
-        raise ValueError(f"{what} is {value!r}, expected something like {like!r}")
+        raise ValueError(f"{what} is {reprlib.repr(value)}, expected something like {like!r}")
 
 
 def expected_arrays(config: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:

@@ -29,6 +29,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vclip_jax.data.foreign import MOST_JSON, parse_json, read_bytes
+
 _KEYS = ("dataset", "language", "source", "renormalise", "templates", "classes", "groups")
 
 
@@ -103,7 +105,7 @@ def load(name_or_path: str | os.PathLike[str]) -> PromptSet:
     """
     name = os.fspath(name_or_path)
     if name.endswith(".json"):
-        return parse(Path(name).read_text(encoding="utf-8"), Path(name).stem, where=name)
+        return parse(read_bytes(name, MOST_JSON), Path(name).stem, where=name)
     names = known()
     if name not in names:
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
@@ -150,16 +152,13 @@ def from_phrases(phrases: Mapping[str, Sequence[str] | str], name: str = "phrase
     return parse(json.dumps(raw), name, where="prompts")
 
 
-def parse(text: str, name: str, where: str = "prompt set") -> PromptSet:
+def parse(text: str | bytes, name: str, where: str = "prompt set") -> PromptSet:
     """Builds a prompt set from the text of a JSON file; `where` opens every error message.
 
     Raises:
       ValueError: one line, saying what is wrong with which class or group.
     """
-    try:
-        raw = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not valid JSON: {error}") from None
+    raw = parse_json(text, where)
     problem = next(_problems(raw), None)
     if problem:
         raise ValueError(f"{where}: {problem}")

@@ -7,6 +7,7 @@ page that holds the runs against one another, `comparison.html` in the first of 
 import argparse
 import sys
 
+from vclip_jax.data.foreign import shown
 from vclip_jax.report.build import write_report
 from vclip_jax.report.comparison import write_comparison
 from vclip_jax.report.systems import is_systems_workdir, write_systems_report
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             print(write_report(first))
     except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {shown(error)}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import jinja2
 from etils import epath
 from markupsafe import Markup
 
+from vclip_jax.data.foreign import shown
 from vclip_jax.report import evaluation
 from vclip_jax.report.table import number
 
@@ -24,6 +25,7 @@ def render_template(name: str, **values: Any) -> str:
         loader=jinja2.FunctionLoader(read),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -32,6 +34,13 @@ def render_template(name: str, **values: Any) -> str:
     environment.filters["signed"] = evaluation.signed
     environment.filters["tojson_plain"] = lambda value: json.dumps(value, ensure_ascii=False)
     return environment.get_template(name).render(style=Markup(read("style.css")), **values)
+
+
+def _shown(value: Any) -> Any:
+    """Names may hold characters that turn the direction of writing."""
+    if type(value) is not str or value.isprintable():
+        return value
+    return "\n".join(map(shown, value.split("\n")))
 
 
 def put_page(path: str | os.PathLike[str], page: str) -> epath.Path:

@@ -1,6 +1,5 @@
 """What a run left in its workdir, read without trusting that any of it is there or complete."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +7,11 @@ from typing import Any
 
 from etils import epath
 
+from vclip_jax.data.foreign import parse_json
+
 TABLE = "table1.json"
+_MOST = 64 << 20
+"""Bytes of a JSON file."""
 _RESULT_KEYS = {
     "n", "accuracy", "accuracy_ci95", "balanced_accuracy", "auc", "kappa", "f1", "confusion",
 }  # fmt: skip
@@ -90,7 +93,7 @@ def _object(path: epath.Path, notices: list[str]) -> Mapping[str, Any]:
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_bytes(), path.name, _MOST, constants=True)
     except ValueError as error:
         notices.append(f"{path.name} could not be read and is left out: {error}.")
         return {}
@@ -144,7 +147,7 @@ def _lines(path: epath.Path, notices: list[str]) -> tuple[Mapping[str, Any], ...
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line, path.name, constants=True)
             if not isinstance(row, dict) or type(row.get("step")) is not int:
                 raise ValueError("no integer step")
             rows.append(row)
