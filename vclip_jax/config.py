@@ -21,6 +21,10 @@ FREE_ON_RESUME = ("log_every", "remat", "scan_text_layers", "profile", "checkpoi
                   "keep_best", "checkpoint_errors", "preemption_seconds",
                   "max_skipped", "trackers", "tracker_samples")  # fmt: skip
 
+# What a continued run takes from its own config.json, whatever it is asked for, and what it did
+# before there was such a key.
+KEPT_ON_RESUME = {"data.shuffle": "grain"}
+
 
 def default() -> ConfigDict:
     """The full configuration of the paper's recipe (Chinese-CLIP's defaults), data aside."""
@@ -102,6 +106,9 @@ def default() -> ConfigDict:
     # A policy of `vclip_jax.data.augment`: "recipe" (none), "fundus" (strong) or "geometry"; or
     # "chinese_clip", the reference's own (`vclip_jax.data.autoaugment`), off by default there.
     config.data.augment = "recipe"
+    # The order of training: a "permutation" for each epoch (`vclip_jax.data.order`), or "grain",
+    # the weaker shuffle of runs from before, which they keep when they are continued.
+    config.data.shuffle = "permutation"
 
     config.tokenizer = ConfigDict()
     # "captions" makes a small vocabulary from the training captions; otherwise the path of a
@@ -295,7 +302,7 @@ def read(path: Path) -> dict[str, Any]:
 def save_or_check(config: ConfigDict, workdir: Path, *, save: bool = True) -> None:
     """Write `config.json`, or hold it against the one of the run that is being continued.
 
-    Of several processes one is to `save`.
+    Of several processes one is to `save`. The keys of `KEPT_ON_RESUME` are set in `config`.
 
     Raises:
         ValueError: the run was started with another value of a key that its numbers depend on.
@@ -303,7 +310,9 @@ def save_or_check(config: ConfigDict, workdir: Path, *, save: bool = True) -> No
     path = workdir / "config.json"
     if path.exists():
         # A run of an earlier version did what the defaults of later keys stand for.
-        old = flatten(default()) | flatten(read(path))
+        old = flatten(default()) | KEPT_ON_RESUME | flatten(read(path))
+        for key in KEPT_ON_RESUME:
+            config.update_from_flattened_dict({key: old[key]})
         new = flatten(config)
         for key in sorted(old.keys() | new.keys()):
             free = any(key == f or key.startswith(f + ".") for f in FREE_ON_RESUME)

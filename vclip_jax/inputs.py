@@ -65,6 +65,7 @@ def open_train_batches(
         decode=config.data.decode,
         augment=named_policy(config.data.augment),
         enhance=config.data.enhance,
+        shuffle=config.data.shuffle,
         context_length=config.tokenizer.context_length,
         start_step=start_step,
         process_index=jax.process_index(),

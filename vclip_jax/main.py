@@ -242,6 +242,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
                         keys = pipeline.record_keys(
                             train, seed=config.seed, step=step - 1,
                             global_batch_size=config.global_batch_size,
+                            shuffle=config.data.shuffle,
                         )  # fmt: skip
                         raise watch.diagnosis(step, keys, norms, checkpoints.steps(), workdir)
                     progress.set_description(

@@ -25,14 +25,12 @@ from vclip_jax.data.autoaugment import SHORTEST_CROP, chinese_clip_augment
 from vclip_jax.data.decode import FINER, check_fit, decode, read_rgb
 from vclip_jax.data.enhance import enhance
 from vclip_jax.data.json_tokenizer import AnyTokenizer
+from vclip_jax.data.order import EXAMPLES, ORDERS, Shuffled
 from vclip_jax.data.progress import Progress
 from vclip_jax.data.tokenizer import CONTEXT_LENGTH
 from vclip_jax.datasets.records import Record
 
 HostBatch = dict[str, np.ndarray]
-
-_EXAMPLES: Final = 2**48
-"""Length of the training stream, "without end": Grain's own endless repeat overflows in `batch`."""
 
 _WATCH_SECONDS: Final = 2.0
 
@@ -84,6 +82,7 @@ def train_batches(
     decode: str = "exact",
     augment: Policy | str | None = None,
     enhance: bool = False,
+    shuffle: str = "permutation",
     context_length: int = CONTEXT_LENGTH,
     start_step: int = 0,
     process_index: int = 0,
@@ -105,6 +104,7 @@ def train_batches(
         augment: see `augment`; None is no augmentation, and "chinese_clip" that of `autoaugment`,
             which crops the photograph itself and so leaves `fit` nothing to do.
         enhance: show local contrast instead of colours, see `enhance`; after augmentation.
+        shuffle: of `order.ORDERS`; "grain" for runs that began with it.
         context_length: of the token rows.
         start_step: the first batch is that of this step (counted from 0).
         process_index, process_count: which host this is and of how many.
@@ -131,7 +131,7 @@ def train_batches(
         progress,
     )  # fmt: skip
     dataset = (
-        _in_order(grain.MapDataset.source(source), seed)
+        _in_order(source, seed, shuffle)
         .random_map(example, seed=_derived_seed(seed, "augmentation"))
         .batch(global_batch_size // process_count)
     )
@@ -140,29 +140,45 @@ def train_batches(
 
 
 def record_keys(
-    source: Sequence[Record], *, seed: int, global_batch_size: int, step: int
+    source: Sequence[Record],
+    *,
+    seed: int,
+    global_batch_size: int,
+    step: int,
+    shuffle: str = "permutation",
 ) -> list[str]:
     """The keys of the records that `train_batches` gives at a step, all hosts' in order."""
     records = step_records(
-        source, seed=seed, global_batch_size=global_batch_size, step=step, count=global_batch_size
-    )
+        source, seed=seed, global_batch_size=global_batch_size, step=step,
+        count=global_batch_size, shuffle=shuffle,
+    )  # fmt: skip
     return [record["key"] for record in records]
 
 
 def step_records(
-    source: Sequence[Record], *, seed: int, global_batch_size: int, step: int, count: int
+    source: Sequence[Record],
+    *,
+    seed: int,
+    global_batch_size: int,
+    step: int,
+    count: int,
+    shuffle: str = "permutation",
 ) -> list[Record]:
     """The first `count` records that `train_batches` gives at a step, of all hosts' in order."""
-    order = _in_order(grain.MapDataset.range(len(source)), seed)
+    in_order = _in_order(source, seed, shuffle)
     first = step * global_batch_size
-    return [source[order[first + row]] for row in range(count)]
+    return [in_order[first + row] for row in range(count)]
 
 
-def _in_order(dataset: grain.MapDataset, seed: int) -> grain.MapDataset:
+def _in_order(source: Sequence[Record], seed: int, shuffle: str) -> grain.MapDataset:
+    if shuffle not in ORDERS:
+        raise ValueError(f"shuffle must be one of {', '.join(ORDERS)}, got {shuffle!r}")
+    if shuffle == "permutation":
+        return grain.MapDataset.source(Shuffled(source, seed))
     # Seeds are derived by hashing: Grain shuffles epoch e of seed s like epoch e - 1 of seed s + 1,
     # and seeds that it chooses itself depend on the number of transformations.
-    shuffled = dataset.shuffle(seed=_derived_seed(seed, "order"))
-    return shuffled.repeat(_EXAMPLES // len(dataset) + 1)
+    shuffled = grain.MapDataset.source(source).shuffle(seed=_derived_seed(seed, "order"))
+    return shuffled.repeat(EXAMPLES // len(source) + 1)
 
 
 def eval_batches(
