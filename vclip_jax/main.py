@@ -39,6 +39,7 @@ from vclip_jax.ahead_of_time import compile_step
 from vclip_jax.checkpoint import Checkpoints
 from vclip_jax.data import pipeline
 from vclip_jax.data.json_tokenizer import AnyTokenizer
+from vclip_jax.datasets import readers
 from vclip_jax.datasets.captions import describe_lengths
 from vclip_jax.flops import step_flops
 from vclip_jax.goodput import Goodput, Trace
@@ -385,6 +386,7 @@ def _run(_: list[str]) -> None:
     log.addHandler(logging.StreamHandler())
     log.propagate = False
     processes.keep_quiet()
+    readers.raise_limit()
     try:
         with processes.ending_together():
             # Before anything asks for devices.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vclip_jax.data.decode import ImageError
-from vclip_jax.datasets import audit, webdataset
+from vclip_jax.datasets import audit, readers, webdataset
 from vclip_jax.datasets.catalog import DATASETS, Dataset
 from vclip_jax.datasets.ingest import FEW_REJECTS, MAX_REJECTS, build
 from vclip_jax.datasets.records import (
@@ -30,6 +30,7 @@ _SYNTHETIC = "made here, no source: synthetic fundus photographs with captions"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status. An error is one line on stderr."""
     options = _parser().parse_args(arguments)
+    readers.raise_limit()
     try:
         options.run(options)
     except (DatasetError, ImageError, ValueError, OSError) as error:
