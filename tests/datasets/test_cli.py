@@ -22,7 +22,7 @@ def test_build_list_and_show(tmp_path, write_idrid, capsys):
     assert main(["list", "--data_dir", data_dir]) == 0
     printed = capsys.readouterr().out
     assert "synthetic" in printed
-    assert "idrid/512px-q92 1.0.0" in printed
+    assert "idrid/512px-q92 2.0.0" in printed
 
     assert main(["show", "idrid", "--data_dir", data_dir]) == 0
     printed = capsys.readouterr().out
@@ -48,7 +48,7 @@ def test_a_miniature_is_written_built_and_exported(tmp_path, capsys):
     assert "is not empty" in capsys.readouterr().err
     build = ["build", "fives", "--source", str(folder), "--data_dir", data]
     assert main([*build, "--max_side", "64", "--crop", "--anonymous"]) == 0
-    assert (tmp_path / "data/fives/64px-q92-crop-anonymous/1.0.0/card.md").is_file()
+    assert (tmp_path / "data/fives/64px-q92-crop-anonymous/2.0.0/card.md").is_file()
     arguments = ["export", "fives", "--data_dir", data, "--split", "train+test"]
     assert main([*arguments, "--target", str(tmp_path / "tars"), "--shard_size", "10"]) == 0
     assert "16 records in 2 shards" in capsys.readouterr().out

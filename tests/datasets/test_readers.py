@@ -14,6 +14,7 @@ from PIL import Image
 from vclip_jax.datasets import DatasetError, ingest, open_source
 from vclip_jax.datasets.__main__ import main
 from vclip_jax.datasets.listing import Blob, Item, Listing
+from vclip_jax.datasets.shards import write_in_order
 
 RECORDS, SHARDS = 160, 80
 
@@ -23,7 +24,9 @@ def build(folder: Path, caption: str = "眼底") -> Path:
     Image.fromarray(np.full((32, 32, 3), 90, np.uint8)).save(picture)
     items = [Item(f"k{i}", "train", Blob(str(picture)), caption, 0) for i in range(RECORDS)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ingest, "RECORDS_PER_SHARD", RECORDS // SHARDS)
+        patch.setattr(
+            ingest, "write_in_order", lambda *args: write_in_order(*args[:3], files=SHARDS)
+        )
         return ingest.build(Listing("many", ("a",), items), folder, workers=1)
 
 

@@ -104,6 +104,9 @@ def _add_dataset(parser: argparse.ArgumentParser, name: str, dataset: Dataset) -
         "--max_rejects", type=float, default=MAX_REJECTS,
         help=f"fail above this share of rejects, and above {FEW_REJECTS} (default: {MAX_REJECTS})",
     )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the order in which records are stored (default: 0)"
+    )
     parser.add_argument("--workers", type=int, help="processes (default: one a core)")
     parser.add_argument(
         "--beam", metavar="ARGS", help="let an Apache Beam pipeline with these arguments do it"
@@ -148,6 +151,7 @@ def _build(options: argparse.Namespace) -> None:
         options.data_dir,
         storage,
         workers=options.workers,
+        seed=options.seed,
         max_rejects=options.max_rejects,
         beam=None if options.beam is None else shlex.split(options.beam),
     )
