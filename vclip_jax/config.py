@@ -19,7 +19,8 @@ FREE_ON_RESUME = ("log_every", "remat", "scan_text_layers", "profile", "checkpoi
                   "eval_every", "eval_batch_size", "validation_batches", "eval_all_checkpoints",
                   "bootstrap_resamples", "heat_maps", "data.test_split",
                   "keep_best", "checkpoint_errors", "preemption_seconds",
-                  "max_skipped", "trackers", "tracker_samples")  # fmt: skip
+                  "max_skipped", "trackers", "tracker_samples",
+                  "data.workers", "data.threads")  # fmt: skip
 
 # What a continued run takes from its own config.json, whatever it is asked for, and what it did
 # before there was such a key.
@@ -109,6 +110,11 @@ def default() -> ConfigDict:
     # The order of training: a "permutation" for each epoch (`vclip_jax.data.order`), or "grain",
     # the weaker shuffle of runs from before, which they keep when they are continued.
     config.data.shuffle = "permutation"
+    # Processes that make training batches, on each host and for each trainer: 0 for none, -1 for
+    # as many as help (`vclip_jax.data.workers`): none on fewer than 8 cores.
+    config.data.workers = -1
+    # Threads that do so where there are no such processes: 0 for one a core, at most 16.
+    config.data.threads = 0
 
     config.tokenizer = ConfigDict()
     # "captions" makes a small vocabulary from the training captions; otherwise the path of a

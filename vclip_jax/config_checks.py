@@ -15,6 +15,7 @@ from vclip_jax.config import NAMED, default
 from vclip_jax.data.augment import named_policy
 from vclip_jax.data.decode import FITS, MODES
 from vclip_jax.data.order import ORDERS
+from vclip_jax.data.workers import AUTOMATIC
 from vclip_jax.losses import KINDS
 from vclip_jax.models.remat import KEPT
 from vclip_jax.models.vit import ACTIVATIONS
@@ -52,6 +53,9 @@ def validate(
     _one_of(config, "data.decode", MODES)
     named_policy(config.data.augment)
     _one_of(config, "data.shuffle", ORDERS)
+    for key, least in (("data.workers", AUTOMATIC), ("data.threads", 0)):
+        if get(config, key) < least:
+            raise ValueError(f"config.{key}={get(config, key)} must be at least {least}")
     _one_of(config, "compute_dtype", DTYPES)
     _one_of(config, "model.vision_pool", ("attention", "mean"))
     _one_of(config, "model.vision_kind", ("clip", "imagenet"))

@@ -11,8 +11,8 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from vclip_jax import datasets, prompts, sharding
-from vclip_jax.data import pipeline, prefetch
+from vclip_jax import cores, datasets, prompts, sharding
+from vclip_jax.data import pipeline, prefetch, workers
 from vclip_jax.data.augment import named_policy
 from vclip_jax.data.json_tokenizer import AnyTokenizer, file_name, in_folder
 from vclip_jax.data.tokenizer import Tokenizer
@@ -53,8 +53,18 @@ def open_train_batches(
     tokenizer: AnyTokenizer,
     size: int,
     start_step: int = 0,
+    *,
+    few: bool = False,
 ) -> prefetch.DevicePrefetcher:
-    """Global training batches of `size` pairs on the devices, from `start_step` on."""
+    """Global training batches of `size` pairs on the devices, from `start_step` on.
+
+    For a `few` of them no processes are started.
+    """
+    side, length = config.data.image_size, config.tokenizer.context_length
+    batch_bytes = size // jax.process_count() * (3 * side**2 + 4 * length + 8)
+    processes = 0 if few else workers.how_many(config.data.workers, cores.usable(), batch_bytes)
+    if processes:
+        log.info("input: %d processes", processes)
     batches = pipeline.train_batches(
         train,
         tokenizer,
@@ -70,6 +80,8 @@ def open_train_batches(
         start_step=start_step,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        num_threads=config.data.threads or None,
+        num_workers=processes,
     )
     return prefetch.prefetch_to_device(batches, NamedSharding(mesh, sharding.BATCH))
 

@@ -145,7 +145,9 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
         init = jax.jit(training.init, out_shardings=shardings, compiler_options=QUICK_COMPILE)
         train_state = init()
         if config.model.whiten_pairs:
-            batches = open_train_batches(config, mesh, train, tokenizer, config.model.whiten_pairs)
+            batches = open_train_batches(
+                config, mesh, train, tokenizer, config.model.whiten_pairs, few=True
+            )
             whiten = jit_whiten(graphdef, mesh, shardings)
             with closing(batches):
                 params = whiten(train_state.params, train_state.batch_stats, next(batches))

@@ -8,18 +8,16 @@ position is therefore the step, and starting at any step takes constant time.
 
 import hashlib
 import math
-import os
-import threading
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import cv2
 import grain
 import numpy as np
 
+from vclip_jax import cores
+from vclip_jax.data import workers
 from vclip_jax.data.augment import Policy, augment
 from vclip_jax.data.autoaugment import SHORTEST_CROP, chinese_clip_augment
 from vclip_jax.data.decode import FINER, check_fit, decode, read_rgb
@@ -31,8 +29,6 @@ from vclip_jax.data.tokenizer import CONTEXT_LENGTH
 from vclip_jax.datasets.records import Record
 
 HostBatch = dict[str, np.ndarray]
-
-_WATCH_SECONDS: Final = 2.0
 
 
 class Batches(Iterator[HostBatch]):
@@ -109,8 +105,8 @@ def train_batches(
         start_step: the first batch is that of this step (counted from 0).
         process_index, process_count: which host this is and of how many.
         num_threads: decode this many batches at a time, by default one a core, at most 16.
-        num_workers: processes that do so instead of threads, 0 for none. They are spawned, so
-            scripts need `if __name__ == "__main__"`.
+        num_workers: processes that do so instead of threads, 0 for none, see `workers`. They are
+            spawned, so scripts need `if __name__ == "__main__"`.
 
     Returns:
         An iterator of batches of b = global_batch_size / process_count examples: `image` uint8
@@ -306,14 +302,13 @@ def _decode(
 def _iterate(
     dataset: grain.MapDataset, num_threads: int | None, num_workers: int, progress: Progress
 ) -> Batches:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = min(16, cores or 1) if num_threads is None else num_threads
+    threads = min(16, cores.usable()) if num_threads is None else num_threads
     if threads < 1 or num_workers < 0:
         raise ValueError(
             f"num_threads must be at least 1 and num_workers not negative, "
             f"got {threads} and {num_workers}"
         )
-    _start_worker(0, 1)
+    cv2.setNumThreads(1)  # pictures are decoded in parallel already
     if num_workers == 0:
         # An element is a whole batch here: one in the making for each thread and one to spare.
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
@@ -322,30 +317,12 @@ def _iterate(
 
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain hands the flags on to its workers
-    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
-    workers = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=2)
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    processes = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=1)
     prefetched = dataset.to_iter_dataset(options).mp_prefetch(
-        workers, worker_init_fn=_start_watched_worker
+        processes, worker_init_fn=workers.start
     )
     return Batches(iter(prefetched), progress)
-
-
-def _start_worker(index: int, count: int) -> None:
-    # Images are decoded in parallel already; OpenCV's own threads would only get in the way.
-    cv2.setNumThreads(1)
-
-
-def _start_watched_worker(index: int, count: int) -> None:
-    """Without a watchdog a worker outlives a parent that was killed."""
-    _start_worker(index, count)
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_WATCH_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="watchdog", daemon=True).start()
 
 
 def _derived_seed(seed: int, purpose: str) -> int:

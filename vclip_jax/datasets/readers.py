@@ -1,8 +1,8 @@
 """Open ArrayRecord files, and no more of them than the system lets a process have.
 
-A login shell lets it have 1,024 as a rule; SynFundus-1M in shards of 512 records has 1,563. They are
-opened when they are read, and closed when others are wanted: each process takes a share of its limit,
-and only if that is less than what it reads does it open files again (0.1 to 1 ms each).
+A login shell lets it have 1,024 as a rule; SynFundus-1M in shards of 512 records has 1,563. They
+are opened when they are read, and closed when others are wanted: each process takes a share of its
+limit, and only if that is less than what it reads does it open files again (0.1 to 1 ms each).
 """
 
 import os
