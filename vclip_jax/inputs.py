@@ -15,6 +15,7 @@ from vclip_jax import cores, datasets, prompts, sharding
 from vclip_jax.data import pipeline, prefetch, workers
 from vclip_jax.data.augment import named_policy
 from vclip_jax.data.json_tokenizer import AnyTokenizer, file_name, in_folder
+from vclip_jax.data.seen import check_fitted
 from vclip_jax.data.tokenizer import Tokenizer
 from vclip_jax.evaluate import ZeroShotTask
 
@@ -29,6 +30,7 @@ def open_training_data(config: ConfigDict) -> tuple[Any, Any]:
     if len(train) < config.global_batch_size:
         raise ValueError(f"{data.dataset} has {len(train)} records in {data.train_split}, fewer "
                          f"than config.global_batch_size={config.global_batch_size}")  # fmt: skip
+    check_fitted(data.dataset, train, data.image_size, data.fit, data.augment)
     if not data.validation_split or not config.validation_batches:
         return train, None
     validation = datasets.open_source(data.dataset, data.data_dir, data.validation_split)
@@ -96,6 +98,7 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
             log.info("evaluation %s is skipped: set --config.evals.%s.source=DIR", name, name)
             continue
         source = datasets.open_source(entry.dataset, config.data.data_dir, entry.split)
+        check_fitted(entry.dataset, source, config.data.image_size, config.data.fit)
         prompt_set = prompts.for_classes(entry.prompts, source.class_names, source.name)
         tasks.append(ZeroShotTask(name, source, prompt_set))
     return tasks

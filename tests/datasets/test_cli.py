@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from vclip_jax.datasets import open_source
 from vclip_jax.datasets.__main__ import main
 
 
@@ -54,6 +55,19 @@ def test_a_miniature_is_written_built_and_exported(tmp_path, capsys):
     assert "16 records in 2 shards" in capsys.readouterr().out
     assert main(["build", "generic", "--source", str(tmp_path / "tars"), "--data_dir", data]) == 0
     assert "16 listed = 16 kept + 0 rejected" in capsys.readouterr().out
+
+
+def test_ready_squares_are_built(tmp_path, capsys):
+    folder, data = tmp_path / "fives", str(tmp_path / "data")
+    assert main(["fixture", "fives", str(folder)]) == 0
+    build = ["build", "fives", "--source", str(folder), "--data_dir", data, "--seed", "2"]
+    assert main([*build, "--ready", "48"]) == 1
+    assert "fit must be one of squash, pad, fundus" in capsys.readouterr().err
+    assert main([*build, "--ready", "48", "--fit", "fundus", "--raw"]) == 0
+    record = open_source("fives/ready48px-fundus-raw-seed2", data, "train")[0]
+    assert record["fitted"] == "fundus"
+    assert record["image"].startswith(b"P6\n48 48\n255\n")
+    assert len(record["image"]) == 13 + 3 * 48**2
 
 
 def test_a_synthetic_dataset_is_built_and_shown(tmp_path, capsys):

@@ -20,11 +20,12 @@ from vclip_jax import cores
 from vclip_jax.data import workers
 from vclip_jax.data.augment import Policy, augment
 from vclip_jax.data.autoaugment import SHORTEST_CROP, chinese_clip_augment
-from vclip_jax.data.decode import FINER, check_fit, decode, read_rgb
+from vclip_jax.data.decode import FINER, check_fit, read_rgb
 from vclip_jax.data.enhance import enhance
 from vclip_jax.data.json_tokenizer import AnyTokenizer
 from vclip_jax.data.order import EXAMPLES, ORDERS, Shuffled
 from vclip_jax.data.progress import Progress
+from vclip_jax.data.seen import check_fitted, square
 from vclip_jax.data.tokenizer import CONTEXT_LENGTH
 from vclip_jax.datasets.records import Record
 
@@ -121,6 +122,7 @@ def train_batches(
     _check(source, global_batch_size, size, fit, decode, process_index, process_count)
     if seed < 0 or start_step < 0:
         raise ValueError(f"seed and start_step must not be negative, got {seed} and {start_step}")
+    check_fitted(_name(source), source, size, fit, augment)
     progress = Progress()
     example = _TrainExample(
         _name(source), tokenizer, size, fit, decode, augment or Policy(), enhance, context_length,
@@ -206,6 +208,7 @@ def eval_batches(
         ValueError: an argument is out of range or the source is empty.
     """
     _check(source, global_batch_size, size, fit, decode, process_index, process_count)
+    check_fitted(_name(source), source, size, fit)
     progress = Progress()
     example = _EvalExample(
         source, _name(source), tokenizer, size, fit, decode, enhance, context_length, progress
@@ -296,7 +299,7 @@ class _EvalExample(grain.transforms.Map):
 def _decode(
     record: Record, name: str, size: int, fit: str, mode: str, room: float = 1.0
 ) -> np.ndarray:
-    return decode(record["image"], size, fit, mode, room=room, key=f"{name} {record['key']}")
+    return square(record, size, fit, mode, room=room, key=f"{name} {record['key']}")
 
 
 def _iterate(

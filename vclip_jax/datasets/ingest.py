@@ -47,7 +47,7 @@ VERSION: Final = "2.0.0"
 RECORDS_PER_SHARD: Final = 512
 """Of the shards that workers make: a killed build loses at most one a worker."""
 SHARD_BYTES: Final = 256 * 2**20
-"""About the size of the files that stay: SynFundus-1M at 512 px has some 300, where a process may
+"""About the size of the files that stay: SynFundus-1M at 512 px has some 140, where a process may
 open a thousand as a rule."""
 MAX_REJECTS: Final = 0.05
 """Share of what is listed."""
@@ -219,14 +219,14 @@ def _finish(
         splits[split] = lengths, size
         keys = "".join(f"{place.key}\n" for place in places)
         (folder / f"keys-{split}.txt").write_text(keys, "utf-8")
-    _write_info(listing, splits, folder)
+    _write_info(listing, splits, folder, fitted=bool(storage.ready))
     card.write(listing, storage, config, seed, shards, notes, rejects, folder)
     for left in folder.glob("*.tmp"):
         left.unlink()
 
 
 def _write_info(
-    listing: Listing, splits: Mapping[str, tuple[list[int], int]], folder: Path
+    listing: Listing, splits: Mapping[str, tuple[list[int], int]], folder: Path, *, fitted: bool
 ) -> None:
     """TFDS's own files; `splits` has the shards' lengths and the bytes of all."""
     import tensorflow_datasets as tfds
@@ -244,6 +244,7 @@ def _write_info(
             "key": tfds.features.Text(),
             "label": tfds.features.ClassLabel(names=listing.classes),
             **columns,
+            **({"fitted": tfds.features.Text()} if fitted else {}),
         }
     )
     template = tfds.core.ShardedFileTemplate(

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Any, SupportsIndex, TypedDict
+from typing import Any, NotRequired, SupportsIndex, TypedDict
 
 from vclip_jax.datasets import readers
 
@@ -34,6 +34,8 @@ class Record(TypedDict):
     """Unique within the dataset."""
     label: int
     """The class for zero-shot evaluation, -1 where there is none."""
+    fitted: NotRequired[str]
+    """How the picture was made a square when it was stored ready; absent for a photograph."""
 
 
 @dataclass(frozen=True)
@@ -231,9 +233,12 @@ def _parse(serialized: bytes) -> Record:
     from tensorflow_datasets.proto import tf_example_pb2
 
     feature = tf_example_pb2.Example.FromString(serialized).features.feature
-    return {
+    record: Record = {
         "image": feature["image"].bytes_list.value[0],
         "caption": feature["caption"].bytes_list.value[0].decode(),
         "key": feature["key"].bytes_list.value[0].decode(),
         "label": feature["label"].int64_list.value[0],
     }
+    if "fitted" in feature:
+        record["fitted"] = feature["fitted"].bytes_list.value[0].decode()
+    return record

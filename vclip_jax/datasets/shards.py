@@ -68,7 +68,7 @@ def make_shard(shard: Shard, tick: Callable[[bool], None] = lambda kept: None) -
             rejects.append(asdict(Reject(item.key, error.reason, f"{where}{error.detail}")))
             tick(False)
         else:
-            record = _example(item, image, shard.columns)
+            record = _example(item, image, shard.columns, shard.storage.fit)
             writer.write(record)
             size += len(record)
             kept.append(
@@ -90,7 +90,7 @@ def _read(item: Item) -> bytes:
         raise StoreError("unreadable file", " ".join(str(error).split())) from error
 
 
-def _example(item: Item, image: bytes, columns: Iterable[str]) -> bytes:
+def _example(item: Item, image: bytes, columns: Iterable[str], fitted: str) -> bytes:
     from tensorflow_datasets.proto import tf_example_pb2
 
     example = tf_example_pb2.Example()
@@ -99,6 +99,8 @@ def _example(item: Item, image: bytes, columns: Iterable[str]) -> bytes:
     features["caption"].bytes_list.value.append(item.caption.encode())
     features["key"].bytes_list.value.append(item.key.encode())
     features["label"].int64_list.value.append(item.label)
+    if fitted:
+        features["fitted"].bytes_list.value.append(fitted.encode())
     for name, value in zip(columns, item.values, strict=True):
         if isinstance(value, str):
             features[name].bytes_list.value.append(value.encode())
