@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from vclip_jax.datasets import open_source
+from vclip_jax.datasets import DatasetError, SourceNeededError, open_source, prepare
 from vclip_jax.datasets.__main__ import main
 
 
@@ -68,6 +68,21 @@ def test_ready_squares_are_built(tmp_path, capsys):
     assert record["fitted"] == "fundus"
     assert record["image"].startswith(b"P6\n48 48\n255\n")
     assert len(record["image"]) == 13 + 3 * 48**2
+
+
+def test_a_run_can_name_ready_squares_that_are_yet_to_be_built(tmp_path):
+    folder, data = tmp_path / "fives", str(tmp_path / "data")
+    assert main(["fixture", "fives", str(folder)]) == 0
+    name = "fives/ready40px-pad-q90"
+    with pytest.raises(DatasetError, match="--ready 40 --fit pad --data_dir"):
+        open_source(name, data, "train")
+    with pytest.raises(SourceNeededError, match=r"config\.data\.source"):
+        prepare(name, "", data)
+    prepare(name, folder, data)
+    assert open_source(name, data, "train")[0]["fitted"] == "pad"
+    for other in ("fives/ready40px-round-q90", "fives/40px"):
+        with pytest.raises(DatasetError, match="no dataset is called"):
+            prepare(other, folder, data)
 
 
 def test_a_synthetic_dataset_is_built_and_shown(tmp_path, capsys):

@@ -217,7 +217,9 @@ def _build_hint(name: str) -> str:
     if synthetic:
         domain, size, count, seed = synthetic.groups()
         return f" --domain {domain} --size {size} --count {count} --seed {seed}"
-    return "" if name.startswith("synthetic") else " --source FOLDER"
+    ready = re.search(r"/ready(\d+)px-(\w+)-", name)
+    flags = f" --ready {ready[1]} --fit {ready[2]}" if ready else ""
+    return "" if name.startswith("synthetic") else f" --source FOLDER{flags}"
 
 
 def _version(name: str) -> tuple[int, ...]:

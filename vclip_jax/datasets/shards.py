@@ -175,8 +175,11 @@ def write_in_order(places: Sequence[Place], folder: Path, name: str, files: int)
             if not path.exists():
                 temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
                 writer = ArrayRecordWriter(str(temporary), _WRITER)
+                # Read as they lie on the disk: a file of them fits into memory.
+                there = sorted(part, key=lambda place: (place.path, place.number))
+                records = {place.key: _read_back(place, source) for place in there}
                 for place in part:
-                    writer.write(_read_back(place, source))
+                    writer.write(records[place.key])
                 writer.close()
                 _replace(temporary, path)
             bar.update(len(part))

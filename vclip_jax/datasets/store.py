@@ -5,6 +5,7 @@ after the end. What is not an 8-bit colour photograph is refused with a reason r
 """
 
 import io
+import re
 import warnings
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +16,7 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from vclip_jax.data.decode import (
+    FITS,
     MAX_PIXELS,
     ImageError,
     check_fit,
@@ -94,6 +96,17 @@ class Storage:
 
 
 DEFAULT_STORAGE: Final = Storage()
+
+
+def ready_storage(name: str) -> Storage | None:
+    """The storage of ready squares that is called `name`, such as "ready256px-fundus-q92"."""
+    parts = re.fullmatch(r"ready(\d+)px-(\w+)-(?:q(\d+)|raw)", name)
+    if parts is None or parts[2] not in FITS:
+        return None
+    side, fit, quality = int(parts[1]), parts[2], parts[3]
+    if quality is None:
+        return Storage(ready=side, fit=fit, raw=True)
+    return Storage(ready=side, fit=fit, quality=int(quality))
 
 
 class StoreError(ImageError):
