@@ -5,15 +5,16 @@ are opened when they are read, and closed when others are wanted: each process t
 limit, and only if that is less than what it reads does it open files again (0.1 to 1 ms each).
 """
 
+import errno
 import os
 import re
 import resource
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
 _SHARE: Final = 4
 """A process holds one in so many of the files that it may open; sockets and libraries need some."""
+_TOO_MANY: Final = os.strerror(errno.EMFILE)
 _MOST: Final = 65_536
 """Files, where the system sets no limit."""
 
@@ -38,7 +39,14 @@ def read_record(source: str, path: str, number: int) -> bytes:
         OSError: one line: the system does not give the file or its bytes, whatever they are.
         Exception: of many types: they are damaged.
     """
-    reader = _readers(os.getpid())(source, path)
+    opened = _readers(os.getpid())
+    try:
+        reader = opened(source, path)
+    except OSError as error:
+        if _TOO_MANY not in str(error):
+            raise
+        opened.cache_clear()  # others have opened more than was left to them
+        reader = opened(source, path)
     try:
         return reader.read([number])[0]
     except RuntimeError as error:
@@ -47,7 +55,7 @@ def read_record(source: str, path: str, number: int) -> bytes:
 
 
 @lru_cache(maxsize=1)
-def _readers(process: int) -> Callable[[str, str], Any]:
+def _readers(process: int) -> Any:
     """`_open` with a memory of its own in every process: a fork must not share file positions."""
     return lru_cache(max(8, _limit() // _SHARE))(_open)
 
@@ -74,7 +82,7 @@ def _raise_systems(path: str, error: RuntimeError) -> None:
     if call is None:
         return
     why = f"{path}: the system's {call[1]} says: {call[2]}"
-    if call[2] == "Too many open files":
+    if call[2] == _TOO_MANY:
         why += f"; this process may have {_limit()}: raise that, as with `ulimit -n 4096`"
     raise OSError(why) from error
 
