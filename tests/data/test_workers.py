@@ -36,6 +36,14 @@ def test_the_number_of_processes_follows_cores_and_shared_memory(cores, batch, r
     assert how_many(AUTOMATIC, cores, batch, room) == count
 
 
+def test_cores_that_lie_idle_because_shared_memory_is_small_are_reported(caplog):
+    assert how_many(AUTOMATIC, 32, 300 * MIB, 64 * MIB) == 0
+    assert "32 cores: /dev/shm has 64 MiB free" in caplog.text
+    caplog.clear()
+    how_many(AUTOMATIC, 4, 300 * MIB, 64 * MIB)
+    assert not caplog.text
+
+
 def test_processes_whose_batches_do_not_fit_are_refused_with_the_remedy():
     assert how_many(3, 2, 10 * MIB, 64 * MIB) == 3
     with pytest.raises(ValueError, match=r"workers=4 need 80 MiB .* has 64: .*--shm-size"):

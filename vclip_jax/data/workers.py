@@ -5,6 +5,7 @@ cores on more of them bring nothing. Grain's processes each make every n-th batc
 in shared memory, uncopied.
 """
 
+import logging
 import os
 import shutil
 import signal
@@ -13,6 +14,8 @@ import time
 from typing import Final
 
 import cv2
+
+log = logging.getLogger("vclip_jax")
 
 AUTOMATIC: Final = -1
 _MANY_CORES: Final = 8
@@ -41,8 +44,20 @@ def how_many(wanted: int, cores: int, batch_bytes: int, room: int | None = None)
     room = _room() if room is None else room
     fit = room // (_BATCHES * batch_bytes)
     if wanted == AUTOMATIC:
+        if cores < _MANY_CORES:
+            return 0
         automatic = min(cores - 1, _MOST, fit // 2)
-        return automatic if cores >= _MANY_CORES and automatic >= _MANY_CORES // 2 else 0
+        if automatic >= _MANY_CORES // 2:
+            return automatic
+        log.warning(
+            "input: threads alone, though there are %d cores: %s has %d MiB free, and a worker "
+            "process takes %d of them",
+            cores,
+            _SHARED,
+            room // 2**20,
+            _BATCHES * batch_bytes // 2**20,
+        )
+        return 0
     if wanted > fit:
         raise ValueError(
             f"config.data.workers={wanted} need {wanted * _BATCHES * batch_bytes / 2**20:.0f} MiB "
