@@ -102,7 +102,7 @@ def test_a_million_records_are_built_shuffled_and_read_under_a_low_limit(tmp_pat
     assert 1000 < figures["files"] < 2500
     assert figures["all_once"]
     # Of 32-bit hashes of 20,000 keys, one or two pairs are equal by chance.
-    assert figures["different"] > 19_900
+    assert figures["different"] > 0.995 * min(RECORDS, 20_000)
     # Stored caption by caption in the source, mixed in each batch and in the dataset's beginning.
     assert figures["captions"] == figures["first_captions"] == 20
     assert figures["peak_mib"] < 6 * 1024
