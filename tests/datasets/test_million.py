@@ -99,7 +99,7 @@ def test_a_million_records_are_built_shuffled_and_read_under_a_low_limit(tmp_pat
     figures = json.loads(run.stdout.splitlines()[-1])
     print(json.dumps(figures))
     assert figures["records"] == RECORDS
-    assert 1000 < figures["files"] < 2500
+    assert 256 < figures["files"] < 2500
     assert figures["all_once"]
     # Of 32-bit hashes of 20,000 keys, one or two pairs are equal by chance.
     assert figures["different"] > 0.995 * min(RECORDS, 20_000)
