@@ -1,12 +1,15 @@
 """How many images a second the input pipeline delivers, beside the reference recipe's loader.
 
-    python benchmarks/data_throughput.py [--source_px 1024] [--size 224] [--threads 1]
+    python benchmarks/data_throughput.py [--source_px 1024] [--size 224] [--threads 1] [--workers 2]
 
 Both sides read the same JPEGs and captions from memory and tokenize with the same tokenizer. The
 reference does what Chinese-CLIP's loader does to an image (Pillow: full decode, bicubic resize;
 then float32, normalised, channels first), one image after another, in one thread. Ours is
-`train_batches`: uint8 batches, normalised later on the accelerator. Rounds alternate; medians are
-reported, in images per second and per CPU second. The last line is one JSON object.
+`train_batches`: uint8 batches, normalised later on the accelerator. `ready` and `raw` are the same
+photographs stored as squares of 256 px (`build --ready 256`), as JPEGs and as bytes. Rounds
+alternate; medians are reported, in images per second and per CPU second. With `--workers`, each of
+our sides is measured with that many worker processes, too (images per second alone). The last line
+is one JSON object.
 """
 
 import argparse
@@ -15,6 +18,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,9 +28,11 @@ from vclip_jax.data.augment import named_policy
 from vclip_jax.data.pipeline import train_batches
 from vclip_jax.data.tokenizer import Tokenizer
 from vclip_jax.datasets.records import Record
+from vclip_jax.datasets.store import Storage, store
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
+READY = 256
 
 
 def photographs(count: int, side: int) -> list[Record]:
@@ -46,6 +52,14 @@ def photographs(count: int, side: int) -> list[Record]:
         caption = f"右眼：中度非增殖期糖尿病视网膜病变，黄斑水肿，杯盘比0.{index % 10}。"
         made.append({"image": data, "caption": caption, "key": str(index), "label": -1})
     return made
+
+
+def ready(records: list[Record], fit: str, *, raw: bool) -> list[Record]:
+    """The same records as a build with `--ready 256` stores them."""
+    storage = Storage(ready=READY, fit=fit, raw=raw)
+    return [
+        {**record, "image": store(record["image"], storage)[0], "fitted": fit} for record in records
+    ]
 
 
 def reference_batches(
@@ -80,31 +94,50 @@ def main() -> None:
     parser.add_argument("--source_px", type=int, default=1024)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--sides", nargs="*", default=[], help="only these of ours")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--workers", type=int, nargs="*", default=[], help="processes, for example 1 2"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.5, help="of one round of one side")
     options = parser.parse_args()
 
     records = photographs(options.images, options.source_px)
     tokenizer = Tokenizer.from_captions(record["caption"] for record in records)
-    cases = {"pillow_reference": ("", ""), "squash": ("squash", "recipe")}
-    cases |= {"squash_augmented": ("squash", "fundus"), "fundus_augmented": ("fundus", "fundus")}
+    # What is stored, how it is fitted, decoded and augmented.
+    squares = {raw: ready(records, "squash", raw=raw) for raw in (False, True)}
+    cases = {
+        "squash": (records, "squash", "exact", "recipe"),
+        "squash_augmented": (records, "squash", "exact", "fundus"),
+        "fundus_augmented": (records, "fundus", "exact", "fundus"),
+        "fast": (records, "squash", "fast", "recipe"),
+        "ready": (squares[False], "squash", "fast", "recipe"),
+        "ready_augmented": (squares[False], "squash", "fast", "fundus"),
+        "raw": (squares[True], "squash", "fast", "recipe"),
+    }
     sides: dict[str, Iterator] = {}
-    for name, (fit, policy) in cases.items():
-        if name == "pillow_reference":
-            sides[name] = reference_batches(records, tokenizer, options.batch, options.size)
+    sides["pillow_reference"] = reference_batches(records, tokenizer, options.batch, options.size)
+    for name, (stored, fit, mode, policy) in cases.items():
+        if options.sides and name not in options.sides:
             continue
-        sides[name] = train_batches(
-            records,
-            tokenizer,
-            seed=0,
-            global_batch_size=options.batch,
-            size=options.size,
-            fit=fit,
-            augment=named_policy(policy),
-            num_threads=options.threads,
-        )
+        for workers in (0, *options.workers):
+            sides[f"{name}_workers{workers}" if workers else name] = train_batches(
+                stored,
+                tokenizer,
+                seed=0,
+                global_batch_size=options.batch,
+                size=options.size,
+                fit=fit,
+                decode=mode,
+                augment=named_policy(policy),
+                num_threads=options.threads,
+                num_workers=workers,
+            )
+    if any(options.workers):
+        for side in sides.values():
+            next(side)  # processes take seconds to start
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for round_ in range(options.rounds + 1):
         for name, side in sides.items():
@@ -112,7 +145,7 @@ def main() -> None:
             result = rates(side.__next__, options.batch, options.seconds)
             if round_:  # the first warms up and drains what was buffered
                 measured[name].append(result)
-    report: dict[str, object] = {
+    report: dict[str, Any] = {
         "source_px": options.source_px,
         "size": options.size,
         "threads": options.threads,
@@ -120,8 +153,10 @@ def main() -> None:
     }
     for name, results in measured.items():
         wall, cpu = (round(statistics.median(column), 1) for column in zip(*results, strict=True))
-        report[name] = {"images_per_second": wall, "images_per_cpu_second": cpu}
-        print(f"{name:18} {wall:8.1f} images/s {cpu:8.1f} images/CPU-s")
+        report[name] = {"images_per_second": wall}
+        if "_workers" not in name:  # whose time is not this process's
+            report[name] |= {"images_per_cpu_second": cpu}
+        print(f"{name:26} {wall:8.1f} images/s" + f" {cpu:8.1f} /CPU-s" * ("_w" not in name))
     print(json.dumps(report))
 
 

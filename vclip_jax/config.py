@@ -20,7 +20,12 @@ FREE_ON_RESUME = ("log_every", "remat", "scan_text_layers", "profile", "checkpoi
                   "eval_every", "eval_batch_size", "validation_batches", "eval_all_checkpoints",
                   "bootstrap_resamples", "heat_maps", "data.test_split",
                   "keep_best", "checkpoint_errors", "preemption_seconds",
-                  "max_skipped", "trackers", "tracker_samples")  # fmt: skip
+                  "max_skipped", "trackers", "tracker_samples",
+                  "data.workers", "data.threads")  # fmt: skip
+
+# What a continued run takes from its own config.json, whatever it is asked for, and what it did
+# before there was such a key.
+KEPT_ON_RESUME = {"data.shuffle": "grain"}
 
 
 def default() -> ConfigDict:
@@ -104,6 +109,14 @@ def default() -> ConfigDict:
     # A policy of `vclip_jax.data.augment`: "recipe" (none), "fundus" (strong) or "geometry"; or
     # "chinese_clip", the reference's own (`vclip_jax.data.autoaugment`), off by default there.
     config.data.augment = "recipe"
+    # The order of training: a "permutation" for each epoch (`vclip_jax.data.order`), or "grain",
+    # the weaker shuffle of runs from before, which they keep when they are continued.
+    config.data.shuffle = "permutation"
+    # Processes that make training batches, on each host and for each trainer: 0 for none, -1 for
+    # as many as help (`vclip_jax.data.workers`): none on fewer than 8 cores.
+    config.data.workers = -1
+    # Threads that do so where there are no such processes: 0 for one a core, at most 16.
+    config.data.threads = 0
 
     config.tokenizer = ConfigDict()
     # "captions" makes a small vocabulary from the training captions; otherwise the path of a
@@ -297,7 +310,7 @@ def read(path: Path) -> dict[str, Any]:
 def save_or_check(config: ConfigDict, workdir: Path, *, save: bool = True) -> None:
     """Write `config.json`, or hold it against the one of the run that is being continued.
 
-    Of several processes one is to `save`.
+    Of several processes one is to `save`. The keys of `KEPT_ON_RESUME` are set in `config`.
 
     Raises:
         ValueError: the run was started with another value of a key that its numbers depend on.
@@ -305,7 +318,9 @@ def save_or_check(config: ConfigDict, workdir: Path, *, save: bool = True) -> No
     path = workdir / "config.json"
     if path.exists():
         # A run of an earlier version did what the defaults of later keys stand for.
-        old = flatten(default()) | flatten(read(path))
+        old = flatten(default()) | KEPT_ON_RESUME | flatten(read(path))
+        for key in KEPT_ON_RESUME:
+            config.update_from_flattened_dict({key: old[key]})
         new = flatten(config)
         for key in sorted(old.keys() | new.keys()):
             free = any(key == f or key.startswith(f + ".") for f in FREE_ON_RESUME)

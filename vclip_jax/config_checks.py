@@ -14,6 +14,8 @@ from ml_collections import ConfigDict
 from vclip_jax.config import NAMED, default
 from vclip_jax.data.augment import named_policy
 from vclip_jax.data.decode import FITS, MODES
+from vclip_jax.data.order import ORDERS
+from vclip_jax.data.workers import AUTOMATIC
 from vclip_jax.losses import KINDS
 from vclip_jax.models.remat import KEPT
 from vclip_jax.models.vit import ACTIVATIONS
@@ -50,6 +52,10 @@ def validate(
     _one_of(config, "data.fit", FITS)
     _one_of(config, "data.decode", MODES)
     named_policy(config.data.augment)
+    _one_of(config, "data.shuffle", ORDERS)
+    for key, least in (("data.workers", AUTOMATIC), ("data.threads", 0)):
+        if get(config, key) < least:
+            raise ValueError(f"config.{key}={get(config, key)} must be at least {least}")
     _one_of(config, "compute_dtype", DTYPES)
     _one_of(config, "model.vision_pool", ("attention", "mean"))
     _one_of(config, "model.vision_kind", ("clip", "imagenet"))

@@ -21,8 +21,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from ml_collections import ConfigDict
 
 from vclip_jax.data.foreign import parse_json
+from vclip_jax.data.seen import seen
 from vclip_jax.datasets.records import Record, find_dataset, open_builder, source_of
 from vclip_jax.pretrained import CORES, Pretrained
 
@@ -112,6 +114,12 @@ def _digest(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _square(clip: Pretrained, record: Record) -> npt.NDArray[np.uint8]:
+    if "fitted" not in record:
+        return clip.preprocess(record["image"], record["key"])
+    return seen(record, ConfigDict(clip.config["data"]))
+
+
 def compute(clip: Pretrained, source: Iterable[Record]) -> SplitEmbeddings:
     """Embed all records of a source, without any cache."""
     captions, keys, labels = [], [], []
@@ -119,7 +127,7 @@ def compute(clip: Pretrained, source: Iterable[Record]) -> SplitEmbeddings:
     records = iter(source)
     with ThreadPoolExecutor(CORES) as pool:
         while chunk := list(islice(records, clip.batch_size)):
-            squares = pool.map(lambda r: clip.preprocess(r["image"], r["key"]), chunk)
+            squares = pool.map(lambda record: _square(clip, record), chunk)
             images.append(clip.embed(np.stack(list(squares))))
             captions += [record["caption"] for record in chunk]
             keys += [record["key"] for record in chunk]

@@ -9,8 +9,7 @@ import numpy.typing as npt
 from ml_collections import ConfigDict
 from PIL import Image
 
-from vclip_jax.data.decode import decode
-from vclip_jax.data.seen import seen
+from vclip_jax.data.seen import seen, square
 from vclip_jax.explain import class_directions, make_heat_function, overlay
 from vclip_jax.zero_shot import Scorer, Variables
 
@@ -60,7 +59,7 @@ def describe_examples(
     """
     entries = []
     for index, record in enumerate(source):
-        picture = decode(record["image"], THUMBNAIL, config.data.fit)
+        picture = square(record, THUMBNAIL, config.data.fit, key=record["key"])
         entry: dict[str, Any] = {
             "image": jpeg_uri(picture),
             "label": int(labels[index]),
@@ -100,8 +99,8 @@ def heat_maps(
     squares = np.zeros((EXAMPLES, size, size, 3), np.uint8)
     directions = np.zeros((EXAMPLES, classes.shape[1]), np.float32)
     directions[:n] = class_directions(classes)[answers]
-    for square, record in zip(squares, source, strict=False):
-        square[:] = seen(record, config.data)
+    for pixels, record in zip(squares, source, strict=False):
+        pixels[:] = seen(record, config.data)
     heat = make_heat_function(scorer.graphdef, scorer.replicated)
     return np.asarray(heat(variables, squares, directions))[:n]
 

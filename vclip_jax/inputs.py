@@ -11,10 +11,11 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from vclip_jax import datasets, prompts, sharding
-from vclip_jax.data import pipeline, prefetch
+from vclip_jax import cores, datasets, prompts, sharding
+from vclip_jax.data import pipeline, prefetch, workers
 from vclip_jax.data.augment import named_policy
 from vclip_jax.data.json_tokenizer import AnyTokenizer, file_name, in_folder
+from vclip_jax.data.seen import check_fitted
 from vclip_jax.data.tokenizer import Tokenizer
 from vclip_jax.evaluate import ZeroShotTask
 
@@ -29,6 +30,7 @@ def open_training_data(config: ConfigDict) -> tuple[Any, Any]:
     if len(train) < config.global_batch_size:
         raise ValueError(f"{data.dataset} has {len(train)} records in {data.train_split}, fewer "
                          f"than config.global_batch_size={config.global_batch_size}")  # fmt: skip
+    check_fitted(data.dataset, train, data.image_size, data.fit, data.augment)
     if not data.validation_split or not config.validation_batches:
         return train, None
     validation = datasets.open_source(data.dataset, data.data_dir, data.validation_split)
@@ -53,8 +55,18 @@ def open_train_batches(
     tokenizer: AnyTokenizer,
     size: int,
     start_step: int = 0,
+    *,
+    few: bool = False,
 ) -> prefetch.DevicePrefetcher:
-    """Global training batches of `size` pairs on the devices, from `start_step` on."""
+    """Global training batches of `size` pairs on the devices, from `start_step` on.
+
+    For a `few` of them no processes are started.
+    """
+    side, length = config.data.image_size, config.tokenizer.context_length
+    batch_bytes = size // jax.process_count() * (3 * side**2 + 4 * length + 8)
+    processes = 0 if few else workers.how_many(config.data.workers, cores.usable(), batch_bytes)
+    if processes:
+        log.info("input: %d processes", processes)
     batches = pipeline.train_batches(
         train,
         tokenizer,
@@ -65,10 +77,13 @@ def open_train_batches(
         decode=config.data.decode,
         augment=named_policy(config.data.augment),
         enhance=config.data.enhance,
+        shuffle=config.data.shuffle,
         context_length=config.tokenizer.context_length,
         start_step=start_step,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        num_threads=config.data.threads or None,
+        num_workers=processes,
     )
     return prefetch.prefetch_to_device(batches, NamedSharding(mesh, sharding.BATCH))
 
@@ -83,6 +98,7 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
             log.info("evaluation %s is skipped: set --config.evals.%s.source=DIR", name, name)
             continue
         source = datasets.open_source(entry.dataset, config.data.data_dir, entry.split)
+        check_fitted(entry.dataset, source, config.data.image_size, config.data.fit)
         prompt_set = prompts.for_classes(entry.prompts, source.class_names, source.name)
         tasks.append(ZeroShotTask(name, source, prompt_set))
     return tasks

@@ -40,6 +40,7 @@ from vclip_jax.checkpoint import Checkpoints
 from vclip_jax.data import pipeline
 from vclip_jax.data.foreign import shown
 from vclip_jax.data.json_tokenizer import AnyTokenizer
+from vclip_jax.datasets import readers
 from vclip_jax.datasets.captions import describe_lengths
 from vclip_jax.flops import step_flops
 from vclip_jax.goodput import Goodput, Trace
@@ -145,7 +146,9 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
         init = jax.jit(training.init, out_shardings=shardings, compiler_options=QUICK_COMPILE)
         train_state = init()
         if config.model.whiten_pairs:
-            batches = open_train_batches(config, mesh, train, tokenizer, config.model.whiten_pairs)
+            batches = open_train_batches(
+                config, mesh, train, tokenizer, config.model.whiten_pairs, few=True
+            )
             whiten = jit_whiten(graphdef, mesh, shardings)
             with closing(batches):
                 params = whiten(train_state.params, train_state.batch_stats, next(batches))
@@ -243,6 +246,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
                         keys = pipeline.record_keys(
                             train, seed=config.seed, step=step - 1,
                             global_batch_size=config.global_batch_size,
+                            shuffle=config.data.shuffle,
                         )  # fmt: skip
                         raise watch.diagnosis(step, keys, norms, checkpoints.steps(), workdir)
                     progress.set_description(
@@ -385,6 +389,7 @@ def _run(_: list[str]) -> None:
     log.addHandler(logging.StreamHandler())
     log.propagate = False
     processes.keep_quiet()
+    readers.raise_limit()
     try:
         with processes.ending_together():
             # Before anything asks for devices.

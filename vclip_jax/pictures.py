@@ -45,7 +45,7 @@ def show_samples(
     images = first_rows(batch["image"], n)
     records = pipeline.step_records(
         train, seed=config.seed, global_batch_size=config.global_batch_size, step=step,
-        count=len(images),
+        count=len(images), shuffle=config.data.shuffle,
     )  # fmt: skip
     pairs = [("train", image, r) for image, r in zip(images, records, strict=True)]
     held_back = [validation[i] for i in range(min(n, len(validation)))] if validation else []

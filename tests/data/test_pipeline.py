@@ -13,7 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from vclip_jax.data.augment import POLICIES, Policy
 from vclip_jax.data.decode import FITS, MODES, ImageError, decode, decode_whole
 from vclip_jax.data.enhance import enhance
-from vclip_jax.data.pipeline import eval_batches, train_batches
+from vclip_jax.data.order import ORDERS
+from vclip_jax.data.pipeline import eval_batches, step_records, train_batches
 from vclip_jax.data.prefetch import prefetch_to_device
 from vclip_jax.data.tokenizer import Tokenizer
 
@@ -33,6 +34,7 @@ def records(count: int) -> list[dict]:
 
 
 RECORDS = records(11)
+GRAIN_ORDER = [9, 3, 2, 6, 4, 0, 7, 1, 10, 5, 8, 0, 7, 1, 8, 4, 3, 2, 10, 9]
 TOKENIZER = Tokenizer.from_captions(CAPTIONS)
 
 
@@ -112,8 +114,19 @@ def test_threads_do_not_change_the_stream():
     assert_equal(take(batches(num_threads=1), 5), take(batches(num_threads=4), 5))
 
 
-def test_every_epoch_has_every_record_once_in_another_order():
-    keys = np.concatenate([batch["key_hash"] for batch in take(batches(), 11)])
+def test_a_run_that_began_with_grains_shuffle_goes_on_with_it():
+    # `GRAIN_ORDER` is what it gave for this seed before there was another.
+    keys = np.concatenate([b["key_hash"] for b in take(batches(shuffle="grain"), 5)])
+    names = {zlib.crc32(r["key"].encode()): index for index, r in enumerate(RECORDS)}
+    assert [names[key] for key in keys] == GRAIN_ORDER
+    both = [step_records(RECORDS, seed=7, global_batch_size=4, step=2, count=4, shuffle=order)
+            for order in ORDERS]  # fmt: skip
+    assert both[0] != both[1] == [RECORDS[i] for i in GRAIN_ORDER[8:12]]
+
+
+@pytest.mark.parametrize("shuffle", ORDERS)
+def test_every_epoch_has_every_record_once_in_another_order(shuffle):
+    keys = np.concatenate([batch["key_hash"] for batch in take(batches(shuffle=shuffle), 11)])
     epochs = keys[:44].reshape(4, 11)
     for epoch in epochs:
         assert set(epoch) == set(epochs[0])
@@ -206,6 +219,7 @@ def test_a_broken_image_is_named_and_the_error_stays():
         ({"seed": -1}, "negative"),
         ({"start_step": -1}, "negative"),
         ({"num_threads": 0}, "num_threads"),
+        ({"shuffle": "random"}, "permutation, grain"),
     ],
 )
 def test_wrong_arguments_are_refused_before_any_work(changes, message):

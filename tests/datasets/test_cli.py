@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from vclip_jax.datasets import DatasetError, SourceNeededError, open_source, prepare
 from vclip_jax.datasets.__main__ import main
 
 
@@ -22,7 +23,7 @@ def test_build_list_and_show(tmp_path, write_idrid, capsys):
     assert main(["list", "--data_dir", data_dir]) == 0
     printed = capsys.readouterr().out
     assert "synthetic" in printed
-    assert "idrid/512px-q92 1.0.0" in printed
+    assert "idrid/512px-q92 2.0.0" in printed
 
     assert main(["show", "idrid", "--data_dir", data_dir]) == 0
     printed = capsys.readouterr().out
@@ -48,12 +49,40 @@ def test_a_miniature_is_written_built_and_exported(tmp_path, capsys):
     assert "is not empty" in capsys.readouterr().err
     build = ["build", "fives", "--source", str(folder), "--data_dir", data]
     assert main([*build, "--max_side", "64", "--crop", "--anonymous"]) == 0
-    assert (tmp_path / "data/fives/64px-q92-crop-anonymous/1.0.0/card.md").is_file()
+    assert (tmp_path / "data/fives/64px-q92-crop-anonymous/2.0.0/card.md").is_file()
     arguments = ["export", "fives", "--data_dir", data, "--split", "train+test"]
     assert main([*arguments, "--target", str(tmp_path / "tars"), "--shard_size", "10"]) == 0
     assert "16 records in 2 shards" in capsys.readouterr().out
     assert main(["build", "generic", "--source", str(tmp_path / "tars"), "--data_dir", data]) == 0
     assert "16 listed = 16 kept + 0 rejected" in capsys.readouterr().out
+
+
+def test_ready_squares_are_built(tmp_path, capsys):
+    folder, data = tmp_path / "fives", str(tmp_path / "data")
+    assert main(["fixture", "fives", str(folder)]) == 0
+    build = ["build", "fives", "--source", str(folder), "--data_dir", data, "--seed", "2"]
+    assert main([*build, "--ready", "48"]) == 1
+    assert "fit must be one of squash, pad, fundus" in capsys.readouterr().err
+    assert main([*build, "--ready", "48", "--fit", "fundus", "--raw"]) == 0
+    record = open_source("fives/ready48px-fundus-raw-seed2", data, "train")[0]
+    assert record["fitted"] == "fundus"
+    assert record["image"].startswith(b"P6\n48 48\n255\n")
+    assert len(record["image"]) == 13 + 3 * 48**2
+
+
+def test_a_run_can_name_ready_squares_that_are_yet_to_be_built(tmp_path):
+    folder, data = tmp_path / "fives", str(tmp_path / "data")
+    assert main(["fixture", "fives", str(folder)]) == 0
+    name = "fives/ready40px-pad-q90"
+    with pytest.raises(DatasetError, match="--ready 40 --fit pad --data_dir"):
+        open_source(name, data, "train")
+    with pytest.raises(SourceNeededError, match=r"config\.data\.source"):
+        prepare(name, "", data)
+    prepare(name, folder, data)
+    assert open_source(name, data, "train")[0]["fitted"] == "pad"
+    for other in ("fives/ready40px-round-q90", "fives/40px"):
+        with pytest.raises(DatasetError, match="no dataset is called"):
+            prepare(other, folder, data)
 
 
 def test_a_synthetic_dataset_is_built_and_shown(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Building: complete, the same bytes whatever happens, and every reject accounted for."""
 
 import hashlib
+import itertools
 import json
 import pickle
 import signal
@@ -17,10 +18,13 @@ from PIL import Image
 from vclip_jax.data.decode import read_rgb
 from vclip_jax.datasets import DatasetError, ingest, open_source, shards
 from vclip_jax.datasets.listing import Blob, Item, Listing, Reject
+from vclip_jax.datasets.readers import read_record
 from vclip_jax.datasets.records import built_datasets
 from vclip_jax.datasets.store import Storage
 
 CLASSES = ("a", "b")
+SHARD_BYTES = 30_000
+"""Of the files that stay; `BUILD` below has it, too."""
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +67,17 @@ def listing(source) -> Listing:
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
     monkeypatch.setattr(ingest, "RECORDS_PER_SHARD", 16)
+    monkeypatch.setattr(ingest, "SHARD_BYTES", SHARD_BYTES)
 
 
 def digests(folder: Path) -> dict[str, str]:
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
+
+
+def records_of(folder: Path) -> list[tuple]:
+    """All records in stored order."""
+    source = open_source("toy", folder.parents[2], "train+test")
+    return [tuple(record.values()) for record in source]
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +85,7 @@ def built(tmp_path_factory, source):
     """An undisturbed build in this process: its folder, and the digests of its files."""
     patch = pytest.MonkeyPatch()
     patch.setattr(ingest, "RECORDS_PER_SHARD", 16)
+    patch.setattr(ingest, "SHARD_BYTES", SHARD_BYTES)
     folder = ingest.build(make_listing(source), tmp_path_factory.mktemp("data"), workers=1)
     patch.undo()
     return folder, digests(folder)
@@ -96,8 +108,10 @@ def test_tfds_reads_all_columns_and_splits(built):
         "test": 20,
     }
     assert builder.info.features["label"].names == list(CLASSES)
-    example = builder.as_data_source("test")[0]
-    assert (example["number"], example["half"]) == (70, 35.0)
+    examples = {example["number"]: example for example in builder.as_data_source("test")}
+    assert sorted(examples) == list(range(70, 90))
+    example = examples[70]
+    assert example["half"] == 35.0
     assert example["words"].decode() == "column 70"
     assert example["image"].shape == (80, 96, 3)
 
@@ -171,13 +185,14 @@ BUILD = """
 import pickle, sys
 from vclip_jax.datasets import ingest
 ingest.RECORDS_PER_SHARD = 16
+ingest.SHARD_BYTES = 30_000
 ingest.build(pickle.load(open(sys.argv[1], "rb")), sys.argv[2], workers=1)
 """
 
 
 def test_a_killed_build_ends_with_the_same_bytes(built, listing, tmp_path):
     (tmp_path / "listing").write_bytes(pickle.dumps(listing))
-    notes = tmp_path / "toy/512px-q92/incomplete.1.0.0/notes"
+    notes = tmp_path / "toy/512px-q92/incomplete.2.0.0/notes"
     for _ in range(2):
         before = len(list(notes.glob("*.json")))
         arguments = [sys.executable, "-c", BUILD, tmp_path / "listing", tmp_path]
@@ -190,12 +205,69 @@ def test_a_killed_build_ends_with_the_same_bytes(built, listing, tmp_path):
 
 
 def test_a_build_of_other_options_starts_anew(built, listing, source, tmp_path, capsys):
-    unfinished = tmp_path / "toy/512px-q92/incomplete.1.0.0"
+    unfinished = tmp_path / "toy/512px-q92/incomplete.2.0.0"
     (unfinished / "data").mkdir(parents=True)
     (unfinished / "plan.sha256").write_text("of another listing")
     (unfinished / "data/left over").write_text("")
     assert digests(ingest.build(listing, tmp_path, workers=1)) == built[1]
     assert "starting anew" in capsys.readouterr().err
+
+
+def test_a_build_killed_while_it_orders_ends_with_the_same_bytes(
+    built, listing, tmp_path, monkeypatch
+):
+    count = 0
+
+    def interrupted(*arguments):
+        nonlocal count
+        count += 1
+        if count == 60:
+            raise KeyboardInterrupt
+        return read_record(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "read_record", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ingest.build(listing, tmp_path, workers=1)
+    assert built_datasets(tmp_path) == []
+    monkeypatch.setattr(shards, "make_shard", None)  # what was made is not made again
+    assert digests(ingest.build(listing, tmp_path, workers=1)) == built[1]
+
+
+def test_the_order_of_the_source_does_not_matter(built, listing, tmp_path):
+    listing.items = listing.items[::-1]
+    assert records_of(ingest.build(listing, tmp_path, workers=1)) == records_of(built[0])
+
+
+def test_a_folder_for_each_class_is_not_stored_by_class(listing, tmp_path):
+    listing.items = sorted(listing.items, key=lambda item: item.label)
+    folder = ingest.build(listing, tmp_path, workers=1)
+    labels = [record["label"] for record in open_source("toy", tmp_path, "train")]
+    changes = sum(a != b for a, b in itertools.pairwise(labels))
+    assert changes > len(labels) / 3  # two of three are to be expected, stored by class there are 2
+    keys = [record["key"] for record in open_source("toy", tmp_path, "train")]
+    assert (folder / "keys-train.txt").read_text().split() == keys
+
+
+def test_another_seed_is_another_dataset_in_another_order(built, listing, tmp_path):
+    folder = ingest.build(listing, tmp_path, workers=1, seed=3)
+    assert folder.parent.name == "512px-q92-seed3"
+    other, records = records_of(folder), records_of(built[0])
+    assert other != records
+    assert sorted(other) == sorted(records)
+    assert json.loads((folder / "card.json").read_text())["order_seed"] == 3
+    assert json.loads((built[0] / "card.json").read_text())["order_seed"] == 0
+    with pytest.raises(ValueError, match="must not be negative, got -1"):
+        ingest.build(listing, tmp_path, seed=-1)
+
+
+def test_a_split_of_rejects_alone_is_none(listing, tmp_path):
+    for index in range(70, 90):
+        missing = Blob(f"/nowhere/{index}.png")
+        listing.items[index] = Item(f"eye/{index}", "test", missing, "", 0, (0, 0.0, ""))
+    ingest.build(listing, tmp_path, workers=1, max_rejects=0.5)
+    with pytest.raises(DatasetError, match="has no split 'test': it has train"):
+        open_source("toy", tmp_path, "test")
 
 
 def test_too_many_rejects_fail_with_reasons_and_an_example(listing, tmp_path, monkeypatch):
@@ -290,7 +362,9 @@ def test_who_has_the_names_cannot_find_the_records_of_an_anonymous_build(tmp_pat
     assert orders[0] != orders[1]
     assert sorted(orders[0]) not in orders
     assert not set(keys[0]) & set(keys[1])
-    assert keys[0] == sorted(keys[0])  # in an order that says nothing more than the keys
+    # The order follows from the keys, so that it says nothing more than they do.
+    places = [shards.Place(key, "", 0) for key in sorted(keys[0])]
+    assert keys[0] == [place.key for place in shards.shuffled(places, seed=0)]
 
 
 def test_an_anonymous_build_goes_on_and_its_secret_ends_with_it(tmp_path, monkeypatch):
@@ -311,10 +385,14 @@ def test_an_anonymous_build_goes_on_and_its_secret_ends_with_it(tmp_path, monkey
     (secret,) = (tmp_path / "data").rglob("secret")
     assert secret.stat().st_mode & 0o777 == 0o600
     kept = secret.read_bytes()
-    before = {Path(path).name: Path(path).read_bytes() for path in made}
-    monkeypatch.setattr(shards, "make_shard", make)
-    folder = ingest.build(listing, tmp_path / "data", ANONYMOUS, workers=1)
-    assert {name: (folder / name).read_bytes() for name in before} == before
+    before, again = list(made), []
+    monkeypatch.setattr(
+        shards, "make_shard", lambda shard, tick: again.append(shard.path) or make(shard, tick)
+    )
+    ingest.build(listing, tmp_path / "data", ANONYMOUS, workers=1)
+    assert len(before) == 2
+    assert len(again) == 3
+    assert not set(before) & set(again)
     assert (
         len({record["caption"] for record in open_source("toy", tmp_path / "data", "train")}) == 88
     )
@@ -330,7 +408,7 @@ def test_a_flipped_bit_is_reported_by_the_records_name_and_never_read(listing, t
     whole = path.read_bytes()
     refused = 0
     # A small file is padding for the most part.
-    for at in np.linspace(0, len(whole) // 4, 40).astype(int):
+    for at in np.linspace(0, len(whole) // 8, 40).astype(int):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x40]) + whole[at + 1 :])
         try:
             source = open_source("toy", tmp_path, "test[1:]")

@@ -60,7 +60,9 @@ def test_a_tpu_slice(launch):
                                  "--config.seed=1", "--distributed",
                                  "--preempted_exit_code=75"]  # fmt: skip
     assert container["env"] == []
-    assert not {"hostNetwork", "serviceAccountName", "tolerations", "volumes"} & set(pod)
+    assert not {"hostNetwork", "serviceAccountName", "tolerations"} & set(pod)
+    assert pod["volumes"] == [{"name": "shared-memory", "emptyDir": {"medium": "Memory"}}]
+    assert container["volumeMounts"] == [{"name": "shared-memory", "mountPath": "/dev/shm"}]
 
 
 def test_several_spot_slices_with_a_bucket(launch):
@@ -74,7 +76,7 @@ def test_several_spot_slices_with_a_bucket(launch):
     assert pod["serviceAccountName"] == "trainer"
     assert pod["nodeSelector"]["cloud.google.com/gke-spot"] == "true"
     assert pod["tolerations"] == [{"key": "cloud.google.com/gke-spot", "operator": "Exists"}]
-    assert pod["volumes"][0]["csi"]["volumeAttributes"]["bucketName"] == "my-bucket"
+    assert pod["volumes"][1]["csi"]["volumeAttributes"]["bucketName"] == "my-bucket"
     assert job["template"]["metadata"]["annotations"]["gke-gcsfuse/volumes"] == "true"
     assert container["env"] == [{"name": "A", "value": "1"}]
 

@@ -8,34 +8,28 @@ position is therefore the step, and starting at any step takes constant time.
 
 import hashlib
 import math
-import os
-import threading
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import cv2
 import grain
 import numpy as np
 
 from vclip_jax import cores
+from vclip_jax.data import workers
 from vclip_jax.data.augment import Policy, augment
 from vclip_jax.data.autoaugment import SHORTEST_CROP, chinese_clip_augment
-from vclip_jax.data.decode import FINER, check_fit, decode, decode_whole, read_rgb
+from vclip_jax.data.decode import FINER, check_fit, read_rgb
 from vclip_jax.data.enhance import enhance
 from vclip_jax.data.json_tokenizer import AnyTokenizer
+from vclip_jax.data.order import EXAMPLES, ORDERS, Shuffled
 from vclip_jax.data.progress import Progress
+from vclip_jax.data.seen import check_fitted, square
 from vclip_jax.data.tokenizer import CONTEXT_LENGTH
 from vclip_jax.datasets.records import Record
 
 HostBatch = dict[str, np.ndarray]
-
-_EXAMPLES: Final = 2**48
-"""Length of the training stream, "without end": Grain's own endless repeat overflows in `batch`."""
-
-_WATCH_SECONDS: Final = 2.0
 
 
 class Batches(Iterator[HostBatch]):
@@ -85,6 +79,7 @@ def train_batches(
     decode: str = "exact",
     augment: Policy | str | None = None,
     enhance: bool = False,
+    shuffle: str = "permutation",
     context_length: int = CONTEXT_LENGTH,
     start_step: int = 0,
     process_index: int = 0,
@@ -106,12 +101,13 @@ def train_batches(
         augment: see `augment`; None is no augmentation, and "chinese_clip" that of `autoaugment`,
             which crops the photograph itself and so leaves `fit` nothing to do.
         enhance: show local contrast instead of colours, see `enhance`; after augmentation.
+        shuffle: of `order.ORDERS`; "grain" for runs that began with it.
         context_length: of the token rows.
         start_step: the first batch is that of this step (counted from 0).
         process_index, process_count: which host this is and of how many.
         num_threads: decode this many batches at a time, by default one a core, at most 16.
-        num_workers: processes that do so instead of threads, 0 for none. They are spawned, so
-            scripts need `if __name__ == "__main__"`.
+        num_workers: processes that do so instead of threads, 0 for none, see `workers`. They are
+            spawned, so scripts need `if __name__ == "__main__"`.
 
     Returns:
         An iterator of batches of b = global_batch_size / process_count examples: `image` uint8
@@ -126,13 +122,14 @@ def train_batches(
     _check(source, global_batch_size, size, fit, decode, process_index, process_count)
     if seed < 0 or start_step < 0:
         raise ValueError(f"seed and start_step must not be negative, got {seed} and {start_step}")
+    check_fitted(_name(source), source, size, fit, augment)
     progress = Progress()
     example = _TrainExample(
         _name(source), tokenizer, size, fit, decode, augment or Policy(), enhance, context_length,
         progress,
     )  # fmt: skip
     dataset = (
-        _in_order(grain.MapDataset.source(source), seed)
+        _in_order(source, seed, shuffle)
         .random_map(example, seed=_derived_seed(seed, "augmentation"))
         .batch(global_batch_size // process_count)
     )
@@ -141,29 +138,45 @@ def train_batches(
 
 
 def record_keys(
-    source: Sequence[Record], *, seed: int, global_batch_size: int, step: int
+    source: Sequence[Record],
+    *,
+    seed: int,
+    global_batch_size: int,
+    step: int,
+    shuffle: str = "permutation",
 ) -> list[str]:
     """The keys of the records that `train_batches` gives at a step, all hosts' in order."""
     records = step_records(
-        source, seed=seed, global_batch_size=global_batch_size, step=step, count=global_batch_size
-    )
+        source, seed=seed, global_batch_size=global_batch_size, step=step,
+        count=global_batch_size, shuffle=shuffle,
+    )  # fmt: skip
     return [record["key"] for record in records]
 
 
 def step_records(
-    source: Sequence[Record], *, seed: int, global_batch_size: int, step: int, count: int
+    source: Sequence[Record],
+    *,
+    seed: int,
+    global_batch_size: int,
+    step: int,
+    count: int,
+    shuffle: str = "permutation",
 ) -> list[Record]:
     """The first `count` records that `train_batches` gives at a step, of all hosts' in order."""
-    order = _in_order(grain.MapDataset.range(len(source)), seed)
+    in_order = _in_order(source, seed, shuffle)
     first = step * global_batch_size
-    return [source[order[first + row]] for row in range(count)]
+    return [in_order[first + row] for row in range(count)]
 
 
-def _in_order(dataset: grain.MapDataset, seed: int) -> grain.MapDataset:
+def _in_order(source: Sequence[Record], seed: int, shuffle: str) -> grain.MapDataset:
+    if shuffle not in ORDERS:
+        raise ValueError(f"shuffle must be one of {', '.join(ORDERS)}, got {shuffle!r}")
+    if shuffle == "permutation":
+        return grain.MapDataset.source(Shuffled(source, seed))
     # Seeds are derived by hashing: Grain shuffles epoch e of seed s like epoch e - 1 of seed s + 1,
     # and seeds that it chooses itself depend on the number of transformations.
-    shuffled = dataset.shuffle(seed=_derived_seed(seed, "order"))
-    return shuffled.repeat(_EXAMPLES // len(dataset) + 1)
+    shuffled = grain.MapDataset.source(source).shuffle(seed=_derived_seed(seed, "order"))
+    return shuffled.repeat(EXAMPLES // len(source) + 1)
 
 
 def eval_batches(
@@ -195,6 +208,7 @@ def eval_batches(
         ValueError: an argument is out of range or the source is empty.
     """
     _check(source, global_batch_size, size, fit, decode, process_index, process_count)
+    check_fitted(_name(source), source, size, fit)
     progress = Progress()
     example = _EvalExample(
         source, _name(source), tokenizer, size, fit, decode, enhance, context_length, progress
@@ -271,7 +285,7 @@ class _EvalExample(grain.transforms.Map):
         if record is not None:
             key = f"{self.name} {record['key']}"
             # Decoded in full, as by all that answers: the same photograph, the same answer.
-            image = decode_whole(record["image"], self.size, self.fit, self.mode, key=key)
+            image = square(record, self.size, self.fit, self.mode, whole=True, key=key)
             image = enhance(image) if self.enhance else image
         if record is not None and self.tokenizer is not None:
             tokens = self.tokenizer.encode([record["caption"]], self.context_length)[0]
@@ -285,7 +299,7 @@ class _EvalExample(grain.transforms.Map):
 
 
 def _decode(record: Record, name: str, size: int, fit: str, mode: str, room: float) -> np.ndarray:
-    return decode(record["image"], size, fit, mode, room=room, key=f"{name} {record['key']}")
+    return square(record, size, fit, mode, room=room, key=f"{name} {record['key']}")
 
 
 def _iterate(
@@ -297,7 +311,7 @@ def _iterate(
             f"num_threads must be at least 1 and num_workers not negative, "
             f"got {threads} and {num_workers}"
         )
-    _start_worker(0, 1)
+    cv2.setNumThreads(1)  # pictures are decoded in parallel already
     if num_workers == 0:
         # An element is a whole batch here: one in the making for each thread and one to spare.
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
@@ -306,30 +320,12 @@ def _iterate(
 
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain hands the flags on to its workers
-    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
-    workers = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=2)
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    processes = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=1)
     prefetched = dataset.to_iter_dataset(options).mp_prefetch(
-        workers, worker_init_fn=_start_watched_worker
+        processes, worker_init_fn=workers.start
     )
     return Batches(iter(prefetched), progress)
-
-
-def _start_worker(index: int, count: int) -> None:
-    # Images are decoded in parallel already; OpenCV's own threads would only get in the way.
-    cv2.setNumThreads(1)
-
-
-def _start_watched_worker(index: int, count: int) -> None:
-    """Without a watchdog a worker outlives a parent that was killed."""
-    _start_worker(index, count)
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_WATCH_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="watchdog", daemon=True).start()
 
 
 def _derived_seed(seed: int, purpose: str) -> int:

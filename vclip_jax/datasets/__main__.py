@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from vclip_jax.data.decode import ImageError
+from vclip_jax.data.decode import FITS, ImageError
 from vclip_jax.data.foreign import read_json, shown
-from vclip_jax.datasets import audit, webdataset
+from vclip_jax.datasets import audit, readers, webdataset
 from vclip_jax.datasets.catalog import DATASETS, Dataset
 from vclip_jax.datasets.ingest import FEW_REJECTS, MAX_REJECTS, build
 from vclip_jax.datasets.records import (
@@ -30,6 +30,7 @@ _SYNTHETIC = "made here, no source: synthetic fundus photographs with captions"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status. An error is one line on stderr."""
     options = _parser().parse_args(arguments)
+    readers.raise_limit()
     try:
         options.run(options)
     except (DatasetError, ImageError, ValueError, OSError) as error:
@@ -93,6 +94,16 @@ def _add_dataset(parser: argparse.ArgumentParser, name: str, dataset: Dataset) -
     parser.add_argument("--quality", type=int, default=92, help="of JPEGs (default: 92)")
     parser.add_argument("--crop", action="store_true", help="cut to the illuminated field")
     parser.add_argument(
+        "--ready", type=int, default=0, metavar="SIDE",
+        help="store squares of so many pixels, which cost training little; needs --fit",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fit", choices=FITS, default="", help="how: the config.data.fit of the runs to come"
+    )
+    parser.add_argument(
+        "--raw", action="store_true", help="squares as bytes of colours rather than as JPEGs"
+    )
+    parser.add_argument(
         "--convert", action="store_true",
         help="accept greyscale, CMYK, 16-bit, transparent and palette images",
     )  # fmt: skip
@@ -103,6 +114,9 @@ def _add_dataset(parser: argparse.ArgumentParser, name: str, dataset: Dataset) -
         "--max_rejects", type=float, default=MAX_REJECTS,
         help=f"fail above this share of rejects, and above {FEW_REJECTS} (default: {MAX_REJECTS})",
     )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the order in which records are stored (default: 0)"
+    )
     parser.add_argument("--workers", type=int, help="processes (default: one a core)")
     parser.add_argument(
         "--beam", metavar="ARGS", help="let an Apache Beam pipeline with these arguments do it"
@@ -135,8 +149,9 @@ def _build_synthetic(options: argparse.Namespace) -> None:
 def _build(options: argparse.Namespace) -> None:
     dataset = DATASETS[options.name_of_dataset]
     storage = Storage(
-        options.max_side, options.quality, options.crop, options.convert, options.anonymous
-    )
+        options.max_side, options.quality, options.crop, options.convert, options.anonymous,
+        options.ready, options.fit, options.raw,
+    )  # fmt: skip
     given = {name: getattr(options, name) for name in dataset.options}
     listing = dataset.scan(
         options.source, **{name: value for name, value in given.items() if value is not None}
@@ -147,6 +162,7 @@ def _build(options: argparse.Namespace) -> None:
         options.data_dir,
         storage,
         workers=options.workers,
+        seed=options.seed,
         max_rejects=options.max_rejects,
         beam=None if options.beam is None else shlex.split(options.beam),
     )
@@ -206,6 +222,11 @@ def _fixture(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     source = open_source(options.name, options.data_dir, options.split)
+    if len(source) and "fitted" in source[0]:
+        raise ValueError(
+            f"{options.name} was built with --ready: shards could not say that it holds squares; "
+            "export the dataset as built without"
+        )
     prefix = re.sub(r"\W+", "-", options.split).strip("-")
     paths = webdataset.write(source, options.target, options.shard_size, prefix, source.class_names)
     print(f"{len(source)} records in {len(paths)} shards in {options.target}")

@@ -146,6 +146,12 @@ def run(options: argparse.Namespace) -> None:
     one_dataset = len(set(found)) == 1
     if one_dataset and options.split_a == options.split_b:
         source_b = source_a
+    for name, source in ((name_a, source_a), (name_b, source_b)):
+        if len(source) and "fitted" in source[0]:
+            raise ValueError(
+                f"{name} was built with --ready: its squares do not compare with photographs; "
+                "audit the dataset as built without"
+            )
     model = None
     if options.checkpoint is not None:
         from vclip_jax.pretrained import load

@@ -30,6 +30,7 @@ def write(
     listing: Listing,
     storage: Storage,
     config: str,
+    seed: int,
     shards: Sequence["Shard"],
     notes: Sequence[Mapping[str, Any]],
     rejects: Sequence[Mapping[str, str]],
@@ -38,7 +39,7 @@ def write(
     """Write `card.json`, `card.md` and `samples.png` into `folder`."""
     kept = {one["key"]: one for note in notes for one in note["kept"]}
     items = [item for shard in shards for item in shard.items if item.key in kept]
-    card = describe(listing, config, items, kept, rejects)
+    card = describe(listing, config, seed, items, kept, rejects)
     text = json.dumps(card, ensure_ascii=False, indent=1) + "\n"
     (folder / "card.json").write_text(text, "utf-8")
     (folder / "card.md").write_text(markdown(card), "utf-8")
@@ -48,6 +49,7 @@ def write(
 def describe(
     listing: Listing,
     config: str,
+    seed: int,
     items: Sequence[Item],
     kept: Mapping[str, Mapping[str, Any]],
     rejects: Sequence[Mapping[str, str]],
@@ -57,6 +59,7 @@ def describe(
     Args:
         listing: what was built.
         config: the built dataset's configuration.
+        seed: of the order of its records.
         items: those that were kept.
         kept: key -> `width`, `height` (as stored) and `digest` (of the bytes in the source).
         rejects: `key`, `reason`, `detail` of each.
@@ -80,6 +83,7 @@ def describe(
     return {
         "name": listing.name,
         "config": config,
+        "order_seed": seed,
         "description": listing.description,
         "homepage": listing.homepage,
         "licence": listing.licence,
@@ -110,7 +114,8 @@ def markdown(card: Mapping[str, Any]) -> str:
     lines = [f"# {card['name']}", "", card["description"] or "A dataset of fundus photographs.", ""]
     lines += [f"- {name}: {card[name]}" for name in ("homepage", "licence") if card[name]]
     lines += [
-        f"- stored as {card['config']}; longest side {_range(card['longest_side'])} pixels",
+        f"- stored as {card['config']}, each split shuffled by the seed {card['order_seed']}; "
+        f"longest side {_range(card['longest_side'])} pixels",
         f"- {card['listed']:,} listed = {card['kept']:,} kept + "
         f"{sum(card['rejected'].values()):,} rejected",
     ]

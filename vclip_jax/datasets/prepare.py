@@ -7,6 +7,7 @@ import re
 from vclip_jax.datasets import ingest
 from vclip_jax.datasets.catalog import DATASETS
 from vclip_jax.datasets.records import DatasetError, built_datasets
+from vclip_jax.datasets.store import DEFAULT_STORAGE, ready_storage
 
 
 class SourceNeededError(DatasetError):
@@ -21,7 +22,8 @@ def prepare(name: str, source: str | os.PathLike[str], data_dir: str | os.PathLi
     does without further options, except that every image must be usable.
 
     Args:
-        name: a name of the catalogue, that of a dataset built before (NAME or NAME/CONFIG), or
+        name: a name of the catalogue, that of a dataset built before (NAME or NAME/CONFIG), one
+            of squares that are stored ready (NAME/ready256px-fundus-q92), or
             "synthetic/DOMAIN-SIZEpx-COUNT-sSEED".
         source: the dataset as downloaded; may be empty where it is built already.
         data_dir: where built datasets live.
@@ -41,7 +43,9 @@ def prepare(name: str, source: str | os.PathLike[str], data_dir: str | os.PathLi
     built = [there for there, _ in built_datasets(data_dir)]
     if any(name in (there, there.split("/")[0]) for there in built):
         return
-    if name not in DATASETS:
+    base, _, config = name.partition("/")
+    storage = ready_storage(config) if config else DEFAULT_STORAGE
+    if base not in DATASETS or storage is None:
         close = difflib.get_close_matches(name, DATASETS, n=1)
         raise DatasetError(
             f"no dataset is called {name!r}{f', did you mean {close[0]}?' if close else ':'} use "
@@ -51,6 +55,6 @@ def prepare(name: str, source: str | os.PathLike[str], data_dir: str | os.PathLi
     if not source:
         raise SourceNeededError(
             f"{name} is not built in {data_dir}: set --config.data.source to its folder as "
-            f"downloaded ({DATASETS[name].line})"
+            f"downloaded ({DATASETS[base].line})"
         )
-    ingest.build(DATASETS[name].scan(source), data_dir, strict=True)
+    ingest.build(DATASETS[base].scan(source), data_dir, storage, strict=True)

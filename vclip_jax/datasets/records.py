@@ -7,13 +7,15 @@ that TFDS needs for them and none for the other columns.
 
 import os
 import re
+import uuid
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
-from typing import Any, SupportsIndex, TypedDict
+from typing import Any, NotRequired, SupportsIndex, TypedDict
 
-from vclip_jax.datasets import foreign_folder
+from vclip_jax.datasets import foreign_folder, readers
 
 FEATURES = ("image", "caption", "key", "label")
 
@@ -32,6 +34,8 @@ class Record(TypedDict):
     """Unique within the dataset."""
     label: int
     """The class for zero-shot evaluation, -1 where there is none."""
+    fitted: NotRequired[str]
+    """How the picture was made a square when it was stored ready; absent for a photograph."""
 
 
 @dataclass(frozen=True)
@@ -54,53 +58,53 @@ class RecordSource(Sequence[Record]):
     """
 
     def __init__(
-        self,
-        name: str,
-        split: str,
-        records: Any,
-        parts: Sequence[Part] = (),
-        class_names: Sequence[str] = (),
+        self, name: str, split: str, parts: Sequence[Part], class_names: Sequence[str] = ()
     ):
-        """Wrap TFDS's data source `records`, which gives raw bytes; `parts` say where they lie."""
+        """The records of `parts`, one after the other; no file is opened before it is read."""
         self.name = name
         self.split = split
         self.class_names = tuple(class_names)
-        self._records = records
         self._parts = tuple(parts)
+        self._ends = list(accumulate(part.take for part in parts))
+        self._identity = uuid.uuid4().hex
 
     def __len__(self) -> int:
-        return len(self._records)
+        return self._ends[-1] if self._ends else 0
 
     def __getitem__(self, index: SupportsIndex) -> Record:  # type: ignore[override]
         index = index.__index__()
         if not -len(self) <= index < len(self):
             raise IndexError(f"record {index} of {len(self)} in {self.name}:{self.split}")
-        index %= len(self)
+        part, number = self._place(index % len(self))
         try:
-            return _parse(self._records[index])
+            return _parse(readers.read_record(self._identity, part.path, part.skip + number))
+        except OSError as error:
+            raise DatasetError(f"{self.name}:{self.split}: {error}") from error
         except Exception as error:  # ArrayRecord and protobuf raise unrelated types
             reason = " ".join(str(error).split()) or type(error).__name__
             raise DatasetError(
-                f"{self.name}:{self.split}: {self._locate(index)} is damaged on disk: build the "
+                f"{self.name}:{self.split}: {_name(part, number)} is damaged on disk: build the "
                 f"dataset again ({reason[:200]})"
             ) from error
 
-    def _locate(self, index: int) -> str:
-        """A record for people: its key where the builder noted it, its number, its file."""
-        for part in self._parts:
-            if index < part.take:
-                path, number = Path(part.path), part.skip + index
-                split = path.name.rpartition(".array_record-")[0].rpartition("-")[2]
-                key = _line(path.parent / f"keys-{split}.txt", part.before + number)
-                return f"{key + ', ' if key else ''}record {number} of {path}"
-            index -= part.take
-        return f"record {index}"
+    def _place(self, index: int) -> tuple[Part, int]:
+        """Where a record lies: the part, and its number there."""
+        at = bisect_right(self._ends, index)
+        return self._parts[at], index - (self._ends[at - 1] if at else 0)
 
     def __iter__(self) -> Iterator[Record]:
         return (self[index] for index in range(len(self)))
 
     def __repr__(self) -> str:
         return f"RecordSource({self.name}:{self.split}, {len(self)} records)"
+
+
+def _name(part: Part, number: int) -> str:
+    """A record for people: its key where the builder noted it, its number, its file."""
+    path = Path(part.path)
+    split = path.name.rpartition(".array_record-")[0].rpartition("-")[2]
+    key = _line(path.parent / f"keys-{split}.txt", part.before + part.skip + number)
+    return f"{key + ', ' if key else ''}record {part.skip + number} of {path}"
 
 
 def open_source(name: str, data_dir: str | os.PathLike[str], split: str) -> RecordSource:
@@ -147,17 +151,19 @@ def source_of(builder: Any, name: str, split: str) -> RecordSource:
     missing = [feature for feature in FEATURES if feature not in builder.info.features]
     if missing:
         raise DatasetError(f"{name}: its records lack the features {', '.join(missing)}")
+    if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+        raise DatasetError(f"{name}: its records are not in ArrayRecord: build it again")
     try:
-        records = builder.as_data_source(
-            split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-        )
-        class_names = getattr(builder.info.features["label"], "names", ())
-        source = RecordSource(name, split, records, _parts(builder.info, split), class_names)
-        len(source)  # opens the files
-    except (ValueError, NotImplementedError, RuntimeError) as error:
+        parts = _parts(builder.info, split)
+    except ValueError as error:
         reason = " ".join(str(error).split())
         raise DatasetError(f"{name}: cannot open the split {split!r}: {reason}") from error
-    return source
+    for folder in {os.path.dirname(part.path) for part in parts}:
+        there = set(os.listdir(folder))
+        lost = [part.path for part in parts if os.path.basename(part.path) not in there]
+        if lost:
+            raise DatasetError(f"{name}: {lost[0]} is missing: copy it here, or build it again")
+    return RecordSource(name, split, parts, getattr(builder.info.features["label"], "names", ()))
 
 
 def _parts(info: Any, split: str) -> list[Part]:
@@ -215,7 +221,9 @@ def _build_hint(name: str) -> str:
     if synthetic:
         domain, size, count, seed = synthetic.groups()
         return f" --domain {domain} --size {size} --count {count} --seed {seed}"
-    return "" if name.startswith("synthetic") else " --source FOLDER"
+    ready = re.search(r"/ready(\d+)px-(\w+)-", name)
+    flags = f" --ready {ready[1]} --fit {ready[2]}" if ready else ""
+    return "" if name.startswith("synthetic") else f" --source FOLDER{flags}"
 
 
 def _version(name: str) -> tuple[int, ...]:
@@ -231,9 +239,12 @@ def _parse(serialized: bytes) -> Record:
     from tensorflow_datasets.proto import tf_example_pb2
 
     feature = tf_example_pb2.Example.FromString(serialized).features.feature
-    return {
+    record: Record = {
         "image": feature["image"].bytes_list.value[0],
         "caption": feature["caption"].bytes_list.value[0].decode(),
         "key": feature["key"].bytes_list.value[0].decode(),
         "label": feature["label"].int64_list.value[0],
     }
+    if "fitted" in feature:
+        record["fitted"] = feature["fitted"].bytes_list.value[0].decode()
+    return record

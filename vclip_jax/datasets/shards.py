@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
@@ -16,11 +18,16 @@ from tqdm import tqdm
 from vclip_jax.data import guarded
 from vclip_jax.data.opening import TOO_MUCH_MEMORY
 from vclip_jax.datasets.blobs import read
-from vclip_jax.datasets.listing import Blob, Item, Reject
+from vclip_jax.datasets.listing import Blob, Item, Reject, hash_of
+from vclip_jax.datasets.readers import read_record
 from vclip_jax.datasets.records import DatasetError
 from vclip_jax.datasets.store import Storage, StoreError, store
 
 _AT_A_TIME: Final = 16
+
+# One chunk a record (TFDS has it so): random access reads no more than it needs, and a flipped bit
+# costs one record. JPEGs cannot be compressed further.
+_WRITER: Final = "group_size:1,uncompressed"
 
 
 class Stored(NamedTuple):
@@ -62,10 +69,8 @@ def make_shard(shard: Shard, tick: Callable[[bool], None] = lambda kept: None) -
 
     kept: list[dict[str, Any]] = []
     rejects: list[dict[str, str]] = []
-    # One chunk a record (TFDS has it so): random access reads no more than it needs, and a flipped
-    # bit costs one record.
     temporary = f"{shard.path}.{os.getpid()}.tmp"
-    writer = ArrayRecordWriter(temporary, "group_size:1")
+    writer = ArrayRecordWriter(temporary, _WRITER)
     size = 0
     for item, outcome in zip(shard.items, _outcomes(shard), strict=True):
         if isinstance(outcome, StoreError):
@@ -74,7 +79,7 @@ def make_shard(shard: Shard, tick: Callable[[bool], None] = lambda kept: None) -
             rejects.append(asdict(Reject(item.key, outcome.reason, detail)))
             tick(False)
         else:
-            record = _example(item, outcome.image, shard.columns)
+            record = _example(item, outcome.image, shard.columns, shard.storage.fit)
             writer.write(record)
             size += len(record)
             kept.append(
@@ -145,7 +150,7 @@ def _store(data: bytes | StoreError, storage: Storage) -> Stored | StoreError:
     return Stored(image, width, height, hashlib.blake2b(data, digest_size=12).hexdigest())
 
 
-def _example(item: Item, image: bytes, columns: Iterable[str]) -> bytes:
+def _example(item: Item, image: bytes, columns: Iterable[str], fitted: str) -> bytes:
     from tensorflow_datasets.proto import tf_example_pb2
 
     example = tf_example_pb2.Example()
@@ -154,6 +159,8 @@ def _example(item: Item, image: bytes, columns: Iterable[str]) -> bytes:
     features["caption"].bytes_list.value.append(item.caption.encode())
     features["key"].bytes_list.value.append(item.key.encode())
     features["label"].int64_list.value.append(item.label)
+    if fitted:
+        features["fitted"].bytes_list.value.append(fitted.encode())
     for name, value in zip(columns, item.values, strict=True):
         if isinstance(value, str):
             features[name].bytes_list.value.append(value.encode())
@@ -176,6 +183,78 @@ def _replace(temporary: Path, path: Path) -> None:
     with open(temporary, "rb") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+# --- From the order of the source into that of the dataset.
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record lies that is to be put in order."""
+
+    key: str
+    path: str
+    number: int
+    """In the file, from 0."""
+
+
+def shuffled(places: Sequence[Place], seed: int) -> list[Place]:
+    """In an order that follows from the seed and the keys, however the source is ordered."""
+    return sorted(places, key=lambda p: (hash_of(p.key, f"order of seed {seed}"), p.key))
+
+
+def write_in_order(places: Sequence[Place], folder: Path, name: str, files: int) -> list[int]:
+    """Copy records one by one into files of equal numbers of them.
+
+    A file that is there is complete and is left, so that a killed build goes on behind it.
+
+    Args:
+        places: of the records of a split, in their new order.
+        folder: where the files go.
+        name: that their names start with.
+        files: how many, at least 1; fewer where there are fewer records.
+
+    Returns:
+        The records in each.
+
+    Raises:
+        DatasetError: a record cannot be read back.
+    """
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    size = -(-len(places) // files)
+    parts = [places[start : start + size] for start in range(0, len(places), size)]
+    bar = tqdm(
+        total=len(places), unit=" records", desc=f"{name}, in order", file=sys.stderr,
+        dynamic_ncols=True,
+    )  # fmt: skip
+    source = uuid.uuid4().hex
+    with bar:
+        for index, part in enumerate(parts):
+            path = folder / f"{name}.array_record-{index:05d}-of-{len(parts):05d}"
+            if not path.exists():
+                temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+                writer = ArrayRecordWriter(str(temporary), _WRITER)
+                # Read as they lie on the disk: a file of them fits into memory.
+                there = sorted(part, key=lambda place: (place.path, place.number))
+                records = {place.key: _read_back(place, source) for place in there}
+                for place in part:
+                    writer.write(records[place.key])
+                writer.close()
+                _replace(temporary, path)
+            bar.update(len(part))
+    return [len(part) for part in parts]
+
+
+def _read_back(place: Place, source: str) -> bytes:
+    try:
+        return read_record(source, place.path, place.number)
+    except Exception as error:  # ArrayRecord raises unrelated types
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DatasetError(
+            f"{place.key} cannot be read back from {place.path} ({reason[:200]}): if the disk is "
+            f"sound, remove {Path(place.path).parents[1]} and build again"
+        ) from error
 
 
 # --- Many shards.

@@ -4,6 +4,7 @@ Nothing but the picture survives: no EXIF, no comment, no colour profile, no tex
 after the end. What is not an 8-bit colour photograph is refused with a reason rather than guessed.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +13,16 @@ import numpy as np
 import simplejpeg
 
 from vclip_jax.data import deep
-from vclip_jax.data.decode import ImageError, field_box, orientation, read_rgb, strip_jpeg
+from vclip_jax.data.decode import (
+    FITS,
+    ImageError,
+    check_fit,
+    field_box,
+    fit_square,
+    orientation,
+    read_rgb,
+    strip_jpeg,
+)
 from vclip_jax.data.opening import has_more_frames, jpeg_header, kind_of, open_image
 
 MIN_SIDE: Final = 32
@@ -45,6 +55,13 @@ class Storage:
     """Accept greyscale, CMYK, 16-bit, transparent and palette images, converted to 8-bit RGB."""
     anonymous: bool = False
     """Keys are random, and no file name is kept: names may hold a patient's."""
+    ready: int = 0
+    """Side in pixels of the squares that are stored in place of photographs, which training then
+    need not scale down each time; 0 stores photographs."""
+    fit: str = ""
+    """How a photograph becomes such a square, see `decode.decode`."""
+    raw: bool = False
+    """Squares as bytes of colours (PPM) rather than as JPEGs: twelve times as large."""
 
     def __post_init__(self) -> None:
         if (self.max_side and self.max_side < MIN_SIDE) or not 1 <= self.quality <= 100:
@@ -54,16 +71,40 @@ class Storage:
             )
         if self.crop and not self.max_side:
             raise ValueError("original bytes cannot be cropped: give a max_side")
+        if not self.ready:
+            if self.fit or self.raw:
+                raise ValueError("fit and raw are for squares: give their side with ready")
+            return
+        check_fit(self.ready, self.fit)
+        if self.ready < MIN_SIDE or self.crop:
+            raise ValueError(
+                f"ready squares have at least {MIN_SIDE} px, and no crop (fit 'fundus' crops to "
+                f"the field), got {self.ready}{' with crop' if self.crop else ''}"
+            )
 
     @property
     def name(self) -> str:
-        """Part of the built dataset's name, such as "512px-q92"."""
+        """Part of the built dataset's name: "512px-q92", "ready256px-fundus-q92"."""
         parts = [f"{self.max_side}px-q{self.quality}" if self.max_side else "original"]
+        if self.ready:
+            how = "raw" if self.raw else f"q{self.quality}"
+            parts = [f"ready{self.ready}px-{self.fit}-{how}"]
         parts += [word for word in ("crop", "convert", "anonymous") if getattr(self, word)]
         return "-".join(parts)
 
 
 DEFAULT_STORAGE: Final = Storage()
+
+
+def ready_storage(name: str) -> Storage | None:
+    """The storage of ready squares that is called `name`, such as "ready256px-fundus-q92"."""
+    parts = re.fullmatch(r"ready(\d+)px-(\w+)-(?:q(\d+)|raw)", name)
+    if parts is None or parts[2] not in FITS:
+        return None
+    side, fit, quality = int(parts[1]), parts[2], parts[3]
+    if quality is None:
+        return Storage(ready=side, fit=fit, raw=True)
+    return Storage(ready=side, fit=fit, quality=int(quality))
 
 
 class StoreError(ImageError):
@@ -84,8 +125,8 @@ def store(data: bytes, storage: Storage) -> tuple[bytes, int, int]:
     The whole image is decoded whatever happens to it, so that damage is found here.
 
     Returns:
-        JPEG bytes (or PNG, where original bytes of another format are kept without loss), width
-        and height in pixels.
+        JPEG bytes (or PNG, where original bytes of another format are kept without loss, or PPM,
+        where squares are stored raw), width and height in pixels.
 
     Raises:
         StoreError: it is not stored, and why.
@@ -95,6 +136,10 @@ def store(data: bytes, storage: Storage) -> tuple[bytes, int, int]:
         pixels = read_rgb(data)
     except ImageError as error:
         raise StoreError(error.reason, str(error).removeprefix("image: ")) from error
+    if storage.ready:
+        square = fit_square(pixels, storage.ready, storage.fit)
+        image = _ppm(square) if storage.raw else _jpeg(square, storage.quality)
+        return image, storage.ready, storage.ready
     if not storage.max_side:
         kept = _strip(data) if untouched else _png(pixels)
         return kept, pixels.shape[1], pixels.shape[0]
@@ -109,10 +154,7 @@ def store(data: bytes, storage: Storage) -> tuple[bytes, int, int]:
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
     elif untouched:
         return _strip(data), width, height
-    encoded = simplejpeg.encode_jpeg(
-        np.ascontiguousarray(pixels), storage.quality, "RGB", colorsubsampling="444"
-    )
-    return encoded, width, height
+    return _jpeg(pixels, storage.quality), width, height
 
 
 def _inspect(data: bytes, convert: bool) -> bool:
@@ -150,6 +192,17 @@ def _strip(data: bytes) -> bytes:
         return strip_jpeg(data)
     except ImageError as error:
         raise StoreError("damaged", str(error).removeprefix("image: ")) from error
+
+
+def _jpeg(pixels: np.ndarray, quality: int) -> bytes:
+    return simplejpeg.encode_jpeg(
+        np.ascontiguousarray(pixels), quality, "RGB", colorsubsampling="444"
+    )
+
+
+def _ppm(pixels: np.ndarray) -> bytes:
+    height, width = pixels.shape[:2]
+    return b"P6\n%d %d\n255\n" % (width, height) + pixels.tobytes()
 
 
 def _png(pixels: np.ndarray) -> bytes:

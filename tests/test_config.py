@@ -1,0 +1,43 @@
+"""What a run keeps of its configuration, and what a later start may change."""
+
+import json
+
+import pytest
+
+from vclip_jax import config as config_lib
+
+
+def start(tmp_path, shuffle: str = "permutation") -> str:
+    """Start or continue a run; the order it then has."""
+    config = config_lib.default()
+    config.data.shuffle = shuffle
+    config_lib.save_or_check(config, tmp_path)
+    return config.data.shuffle
+
+
+def test_a_new_run_has_the_new_order_and_keeps_it(tmp_path):
+    assert start(tmp_path) == "permutation"
+    assert start(tmp_path) == "permutation"
+
+
+def test_a_run_from_before_the_new_order_keeps_its_own(tmp_path):
+    old = config_lib.default().to_dict()
+    del old["data"]["shuffle"]
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    for _ in range(2):  # the second start finds the key
+        assert start(tmp_path) == "grain"
+        assert config_lib.read(tmp_path / "config.json")["data"]["shuffle"] == "grain"
+
+
+@pytest.mark.parametrize(("begun", "asked"), [("grain", "permutation"), ("permutation", "grain")])
+def test_another_order_is_not_taken_up_in_the_middle_of_a_run(tmp_path, begun, asked):
+    assert start(tmp_path, begun) == begun
+    assert start(tmp_path, asked) == begun
+
+
+def test_another_seed_is_refused_in_the_middle_of_a_run(tmp_path):
+    start(tmp_path)
+    config = config_lib.default()
+    config.seed = 1
+    with pytest.raises(ValueError, match=r"was trained with config\.seed=0, not 1"):
+        config_lib.save_or_check(config, tmp_path)

@@ -1,0 +1,93 @@
+"""Processes that make training batches: how many, how they begin, and when they end.
+
+Threads share Python's lock, which each example holds for a part of its time; so from some number of
+cores on more of them bring nothing. Grain's processes each make every n-th batch and hand it over
+in shared memory, uncopied.
+"""
+
+import logging
+import os
+import shutil
+import signal
+import threading
+import time
+from typing import Final
+
+import cv2
+
+log = logging.getLogger("vclip_jax")
+
+AUTOMATIC: Final = -1
+_MANY_CORES: Final = 8
+"""From here on processes are started: each costs seconds at the start and 140 MB of memory."""
+_MOST: Final = 64
+_BATCHES: Final = 2
+"""Of each worker in shared memory at a time: one that waits, one that is being handed over."""
+_SHARED: Final = "/dev/shm"
+_WATCH_SECONDS: Final = 2.0
+
+
+def how_many(wanted: int, cores: int, batch_bytes: int, room: int | None = None) -> int:
+    """The number of worker processes; 0 leaves the work to threads of this one.
+
+    Args:
+        wanted: a number, or `AUTOMATIC`: none on fewer than 8 cores, else one for each core but
+            one, as far as half of the shared memory holds their batches.
+        cores: that this process may use.
+        batch_bytes: of one host's batch.
+        room: bytes that are free in shared memory; by default as the system says.
+
+    Raises:
+        ValueError: the workers' batches do not fit into shared memory, in which case a worker
+            would die without a word.
+    """
+    room = _room() if room is None else room
+    fit = room // (_BATCHES * batch_bytes)
+    if wanted == AUTOMATIC:
+        if cores < _MANY_CORES:
+            return 0
+        automatic = min(cores - 1, _MOST, fit // 2)
+        if automatic >= _MANY_CORES // 2:
+            return automatic
+        log.warning(
+            "input: threads alone, though there are %d cores: %s has %d MiB free, and a worker "
+            "process takes %d of them",
+            cores,
+            _SHARED,
+            room // 2**20,
+            _BATCHES * batch_bytes // 2**20,
+        )
+        return 0
+    if wanted > fit:
+        raise ValueError(
+            f"config.data.workers={wanted} need {wanted * _BATCHES * batch_bytes / 2**20:.0f} MiB "
+            f"of shared memory, and {_SHARED} has {room / 2**20:.0f}: give it more (docker run "
+            "--shm-size=8g), or set config.data.workers=0"
+        )
+    return wanted
+
+
+def _room() -> int:
+    try:
+        return shutil.disk_usage(_SHARED).free
+    except OSError:  # macOS: shared memory is no folder there, and has no such limit
+        return 2**40
+
+
+def start(index: int, count: int) -> None:
+    """What a worker does first.
+
+    It outlives no parent, but it outlives signals: SLURM and terminals send SIGTERM and SIGINT to
+    all processes of a job, and the trainer wants to save before it ends them.
+    """
+    cv2.setNumThreads(1)  # pictures are decoded in parallel already
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="watchdog", daemon=True).start()
