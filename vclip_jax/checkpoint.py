@@ -2,7 +2,8 @@
 
 Orbax does not notice flipped bits in arrays. So the fingerprint of every array is stored beside
 them, from the arrays in memory, and compared with what is read back: whatever happened in between,
-a checkpoint that is used is the one that was saved.
+a checkpoint that is used is the one that was saved. A checkpoint that cannot be read at all is
+noticed as soon as it is written: its structure and its small arrays are read back.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
-from vclip_jax.fingerprints import fingerprints
+from vclip_jax.fingerprints import SMALLEST_ON_DEVICE, fingerprints
 from vclip_jax.processes import is_lost_peer
 from vclip_jax.state import TrainState
 from vclip_jax.tree import path_string
@@ -32,6 +33,11 @@ ASIDE = "corrupt-"
 _SHARED_FROM = 2**20
 """Bytes from which on the devices that hold the same array each write a part of it. Cutting it up
 takes a compilation for every shape and device, which small arrays are not worth."""
+
+_READ_BACK = 2**26
+"""Bytes that are read back of every checkpoint."""
+_MISREAD = "*?[\\"
+"""Characters that Orbax (which globs paths as they are) or TensorStore takes for something else."""
 
 log = logging.getLogger("vclip_jax")
 Read = TypeVar("Read")
@@ -71,8 +77,10 @@ class Checkpoints:
             best: which of these steps stays although it is not among the newest, if any.
 
         Raises:
+            ValueError: checkpoints cannot be kept under such a path.
             OSError: the folder cannot be made.
         """
+        check_path(workdir)
         self.failed = 0
         """How many saves have failed."""
         self._on_error, self._read_only = on_error, read_only
@@ -95,6 +103,8 @@ class Checkpoints:
         )
         self._reader = ocp.PyTreeCheckpointHandler()
         self._saving: int | None = None
+        self._readable: dict[str, Any] = {}
+        """What is read back of the step that is being saved."""
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -145,9 +155,14 @@ class Checkpoints:
                 force=True,  # the caller has decided
             )
             self._saving = step
+            small = {"params": state.params, "batch_stats": state.batch_stats}
+            self._readable = _small_arrays(small, [_READ_BACK])
 
     def check(self, *, wait: bool = False) -> None:
         """Look whether the save in the background went well, if it has ended or to `wait` for it.
+
+        The first process reads back what was saved: the structure of all arrays, and the content of
+        the small ones.
 
         Raises:
             OSError: it failed, and `on_error` is "stop".
@@ -157,6 +172,27 @@ class Checkpoints:
         step, self._saving = self._saving, None
         with self._telling(step):
             self._manager.wait_until_finished()
+            if jax.process_index() == 0:
+                self._read_back(step)
+
+    def _read_back(self, step: int) -> None:
+        """Raises OSError if a checkpoint that was just written is not what was saved."""
+        try:
+            arrays = self.position(step)["arrays"]
+            tree = self._reader.metadata(epath.Path(self._directory) / str(step) / "state").tree
+            there = {
+                path_string(path): (str(np.dtype(leaf.dtype)), tuple(leaf.shape))
+                for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+            }
+            saved = {name: (a["dtype"], tuple(a["shape"])) for name, a in arrays.items()}
+            if there != saved:
+                first = min(n for n in there.keys() | saved if there.get(n) != saved.get(n))
+                raise ValueError(f"{first} is not what was saved")
+            if self._readable:
+                self._read(step, self._readable, together=False)
+        except Exception as error:  # TensorStore's, or Orbax's own
+            self._move_aside(step)
+            raise OSError(f"it cannot be read back ({_reason(error)})") from error
 
     def close(self) -> None:
         """Wait until everything is on disk.
@@ -270,14 +306,18 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> None:
         if jax.process_index() == 0:
-            new = self._directory / f"{ASIDE}{step}"
-            if new.exists():  # the same step was damaged before
-                shutil.rmtree(new)
-            (self._directory / str(step)).rename(new)
+            new = self._move_aside(step)
             log.warning("warning: it is kept as %s; an earlier one is used", new)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("checkpoint set aside")
         self._manager.reload()
+
+    def _move_aside(self, step: int) -> Path:
+        new = self._directory / f"{ASIDE}{step}"
+        if new.exists():  # the same step was damaged before
+            shutil.rmtree(new)
+        (self._directory / str(step)).rename(new)
+        return new
 
     def _read(self, step: int, targets: Any, *, together: bool) -> Any:
         """A tree of arrays like `targets`, verified; `together` with the other processes."""
@@ -346,6 +386,39 @@ class _NewestAndBest:
         steps = [checkpoint.step for checkpoint in checkpoints]
         newest, best = steps[-self.keep :], self.best(steps)
         return [step in newest or step == best for step in steps]
+
+
+def check_path(workdir: Path) -> None:
+    """Refuse a path under which checkpoints would be written that nothing can read.
+
+    Raises:
+        ValueError: one line that names the characters.
+    """
+    path = str(workdir.absolute())
+    if wrong := sorted({repr(c) for c in path if c in _MISREAD or 0xD800 <= ord(c) <= 0xDFFF}):
+        raise ValueError(
+            f"checkpoints cannot be kept in {path!r}, whose path holds {', '.join(wrong)}: name "
+            "another folder, or a symbolic link to it"
+        )
+
+
+def _small_arrays(tree: dict[str, Any], left: list[int]) -> dict[str, Any]:
+    """Shapes and types of a nested dictionary's small arrays, on this process's processor.
+
+    Args:
+        tree: of arrays.
+        left: bytes that they may still take in all; is counted down.
+    """
+    processor = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    small: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            if below := _small_arrays(value, left):
+                small[name] = below
+        elif value.size < SMALLEST_ON_DEVICE and value.nbytes <= left[0]:
+            left[0] -= value.nbytes
+            small[name] = jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=processor)
+    return small
 
 
 def _describe(state: TrainState) -> dict[str, dict[str, Any]]:

@@ -36,7 +36,7 @@ from vclip_jax import (
     tree,
 )
 from vclip_jax.ahead_of_time import compile_step
-from vclip_jax.checkpoint import Checkpoints
+from vclip_jax.checkpoint import Checkpoints, check_path
 from vclip_jax.data import pipeline
 from vclip_jax.data.json_tokenizer import AnyTokenizer
 from vclip_jax.datasets.captions import describe_lengths
@@ -98,6 +98,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
     config_checks.validate(config, devices=jax.device_count(), processes=jax.process_count())
     check_installed(config.trackers)
     check_words(config)
+    check_path(workdir)
     lead = jax.process_index() == 0
     workdir.mkdir(parents=True, exist_ok=True)
     config_lib.save_or_check(config, workdir, save=lead)
