@@ -311,9 +311,9 @@ def test_the_large_arrays_are_read_back_by_structure_alone(tmp_path, monkeypatch
     assert not read
 
 
-_NAMES = st.text(st.characters(blacklist_characters="/\0"), min_size=1, max_size=60).filter(
-    lambda name: name not in (".", "..")
-)
+_NAMES = st.text(
+    st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=60
+).filter(lambda name: name not in (".", ".."))
 
 
 @settings(max_examples=25)
@@ -329,12 +329,12 @@ _NAMES = st.text(st.characters(blacklist_characters="/\0"), min_size=1, max_size
 def test_under_every_path_that_is_not_refused_a_checkpoint_can_be_read(tmp_path_factory, name):
     workdir = tmp_path_factory.mktemp("names") / name
     layout = _alone()
-    try:
-        save(workdir, layout, steps=(2,))
-    except ValueError as error:
-        assert "checkpoints cannot be kept in" in str(error)
+    if any(character in "*?[\\" for character in name):
+        with pytest.raises(ValueError, match="checkpoints cannot be kept in"):
+            save(workdir, layout, steps=(2,))
         assert not workdir.exists()
         return
+    save(workdir, layout, steps=(2,))
     assert restored_step(workdir, layout) == 2
     assert not [p for p in (workdir / "checkpoints").iterdir() if "corrupt" in p.name]
 
