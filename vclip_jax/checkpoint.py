@@ -189,7 +189,7 @@ class Checkpoints:
                 first = min(n for n in there.keys() | saved if there.get(n) != saved.get(n))
                 raise ValueError(f"{first} is not what was saved")
             if self._readable:
-                self._read(step, self._readable, together=False)
+                self._read(step, self._readable, together=False, whole=False)
         except Exception as error:  # TensorStore's, or Orbax's own
             self._move_aside(step)
             raise OSError(f"it cannot be read back ({_reason(error)})") from error
@@ -249,7 +249,9 @@ class Checkpoints:
             ValueError: the checkpoint's arrays are not those of this configuration.
         """
         targets = _targets(abstract, shardings)
-        return self._newest_good(step, lambda step: self._read(step, targets, together=True))
+        return self._newest_good(
+            step, lambda step: self._read(step, targets, together=True, whole=True)
+        )
 
     def restore_model(
         self, abstract: TrainState, shardings: TrainState, step: int | None = None
@@ -257,16 +259,18 @@ class Checkpoints:
         """`params` and `batch_stats` alone, which spares the memory of the optimizer's state, and
         their step.
 
-        Arguments and errors as for `restore`; `opt_state` is not looked at. The arrays are this
-        process's own.
+        Arguments and errors as for `restore`; `opt_state` is not looked at. Several processes call
+        it together where an array lies on more than one of them.
         """
         model = {
             name: _targets(getattr(abstract, name), getattr(shardings, name))
             for name in ("params", "batch_stats")
         }
 
+        together = not all(sharding.is_fully_addressable for sharding in jax.tree.leaves(shardings))
+
         def read(step: int) -> tuple[dict[str, Any], dict[str, Any], int]:
-            restored = self._read(step, model, together=False)
+            restored = self._read(step, model, together=together, whole=False)
             return restored["params"], restored["batch_stats"], step
 
         return self._newest_good(step, read)
@@ -319,8 +323,9 @@ class Checkpoints:
         (self._directory / str(step)).rename(new)
         return new
 
-    def _read(self, step: int, targets: Any, *, together: bool) -> Any:
-        """A tree of arrays like `targets`, verified; `together` with the other processes."""
+    def _read(self, step: int, targets: Any, *, together: bool, whole: bool) -> Any:
+        """A tree of arrays like `targets`, verified; `together` with the other processes. `whole`
+        if it is all that there should be."""
         arrays = self.position(step).get("arrays")
         wanted = {
             path_string(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(targets)
@@ -328,7 +333,7 @@ class Checkpoints:
         if arrays is None:
             log.info("checkpoint %d is of an earlier version, without fingerprints", step)
         else:
-            self._check_fit(step, arrays, wanted, whole=together)
+            self._check_fit(step, arrays, wanted, whole=whole)
         restored, problem = None, None
         try:
             restored = self._reader.restore(
@@ -336,7 +341,7 @@ class Checkpoints:
                 args=ocp.args.PyTreeRestore(
                     targets,
                     restore_args=ocp.checkpoint_utils.construct_restore_args(targets),
-                    partial_restore=not together,
+                    partial_restore=not whole,
                 ),
             )
         except Exception as error:  # TensorStore's, or Orbax's own

@@ -65,9 +65,14 @@ def default() -> ConfigDict:
     # How many photographs of the first batch and of the validation split they show, with their
     # captions; 0 shows no photograph and no caption.
     config.tracker_samples = 0
-    # A workdir whose newest checkpoint starts this run, or is evaluated; or a portable folder of
-    # `vclip_jax.interop`, whose weights do (of a text tower alone, the image tower stays random).
+    # A workdir whose weights start this run at step 0, or are evaluated; or a portable folder of
+    # `vclip_jax.interop` (of a text tower alone, the image tower stays random). The vocabulary is
+    # taken from there, too.
     config.restore_from = ""
+    # Which checkpoint of that workdir: "latest", "best" (of a run with keep_best), or a step.
+    config.restore_step = "latest"
+    # Take the optimizer's state from there as well; the learning rate schedule starts anew.
+    config.restore_optimizer = False
     # The type of the computation; "auto" is bfloat16 on accelerators and float32 on CPUs.
     config.compute_dtype = "auto"
 

@@ -45,6 +45,12 @@ def validate(
                 f"config.trackers={tuple(config.trackers)} names {name!r}: the trackers are "
                 f"{', '.join(TRACKERS)}"
             )
+    if config.restore_step not in ("latest", "best") and not config.restore_step.isdecimal():
+        raise ValueError(
+            f"config.restore_step={config.restore_step!r} must be latest, best or a step"
+        )
+    if config.restore_optimizer and not config.restore_from:
+        raise ValueError("config.restore_optimizer=True needs config.restore_from: name a workdir")
     if config.tracker_samples < 0:
         raise ValueError(f"config.tracker_samples={config.tracker_samples} must not be negative")
     _one_of(config, "data.fit", FITS)

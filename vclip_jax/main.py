@@ -59,7 +59,7 @@ from vclip_jax.measure import Measurement
 from vclip_jax.pictures import show_samples
 from vclip_jax.preemption import Preempted, Preemption
 from vclip_jax.report import write_systems_report
-from vclip_jax.restore import QUICK_COMPILE, restore_other
+from vclip_jax.restore import QUICK_COMPILE, TEXT_TOWER, check_source, chosen_step, restore_other
 from vclip_jax.trackers import check_installed, open_trackers
 from vclip_jax.training import make_training, model_maker
 from vclip_jax.zero_shot import Scorer
@@ -99,6 +99,8 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
     check_installed(config.trackers)
     check_words(config)
     check_path(workdir)
+    if config.restore_from and not (workdir / "checkpoints").exists():
+        check_source(config)
     lead = jax.process_index() == 0
     workdir.mkdir(parents=True, exist_ok=True)
     config_lib.save_or_check(config, workdir, save=lead)
@@ -128,7 +130,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
     if lead:
         write_json(workdir / "placements.json", sharding.describe(arrays))
 
-    # --- Restore: this run's own checkpoint, or another's, or random initialisation.
+    # --- Start: from this run's own checkpoint, or at step 0 from others' weights or at random.
     counters: dict[str, int] = {}
     metrics_log = MetricsLog(workdir / "metrics.jsonl", enabled=lead, track=config.keep_best)
     checkpoints = Checkpoints(
@@ -139,18 +141,32 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
         train_state = checkpoints.restore(abstract, shardings)
         counters = checkpoints.position(int(train_state.step)).get("guards", {})
         log.info("restored step %d of %s", int(train_state.step), workdir)
-    elif config.restore_from:
-        train_state = restore_other(Path(config.restore_from), training.init, abstract, shardings)
     else:
         init = jax.jit(training.init, out_shardings=shardings, compiler_options=QUICK_COMPILE)
-        train_state = init()
-        if config.model.whiten_pairs:
+        train_state, taken = init(), ""
+        if config.restore_from:
+            train_state, origin = restore_other(
+                config, train_state, shardings, tokenizer.vocab_size
+            )
+            taken = origin.taken
+            log.info("starts at step 0 from %s", origin)
+            if lead:
+                origin.save(workdir)
+        if config.model.whiten_pairs and taken in ("", TEXT_TOWER):
             batches = open_train_batches(config, mesh, train, tokenizer, config.model.whiten_pairs)
             whiten = jit_whiten(graphdef, mesh, shardings)
             with closing(batches):
                 params = whiten(train_state.params, train_state.batch_stats, next(batches))
             train_state = train_state.replace(params=params)
+        elif config.model.whiten_pairs:
+            log.info("config.model.whiten_pairs is not used: the projections are trained already")
     step = int(train_state.step)
+    if step >= config.total_steps:
+        log.info(
+            "nothing is left to train: %s has reached config.total_steps=%d and is evaluated "
+            "again; another --workdir with --config.restore_from=%s trains its weights on",
+            workdir, config.total_steps, workdir,
+        )  # fmt: skip
 
     scorer = make_scorer(graphdef, mesh, tokenizer, config)
     trackers = at_end.enter_context(
@@ -280,7 +296,11 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
         raise ValueError(f"{workdir} has no checkpoint to evaluate: train first, or set "
                          "--config.restore_from=WORKDIR")  # fmt: skip
     steps = saved_run.steps(source) if config.eval_all_checkpoints else ()
-    loaded, tokenizer, step = pretrained.load_weights(source)
+    if config.restore_step == "latest":
+        loaded, tokenizer, step = pretrained.load_weights(source)
+    else:
+        chosen = chosen_step(Path(source), saved_run.steps(source), config.restore_step)
+        loaded, tokenizer, step = saved_run.load(source, chosen)
     weights.adopt(config, loaded)
     config_checks.validate(
         config, devices=jax.device_count(), processes=jax.process_count(), training=False
