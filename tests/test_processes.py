@@ -1,5 +1,8 @@
 """How a process ends: with one line, at once, and with a code that says why."""
 
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 import time
@@ -40,6 +43,54 @@ def test_a_process_ends_at_once_whatever_its_threads_do(body, expected):
     started = time.monotonic()
     assert run(body) == expected
     assert time.monotonic() - started < 40
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from vclip_jax import processes
+with processes.alone_in(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_run_in_a_workdir_is_refused_while_the_first_lives(tmp_path):
+    arguments = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout.readline() == "held\n"
+        with (
+            pytest.raises(ValueError, match=rf"in use by process {first.pid} on .*--workdir"),
+            processes.alone_in(tmp_path),
+        ):
+            pass
+        first.kill()
+        first.wait()
+        with processes.alone_in(tmp_path):  # the kernel has given it back
+            assert f"process {os.getpid()} on" in (tmp_path / ".lock").read_text()
+
+
+def test_a_run_on_another_machine_is_waited_for_and_then_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "OTHER_HOST_SECONDS", 0.5)
+    arguments = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout.readline() == "held\n"
+        (tmp_path / ".lock").write_text("process 7 on elsewhere")
+        with (
+            pytest.raises(ValueError, match="process 7 on elsewhere"),
+            processes.alone_in(tmp_path),
+        ):
+            pass
+        first.kill()
+
+
+def test_where_nothing_can_be_locked_a_run_goes_on_and_says_so(tmp_path, monkeypatch, caplog):
+    def unsupported(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", unsupported)
+    with processes.alone_in(tmp_path):
+        assert "cannot be locked (No locks available)" in caplog.text
 
 
 @pytest.mark.parametrize(

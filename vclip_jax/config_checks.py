@@ -39,6 +39,11 @@ def validate(
          "model.vision_width", "optimizer.learning_rate", "preemption_seconds",
          "max_skipped"),
     )  # fmt: skip
+    if config.global_batch_size < 2:
+        raise ValueError(
+            f"config.global_batch_size={config.global_batch_size} must be at least 2: a contrast "
+            "needs two pairs"
+        )
     for name in config.trackers:
         if name not in TRACKERS:
             raise ValueError(
@@ -130,6 +135,15 @@ def validate(
             f"use {max(1, config.global_batch_size // parts) * parts}"
         )
     layers = tuple(config.model.vision_layers)
+    normed = config.model.batch_norm == "device"
+    if len(layers) == 4 and config.global_batch_size < 2 * config.micro_batches * (
+        devices if normed else 1
+    ):
+        raise ValueError(
+            f"config.micro_batches={config.micro_batches}: each part of "
+            f"config.global_batch_size={config.global_batch_size} has one photograph"
+            f"{' on each device' if normed else ''}, too few for batch statistics: use less parts"
+        )
     if len(layers) not in (1, 4):
         raise ValueError(
             f"config.model.vision_layers={layers} must have four stages (a ResNet) or one (a "

@@ -8,12 +8,11 @@ the report. `--mode compile --topology v5e:4x4` compiles the step for accelerato
 import logging
 import sys
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from pathlib import Path
 
 import jax
-import numpy as np
 from absl import app, flags
 from absl import logging as absl_logging
 from flax import nnx
@@ -39,12 +38,13 @@ from vclip_jax.ahead_of_time import compile_step
 from vclip_jax.checkpoint import Checkpoints, check_path
 from vclip_jax.data import pipeline
 from vclip_jax.data.json_tokenizer import AnyTokenizer
-from vclip_jax.datasets.captions import describe_lengths
+from vclip_jax.datasets.captions import describe_lengths, some_of
 from vclip_jax.flops import step_flops
 from vclip_jax.goodput import Goodput, Trace
 from vclip_jax.guards import Watch
 from vclip_jax.init import jit_whiten
 from vclip_jax.inputs import (
+    check_data,
     check_words,
     load_tokenizer,
     open_test_pairs,
@@ -103,19 +103,26 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
         check_source(config)
     lead = jax.process_index() == 0
     workdir.mkdir(parents=True, exist_ok=True)
+    at_end.enter_context(processes.alone_in(workdir))
     config_lib.save_or_check(config, workdir, save=lead)
     if lead:
         write_json(workdir / "environment.json", environment())
     mesh = sharding.make_mesh(config.mesh.fsdp)
 
-    # --- Data: build what is missing, open it, look at one record of each.
+    # --- Data: build what is missing, open it, look at some captions.
     log.info("data: %s", config.data.dataset)
     train, validation = open_training_data(config)
     test = open_test_pairs(config)
     tasks = open_zero_shot_tasks(config)
+    check_data(
+        workdir,
+        {"train": train, "validation": validation, "test": test}
+        | {f"evals.{task.name}": task.source for task in tasks},
+        resumes=(workdir / "checkpoints").exists(), save=lead,
+    )  # fmt: skip
     tokenizer = load_tokenizer(config, train, workdir)
 
-    some = [train[int(index)]["caption"] for index in np.linspace(0, len(train) - 1, 1000)]
+    some = some_of(train)
     log.info("%s", describe_lengths(some, tokenizer.encode, config.tokenizer.context_length))
 
     # --- Model and state: shapes first, then arrays made where they will live.
@@ -324,8 +331,15 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
     graphdef, _, _ = state.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
     replicated = NamedSharding(mesh, PartitionSpec())
     lead = jax.process_index() == 0
-    metrics_log = MetricsLog(workdir / "metrics.jsonl", enabled=lead)
-    with open_trackers(config, workdir, metrics_log.rows(), enabled=lead) as trackers:
+    with (
+        processes.alone_in(workdir),
+        nullcontext(MetricsLog(workdir / "metrics.jsonl", enabled=lead)) as metrics_log,
+        open_trackers(config, workdir, metrics_log.rows(), enabled=lead) as trackers,
+    ):
+        held_back = {"validation": validation, "test": test}
+        check_data(
+            workdir, held_back | {f"evals.{task.name}": task.source for task in tasks}, save=lead
+        )
         metrics_log.tell(trackers.scalars)
         measure = Measurement(
             make_scorer(graphdef, mesh, tokenizer, config), validation, tasks, config,

@@ -1,11 +1,18 @@
-"""Several processes: how they find each other, and how one that fails ends the others."""
+"""Several processes: how they find each other, how one that fails ends the others, and how another
+run is kept out of a workdir."""
 
+import errno
+import fcntl
+import logging
 import os
 import re
+import socket
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
@@ -14,6 +21,11 @@ _STATUS = re.compile(r"^(UNKNOWN|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|INTERNAL)
 
 LOST_PEER = 75
 """Exit code where another process is gone: "try again", of sysexits.h."""
+OTHER_HOST_SECONDS = 120.0
+"""How long a workdir that another machine has locked is waited for: NFS gives back the locks of a
+machine that is gone after 90 seconds."""
+
+log = logging.getLogger("vclip_jax")
 
 
 def join(
@@ -34,6 +46,51 @@ def join(
     jax.distributed.initialize(
         coordinator, count, index, heartbeat_timeout_seconds=heartbeat_seconds
     )
+
+
+@contextmanager
+def alone_in(workdir: Path) -> Iterator[None]:
+    """Keep other runs out of a workdir; one process of a run, the first, holds its `.lock`.
+
+    The kernel gives the lock back when the process ends, however it ends. A file server may take
+    minutes to learn that another machine is gone, so a lock from there is waited for.
+
+    Args:
+        workdir: is there already.
+
+    Raises:
+        ValueError: one line: another run is using it.
+        OSError: it cannot be written to.
+    """
+    if jax.process_index() != 0:
+        yield
+        return
+    path, here = workdir / ".lock", socket.gethostname()
+    with path.open("a+") as file:
+        deadline = time.monotonic() + OTHER_HOST_SECONDS
+        while True:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    log.warning(
+                        "warning: %s cannot be locked (%s): see to it that no other run uses it",
+                        workdir, error.strerror,
+                    )  # fmt: skip
+                    break
+            file.seek(0)
+            holder = file.read(300).strip() or "another process"
+            if holder.endswith(f" on {here}") or time.monotonic() > deadline:
+                raise ValueError(
+                    f"{workdir} is in use by {holder}: wait until that run has ended, or choose "
+                    f"another --workdir (remove {path} if there is no such process)"
+                )
+            time.sleep(1)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {here}")
+        file.flush()
+        yield
 
 
 def keep_quiet() -> None:

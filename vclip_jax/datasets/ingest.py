@@ -7,7 +7,7 @@ holds is a function of its items and of how images are stored.
 
 Layout, as TFDS has it: data_dir/NAME/CONFIG/VERSION with `NAME-SPLIT.array_record-00000-of-00002`,
 `dataset_info.json` and `features.json`; and beside them `keys-SPLIT.txt`, `rejects.jsonl`,
-`card.json`, `card.md` and `samples.png`.
+`card.json`, `card.md`, `samples.png`, and `records.sha256`, which `sha256sum -c` reads.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from vclip_jax.datasets import card
 from vclip_jax.datasets.listing import Item, Listing, anonymous
-from vclip_jax.datasets.records import DatasetError
+from vclip_jax.datasets.records import SUMS, DatasetError
 from vclip_jax.datasets.shards import Shard, run_beam, run_here, run_processes
 from vclip_jax.datasets.store import DEFAULT_STORAGE, Storage
 
@@ -83,6 +83,8 @@ def build(
     finished, unfinished = folder / VERSION, folder / f"incomplete.{VERSION}"
     if not listing.items:
         raise DatasetError(_nothing(listing))
+    if finished.exists():  # it appears whole: no lock is needed, nor the right to write
+        return finished
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -164,6 +166,12 @@ def _finish(
     rejects = [asdict(reject) for reject in listing.rejects] + unusable
     lines = [json.dumps(reject, ensure_ascii=False) for reject in rejects]
     (folder / "rejects.jsonl").write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    if all("sha256" in note for note in notes):  # the shards of an earlier version lack it
+        sums = (
+            f"{note['sha256']}  {Path(shard.path).name}\n"
+            for shard, note in zip(shards, notes, strict=True)
+        )
+        (folder / SUMS).write_text("".join(sums))
     kept = sum(len(note["kept"]) for note in notes)
     listed = len(listing.items) + len(listing.rejects)
     if kept + len(rejects) != listed:

@@ -5,6 +5,8 @@ the four features that training and evaluation share are parsed, which takes a t
 that TFDS needs for them and none for the other columns.
 """
 
+import glob
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -14,6 +16,10 @@ from pathlib import Path
 from typing import Any, SupportsIndex, TypedDict
 
 FEATURES = ("image", "caption", "key", "label")
+SUMS = "records.sha256"
+"""SHA-256 of every file of records, in a built dataset's folder, as `sha256sum` writes it."""
+_SAMPLE = 2**16
+"""Bytes at either end of a file that stand for it where `SUMS` does not know it."""
 
 
 class DatasetError(ValueError):
@@ -82,6 +88,31 @@ class RecordSource(Sequence[Record]):
                 f"{self.name}:{self.split}: {self._locate(index)} is damaged on disk: build the "
                 f"dataset again ({reason[:200]})"
             ) from error
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits that were opened, without slices."""
+        return tuple(sorted(set(_split_names(self.split))))
+
+    def digest(self) -> str:
+        """SHA-256 in hexadecimal of all that the splits hold, slices or not, wherever the dataset
+        lies; "" where that is not known.
+
+        It is made of the files' checksums, which `build` wrote down. Files of an earlier version
+        count by their sizes and ends.
+        """
+        if not self._parts:
+            return ""
+        folder = Path(self._parts[0].path).parent
+        lines = (folder / SUMS).read_text().splitlines() if (folder / SUMS).is_file() else []
+        sums = {line[66:]: line[:64] for line in lines}
+        digest = hashlib.sha256((folder / "features.json").read_bytes())
+        digest.update("\n".join(self.class_names).encode())
+        for split in self.splits:
+            for path in sorted(folder.glob(f"*-{glob.escape(split)}.array_record-*")):
+                found = sums.get(path.name) or _sample(path)
+                digest.update(f"{path.name} {path.stat().st_size} {found}\n".encode())
+        return digest.hexdigest()
 
     def _locate(self, index: int) -> str:
         """A record for people: its key where the builder noted it, its number, its file."""
@@ -152,6 +183,13 @@ def source_of(builder: Any, name: str, split: str) -> RecordSource:
         reason = " ".join(str(error).split())
         raise DatasetError(f"{name}: cannot open the split {split!r}: {reason}") from error
     return source
+
+
+def _sample(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(_SAMPLE)
+        file.seek(max(len(head), path.stat().st_size - _SAMPLE))
+        return hashlib.sha256(head + file.read()).hexdigest()
 
 
 def _parts(info: Any, split: str) -> list[Part]:

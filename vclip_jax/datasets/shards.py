@@ -72,7 +72,9 @@ def make_shard(shard: Shard, tick: Callable[[bool], None] = lambda kept: None) -
             )  # fmt: skip
             tick(True)
     writer.close()
-    note = {"kept": kept, "rejects": rejects, "bytes": size}
+    with open(temporary, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    note = {"kept": kept, "rejects": rejects, "bytes": size, "sha256": digest}
     _replace(Path(temporary), Path(shard.path))
     _write(Path(shard.note), json.dumps(note, ensure_ascii=False))
     return len(shard.items)
