@@ -11,8 +11,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vclip_jax.models.clip import IMAGE_MEAN, IMAGE_STD
-
+IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
+IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
+"""Channel statistics of OpenAI's CLIP, of RGB in [0, 1]."""
 # What may differ between a run and its continuation, because no trained number depends on it.
 FREE_ON_RESUME = ("log_every", "remat", "scan_text_layers", "profile", "checkpoint_every",
                   "keep_checkpoints", "evals", "systems", "mesh", "data.data_dir", "data.source",

@@ -5,23 +5,30 @@ checkpoint, or one after the other (`--config.eval_all_checkpoints=True`), score
 the report. `--mode compile --topology v5e:4x4` compiles the step for accelerators ahead of time.
 """
 
+if __name__ == "__main__":
+    # A command line that is wrong is answered before the imports below, which take seconds.
+    from absl import flags
+
+    from vclip_jax import command_line
+
+    flags.adopt_module_key_flags(command_line)  # for --help
+    command_line.run()
+
 import logging
-import sys
 import time
 from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from pathlib import Path
 
 import jax
-from absl import app, flags
 from absl import logging as absl_logging
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from vclip_jax import config as config_lib
 from vclip_jax import (
+    command_line,
     config_checks,
     datasets,
     guards,
@@ -34,6 +41,7 @@ from vclip_jax import (
     topologies,
     tree,
 )
+from vclip_jax import config as config_lib
 from vclip_jax.ahead_of_time import compile_step
 from vclip_jax.checkpoint import Checkpoints, check_path
 from vclip_jax.data import pipeline
@@ -367,53 +375,8 @@ def make_scorer(
     )
 
 
-# --- The command line.
-
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe: configs/X.py[:argument].")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go.", required=True)
-_MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "eval", "compile"],
-    "Train and evaluate; evaluate; or compile the training step for --topology.",
-)  # fmt: skip
-_TOPOLOGY = flags.DEFINE_string(
-    "topology", None, "Of --mode compile: v5e:4x4, 2xv5e:4x4 (slices), h100:8; no device is needed."
-)
-_DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "One of several processes that find each other: TPU pods, SLURM, GKE."
-)
-_COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of process 0, where they do not; with the next two."
-)
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
-_HEARTBEAT_SECONDS = flags.DEFINE_integer(
-    "heartbeat_seconds", 60, "Of several processes: when one that is not heard of counts as lost."
-)
-_PREEMPTED_EXIT_CODE = flags.DEFINE_integer(
-    "preempted_exit_code", 0, "Of a run that SIGTERM has ended, with everything saved."
-)
-
-
-def _parse_flags(argv: list[str]) -> list[str]:
-    """Like absl's own, but whatever is wrong is one line rather than a traceback."""
-    try:
-        config_checks.check_overrides(argv)
-        arguments = flags.FLAGS(argv)
-        if _CONFIG.value is None:
-            raise ValueError("--config FILE is needed, for example configs/quickstart.py")
-        if (_MODE.value == "compile") != (_TOPOLOGY.value is not None):
-            raise ValueError("--mode compile and --topology, for example v5e:4x4, go together")
-        by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-        if any(value is not None for value in by_hand) and None in by_hand:
-            raise ValueError("--coordinator, --num_processes and --process_id go together")
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        # A KeyError's own text is a representation, quotes and escapes included.
-        reason = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-        sys.exit(f"error: {' '.join(reason.split())}")
-    return arguments
-
-
-def _run(_: list[str]) -> None:
+def run_flags() -> None:
+    """What the command line asks for; the process ends here."""
     # Orbax tells every move, and of what fails the whole way there, which is an error of ours too.
     absl_logging.set_verbosity(absl_logging.FATAL)
     log.addHandler(logging.StreamHandler())
@@ -422,26 +385,24 @@ def _run(_: list[str]) -> None:
     try:
         with processes.ending_together():
             # Before anything asks for devices.
-            if _MODE.value == "compile":
+            if command_line.MODE.value == "compile":
                 topologies.use_no_device()
-            if _COORDINATOR.value is not None or _DISTRIBUTED.value:
+            if command_line.COORDINATOR.value is not None or command_line.DISTRIBUTED.value:
                 processes.join(
-                    _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value,
-                    heartbeat_seconds=_HEARTBEAT_SECONDS.value,
-                )  # fmt: skip
-            log.setLevel(logging.INFO if jax.process_index() == 0 else logging.WARNING)
-            if "://" in _WORKDIR.value:
-                raise ValueError(
-                    f"--workdir={_WORKDIR.value}: buckets are not written to directly yet; mount "
-                    "the bucket (gcsfuse) and name the folder"
+                    command_line.COORDINATOR.value,
+                    command_line.NUM_PROCESSES.value,
+                    command_line.PROCESS_ID.value,
+                    heartbeat_seconds=command_line.HEARTBEAT_SECONDS.value,
                 )
-            main(_CONFIG.value, Path(_WORKDIR.value), _MODE.value, _TOPOLOGY.value or "")
+            log.setLevel(logging.INFO if jax.process_index() == 0 else logging.WARNING)
+            main(
+                command_line.CONFIG.value,
+                Path(command_line.WORKDIR.value or ""),
+                command_line.MODE.value,
+                command_line.TOPOLOGY.value or "",
+            )
     except Preempted as preempted:
         if jax.process_index() == 0:
             print(f"ended early, as asked: {preempted}; the same command goes on")
-        processes.leave(_PREEMPTED_EXIT_CODE.value)
+        processes.leave(command_line.PREEMPTED_EXIT_CODE.value)
     processes.leave()
-
-
-if __name__ == "__main__":
-    app.run(_run, flags_parser=_parse_flags)
