@@ -25,7 +25,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from vclip_jax.fingerprints import SMALLEST_ON_DEVICE, fingerprints
-from vclip_jax.processes import is_lost_peer
+from vclip_jax.processes import is_lost_peer, is_out_of_memory
 from vclip_jax.state import TrainState
 from vclip_jax.tree import path_string
 
@@ -208,7 +208,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # the system's, TensorStore's or Orbax's own
-            if is_lost_peer(error):
+            if is_lost_peer(error) or is_out_of_memory(error):
                 raise  # the disk has nothing to do with it
             self.failed += 1
             if jax.process_index() == 0:  # what is half written only takes up space
