@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from vclip_jax.inputs import check_data
+from vclip_jax import config as config_lib
+from vclip_jax.inputs import check_data, open_training_data, open_zero_shot_tasks
 
 
 @dataclass
@@ -60,3 +61,15 @@ def test_a_run_of_an_earlier_version_goes_on_and_keeps_the_digest_from_now_on(tm
 def test_data_whose_content_is_not_known_is_not_compared(tmp_path):
     check_data(tmp_path, {"train": Source("")})
     check_data(tmp_path, {"train": Source("bbbb")}, resumes=True)
+
+
+def test_what_is_not_built_is_named_with_the_command_that_builds_it(tmp_path, caplog):
+    config = config_lib.default()
+    config.data.dataset, config.data.data_dir = "synfundus", f"{tmp_path}/my data"
+    config.evals.fives = config_lib.zero_shot_eval("fives", "zh/fives")
+    command = "python -m vclip_jax.datasets build {} --source DIR --data_dir '" + str(tmp_path)
+    with pytest.raises(ValueError, match=command.format("synfundus")):
+        open_training_data(config)
+    with caplog.at_level(logging.INFO, "vclip_jax"):
+        assert open_zero_shot_tasks(config) == []
+    assert command.format("fives") in caplog.text

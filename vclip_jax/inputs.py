@@ -18,6 +18,7 @@ from vclip_jax.data import pipeline, prefetch
 from vclip_jax.data.augment import named_policy
 from vclip_jax.data.json_tokenizer import AnyTokenizer, file_name, in_folder
 from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.datasets.prepare import build_command
 from vclip_jax.evaluate import ZeroShotTask
 from vclip_jax.logs import write_json
 
@@ -125,7 +126,10 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
         try:
             datasets.prepare(entry.dataset, entry.source, config.data.data_dir)
         except datasets.SourceNeededError:
-            log.info("evaluation %s is skipped: set --config.evals.%s.source=DIR", name, name)
+            log.info(
+                "evaluation %s is skipped, %s is not built: %s (or --config.evals.%s.source=DIR)",
+                name, entry.dataset, build_command(entry.dataset, config.data.data_dir), name,
+            )  # fmt: skip
             continue
         source = datasets.open_source(entry.dataset, config.data.data_dir, entry.split)
         prompt_set = prompts.for_classes(entry.prompts, source.class_names, source.name)
