@@ -7,8 +7,7 @@
 
 DIR is SynFundus-1M as downloaded; `launch/tpu.sh` starts it on a slice. MESSIDOR, FIVES and REFUGE
 are scored every 50 steps where they are built, and the checkpoint with the least validation loss is
-kept. The second command needs no
-TPU: it compiles the same step and says what it needs.
+kept. The second command needs no TPU: it compiles the same step and says what it needs.
 
 Hardware: v5e:16x16. Expected: see docs/performance.md, which has the compiler's figures.
 """
