@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,8 @@ _SHARED_FROM = 2**20
 """Bytes from which on the devices that hold the same array each write a part of it. Cutting it up
 takes a compilation for every shape and device, which small arrays are not worth."""
 
-_READ_BACK = 2**26
-"""Bytes that are read back of every checkpoint."""
+_READ_BACK = 64
+"""So many small arrays are read back of every checkpoint."""
 _MISREAD = "*?[\\"
 """Characters that Orbax (which globs paths as they are) or TensorStore takes for something else."""
 
@@ -103,6 +104,8 @@ class Checkpoints:
         )
         self._reader = ocp.PyTreeCheckpointHandler()
         self._saving: int | None = None
+        self._thread = ThreadPoolExecutor(1, "read back")
+        self._reading: Future[None] | None = None
         self._readable: dict[str, Any] = {}
         """What is read back of the step that is being saved."""
 
@@ -161,19 +164,30 @@ class Checkpoints:
     def check(self, *, wait: bool = False) -> None:
         """Look whether the save in the background went well, if it has ended or to `wait` for it.
 
-        The first process reads back what was saved: the structure of all arrays, and the content of
-        the small ones.
+        The first process reads back what was saved, in the background too: the structure of all
+        arrays, and the content of some small ones.
 
         Raises:
             OSError: it failed, and `on_error` is "stop".
         """
-        if self._saving is None or (self._manager.is_saving_in_progress() and not wait):
+        if self._saving is None or not (wait or self._has_ended(self._saving)):
             return
-        step, self._saving = self._saving, None
+        step, reading = self._saving, self._reading
+        self._saving = self._reading = None
         with self._telling(step):
             self._manager.wait_until_finished()
             if jax.process_index() == 0:
-                self._read_back(step)
+                (reading or self._thread.submit(self._read_back, step)).result()
+
+    def _has_ended(self, step: int) -> bool:
+        """Whether the save has, and reading back what it wrote."""
+        if self._manager.is_saving_in_progress():
+            return False
+        if jax.process_index() != 0:
+            return True
+        if self._reading is None:
+            self._reading = self._thread.submit(self._read_back, step)
+        return self._reading.done()
 
     def _read_back(self, step: int) -> None:
         """Raises OSError if a checkpoint that was just written is not what was saved."""
@@ -202,6 +216,7 @@ class Checkpoints:
         """
         self.check(wait=True)
         self._manager.close()
+        self._thread.shutdown()
 
     @contextmanager
     def _telling(self, step: int) -> Iterator[None]:
@@ -412,7 +427,7 @@ def _small_arrays(tree: dict[str, Any], left: list[int]) -> dict[str, Any]:
 
     Args:
         tree: of arrays.
-        left: bytes that they may still take in all; is counted down.
+        left: how many there may still be; is counted down.
     """
     processor = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
     small: dict[str, Any] = {}
@@ -420,8 +435,8 @@ def _small_arrays(tree: dict[str, Any], left: list[int]) -> dict[str, Any]:
         if isinstance(value, dict):
             if below := _small_arrays(value, left):
                 small[name] = below
-        elif value.size < SMALLEST_ON_DEVICE and value.nbytes <= left[0]:
-            left[0] -= value.nbytes
+        elif value.size < SMALLEST_ON_DEVICE and left[0]:
+            left[0] -= 1
             small[name] = jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=processor)
     return small
 
