@@ -38,14 +38,20 @@ def test_a_run_goes_on_with_the_data_that_it_began_with_alone(tmp_path):
     assert (tmp_path / "data.json").read_text() == before
 
 
+def test_a_run_that_has_not_begun_may_take_other_data(tmp_path):
+    check_data(tmp_path, {"train": Source("aaaa")})
+    check_data(tmp_path, {"train": Source("bbbb")})
+    assert json.loads((tmp_path / "data.json").read_text())["train"]["digest"] == "bbbb"
+
+
 def test_other_evaluation_data_is_said_each_time(tmp_path, caplog):
     check_data(tmp_path, {"evals.fives": Source("aaaa", "fives", ("test",))})
     for _ in range(2):
         caplog.clear()
-        check_data(tmp_path, {"evals.fives": Source("bbbb", "fives", ("test",))})
+        check_data(tmp_path, {"evals.fives": Source("bbbb", "fives", ("test",))}, resumes=True)
         assert "fives:test had 32 records (digest aaaa), now 32 (bbbb)" in caplog.text
     caplog.clear()
-    check_data(tmp_path, {"evals.fives": Source("cccc", "fives", ("train",))})
+    check_data(tmp_path, {"evals.fives": Source("cccc", "fives", ("train",))}, resumes=True)
     assert not caplog.text  # the config names another split
 
 

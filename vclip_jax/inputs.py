@@ -60,7 +60,7 @@ def check_data(
     Args:
         workdir: of the run; the digests are in its `data.json`.
         sources: "train", "validation", "test" or "evals.NAME" -> what was opened, or None.
-        resumes: whether the run has checkpoints.
+        resumes: whether the run has figures already, which are of the data that it began with.
         save: of several processes one is to.
 
     Raises:
@@ -76,7 +76,7 @@ def check_data(
         name = f"{source.name}:{'+'.join(source.splits)}"
         now = {"data": name, "records": len(source), "digest": digest}
         before = known.get(role)
-        if before is None or before["data"] != name:
+        if not resumes or before is None or before["data"] != name:
             known[role] = now
         elif before["digest"] != digest:
             line = (

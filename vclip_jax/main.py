@@ -126,7 +126,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
         workdir,
         {"train": train, "validation": validation, "test": test}
         | {f"evals.{task.name}": task.source for task in tasks},
-        resumes=(workdir / "checkpoints").exists(), save=lead,
+        resumes=(workdir / "metrics.jsonl").exists(), save=lead,
     )  # fmt: skip
     tokenizer = load_tokenizer(config, train, workdir)
 
@@ -346,8 +346,9 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
     ):
         held_back = {"validation": validation, "test": test}
         check_data(
-            workdir, held_back | {f"evals.{task.name}": task.source for task in tasks}, save=lead
-        )
+            workdir, held_back | {f"evals.{task.name}": task.source for task in tasks},
+            resumes=(workdir / "metrics.jsonl").exists(), save=lead,
+        )  # fmt: skip
         metrics_log.tell(trackers.scalars)
         measure = Measurement(
             make_scorer(graphdef, mesh, tokenizer, config), validation, tasks, config,
