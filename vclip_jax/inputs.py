@@ -67,7 +67,8 @@ def check_data(
         ValueError: the training data is not what the run began with. Of other data that is said.
     """
     path = workdir / DATA
-    known = config_lib.read(path) if path.exists() else {}
+    kept = config_lib.read(path) if path.exists() else {}
+    known = dict(kept)
     if resumes and "train" in sources and "train" not in known:
         log.info("%s does not say what its data was: from now on it does, in %s", workdir, DATA)
     for role, source in sources.items():
@@ -88,7 +89,7 @@ def check_data(
                     f"{line}: build it again from the same files, or choose another --workdir"
                 )
             log.warning("warning: %s; figures of before and after do not compare", line)
-    if save:
+    if save and known != kept:
         write_json(path, known)
 
 

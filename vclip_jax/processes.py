@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -104,9 +104,9 @@ def alone_in(workdir: Path) -> Iterator[None]:
                     f"another --workdir (remove {path} if there is no such process)"
                 )
             time.sleep(1)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {here}")
-        file.flush()
+        with suppress(OSError):  # a full disk; the lock holds without the name
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"process {os.getpid()} on {here}".encode())
         yield
 
 
