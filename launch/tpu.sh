@@ -162,6 +162,8 @@ watch() {
         *absent) return 1 ;; # the worker was restarted
         # A preemption, too, ends the training before the slice's state tells: look twice.
         *exit*)
+          [[ $answer != *'exit 12' ]] ||
+            die "the devices have too little memory: see 'launch/tpu.sh logs' for what to change"
           [[ ! $failed ]] ||
             die "the training ended with '$answer': see 'launch/tpu.sh logs', then 'resume'"
           failed=1

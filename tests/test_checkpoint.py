@@ -13,6 +13,8 @@ import jax
 import numpy as np
 import optax
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from vclip_jax import checkpoint, fingerprints, sharding
 from vclip_jax.checkpoint import Checkpoints, DamagedError
@@ -329,6 +331,70 @@ def test_a_run_that_is_told_so_goes_on_past_a_failed_save(tmp_path, failing, cap
         checkpoints.save(make_state(6), 6)
     assert "checkpoint 4 could not be written" in caplog.text
     assert restored_step(tmp_path, _alone()) == 6
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_cannot_be_read_back_is_noticed_when_it_is_written(tmp_path, monkeypatch, damage):
+    from orbax.checkpoint import CheckpointManager
+
+    layout, finalize = _alone(), CheckpointManager._finalize
+
+    def spoiling(self, step, remove):
+        finalize(self, step, remove)
+        if step == 6:
+            DAMAGE[damage](tmp_path)
+
+    monkeypatch.setattr(CheckpointManager, "_finalize", spoiling)
+    with pytest.raises(
+        OSError,
+        match=r"checkpoint 6 could not be .*: it cannot be read back \(.*the newest .* is 4",
+    ):
+        save(tmp_path, layout)
+    assert restored_step(tmp_path, layout) == 4
+
+
+def test_the_large_arrays_are_read_back_by_structure_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SMALLEST_ON_DEVICE", 0)
+    read = []
+    monkeypatch.setattr(Checkpoints, "_read", lambda *a, **options: read.append(a))
+    save(tmp_path, _alone(), steps=(2,))
+    assert not read
+
+
+_NAMES = st.text(
+    st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=60
+).filter(lambda name: name not in (".", ".."))
+
+
+@settings(max_examples=25)
+@given(_NAMES)
+@example("run[1]")
+@example("a\\b")
+@example("**")
+@example("-dash first")
+@example("眼底 照片")
+@example("~")
+@example("x" * 250)
+@example("a%20b#c")
+def test_under_every_path_that_is_not_refused_a_checkpoint_can_be_read(tmp_path_factory, name):
+    workdir = tmp_path_factory.mktemp("names") / name
+    layout = _alone()
+    if any(character in "*?[\\" for character in name):
+        with pytest.raises(ValueError, match="checkpoints cannot be kept in"):
+            save(workdir, layout, steps=(2,))
+        assert not workdir.exists()
+        return
+    save(workdir, layout, steps=(2,))
+    assert restored_step(workdir, layout) == 2
+    assert not [p for p in (workdir / "checkpoints").iterdir() if "corrupt" in p.name]
+
+
+def test_a_path_that_is_refused_can_be_reached_through_a_link(tmp_path):
+    odd, link = tmp_path / "run[1]", tmp_path / "link"
+    odd.mkdir()
+    link.symlink_to(odd)
+    save(link, _alone(), steps=(2,))
+    assert restored_step(link, _alone()) == 2
 
 
 def test_large_arrays_are_verified_on_the_devices(tmp_path, layout, monkeypatch):

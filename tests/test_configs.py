@@ -44,6 +44,26 @@ def test_the_papers_recipe_is_the_reviewed_one():
     assert lines == golden
 
 
+PAPERS = {"visionclip": 400_000, "visionclip_h100_8": 12_500, "visionclip_tpu_v5e_256": 781}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_papers_model_trains_and_is_scored_on_the_papers_data(name):
+    config = load(ROOT / f"configs/{name}.py").get_config()
+    assert config.data.dataset == "synfundus"
+    assert config.total_steps == PAPERS[name] == 32 * 800_000 // config.global_batch_size
+    assert set(config.evals) == {"messidor", "fives", "refuge"}
+    assert 0 < config.eval_every < config.total_steps / 10
+    assert config.keep_best == "eval/validation/loss"  # not by the external datasets
+
+
+def test_the_trial_on_idrid_is_an_argument():
+    config = load(ROOT / "configs/visionclip.py").get_config("idrid")
+    config_checks.validate(config, devices=1)
+    assert (config.data.dataset, config.total_steps) == ("idrid", 1000)
+    assert set(config.evals) == {"idrid"}
+
+
 @pytest.mark.parametrize("name", ["visionclip", "quickstart"])
 def test_an_unknown_key_is_named_with_the_nearest_known_one(name):
     config = load(ROOT / "configs" / f"{name}.py").get_config()

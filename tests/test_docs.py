@@ -21,8 +21,8 @@ import yaml
 from absl import flags
 from ml_collections import config_flags
 
+from vclip_jax import command_line, config_checks, main, prompts
 from vclip_jax import config as config_lib
-from vclip_jax import config_checks, main, prompts
 from vclip_jax.datasets.catalog import DATASETS
 from vclip_jax.pretrained import Pretrained
 
@@ -103,7 +103,7 @@ def parse_main(argv: list[str]) -> None:
     """The trainer's command line, with flags of its own so that nothing stays behind."""
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=argv)
-    for flag in flags.FLAGS.flags_by_module_dict()[main.__name__]:
+    for flag in flags.FLAGS.flags_by_module_dict()[command_line.__name__]:
         if not flag.name.startswith("config"):
             values[flag.name] = copy.deepcopy(flag)
     config_checks.check_overrides(argv)
@@ -134,7 +134,7 @@ def known_flags() -> set[str]:
         *(options_of(importlib.import_module(f"vclip_jax.{name}")._parser()) for name in PARSERS)
     )
     known |= {"--config"} | {
-        f"--{flag.name}" for flag in flags.FLAGS.flags_by_module_dict()[main.__name__]
+        f"--{flag.name}" for flag in flags.FLAGS.flags_by_module_dict()[command_line.__name__]
     }
     scripts = [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "launch").glob("*.sh")]
     scripts.append(ROOT / "tests/parity/conftest.py")

@@ -10,16 +10,31 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
+import optax
 import pytest
 
-from vclip_jax import bootstrap, datasets, measure, metrics, predictions
+from vclip_jax import (
+    bootstrap,
+    config_checks,
+    datasets,
+    measure,
+    metrics,
+    predictions,
+    sharding,
+)
 from vclip_jax import config as config_lib
 from vclip_jax import main as trainer
 from vclip_jax.data import prefetch
 from vclip_jax.drills.tiny import get_config
+from vclip_jax.inputs import load_tokenizer
+from vclip_jax.interop import folder as portable
 from vclip_jax.interop import workdir as saved_run
+from vclip_jax.interop.weights import Weights, complete_config
 from vclip_jax.logs import MetricsLog
+from vclip_jax.restore import restore_other
+from vclip_jax.training import make_training
 
 ROOT = Path(__file__).parents[1]
 STEPS = 6
@@ -417,6 +432,164 @@ def _run(*arguments: str, workdir: Path) -> subprocess.CompletedProcess:
         cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
     )  # fmt: skip
+
+
+# --- Kinds of start.
+
+
+def start(config, workdir: Path):
+    """The state with which a run in a new workdir begins, and from what."""
+    config_checks.validate(config, devices=8)
+    mesh = sharding.make_mesh(1)
+    size = load_tokenizer(config, [], workdir).vocab_size
+    training = make_training(config, mesh, size)
+    fresh = jax.tree.map(
+        lambda leaf, place: jax.device_put(np.ones(leaf.shape, leaf.dtype), place),
+        training.abstract,
+        training.placement,
+    )
+    fresh = fresh.replace(step=fresh.step * 0)
+    state, origin = restore_other(config, fresh, training.placement, size)
+    assert int(state.step) == 0
+    return state, fresh, origin
+
+
+def same(one, other) -> bool:
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_a_run_from_another_workdir_trains_its_weights_from_step_0(
+    config, finished, tmp_path, caplog
+):
+    config.restore_from, config.total_steps = str(finished), 2
+    with caplog.at_level(logging.INFO, "vclip_jax"):
+        trainer.main(config, tmp_path)
+    assert sorted(losses(tmp_path)) == [1, 2]
+    assert f"starts at step 0 from {finished}, step {STEPS} (weights)" in caplog.text
+    content = json.loads((tmp_path / "start.json").read_text())
+    assert content == {"source": str(finished), "step": STEPS, "taken": "weights"}
+    assert (
+        f"{finished}, step {STEPS} (weights), trained on" in (tmp_path / "report.html").read_text()
+    )
+    rates = {row["step"]: row["learning_rate"] for row in rows(tmp_path) if "loss" in row}
+    expected = {row["step"]: row["learning_rate"] for row in rows(finished) if "loss" in row}
+    assert rates[1] == expected[1]  # the warm-up begins anew
+    with caplog.at_level(logging.INFO, "vclip_jax"):
+        trainer.main(config, tmp_path)  # its own checkpoint counts now
+    assert "restored step 2" in caplog.text
+    assert "nothing is left to train" in caplog.text
+    assert sorted(losses(tmp_path)) == [1, 2]
+
+
+@pytest.mark.parametrize("step", ["latest", "4"])
+def test_another_workdirs_weights_alone_are_taken(config, finished, tmp_path, step):
+    config.restore_from, config.restore_step = str(finished), step
+    state, fresh, origin = start(config, tmp_path)
+    loaded, _, number = saved_run.load(finished, None if step == "latest" else int(step))
+    assert same((state.params, state.batch_stats), loaded.variables)
+    assert same(state.opt_state, fresh.opt_state)
+    assert (origin.step, origin.taken) == (number, "weights")
+
+
+def test_the_optimizer_is_taken_on_request(config, finished, tmp_path):
+    config.restore_from, config.restore_optimizer = str(finished), True
+    state, fresh, origin = start(config, tmp_path)
+    assert same((state.params, state.batch_stats), saved_run.load(finished)[0].variables)
+    [adam] = [n for n in jax.tree.leaves(state.opt_state, is_leaf=is_adam) if is_adam(n)]
+    assert int(adam.count) == STEPS
+    [rate] = [n for n in jax.tree.leaves(state.opt_state, is_leaf=is_rate) if is_rate(n)]
+    assert int(rate.count) == 0
+    assert not same(state.opt_state, fresh.opt_state)
+    assert origin.taken == "weights and optimizer"
+
+
+def is_adam(node) -> bool:
+    return isinstance(node, optax.ScaleByAdamState)
+
+
+def is_rate(node) -> bool:
+    return isinstance(node, optax.ScaleByScheduleState)
+
+
+def test_the_best_checkpoint_of_another_run_is_found_by_its_own_metric(config, finished, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(finished, other)
+    config.restore_from, config.restore_step = str(other), "best"
+    with pytest.raises(ValueError, match=r"does not know its best .*latest, or one of 4, 6"):
+        trainer.main(config, tmp_path / "new")
+    content = json.loads((other / "config.json").read_text())
+    content["keep_best"] = "eval/validation/loss"
+    (other / "config.json").write_text(json.dumps(content))
+    with (other / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "eval/validation/loss": 0.0}\n')
+    assert start(config, tmp_path)[2].step == 4
+
+
+def test_a_portable_folder_gives_its_weights(config, finished, tmp_path):
+    loaded, tokenizer, _ = saved_run.load(finished)
+    portable.save(tmp_path / "portable", loaded, tokenizer)
+    config.restore_from = str(tmp_path / "portable")
+    state, fresh, origin = start(config, tmp_path)
+    assert same((state.params, state.batch_stats), loaded.variables)
+    assert same(state.opt_state, fresh.opt_state)
+    assert (origin.step, origin.taken) == (None, "weights")
+    config.restore_optimizer = True
+    with pytest.raises(ValueError, match=r"restore_optimizer needs the workdir of a run"):
+        trainer.main(config, tmp_path / "new")
+
+
+def test_a_text_tower_leaves_the_image_tower_at_random(config, finished, tmp_path):
+    loaded, tokenizer, _ = saved_run.load(finished)
+    whole = loaded.config
+    text = complete_config(
+        {
+            "kind": "text",
+            "model": {k: v for k, v in whole["model"].items() if k.startswith("text_")},
+            "tokenizer": whole["tokenizer"],
+        },
+        origin="test",
+    )
+    arrays = {k: v for k, v in loaded.arrays.items() if k.startswith("bert.")}
+    portable.save(tmp_path / "text", Weights(text, arrays), tokenizer)
+    config.restore_from = str(tmp_path / "text")
+    state, fresh, origin = start(config, tmp_path)
+    assert same(state.params["bert"], loaded.variables[0]["bert"])
+    assert same(state.params["visual"], fresh.params["visual"])
+    assert origin.taken == "text tower"
+
+
+def test_a_sigmoid_loss_can_start_from_a_softmax_run(config, finished, tmp_path):
+    config.restore_from, config.loss.kind = str(finished), "sigmoid"
+    state, fresh, _ = start(config, tmp_path)
+    assert same(state.params["visual"], saved_run.load(finished)[0].variables[0]["visual"])
+    assert same(state.params["logit_bias"], fresh.params["logit_bias"])
+
+
+def test_what_shapes_do_not_show_is_said(config, finished, tmp_path, caplog):
+    config.restore_from, config.model.text_pool = str(finished), "mean"
+    with caplog.at_level(logging.INFO, "vclip_jax"):
+        start(config, tmp_path)
+    assert 'trained with config.model.text_pool="first" (here "mean")' in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("restore_step", "5", r"restore_step=5: .* has the checkpoints 4, 6"),
+        ("restore_step", "first", r"restore_step='first' must be latest, best or a step"),
+        ("restore_from", "nowhere", r"restore_from=nowhere is neither a workdir"),
+        ("restore_from", "hub:a/b", r"restore_from=hub:a/b .* download it and name the folder"),
+    ],
+)
+def test_a_start_that_is_not_there_is_refused_before_any_data(
+    config, finished, tmp_path, key, value, message
+):
+    config.restore_from = str(finished)
+    config[key] = value
+    config.data.dataset = "idrid"  # is not built, and would be asked for
+    with pytest.raises(ValueError, match=message):
+        trainer.main(config, tmp_path / "run")
 
 
 def test_a_portable_folder_is_evaluated_like_the_run_it_came_from(config, finished, tmp_path):

@@ -2,7 +2,8 @@
 
 Orbax does not notice flipped bits in arrays. So the fingerprint of every array is stored beside
 them, from the arrays in memory, and compared with what is read back: whatever happened in between,
-a checkpoint that is used is the one that was saved.
+a checkpoint that is used is the one that was saved. A checkpoint that cannot be read at all is
+noticed as soon as it is written: its structure and its small arrays are read back.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +26,8 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from vclip_jax.data.foreign import read_json
-from vclip_jax.fingerprints import fingerprints
-from vclip_jax.processes import is_lost_peer
+from vclip_jax.fingerprints import SMALLEST_ON_DEVICE, fingerprints
+from vclip_jax.processes import is_lost_peer, is_out_of_memory
 from vclip_jax.state import TrainState
 from vclip_jax.tree import path_string
 
@@ -35,6 +37,11 @@ _MOST_POSITION = 2**26
 _SHARED_FROM = 2**20
 """Bytes from which on the devices that hold the same array each write a part of it. Cutting it up
 takes a compilation for every shape and device, which small arrays are not worth."""
+
+_READ_BACK = 64
+"""So many small arrays are read back of every checkpoint."""
+_MISREAD = "*?[\\"
+"""Characters that Orbax (which globs paths as they are) or TensorStore takes for something else."""
 
 log = logging.getLogger("vclip_jax")
 Read = TypeVar("Read")
@@ -74,9 +81,11 @@ class Checkpoints:
             best: which of these steps stays although it is not among the newest, if any.
 
         Raises:
+            ValueError: checkpoints cannot be kept under such a path.
             OSError: the folder cannot be made.
             DamagedError: Orbax's metadata in it cannot be read.
         """
+        check_path(workdir)
         self.failed = 0
         """How many saves have failed."""
         self._on_error, self._read_only = on_error, read_only
@@ -104,6 +113,10 @@ class Checkpoints:
             ) from None
         self._reader = ocp.PyTreeCheckpointHandler()
         self._saving: int | None = None
+        self._thread = ThreadPoolExecutor(1, "read back")
+        self._reading: Future[None] | None = None
+        self._readable: dict[str, Any] = {}
+        """What is read back of the step that is being saved."""
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -154,18 +167,55 @@ class Checkpoints:
                 force=True,  # the caller has decided
             )
             self._saving = step
+            small = {"params": state.params, "batch_stats": state.batch_stats}
+            self._readable = _small_arrays(small, [_READ_BACK])
 
     def check(self, *, wait: bool = False) -> None:
         """Look whether the save in the background went well, if it has ended or to `wait` for it.
 
+        The first process reads back what was saved, in the background too: the structure of all
+        arrays, and the content of some small ones.
+
         Raises:
             OSError: it failed, and `on_error` is "stop".
         """
-        if self._saving is None or (self._manager.is_saving_in_progress() and not wait):
+        if self._saving is None or not (wait or self._has_ended(self._saving)):
             return
-        step, self._saving = self._saving, None
+        step, reading = self._saving, self._reading
+        self._saving = self._reading = None
         with self._telling(step):
             self._manager.wait_until_finished()
+            if jax.process_index() == 0:
+                (reading or self._thread.submit(self._read_back, step)).result()
+
+    def _has_ended(self, step: int) -> bool:
+        """Whether the save has, and reading back what it wrote."""
+        if self._manager.is_saving_in_progress():
+            return False
+        if jax.process_index() != 0:
+            return True
+        if self._reading is None:
+            self._reading = self._thread.submit(self._read_back, step)
+        return self._reading.done()
+
+    def _read_back(self, step: int) -> None:
+        """Raises OSError if a checkpoint that was just written is not what was saved."""
+        try:
+            arrays = self.position(step)["arrays"]
+            tree = self._reader.metadata(epath.Path(self._directory) / str(step) / "state").tree
+            there = {
+                path_string(path): (str(np.dtype(leaf.dtype)), tuple(leaf.shape))
+                for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+            }
+            saved = {name: (a["dtype"], tuple(a["shape"])) for name, a in arrays.items()}
+            if there != saved:
+                first = min(n for n in there.keys() | saved if there.get(n) != saved.get(n))
+                raise ValueError(f"{first} is not what was saved")
+            if self._readable:
+                self._read(step, self._readable, together=False, whole=False)
+        except Exception as error:  # TensorStore's, or Orbax's own
+            self._move_aside(step)
+            raise OSError(f"it cannot be read back ({_reason(error)})") from error
 
     def close(self) -> None:
         """Wait until everything is on disk.
@@ -175,13 +225,14 @@ class Checkpoints:
         """
         self.check(wait=True)
         self._manager.close()
+        self._thread.shutdown()
 
     @contextmanager
     def _telling(self, step: int) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # the system's, TensorStore's or Orbax's own
-            if is_lost_peer(error):
+            if is_lost_peer(error) or is_out_of_memory(error):
                 raise  # the disk has nothing to do with it
             self.failed += 1
             if jax.process_index() == 0:  # what is half written only takes up space
@@ -222,7 +273,9 @@ class Checkpoints:
             ValueError: the checkpoint's arrays are not those of this configuration.
         """
         targets = _targets(abstract, shardings)
-        return self._newest_good(step, lambda step: self._read(step, targets, together=True))
+        return self._newest_good(
+            step, lambda step: self._read(step, targets, together=True, whole=True)
+        )
 
     def restore_model(
         self, abstract: TrainState, shardings: TrainState, step: int | None = None
@@ -230,16 +283,18 @@ class Checkpoints:
         """`params` and `batch_stats` alone, which spares the memory of the optimizer's state, and
         their step.
 
-        Arguments and errors as for `restore`; `opt_state` is not looked at. The arrays are this
-        process's own.
+        Arguments and errors as for `restore`; `opt_state` is not looked at. Several processes call
+        it together where an array lies on more than one of them.
         """
         model = {
             name: _targets(getattr(abstract, name), getattr(shardings, name))
             for name in ("params", "batch_stats")
         }
 
+        together = not all(sharding.is_fully_addressable for sharding in jax.tree.leaves(shardings))
+
         def read(step: int) -> tuple[dict[str, Any], dict[str, Any], int]:
-            restored = self._read(step, model, together=False)
+            restored = self._read(step, model, together=together, whole=False)
             return restored["params"], restored["batch_stats"], step
 
         return self._newest_good(step, read)
@@ -279,17 +334,22 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> None:
         if jax.process_index() == 0:
-            new = self._directory / f"{ASIDE}{step}"
-            if new.exists():  # the same step was damaged before
-                shutil.rmtree(new)
-            (self._directory / str(step)).rename(new)
+            new = self._move_aside(step)
             log.warning("warning: it is kept as %s; an earlier one is used", new)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("checkpoint set aside")
         self._manager.reload()
 
-    def _read(self, step: int, targets: Any, *, together: bool) -> Any:
-        """A tree of arrays like `targets`, verified; `together` with the other processes."""
+    def _move_aside(self, step: int) -> Path:
+        new = self._directory / f"{ASIDE}{step}"
+        if new.exists():  # the same step was damaged before
+            shutil.rmtree(new)
+        (self._directory / str(step)).rename(new)
+        return new
+
+    def _read(self, step: int, targets: Any, *, together: bool, whole: bool) -> Any:
+        """A tree of arrays like `targets`, verified; `together` with the other processes. `whole`
+        if it is all that there should be."""
         arrays = self.position(step).get("arrays")
         wanted = {
             path_string(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(targets)
@@ -297,7 +357,7 @@ class Checkpoints:
         if arrays is None:
             log.info("checkpoint %d is of an earlier version, without fingerprints", step)
         else:
-            self._check_fit(step, arrays, wanted, whole=together)
+            self._check_fit(step, arrays, wanted, whole=whole)
         restored, problem = None, None
         try:
             restored = self._reader.restore(
@@ -305,7 +365,7 @@ class Checkpoints:
                 args=ocp.args.PyTreeRestore(
                     targets,
                     restore_args=ocp.checkpoint_utils.construct_restore_args(targets),
-                    partial_restore=not together,
+                    partial_restore=not whole,
                 ),
             )
         except Exception as error:  # TensorStore's, or Orbax's own
@@ -355,6 +415,39 @@ class _NewestAndBest:
         steps = [checkpoint.step for checkpoint in checkpoints]
         newest, best = steps[-self.keep :], self.best(steps)
         return [step in newest or step == best for step in steps]
+
+
+def check_path(workdir: Path) -> None:
+    """Refuse a path under which checkpoints would be written that nothing can read.
+
+    Raises:
+        ValueError: one line that names the characters.
+    """
+    path = str(workdir.absolute())
+    if wrong := sorted({repr(c) for c in path if c in _MISREAD or 0xD800 <= ord(c) <= 0xDFFF}):
+        raise ValueError(
+            f"checkpoints cannot be kept in {path!r}, whose path holds {', '.join(wrong)}: name "
+            "another folder, or a symbolic link to it"
+        )
+
+
+def _small_arrays(tree: dict[str, Any], left: list[int]) -> dict[str, Any]:
+    """Shapes and types of a nested dictionary's small arrays, on this process's processor.
+
+    Args:
+        tree: of arrays.
+        left: how many there may still be; is counted down.
+    """
+    processor = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    small: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            if below := _small_arrays(value, left):
+                small[name] = below
+        elif value.size < SMALLEST_ON_DEVICE and left[0]:
+            left[0] -= 1
+            small[name] = jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=processor)
+    return small
 
 
 def _describe(state: TrainState) -> dict[str, dict[str, Any]]:

@@ -12,8 +12,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vclip_jax.data.foreign import read_json
-from vclip_jax.models.clip import IMAGE_MEAN, IMAGE_STD
 
+IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
+IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
+"""Channel statistics of OpenAI's CLIP, of RGB in [0, 1]."""
 # What may differ between a run and its continuation, because no trained number depends on it.
 FREE_ON_RESUME = ("log_every", "remat", "scan_text_layers", "profile", "checkpoint_every",
                   "keep_checkpoints", "evals", "systems", "mesh", "data.data_dir", "data.source",
@@ -71,9 +73,14 @@ def default() -> ConfigDict:
     # How many photographs of the first batch and of the validation split they show, with their
     # captions; 0 shows no photograph and no caption.
     config.tracker_samples = 0
-    # A workdir whose newest checkpoint starts this run, or is evaluated; or a portable folder of
-    # `vclip_jax.interop`, whose weights do (of a text tower alone, the image tower stays random).
+    # A workdir whose weights start this run at step 0, or are evaluated; or a portable folder of
+    # `vclip_jax.interop` (of a text tower alone, the image tower stays random). The vocabulary is
+    # taken from there, too.
     config.restore_from = ""
+    # Which checkpoint of that workdir: "latest", "best" (of a run with keep_best), or a step.
+    config.restore_step = "latest"
+    # Take the optimizer's state from there as well; the learning rate schedule starts anew.
+    config.restore_optimizer = False
     # The type of the computation; "auto" is bfloat16 on accelerators and float32 on CPUs.
     config.compute_dtype = "auto"
 

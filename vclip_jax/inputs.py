@@ -4,6 +4,7 @@ What is wrong with them is said here, before anything is compiled.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,18 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
+from vclip_jax import config as config_lib
 from vclip_jax import cores, datasets, prompts, sharding
 from vclip_jax.data import pipeline, prefetch, workers
 from vclip_jax.data.augment import named_policy
 from vclip_jax.data.json_tokenizer import AnyTokenizer, file_name, in_folder
 from vclip_jax.data.seen import check_fitted
 from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.datasets.prepare import build_command
 from vclip_jax.evaluate import ZeroShotTask
+from vclip_jax.logs import write_json
+
+DATA = "data.json"
 
 log = logging.getLogger("vclip_jax")
 
@@ -46,6 +52,47 @@ def open_test_pairs(config: ConfigDict) -> Any:
     if not config.data.test_split:
         return None
     return datasets.open_source(config.data.dataset, config.data.data_dir, config.data.test_split)
+
+
+def check_data(
+    workdir: Path, sources: Mapping[str, Any], *, resumes: bool = False, save: bool = True
+) -> None:
+    """Write down what a run's data is, or hold it against what the run began with.
+
+    Args:
+        workdir: of the run; the digests are in its `data.json`.
+        sources: "train", "validation", "test" or "evals.NAME" -> what was opened, or None.
+        resumes: whether the run has figures already, which are of the data that it began with.
+        save: of several processes one is to.
+
+    Raises:
+        ValueError: the training data is not what the run began with. Of other data that is said.
+    """
+    path = workdir / DATA
+    kept = config_lib.read(path) if path.exists() else {}
+    known = dict(kept)
+    if resumes and "train" in sources and "train" not in known:
+        log.info("%s does not say what its data was: from now on it does, in %s", workdir, DATA)
+    for role, source in sources.items():
+        if source is None or not (digest := source.digest()):
+            continue
+        name = f"{source.name}:{'+'.join(source.splits)}"
+        now = {"data": name, "records": len(source), "digest": digest}
+        before = known.get(role)
+        if not resumes or before is None or before["data"] != name:
+            known[role] = now
+        elif before["digest"] != digest:
+            line = (
+                f"{workdir} began with other data: {name} had {before['records']:,} records "
+                f"(digest {before['digest'][:12]}), now {len(source):,} ({digest[:12]})"
+            )
+            if role == "train":
+                raise ValueError(
+                    f"{line}: build it again from the same files, or choose another --workdir"
+                )
+            log.warning("warning: %s; figures of before and after do not compare", line)
+    if save and known != kept:
+        write_json(path, known)
 
 
 def open_train_batches(
@@ -95,7 +142,10 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
         try:
             datasets.prepare(entry.dataset, entry.source, config.data.data_dir)
         except datasets.SourceNeededError:
-            log.info("evaluation %s is skipped: set --config.evals.%s.source=DIR", name, name)
+            log.info(
+                "evaluation %s is skipped, %s is not built: %s (or --config.evals.%s.source=DIR)",
+                name, entry.dataset, build_command(entry.dataset, config.data.data_dir), name,
+            )  # fmt: skip
             continue
         source = datasets.open_source(entry.dataset, config.data.data_dir, entry.split)
         check_fitted(entry.dataset, source, config.data.image_size, config.data.fit)

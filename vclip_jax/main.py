@@ -5,24 +5,30 @@ checkpoint, or one after the other (`--config.eval_all_checkpoints=True`), score
 the report. `--mode compile --topology v5e:4x4` compiles the step for accelerators ahead of time.
 """
 
+if __name__ == "__main__":
+    # A command line that is wrong is answered before the imports below, which take seconds.
+    from absl import flags
+
+    from vclip_jax import command_line
+
+    flags.adopt_module_key_flags(command_line)  # for --help
+    command_line.run()
+
 import logging
-import sys
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from pathlib import Path
 
 import jax
-import numpy as np
-from absl import app, flags
 from absl import logging as absl_logging
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from vclip_jax import config as config_lib
 from vclip_jax import (
+    command_line,
     config_checks,
     datasets,
     guards,
@@ -35,18 +41,19 @@ from vclip_jax import (
     topologies,
     tree,
 )
+from vclip_jax import config as config_lib
 from vclip_jax.ahead_of_time import compile_step
-from vclip_jax.checkpoint import Checkpoints
+from vclip_jax.checkpoint import Checkpoints, check_path
 from vclip_jax.data import pipeline
-from vclip_jax.data.foreign import shown
 from vclip_jax.data.json_tokenizer import AnyTokenizer
 from vclip_jax.datasets import readers
-from vclip_jax.datasets.captions import describe_lengths
+from vclip_jax.datasets.captions import describe_lengths, some_of
 from vclip_jax.flops import step_flops
 from vclip_jax.goodput import Goodput, Trace
 from vclip_jax.guards import Watch
 from vclip_jax.init import jit_whiten
 from vclip_jax.inputs import (
+    check_data,
     check_words,
     load_tokenizer,
     open_test_pairs,
@@ -61,7 +68,7 @@ from vclip_jax.measure import Measurement
 from vclip_jax.pictures import show_samples
 from vclip_jax.preemption import Preempted, Preemption
 from vclip_jax.report import write_systems_report
-from vclip_jax.restore import QUICK_COMPILE, restore_other
+from vclip_jax.restore import QUICK_COMPILE, TEXT_TOWER, check_source, chosen_step, restore_other
 from vclip_jax.trackers import check_installed, open_trackers
 from vclip_jax.training import make_training, model_maker
 from vclip_jax.zero_shot import Scorer
@@ -100,21 +107,31 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
     config_checks.validate(config, devices=jax.device_count(), processes=jax.process_count())
     check_installed(config.trackers)
     check_words(config)
+    check_path(workdir)
+    if config.restore_from and not (workdir / "checkpoints").exists():
+        check_source(config)
     lead = jax.process_index() == 0
     workdir.mkdir(parents=True, exist_ok=True)
+    at_end.enter_context(processes.alone_in(workdir))
     config_lib.save_or_check(config, workdir, save=lead)
     if lead:
         write_json(workdir / "environment.json", environment())
     mesh = sharding.make_mesh(config.mesh.fsdp)
 
-    # --- Data: build what is missing, open it, look at one record of each.
+    # --- Data: build what is missing, open it, look at some captions.
     log.info("data: %s", config.data.dataset)
     train, validation = open_training_data(config)
     test = open_test_pairs(config)
     tasks = open_zero_shot_tasks(config)
+    check_data(
+        workdir,
+        {"train": train, "validation": validation, "test": test}
+        | {f"evals.{task.name}": task.source for task in tasks},
+        resumes=(workdir / "metrics.jsonl").exists(), save=lead,
+    )  # fmt: skip
     tokenizer = load_tokenizer(config, train, workdir)
 
-    some = [train[int(index)]["caption"] for index in np.linspace(0, len(train) - 1, 1000)]
+    some = some_of(train)
     log.info("%s", describe_lengths(some, tokenizer.encode, config.tokenizer.context_length))
 
     # --- Model and state: shapes first, then arrays made where they will live.
@@ -129,7 +146,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
     if lead:
         write_json(workdir / "placements.json", sharding.describe(arrays))
 
-    # --- Restore: this run's own checkpoint, or another's, or random initialisation.
+    # --- Start: from this run's own checkpoint, or at step 0 from others' weights or at random.
     counters: dict[str, int] = {}
     metrics_log = MetricsLog(workdir / "metrics.jsonl", enabled=lead, track=config.keep_best)
     checkpoints = Checkpoints(
@@ -140,12 +157,18 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
         train_state = checkpoints.restore(abstract, shardings)
         counters = checkpoints.position(int(train_state.step)).get("guards", {})
         log.info("restored step %d of %s", int(train_state.step), workdir)
-    elif config.restore_from:
-        train_state = restore_other(Path(config.restore_from), training.init, abstract, shardings)
     else:
         init = jax.jit(training.init, out_shardings=shardings, compiler_options=QUICK_COMPILE)
-        train_state = init()
-        if config.model.whiten_pairs:
+        train_state, taken = init(), ""
+        if config.restore_from:
+            train_state, origin = restore_other(
+                config, train_state, shardings, tokenizer.vocab_size
+            )
+            taken = origin.taken
+            log.info("starts at step 0 from %s", origin)
+            if lead:
+                origin.save(workdir)
+        if config.model.whiten_pairs and taken in ("", TEXT_TOWER):
             batches = open_train_batches(
                 config, mesh, train, tokenizer, config.model.whiten_pairs, few=True
             )
@@ -153,7 +176,15 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
             with closing(batches):
                 params = whiten(train_state.params, train_state.batch_stats, next(batches))
             train_state = train_state.replace(params=params)
+        elif config.model.whiten_pairs:
+            log.info("config.model.whiten_pairs is not used: the projections are trained already")
     step = int(train_state.step)
+    if step >= config.total_steps:
+        log.info(
+            "nothing is left to train: %s has reached config.total_steps=%d and is evaluated "
+            "again; another --workdir with --config.restore_from=%s trains its weights on",
+            workdir, config.total_steps, workdir,
+        )  # fmt: skip
 
     scorer = make_scorer(graphdef, mesh, tokenizer, config)
     trackers = at_end.enter_context(
@@ -284,7 +315,11 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
         raise ValueError(f"{workdir} has no checkpoint to evaluate: train first, or set "
                          "--config.restore_from=WORKDIR")  # fmt: skip
     steps = saved_run.steps(source) if config.eval_all_checkpoints else ()
-    loaded, tokenizer, step = pretrained.load_weights(source)
+    if config.restore_step == "latest":
+        loaded, tokenizer, step = pretrained.load_weights(source)
+    else:
+        chosen = chosen_step(Path(source), saved_run.steps(source), config.restore_step)
+        loaded, tokenizer, step = saved_run.load(source, chosen)
     weights.adopt(config, loaded)
     config_checks.validate(
         config, devices=jax.device_count(), processes=jax.process_count(), training=False
@@ -308,8 +343,16 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
     graphdef, _, _ = state.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
     replicated = NamedSharding(mesh, PartitionSpec())
     lead = jax.process_index() == 0
-    metrics_log = MetricsLog(workdir / "metrics.jsonl", enabled=lead)
-    with open_trackers(config, workdir, metrics_log.rows(), enabled=lead) as trackers:
+    with (
+        processes.alone_in(workdir),
+        nullcontext(MetricsLog(workdir / "metrics.jsonl", enabled=lead)) as metrics_log,
+        open_trackers(config, workdir, metrics_log.rows(), enabled=lead) as trackers,
+    ):
+        held_back = {"validation": validation, "test": test}
+        check_data(
+            workdir, held_back | {f"evals.{task.name}": task.source for task in tasks},
+            resumes=(workdir / "metrics.jsonl").exists(), save=lead,
+        )  # fmt: skip
         metrics_log.tell(trackers.scalars)
         measure = Measurement(
             make_scorer(graphdef, mesh, tokenizer, config), validation, tasks, config,
@@ -337,53 +380,8 @@ def make_scorer(
     )
 
 
-# --- The command line.
-
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe: configs/X.py[:argument].")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go.", required=True)
-_MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "eval", "compile"],
-    "Train and evaluate; evaluate; or compile the training step for --topology.",
-)  # fmt: skip
-_TOPOLOGY = flags.DEFINE_string(
-    "topology", None, "Of --mode compile: v5e:4x4, 2xv5e:4x4 (slices), h100:8; no device is needed."
-)
-_DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "One of several processes that find each other: TPU pods, SLURM, GKE."
-)
-_COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of process 0, where they do not; with the next two."
-)
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
-_HEARTBEAT_SECONDS = flags.DEFINE_integer(
-    "heartbeat_seconds", 60, "Of several processes: when one that is not heard of counts as lost."
-)
-_PREEMPTED_EXIT_CODE = flags.DEFINE_integer(
-    "preempted_exit_code", 0, "Of a run that SIGTERM has ended, with everything saved."
-)
-
-
-def _parse_flags(argv: list[str]) -> list[str]:
-    """Like absl's own, but whatever is wrong is one line rather than a traceback."""
-    try:
-        config_checks.check_overrides(argv)
-        arguments = flags.FLAGS(argv)
-        if _CONFIG.value is None:
-            raise ValueError("--config FILE is needed, for example configs/quickstart.py")
-        if (_MODE.value == "compile") != (_TOPOLOGY.value is not None):
-            raise ValueError("--mode compile and --topology, for example v5e:4x4, go together")
-        by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-        if any(value is not None for value in by_hand) and None in by_hand:
-            raise ValueError("--coordinator, --num_processes and --process_id go together")
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        # A KeyError's own text is a representation, quotes and escapes included.
-        reason = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-        sys.exit(f"error: {shown(' '.join(reason.split()))}")
-    return arguments
-
-
-def _run(_: list[str]) -> None:
+def run_flags() -> None:
+    """What the command line asks for; the process ends here."""
     # Orbax tells every move, and of what fails the whole way there, which is an error of ours too.
     absl_logging.set_verbosity(absl_logging.FATAL)
     log.addHandler(logging.StreamHandler())
@@ -393,26 +391,24 @@ def _run(_: list[str]) -> None:
     try:
         with processes.ending_together():
             # Before anything asks for devices.
-            if _MODE.value == "compile":
+            if command_line.MODE.value == "compile":
                 topologies.use_no_device()
-            if _COORDINATOR.value is not None or _DISTRIBUTED.value:
+            if command_line.COORDINATOR.value is not None or command_line.DISTRIBUTED.value:
                 processes.join(
-                    _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value,
-                    heartbeat_seconds=_HEARTBEAT_SECONDS.value,
-                )  # fmt: skip
-            log.setLevel(logging.INFO if jax.process_index() == 0 else logging.WARNING)
-            if "://" in _WORKDIR.value:
-                raise ValueError(
-                    f"--workdir={_WORKDIR.value}: buckets are not written to directly yet; mount "
-                    "the bucket (gcsfuse) and name the folder"
+                    command_line.COORDINATOR.value,
+                    command_line.NUM_PROCESSES.value,
+                    command_line.PROCESS_ID.value,
+                    heartbeat_seconds=command_line.HEARTBEAT_SECONDS.value,
                 )
-            main(_CONFIG.value, Path(_WORKDIR.value), _MODE.value, _TOPOLOGY.value or "")
+            log.setLevel(logging.INFO if jax.process_index() == 0 else logging.WARNING)
+            main(
+                command_line.CONFIG.value,
+                Path(command_line.WORKDIR.value or ""),
+                command_line.MODE.value,
+                command_line.TOPOLOGY.value or "",
+            )
     except Preempted as preempted:
         if jax.process_index() == 0:
             print(f"ended early, as asked: {preempted}; the same command goes on")
-        processes.leave(_PREEMPTED_EXIT_CODE.value)
+        processes.leave(command_line.PREEMPTED_EXIT_CODE.value)
     processes.leave()
-
-
-if __name__ == "__main__":
-    app.run(_run, flags_parser=_parse_flags)

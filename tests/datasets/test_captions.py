@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from vclip_jax.datasets.captions import describe_lengths, duplicates
+from vclip_jax.datasets.captions import describe_lengths, duplicates, some_of
 
 
 def test_the_expected_share_of_twins_is_what_drawing_batches_gives():
@@ -70,3 +70,13 @@ def test_lengths_tell_what_is_padding_and_what_is_cut():
         "context_length=8 44% of the places are padding and 25.0% of the captions are cut" in line
     )
     assert "cut" not in describe_lengths(["aa", "aaaaaaaa"], encode, 8)
+
+
+@pytest.mark.parametrize(
+    ("records", "taken"), [(0, 0), (1, 1), (24, 24), (1000, 1000), (5000, 1000)]
+)
+def test_captions_are_of_different_records(records, taken):
+    source = [{"caption": str(index)} for index in range(records)]
+    captions = some_of(source)
+    assert len(set(captions)) == len(captions) == taken
+    assert not taken or captions[-1] == str(records - 1)

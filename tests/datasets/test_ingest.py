@@ -4,10 +4,12 @@ import hashlib
 import itertools
 import json
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +148,40 @@ def test_the_card_tells_classes_sizes_duplicates_and_captions(built):
 def test_processes_make_the_same_bytes(built, listing, tmp_path):
     folder = ingest.build(listing, tmp_path, workers=2)
     assert digests(folder) == built[1]
+
+
+def test_the_records_checksums_are_written_down(built):
+    lines = (built[0] / "records.sha256").read_text().splitlines()
+    sums = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    assert sums == {n: d for n, d in built[1].items() if ".array_record-" in n}
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["checksums", "earlier version"])
+def test_a_digest_is_of_the_content_and_not_of_the_place(built, listing, tmp_path, known):
+    def opened(data_dir, split="train"):
+        if not known:
+            [sums] = data_dir.rglob("records.sha256")
+            sums.unlink()
+        return open_source("toy", data_dir, split)
+
+    def copy(name):
+        shutil.copytree(built[0].parents[2], tmp_path / name)
+        return tmp_path / name
+
+    train = opened(copy("here")).digest()
+    assert opened(copy("there"), "train[:10]").digest() == train
+    assert opened(copy("other"), "test").digest() != train
+    listing.items[9] = replace(listing.items[9], label=listing.items[9].label + 1)
+    ingest.build(listing, tmp_path / "relabelled", workers=1)
+    assert opened(tmp_path / "relabelled").digest() != train
+
+
+def test_a_finished_build_needs_no_right_to_write(built, listing, tmp_path):
+    folder = ingest.build(listing, tmp_path, workers=1)
+    lock = folder.parent / ".lock"
+    lock.unlink()
+    lock.mkdir()  # nobody, not even root, can open it for writing
+    assert ingest.build(listing, tmp_path, workers=1) == folder
 
 
 def test_a_finished_build_is_left_alone(listing, tmp_path, monkeypatch):

@@ -5,6 +5,8 @@ import json
 import pytest
 import yaml
 
+from vclip_jax.processes import OUT_OF_MEMORY
+
 TPU = ("--image=reg.io/p/vclip:1", "--accelerator=tpu-v5-lite-podslice", "--topology=4x4",
             "--hosts=4", "--config=configs/visionclip.py", "--workdir=/mnt/b/w")  # fmt: skip
 GPU = ("--platform=gpu", "--image=reg.io/p/vclip:1", "--accelerator=nvidia-h100-80gb", "--hosts=2",
@@ -48,7 +50,7 @@ def test_a_tpu_slice(launch):
     assert launch("gke.sh", "run", *TPU, "--config.seed=1").code == 0
     assert launch.calls == [GET, APPLY]
     jobset, replicated, job, pod, container = applied(launch)
-    assert jobset["spec"]["failurePolicy"] == {"maxRestarts": 20}
+    assert jobset["spec"]["failurePolicy"]["maxRestarts"] == 20
     assert replicated["replicas"] == 1
     assert job["parallelism"] == 4
     assert pod["nodeSelector"] == {
@@ -63,6 +65,21 @@ def test_a_tpu_slice(launch):
     assert not {"hostNetwork", "serviceAccountName", "tolerations"} & set(pod)
     assert pod["volumes"] == [{"name": "shared-memory", "emptyDir": {"medium": "Memory"}}]
     assert container["volumeMounts"] == [{"name": "shared-memory", "mountPath": "/dev/shm"}]
+
+
+@pytest.mark.parametrize("platform", ["tpu", "gpu"])
+def test_too_little_memory_ends_the_training_and_is_not_started_again(launch, platform):
+    jobset = yaml.safe_load((launch.root / f"launch/gke-{platform}.yaml").read_text())
+    assert jobset["spec"]["failurePolicy"]["rules"] == [
+        {"action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}
+    ]
+    job = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]
+    [rule] = job["podFailurePolicy"]["rules"]
+    [container] = job["template"]["spec"]["containers"]
+    assert rule["action"] == "FailJob"
+    assert rule["onExitCodes"] == {
+        "containerName": container["name"], "operator": "In", "values": [OUT_OF_MEMORY]
+    }  # fmt: skip
 
 
 def test_several_spot_slices_with_a_bucket(launch):

@@ -130,6 +130,22 @@ def test_one_process_per_node_owns_all_gpus(cluster):
     assert (cluster.root / "devices").read_text() == "\n"
 
 
+def test_too_little_memory_is_not_queued_again_even_where_the_time_is_up(cluster):
+    pid = cluster.root / "pid"
+    (cluster.tools / "srun").write_text(
+        f"#!/bin/bash\ntrap 'exit 12' TERM\necho $$ > '{pid}'\nwhile :; do sleep 0.05; done\n"
+    )
+    (cluster.tools / "scancel").write_text(f"#!/bin/bash\nkill -TERM \"$(<'{pid}')\"\n")
+    job = batch(cluster)
+    deadline = time.monotonic() + 20
+    while not (pid.exists() and pid.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(job.pid, signal.SIGUSR1)
+    assert job.wait(20) == 12
+    assert cluster.calls == []
+
+
 @pytest.mark.parametrize("ended", ["while scancel runs", "later"])
 @pytest.mark.parametrize(("restarts", "requeued"), [("0", True), ("2", False)])
 def test_when_the_time_is_up_the_steps_end_and_the_job_queues_again(

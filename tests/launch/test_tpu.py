@@ -153,6 +153,14 @@ def test_a_training_that_fails_ends_the_run(launch):
     assert "delete" not in verbs(launch)
 
 
+def test_too_little_memory_ends_the_run_at_once(launch):
+    launch.answer({"describe": "ACTIVE\n", "worker.sh status": ["absent\n", "exit 12\n"]})
+    result = launch("tpu.sh", "run", *SLICE, *RUN)
+    assert result.code == 1
+    assert "too little memory" in result.error
+    assert not {"delete", "create"} & set(verbs(launch))
+
+
 def test_a_rebooted_worker_is_started_again(launch):
     absent = "absent\n"
     launch.answer(

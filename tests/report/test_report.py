@@ -181,6 +181,17 @@ def test_a_missing_file_costs_its_own_sections_only(make, contents, missing, sec
     assert make(contents).headings() == [name for name in SECTIONS if name not in sections]
 
 
+@pytest.mark.parametrize(
+    ("step", "text"),
+    [(320, "runs/other, step 320 (weights), trained on from step 0"),
+     (None, "runs/other (weights), trained on from step 0")],
+)  # fmt: skip
+def test_the_page_says_from_what_a_run_started(make, contents, step, text):
+    assert "Started from" not in make(contents).text
+    contents["start.json"] = {"source": "runs/other", "step": step, "taken": "weights"}
+    assert text in make(contents).text
+
+
 def test_an_empty_workdir_gets_a_page_and_no_workdir_an_error(make, tmp_path):
     assert "Nothing has been written" in make({}).text
     with pytest.raises(FileNotFoundError, match="workdir of a training run"):

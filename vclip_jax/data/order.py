@@ -11,12 +11,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from vclip_jax.datasets.records import Record
+if TYPE_CHECKING:
+    from vclip_jax.datasets.records import Record
 
 EXAMPLES: Final = 2**48
 """Length of the training stream, "without end": Grain's own endless repeat overflows in `batch`."""
@@ -88,14 +89,14 @@ def _block(block: int, count: int, seed: int, epoch: int) -> npt.NDArray[np.int6
 
 
 @dataclass(frozen=True)
-class Shuffled(Sequence[Record]):
+class Shuffled(Sequence["Record"]):
     """The records epoch after epoch, each in an order of its own; picklable if `source` is."""
 
-    source: Sequence[Record]
+    source: Sequence["Record"]
     seed: int
 
     def __len__(self) -> int:
         return EXAMPLES
 
-    def __getitem__(self, index: int) -> Record:  # type: ignore[override]
+    def __getitem__(self, index: int) -> "Record":  # type: ignore[override]
         return self.source[record_at(index, len(self.source), self.seed)]

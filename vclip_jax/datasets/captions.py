@@ -86,6 +86,12 @@ def _without(n: int, c: int, others: int) -> float:
     )
 
 
+def some_of(source: Sequence[Any], most: int = 1000) -> list[str]:
+    """Captions of so many different records, spread evenly; of all records if there are fewer."""
+    spread = np.unique(np.linspace(0, len(source) - 1, most).astype(int)) if len(source) else ()
+    return [source[int(index)]["caption"] for index in spread]
+
+
 def describe_lengths(
     captions: Sequence[str], encode: Callable[[Sequence[str], int], np.ndarray], context_length: int
 ) -> str:

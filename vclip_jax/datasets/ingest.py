@@ -9,7 +9,7 @@ file holds is a function of the items, of how images are stored, and of the seed
 
 Layout, as TFDS has it: data_dir/NAME/CONFIG/VERSION with `NAME-SPLIT.array_record-00000-of-00002`,
 `dataset_info.json` and `features.json`; and beside them `keys-SPLIT.txt`, `rejects.jsonl`,
-`card.json`, `card.md` and `samples.png`.
+`card.json`, `card.md`, `samples.png`, and `records.sha256`, which `sha256sum -c` reads.
 """
 
 import fcntl
@@ -31,7 +31,7 @@ from tqdm import tqdm
 from vclip_jax import cores
 from vclip_jax.datasets import card
 from vclip_jax.datasets.listing import Item, Listing, anonymous
-from vclip_jax.datasets.records import DatasetError
+from vclip_jax.datasets.records import SUMS, DatasetError
 from vclip_jax.datasets.shards import Place, Shard, run, run_beam, shuffled, write_in_order
 from vclip_jax.datasets.store import DEFAULT_STORAGE, Storage
 
@@ -94,6 +94,8 @@ def build(
     finished, unfinished = folder / VERSION, folder / f"incomplete.{VERSION}"
     if not listing.items:
         raise DatasetError(_nothing(listing, storage))
+    if finished.exists():  # it appears whole: no lock is needed, nor the right to write
+        return finished
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -232,10 +234,17 @@ def _finish(
         splits[split] = lengths, size
         keys = "".join(f"{place.key}\n" for place in places)
         (folder / f"keys-{split}.txt").write_text(keys, "utf-8")
+    sums = (f"{_sha256(path)}  {path.name}\n" for path in sorted(folder.glob("*.array_record-*")))
+    (folder / SUMS).write_text("".join(sums))
     _write_info(listing, splits, folder, fitted=bool(storage.ready))
     card.write(listing, storage, config, seed, shards, notes, rejects, folder)
     for left in folder.glob("*.tmp"):
         left.unlink()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_info(

@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import shlex
 
 from vclip_jax.datasets import ingest
 from vclip_jax.datasets.catalog import DATASETS
@@ -12,6 +13,12 @@ from vclip_jax.datasets.store import DEFAULT_STORAGE, ready_storage
 
 class SourceNeededError(DatasetError):
     """The dataset has to be built from files that nobody has named."""
+
+
+def build_command(name: str, data_dir: str | os.PathLike[str]) -> str:
+    """The command that builds a dataset of the catalogue; DIR is its folder as downloaded."""
+    target = shlex.quote(os.fspath(data_dir))
+    return f"python -m vclip_jax.datasets build {name} --source DIR --data_dir {target}"
 
 
 def prepare(name: str, source: str | os.PathLike[str], data_dir: str | os.PathLike[str]) -> None:
@@ -55,6 +62,6 @@ def prepare(name: str, source: str | os.PathLike[str], data_dir: str | os.PathLi
     if not source:
         raise SourceNeededError(
             f"{name} is not built in {data_dir}: set --config.data.source to its folder as "
-            f"downloaded ({DATASETS[base].line})"
+            f"downloaded ({DATASETS[base].line}), or build it: {build_command(name, data_dir)}"
         )
     ingest.build(DATASETS[base].scan(source), data_dir, storage, strict=True)

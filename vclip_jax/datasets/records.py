@@ -5,6 +5,8 @@ the four features that training and evaluation share are parsed, which takes a t
 that TFDS needs for them and none for the other columns.
 """
 
+import glob
+import hashlib
 import os
 import re
 import uuid
@@ -18,6 +20,10 @@ from typing import Any, NotRequired, SupportsIndex, TypedDict
 from vclip_jax.datasets import foreign_folder, readers
 
 FEATURES = ("image", "caption", "key", "label")
+SUMS = "records.sha256"
+"""SHA-256 of every file of records, in a built dataset's folder, as `sha256sum` writes it."""
+_SAMPLE = 2**16
+"""Bytes at either end of a file that stand for it where `SUMS` does not know it."""
 
 
 class DatasetError(ValueError):
@@ -92,6 +98,31 @@ class RecordSource(Sequence[Record]):
         at = bisect_right(self._ends, index)
         return self._parts[at], index - (self._ends[at - 1] if at else 0)
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits that were opened, without slices."""
+        return tuple(sorted(set(_split_names(self.split))))
+
+    def digest(self) -> str:
+        """SHA-256 in hexadecimal of all that the splits hold, slices or not, wherever the dataset
+        lies; "" where that is not known.
+
+        It is made of the files' checksums, which `build` wrote down. Files of an earlier version
+        count by their sizes and ends.
+        """
+        if not self._parts:
+            return ""
+        folder = Path(self._parts[0].path).parent
+        lines = (folder / SUMS).read_text().splitlines() if (folder / SUMS).is_file() else []
+        sums = {line[66:]: line[:64] for line in lines}
+        digest = hashlib.sha256((folder / "features.json").read_bytes())
+        digest.update("\n".join(self.class_names).encode())
+        for split in self.splits:
+            for path in sorted(folder.glob(f"*-{glob.escape(split)}.array_record-*")):
+                found = sums.get(path.name) or _sample(path)
+                digest.update(f"{path.name} {path.stat().st_size} {found}\n".encode())
+        return digest.hexdigest()
+
     def __iter__(self) -> Iterator[Record]:
         return (self[index] for index in range(len(self)))
 
@@ -164,6 +195,13 @@ def source_of(builder: Any, name: str, split: str) -> RecordSource:
         if lost:
             raise DatasetError(f"{name}: {lost[0]} is missing: copy it here, or build it again")
     return RecordSource(name, split, parts, getattr(builder.info.features["label"], "names", ()))
+
+
+def _sample(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(_SAMPLE)
+        file.seek(max(len(head), path.stat().st_size - _SAMPLE))
+        return hashlib.sha256(head + file.read()).hexdigest()
 
 
 def _parts(info: Any, split: str) -> list[Part]:

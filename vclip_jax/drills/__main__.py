@@ -58,14 +58,21 @@ def _run(name: str):
     }[name]
 
 
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise ValueError(text)
+    return count
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m vclip_jax.drills", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("drill", choices=DEFAULT_TIMES)
-    parser.add_argument("--times", type=int, help="how often (default: 20, 20, 50, 6 and 6)")
-    parser.add_argument("--processes", type=int, help="of the training (default: 1, and 2)")
+    parser.add_argument("--times", type=_count, help="how often (default: 20, 20, 50, 6 and 6)")
+    parser.add_argument("--processes", type=_count, help="of the training (default: 1, and 2)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the damage")
     parser.add_argument("--folder", help="keep all runs and their logs here (default: thrown away)")
     return parser

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vclip_jax.config import IMAGE_MEAN, IMAGE_STD
 from vclip_jax.models.bert import BertConfig
-from vclip_jax.models.clip import IMAGE_MEAN, IMAGE_STD, Clip
+from vclip_jax.models.clip import Clip
 from vclip_jax.models.clip_text import ClipTextConfig
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vclip_jax.config import IMAGE_MEAN, IMAGE_STD
 from vclip_jax.models.bert import Bert, BertConfig
 from vclip_jax.models.clip_text import ClipText, ClipTextConfig
 from vclip_jax.models.layers import at_least_float32, normal_init
@@ -14,9 +15,6 @@ from vclip_jax.models.resnet import ModifiedResNet
 from vclip_jax.models.resnet_v15 import ResNetV15
 from vclip_jax.models.vit import VisionTransformer, gelu
 
-# OpenAI CLIP's channel statistics of RGB in [0, 1], which Chinese-CLIP's image transform uses.
-IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
-IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
 MAX_LOGIT_SCALE = math.log(100)
 

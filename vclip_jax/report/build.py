@@ -96,6 +96,8 @@ def facts(run: Run) -> dict[str, str]:
     out: dict[str, str] = {}
     if run.metrics:
         out["Progress"] = _progress(run)
+    if run.start:
+        out["Started from"] = _origin(run.start)
     times = [row["time"] for row in run.metrics if is_number(row.get("time"))]
     started = run.environment.get("started")
     if started is not None or times:
@@ -112,6 +114,11 @@ def facts(run: Run) -> dict[str, str]:
     if isinstance(commit, str) and commit:
         out["Code"] = f"commit {commit[:12]}"
     return out
+
+
+def _origin(start: Mapping[str, Any]) -> str:
+    step = f", step {start['step']:,}" if type(start.get("step")) is int else ""
+    return f"{start.get('source')}{step} ({start.get('taken')}), trained on from step 0"
 
 
 def _progress(run: Run) -> str:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from etils import epath
@@ -34,6 +34,8 @@ class Run:
     """When `metrics.jsonl` was last written, in seconds since 1970."""
     notices: tuple[str, ...]
     """What could not be read, in words for the reader of the report."""
+    start: Mapping[str, Any] = field(default_factory=dict)
+    """From what other weights the run started, see `vclip_jax.restore.Origin`."""
 
 
 def read_run(workdir: str | os.PathLike[str]) -> Run:
@@ -58,6 +60,7 @@ def read_run(workdir: str | os.PathLike[str]) -> Run:
         zero_shot=_results(_object(folder / "zero_shot.json", notices), notices),
         retrieval=_retrieval(_object(folder / "retrieval.json", notices), notices),
         examples=_object(folder / "examples.json", notices),
+        start=_object(folder / "start.json", notices),
         changed=float(log.stat().mtime) if log.exists() else None,
         notices=tuple(notices),
     )

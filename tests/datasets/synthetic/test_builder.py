@@ -100,6 +100,14 @@ def _must_not_render(*_: object) -> None:
     raise AssertionError("rendered although the dataset was there")
 
 
+def test_a_finished_build_needs_no_right_to_write(tmp_path: Path) -> None:
+    first = build("fives_like", 32, 2, 0, tmp_path, workers=1)
+    lock = Path(first.data_dir).parent / ".lock"
+    lock.unlink()
+    lock.mkdir()  # nobody, not even root, can open it for writing
+    assert build("fives_like", 32, 2, 0, tmp_path, workers=1).data_dir == first.data_dir
+
+
 def test_a_build_that_was_cut_off_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

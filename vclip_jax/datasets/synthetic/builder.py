@@ -198,8 +198,12 @@ def build(
     """
     config = synthetic_config(domain, size, count, seed)
     folder = Path(data_dir) / "synthetic" / config.name
-    folder.mkdir(parents=True, exist_ok=True)
     finished = folder / str(Synthetic.VERSION)
+    if (finished / "dataset_info.json").exists():  # it appears whole: no right to write is needed
+        return Synthetic(
+            config=config.name, data_dir=data_dir, file_format="array_record", workers=workers
+        )
+    folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # Under the lock nobody else is building here, so what is unfinished is left over.
