@@ -74,6 +74,7 @@ render() {
   [[ ! ${opt[bucket]} ]] || only[bucket]=1
   [[ ! ${opt[service-account]} ]] || only[service_account]=1
   ((opt[slices] == 1)) || only[multislice]=1
+  [[ ! ${secrets-} ]] || only[secrets]=1
 
   if [[ ${opt[platform]} == tpu ]]; then
     need topology
@@ -121,7 +122,24 @@ render() {
   done <"$ROOT/launch/gke-${opt[platform]}.yaml"
 }
 
+# The Secret of --env-file, as YAML; a dry run shows no value.
+secret() {
+  local line value
+  printf 'apiVersion: v1\nkind: Secret\nmetadata:\n  name: "%s-env"\ndata:\n' "${opt[name]}"
+  for line in "${secrets[@]}"; do
+    value=...
+    [[ $dry_run ]] || value=$(printf '%s' "${line#*=}" | base64 | tr -d '\n')
+    printf '  %s: "%s"\n' "${line%%=*}" "$value"
+  done
+}
+
 apply() {
+  if [[ ${secrets-} ]]; then
+    # On the server's side: otherwise kubectl keeps a copy of the values in an annotation.
+    kubectl_words apply --server-side --force-conflicts --filename=-
+    [[ ! $dry_run ]] || secret
+    must "whoever starts trainings must be allowed to write Secrets, too" "${words[@]}" < <(secret)
+  fi
   kubectl_words apply --filename=-
   [[ ! $dry_run ]] || printf '%s' "$manifest"
   must "the line above says why; 'kubectl get nodes' shows what the cluster has" "${words[@]}" <<<"$manifest"
@@ -183,6 +201,10 @@ case $command in
     [[ ! ${opt[follow]} ]] || words+=(--follow)
     must "'status' tells whether the training is there" "${words[@]}"
     ;;
-  delete) remove ;;
+  delete)
+    remove
+    kubectl_words delete secret "${opt[name]}-env" --ignore-not-found
+    run "${words[@]}" || note "if it was started with --env-file, delete the Secret ${opt[name]}-env by hand"
+    ;;
   *) die "there is no command ${command@Q}: see --help" ;;
 esac

@@ -8,10 +8,12 @@ if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
 fi
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=launch/env.sh
+source "$ROOT/launch/env.sh"
 STATE_DIR=runs/.launch # relative to the code, git-ignored: logs, exit codes, packed code
 declare -A opt=() option_kind=() option_help=()
-option_names=() train_args=() env_args=()
-dry_run='' command=''
+option_names=() train_args=() env_args=() secrets=()
+dry_run='' command='' trouble=''
 scratch=$(mktemp)
 trap 'rm -f "$scratch"' EXIT
 
@@ -83,8 +85,8 @@ check_pack() {
 pack() (
   cd "$ROOT"
   git ls-files -z --cached --others --exclude-standard |
-    while IFS= read -r -d '' file; do
-      if [[ -e $file ]]; then printf '%s\0' "$file"; fi
+    while IFS= read -r -d '' entry; do
+      if [[ -e $entry ]]; then printf '%s\0' "$entry"; fi
     done | tar --null --no-recursion -czf - -T -
 )
 
@@ -116,6 +118,7 @@ option() {
 common_options() {
   option config path '' 'the recipe: configs/X.py[:argument]'
   option workdir path '' 'where the run lives; all processes must see it'
+  option env-file path '' 'KEY=VALUE lines with secrets, mode 600; run and resume need it each time'
   option lines count 50 'logs: how many lines'
   option follow switch '' 'logs: go on'
 }
@@ -130,7 +133,7 @@ usage() {
     esac
     printf '  %-26s %s\n' "--$name $argument" "${option_help[$name]}"
   done
-  printf '  %-26s %s\n' '--env KEY=VALUE' "for the training's environment; may be repeated" \
+  printf '  %-26s %s\n' '--env KEY=VALUE' "for the training's environment, nothing secret; may be repeated" \
     '--config.KEY=VALUE' 'overrides the recipe; whatever follows -- goes to vclip_jax.main as it is' \
     '--dry-run' 'print the commands, run nothing' '--help' 'this'
 }
@@ -156,9 +159,13 @@ parse() {
           (($# > 1)) || die "--env needs KEY=VALUE"
           shift
         fi
-        [[ ${1#--env=} =~ ^[A-Za-z_][A-Za-z0-9_]*=[^[:cntrl:]]*$ ]] ||
-          die "--env ${1@Q} is not KEY=VALUE"
-        env_args+=("${1#--env=}")
+        name=${1#--env=}
+        [[ $name =~ ^[A-Za-z_][A-Za-z0-9_]*=[^[:cntrl:]]*$ ]] ||
+          die "--env: what begins with $(quoted "${name::4}") is not KEY=VALUE"
+        ! looks_secret "$name" ||
+          die "--env ${name%%=*} would show a secret to all who list processes: put the line into a" \
+            "file, chmod 600, and name it with --env-file"
+        env_args+=("$name")
         ;;
       --*)
         name=${1#--}
@@ -190,7 +197,41 @@ parse() {
   for name in "${train_args[@]}"; do
     [[ $name != *[[:cntrl:]]* ]] || die "${name@Q} holds control characters"
   done
+  [[ $command != @(run|resume) ]] || load_env_file
 }
+
+# Whether KEY=VALUE is not for everybody: by its name, or a password within an address.
+looks_secret() {
+  local name=${1%%=*}
+  [[ ${name^^} =~ (TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|KEY|CREDENTIAL|COOKIE)S?(_|$) ||
+    ${name^^} =~ (^|_)(PASS|PWD|PW|AUTH|PAT)(_|$) || ${1#*=} =~ ://[^/@]*:[^/@]*@ ]]
+}
+
+# The lines of --env-file into `secrets`.
+load_env_file() {
+  local path=${opt[env-file]}
+  [[ $path ]] || return 0
+  check_env_file "$path"
+  [[ ! $trouble ]] || die "--env-file $path $trouble"
+  path=$(cd "$(dirname "$path")" && pwd)/$(basename "$path")
+  [[ ! $(git -C "$ROOT" ls-files --cached --others --exclude-standard -- "$path" 2>/dev/null) ]] ||
+    die "--env-file $path would be copied with the code: put it elsewhere, or into .gitignore"
+  read_env <"$path" || die "--env-file $path: $trouble"
+  opt[env-file]=$path
+}
+
+# `must_with_secrets HINT COMMAND...`: `must`, with the secrets on standard input, if there are any.
+must_with_secrets() {
+  if ((${#secrets[@]} == 0)); then
+    must "$@"
+    return
+  fi
+  [[ ! $dry_run ]] || secret_names
+  must "$@" < <(printf '%s\n' "${secrets[@]}")
+}
+
+# For a dry run: what is not shown.
+secret_names() { echo "# the values of ${secrets[*]%%=*} come from $(quoted "${opt[env-file]}")"; }
 
 check() {
   local value=${opt[$1]} pattern rule

@@ -23,9 +23,9 @@ worker() {
   local hint=$1
   shift
   if [[ ${opt[host]} ]]; then
-    must "$hint" ssh "${opt[host]}" "$(quoted bash "${opt[folder]}/launch/worker.sh" "$@")"
+    must_with_secrets "$hint" ssh "${opt[host]}" "$(quoted bash "${opt[folder]}/launch/worker.sh" "$@")"
   else
-    must "$hint" bash "$ROOT/launch/worker.sh" "$@"
+    must_with_secrets "$hint" bash "$ROOT/launch/worker.sh" "$@"
   fi
 }
 
@@ -46,7 +46,7 @@ case $command in
     ;;
   run | resume)
     main_arguments
-    worker "has 'create' been run?" start "${opt[name]}" "${env_args[@]}" -- "${arguments[@]}"
+    worker "has 'create' been run?" start "${opt[name]}" ${secrets:+-} "${env_args[@]}" -- "${arguments[@]}"
     ;;
   status) worker "has 'create' been run?" status "${opt[name]}" ;;
   logs) worker "has it been run?" log "${opt[name]}" "${opt[lines]}" ${opt[follow]:+follow} ;;

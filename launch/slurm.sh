@@ -47,7 +47,7 @@ submit() {
   done
   # By env rather than by --export, whose commas separate.
   words=(env VCLIP_PROCESSES="${opt[processes]}" VCLIP_MAX_RESTARTS="${opt[max-restarts]}" "${env_args[@]}"
-    "${words[@]}" --export=ALL "$ROOT/launch/slurm.sbatch" "${arguments[@]}")
+    "VCLIP_ENV_FILE=${opt[env-file]}" "${words[@]}" --export=ALL "$ROOT/launch/slurm.sbatch" "${arguments[@]}")
   [[ $dry_run ]] || mkdir -p "$ROOT/$STATE_DIR"
   must "the line above says why; 'sinfo' shows partitions and limits" "${words[@]}"
 }

@@ -145,7 +145,18 @@ start() {
   run "${words[@]}" || return
   on all all "$(unpack ../vclip.tgz vclip) && bash launch/worker.sh install tpu"
   run "${words[@]}" || return
-  on all all "$(worker start "${opt[name]}" "${env_args[@]}" -- "${arguments[@]}")"
+  local begin
+  begin=$(worker start "${opt[name]}" ${secrets:+-} "${env_args[@]}" -- "${arguments[@]}")
+  if [[ ${secrets-} ]]; then
+    # gcloud passes no standard input on to several workers: a file that only we may read, and that
+    # goes once it is read.
+    [[ ! $dry_run ]] || secret_names
+    [[ $dry_run ]] || (rm -f "$secret_file" && umask 077 && printf '%s\n' "${secrets[@]}" >"$secret_file")
+    resource scp "$secret_file" "${opt[name]}:vclip.env" --node=all --worker=all
+    run "${words[@]}" || return
+    begin="$begin <vclip.env; code=\$?; rm -f vclip.env; exit \$code"
+  fi
+  on all all "$begin"
   run "${words[@]}"
 }
 
@@ -206,6 +217,8 @@ train() {
 
 parse "$@"
 need name zone
+secret_file=$ROOT/$STATE_DIR/${opt[name]}.env
+trap 'rm -f "$scratch" "$secret_file"' EXIT
 case $command in
   create)
     need accelerator

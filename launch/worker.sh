@@ -2,13 +2,16 @@
 # On the machine that trains, in the folder of the code: install, and one background run by name.
 #
 #   worker.sh install cpu|cuda|tpu       .venv with the tested versions
-#   worker.sh start NAME [K=V...] -- ARGS   train in the background; nothing if it is running
+#   worker.sh start NAME [-] [K=V...] -- ARGS   train in the background; nothing if it is running;
+#                                        - takes more K=V, with secrets, from standard input
 #   worker.sh status NAME                one word or two: running, "exit CODE", absent
 #   worker.sh log NAME LINES [follow]
 #   worker.sh stop NAME                  SIGTERM, then wait
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=launch/env.sh
+source launch/env.sh
 files=runs/.launch
 mkdir -p "$files"
 
@@ -61,6 +64,17 @@ supervise() {
 }
 
 start() {
+  local name=$1
+  shift
+  if [[ $1 == - ]]; then # before anything else: nobody is to be left writing
+    shift
+    read_env || {
+      echo "error: standard input: $trouble" >&2
+      exit 1
+    }
+    ((${#secrets[@]} == 0)) || export "${secrets[@]}"
+  fi
+  set -- "$name" "$@"
   if running "$1"; then
     echo "$1 is running already" >&2
     return

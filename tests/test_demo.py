@@ -2,8 +2,10 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import vclip_jax
 from vclip_jax import prompts, sensitivity
 from vclip_jax.data.decode import ImageError
 from vclip_jax.demo import __main__ as command
-from vclip_jax.demo import answers, html, index
+from vclip_jax.demo import answers, html, index, reader, uploads
 from vclip_jax.explain import Explainer, overlay
 
 
@@ -105,6 +107,7 @@ def test_a_typed_line_is_a_class_and_bars_part_its_wordings():
         ("a\n" + "b" * 301, "line 2 is too long"),
         ("a\n" + "|".join(map(str, range(21))), "line 2 is too long"),
         ("\n".join(map(str, range(41))), "41 lines, more than the 40"),
+        ("\n".join("|".join(f"{c} {w}" for w in range(20)) for c in range(11)), "220 wordings"),
     ],
 )
 def test_typed_prompts_are_refused_in_one_line(text, message):
@@ -283,35 +286,6 @@ def test_the_page_says_that_it_is_no_diagnosis():
     assert "nothing here is a diagnosis" in html.warning().replace("\n", " ")
 
 
-def test_other_host_names_are_refused_and_browsers_ask_no_other_machine(
-    clip, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    pytest.importorskip("gradio", reason="needs the extra [demo]")
-    from fastapi.testclient import TestClient
-
-    from vclip_jax.demo.page import Sources, application, build, read_upload
-
-    page = build(Sources(clip, "m", "zh/fives", "no captions", "no folder"))
-    with TestClient(application(page, ["localhost"]), "http://localhost") as client:
-        answer = client.get("/")
-        assert answer.status_code == 200
-        assert answer.headers["Content-Security-Policy"].startswith("default-src 'self' ")
-        assert "fonts.googleapis.com" not in answer.text
-        assert client.get("/", headers={"Host": "attacker.example"}).status_code == 400
-        large = {"files": ("a.jpg", bytes(answers.MOST_MEGABYTES * 2**20 + 1))}
-        assert client.post("/gradio_api/upload", files=large).status_code == 413
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-    for data in (encoded(), b"no image"):
-        upload = tmp_path / "upload.jpg"
-        upload.write_bytes(data)
-        try:
-            read_upload(clip, str(upload))
-        except ImageError:
-            assert data == b"no image"
-        assert not upload.exists()
-
-
 def test_mistakes_on_the_command_line_are_one_line(portable_folder, tmp_path):
     pytest.importorskip("gradio", reason="needs the extra [demo]")
     for arguments, message in (
@@ -347,3 +321,51 @@ def test_only_this_machine_reaches_the_page_unless_one_asks():
     assert command._is_loopback("::1")
     assert command._is_loopback("localhost")
     assert not command._is_loopback("0.0.0.0")
+
+
+# --- Uploads, behind the page's gate.
+
+
+def test_what_reads_uploads_reads_nothing_else(tmp_path):
+    folder = tmp_path / "uploads"
+    (folder / "hash").mkdir(parents=True)
+    secret, link, good = tmp_path / "secret.jpg", folder / "hash/b.jpg", folder / "hash/a.jpg"
+    secret.write_text("the owner's")
+    link.symlink_to(secret)
+    good.write_bytes(b"123")
+    around = folder / "hash/../../secret.jpg"
+    for path in (secret, link, folder, around, folder / "c.jpg", "", "\0"):
+        with pytest.raises(ValueError, match=r"no upload|null"):
+            uploads.take(folder, str(path), 2)
+    assert secret.exists()
+    assert uploads.take(folder, str(good), 2) == b"12"
+    assert not good.exists()
+
+
+def test_what_was_touched_lately_stays_and_the_rest_is_swept(tmp_path):
+    (tmp_path / "hash").mkdir()
+    (tmp_path / "hash" / "a.jpg").write_bytes(b"1")
+    (tmp_path / "tmpx").write_bytes(b"1")
+    uploads.sweep(tmp_path, 60)
+    assert uploads.count(tmp_path) == 2
+    uploads.sweep(tmp_path, -1)
+    uploads.sweep(tmp_path, -1)  # a folder that has become empty
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_decoder_that_is_brought_down_takes_nothing_along():
+    settings = {"image_size": 8, "fit": "squash", "decode": "exact", "enhance": False}
+    with reader.Readers(1, seconds=20) as readers:
+        with pytest.raises(ImageError, match="brings the decoder down"):
+            readers(os._exit, 1)
+        with pytest.raises(ImageError, match=r"^this file: ZeroDivisionError$"):
+            readers(divmod, 1, 0)
+        with pytest.raises(ImageError, match=r"^this file: cannot read the image"):
+            readers(reader.pixels, b"no picture", 8, settings)
+        square, shown = readers(reader.pixels, encoded(), 16, settings)
+        assert (square.shape, shown.shape) == ((8, 8, 3), (16, 16, 3))
+        readers.seconds = 0.1
+        with pytest.raises(ImageError, match=re.escape("the 0.1 s allowed")):
+            readers(time.sleep, 600)
+        readers.seconds = 20
+        assert readers(divmod, 7, 2) == (3, 1)

@@ -93,6 +93,7 @@ def test_a_visitor_gets_scores_a_heat_map_and_search_results(
             page.screenshot(path=Path(os.environ["PICTURES"], f"{name}.png"), full_page=True)
 
     page.goto(address)
+    assert page.url == address.partition("?token=")[0]
     page.get_by_text("nothing here is a diagnosis").wait_for()
     page.locator("#score").wait_for()
     picture("empty")

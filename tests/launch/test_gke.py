@@ -1,5 +1,6 @@
 """GKE: the JobSets are what they should be, and kubectl is called as it should be."""
 
+import base64
 import json
 
 import pytest
@@ -16,6 +17,8 @@ CONDITIONS = '{.metadata.name} {.status.conditions[?(@.status=="True")].type}'
 GET = [*KUBECTL, "get", "jobset", "vclip", "--ignore-not-found", f"--output=jsonpath={CONDITIONS}"]
 APPLY = [*KUBECTL, "apply", "--filename=-"]
 DELETE = [*KUBECTL, "delete", "jobset", "vclip", "--ignore-not-found", "--cascade=foreground"]
+APPLY_SECRET = [*KUBECTL, "apply", "--server-side", "--force-conflicts", "--filename=-"]
+DELETE_SECRET = [*KUBECTL, "delete", "secret", "vclip-env", "--ignore-not-found"]
 
 
 def applied(launch):
@@ -62,6 +65,7 @@ def test_a_tpu_slice(launch):
                                  "--config.seed=1", "--distributed",
                                  "--preempted_exit_code=75"]  # fmt: skip
     assert container["env"] == []
+    assert "envFrom" not in container
     assert not {"hostNetwork", "serviceAccountName", "tolerations"} & set(pod)
     assert pod["volumes"] == [{"name": "shared-memory", "emptyDir": {"medium": "Memory"}}]
     assert container["volumeMounts"] == [{"name": "shared-memory", "mountPath": "/dev/shm"}]
@@ -120,6 +124,37 @@ def test_odd_words_reach_the_training_as_they_are(launch):
     assert container["env"][0]["value"] == escaped
 
 
+@pytest.mark.parametrize("flags", [TPU, GPU], ids=["tpu", "gpu"])
+def test_secrets_become_a_secret(launch, flags):
+    file = launch.root.parent / "secrets"
+    file.write_text('WANDB_API_KEY=it\'s "$(odd)" ${name} \\\nEMPTY=\nLONG=' + "é" * 200)
+    file.chmod(0o600)
+    assert launch("gke.sh", "run", *flags, "--env-file", file, "--env=A=1").code == 0
+    assert launch.calls == [GET, APPLY_SECRET, APPLY]
+    secret = yaml.safe_load(launch.stdin(1))
+    assert (secret["kind"], secret["metadata"]) == ("Secret", {"name": "vclip-env"})
+    values = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
+    assert values == {
+        "WANDB_API_KEY": "it's \"$(odd)\" ${name} \\", "EMPTY": "", "LONG": "é" * 200
+    }  # fmt: skip
+    *_, container = applied(launch)
+    assert container["envFrom"] == [{"secretRef": {"name": "vclip-env"}}]
+    assert {"name": "A", "value": "1"} in container["env"]
+    assert b"WANDB" not in launch.stdin(2)
+
+    launch.forget()
+    out = launch("gke.sh", "run", *flags, "--env-file", file, "--dry-run").out
+    assert 'WANDB_API_KEY: "..."' in out
+    assert "odd" not in out
+    assert base64.b64encode(b"it's").decode()[:5] not in out
+    launch.answer({"server-side": ("", "Forbidden\n", 1)})
+    assert "write Secrets" in launch("gke.sh", "run", *flags, "--env-file", file).error
+    launch.answer({"delete secret": ("", "Forbidden\n", 1)})
+    deleted = launch("gke.sh", "delete")
+    assert deleted.code == 0
+    assert "delete the Secret vclip-env by hand" in deleted.err
+
+
 def test_run_and_resume_are_idempotent(launch):
     launch.answer({" get ": "vclip StartupPolicyCompleted"})
     for command in ("run", "resume"):
@@ -172,6 +207,7 @@ def test_status_logs_delete(launch):
         [*KUBECTL, "logs", "--tail=3", "--selector=jobset.sigs.k8s.io/jobset-name=vclip,"
          "jobset.sigs.k8s.io/job-index=0,batch.kubernetes.io/job-completion-index=0", "--follow"],
         DELETE,
+        DELETE_SECRET,
     ]  # fmt: skip
     launch.answer({})
     assert launch("gke.sh", "status").out == "training: ABSENT\n"

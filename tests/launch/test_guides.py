@@ -11,6 +11,9 @@ GUIDES = sorted((ROOT / "docs").glob("launch-*.md"))
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
 def test_the_commands_of_a_guide(launch, shell_lines, guide):
+    secrets = launch.root.parent / "secrets.env"
+    secrets.write_text("WANDB_API_KEY=hunter2\n")
+    secrets.chmod(0o600)
     environment = {}
     commands = set()
     for line in shell_lines(guide):
@@ -23,6 +26,7 @@ def test_the_commands_of_a_guide(launch, shell_lines, guide):
         result = launch(script, *words, "--dry-run", **environment)
         assert result.code == 0, f"{line}: {result.err}"
         assert result.out, line
+        assert "hunter2" not in result.out
         commands.add(words[0])
     assert commands == {"create", "run", "resume", "status", "logs", "delete"}
     assert (ROOT / environment["VCLIP_CONFIG"]).exists()

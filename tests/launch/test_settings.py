@@ -81,3 +81,100 @@ def test_odd_paths_and_overrides_arrive_as_they_are(launch):
     ]  # fmt: skip
     assert "--workdir" in launch("single.sh", "run", "--workdir=-rf").error
     assert "control" in launch("single.sh", "run", "--config.a=b\nc").error
+
+
+# --- Secrets.
+
+VALUE = "hunter2 'quoted' \"$(touch x)\" \\ =#"
+RUN = ("--config=c", "--workdir=w")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "WANDB_API_KEY=hunter2", "HF_TOKEN=hunter2", "MLFLOW_TRACKING_PASSWORD=hunter2",
+        "AWS_SECRET_ACCESS_KEY=hunter2", "my_apikey=hunter2", "GITHUB_PAT=hunter2",
+        "API_TOKENS=hunter2", "DB_PASS=hunter2", "TOKEN_FOR_X=hunter2",
+        "https_proxy=http://me:hunter2@proxy:80",
+    ],
+)  # fmt: skip
+def test_env_refuses_what_looks_secret_and_does_not_show_it(launch, script, setting):
+    for flags in (("--env", setting), (f"--env={setting}",), ("--dry-run", "--env", setting)):
+        result = launch(script, "run", *REQUIRED[script], *RUN, *flags)
+        assert "--env-file" in result.error
+        assert setting.split("=")[0] in result.error
+        assert "hunter2" not in result.out + result.err
+    assert not launch.calls
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["TOKENIZERS_PARALLELISM=false", "HF_HOME=/a", "GLIBC_TUNABLES=a.b=1", "KEYBOARD=x",
+     "PATH=/a:/b", "PASSES=2", "HTTPS_PROXY=http://proxy:80", "AUTHOR=x"],
+)  # fmt: skip
+def test_env_takes_what_does_not(launch, setting):
+    result = launch("single.sh", "run", *RUN, "--env", setting, "--dry-run")
+    assert setting in result.out
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "message"),
+    [
+        (None, None, "no file that can be read"),
+        ("A=1", 0o644, "others: chmod 600"),
+        ("A=1", 0o640, "others: chmod 600"),
+        ("A=1", 0o602, "others: chmod 600"),
+        ("A=1\nhunter2", 0o600, "line 2 is not KEY=VALUE"),
+        ("\n# comment\n1A=hunter2", 0o600, "line 3 is not KEY=VALUE"),
+        ("export A=hunter2", 0o600, "line 1 is not KEY=VALUE"),
+        ("A=hunter2\r\n", 0o600, "line 1 is not KEY=VALUE"),
+        ('A="hunter2"', 0o600, "line 1: leave out the quotes"),
+    ],
+)
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_file_that_others_read_or_that_is_odd_is_refused(
+    launch, script, content, mode, message
+):  # fmt: skip
+    file = launch.root.parent / "my secrets"
+    if content is not None:
+        file.write_text(content)
+        file.chmod(mode)
+    for command in ("run", "resume"):
+        result = launch(script, command, *REQUIRED[script], *RUN, "--env-file", file)
+        assert message in result.error
+        assert "hunter2" not in result.out + result.err
+    assert not launch.calls
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_secrets_are_on_no_command_line_and_in_no_output(launch, script):
+    file = launch.root.parent / "my secrets"
+    file.write_text(f"# for W&B\nWANDB_API_KEY={VALUE}\n\nEMPTY=\nHF_TOKEN=hunter2 b")
+    python = launch.root / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to("/bin/true")
+    launch.answer({"describe": "ACTIVE\n", "worker.sh status": ["absent\n", "exit 0\n"]})
+    host = ("--host=box",) if script == "single.sh" else ()
+    for mode in (0o600, 0o400):
+        file.chmod(mode)
+        for flags in (("--dry-run",), ()):
+            result = launch(script, "run", *REQUIRED[script], *RUN, *host, "--env-file=my secrets",
+                            *flags)  # fmt: skip
+            assert result.code == 0, result.err
+            assert "hunter2" not in result.out + result.err
+            assert flags or result.err.count("+ ") > 0
+    assert launch.calls
+    assert "hunter2" not in str(launch.calls)
+    kept = [path for path in launch.root.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert not [path for path in kept if b"hunter2" in path.read_bytes()]
+
+
+def test_a_file_that_would_be_copied_with_the_code_is_refused(launch):
+    file = launch.root / "secrets"
+    file.write_text("A=1")
+    file.chmod(0o600)
+    refused = launch("single.sh", "run", *RUN, "--dry-run", "--env-file", file).error
+    assert ".gitignore" in refused
+    (launch.root / ".gitignore").write_text("/secrets\n")
+    assert launch("single.sh", "run", *RUN, "--dry-run", "--env-file", file).code == 0

@@ -53,6 +53,29 @@ def test_a_run_in_the_background(host):
     assert host("single.sh", "delete").code == 0
 
 
+def test_secrets_reach_the_training_by_standard_input(host):
+    file = host.root.parent / "secrets"
+    value = """it's "odd" $(touch x) \\ = #"""
+    file.write_text(f"HF_HOME={value}\n")
+    file.chmod(0o600)
+    assert host("single.sh", "run", *RUN, "--env-file", file).code == 0
+    eventually(lambda: host("single.sh", "logs").out.count("|\n") == 1)
+    assert host("single.sh", "logs").out == f"-m|vclip_jax.main|--config|c|--workdir|w x|{value}|\n"
+    processes = subprocess.run(["ps", "axww", "-o", "args="], capture_output=True, text=True)
+    assert "it's" not in processes.stdout
+    assert "running already" in host("single.sh", "resume", *RUN, "--env-file", file).err
+
+
+def test_secrets_go_through_ssh_by_standard_input(launch):
+    file = launch.root.parent / "secrets"
+    file.write_text("# comment\nA=b c\nD=e")
+    file.chmod(0o600)
+    assert launch("single.sh", "run", *RUN, "--host=box", "--env-file", file, "--env=F=g").code == 0
+    [call] = launch.calls
+    assert shlex.split(call[2])[2:6] == ["start", "vclip", "-", "F=g"]
+    assert launch.stdin(0) == b"A=b c\nD=e\n"
+
+
 def test_a_number_that_another_program_has_is_not_ours(host):
     folder = host.root / "runs/.launch"
     folder.mkdir(parents=True)

@@ -146,6 +146,24 @@ def test_too_little_memory_is_not_queued_again_even_where_the_time_is_up(cluster
     assert cluster.calls == []
 
 
+def test_the_job_reads_secrets_itself(cluster):
+    file = cluster.root.parent / "my secrets"
+    file.write_text("A=it's b\n")
+    file.chmod(0o600)
+    for name, line in (("sbatch", '"$VCLIP_ENV_FILE|$A"'), ("srun", '"$A"')):
+        (cluster.tools / name).write_text(f"#!/bin/sh\necho {line} >'{cluster.root}/{name}'\n")
+    assert cluster("slurm.sh", "run", *RUN, "--env-file=my secrets").code == 0
+    assert (cluster.root / "sbatch").read_text() == f"{file}|\n"  # the path alone
+    assert batch(cluster, VCLIP_ENV_FILE=str(file)).wait(20) == 0
+    assert (cluster.root / "srun").read_text() == "it's b\n"
+    (cluster.root / "srun").unlink()
+    file.chmod(0o644)
+    assert batch(cluster, VCLIP_ENV_FILE=str(file)).wait(20) == 1
+    assert not (cluster.root / "srun").exists()
+    assert cluster("slurm.sh", "run", *RUN, "--env-file=", VCLIP_ENV_FILE=str(file)).code == 0
+    assert (cluster.root / "sbatch").read_text() == "|\n"
+
+
 @pytest.mark.parametrize("ended", ["while scancel runs", "later"])
 @pytest.mark.parametrize(("restarts", "requeued"), [("0", True), ("2", False)])
 def test_when_the_time_is_up_the_steps_end_and_the_job_queues_again(

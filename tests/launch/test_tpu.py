@@ -1,7 +1,9 @@
 """Cloud TPU: the exact gcloud commands, preemption, idempotence."""
 
 import shlex
+import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -97,6 +99,46 @@ def test_run_waits_copies_installs_starts_and_watches(launch):
     )
     assert {"new file.py", "launch/worker.sh"} <= set(names)
     assert not {"gone.py", ".venv/ignored"} & set(names)
+
+
+def test_secrets_are_copied_as_a_file_that_is_read_once(launch):
+    launch.answer({"describe": "ACTIVE\n", "worker.sh status": ["absent\n", "exit 0\n"]})
+    source = launch.root.parent / "secrets"
+    source.write_text("A=it's b\nC=d")
+    source.chmod(0o600)
+    # What is copied is gone after the run: the stand-in keeps it, as scp does, with its mode.
+    tool = launch.tools / "gcloud"
+    (launch.tools / "gcloud-record").write_text(tool.read_text().replace(
+        'os.path.basename(sys.argv[0])', '"gcloud"'))  # fmt: skip
+    (launch.tools / "gcloud-record").chmod(0o755)
+    tool.write_text(
+        '#!/bin/bash\n[[ $5 != *.env ]] || cp -p "$5" "$(dirname "$0")/copied"\n'
+        'exec gcloud-record "$@"\n'
+    )
+    assert launch("tpu.sh", "run", *SLICE, *RUN, "--env-file", source).code == 0
+    copied = launch.tools / "copied"
+    assert copied.read_text() == "A=it's b\nC=d\n"
+    assert copied.stat().st_mode & 0o777 == 0o600
+    assert not (launch.root / "runs/.launch/vclip.env").exists()
+    assert verbs(launch)[2:6] == ["ssh status", "scp", "ssh install", "scp"]
+    assert "vclip:vclip.env" in launch.calls[5]
+
+    # What is done on a worker: started with them, and the file is gone.
+    home = launch.root.parent / "home"
+    shutil.copytree(launch.root / "launch", home / "vclip/launch")
+    python = home / "vclip/.venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/bash\necho "$A|$C" >got\n')
+    python.chmod(0o755)
+    (home / "vclip.env").write_text(copied.read_text())
+    command = launch.calls[6][8].removeprefix("--command=")
+    assert subprocess.run(["bash", "-c", command], cwd=home).returncode == 0
+    assert not (home / "vclip.env").exists()
+    deadline = time.monotonic() + 20
+    while not (home / "vclip/runs/.launch/vclip.exit").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert (home / "vclip/got").read_text() == "it's b|d\n"
 
 
 def test_a_dry_run_prints_what_a_run_does(launch):

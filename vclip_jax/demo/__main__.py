@@ -6,6 +6,9 @@
 Drop a photograph, choose prompts or type some: scores with their interval over the wordings, a heat
 map, the nearest training captions; and, with --images, a search of a folder by text. Not for
 diagnosis.
+
+The address that it prints holds a token, without which nobody gets in: a random one, or that of the
+environment variable VCLIP_DEMO_TOKEN.
 """
 
 import argparse
@@ -13,11 +16,14 @@ import importlib.util
 import ipaddress
 import logging
 import os
+import re
+import secrets
 import signal
 import socket
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from vclip_jax import prompts as prompts_lib
@@ -26,6 +32,7 @@ from vclip_jax.data.foreign import shown
 PORT = 7860
 CAPTIONS = 5_000
 """Two minutes of a RoBERTa-base on a CPU, once."""
+TOKEN = "VCLIP_DEMO_TOKEN"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,6 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--port", type=int, default=PORT, help=f"0 for any that is free (default: {PORT})"
     )
+    parser.add_argument(
+        "--no_token", action="store_true",
+        help="let in everybody who reaches the port, such as all users of this machine",
+    )  # fmt: skip
     return parser
 
 
@@ -92,10 +103,12 @@ def serve(options: argparse.Namespace) -> None:
     import uvicorn
 
     from vclip_jax.demo import index
-    from vclip_jax.demo.page import Sources, application, build
+    from vclip_jax.demo.page import READERS, Sources, application, build
+    from vclip_jax.demo.reader import Readers, pixels
     from vclip_jax.pretrained import load
 
     prompts_lib.load(options.prompts)
+    token = None if options.no_token else _token()
     clip = load(options.checkpoint)
     captions: index.Index | str
     photographs: index.Index | str = "start the demo with --images DIR to search a folder"
@@ -107,23 +120,35 @@ def serve(options: argparse.Namespace) -> None:
         captions = str(error)
     if options.images:
         photographs = index.index_folder(clip, options.images, options.cache)
-    sources = Sources(
-        clip, Path(options.checkpoint).absolute().name, options.prompts, captions, photographs,
-        options.images or ".",
-    )  # fmt: skip
-    hosts = ["localhost", options.host] if _is_loopback(options.host) else ["*"]
-    server = uvicorn.Server(
-        uvicorn.Config(
-            application(build(sources), hosts), log_level="warning", timeout_graceful_shutdown=2
-        )
-    )
-    with _listen(options.host, options.port) as listener:
+    with _listen(options.host, options.port) as listener, Readers(READERS) as readers:
+        sources = Sources(
+            clip, Path(options.checkpoint).absolute().name, options.prompts, captions, photographs,
+            options.images or ".", partial(readers, pixels),
+        )  # fmt: skip
+        hosts = {"localhost", options.host}
+        if not _is_loopback(options.host):
+            hosts.add(socket.gethostname())
+        config = uvicorn.Config(
+            application(build(sources), hosts, token), log_level="warning",
+            timeout_graceful_shutdown=2, proxy_headers=False, server_header=False,
+        )  # fmt: skip
         host, port = listener.getsockname()[:2]
-        if hosts == ["*"]:
-            print(f"warning: everybody who reaches {host} can use this page", file=sys.stderr)
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        if not _is_loopback(options.host):
+            who = "everybody who reaches it" if token is None else "everybody who has its address"
+            print(f"warning: on {host}, {who} can use this page", file=sys.stderr)
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+        if token is not None:
+            address += f"?token={token}"
         print(f"{address} (Ctrl-C ends it). Research software, not for diagnosis.", flush=True)
-        server.run([listener])
+        uvicorn.Server(config).run([listener])
+
+
+def _token() -> str:
+    """What the page's address holds."""
+    token = os.environ.get(TOKEN) or secrets.token_urlsafe(32)
+    if not re.fullmatch("[0-9A-Za-z_-]{16,}", token):
+        raise ValueError(f"{TOKEN} is too short, or odd: at least 16 letters, digits, - and _")
+    return token
 
 
 def _listen(host: str, port: int) -> socket.socket:

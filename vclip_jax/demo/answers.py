@@ -1,7 +1,7 @@
 """What the demo answers, as functions of a model, a photograph and words."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vclip_jax import sensitivity
-from vclip_jax.data.decode import ImageError, decode
+from vclip_jax.data.decode import ImageError
 from vclip_jax.demo.index import Hit, Index, nearest
+from vclip_jax.demo.reader import Pixels, pixels
 from vclip_jax.explain import class_directions, make_heat_function, overlay
 from vclip_jax.predict import HEAT_SIDE
 from vclip_jax.pretrained import Pretrained
@@ -21,6 +22,8 @@ MOST_MEGABYTES = 20
 """Of a file that is uploaded. How many pixels it may have, `decode.MAX_PIXELS` says."""
 MOST_CLASSES = 40
 MOST_WORDINGS = 20
+MOST_PROMPTS = 200
+"""Of all classes together: 5 s of a RoBERTa-base on a CPU, during which other visitors wait."""
 MOST_CHARACTERS = 300
 """Of one prompt; what is beyond the model's context length does not count anyway."""
 MIDDLE = 0.05, 0.95
@@ -82,8 +85,15 @@ class Answer:
         return int(np.argmax([score.probability for score in self.classes]))
 
 
-def read_photograph(clip: Pretrained, data: bytes) -> Photograph:
+def read_photograph(
+    clip: Pretrained, data: bytes, read: Callable[..., Pixels] = pixels
+) -> Photograph:
     """Decode an upload. The result holds pixels alone: metadata ends here.
+
+    Args:
+        clip: the model.
+        data: the file's content.
+        read: `reader.pixels`, or what calls it elsewhere.
 
     Raises:
         ImageError: one line: it is too large, or no image that can be read.
@@ -94,8 +104,7 @@ def read_photograph(clip: Pretrained, data: bytes) -> Photograph:
         )
     settings = clip.config["data"]
     side = max(HEAT_SIDE, settings["image_size"])
-    picture = decode(data, side, settings["fit"], key="this file")
-    square = clip.preprocess(data)
+    square, picture = read(data, side, settings)
     return Photograph(square, picture, clip.embed(square[None])[0])
 
 
@@ -127,6 +136,9 @@ def typed_prompts(text: str) -> PromptSet:
         raise ValueError("type at least two prompts, one a line: each is held against the others")
     if len(classes) > MOST_CLASSES:
         raise ValueError(f"these are {len(classes)} lines, more than the {MOST_CLASSES} allowed")
+    count = sum(map(len, classes.values()))
+    if count > MOST_PROMPTS:
+        raise ValueError(f"these are {count} wordings, more than the {MOST_PROMPTS} allowed")
     return from_phrases(classes, "typed")
 
 

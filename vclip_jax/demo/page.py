@@ -5,7 +5,7 @@ the visitor's session. Answers are HTML with their pictures inside, so none is w
 """
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
 from importlib import resources
@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from fastapi import FastAPI, Request, Response
-from fastapi.middleware.trustedhost import TrustedHostMiddleware
+from fastapi import FastAPI
+from gradio.utils import get_upload_folder
 from markupsafe import escape
 
 from vclip_jax import prompts as prompts_lib
-from vclip_jax.demo import answers, html
+from vclip_jax.demo import answers, html, uploads
+from vclip_jax.demo.gate import Gate
 from vclip_jax.demo.index import Index, nearest
+from vclip_jax.demo.reader import Pixels, pixels
 from vclip_jax.predict import SUFFIXES
 from vclip_jax.pretrained import Pretrained
 
@@ -32,6 +34,8 @@ FORGET_SECONDS = 1800
 WAITING = 8
 """Visitors in the queue; one more is asked to come back."""
 SESSIONS = 50
+READERS = 2
+"""Photographs that are decoded at the same time: one that takes long does not hold up the next."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Sources:
         captions: the training captions, or why there are none.
         photographs: the folder to be searched, or why there is none.
         root: that folder.
+        read: decodes an upload, as `reader.pixels` does.
     """
 
     clip: Pretrained
@@ -53,6 +58,7 @@ class Sources:
     captions: Index | str
     photographs: Index | str
     root: str | os.PathLike[str] = "."
+    read: Callable[..., Pixels] = pixels
 
 
 def chosen_prompts(choice: str, typed: str) -> prompts_lib.PromptSet:
@@ -60,19 +66,18 @@ def chosen_prompts(choice: str, typed: str) -> prompts_lib.PromptSet:
     return answers.typed_prompts(typed) if choice == TYPED else prompts_lib.load(choice)
 
 
-def read_upload(clip: Pretrained, path: str) -> answers.Photograph:
+def read_upload(
+    clip: Pretrained, path: str, read: Callable[..., Pixels] = pixels
+) -> answers.Photograph:
     """Read an upload and delete it, whatever comes of it.
 
     Raises:
+        ValueError: one line: the path is not that of an upload.
         ImageError: see `answers.read_photograph`.
     """
-    try:
-        # One byte more than allowed is enough to refuse it.
-        with open(path, "rb") as file:
-            data = file.read(answers.MOST_MEGABYTES * 2**20 + 1)
-    finally:
-        Path(path).unlink(missing_ok=True)
-    return answers.read_photograph(clip, data)
+    # One byte more than allowed is enough to refuse it.
+    data = uploads.take(Path(get_upload_folder()), path, answers.MOST_MEGABYTES * 2**20 + 1)
+    return answers.read_photograph(clip, data, read)
 
 
 def _in_one_line(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,8 +99,8 @@ def build(sources: Sources) -> gr.Blocks:
     """The page; `application` serves it."""
     clip = sources.clip
 
-    def read(path: str) -> tuple[Any, ...]:
-        photograph = read_upload(clip, path)
+    def read(path: str | None) -> tuple[Any, ...]:
+        photograph = read_upload(clip, path or "", sources.read)
         preview = html.photograph(photograph.picture, "What the model sees")
         # Whatever comes next, no answer about another photograph stays beside it.
         return None, photograph, preview, None, "", "", ""
@@ -132,13 +137,15 @@ def build(sources: Sources) -> gr.Blocks:
         found = answers.search(clip, text, sources.photographs, PHOTOGRAPHS)
         return html.gallery(found, sources.root, sources.photographs.about)
 
+    def forget(request: gr.Request) -> None:
+        # Gradio would keep it for an hour after the page is closed.
+        request.request.app.state_holder.delete_state(request.session_hash)
+
     one_at_a_time: dict[str, Any] = {
         "concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private",
     }  # fmt: skip
 
-    page = gr.Blocks(
-        title="vclip_jax demo", analytics_enabled=False, delete_cache=(60, 60), fill_width=False
-    )
+    page = gr.Blocks(title="vclip_jax demo", analytics_enabled=False, fill_width=False)
     with page:
         gr.HTML(html.warning())
         with gr.Tab("A photograph"), gr.Row():
@@ -187,12 +194,13 @@ def build(sources: Sources) -> gr.Blocks:
         photograph, asked = gr.State(time_to_live=FORGET_SECONDS), gr.State()
 
         choice.change(
-            lambda name: gr.update(visible=name == TYPED), choice, typed, queue=False,
-            api_visibility="private",
+            lambda name: gr.update(visible=name == TYPED), choice, typed,
+            concurrency_limit=None, api_visibility="private",
         )  # fmt: skip
         uploaded = upload.upload(
             _in_one_line(read), upload,
-            [upload, photograph, preview, asked, scores, map_, near], **one_at_a_time,
+            [upload, photograph, preview, asked, scores, map_, near],
+            concurrency_limit=READERS, api_visibility="private",
         )  # fmt: skip
         for start in (uploaded.success, button.click):
             scored = start(
@@ -204,34 +212,30 @@ def build(sources: Sources) -> gr.Blocks:
             )
         chosen.input(_in_one_line(heat), [photograph, asked, chosen], map_, **one_at_a_time)
         query.submit(_in_one_line(search), query, found, **one_at_a_time)
+        page.unload(forget)
     return page.queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)
 
 
-def application(page: gr.Blocks, hosts: Sequence[str]) -> FastAPI:
-    """The page as an ASGI application: nothing from or to another machine, and nothing recorded.
-
-    Not `Blocks.launch`, which offers share links and asks the network whether it can be reached.
+def application(page: gr.Blocks, hosts: Iterable[str], token: str | None) -> Gate:
+    """The page as an ASGI application, for those who have its address and for nobody else.
 
     Args:
         page: from `build`.
-        hosts: the names under which it may be asked for; with others a website that a visitor has
-            open could reach it (DNS rebinding). `["*"]` for any.
+        hosts: the names under which it may be asked for.
+        token: what its address holds; None for a page that everybody may open.
+    """
+    return Gate(mounted(page), frozenset(map(str.lower, hosts)), token, Path(get_upload_folder()))
+
+
+def mounted(page: gr.Blocks) -> FastAPI:
+    """The page as Gradio serves it, with nothing recorded; not fit to be reached by anybody.
+
+    Not `Blocks.launch`, which offers share links and asks the network whether it can be reached.
     """
     page.state_session_capacity = SESSIONS
-    app = FastAPI(openapi_url=None)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-
-    @app.middleware("http")
-    async def closed(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Any:
-        response = await answer(request)
-        # Gradio's pages have inline scripts; what counts is that browsers ask no other machine.
-        response.headers["Content-Security-Policy"] = (
-            "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'none'"
-        )
-        response.headers["Referrer-Policy"] = "no-referrer"
-        response.headers["Cache-Control"] = "no-store"
-        return response
-
+    # What `launch` would set: without it Gradio copies any file that a visitor names.
+    page.has_launched = True
+    app = FastAPI(openapi_url=None, lifespan=uploads.sweeping(Path(get_upload_folder())))
     return gr.mount_gradio_app(
         app, page, "/",
         run_history=False, enable_monitoring=False, mcp_server=False, ssr_mode=False, pwa=False,
