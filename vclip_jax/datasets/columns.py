@@ -10,44 +10,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-_IMAGE: Final = tuple(
-    """
+_IMAGE: Final = """
     image imagepath imgpath filepath filename imagefile imagefilename imgfile imgfilename path
     file imagename imgname img images picture photo photograph fundus fundusimage fundusphoto
-    fundusphotograph jpg png relativepath imageid imgid idcode imagecode fileid imageno
+    fundusphotograph relativepath imageid imgid idcode imagecode fileid imageno
     imagenumber 图片 图像 影像 照片 图片路径 图像路径 影像路径 图片名 图像名 图片名称 图像名称
     影像名称 图片文件 图像文件 图片文件名 图像文件名 文件 文件名 文件名称 文件路径 路径 眼底图
     眼底图像 眼底图片 眼底照 眼底照片 眼底彩照 图片编号 图像编号 影像编号 图片id 图像id 圖片
     圖像 檔名 檔案名稱
-    """.split()
-)
-_WEAK_IMAGE: Final = tuple(
-    """
-    id name key uid code 编号 名称 序号 編號 名稱
-    """.split()
-)
+"""
+_WEAK_IMAGE: Final = "id name key uid code 编号 名称 序号 編號 名稱"
 """Names that mean a photograph only where the cells are names of photographs."""
-_CAPTION: Final = tuple(
-    """
+_CAPTION: Final = """
     caption text description report title captions imagecaption sentence findings finding
     impression impressions prompt alttext txt 描述 图像描述 图片描述 文本 报告 报告内容 诊断报告
     检查报告 检查所见 影像所见 眼底所见 眼底描述 所见 印象 标题 说明 描述文本 報告
-    """.split()
-)
-_LABEL: Final = tuple(
-    """
+"""
+_LABEL: Final = """
     label labels class classes classname classlabel classid classindex labelname labelid
     category categoryname categoryid target targets y diagnosis diagnoses disease level grade
     drgrade drlevel severity stage drstage retinopathygrade retinopathylevel
     diabeticretinopathygrade diabeticretinopathy groundtruth gt 标签 类别 分类 类 诊断 诊断结果
     疾病 疾病类别 疾病名称 病种 分级 等级 级别 分期 标注 標籤 類別 分類 診斷
-    """.split()
-)
-_SPLIT: Final = tuple(
-    """
+"""
+_SPLIT: Final = """
     split subset partition set usage phase datasplit traintest 划分 数据集划分 数据集 子集 集合
-    """.split()
-)
+"""
 
 
 def plain(name: str) -> str:
@@ -126,8 +114,8 @@ def split_columns(columns: Sequence[str]) -> list[str]:
     return _known(columns, _SPLIT)
 
 
-def _known(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+def _known(columns: Sequence[str], names: str) -> list[str]:
     """The columns with one of the names, in the order of the names."""
-    rank = {name: index for index, name in enumerate(names)}
+    rank = {name: index for index, name in enumerate(names.split())}
     found = [column for column in columns if plain(column) in rank]
     return sorted(found, key=lambda column: (rank[plain(column)], columns.index(column)))

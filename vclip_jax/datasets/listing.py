@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm")
+_SUFFIXES = ".jpg .jpeg .jpe .jfif .jif .mpo .png .tif .tiff .bmp .dib .webp .ppm .pgm .pnm"
+IMAGE_SUFFIXES: Final = tuple(_SUFFIXES.split())
 
 Value = int | float | str
 
@@ -75,6 +76,8 @@ class Listing:
     description: str = ""
     homepage: str = ""
     licence: str = ""
+    ordered: bool = False
+    """Whether the classes are grades, in their order: that of what kappa weighs."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for what a reader must not produce."""
