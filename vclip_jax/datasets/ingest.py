@@ -83,6 +83,8 @@ def build(
     finished, unfinished = folder / VERSION, folder / f"incomplete.{VERSION}"
     if not listing.items:
         raise DatasetError(_nothing(listing))
+    if finished.exists():  # also where nothing can be written
+        return finished
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

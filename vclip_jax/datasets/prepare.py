@@ -1,10 +1,12 @@
 """Build a dataset that a run asks for and that is not there yet."""
 
 import difflib
+import json
 import os
 import re
+import sys
 
-from vclip_jax.datasets import ingest
+from vclip_jax.datasets import card, ingest
 from vclip_jax.datasets.catalog import DATASETS
 from vclip_jax.datasets.records import DatasetError, built_datasets
 
@@ -53,4 +55,7 @@ def prepare(name: str, source: str | os.PathLike[str], data_dir: str | os.PathLi
             f"{name} is not built in {data_dir}: set --config.data.source to its folder as "
             f"downloaded ({DATASETS[name].line})"
         )
-    ingest.build(DATASETS[name].scan(source), data_dir, strict=True)
+    folder = ingest.build(DATASETS[name].scan(source), data_dir, strict=True)
+    content = json.loads((folder / "card.json").read_text("utf-8"))
+    for line in [*card.warnings(content), *(f"note: {note}" for note in content["notes"])]:
+        print(f"{name}: {line}", file=sys.stderr)
