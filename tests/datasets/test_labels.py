@@ -20,6 +20,8 @@ from vclip_jax.datasets.labels import (
     ("cell", "label"),
     [
         ("2.0", "2"),
+        ("+2", "2"),
+        ("2.000000e+00", "2"),
         ("2.", "2."),
         ("-1.0", ""),
         ("-3", ""),
@@ -86,7 +88,9 @@ def test_numbers_are_in_their_order_and_names_by_alphabet():
 def test_spellings_are_told_apart_by_more_than_case_width_and_space():
     assert spelling("Ｇlau coma") == spelling("glaucoma")
     assert spelling("01") == spelling("1")
+    assert spelling("no-DR\u200b") == spelling("no_dr") == spelling("NoDR")
     assert spelling("AMD") != spelling("AMDs")
+    assert spelling("1-2") != spelling("12")
     counts = Counter({"dr": 3, "DR": 5, "amd": 1})
     assert spelt_alike(counts) == [["DR", "dr"]]
 

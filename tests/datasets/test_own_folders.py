@@ -71,6 +71,20 @@ def test_the_folder_of_an_archive_is_passed_over(tmp_path):
     assert "Classes are the folders below 'mine/mine', above all photographs." in listing.notes
 
 
+def test_a_photograph_next_to_the_classes_has_none(tmp_path):
+    place(tmp_path, "mine/dr/1.jpg", "mine/amd/2.jpg", "mine/3.jpg", "4.jpg")
+    listing = generic.scan(tmp_path)
+    assert labels(listing) == {"mine/dr/1.jpg": "dr", "mine/amd/2.jpg": "amd"}
+    assert reasons(listing) == {"no class": 2}
+
+
+def test_a_packed_table_is_not_passed_over(tmp_path):
+    place(tmp_path, "dr/1.jpg", "amd/2.jpg")
+    (tmp_path / "labels.csv.gz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"labels\.csv\.gz: .* unpack it"):
+        generic.scan(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("dr", "amd"),
     [

@@ -199,7 +199,7 @@ def test_quoted_text_may_hold_anything(two):
 
 
 @pytest.mark.parametrize(
-    "start", ["sep=;\r\n", "\ufeffsep=;\n", '"sep=;"\n', "A study of 2024\n\n"]
+    "start", ["sep=;\r\n", "\ufeffsep=;\n", '"sep=;"\n', "A study of 2024\n\n", "Study;2024;X\n"]
 )
 def test_lines_above_the_names_are_understood(two, start):
     (two / "t.csv").write_text(start + "image;label\nimages/a.jpg;normal\nimages/b.jpg;dr\n")
@@ -376,14 +376,14 @@ def test_given_classes_name_numbers(two):
 
 def test_several_labels_and_captions_are_rejected_as_such(tmp_path):
     rows = [
-        {"image": "0.jpg", "caption": ["x"], "label": ["dr"]},
+        {"image": ["0.jpg"], "caption": ["x"], "label": ["dr"]},
         {"image": "1.jpg", "caption": "x", "label": ["dr", "glaucoma"]},
         {"image": "2.jpg", "caption": ["x", "y"], "label": "dr"},
         {"image": "3.jpg", "caption": "x", "label": "dr|glaucoma"},
         {"image": "4.jpg", "caption": "x", "label": "['dr', 'glaucoma']"},
         {"image": "5.jpg", "caption": "x", "label": "0.5"},
     ]
-    place(tmp_path, *(row["image"] for row in rows))
+    place(tmp_path, *(f"{index}.jpg" for index in range(len(rows))))
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
     listing = generic.scan(tmp_path)
     assert labels(listing) == {"0.jpg": "dr"}

@@ -41,7 +41,7 @@ def from_folders(folder: Folder, *, one_class: bool = False) -> tuple[list[Found
     has_splits = any(splits.values())
     usable = [key for key, parts in names.items() if parts and (splits[key] or not has_splits)]
     above = _above([names[key] for key in usable])
-    classes = {names[key][len(above)] for key in usable}
+    classes = {names[key][len(above)] for key in usable if len(names[key]) > len(above)}
     if len(classes) == 1 and not one_class:
         only = classes.pop()
         raise ValueError(
@@ -50,7 +50,7 @@ def from_folders(folder: Folder, *, one_class: bool = False) -> tuple[list[Found
             f"(if it is the one class, --classes {only!r})"
         )
     for key, parts in names.items():
-        if not parts:
+        if len(parts) <= len(above) or not parts:
             found.append(_reject(folder, key, "no class"))
         elif has_splits and not splits[key]:
             found.append(_reject(folder, key, "no split"))
@@ -74,11 +74,14 @@ def _reject(folder: Folder, key: str, reason: str) -> Found:
 
 
 def _above(paths: Sequence[Sequence[str]]) -> list[str]:
-    """The first folders that all paths have in common, but for the last of any."""
+    """The folders that all paths have in common, above those that tell classes."""
     above: list[str] = []
-    while paths and all(len(path) > len(above) + 1 for path in paths):
-        part = paths[0][len(above)]
-        if any(path[len(above)] != part for path in paths):
+    while paths:
+        here = {path[len(above)] for path in paths}
+        deeper = [path for path in paths if len(path) > len(above) + 1]
+        below = {path[len(above) + 1] for path in deeper}
+        if len(here) > 1 or not deeper or (len(deeper) < len(paths) and len(below) < 2):
             break
-        above.append(part)
+        above.append(here.pop())
+        paths = deeper
     return above

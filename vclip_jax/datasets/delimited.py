@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 HEADER_WITHIN: Final = 20
-"""Rows; titles above the row with the names are shorter than that."""
+"""Rows; titles above the row with the names take fewer."""
 _DELIMITERS: Final = ",;\t|"
 _MOST_LINE: Final = 100_000
 """Characters of a line that are looked at for the separator."""

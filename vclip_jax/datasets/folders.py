@@ -18,6 +18,7 @@ PERHAPS_TABLES: Final = (".json", ".txt")
 _FOREIGN = ".ods .xlsb .numbers .arrow .feather .dta .sav .sas7bdat .db .sqlite .tfrecord .npz .h5"
 FOREIGN_TABLES: Final = tuple(_FOREIGN.split())
 ARCHIVES: Final = (".zip", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst")
+_PACKED_TABLES: Final = (*TABLE_SUFFIXES, ".json", ".tar")
 _UNREAD = (
     ".gif .heic .heif .avif .jp2 .j2k .jpx .jxl .dcm .dicom .psd .raw .cr2 .cr3 .nef .dng .arw"
 )
@@ -157,6 +158,8 @@ def _note(folder: Folder, entry: "os.DirEntry[str]", key: str) -> None:
         folder.foreign_tables.append(path)
     elif suffix == ".tar":
         folder.tars.append(path)
+    elif suffix in ARCHIVES and os.path.splitext(name[: -len(suffix)])[1] in _PACKED_TABLES:
+        folder.foreign_tables.append(path)
     elif suffix in ARCHIVES:
         folder.archives.append(path)
     elif suffix in _NEVER_PICTURES:

@@ -102,7 +102,7 @@ def listing_of(
     if any(not one.split for one in usable):
         notes.append("Photographs without a split of their own are split by a hash of their key.")
     counts = Counter(item.label for item in items if item.label >= 0)
-    if len(counts) > 20 and 2 * len(counts) > len(items):
+    if len(counts) > 20 and 2 * len(counts) >= len(items):
         notes.append(
             f"There are {len(counts)} classes for {len(items)} photographs: are the labels "
             "sentences? Then name their column with --caption-column."
@@ -179,8 +179,9 @@ def _spell(name: str, found: Sequence[Found], classes: Classes) -> list[str]:
     groups = spelt_alike(Counter(one.label for one in usable))
     if groups and classes.spellings == "refuse":
         raise ValueError(
-            f"{name}: the classes {' and '.join(map(repr, groups[0]))} differ by case, width or "
-            "white space alone: --spellings merge makes them one, --spellings keep leaves them"
+            f"{name}: the classes {' and '.join(map(repr, groups[0]))} differ by case, width, "
+            "hyphens or white space alone: --spellings merge makes them one, --spellings keep "
+            "leaves them"
         )
     if groups and classes.spellings == "merge":
         for one in usable:

@@ -98,8 +98,8 @@ def _found(root: Path, wanted: Wanted, one_class: bool) -> Kinds:
     folder = walk(root)
     if folder.foreign_tables:
         raise ValueError(
-            f"{folder.foreign_tables[0]}: tables of this form are not read: save it as .csv, .xlsx "
-            "or .parquet, or move it out of the folder"
+            f"{folder.foreign_tables[0]}: tables of this form are not read: unpack it, or save it "
+            "as .csv or .parquet, or move it out of the folder"
         )
     listed = Photographs(folder.photographs if folder.perhaps_tables else ())
     tables = folder.tables + [path for path in folder.perhaps_tables if _is_table(path, listed)]

@@ -40,9 +40,15 @@ def listed(cell: str) -> list[str] | None:
 
 
 def whole_number(text: str, comma: bool = False) -> str:
-    """ "2" for "2.0" (and for "2,0" where the comma is the decimal point), other text as it is."""
-    match = re.fullmatch(r"([+-]?)(\d+)[.,]0+" if comma else r"([+-]?)(\d+)\.0+", text, re.ASCII)
-    return f"{match[1].strip('+')}{match[2]}" if match else text
+    """ "2" for "2.0", "+2" and "2.0e+00" (and for "2,0" where the comma is the decimal point);
+    other text as it is."""
+    match = re.fullmatch(r"([+-]?)(\d+)([.,]0+)?", text, re.ASCII)
+    if match and (comma or "," not in text):
+        return f"{match[1].strip('+')}{match[2]}"
+    if re.fullmatch(r"[+-]?\d(\.\d{1,30})?[eE][+-]?\d\d?", text, re.ASCII):  # of numpy.savetxt
+        value = float(text)
+        return str(int(value)) if value.is_integer() and abs(value) < 1e9 else text
+    return text
 
 
 def read_labels(cells: Sequence[str]) -> list[tuple[str, str]]:
@@ -81,7 +87,7 @@ def _class(text: str | list[str], singles: set[str]) -> tuple[str, str]:
     parts = [part.strip() for part in re.split(r"[|;；]", text) if part.strip()]
     if len(parts) < 2:
         parts = [part.strip() for part in re.split(r"[,/+、，&]", text)]
-        parts = parts if all(part in singles for part in parts) else [text]
+        parts = parts if all(part and part in singles for part in parts) else [text]
     if len(parts) > 1:
         return "", "several labels"
     if re.fullmatch(r"[+]?\d*[.,]\d+", text, re.ASCII):
@@ -111,8 +117,11 @@ def in_order(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def spelling(label: str) -> str:
-    """A class without case, width and white space, numbers without leading zeros."""
-    text = "".join(unicodedata.normalize("NFKC", label).casefold().split())
+    """A class without case, width, white space, hyphens and what cannot be seen; numbers without
+    leading zeros."""
+    text = unicodedata.normalize("NFKC", label).casefold()
+    seen = "".join(mark for mark in text if unicodedata.category(mark) not in ("Cf", "Cc"))
+    text = re.sub(r"(?<!\d)[\s_-]+|[\s_-]+(?!\d)", "", seen)
     return text.lstrip("0") or "0" if text.isdecimal() else text
 
 

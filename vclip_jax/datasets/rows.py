@@ -12,6 +12,7 @@ from vclip_jax.datasets import parquet
 from vclip_jax.datasets.columns import Wanted, named
 from vclip_jax.datasets.folders import Folder
 from vclip_jax.datasets.found import Found
+from vclip_jax.datasets.labels import listed
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Blob
 from vclip_jax.datasets.lookup import (
     Photographs,
@@ -232,6 +233,8 @@ def _name(
     one: Found, cell: str, home: str, start: str, folder: Folder, photographs: Photographs
 ) -> None:
     """Key and image of a row by its cell."""
+    several = listed(cell) or [cell]
+    cell = several[0] if len(several) == 1 else cell
     text = path_of(cell, start)
     key, reason = photographs.find(text, home, one.split)
     one.key = key or one.detail
@@ -243,6 +246,8 @@ def _name(
     if not reason and key in folder.unusable:
         reason, detail = folder.unusable[key]
         one.detail = f"{one.detail}: {detail}"
+    elif reason == "outside the folder":
+        one.detail = f"{one.detail}: {cell}: name a folder as --source that holds all"
     elif reason == "ambiguous image":
         one.detail = f"{one.detail}: {cell}: {' or '.join(photographs.alike(text)[:4])}"
     elif reason:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vclip_jax.datasets import delimited
+from vclip_jax.datasets.listing import IMAGE_SUFFIXES
 
 Row = dict[str, str]
 
@@ -74,7 +75,7 @@ def read_table(
 def read_tables(path: str | os.PathLike[str], find: Callable[[Sequence[str]], int]) -> list[Table]:
     """All tables of a file: of an Excel file each sheet that has a cell.
 
-    Rows may lie above the names, if they are shorter: a title, a line for Excel ("sep=;").
+    Rows may lie above the names: a title, a line for Excel ("sep=;").
 
     Args:
         path: as `read_table` takes.
@@ -175,15 +176,12 @@ def _table(
 
 
 def _header_row(cells: Sequence[Sequence[str]], find: Callable[[Sequence[str]], int]) -> int:
-    """The row with the names: the one that `find` knows, below shorter ones; else the first."""
-    widest = 0
-    first = next((index for index, line in enumerate(cells) if any(line)), 0)
+    """The row with the names: the first of those at the top that `find` knows and that names no
+    photograph; else the first that is not empty."""
     for index, line in enumerate(cells[: delimited.HEADER_WITHIN]):
-        count = sum(map(bool, line))
-        if count > widest and find(line) >= 0:
+        if find(line) >= 0 and not any(cell.lower().endswith(IMAGE_SUFFIXES) for cell in line):
             return index
-        widest = max(widest, count)
-    return first
+    return next((index for index, line in enumerate(cells) if any(line)), 0)
 
 
 def decode_text(data: bytes) -> str:
