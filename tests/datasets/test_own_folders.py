@@ -68,7 +68,7 @@ def test_the_folder_of_an_archive_is_passed_over(tmp_path):
     listing = generic.scan(tmp_path)
     assert labels(listing) == {"mine/mine/dr/1.jpg": "dr", "mine/mine/amd/left/2.jpg": "amd"}
     assert not listing.rejects
-    assert "Classes are the folders below 'mine/mine', above all photographs." in listing.notes
+    assert "Classes are the folders below 'mine/mine', above all photographs." in listing.guesses
 
 
 def test_a_photograph_next_to_the_classes_has_none(tmp_path):
@@ -139,6 +139,12 @@ def test_linked_folders_are_entered_once(tmp_path):
     assert reasons(listing) == {"folder seen before": 2, "broken link": 2}
 
 
+def test_a_text_in_the_place_of_a_link_is_a_reject(tmp_path):
+    place(tmp_path, "amd/1.jpg", "dr/2.jpg", "elsewhere/amd/3.jpg")
+    place(tmp_path, "amd/site2", content=b"../elsewhere/amd")
+    assert reasons(generic.scan(tmp_path)) == {"broken link": 1}
+
+
 def test_a_folder_that_cannot_be_read_is_a_reject(tmp_path, monkeypatch):
     place(tmp_path, "amd/1.jpg", "dr/2.jpg", "dr/closed/3.jpg")
     scandir = os.scandir
@@ -191,7 +197,7 @@ def test_photographs_are_known_by_name_or_content(tmp_path):
     place(tmp_path, "amd/1.jpg")
     listing = generic.scan(tmp_path)
     assert len(listing.items) == len(FORMS) + 1
-    assert "5 files are photographs by their content, not by their names." in listing.notes
+    assert "5 files are photographs by their content, not by their names." in listing.guesses
 
 
 def test_photographs_of_other_forms_are_rejected_with_the_remedy(tmp_path):
@@ -202,7 +208,7 @@ def test_photographs_of_other_forms_are_rejected_with_the_remedy(tmp_path):
     listing = generic.scan(tmp_path)
     assert reasons(listing) == {"unsupported format": len(UNREAD)}
     assert all("save it as PNG or JPEG" in reject.detail for reject in listing.rejects)
-    assert any(note.startswith("Files that are not read: ") for note in listing.notes)
+    assert any(note.startswith("Files that are not read: ") for note in listing.guesses)
 
 
 def test_an_archive_is_to_be_unpacked(tmp_path):
@@ -212,7 +218,7 @@ def test_an_archive_is_to_be_unpacked(tmp_path):
     with pytest.raises(ValueError, match=r"mine\.zip: is not read: unpack it"):
         generic.scan(tmp_path / "mine.zip")
     place(tmp_path, "dr/1.jpg", "amd/2.jpg")
-    assert "Archives are not looked into, unpack them: mine.zip." in generic.scan(tmp_path).notes
+    assert "Archives are not looked into, unpack them: mine.zip." in generic.scan(tmp_path).guesses
 
 
 def tar(path, members):
@@ -248,7 +254,7 @@ def test_a_sample_of_two_images_is_rejected(tmp_path):
         ("3", "four"),
     ]
     assert reasons(listing) == {"two images in a sample": 1}
-    assert any("1 .seg.png" in note and "1 .npy" in note for note in listing.notes)
+    assert any("1 .seg.png" in note and "1 .npy" in note for note in listing.guesses)
 
 
 def test_an_archive_of_a_folder_with_a_table_is_no_shard(tmp_path):

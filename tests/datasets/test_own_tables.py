@@ -73,7 +73,7 @@ def test_what_was_guessed_of_columns_is_noted(two):
     (two / "t.csv").write_text("id_code,diagnosis,age\na,normal,50\nb,dr,60\n")
     listing = generic.scan(two)
     assert labels(listing) == BOTH
-    assert "t.csv: image is 'id_code', label is 'diagnosis'; not read: 'age'." in listing.notes
+    assert "t.csv: image is 'id_code', label is 'diagnosis'; not read: 'age'." in listing.guesses
 
 
 def test_other_columns_are_named_by_options(two):
@@ -126,7 +126,7 @@ def test_absolute_paths_lose_one_start_for_all_rows(tmp_path):
     listing = generic.scan(tmp_path)
     assert labels(listing) == {"p1/eye.jpg": "dr", "p2/eye.jpg": "amd"}
     assert [one.key for one in listing.rejects] == ["p3/eye.jpg"]
-    assert "t.csv: paths below '/data/study' are taken as below the folder." in listing.notes
+    assert "t.csv: paths below '/data/study' are taken as below the folder." in listing.guesses
 
 
 def test_nothing_outside_the_folder_is_named(two):
@@ -221,7 +221,7 @@ def test_excel_sheets_titles_and_merged_cells_are_read(two):
     book.save(two / "t.xlsx")
     listing = generic.scan(two)
     assert labels(listing) == {"images/a.jpg": "dr", "images/b.jpg": "dr"}
-    assert any("names no photograph" in note for note in listing.notes)
+    assert any("names no photograph" in note for note in listing.guesses)
 
 
 def test_sheets_may_be_splits(two):
@@ -291,7 +291,7 @@ def test_texts_that_list_no_photographs_are_no_tables(tmp_path):
     (tmp_path / "dr/a.txt").write_text("Eine Netzhaut")
     listing = generic.scan(tmp_path)
     assert labels(listing) == {"dr/a.jpg": "dr", "normal/b.jpg": "normal"}
-    assert any("1 .txt named after photographs" in note for note in listing.notes)
+    assert any("1 .txt named after photographs" in note for note in listing.guesses)
 
 
 def test_tables_below_the_folder_are_found(tmp_path):
@@ -314,7 +314,7 @@ def test_a_lone_table_is_of_the_split_that_it_is_named_after(two):
     (two / "test.csv").write_text("image,label\na,dr\nb,normal\n")
     listing = generic.scan(two)
     assert set(splits(listing).values()) == {"test"}
-    assert "test.csv: of the split test, by its name." in listing.notes
+    assert "test.csv: of the split test, by its name." in listing.guesses
 
 
 def test_labels_of_two_spellings_of_numbers_are_one_class(two):

@@ -159,6 +159,9 @@ def _build(options: argparse.Namespace) -> None:
     card = json.loads((folder / "card.json").read_text("utf-8"))
     for line in summary(card):
         print(line)
+    for guess in listing.guesses:
+        if guess not in card["notes"]:
+            print(f"note: {guess}")
     if folder in before:
         print("it was built before and is left as it was: remove the folder to build it anew")
     print(f"built in {folder} (card.md tells what is in it)")

@@ -93,7 +93,7 @@ def describe(
             "empty": int((lengths == 0).sum()),
             **duplicates(captions, BATCH).as_dict(),
         },
-        "notes": listing.notes,
+        "notes": listing.notes + listing.guesses,
     }
 
 

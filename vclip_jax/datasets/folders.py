@@ -172,6 +172,8 @@ def _note(folder: Folder, entry: "os.DirEntry[str]", key: str) -> None:
             folder.unusable[key] = ("unsupported format", f"{path}: {form}: save it as PNG or JPEG")
     elif suffix in _PICTURES:
         folder.unusable[key] = ("unsupported format", f"{path}: save it as PNG or JPEG")
+    elif not suffix and (target := _link_as_text(path)):
+        folder.unusable[key] = ("broken link", f"{path}: a text in the place of a link to {target}")
     else:
         folder.others[suffix or "without suffix"] += 1
 
@@ -192,6 +194,15 @@ def _form(path: Path) -> str:
     if start[4:12] == b"jP  \r\n\x87\n" or start[:4] == b"\xff\x4f\xff\x51":
         return "JPEG 2000"
     return "DICOM" if start[128:132] == b"DICM" else ""
+
+
+def _link_as_text(path: Path) -> str:
+    """The folder that a link led to before an archive or a checkout made a text of it, or ""."""
+    try:
+        text = path.read_text("utf-8") if path.stat().st_size < 4096 else ""
+        return text if "/" in text and (path.parent / text).is_dir() else ""
+    except (OSError, ValueError):
+        return ""
 
 
 def only_folders(root: Path, folders: Iterable[str]) -> Folder:

@@ -54,15 +54,15 @@ class Classes:
 
 
 def listing_of(
-    name: str, found: Sequence[Found], classes: Classes, notes: Sequence[str] = ()
+    name: str, found: Sequence[Found], classes: Classes, guesses: Sequence[str] = ()
 ) -> Listing:
-    """Make a listing.
+    """Make a listing; `guesses` are what the readers guessed.
 
     Raises:
         ValueError: one line: a label is none of the given classes, two differ by their spelling
             alone, or names are said to be ordered and nobody says how.
     """
-    notes = list(dict.fromkeys(notes))
+    notes: list[str] = []
     for one in found:
         _make_unicode(one)
         one.caption, fault = read_caption(one.caption)
@@ -113,6 +113,7 @@ def listing_of(
         items=items,
         rejects=rejects,
         notes=notes,
+        guesses=list(dict.fromkeys(filter(None, guesses))),
         description="Fundus photographs, read by the generic reader.",
         ordered=classes.ordered and bool(names),
     )

@@ -82,7 +82,7 @@ def scan(
     given = given_classes(classes) if classes else ()
     found, order, graded, notes = _found(root, wanted, bool(given))
     what = Classes(order, given, ordered == "yes" or (graded and not given), spellings)
-    return listing_of(name, found, what, [note for note in notes if note])
+    return listing_of(name, found, what, notes)
 
 
 Kinds = tuple[list[Found], tuple[str, ...], bool, list[str]]

@@ -73,6 +73,8 @@ class Listing:
     """What options made of it, if they changed anything: part of the built dataset's name."""
     notes: list[str] = field(default_factory=list)
     """For the data card: one sentence each."""
+    guesses: list[str] = field(default_factory=list)
+    """Likewise, of what was guessed; they may hold names of files."""
     description: str = ""
     homepage: str = ""
     licence: str = ""
@@ -107,7 +109,8 @@ def choose(words: Sequence[str], key: str, purpose: str) -> str:
 
 
 def anonymous(listing: Listing) -> Listing:
-    """The listing with numbers for keys, without columns of text, and rejects without details.
+    """The listing with numbers for keys, without columns of text and guesses, and rejects without
+    details.
 
     The numbers follow a hash of the keys, so that they do not tell the order of the names. Splits
     stay as the names made them.
@@ -127,6 +130,7 @@ def anonymous(listing: Listing) -> Listing:
         ],
         rejects=[Reject(number[reject.key], reject.reason) for reject in listing.rejects],
         columns={names[i]: listing.columns[names[i]] for i in kept},
+        guesses=[],
     )
 
 
