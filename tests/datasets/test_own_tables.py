@@ -460,6 +460,7 @@ def test_each_shard_numbers_its_classes_itself(tmp_path):
         ([[0], [1], None], None, [0, 1, -1]),
         ([0, 1, -1], ["normal", "dr"], [0, 1, -1]),
         ([1, None, 0], ["normal", "dr"], [1, -1, 0]),
+        ([[1], [], [0]], ["normal", "dr"], [1, -1, 0]),
     ],
 )
 @pytest.mark.parametrize("label", ["label", "labels"])
@@ -470,6 +471,14 @@ def test_labels_of_shards_are_what_they_say(tmp_path, rows, classes, numbers, la
     assert {item.key: item.label for item in listing.items} == expected
     assert listing.classes == tuple(classes or ("0", "1"))
     assert reasons(listing) == {"empty caption": 1}
+
+
+@pytest.mark.parametrize("names", [None, ["normal", "dr"]])
+def test_several_labels_of_a_shard_are_rejected(tmp_path, names):
+    shard(tmp_path / "a.parquet", [[0], [0, 1], [1]], names)
+    listing = generic.scan(tmp_path)
+    assert [item.label for item in listing.items] == [0, 1]
+    assert reasons(listing) == {"several labels": 1}
 
 
 def test_a_number_without_a_name_is_refused_with_its_row(tmp_path):

@@ -54,9 +54,9 @@ def from_parquet(
     for number, (name, values) in enumerate(rows):
         cells = dict(zip(used, map(text_of, values), strict=True))
         where = f"{path.name}, row {number + 1}"
-        label = cells.get(chosen.label, "")
+        label, fault = cells.get(chosen.label, ""), ""
         try:
-            label = parquet.name_of(label, names) if names else label
+            label, fault = parquet.name_of(label, names) if names else (label, "")
         except ValueError as error:
             raise ValueError(f"{path}, row {number + 1}: {error}") from error
         split = cells.get(chosen.split, "")
@@ -67,7 +67,7 @@ def from_parquet(
                 caption=cells.get(chosen.caption, ""),
                 label=label,
                 split=split_of(split) or of_shard,
-                reason="unknown split" if split and not split_of(split) else "",
+                reason=fault or ("unknown split" if split and not split_of(split) else ""),
                 detail=where,
                 source=path.name,
                 is_name=bool(names),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from vclip_jax.datasets.labels import whole_number
+from vclip_jax.datasets.labels import listed, value_of, whole_number
 
 USUAL_NAMES: Final = ("image", "img", "picture", "jpg", "png")
 """Of a column with images."""
@@ -85,21 +85,28 @@ def _categories(path: Path, column: str) -> tuple[str, ...]:
     return tuple(map(str, chunks[0].dictionary.to_pylist())) if chunks else ()
 
 
-def name_of(cell: str, names: Sequence[str]) -> str:
-    """The class of a cell by the file's names for its numbers; "" where it says that there is none.
+def name_of(cell: str, names: Sequence[str]) -> tuple[str, str]:
+    """The class of a cell by the file's names for its numbers.
+
+    Returns:
+        (class, ""), where the class is "" if the cell says that there is none; or ("", reason of a
+        reject) for a list of several.
 
     Raises:
         ValueError: one line: a number that has no name.
     """
-    number = whole_number(cell)
-    if not re.fullmatch(r"[+-]?\d{1,9}", number, re.ASCII):
-        return cell
+    values = listed(cell)
+    if values and len(values) > 1:
+        return "", "several labels"
+    number = whole_number(cell if values is None else "".join(values))
+    if not re.fullmatch(r"-?\d{1,9}", number, re.ASCII):
+        return value_of(number), ""
     if int(number) >= len(names):
         raise ValueError(
             f"the label is {number}, but the file names {len(names)} classes, 0 to "
             f"{len(names) - 1}: mend the row or the names"
         )
-    return names[int(number)] if int(number) >= 0 else ""
+    return (names[int(number)] if int(number) >= 0 else ""), ""
 
 
 def rows(path: Path, image: str, columns: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:

@@ -205,7 +205,7 @@ def found_in(
         if names and not one.reason:
             one.is_name = True
             try:
-                one.label = parquet.name_of(one.label, names)
+                one.label, one.reason = parquet.name_of(one.label, names)
             except ValueError as error:
                 raise ValueError(f"{table.path}, row {number}: {error}") from error
         found.append(one)
