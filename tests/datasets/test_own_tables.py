@@ -139,6 +139,14 @@ def test_nothing_outside_the_folder_is_named(two):
         assert len(listing.rejects) == 2
 
 
+@pytest.mark.parametrize("cell", ["x" * 5000 + ".jpg", "/" * 300, "a\0.jpg", "x/" * 3000 + "a.jpg"])
+def test_a_path_that_cannot_be_is_a_reject(two, cell):
+    (two / "t.jsonl").write_text(json.dumps({"image": cell, "label": "dr"}))
+    for source in (two, two / "t.jsonl"):
+        assert not generic.scan(source).items
+        assert set(reasons(generic.scan(source))) & {"missing image", "outside the folder"}
+
+
 def test_what_may_be_two_photographs_is_none(tmp_path):
     place(tmp_path, "left/1.jpg", "right/1.jpg", "left/2.jpg")
     (tmp_path / "t.csv").write_text("image,label\n1,dr\n2,dr\n")

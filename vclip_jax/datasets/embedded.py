@@ -32,11 +32,12 @@ def image_column(path: Path, wanted: Wanted) -> str:
 
 def from_parquet(
     path: Path, image: str, root: Path, wanted: Wanted
-) -> tuple[list[Found], tuple[tuple[str, ...], bool], list[str]]:
+) -> tuple[list[Found], list[tuple[tuple[str, ...], bool]], list[str]]:
     """The rows of a .parquet that holds images.
 
     Returns:
-        The rows; the names of its classes and whether they are ordered; what was guessed.
+        The rows; the names of its classes and whether they are ordered, if it has a label; what
+        was guessed.
 
     Raises:
         ValueError: one line: it is damaged, has neither caption nor label, or a label has no name.
@@ -75,7 +76,7 @@ def from_parquet(
         )
     others = [name for name in parquet.image_columns(path) if name != image]
     note = chosen.note("Parquet", [*flat, *others])
-    return found, (names, graded), [note]
+    return found, [(names, graded)] if chosen.label else [], [note]
 
 
 def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[Found], list[str]]:

@@ -24,7 +24,6 @@ from typing import Final
 from vclip_jax.datasets import embedded, parquet
 from vclip_jax.datasets.class_folders import from_folders
 from vclip_jax.datasets.columns import Wanted
-from vclip_jax.datasets.columns import image_column as known
 from vclip_jax.datasets.embedded import from_tars
 from vclip_jax.datasets.folders import ARCHIVES, FOREIGN_TABLES, Folder, only_folders, walk
 from vclip_jax.datasets.found import SPELLINGS, Classes, Found, listing_of
@@ -102,7 +101,9 @@ def _found(root: Path, wanted: Wanted, one_class: bool) -> Kinds:
             "as .csv or .parquet, or move it out of the folder"
         )
     listed = Photographs(folder.photographs if folder.perhaps_tables else ())
-    tables = folder.tables + [path for path in folder.perhaps_tables if _is_table(path, listed)]
+    tables = folder.tables + [
+        path for path in folder.perhaps_tables if _is_table(path, listed, wanted)
+    ]
     for path in set(folder.perhaps_tables) - set(tables):
         folder.others[path.suffix.lower()] += 1
     notes = folder.notes()
@@ -166,7 +167,7 @@ def _folders_named(path: Path, wanted: Wanted) -> set[str]:
             folders |= {text.rpartition("/")[0] for text in texts if "\0" not in text}
     inside = {os.path.normpath(folder) for folder in folders if not os.path.isabs(folder)}
     usable = {folder.removeprefix(".") for folder in inside if not folder.startswith("..")}
-    return {folder for folder in usable if len(folder) < 4096 and (path.parent / folder).is_dir()}
+    return {folder for folder in usable if os.path.isdir(path.parent / folder)}
 
 
 def _from_tables(paths: Sequence[Path], folder: Folder, wanted: Wanted) -> Kinds:
@@ -180,7 +181,7 @@ def _from_tables(paths: Sequence[Path], folder: Folder, wanted: Wanted) -> Kinds
         image = embedded.image_column(path, wanted) if is_parquet else ""
         if image:
             rows, names, more = embedded.from_parquet(path, image, folder.root, wanted)
-            orders.append(names)
+            orders += names
             found, notes = found + rows, notes + more
             continue
         for table in read_tables(path, image_finder(wanted)):
@@ -242,7 +243,7 @@ _MENTIONS: Final = re.compile(r"\.(?:jpe?g|jfif|png|tiff?|bmp|webp|ppm|pgm)\s*\"
 _PEEK: Final = 1 << 20
 
 
-def _is_table(path: Path, photographs: Photographs) -> bool:
+def _is_table(path: Path, photographs: Photographs, wanted: Wanted) -> bool:
     """Whether a .json or .txt lists photographs."""
     try:
         with open(path, "rb") as file:
@@ -258,7 +259,8 @@ def _is_table(path: Path, photographs: Photographs) -> bool:
             )
             if lines and 2 * named >= len(lines):
                 return True
-        tables = read_tables(path, image_finder(Wanted()))
-        return any(known(table.columns) and len(table.columns) > 1 for table in tables)
+        find = image_finder(wanted)
+        tables = read_tables(path, find)
+        return any(find(table.columns) >= 0 and len(table.columns) > 1 for table in tables)
     except (OSError, ValueError):
         return False

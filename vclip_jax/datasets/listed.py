@@ -40,7 +40,7 @@ def listed_paths(table: str | os.PathLike[str], column: str = "") -> list[Path]:
             f"{path}: the table lists no photograph (its columns are {list(tables[0].columns)})"
         )
     found = [_direct(path.parent, cell) for cell in cells]
-    if any(one.is_file() for one in found):
+    if any(map(os.path.isfile, found)):
         return found
     # None is there: ids, or paths of another computer.
     far = Photographs(walk(path.parent).photographs)
@@ -55,4 +55,4 @@ def _direct(home: Path, cell: str) -> Path:
     """The path as it stands, else with the slashes of Windows turned."""
     text = cell.replace("\0", "?")
     as_written = home / text
-    return as_written if as_written.is_file() else home / text.replace("\\", "/")
+    return as_written if os.path.isfile(as_written) else home / text.replace("\\", "/")

@@ -238,7 +238,7 @@ def _name(
     text = path_of(cell, start)
     key, reason = photographs.find(text, home, one.split)
     one.key = key or one.detail
-    if reason == "missing image" and key and (folder.root / key).is_file():
+    if reason == "missing image" and key and os.path.isfile(folder.root / key):
         # Whatever it is called, the table says that it is a photograph; a link leads to another.
         real = relative(os.path.realpath(folder.root / key), os.path.realpath(folder.root))
         one.key = key = real if real in photographs else key
