@@ -346,7 +346,7 @@ def test_classes_that_differ_by_case_alone_are_refused_merged_or_kept(tmp_path):
         "test/dr/4.jpg",
     )
     with pytest.raises(
-        ValueError, match=r"'Glaucoma' and 'glaucoma' differ by .*--spellings merge"
+        ValueError, match=r"'Glaucoma' .* and 'glaucoma' .* differ by .*--spellings merge"
     ):
         generic.scan(tmp_path)
     merged = generic.scan(tmp_path, spellings="merge")
@@ -479,6 +479,15 @@ def test_labels_of_shards_are_what_they_say(tmp_path, rows, classes, numbers, la
     assert {item.key: item.label for item in listing.items} == expected
     assert listing.classes == tuple(classes or ("0", "1"))
     assert reasons(listing) == {"empty caption": 1}
+
+
+def test_numbers_without_names_are_not_mixed_with_names(tmp_path):
+    shard(tmp_path / "a.parquet", [0, 1], ["normal", "dr"])
+    shard(tmp_path / "b.parquet", [0, 1])
+    with pytest.raises(ValueError, match=r"b\.parquet: the labels are numbers"):
+        generic.scan(tmp_path)
+    shard(tmp_path / "b.parquet", ["dr", "amd"])
+    assert generic.scan(tmp_path).classes == ("normal", "dr", "amd")
 
 
 @pytest.mark.parametrize("names", [None, ["normal", "dr"]])

@@ -179,8 +179,10 @@ def _spell(name: str, found: Sequence[Found], classes: Classes) -> list[str]:
         return notes
     groups = spelt_alike(Counter(one.label for one in usable))
     if groups and classes.spellings == "refuse":
+        where = {one.label: one.detail for one in reversed(usable)}
+        said = " and ".join(f"{label!r} ({where[label]})" for label in groups[0][:3])
         raise ValueError(
-            f"{name}: the classes {' and '.join(map(repr, groups[0]))} differ by case, width, "
+            f"{name}: the classes {said} differ by case, width, "
             "hyphens or white space alone: --spellings merge makes them one, --spellings keep "
             "leaves them"
         )

@@ -174,6 +174,7 @@ def _from_tables(paths: Sequence[Path], folder: Folder, wanted: Wanted) -> Kinds
     photographs = Photographs([*folder.photographs, *folder.unusable])
     found: list[Found] = []
     orders: list[tuple[tuple[str, ...], bool]] = []
+    unnamed: list[Path] = []
     notes: list[str] = []
     unrelated: list[Table] = []
     for path in paths:
@@ -182,6 +183,7 @@ def _from_tables(paths: Sequence[Path], folder: Folder, wanted: Wanted) -> Kinds
         if image:
             rows, names, more = embedded.from_parquet(path, image, folder.root, wanted)
             orders += names
+            unnamed += [path] if _numbered(names, rows) else []
             found, notes = found + rows, notes + more
             continue
         for table in read_tables(path, image_finder(wanted)):
@@ -191,7 +193,9 @@ def _from_tables(paths: Sequence[Path], folder: Folder, wanted: Wanted) -> Kinds
             chosen = choose(table, column, wanted)
             rows, more = found_in(table, chosen, folder, photographs)
             if is_parquet and chosen.label:
-                orders.append(parquet.class_names(path, chosen.label))
+                names = [parquet.class_names(path, chosen.label)]
+                orders += names
+                unnamed += [path] if _numbered(names, rows) else []
             found, notes = found + rows, notes + more
     if unrelated and not found:
         table = unrelated[0]
@@ -202,8 +206,18 @@ def _from_tables(paths: Sequence[Path], folder: Folder, wanted: Wanted) -> Kinds
         )
     notes += [f"{table.where} names no photograph and is not read." for table in unrelated]
     _split_by_folders(found, notes)
+    if unnamed and any(names for names, _ in orders):
+        raise ValueError(
+            f"{unnamed[0]}: the labels are numbers, which the other .parquet files have names for "
+            "and this one has not: name its classes, or leave it out"
+        )
     order, graded, more = _order(orders)
     return found, order, graded, notes + more
+
+
+def _numbered(names: Sequence[tuple[tuple[str, ...], bool]], rows: Sequence[Found]) -> bool:
+    """Whether a file's labels are numbers that it has no names for."""
+    return not any(one for one, _ in names) and any(one.label.isdecimal() for one in rows)
 
 
 def _split_by_folders(found: Sequence[Found], notes: list[str]) -> None:
@@ -222,13 +236,7 @@ def _order(
     orders: Sequence[tuple[tuple[str, ...], bool]],
 ) -> tuple[tuple[str, ...], bool, list[str]]:
     """One order of the classes of several files."""
-    different = list(dict.fromkeys(names for names, _ in orders))
-    if not any(different):
-        return (), False, []
-    if () in different:
-        raise ValueError(
-            "some of the .parquet files name their classes and some do not: numbers cannot be told"
-        )
+    different = list(dict.fromkeys(names for names, _ in orders if names))
     order = tuple(dict.fromkeys(name for names in different for name in names))
     notes = []
     if len(different) > 1:
@@ -236,7 +244,7 @@ def _order(
             "The .parquet files number their classes in different ways: labels go by the names, in "
             "the order of the first."
         )
-    return order, all(graded for _, graded in orders) and len(different) == 1, notes
+    return order, len(different) == 1 and all(graded for _, graded in orders), notes
 
 
 _MENTIONS: Final = re.compile(r"\.(?:jpe?g|jfif|png|tiff?|bmp|webp|ppm|pgm)\s*\"", re.IGNORECASE)
