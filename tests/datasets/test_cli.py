@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vclip_jax.datasets.__main__ import main
+from vclip_jax.datasets.prepare import prepare
 
 from .photographs import jpeg
 
@@ -129,3 +130,13 @@ def test_the_module_runs_without_tensorflow_and_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_build_on_the_way_to_a_run_warns_too(tmp_path, capsys):
+    for key in ("train/dr/1.jpg", "train/amd/2.jpg", "test/dr/3.jpg"):
+        (tmp_path / "mine" / key).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / key).write_bytes(jpeg(np.full((48, 48, 3), 90, np.uint8)))
+    prepare("generic", tmp_path / "mine", tmp_path / "data")
+    warned = capsys.readouterr().err
+    assert "generic: warning: 1 photographs are there twice with different classes" in warned
+    assert "generic: warning: 1 photographs are there twice in different splits" in warned

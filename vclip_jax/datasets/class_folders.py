@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from vclip_jax.datasets.folders import Folder
 from vclip_jax.datasets.found import Found
+from vclip_jax.datasets.labels import one_line
 from vclip_jax.datasets.listing import Blob
 from vclip_jax.datasets.lookup import split_of
 
@@ -56,7 +57,7 @@ def from_folders(folder: Folder, *, one_class: bool = False) -> tuple[list[Found
             found.append(_reject(folder, key, "no split"))
         else:
             path = os.path.join(folder.root, key)
-            label = " ".join(parts[len(above)].split())
+            label = one_line(parts[len(above)])
             found.append(Found(key, Blob(path), "", label, splits[key], "", path, is_name=True))
     notes = []
     if above:

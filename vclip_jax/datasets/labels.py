@@ -20,6 +20,11 @@ def value_of(cell: str) -> str:
     return "" if cell.strip().casefold() in _NOTHING else cell.strip()
 
 
+def one_line(name: str) -> str:
+    """A class's name without line breaks, which TFDS's list of names has no place for."""
+    return " ".join(part.strip() for part in name.splitlines()).strip()
+
+
 def listed(cell: str) -> list[str] | None:
     """The values of a cell that holds a list, as JSON or Python writes it; None for other text."""
     if not (cell.startswith("[") and cell.endswith("]")):
@@ -54,7 +59,7 @@ def whole_number(text: str, comma: bool = False) -> str:
 def read_labels(cells: Sequence[str]) -> list[tuple[str, str]]:
     """The class that each cell of a column names, and what is wrong with it.
 
-    White space within is made one space; whole numbers lose their ".0"; true and false are 1 and
+    Line breaks within are made spaces; whole numbers lose their ".0"; true and false are 1 and
     0, as Excel and JSON store them; nothing, NaN, "N/A", "-", "?" and negative numbers are no
     class. A list of one is that one. "|" and ";" part several labels; so do ",", "/", "+" and "、"
     where every part is a label of its own in another cell.
@@ -75,7 +80,7 @@ def _one(cell: str, decimal: bool) -> str | list[str]:
     values = listed(cell)
     if values is not None:
         return values if len(values) > 1 else "".join(values)
-    text = whole_number(value_of(" ".join(cell.split())), decimal)
+    text = whole_number(value_of(one_line(cell)), decimal)
     return {"true": "1", "false": "0"}.get(text.casefold(), text)
 
 
