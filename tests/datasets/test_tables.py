@@ -1,6 +1,7 @@
 """Label tables with the quirks of those who made them."""
 
 import json
+import zipfile
 
 import openpyxl
 import pyarrow
@@ -129,3 +130,18 @@ def test_a_grade_is_a_whole_number_in_its_range(cell, value):
 
 def test_text_that_is_both_is_taken_for_utf8():
     assert decode_text("眼底".encode()) == "眼底"
+
+
+def test_a_damaged_sheet_is_one_line(tmp_path):
+    book = openpyxl.Workbook()
+    for row in range(200):
+        book.active.append([f"image {row}", row])
+    book.save(tmp_path / "t.xlsx")
+    with zipfile.ZipFile(tmp_path / "t.xlsx") as file:
+        start = file.getinfo("xl/worksheets/sheet1.xml").header_offset
+    content = bytearray((tmp_path / "t.xlsx").read_bytes())
+    content[start + 80 : start + 200] = bytes(120)
+    (tmp_path / "t.xlsx").write_bytes(content)
+    with pytest.raises(ValueError, match=r"t\.xlsx: ") as caught:
+        read_table(tmp_path / "t.xlsx")
+    assert "\n" not in str(caught.value)

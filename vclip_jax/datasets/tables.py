@@ -245,9 +245,13 @@ def _excel(path: Path, sheet: str | None) -> list[list[str]]:
     if sheet is not None and sheet not in book.sheet_names:
         raise ValueError(f"there is no sheet {sheet!r}, only {', '.join(book.sheet_names)}")
     name = sheet or book.sheet_names[0]
-    sheet_of = book.get_sheet_by_name(name)
-    rows = [[text_of(cell) for cell in line] for line in sheet_of.to_python(skip_empty_area=False)]
-    return _fill_merged(rows, sheet_of.merged_cell_ranges or [])
+    try:
+        sheet_of = book.get_sheet_by_name(name)
+        lines = sheet_of.to_python(skip_empty_area=False)
+        merged = sheet_of.merged_cell_ranges or []
+    except (python_calamine.CalamineError, OSError) as error:
+        raise ValueError(f"the sheet {name!r} cannot be read ({error})") from error
+    return _fill_merged([[text_of(cell) for cell in line] for line in lines], merged)
 
 
 def _fill_merged(
