@@ -78,6 +78,8 @@ def test_whole_numbers_are_one_class_however_stored(number):
 def test_a_caption_is_one_text():
     assert read_caption("[左眼] 正常") == ("[左眼] 正常", "")
     assert read_caption('["one"]') == ("one", "")
+    assert read_caption('[""]') == ("", "")
+    assert read_caption("['']") == ("['']", "")
     assert read_caption("['one', 'two']") == ("", "several captions")
 
 

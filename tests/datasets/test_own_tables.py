@@ -548,8 +548,10 @@ NAMES = st.text(
     st.characters(categories=("L", "N"), include_characters=" _-.,;()'"), min_size=1, max_size=8
 )
 CHARACTERS = st.characters(exclude_categories=("C",), include_characters="\n")
-TEXTS = st.text(CHARACTERS, max_size=20).map(str.strip).filter(lambda text: text[:1] != "=")
-"""A text that starts with "=" is a formula to the library that writes Excel files."""
+TEXTS = (
+    st.text(CHARACTERS, max_size=20).map(str.strip).filter(lambda text: text[:1] not in ("=", "["))
+)
+"""What starts with "=" is a formula where Excel files are written, "[" may start a list."""
 ROWS = st.lists(
     st.tuples(
         NAMES.map(str.strip).filter(lambda name: name.strip(".")),

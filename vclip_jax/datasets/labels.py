@@ -39,7 +39,7 @@ def listed(cell: str) -> list[str] | None:
                 return None
             values.append(next(part for part in match.groups() if part is not None))
             at = match.end()
-        if values and not re.match(r"\s*(['\"]|-?\d)", inner):
+        if not any(values) or not re.match(r"\s*(['\"]|-?\d)", inner):
             return None  # some text in brackets
     return [value_of(whole_number(str(value))) for value in values if value is not None]
 

@@ -356,7 +356,7 @@ def _by_rows(content: dict[str, Any]) -> list[Any]:
 
 
 def text_of(value: Any) -> str:
-    """A value as the text of a cell; nothing for None and NaN, JSON for lists and objects."""
+    """A value as the text of a cell: nothing for None, NaN and empty lists, JSON for lists."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool):
@@ -364,5 +364,5 @@ def text_of(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, (list, tuple, dict)):
-        return json.dumps(value, ensure_ascii=False, default=str)
+        return json.dumps(value, ensure_ascii=False, default=str) if value else ""
     return str(value).strip()
