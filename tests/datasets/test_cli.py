@@ -1,12 +1,16 @@
 """`python -m vclip_jax.datasets`: what it prints and how it fails."""
 
+import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from vclip_jax.datasets import DatasetError, SourceNeededError, open_source, prepare
 from vclip_jax.datasets.__main__ import main
+
+from .photographs import jpeg
 
 
 def test_build_list_and_show(tmp_path, write_idrid, capsys):
@@ -93,6 +97,35 @@ def test_a_synthetic_dataset_is_built_and_shown(tmp_path, capsys):
     assert f"{name}: {tmp_path}" in capsys.readouterr().out
 
 
+def test_what_contradicts_itself_and_what_was_guessed_is_printed(tmp_path, capsys):
+    source, data = tmp_path / "mine", str(tmp_path / "data")
+    (source / "images").mkdir(parents=True)
+    for index in range(5):
+        content = jpeg(np.full((48, 48, 3), 40 * min(index, 3), np.uint8))  # 3 and 4 are the same
+        (source / f"images/{index}.jpg").write_bytes(content)
+    (source / "images/5.jpg").write_bytes((source / "images/0.jpg").read_bytes())
+    grades = ("mild", "no DR", "mild", "mild", "no DR", "mild")
+    rows = [f"{i},{grade},{'train' if i < 2 else 'test'}" for i, grade in enumerate(grades)]
+    (source / "t.csv").write_text("\n".join(["id_code,Grade,split", *rows]))
+    build = ["build", "generic", "--source", str(source), "--name", "mine", "--data_dir", data]
+    options = ["--label-column", "grade", "--classes", "no DR,mild", "--ordered", "yes"]
+    assert main([*build, *options]) == 0
+    printed = capsys.readouterr().out
+    assert "classes: no DR 2, mild 4" in printed
+    assert "warning: 1 photographs are there twice with different classes" in printed
+    assert "warning: 1 photographs are there twice in different splits" in printed
+    assert "note: t.csv: image is 'id_code', label is 'Grade', split is 'split'." in printed
+    card = json.loads((tmp_path / "data/mine/512px-q92/1.0.0/card.json").read_text())
+    assert card["ordered_classes"] is True
+    build[build.index("mine")] = "hidden"
+    assert main([*build, *options, "--anonymous"]) == 0
+    assert "note: t.csv: image is 'id_code'" in capsys.readouterr().out
+    card = (tmp_path / "data/hidden/512px-q92-anonymous/1.0.0/card.json").read_text()
+    assert "t.csv" not in card
+    assert main(["show", "mine", "--data_dir", data]) == 0
+    assert "0 no DR: 1, such as images/1.jpg" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -125,3 +158,13 @@ def test_the_module_runs_without_tensorflow_and_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_build_on_the_way_to_a_run_warns_too(tmp_path, capsys):
+    for key in ("train/dr/1.jpg", "train/amd/2.jpg", "test/dr/3.jpg"):
+        (tmp_path / "mine" / key).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / key).write_bytes(jpeg(np.full((48, 48, 3), 90, np.uint8)))
+    prepare("generic", tmp_path / "mine", tmp_path / "data")
+    warned = capsys.readouterr().err
+    assert "generic: warning: 1 photographs are there twice with different classes" in warned
+    assert "generic: warning: 1 photographs are there twice in different splits" in warned

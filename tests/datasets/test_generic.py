@@ -48,7 +48,7 @@ def test_a_table_gives_captions_classes_and_splits(table):
     assert listing.classes[one.label] == "diabetic retinopathy"
     assert blobs.read(one.image)[:2] == b"\xff\xd8"
     assert items["images/0_3.jpg"].caption == "normal"  # had none
-    assert "1 captions are the name of the class" in listing.notes[0]
+    assert any("1 captions are the name of the class" in note for note in listing.notes)
 
 
 def test_the_label_may_be_another_column_and_whole_numbers_keep_their_order(pictures):
@@ -68,7 +68,7 @@ def test_the_label_may_be_another_column_and_whole_numbers_keep_their_order(pict
         "images/0_0.jpg": 1, "images/1_0.jpg": 0, "images/2_0.jpg": 0,
     }  # fmt: skip
     assert all(item.split == split_by_hash(item.key) for item in listing.items)
-    with pytest.raises(ValueError, match="no column 'stage' for the label"):
+    with pytest.raises(ValueError, match="no column 'stage' for --label-column"):
         generic.scan(pictures, label="stage")
 
 
@@ -101,12 +101,6 @@ def test_several_tables_are_splits_by_their_names(pictures):
 def test_a_row_with_an_unknown_split_is_rejected(pictures):
     (pictures / "a.csv").write_text("image,label,split\nimages/0_0.jpg,0,fold 3\n")
     assert reasons(generic.scan(pictures))["unknown split"] == 1
-
-
-def test_absolute_paths_are_outside(pictures):
-    inside = pictures / "images/0_0.jpg"
-    (pictures / "a.csv").write_text(f"image,label\n{inside},0\n")
-    assert reasons(generic.scan(pictures))["outside the folder"] == 1
 
 
 @pytest.mark.parametrize("splits", [False, True])
@@ -176,9 +170,6 @@ def test_a_folder_of_nothing_says_what_is_missing(tmp_path):
     with pytest.raises(ValueError, match="no such folder"):
         generic.scan(tmp_path / "gone")
     with pytest.raises(ValueError, match=r"neither \.tar shards, nor a table .* nor folders"):
-        generic.scan(tmp_path)
-    (tmp_path / "a.csv").write_text("picture,label\nx.jpg,0\n")
-    with pytest.raises(ValueError, match=r"a\.csv is not such a table"):
         generic.scan(tmp_path)
     with pytest.raises(ValueError, match="no table, so no column 'grade'"):
         generic.scan(tmp_path, label="grade")

@@ -136,7 +136,9 @@ def test_the_card_tells_classes_sizes_duplicates_and_captions(built):
     card = json.loads((folder / "card.json").read_text())
     assert card["splits"]["test"]["classes"] == {"no class": 6, "a": 7, "b": 7}
     assert card["sizes"] == {"96 x 80": 88}
-    assert card["identical_images"] == {"groups": 1, "examples": [["eye/07", "eye/08"]]}
+    assert card["identical_images"] == {
+        "groups": 1, "across_splits": 0, "across_labels": 1, "examples": [["eye/07", "eye/08"]],
+    }  # fmt: skip
     assert card["captions"]["unique"] == 4
     assert card["captions"]["characters"] == {"least": 3, "median": 3, "most": 3}
     text = (folder / "card.md").read_text()

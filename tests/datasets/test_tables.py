@@ -213,3 +213,18 @@ def test_deep_json_lines_are_refused(tmp_path):
     (tmp_path / "t.jsonl").write_text('{"a": 1}\n{"a": ' + "[" * 100_000)
     with pytest.raises(ValueError, match="line 2 is nested more than"):
         read_table(tmp_path / "t.jsonl")
+
+
+def test_a_damaged_sheet_is_one_line(tmp_path):
+    book = openpyxl.Workbook()
+    for row in range(200):
+        book.active.append([f"image {row}", row])
+    book.save(tmp_path / "t.xlsx")
+    with zipfile.ZipFile(tmp_path / "t.xlsx") as file:
+        start = file.getinfo("xl/worksheets/sheet1.xml").header_offset
+    content = bytearray((tmp_path / "t.xlsx").read_bytes())
+    content[start + 80 : start + 200] = bytes(120)
+    (tmp_path / "t.xlsx").write_bytes(content)
+    with pytest.raises(ValueError, match=r"t\.xlsx: ") as caught:
+        read_table(tmp_path / "t.xlsx")
+    assert "\n" not in str(caught.value)

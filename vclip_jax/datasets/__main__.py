@@ -11,6 +11,7 @@ from pathlib import Path
 from vclip_jax.data.decode import FITS, ImageError
 from vclip_jax.data.foreign import read_json, shown
 from vclip_jax.datasets import audit, readers, webdataset
+from vclip_jax.datasets.card import summary
 from vclip_jax.datasets.catalog import DATASETS, Dataset
 from vclip_jax.datasets.ingest import FEW_REJECTS, MAX_REJECTS, build
 from vclip_jax.datasets.records import (
@@ -123,10 +124,15 @@ def _add_dataset(parser: argparse.ArgumentParser, name: str, dataset: Dataset) -
     )
     for option, choices in dataset.options.items():
         default = choices[0] if choices else None
+        flags = dict.fromkeys((f"--{option.replace('_', '-')}", f"--{option}"))
+        usual = f"(default: {default})" if default else None
         parser.add_argument(
-            f"--{option}", default=default, choices=choices or None,
-            help=f"(default: {default})" if default else None,
-        )  # fmt: skip
+            *flags,
+            dest=option,
+            default=default,
+            choices=choices or None,
+            help=dataset.helps.get(option, usual),
+        )
     parser.set_defaults(run=_build, name_of_dataset=name)
 
 
@@ -167,14 +173,11 @@ def _build(options: argparse.Namespace) -> None:
         beam=None if options.beam is None else shlex.split(options.beam),
     )
     card = read_json(folder / "card.json")
-    for split, content in card["splits"].items():
-        print(f"{split}: {content['records']} records")
-    rejected = sum(card["rejected"].values())
-    print(f"{card['listed']} listed = {card['kept']} kept + {rejected} rejected")
-    for reason, count in card["rejected"].items():
-        print(f"rejected, {reason}: {count}")
-    for note in listing.notes:  # an anonymous dataset keeps none
-        print(f"note: {note}")
+    for line in summary(card):
+        print(line)
+    for guess in listing.guesses:
+        if guess not in card["notes"]:
+            print(f"note: {shown(guess)}")
     if folder in before:
         print("it was built before and is left as it was: remove the folder to build it anew")
     print(f"built in {folder} (card.md tells what is in it)")

@@ -56,6 +56,7 @@ def scan(source: str | os.PathLike[str]) -> Listing:
     return Listing(
         name="aptos",
         classes=RETINOPATHY_CLASSES,
+        ordered=True,
         items=list(items.values()),
         rejects=rejects,
         variant="mirror" if parts is _MIRROR else "",

@@ -74,10 +74,6 @@ def describe(
         }
     sizes = Counter(f"{one['width']} x {one['height']}" for one in kept.values())
     sides = np.array([max(one["width"], one["height"]) for one in kept.values()])
-    same: dict[str, list[str]] = {}
-    for key, one in kept.items():
-        same.setdefault(one["digest"], []).append(key)
-    twins = [keys for keys in same.values() if len(keys) > 1]
     captions = [item.caption for item in items]
     lengths = np.array([len(caption) for caption in captions])
     return {
@@ -93,14 +89,69 @@ def describe(
         "splits": splits,
         "longest_side": _spread(sides),
         "sizes": dict(sizes.most_common(10)),
-        "identical_images": {"groups": len(twins), "examples": twins[:20]},
+        "classes": list(listing.classes),
+        "ordered_classes": listing.ordered,
+        "identical_images": twins(items, kept),
         "captions": {
             "characters": _spread(lengths),
             "empty": int((lengths == 0).sum()),
             **duplicates(captions, BATCH).as_dict(),
         },
-        "notes": listing.notes,
+        "notes": listing.notes + listing.guesses,
     }
+
+
+def twins(items: Sequence[Item], kept: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Photographs that are there more than once, byte for byte: how many, how many of them in
+    several splits or with several classes, and some of each, by their keys."""
+    same: dict[str, list[Item]] = {}
+    for item in items:
+        same.setdefault(kept[item.key]["digest"], []).append(item)
+    groups = [group for group in same.values() if len(group) > 1]
+    splits = [group for group in groups if len({item.split for item in group}) > 1]
+    labels = [group for group in groups if len({item.label for item in group} - {-1}) > 1]
+    counts = {"groups": len(groups), "across_splits": len(splits), "across_labels": len(labels)}
+    examples = [[item.key for item in group] for group in [*labels, *splits, *groups][:20]]
+    return {
+        **counts,
+        "examples": [keys for i, keys in enumerate(examples) if keys not in examples[:i]],
+    }
+
+
+def summary(card: Mapping[str, Any]) -> list[str]:
+    """What a person must know of a built dataset, line by line: counts, rejects, what contradicts
+    itself, what was guessed."""
+    lines = [f"{split}: {content['records']} records" for split, content in card["splits"].items()]
+    rejected = sum(card["rejected"].values())
+    lines.append(f"{card['listed']} listed = {card['kept']} kept + {rejected} rejected")
+    lines += [f"rejected, {reason}: {count}" for reason, count in card["rejected"].items()]
+    counts: Counter[str] = Counter()
+    for content in card["splits"].values():
+        counts.update(content["classes"])
+    names = [*card["classes"], "no class"]
+    said = [f"{name} {counts[name]}" for name in names if counts[name] or name != "no class"]
+    if len(said) > 1:
+        more = f", and {len(said) - 20} more" if len(said) > 20 else ""
+        lines.append(f"classes: {', '.join(said[:20])}{more}")
+    return lines + warnings(card) + [f"note: {note}" for note in card["notes"]]
+
+
+def warnings(card: Mapping[str, Any]) -> list[str]:
+    """What contradicts itself in a built dataset, line by line."""
+    same = card["identical_images"]
+    such = f", such as {' and '.join(same['examples'][0])}" if same["examples"] else ""
+    lines = []
+    if number := same.get("across_labels"):
+        lines.append(
+            f"warning: {number} photographs are there twice with different classes{such}: which is "
+            "right?"
+        )
+    if number := same.get("across_splits"):
+        lines.append(
+            f"warning: {number} photographs are there twice in different splits"
+            f"{'' if lines else such}: figures of the test split are too good"
+        )
+    return lines
 
 
 def _spread(values: np.ndarray) -> dict[str, int]:
@@ -122,6 +173,7 @@ def markdown(card: Mapping[str, Any]) -> str:
     lines += [f"  - rejected, {reason}: {n:,}" for reason, n in card["rejected"].items()]
     groups = card["identical_images"]["groups"]
     lines += [f"- groups of images with the same bytes: {groups:,}"]
+    lines += [f"- {line}" for line in warnings(card)]
     captions = card["captions"]
     lines += [
         f"- captions: {captions['unique']:,} different of {card['kept']:,}, effectively "

@@ -39,6 +39,8 @@ class Dataset:
     """What is scored by default, in TFDS's notation."""
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Keyword arguments of `scan` -> their choices, the default first; no choices means any."""
+    helps: Mapping[str, str] = field(default_factory=dict)
+    """What options are for, in a few words."""
     fixture: Callable[[Path], None] | None = None
     """Writes a miniature in the distributed layout, quirks included."""
 
@@ -142,7 +144,28 @@ DATASETS: Final[dict[str, Dataset]] = {
         "",
         generic.scan,
         prompts="labels",
-        options={"label": (), "name": ()},
+        options={
+            "name": (),
+            "image_column": (),
+            "caption_column": (),
+            "label_column": (),
+            "split_column": (),
+            "label": (),
+            "classes": (),
+            "ordered": ("no", "yes"),
+            "spellings": ("refuse", "merge", "keep"),
+        },
+        helps={
+            "name": "of the built dataset (default: generic)",
+            "image_column": "the column with paths or ids of photographs",
+            "caption_column": "the column with captions",
+            "label_column": "the column with classes",
+            "split_column": "the column with train, validation and test",
+            "label": "the same as --label-column",
+            "classes": "the classes in their order, parted by commas",
+            "ordered": "whether the classes are grades, in their order (default: no)",
+            "spellings": "of classes that differ by case, width or white space (default: refuse)",
+        },
         fixture=fixtures.generic.write,
     ),
 }

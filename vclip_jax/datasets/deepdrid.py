@@ -68,6 +68,7 @@ def scan(source: str | os.PathLike[str]) -> Listing:
     return Listing(
         name="deepdrid",
         classes=RETINOPATHY_CLASSES,
+        ordered=True,
         items=list(items.values()),
         rejects=rejects,
         columns={

@@ -71,6 +71,7 @@ def scan(source: str | os.PathLike[str]) -> Listing:
     return Listing(
         name="idrid",
         classes=CLASSES,
+        ordered=True,
         items=items,
         rejects=rejects,
         columns={"dme": int},

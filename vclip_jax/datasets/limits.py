@@ -12,6 +12,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -37,22 +38,40 @@ class TooMuchError(ValueError):
     """A file takes more than it may; one line."""
 
 
-def excel(path: Path, sheet: str | None) -> list[list[Any]]:
-    """The cells of a sheet (by default the first) from its left upper corner on: text, numbers,
-    booleans, and dates as text.
+@dataclass(frozen=True)
+class Sheet:
+    """A sheet of an Excel file."""
+
+    rows: list[list[Any]]
+    """The cells from the left upper corner on: text, numbers, booleans, and dates as text."""
+    merged: list[tuple[tuple[int, int], tuple[int, int]]]
+    """First and last cell, as (row, column) from 0, of those that are shown as one."""
+
+
+def excel(path: Path, sheet: str | None) -> Sheet:
+    """A sheet of an Excel file, by default the first.
 
     Raises:
         OSError: there is no such file.
         ValueError: one line: it is no Excel file, has no such sheet, or takes more than
             `MOST_CELLS`, `EXCEL_MEMORY` or `EXCEL_SECONDS`.
     """
+    return next(iter(_sheets(path, *(["first"] if sheet is None else ["named", sheet])).values()))
+
+
+def excel_sheets(path: Path) -> dict[str, Sheet]:
+    """All sheets of an Excel file by name; raises as `excel` does."""
+    return _sheets(path, "all")
+
+
+def _sheets(path: Path, *which: str) -> dict[str, Sheet]:
     check_regular(path)
     limits = [str(MOST_CELLS), str(MOST_TEXT), str(EXCEL_MEMORY)]
     # -P: nothing that lies in the reader's folder is taken for a module.
-    command = [sys.executable, "-P", os.fspath(_READER), os.fspath(path), *limits]
+    command = [sys.executable, "-P", os.fspath(_READER), os.fspath(path), *limits, *which]
     try:
         found = subprocess.run(
-            [*command, *([] if sheet is None else [sheet])],
+            command,
             capture_output=True,
             stdin=subprocess.DEVNULL,
             timeout=EXCEL_SECONDS,
@@ -60,14 +79,22 @@ def excel(path: Path, sheet: str | None) -> list[list[Any]]:
         )
     except subprocess.TimeoutExpired:
         raise ValueError(f"reading it took more than {EXCEL_SECONDS} seconds") from None
-    if found.returncode == 0:
-        return [row for line in found.stdout.splitlines() for row in json.loads(line)]
     if found.returncode == 3:  # the reader's own words
         raise ValueError(found.stderr.decode("utf-8", "replace").strip())
-    raise ValueError(
-        f"reading it ended with {found.returncode}: it is damaged, or a cell far outside makes it "
-        f"take more than {EXCEL_MEMORY >> 30} GiB; delete empty rows and columns, or save it as CSV"
-    )
+    if found.returncode:
+        raise ValueError(
+            f"reading it ended with {found.returncode}: it is damaged, or a cell far outside makes "
+            f"it take more than {EXCEL_MEMORY >> 30} GiB; delete empty rows and columns, or save "
+            "it as CSV"
+        )
+    sheets: dict[str, Sheet] = {}
+    for line in found.stdout.splitlines():
+        part = json.loads(line)
+        if isinstance(part, dict):
+            sheet = sheets[part["sheet"]] = Sheet([], part["merged"])
+        else:
+            sheet.rows.extend(part)
+    return sheets
 
 
 def parquet_batches(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[Any]:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm")
+_SUFFIXES = ".jpg .jpeg .jpe .jfif .jif .mpo .png .tif .tiff .bmp .dib .webp .ppm .pgm .pnm"
+IMAGE_SUFFIXES: Final = tuple(_SUFFIXES.split())
 
 Value = int | float | str
 
@@ -77,9 +78,13 @@ class Listing:
     """What options made of it, if they changed anything: part of the built dataset's name."""
     notes: list[str] = field(default_factory=list)
     """For the data card: one sentence each."""
+    guesses: list[str] = field(default_factory=list)
+    """Likewise, of what was guessed; they may hold names of files."""
     description: str = ""
     homepage: str = ""
     licence: str = ""
+    ordered: bool = False
+    """Whether the classes are grades, in their order: that of what kappa weighs."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for what a reader must not produce."""
@@ -144,6 +149,7 @@ def anonymous(listing: Listing, secret: bytes) -> Listing:
         notes=["Notes about single photographs are left out, as all names."]
         if listing.notes
         else [],
+        guesses=[],
     )
 
 

@@ -131,6 +131,7 @@ def scan(source: str | os.PathLike[str], *, errata: str = "applied") -> Listing:
     return Listing(
         name="messidor",
         classes=CLASSES,
+        ordered=True,
         items=items,
         rejects=rejects,
         columns={"dme": int, "department": str},

@@ -77,6 +77,7 @@ def scan(source: str | os.PathLike[str]) -> Listing:
     return Listing(
         name="messidor2",
         classes=words.RETINOPATHY_CLASSES,
+        ordered=True,
         items=items,
         rejects=rejects,
         columns={"dme": int},

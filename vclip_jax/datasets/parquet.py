@@ -1,14 +1,17 @@
 """Parquet shards as Hugging Face's `datasets` writes them: an image column, text, labels."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from vclip_jax.data.foreign import check_regular, parse_json
 from vclip_jax.datasets import limits
+from vclip_jax.datasets.labels import listed, value_of, whole_number
 
-_USUAL_NAMES: Final = ("image", "img", "picture", "jpg", "png")
+USUAL_NAMES: Final = ("image", "img", "picture", "jpg", "png")
+"""Of a column with images."""
 
 
 def shards(folder: Path) -> list[Path]:
@@ -21,8 +24,8 @@ def shards(folder: Path) -> list[Path]:
     )
 
 
-def image_column(path: Path) -> str:
-    """The name of the column with encoded images (a struct with `bytes`, or binary), or "".
+def image_columns(path: Path) -> list[str]:
+    """The columns with encoded images (a struct with `bytes`, or binary), usual names first.
 
     Raises:
         ValueError: one line: it is no Parquet file.
@@ -35,28 +38,75 @@ def image_column(path: Path) -> str:
         return kinds.is_binary(kind) or kinds.is_large_binary(kind)
 
     found = [field.name for field in _schema(path) if holds_bytes(field.type)]
-    usual = [name for name in _USUAL_NAMES if name in found]
-    return (usual or found or [""])[0]
+    usual = [name for name in USUAL_NAMES if name in found]
+    return usual or found
+
+
+def image_column(path: Path) -> str:
+    """The likeliest of `image_columns`, or ""."""
+    return next(iter(image_columns(path)), "")
 
 
 def flat_columns(path: Path) -> list[str]:
-    """The names of the columns with numbers or text."""
+    """The names of the columns with numbers or text, or lists of them."""
     import pyarrow.types as kinds
 
     def flat(kind: Any) -> bool:
+        if kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind):
+            return flat(kind.value_type)
         return not (kinds.is_nested(kind) or kinds.is_binary(kind) or kinds.is_large_binary(kind))
 
     return [field.name for field in _schema(path) if flat(field.type)]
 
 
-def class_names(path: Path, column: str) -> tuple[str, ...]:
-    """The names of a label column's values, where `datasets` noted them in the file's metadata."""
-    note = (_schema(path).metadata or {}).get(b"huggingface", b"{}")
+def class_names(path: Path, column: str) -> tuple[tuple[str, ...], bool]:
+    """The names of a label column's values, and whether they are ordered, where the file notes
+    them: as `datasets` does in its metadata, or pandas as an ordered category."""
+    schema = _schema(path)
     try:
+        note = (schema.metadata or {}).get(b"huggingface", b"{}")
         feature = parse_json(note, "huggingface")["info"]["features"][column]
-        return tuple(map(str, feature["names"]))
-    except (ValueError, KeyError, TypeError):
+        while not isinstance(feature, dict) or "names" not in feature:  # a list of labels
+            feature = feature[0] if isinstance(feature, list) else feature["feature"]
+        return tuple(map(str, feature["names"])), False
+    except (ValueError, KeyError, TypeError, IndexError):
+        pass
+    return _categories(path, column), bool(_categories(path, column))
+
+
+def _categories(path: Path, column: str) -> tuple[str, ...]:
+    import pyarrow
+
+    kind = _schema(path).field(column).type
+    if not (pyarrow.types.is_dictionary(kind) and kind.ordered):
         return ()
+    with limits.open_parquet(path) as file:
+        chunks = file.read(columns=[column]).column(column).chunks
+    return tuple(map(str, chunks[0].dictionary.to_pylist())) if chunks else ()
+
+
+def name_of(cell: str, names: Sequence[str]) -> tuple[str, str]:
+    """The class of a cell by the file's names for its numbers.
+
+    Returns:
+        (class, ""), where the class is "" if the cell says that there is none; or ("", reason of a
+        reject) for a list of several.
+
+    Raises:
+        ValueError: one line: a number that has no name.
+    """
+    values = listed(cell)
+    if values and len(values) > 1:
+        return "", "several labels"
+    number = whole_number(cell if values is None else "".join(values))
+    if not re.fullmatch(r"-?\d{1,9}", number, re.ASCII):
+        return value_of(number), ""
+    if int(number) >= len(names):
+        raise ValueError(
+            f"the label is {number}, but the file names {len(names)} classes, 0 to "
+            f"{len(names) - 1}: mend the row or the names"
+        )
+    return (names[int(number)] if int(number) >= 0 else ""), ""
 
 
 def rows(path: Path, image: str, columns: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:

@@ -4,8 +4,10 @@ import difflib
 import os
 import re
 import shlex
+import sys
 
-from vclip_jax.datasets import ingest
+from vclip_jax.data.foreign import read_json, shown
+from vclip_jax.datasets import card, ingest
 from vclip_jax.datasets.catalog import DATASETS
 from vclip_jax.datasets.records import DatasetError, built_datasets
 from vclip_jax.datasets.store import DEFAULT_STORAGE, ready_storage
@@ -64,4 +66,7 @@ def prepare(name: str, source: str | os.PathLike[str], data_dir: str | os.PathLi
             f"{name} is not built in {data_dir}: set --config.data.source to its folder as "
             f"downloaded ({DATASETS[base].line}), or build it: {build_command(name, data_dir)}"
         )
-    ingest.build(DATASETS[base].scan(source), data_dir, storage, strict=True)
+    folder = ingest.build(DATASETS[base].scan(source), data_dir, storage, strict=True)
+    content = read_json(folder / "card.json")
+    for line in [*card.warnings(content), *(f"note: {note}" for note in content["notes"])]:
+        print(f"{name}: {shown(line)}", file=sys.stderr)

@@ -1,20 +1,48 @@
 """Label tables as people have them: CSV in any encoding, Excel old and new, Parquet, JSON lines."""
 
-import csv
-import io
+import json
+import math
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from vclip_jax.data.foreign import check_regular, parse_json, read_bytes
-from vclip_jax.datasets import limits
+from vclip_jax.datasets import delimited, limits
+from vclip_jax.datasets.listing import IMAGE_SUFFIXES
 
 Row = dict[str, str]
 
-EXCEL = (".xls", ".xlsx")
+EXCEL = (".xls", ".xlsx", ".xlsm")
+TEXT: Final = (".csv", ".tsv", ".txt")
+JSON: Final = (".jsonl", ".ndjson", ".json")
 MOST_BYTES = 2 << 30
 """Larger CSV files are refused rather than read into memory."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its row of names: a file, or a sheet of one."""
+
+    path: Path
+    sheet: str
+    """"" where the file has just one."""
+    columns: tuple[str, ...]
+    rows: list[tuple[int, Row]]
+    """Each with its number as a spreadsheet shows it (the first row is 1); in JSON and Parquet
+    rows alone are counted. A cell that is not there, other than an empty one, has no entry."""
+    ragged: bool = False
+    """Whether a cell that is not there is a fault: in CSV each row has all of them."""
+    notes: list[str] = field(default_factory=list)
+    """What was guessed."""
+
+    @property
+    def where(self) -> str:
+        """The file's name, and the sheet's where there are several."""
+        return f"{self.path.name}, sheet {self.sheet!r}" if self.sheet else self.path.name
 
 
 def read_table(
@@ -36,25 +64,79 @@ def read_table(
             names a column twice.
     """
     path = Path(path)
+    with _one_line(path):
+        rows = _rows_by_name(path)
+        if rows is not None:
+            return [row for _, row in rows]
+        cells = _excel(path, sheet) if path.suffix.lower() in EXCEL else _csv(path)
+        table = _table(path, "", cells, header_row)
+        return [{name: row.get(name, "") for name in table.columns} for _, row in table.rows]
+
+
+def read_tables(path: str | os.PathLike[str], find: Callable[[Sequence[str]], int]) -> list[Table]:
+    """All tables of a file: of an Excel file each sheet that has a cell.
+
+    Rows may lie above the names: a title, a line for Excel ("sep=;").
+
+    Args:
+        path: as `read_table` takes.
+        find: which of a row's cells is the name of the column that must be there; -1 if none is,
+            then the row is not the one with the names.
+
+    Raises:
+        ValueError: as `read_table` does, and in one line with the row's number: a row has more
+            cells than there are names, or a quotation mark swallows rows.
+    """
+    path = Path(path)
+    with _one_line(path):
+        rows = _rows_by_name(path)
+        if rows is not None:
+            columns = tuple(dict.fromkeys(name for _, row in rows for name in row))
+            return [Table(path, "", columns, rows)]
+        if path.suffix.lower() not in EXCEL:
+            text, notes = _read_text(path)
+            delimiter = delimited.delimiter_of(text, find)
+            cells = delimited.parse(text, delimiter)
+            header = _header_row(cells, find)
+            if cells and (image := find(cells[header])) >= 0:
+                delimited.check_swallowed(cells, header, image, delimiter)
+            table = _table(path, "", cells, header, strict=True)
+            return [Table(path, "", table.columns, table.rows, True, notes)]
+        sheets = {name: _cells(sheet) for name, sheet in limits.excel_sheets(path).items()}
+        filled = {name: cells for name, cells in sheets.items() if any(map(any, cells))}
+        if not filled:
+            raise ValueError("the table is empty, there is no row with the columns' names")
+        return [
+            _table(path, name if len(sheets) > 1 else "", cells, _header_row(cells, find), True)
+            for name, cells in filled.items()
+        ]
+
+
+def _rows_by_name(path: Path) -> list[tuple[int, Row]] | None:
+    """The rows of a file whose every value has a name; None for a grid of cells."""
     suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return list(enumerate(_parquet(path), start=1))
+    if suffix == ".json":
+        return list(enumerate(_json(path), start=1))
+    if suffix in JSON:
+        return list(enumerate(_jsonl(path), start=1))
+    if suffix not in (*EXCEL, *TEXT):
+        raise ValueError(f"expected .csv, .tsv, .xls, .xlsx, .parquet or .jsonl, not {suffix}")
+    return None
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Errors that name the file, in one line."""
     try:
         check_regular(path)
-        if suffix in EXCEL:
-            cells = _excel(path, sheet)
-        elif suffix == ".parquet":
-            return _parquet(path)
-        elif suffix in (".jsonl", ".json"):
-            return _jsonl(path)
-        elif suffix in (".csv", ".tsv", ".txt"):
-            cells = _csv(path)
-        else:
-            raise ValueError(f"expected .csv, .tsv, .xls, .xlsx, .parquet or .jsonl, not {suffix}")
+        yield
     except OSError as error:
         reason = " ".join(str(error.strerror or error).split())  # Arrow's are long
         raise ValueError(f"{path}: cannot read the table: {reason}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
-    return _rows(path, cells[header_row:])
 
 
 def require(path: str | os.PathLike[str], rows: Sequence[Row], columns: Iterable[str]) -> None:
@@ -70,21 +152,39 @@ def whole(cell: str, highest: int) -> int | None:
     return int(cell) if digits and int(cell) <= highest else None
 
 
-def _rows(path: Path, cells: Sequence[Sequence[str]]) -> list[Row]:
-    if not cells or not any(cells[0]):
-        raise ValueError(f"{path}: the table is empty, there is no row with the columns' names")
-    header = cells[0]
+def _table(
+    path: Path, sheet: str, cells: Sequence[Sequence[str]], header_row: int, strict: bool = False
+) -> Table:
+    """Names and rows of a grid of cells; `strict` also refuses values right of the last name."""
+    if len(cells) <= header_row or not any(cells[header_row]):
+        raise ValueError("the table is empty, there is no row with the columns' names")
+    header = cells[header_row]
     named = [index for index, name in enumerate(header) if name]
     names = [header[index] for index in named]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{path}: the column {twice!r} is there twice")
+        raise ValueError(f"the column {twice!r} is there twice")
+    last = named[-1] + 1 if strict else len(header)
     rows = []
-    for line in cells[1:]:
-        row = {header[i]: line[i] if i < len(line) else "" for i in named}
+    for number, line in enumerate(cells[header_row + 1 :], start=header_row + 2):
+        if any(line[last:]):
+            raise ValueError(
+                f"row {number} has {len(line)} cells for {last} columns: name all columns, and put "
+                "text with the separator in it into quotation marks"
+            )
+        row = {header[i]: line[i] for i in named if i < len(line)}
         if any(row.values()):
-            rows.append(row)
-    return rows
+            rows.append((number, row))
+    return Table(path, sheet, tuple(names), rows)
+
+
+def _header_row(cells: Sequence[Sequence[str]], find: Callable[[Sequence[str]], int]) -> int:
+    """The row with the names: the first of those at the top that `find` knows and that names no
+    photograph; else the first that is not empty."""
+    for index, line in enumerate(cells[: delimited.HEADER_WITHIN]):
+        if find(line) >= 0 and not any(cell.lower().endswith(IMAGE_SUFFIXES) for cell in line):
+            return index
+    return next((index for index, line in enumerate(cells) if any(line)), 0)
 
 
 def decode_text(data: bytes) -> str:
@@ -95,34 +195,58 @@ def decode_text(data: bytes) -> str:
     """
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return data.decode("utf-16")
-    for encoding in ("utf-8-sig", "gb18030"):
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        pass
+    # Western European letters are single bytes between ASCII ones, Chinese characters are pairs.
+    runs = re.findall(rb"[\x80-\xff]+", data)
+    if 2 * sum(len(run) % 2 for run in runs) <= len(runs):
         try:
-            return data.decode(encoding)
+            return data.decode("gb18030")
         except UnicodeDecodeError:
-            continue
-    raise ValueError("the text is neither UTF-8 nor GB18030")
+            pass
+    raise ValueError("the text is neither UTF-8 nor GB18030: save it as UTF-8")
 
 
 def _csv(path: Path) -> list[list[str]]:
-    if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"the table has more than {MOST_BYTES >> 30} GiB")
-    text = decode_text(path.read_bytes())
+    text, _ = _read_text(path)
+    return delimited.parse(text, delimited.delimiter_of(text, lambda _: -1))
+
+
+def _read_text(path: Path) -> tuple[str, list[str]]:
+    """The text, and what was guessed."""
+    data = read_bytes(path, MOST_BYTES)
+    text = decode_text(data)
     if "\0" in text:
-        raise ValueError("the table has zero bytes in it: is it a text file?")
-    first = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
-    before = csv.field_size_limit(MOST_BYTES)  # one long caption is no reason to lose all rows
+        raise ValueError("the table has zero bytes in it: is it a text file, in UTF-8?")
+    notes = []
+    if not text.isascii() and not _is_unicode(data):
+        notes.append(f"{path.name} is not UTF-8 and is read as GB18030 (Chinese).")
+    return text, notes
+
+
+def _is_unicode(data: bytes) -> bool:
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        return [[cell.strip() for cell in line] for line in reader]
-    except csv.Error as error:
-        raise ValueError(f"not a CSV table: {error}") from error
-    finally:
-        csv.field_size_limit(before)
+        data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _excel(path: Path, sheet: str | None) -> list[list[str]]:
-    return [[_text(cell) for cell in line] for line in limits.excel(path, sheet)]
+    return _cells(limits.excel(path, sheet))
+
+
+def _cells(sheet: limits.Sheet) -> list[list[str]]:
+    """The cells as text; those that are merged downwards show one value for all their rows, and so
+    each gets it."""
+    rows = [[text_of(cell) for cell in line] for line in sheet.rows]
+    for (top, left), (bottom, right) in sheet.merged:
+        if left == right and top < len(rows) and left < len(rows[top]):
+            for line in rows[top + 1 : bottom + 1]:
+                line[left] = rows[top][left]
+    return rows
 
 
 def _parquet(path: Path) -> list[Row]:
@@ -136,7 +260,7 @@ def _parquet(path: Path) -> list[Row]:
         flat = [field.name for field in schema if not _nested(field.type)]
         names = [name.strip() for name in flat]
         for batch in limits.parquet_batches(path, flat):
-            columns = [[_text(v) for v in batch.column(name).to_pylist()] for name in flat]
+            columns = [[text_of(v) for v in batch.column(name).to_pylist()] for name in flat]
             rows += [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
             if len(rows) * len(names) > limits.MOST_CELLS:
                 raise ValueError(f"the table has more than {limits.MOST_CELLS:,} cells")
@@ -148,6 +272,8 @@ def _parquet(path: Path) -> list[Row]:
 def _nested(kind: Any) -> bool:
     import pyarrow.types as kinds
 
+    if kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind):
+        return _nested(kind.value_type)
     return kinds.is_nested(kind) or kinds.is_binary(kind) or kinds.is_large_binary(kind)
 
 
@@ -160,15 +286,56 @@ def _jsonl(path: Path) -> list[Row]:
         row = parse_json(line, f"line {number}", constants=True)
         if not isinstance(row, dict):
             raise ValueError(f"line {number} is not an object")
-        rows.append({str(name).strip(): _text(value) for name, value in row.items()})
+        rows.append({str(name).strip(): text_of(value) for name, value in row.items()})
     return rows
 
 
-def _text(value: Any) -> str:
-    if value is None:
+def _json(path: Path) -> list[Row]:
+    """A list of objects, or columns by name; JSON lines that are called .json, too."""
+    text = decode_text(read_bytes(path, MOST_BYTES))
+    try:
+        content = parse_json(text, "the file", MOST_BYTES, constants=True)
+    except ValueError as error:
+        if getattr(error.__cause__, "msg", "") == "Extra data":
+            return _jsonl(path)
+        raise
+    if isinstance(content, dict):
+        content = _by_rows(content)
+    if not isinstance(content, list):
+        raise ValueError("the JSON is no list of objects")
+    for number, row in enumerate(content, start=1):
+        if not isinstance(row, dict):
+            raise ValueError(f"entry {number} of the list is not an object")
+    return [{str(name).strip(): text_of(value) for name, value in row.items()} for row in content]
+
+
+def _by_rows(content: dict[str, Any]) -> list[Any]:
+    """The rows of columns: lists of one length, or objects with one set of keys (pandas)."""
+    columns = list(content.values())
+    if {"images", "annotations"} <= set(content):
+        raise ValueError(
+            "this is COCO's form, whose annotations are of parts of an image: give a list of "
+            "objects with image, caption and label"
+        )
+    if columns and all(isinstance(column, dict) for column in columns):
+        keys = list(columns[0])
+        if all(list(column) == keys for column in columns):
+            columns = [list(column.values()) for column in columns]
+    if columns and all(isinstance(column, list) for column in columns):
+        if len({len(column) for column in columns}) > 1:
+            raise ValueError("the columns are not of one length")
+        return [dict(zip(content, row, strict=True)) for row in zip(*columns, strict=True)]
+    raise ValueError(f"the JSON is no list of objects but one with {list(content)[:10]}")
+
+
+def text_of(value: Any) -> str:
+    """A value as the text of a cell: nothing for None, NaN and empty lists, JSON for lists."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
+    if isinstance(value, (list, tuple, dict)):
+        return json.dumps(value, ensure_ascii=False, default=str) if value else ""
     return str(value).strip()

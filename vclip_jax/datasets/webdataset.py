@@ -17,8 +17,9 @@ from typing import Any, Final
 
 from vclip_jax.data.foreign import parse_json
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Blob
-from vclip_jax.datasets.tables import decode_text
+from vclip_jax.datasets.tables import decode_text, text_of
 
+_TABLES: Final = (".csv", ".tsv", ".jsonl", ".parquet", ".xlsx", ".xls")
 _TEXTS: Final = ("txt", "text", "caption", "cls", "json")
 _MOST_TEXT: Final = 1 << 20
 """Bytes; a larger .json is not a caption."""
@@ -38,7 +39,8 @@ class Sample:
 
     name: str
     shard: Path
-    image: Blob | None = None
+    images: dict[str, Blob] = field(default_factory=dict)
+    """By suffix."""
     caption: str = ""
     key: str = ""
     """Of the record that was written, where a .json says it."""
@@ -47,6 +49,19 @@ class Sample:
     """All that the .json holds."""
     broken: str = ""
     """What is wrong with its text, if anything."""
+    unread: list[str] = field(default_factory=list)
+    """The suffixes of members that are neither images nor texts."""
+
+    @property
+    def chosen(self) -> list[str]:
+        """The suffixes of what may be the photograph: those without a dot (`jpg`, not `seg.png`),
+        else all. The photograph is known where there is just one."""
+        return [suffix for suffix in self.images if "." not in suffix] or list(self.images)
+
+    @property
+    def image(self) -> Blob | None:
+        """The photograph, if it is known."""
+        return self.images[self.chosen[0]] if len(self.chosen) == 1 else None
 
 
 def write(
@@ -141,10 +156,15 @@ def scan_tars(folder: str | os.PathLike[str]) -> list[Sample]:
     paths = [root] if root.is_file() else shards(root)
     if not paths:
         raise ValueError(f"{root}: there is no .tar in it")
-    return [sample for path in paths for sample in _scan_shard(path)]
+    return [sample for path in paths for sample in scan_tar(path)]
 
 
-def _scan_shard(path: Path) -> list[Sample]:
+def scan_tar(path: Path) -> list[Sample]:
+    """The samples of one shard.
+
+    Raises:
+        ValueError: one line: it is damaged, or an archive of a folder with a table in it.
+    """
     current: Sample | None = None
     samples: list[Sample] = []
     try:
@@ -155,6 +175,11 @@ def _scan_shard(path: Path) -> list[Sample]:
                 parent, _, last = member.name.rpartition("/")
                 stem, _, suffix = last.partition(".")
                 name = f"{parent}/{stem}" if parent else stem
+                if f".{suffix.lower()}" in _TABLES:
+                    raise ValueError(
+                        f"{path}: the table {member.name} lies in it, so that it is no shard of "
+                        "WebDataset: unpack it and give the folder"
+                    )
                 if current is None or current.name != name:
                     # The same name later on is another sample: members of one lie together.
                     current = Sample(name, path)
@@ -167,10 +192,16 @@ def _scan_shard(path: Path) -> list[Sample]:
 
 def _take(sample: Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str) -> None:
     """Note one member."""
-    if f".{suffix}" in IMAGE_SUFFIXES:
-        sample.image = Blob(str(sample.shard), f"{member.offset_data}:{member.size}")
+    if f".{suffix.rpartition('.')[2]}" in IMAGE_SUFFIXES:
+        while suffix in sample.images:  # twice in one sample: neither can be chosen
+            suffix = f"{suffix} again"
+        sample.images[suffix] = Blob(str(sample.shard), f"{member.offset_data}:{member.size}")
         return
-    if suffix not in _TEXTS or member.size > _MOST_TEXT:
+    if suffix not in _TEXTS:
+        sample.unread.append(suffix)
+        return
+    if member.size > _MOST_TEXT:
+        sample.broken = f"{member.name}: {member.size:,} bytes of text"
         return
     file = tar.extractfile(member)
     assert file is not None  # a regular file
@@ -186,13 +217,13 @@ def _take(sample: Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix:
         sample.broken = f"{member.name}: {' '.join(str(error).split())}"
         return
     if suffix == "json":
-        sample.key = str(sample.extra.get("key") or "")
+        sample.key = text_of(sample.extra.get("key"))
         # A name says more than the number in .cls.
         if "label" in sample.extra and sample.extra["label"] is not None:
-            sample.label = str(sample.extra["label"])
+            sample.label = text_of(sample.extra["label"])
         if not sample.caption:
             text = sample.extra.get("caption") or sample.extra.get("text") or ""
-            sample.caption = str(text).strip()
+            sample.caption = text_of(text)
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -1,0 +1,221 @@
+"""What lies in a folder and below it: photographs, tables, archives; nothing is passed over unsaid.
+
+Linked folders are entered once; hidden files, those of macOS's archives and of file servers'
+previews are none of the dataset's.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from vclip_jax.datasets.listing import IMAGE_SUFFIXES
+
+TABLE_SUFFIXES: Final = (".csv", ".tsv", ".xlsx", ".xls", ".xlsm", ".jsonl", ".ndjson", ".parquet")
+PERHAPS_TABLES: Final = (".json", ".txt")
+_FOREIGN = ".ods .xlsb .numbers .arrow .feather .dta .sav .sas7bdat .db .sqlite .tfrecord .npz .h5"
+FOREIGN_TABLES: Final = tuple(_FOREIGN.split())
+ARCHIVES: Final = (".zip", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst")
+_PACKED_TABLES: Final = (*TABLE_SUFFIXES, ".json", ".tar")
+_UNREAD = (
+    ".gif .heic .heif .avif .jp2 .j2k .jpx .jxl .dcm .dicom .psd .raw .cr2 .cr3 .nef .dng .arw"
+)
+_PICTURES: Final = (*_UNREAD.split(), ".exr", ".tga", ".pcx", ".nii", ".mha", ".nrrd")
+"""Forms of photographs that are not read; a file of this name may yet be a JPEG."""
+_OTHERS = ".tar .md .xml .py .yaml .yml .html .pdf .doc .docx .ini .log .npy .pt .mat"
+_NEVER_PICTURES: Final = frozenset(
+    (*TABLE_SUFFIXES, *PERHAPS_TABLES, *FOREIGN_TABLES, *ARCHIVES, *_OTHERS.split())
+)
+_READABLE: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"BM")
+_IMAGES: Final = frozenset(IMAGE_SUFFIXES)
+_SYSTEM: Final = frozenset(
+    ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+)
+_SYSTEM_FILES: Final = frozenset(("thumbs.db", "desktop.ini", "icon\r"))
+_SUFFIXES_NAMED: Final = 8
+
+
+@dataclass
+class Folder:
+    """What was found, by paths relative to the root with "/"."""
+
+    root: Path
+    photographs: list[str] = field(default_factory=list)
+    unusable: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Photographs and folders that cannot be read: reason and detail."""
+    tables: list[Path] = field(default_factory=list)
+    perhaps_tables: list[Path] = field(default_factory=list)
+    foreign_tables: list[Path] = field(default_factory=list)
+    tars: list[Path] = field(default_factory=list)
+    archives: list[Path] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    """Files that are none of these, by suffix."""
+    by_content: int = 0
+    """Photographs whose name does not say so."""
+
+    def notes(self) -> list[str]:
+        """What was guessed and what was not read: a sentence each."""
+        notes = []
+        if self.by_content:
+            notes.append(
+                f"{self.by_content} files are photographs by their content, not by their names."
+            )
+        if self.others:
+            named = [f"{n} {suffix}" for suffix, n in self.others.most_common(_SUFFIXES_NAMED)]
+            more = ", ..." if len(self.others) > _SUFFIXES_NAMED else ""
+            notes.append(f"Files that are not read: {', '.join(named)}{more}.")
+        if self.archives:
+            names = ", ".join(path.name for path in self.archives[:3])
+            notes.append(f"Archives are not looked into, unpack them: {names}.")
+        return notes
+
+
+def walk(root: Path) -> Folder:
+    """All that lies below a folder, in sorted order.
+
+    Raises:
+        ValueError: one line: the folder itself cannot be read.
+    """
+    folder = Folder(root)
+    seen: set[tuple[int, int]] = set()
+    pending, links = [""], list[str]()
+    while pending or links:
+        # Real folders first: of a folder and a link to it, the folder gives the names.
+        inner = pending.pop() if pending else links.pop(0)
+        path = root / inner
+        try:
+            about = path.stat()
+            if (about.st_dev, about.st_ino) in seen:
+                folder.unusable[inner] = ("folder seen before", f"{path} leads to {path.resolve()}")
+                continue
+            seen.add((about.st_dev, about.st_ino))
+            with os.scandir(path) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            if not inner:
+                raise ValueError(f"{root}: cannot be read: {error.strerror or error}") from error
+            folder.unusable[inner] = ("unreadable folder", f"{path}: {error.strerror or error}")
+            continue
+        below: list[str] = []
+        for entry in entries:
+            key = f"{inner}/{entry.name}" if inner else entry.name
+            if entry.name.startswith(".") or entry.name in _SYSTEM:
+                continue
+            if _is_folder(entry):
+                (links if entry.is_symlink() else below).append(key)
+            else:
+                _note(folder, entry, key)
+        pending += reversed(below)
+    folder.photographs.sort()
+    for kind in (folder.tables, folder.perhaps_tables, folder.foreign_tables, folder.tars):
+        kind.sort()
+    stems = folder.perhaps_tables and {os.path.splitext(key)[0] for key in folder.photographs}
+    for path in [one for one in folder.perhaps_tables if _key(one, root) in stems]:
+        folder.perhaps_tables.remove(path)
+        folder.others[f"{path.suffix.lower()} named after photographs"] += 1
+    return folder
+
+
+def _key(path: Path, root: Path) -> str:
+    return path.relative_to(root).with_suffix("").as_posix()
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle
+        return False
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def _note(folder: Folder, entry: "os.DirEntry[str]", key: str) -> None:
+    suffix = os.path.splitext(entry.name)[1].lower()
+    if suffix in _IMAGES and _is_file(entry):
+        folder.photographs.append(key)
+        return
+    name, path = entry.name.lower(), folder.root / key
+    looks = suffix in _IMAGES or suffix in _PICTURES
+    if not _is_file(entry):
+        if not os.path.exists(path):
+            folder.unusable[key] = ("broken link", str(path))
+        elif looks:
+            folder.unusable[key] = ("not a file", str(path))
+    elif name.startswith("~$") or name in _SYSTEM_FILES:
+        return
+    elif suffix in TABLE_SUFFIXES:
+        folder.tables.append(path)
+    elif suffix in PERHAPS_TABLES:
+        folder.perhaps_tables.append(path)
+    elif suffix in FOREIGN_TABLES:
+        folder.foreign_tables.append(path)
+    elif suffix == ".tar":
+        folder.tars.append(path)
+    elif suffix in ARCHIVES and os.path.splitext(name[: -len(suffix)])[1] in _PACKED_TABLES:
+        folder.foreign_tables.append(path)
+    elif suffix in ARCHIVES:
+        folder.archives.append(path)
+    elif suffix in _NEVER_PICTURES:
+        folder.others[suffix] += 1
+    elif form := _form(path):
+        if form == "readable":
+            folder.photographs.append(key)
+            folder.by_content += 1
+        else:
+            folder.unusable[key] = ("unsupported format", f"{path}: {form}: save it as PNG or JPEG")
+    elif suffix in _PICTURES:
+        folder.unusable[key] = ("unsupported format", f"{path}: save it as PNG or JPEG")
+    elif not suffix and (target := _link_as_text(path)):
+        folder.unusable[key] = ("broken link", f"{path}: a text in the place of a link to {target}")
+    else:
+        folder.others[suffix or "without suffix"] += 1
+
+
+def _form(path: Path) -> str:
+    """ "readable", the name of a form of pictures that is not read, or "" for other content."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(132)
+    except OSError:
+        return ""
+    if start.startswith(_READABLE) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP"):
+        return "readable"
+    if start[:4] == b"GIF8":
+        return "GIF"
+    if start[4:8] == b"ftyp":
+        return "HEIC or AVIF" if start[8:11] in (b"hei", b"mif", b"avi", b"hev") else ""
+    if start[4:12] == b"jP  \r\n\x87\n" or start[:4] == b"\xff\x4f\xff\x51":
+        return "JPEG 2000"
+    return "DICOM" if start[128:132] == b"DICM" else ""
+
+
+def _link_as_text(path: Path) -> str:
+    """The folder that a link led to before an archive or a checkout made a text of it, or ""."""
+    try:
+        text = path.read_text("utf-8") if path.stat().st_size < 4096 else ""
+        return text if "/" in text and (path.parent / text).is_dir() else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def only_folders(root: Path, folders: Iterable[str]) -> Folder:
+    """What lies directly in some folders below `root`."""
+    folder = Folder(root)
+    for inner in sorted(set(folders)):
+        try:
+            with os.scandir(root / inner) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError:
+            continue
+        for entry in entries:
+            key = f"{inner}/{entry.name}" if inner else entry.name
+            if not entry.name.startswith(".") and not _is_folder(entry):
+                _note(folder, entry, key)
+    return folder
