@@ -129,3 +129,19 @@ def test_a_grade_is_a_whole_number_in_its_range(cell, value):
 
 def test_text_that_is_both_is_taken_for_utf8():
     assert decode_text("眼底".encode()) == "眼底"
+
+
+@given(
+    st.integers(0, 4),
+    st.sampled_from(["", ".", ".0", ".00"]),
+    st.text(" \t", max_size=2),
+    st.sampled_from(["", "0", "00"]),
+)
+def test_a_grade_is_itself_however_a_program_wrote_it(grade, decimals, space, zeros):
+    assert whole(f"{space}{zeros}{grade}{decimals}{space}", 4) == grade
+
+
+@given(st.floats(allow_nan=True))
+def test_no_broken_number_is_a_grade(number):
+    value = whole(str(number), 4)
+    assert value == (int(number) if str(number) in ("0.0", "1.0", "2.0", "3.0", "4.0") else None)
