@@ -2,7 +2,8 @@
 
 `predictions/NAME.npz` in a workdir holds, for every image with a label, in the evaluation's order:
 `hash` uint64 (of the dataset's name and the image's key, so that the same image is found again and
-no name is kept), `labels` int32, `probabilities` float32 `[n, c]`; and `classes`, their names.
+no name is kept), `labels` int32, `probabilities` float32 `[n, c]`; and `classes`, their names, and
+whether they are `ordered`.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from etils import epath
 
 from vclip_jax import bootstrap
+from vclip_jax.prompts.order import rises
 
 FOLDER = "predictions"
 MOST_PAIRS = 10
@@ -34,6 +36,8 @@ class Predictions:
     labels: npt.NDArray[np.int32]
     probabilities: npt.NDArray[np.float32]
     classes: tuple[str, ...]
+    ordered: bool = False
+    """Whether the classes are grades in rising order."""
 
 
 def hash_keys(dataset: str, keys: Iterable[str]) -> npt.NDArray[np.uint64]:
@@ -57,6 +61,7 @@ def save(path: epath.Path, predictions: Predictions) -> None:
         labels=predictions.labels,
         probabilities=predictions.probabilities,
         classes=np.array(predictions.classes, np.str_),
+        ordered=np.array(predictions.ordered),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
@@ -78,7 +83,9 @@ def load(path: epath.Path) -> Predictions:
                 file["hash"],
                 file["labels"],
                 file["probabilities"],
-                tuple(str(name) for name in file["classes"]),
+                classes := tuple(str(name) for name in file["classes"]),
+                # Earlier files do not say.
+                bool(file["ordered"]) if "ordered" in file else rises(classes),
             )
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} could not be read: {' '.join(str(error).split())}") from error
@@ -122,6 +129,7 @@ def compare(
             first.probabilities[rows],
             second.probabilities[others],
             labels,
+            ordered=first.ordered and second.ordered,
             resamples=resamples,
             seed=seed,
         ),
