@@ -19,7 +19,8 @@ FREE_ON_RESUME = ("log_every", "remat", "scan_text_layers", "profile", "checkpoi
                   "eval_every", "eval_batch_size", "validation_batches", "eval_all_checkpoints",
                   "bootstrap_resamples", "heat_maps", "data.test_split",
                   "keep_best", "checkpoint_errors", "preemption_seconds",
-                  "max_skipped", "trackers", "tracker_samples")  # fmt: skip
+                  "max_skipped", "trackers", "tracker_samples",
+                  "tokenizer.max_unknown")  # fmt: skip
 
 
 def default() -> ConfigDict:
@@ -108,6 +109,9 @@ def default() -> ConfigDict:
     # vocab.txt, or hub:REPOSITORY.
     config.tokenizer.vocab = "captions"
     config.tokenizer.context_length = 52
+    # The share of the captions' tokens that a vocabulary may lack: all that it lacks is one token,
+    # so a run with more is refused.
+    config.tokenizer.max_unknown = 0.1
 
     config.model = ConfigDict()
     config.model.embed_dim = 1024

@@ -13,9 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import jax
-import numpy as np
 from absl import app, flags
-from absl import logging as absl_logging
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict, config_flags
@@ -24,6 +22,7 @@ from tqdm import tqdm
 from vclip_jax import config as config_lib
 from vclip_jax import (
     config_checks,
+    console,
     datasets,
     guards,
     optim,
@@ -45,12 +44,15 @@ from vclip_jax.goodput import Goodput, Trace
 from vclip_jax.guards import Watch
 from vclip_jax.init import jit_whiten
 from vclip_jax.inputs import (
+    check_readings,
     check_words,
     load_tokenizer,
     open_test_pairs,
     open_train_batches,
     open_training_data,
     open_zero_shot_tasks,
+    some_captions,
+    usual_prompts,
 )
 from vclip_jax.interop import weights
 from vclip_jax.interop import workdir as saved_run
@@ -58,6 +60,7 @@ from vclip_jax.logs import MetricsLog, environment, write_json
 from vclip_jax.measure import Measurement
 from vclip_jax.pictures import show_samples
 from vclip_jax.preemption import Preempted, Preemption
+from vclip_jax.prompts import own
 from vclip_jax.report import write_systems_report
 from vclip_jax.restore import QUICK_COMPILE, restore_other
 from vclip_jax.trackers import check_installed, open_trackers
@@ -112,7 +115,10 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
     tasks = open_zero_shot_tasks(config)
     tokenizer = load_tokenizer(config, train, workdir)
 
-    some = [train[int(index)]["caption"] for index in np.linspace(0, len(train) - 1, 1000)]
+    some = some_captions(train)
+    check_readings(config, tokenizer, tasks, some, most_unknown=config.tokenizer.max_unknown)
+    if lead:
+        own.save(workdir, usual_prompts(config, tasks, train, tokenizer))
     log.info("%s", describe_lengths(some, tokenizer.encode, config.tokenizer.context_length))
 
     # --- Model and state: shapes first, then arrays made where they will live.
@@ -297,6 +303,9 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
     if validation is None and test is None and not tasks:
         raise ValueError("there is nothing to evaluate on: name datasets in config.evals, and "
                          "where their files are")  # fmt: skip
+    # What was learnt cannot be changed any more: unknown words in captions are said, not refused.
+    held_back = [c for s in (validation, test) if s is not None for c in some_captions(s)]
+    check_readings(config, tokenizer, tasks, held_back, most_unknown=1.0)
     workdir.mkdir(parents=True, exist_ok=True)
     mesh = sharding.make_mesh(1)
     make_model = model_maker(config, tokenizer.vocab_size)
@@ -379,10 +388,6 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 def _run(_: list[str]) -> None:
-    # Orbax tells every move, and of what fails the whole way there, which is an error of ours too.
-    absl_logging.set_verbosity(absl_logging.FATAL)
-    log.addHandler(logging.StreamHandler())
-    log.propagate = False
     processes.keep_quiet()
     try:
         with processes.ending_together():
@@ -409,4 +414,5 @@ def _run(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    console.prepare()
     app.run(_run, flags_parser=_parse_flags)
