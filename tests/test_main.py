@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vclip_jax import bootstrap, datasets, measure, metrics, predictions
+from vclip_jax import bootstrap, datasets, measure, metrics, predictions, pretrained, prompts
 from vclip_jax import config as config_lib
 from vclip_jax import main as trainer
 from vclip_jax.data import prefetch
 from vclip_jax.drills.tiny import get_config
 from vclip_jax.interop import workdir as saved_run
 from vclip_jax.logs import MetricsLog
+from vclip_jax.prompts import own
 
 ROOT = Path(__file__).parents[1]
 STEPS = 6
@@ -76,7 +77,7 @@ def test_a_run_leaves_the_files_of_the_contract(finished):
     names = {path.name for path in finished.iterdir()}
     assert names >= {
         "config.json", "environment.json", "metrics.jsonl", "checkpoints", "zero_shot.json",
-        "retrieval.json", "report.html", "vocab.txt",
+        "retrieval.json", "report.html", "vocab.txt", "prompts.json",
     }  # fmt: skip
     training = [row for row in rows(finished) if "loss" in row]
     assert [row["step"] for row in training] == list(range(1, STEPS + 1))
@@ -95,6 +96,12 @@ def test_a_run_leaves_the_files_of_the_contract(finished):
     assert len(result["per_class"]) == len(result["auc_per_class"]) == 4
     assert result["prompt_sensitivity"].keys() == {"template", "phrase", "single"}
     assert result["prompts"]["source"]
+    assert own.load(finished) == prompts.load("zh/messidor")
+
+
+def test_a_run_is_loaded_without_other_libraries_warnings(finished, caplog):
+    pretrained.load_weights(finished)
+    assert not caplog.records
 
 
 def test_the_answers_behind_the_figures_are_kept(finished):
@@ -102,7 +109,11 @@ def test_the_answers_behind_the_figures_are_kept(finished):
     kept = predictions.load(predictions.path_of(finished, "messidor_like"))
     assert len(np.unique(kept.hash)) == len(kept.labels) == 40
     assert list(kept.classes) == result["classes"]
-    again = bootstrap.classification(kept.probabilities, kept.labels, resamples=10_000)
+    again = bootstrap.classification(
+        kept.probabilities, kept.labels, ordered=kept.ordered, resamples=10_000
+    )
+    assert kept.ordered
+    assert result["kappa"] is not None
     assert again == {key: result[key] for key in again}
 
 

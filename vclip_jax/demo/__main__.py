@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from vclip_jax import console
 from vclip_jax import prompts as prompts_lib
 
 PORT = 7860
@@ -57,9 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--checkpoint", required=True, help="a run's workdir, a portable folder, or hub:OWNER/NAME"
     )
-    parser.add_argument(
-        "--prompts", default="zh/fives", help="a prompt set or a JSON file (default: zh/fives)"
-    )
+    parser.add_argument("--prompts", help="a prompt set or a JSON file (default: the model's own)")
     parser.add_argument("--images", metavar="DIR", help="a folder of photographs to be searched")
     parser.add_argument(
         "--data_dir", metavar="D", help="the training data, if it is not where the run had it"
@@ -92,8 +91,9 @@ def serve(options: argparse.Namespace) -> None:
     from vclip_jax.demo.page import Sources, application, build
     from vclip_jax.pretrained import load
 
-    prompts_lib.load(options.prompts)
+    given = prompts_lib.load(options.prompts) if options.prompts else None
     clip = load(options.checkpoint)
+    asked = clip.asked(given)
     captions: index.Index | str
     photographs: index.Index | str = "start the demo with --images DIR to search a folder"
     try:
@@ -105,7 +105,8 @@ def serve(options: argparse.Namespace) -> None:
     if options.images:
         photographs = index.index_folder(clip, options.images, options.cache)
     sources = Sources(
-        clip, Path(options.checkpoint).absolute().name, options.prompts, captions, photographs,
+        clip, Path(options.checkpoint).absolute().name, options.prompts or asked.name, captions,
+        photographs,
         options.images or ".",
     )  # fmt: skip
     hosts = ["localhost", options.host] if _is_loopback(options.host) else ["*"]
@@ -142,4 +143,5 @@ def _is_loopback(host: str) -> bool:
 
 
 if __name__ == "__main__":
+    console.prepare()
     sys.exit(main())
