@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from vclip_jax import console
 from vclip_jax.data.decode import ImageError
 from vclip_jax.datasets import audit, webdataset
 from vclip_jax.datasets.catalog import DATASETS, Dataset
@@ -211,4 +212,5 @@ def _export(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    console.prepare()
     sys.exit(main())

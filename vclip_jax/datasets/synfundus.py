@@ -20,9 +20,10 @@ The label is the one disease that the columns have; "normal" where they have non
 says that something was found; and -1 otherwise (several diseases, columns that are missing, a
 finding that is none of the eleven). A DR grade above 0 is a disease. What speaks against "normal"
 are the further columns (is_md, is_mh, has_lesion, is_tessellated, is_treated; 1, or empty) and a
-description that does not deny what it names: of the five published rows "疑似黄斑区域病变。",
-"可见出血斑。" and "疑似高血压性视网膜病变（中度）。" have none of the eleven in their columns. A 1 in
-`is_abnormal` counts too, a 0 says nothing: in every published row it is 0, even for diseased eyes.
+description that does not deny what it names: three of the five published rows have none of the
+eleven in their columns ("疑似黄斑区域病变。", "可见出血斑。", "疑似高血压性视网膜病变（中度）。").
+A 1 in `is_abnormal` counts too, a 0 says nothing: in every published row it is 0, even for diseased
+eyes.
 Columns and descriptions come from different models and disagree here and there; how many rows do
 is noted.
 """
