@@ -21,6 +21,8 @@ quickstart: $(VENV)/installed
 	$(BIN)/python -m vclip_jax.main --config configs/quickstart.py --workdir runs/quickstart \
 		$(if $(IDRID),--config.evals.idrid.source="$(IDRID)")
 
+# Tests name files in Chinese, whatever the locale.
+test: export PYTHONUTF8 = 1
 test: $(VENV)/installed-dev lint types
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder \
 		-m "not slow and not parity and not tpu_compile and not multiprocess and not browser"

@@ -123,6 +123,16 @@ def tokenizer():
 
 
 @pytest.fixture(scope="session")
+def chinese():
+    """A tokenizer of all characters of the Chinese prompt sets."""
+    from vclip_jax import prompts
+    from vclip_jax.data.tokenizer import Tokenizer
+
+    sets = [prompts.load(name) for name in prompts.known() if name.startswith("zh")]
+    return Tokenizer.from_captions(text for own in sets for texts in own.prompts for text in texts)
+
+
+@pytest.fixture(scope="session")
 def tiny_weights() -> Callable[..., Any]:
     """Makes weights of a 64 x 64 pixel model with random numbers.
 
@@ -152,18 +162,20 @@ def tiny_weights() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def portable_folder(tmp_path_factory, tiny_weights, tokenizer, random_variables) -> Path:
-    """A portable folder whose tiny model computes sensible numbers."""
+def portable_folder(tmp_path_factory, tiny_weights, chinese, random_variables) -> Path:
+    """A portable folder whose tiny model computes sensible numbers and reads Chinese."""
     import jax
 
     from vclip_jax.interop import folder, names
-    from vclip_jax.interop.weights import Weights, make_clip
+    from vclip_jax.interop.weights import Weights, complete_config, make_clip
 
-    config = tiny_weights().config
+    words = {"context_length": 40, "vocab_size": chinese.vocab_size}
+    small = tiny_weights(text_max_positions=40).config
+    config = complete_config({**small, "tokenizer": words}, origin="test")
     _, params, batch_stats = random_variables(lambda rngs: make_clip(config, rngs))
     arrays = jax.tree.map(np.asarray, names.flatten(params, batch_stats))
     path = tmp_path_factory.mktemp("portable") / "m"
-    folder.save(path, Weights(config, arrays), tokenizer, origin="test")
+    folder.save(path, Weights(config, arrays), chinese, origin="test")
     return path
 
 

@@ -87,7 +87,7 @@ def test_every_figure_of_a_resample_is_that_of_the_images_drawn(case):
     probabilities, labels = system(*case)
     found = bootstrap.distributions(probabilities, labels, resamples=8, seed=1)
     for b, drawn in enumerate(resamples(probabilities, labels, 8, 1)):
-        want = metrics.classification(*drawn)
+        want = metrics.classification(*drawn, ordered=True)
         for key in metrics.SCALARS:
             value = np.nan if want[key] is None else want[key]
             np.testing.assert_allclose(found[key][b], value, rtol=0, atol=1e-12, err_msg=key)
@@ -110,7 +110,7 @@ def test_the_chunk_and_the_number_of_resamples_do_not_change_a_resample(monkeypa
 
 def test_intervals_are_the_percentiles_and_json_can_hold_the_result():
     probabilities, labels = system(5, 120, 4)
-    result = bootstrap.classification(probabilities, labels, resamples=500, seed=2)
+    result = bootstrap.classification(probabilities, labels, ordered=True, resamples=500, seed=2)
     samples = bootstrap.distributions(probabilities, labels, resamples=500, seed=2)
     for key in metrics.SCALARS:
         name = "accuracy_bootstrap_ci95" if key == "accuracy" else f"{key}_ci95"
@@ -180,7 +180,8 @@ def test_scores_that_are_no_probabilities_have_no_calibration_error():
 
 def test_a_system_does_not_differ_from_itself():
     probabilities, labels = system(4, 80, 3)
-    for row in bootstrap.paired_test(probabilities, probabilities, labels, resamples=200).values():
+    rows = bootstrap.paired_test(probabilities, probabilities, labels, ordered=True, resamples=200)
+    for row in rows.values():
         assert row["difference"] == 0
         assert row["difference_ci95"] == [0, 0]
         assert row["p"] == 1
@@ -189,8 +190,8 @@ def test_a_system_does_not_differ_from_itself():
 def test_exchanging_the_systems_turns_the_signs_and_keeps_p():
     first, labels = system(4, 90, 4, skill=0.6)
     second, _ = system(4, 90, 4, skill=0.4)
-    there = bootstrap.paired_test(first, second, labels, resamples=300)
-    back = bootstrap.paired_test(second, first, labels, resamples=300)
+    there = bootstrap.paired_test(first, second, labels, ordered=True, resamples=300)
+    back = bootstrap.paired_test(second, first, labels, ordered=True, resamples=300)
     for key in metrics.SCALARS:
         assert there[key]["first"] == back[key]["second"]
         assert there[key]["difference"] == -back[key]["difference"]
@@ -262,3 +263,14 @@ def test_nothing_warns_on_the_way():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         bootstrap.classification(np.eye(3)[[0, 0, 1]], np.array([0, 0, 1]), resamples=100)
+
+
+def test_classes_without_an_order_have_no_kappa_no_interval_and_no_test():
+    first, labels = system(4, 60, 3, skill=0.6)
+    second, _ = system(4, 60, 3, skill=0.4)
+    result = bootstrap.classification(first, labels, resamples=100)
+    assert result["kappa"] is result["kappa_ci95"] is None
+    assert result["undefined"]["kappa_ci95"] == "the classes have no order"
+    row = bootstrap.paired_test(first, second, labels, resamples=100)["kappa"]
+    assert (row["difference"], row["p"]) == (None, None)
+    assert row["undefined"] == "the classes have no order"

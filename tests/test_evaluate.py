@@ -26,7 +26,7 @@ def unit(rng, n):
 
 
 class Source(list):
-    name, split = "toy", "test"
+    name, split, class_names = "toy", "test", PROMPTS.class_names
 
 
 class Scorer:
@@ -119,5 +119,48 @@ def test_a_mean_that_is_left_as_it_is_changes_the_answers(case, settings):
 def test_a_point_of_the_curve_holds_the_same_figures(case, settings):
     results = evaluate_zero_shot(*case, settings).results
     points = zero_shot_points(*case)
-    want = {f"eval/{name}/{key}": results[name][key] for name in results for key in metrics.SCALARS}
+    want = {
+        f"eval/{name}/{key}": results[name][key]
+        for name in results
+        for key in metrics.SCALARS
+        if results[name][key] is not None
+    }
     assert points == want
+
+
+def test_classes_are_matched_by_name_and_kappa_is_of_the_prompts_order(case, settings):
+    scorer, variables, task, embedded = case
+    grades = dataclasses.replace(PROMPTS, groups=(), ordered=True)
+    want = evaluate_zero_shot(
+        scorer, variables, dataclasses.replace(task, prompts=grades), embedded, settings
+    ).results["toy"]
+
+    # The same labels, in a dataset that sorts its classes by name.
+    other = Source(task.source)
+    other.class_names = tuple(sorted(PROMPTS.class_names))
+    numbers = np.array([other.class_names.index(name) for name in PROMPTS.class_names])
+    labels = np.where(embedded.labels >= 0, numbers[embedded.labels], -1)
+    renamed = ZeroShotTask("toy", other, grades)
+    again = Embedded(embedded.images, labels)
+    found = evaluate_zero_shot(scorer, variables, renamed, again, settings)
+    assert found.results["toy"] == want
+    assert want["kappa"] is not None
+    points = zero_shot_points(scorer, variables, renamed, again)
+    assert points["eval/toy/kappa"] == want["kappa"]
+    assert [example["label"] for example in found.examples]
+    assert found.predictions["toy"].ordered
+
+
+def test_classes_without_an_order_have_no_kappa_anywhere(case, settings):
+    scorer, variables, task, embedded = case
+    named = dataclasses.replace(task, prompts=dataclasses.replace(PROMPTS, groups=()))
+    result = evaluate_zero_shot(scorer, variables, named, embedded, settings).results["toy"]
+    assert result["kappa"] is result["kappa_ci95"] is None
+    assert result["undefined"]["kappa"] == "the classes have no order"
+    assert "eval/toy/kappa" not in zero_shot_points(scorer, variables, named, embedded)
+
+
+def test_two_groups_have_a_kappa_though_their_classes_have_no_order(case, settings):
+    results = evaluate_zero_shot(*case, settings).results
+    assert results["toy"]["kappa"] is None
+    assert results["toy_ill"]["kappa"] is not None

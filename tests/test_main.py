@@ -22,6 +22,8 @@ from vclip_jax import (
     measure,
     metrics,
     predictions,
+    pretrained,
+    prompts,
     sharding,
 )
 from vclip_jax import config as config_lib
@@ -33,6 +35,7 @@ from vclip_jax.interop import folder as portable
 from vclip_jax.interop import workdir as saved_run
 from vclip_jax.interop.weights import Weights, complete_config
 from vclip_jax.logs import MetricsLog
+from vclip_jax.prompts import own
 from vclip_jax.restore import restore_other
 from vclip_jax.training import make_training
 
@@ -91,7 +94,7 @@ def test_a_run_leaves_the_files_of_the_contract(finished):
     names = {path.name for path in finished.iterdir()}
     assert names >= {
         "config.json", "environment.json", "metrics.jsonl", "checkpoints", "zero_shot.json",
-        "retrieval.json", "report.html", "vocab.txt",
+        "retrieval.json", "report.html", "vocab.txt", "prompts.json",
     }  # fmt: skip
     training = [row for row in rows(finished) if "loss" in row]
     assert [row["step"] for row in training] == list(range(1, STEPS + 1))
@@ -110,6 +113,12 @@ def test_a_run_leaves_the_files_of_the_contract(finished):
     assert len(result["per_class"]) == len(result["auc_per_class"]) == 4
     assert result["prompt_sensitivity"].keys() == {"template", "phrase", "single"}
     assert result["prompts"]["source"]
+    assert own.load(finished) == prompts.load("zh/messidor")
+
+
+def test_a_run_is_loaded_without_other_libraries_warnings(finished, caplog):
+    pretrained.load_weights(finished)
+    assert not caplog.records
 
 
 def test_the_answers_behind_the_figures_are_kept(finished):
@@ -117,7 +126,11 @@ def test_the_answers_behind_the_figures_are_kept(finished):
     kept = predictions.load(predictions.path_of(finished, "messidor_like"))
     assert len(np.unique(kept.hash)) == len(kept.labels) == 40
     assert list(kept.classes) == result["classes"]
-    again = bootstrap.classification(kept.probabilities, kept.labels, resamples=10_000)
+    again = bootstrap.classification(
+        kept.probabilities, kept.labels, ordered=kept.ordered, resamples=10_000
+    )
+    assert kept.ordered
+    assert result["kappa"] is not None
     assert again == {key: result[key] for key in again}
 
 

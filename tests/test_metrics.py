@@ -32,7 +32,7 @@ cases = st.tuples(st.integers(0, 10_000), st.integers(1, 60), st.integers(2, 6),
 def test_classification_equals_scikit_learn(case):
     probabilities, labels = scores(*case)
     predicted = probabilities.argmax(axis=1)
-    result = metrics.classification(probabilities, labels)
+    result = metrics.classification(probabilities, labels, ordered=True)
     classes = range(probabilities.shape[1])
     assert result["n"] == len(labels)
     assert result["accuracy"] == reference.accuracy_score(labels, predicted)
@@ -52,6 +52,22 @@ def test_classification_equals_scikit_learn(case):
     else:
         assert result["kappa"] == pytest.approx(kappa, abs=1e-12)
     json.dumps(result, allow_nan=False)
+
+
+@given(cases)
+@settings(max_examples=20, deadline=None)
+def test_only_ordered_classes_have_a_kappa_unless_they_are_two(case):
+    probabilities, labels = scores(*case)
+    ordered = metrics.classification(probabilities, labels, ordered=True)
+    result = metrics.classification(probabilities, labels)
+    if probabilities.shape[1] == 2:
+        assert result == ordered
+    else:
+        assert result["kappa"] is None
+        assert result["undefined"]["kappa"] == "the classes have no order"
+        for found in (result, ordered):
+            del found["kappa"], found["undefined"]
+        assert result == ordered
 
 
 @given(cases)

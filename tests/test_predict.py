@@ -3,15 +3,18 @@
 import csv
 import io
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import vclip_jax
-from vclip_jax import explain, predict
+from vclip_jax import explain, predict, prompts
 from vclip_jax.data import guarded
 from vclip_jax.data.decode import decode
+from vclip_jax.prompts import own
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def test_json_lines_hold_what_classify_says(capsys, portable_folder, photographs
         "jsonl",
         photographs,
     )
-    assert (status, err) == (0, "")
+    assert (status, err) == (0, f"note: {photographs}: 1 other files passed over (1 .txt)\n")
     rows = [json.loads(line) for line in out.splitlines()]
     paths = [photographs / "a.png", photographs / "sub/b.JPG"]
     assert [row["image"] for row in rows] == [str(path) for path in paths]
@@ -119,7 +122,12 @@ def test_other_formats_are_named(capsys, portable_folder, photographs):
     [
         (["nowhere.png"], "nowhere.png: there is no such file"),
         (["{empty}"], "there is no image"),
-        (["{list}"], "no column 'image', only ['path']"),
+        (["{list}"], "only ['grade']"),
+        (
+            ["--prompt", "Glaucoma", "--prompt", "Cataract", "{image}"],
+            "vocabulary lacks 1 of 1",
+        ),
+        (["--prompts", "en/fives", "{image}"], "are the same to this model"),
         (["--prompts", "zh/fivs", "{image}"], "did you mean zh/fives"),
         (["--prompt", "一", "{image}"], "at least two classes"),
         (["--checkpoint", "{empty}", "{image}"], "it lacks config.json"),
@@ -127,7 +135,7 @@ def test_other_formats_are_named(capsys, portable_folder, photographs):
 )
 def test_mistakes_are_one_line(capsys, portable_folder, photographs, tmp_path, arguments, message):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "list.csv").write_text("path\na.png\n")
+    (tmp_path / "list.csv").write_text("grade\n1\n")
     places = {
         "empty": tmp_path / "empty", "list": tmp_path / "list.csv", "image": photographs / "a.png",
     }  # fmt: skip
@@ -180,3 +188,37 @@ def test_a_table_with_heat_maps_names_them(capsys, portable_folder, photographs,
     (row,) = csv.DictReader(io.StringIO(out))
     assert row["explanation"] == str(tmp_path / "heat" / "a-heat.png")
     assert list(row)[-2:] == ["error", "explanation"]
+
+
+def test_a_model_is_asked_its_own_prompts(capsys, portable_folder, photographs, tmp_path, caplog):
+    folder = tmp_path / "m"
+    shutil.copytree(portable_folder, folder)
+    own.save(folder, prompts.from_phrases({"healthy": "正常", "ill": "青光眼"}, "two"))
+    status, out, _ = run(capsys, "--checkpoint", folder, "--format", "jsonl", photographs / "a.png")
+    assert status == 0
+    assert list(json.loads(out)["probabilities"]) == ["healthy", "ill"]
+    assert not caplog.messages
+
+    status, out, _ = run(
+        capsys, "--checkpoint", portable_folder, "--format", "jsonl", photographs / "a.png"
+    )
+    assert status == 0
+    assert list(json.loads(out)["probabilities"]) == list(prompts.load("zh/fives").class_names)
+    assert caplog.messages == ["this model has no prompts of its own: it is asked zh/fives"]
+
+
+def test_pipes_and_folders_named_as_images_are_errors_and_not_opened(
+    capsys, portable_folder, photographs
+):
+    os.mkfifo(photographs / "pipe.jpg")
+    (photographs / "list.jsonl").write_text(
+        "".join(json.dumps({"image": name}) + "\n" for name in ("pipe.jpg", "sub", "a.png"))
+    )
+    status, out, err = run(
+        capsys, "--checkpoint", portable_folder, photographs / "pipe.jpg",
+        photographs / "list.jsonl",
+    )  # fmt: skip
+    assert status == 1
+    assert [line.startswith("error: ") for line in out.splitlines()] == [True, True, True, False]
+    assert out.count("not a regular file, so it is not opened") == 3
+    assert "3 of the images could not be read" in err

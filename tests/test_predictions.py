@@ -37,7 +37,7 @@ def test_a_file_gives_back_what_was_saved_in_little_space(tmp_path):
     assert path.parent == predictions.path_of(tmp_path, "x").parent  # a name makes no folder
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     with np.load(path) as file:
-        assert sorted(file) == ["classes", "hash", "labels", "probabilities"]
+        assert sorted(file) == ["classes", "hash", "labels", "ordered", "probabilities"]
 
 
 def test_hashes_tell_images_and_datasets_apart_whoever_computes_them():

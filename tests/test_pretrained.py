@@ -153,6 +153,34 @@ def test_named_prompt_sets_serve(clip, photographs):
     assert probabilities.shape == (1, len(prompts.load("zh/fives").class_names))
 
 
+def test_prompts_that_the_model_cannot_read_are_refused_and_doubts_said_once(clip, caplog):
+    vectors = np.eye(clip.embed_dim, dtype=np.float32)[:2]
+    for ask in (clip.classify, clip.probabilities):
+        with pytest.raises(ValueError, match="are the same to this model: its vocabulary lacks"):
+            ask(vectors if ask == clip.probabilities else [], ["Glaucoma", "Cataract"])
+    with pytest.raises(ValueError, match="differ only after the 38 tokens"):
+        clip.probabilities(vectors, ["正常" * 30 + "视", "正常" * 30 + "网"])
+    assert not caplog.messages
+    for _ in range(2):
+        clip.probabilities(vectors, ["正常眼底", "Cataract"])
+    (said,) = caplog.messages
+    assert "the model's vocabulary lacks 20% of the prompts' tokens" in said
+    caplog.clear()
+    clip.encode_text(["Cataract"])
+    assert caplog.messages == [
+        "the model's vocabulary lacks 100% of the texts' tokens, most in 'Cataract'"
+    ]
+
+
+def test_without_prompts_a_model_is_asked_its_own(clip, tiny_weights, tokenizer):
+    two = prompts.from_phrases({"healthy": "正常", "ill": "青光眼"})
+    own = vclip_jax.Pretrained(tiny_weights(), tokenizer, prompts=two)
+    assert own.asked() == two
+    assert clip.asked() == prompts.load("zh/fives")
+    with pytest.raises(ValueError, match="no prompts of its own and does not read zh/fives"):
+        vclip_jax.Pretrained(tiny_weights(), tokenizer).asked()
+
+
 def test_single_items_are_not_taken_for_sequences(clip, photographs):
     with pytest.raises(TypeError, match=r"encode_text takes a sequence.*\[item\]"):
         clip.encode_text("正常")

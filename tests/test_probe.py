@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from vclip_jax import datasets, few_shot, metrics, probe, recall
+from vclip_jax import datasets, few_shot, metrics, probe, prompts, recall
 from vclip_jax.embeddings import SplitEmbeddings
 
 pytestmark = pytest.mark.slow  # minutes of compiling on 2 cores
@@ -219,6 +219,7 @@ def test_mean_and_deviation_are_over_the_folds(splits):
         methods=("linear", "zero_shot"),
         shots=(2, None),
         folds=3,
+        ordered=True,
     )
     assert [(row["method"], row["shots"], row["train_images"]) for row in rows] == [
         ("zero_shot", 0, 0), ("linear", 2, 6), ("linear", None, 30),
@@ -233,12 +234,29 @@ def test_mean_and_deviation_are_over_the_folds(splits):
             task = few_shot.FewShot(
                 train.images[drawn], train.labels[drawn], test.images[known], classes(), 1.0, 0
             )
-            values.append(metrics.classification(few_shot.linear(task), test.labels[known])[key])
+            answers = few_shot.linear(task)
+            figures = metrics.classification(answers, test.labels[known], ordered=True)
+            values.append(figures[key])
         assert rows[1][key]["mean"] == pytest.approx(np.mean(values))
         assert rows[1][key]["std"] == pytest.approx(np.std(values, ddof=1))
         assert [fold[key] for fold in rows[1]["folds"]] == pytest.approx(values)
         assert rows[2][key]["std"] == pytest.approx(0)  # there is only one choice of all
     assert "zero_shot" in probe.format_table(rows)
+
+
+def test_labels_are_numbered_as_the_prompts_and_diseases_have_no_kappa(splits):
+    _, test = splits
+    prompt_set = prompts.from_phrases({name: name for name in ("c", "a", "b")})
+    moved = probe._renumbered(test, prompt_set)
+    names = np.array(test.class_names)[test.labels]
+    np.testing.assert_array_equal(np.array(prompt_set.class_names)[moved.labels], names)
+    want, found = (
+        probe.probe(None, task, vectors, 10.0, methods=("zero_shot",), ordered=prompt_set.ordered)
+        for task, vectors in ((test, classes()), (moved, classes()[[2, 0, 1]]))
+    )
+    assert found[0]["accuracy"] == want[0]["accuracy"]
+    assert found[0]["kappa"] is None
+    assert probe.format_table(found).splitlines()[-1].endswith(" -")
 
 
 def test_what_would_mislead_is_refused(splits):

@@ -65,6 +65,11 @@ def test_groups_sum_the_probabilities_of_their_members():
         ({"source": " "}, "'source' must be a non-empty string"),
         ({"source": ["a book"]}, "'source' must be a non-empty string"),
         ({"renormalise": "no"}, "'renormalise' must be true or false, got 'no'"),
+        ({"ordered": "yes"}, "'ordered' must be true or false, got 'yes'"),
+        (
+            {"classes": [{"name": "a", "prompts": ["\udce9"]}, {"name": "b", "prompts": ["y"]}]},
+            "is not Unicode",
+        ),
         ({"templates": []}, "'templates' must be a non-empty list"),
         ({"templates": ["眼底"]}, "must hold {} exactly once"),
         ({"templates": ["{}", "{}"]}, "template is given twice"),
@@ -223,3 +228,32 @@ def test_deep_json_and_pipes_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.json")
     with pytest.raises(OSError, match="a pipe, a socket or a device"):
         prompts.load(str(tmp_path / "pipe.json"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030"])
+def test_a_file_may_be_in_any_encoding_of_tables(tmp_path, encoding):
+    path = tmp_path / "toy.json"
+    path.write_bytes(json.dumps(valid(), ensure_ascii=False).encode(encoding))
+    assert prompts.load(path).prompts == parse().prompts
+
+
+def test_classes_are_matched_by_name_in_any_order(tmp_path):
+    path = tmp_path / "toy.json"
+    path.write_text(json.dumps(valid()), "utf-8")
+    found = prompts.for_classes(str(path), ("late", "normal", "early"), "mine")
+    assert found.class_names == ("normal", "early", "late")
+    assert found.numbers(("late", "normal", "early")).tolist() == [2, 0, 1]
+    assert found.numbers(()).tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="but the labels of mine are late, normal"):
+        prompts.for_classes(str(path), ("late", "normal"), "mine")
+    with pytest.raises(ValueError, match="mine has names for 0 classes"):
+        prompts.for_classes("labels", (), "mine")
+
+
+def test_groups_are_ordered_where_they_part_ordered_classes():
+    groups = [{"name": "a", "members": [0]}, {"name": "b", "members": [1]},
+              {"name": "c", "members": [2]}]  # fmt: skip
+    assert not parse(groups=groups, ordered=False).labels_ordered
+    assert parse(groups=groups, ordered=True).labels_ordered
+    assert not parse(groups=groups[::-1], ordered=True).labels_ordered
+    assert parse().labels_ordered  # two groups

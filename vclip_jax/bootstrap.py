@@ -26,13 +26,19 @@ _CHUNK_ELEMENTS = 1 << 17
 
 
 def classification(
-    probabilities: Floats, labels: Ints, *, resamples: int = RESAMPLES, seed: int = 0
+    probabilities: Floats,
+    labels: Ints,
+    *,
+    ordered: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """`metrics.classification` with 95 % intervals.
 
     Args:
       probabilities: float `[n, c]`.
       labels: int `[n]`.
+      ordered: as there.
       resamples: of the bootstrap; 0 leaves all of its intervals out.
       seed: of the bootstrap.
 
@@ -47,15 +53,15 @@ def classification(
     Raises:
       ValueError: as `metrics.classification`, and for fewer than no resamples.
     """
-    result = metrics.classification(probabilities, labels)
+    result = metrics.classification(probabilities, labels, ordered=ordered)
     if not resamples:
         return result
     samples = distributions(probabilities, labels, resamples=resamples, seed=seed)
     for key in SCALARS:
         name = "accuracy_bootstrap_ci95" if key == "accuracy" else f"{key}_ci95"
-        result[name] = interval(samples[key])
+        result[name] = None if result[key] is None else interval(samples[key])
         if result[name] is None:
-            result["undefined"][name] = _why(samples[key])
+            result["undefined"][name] = result["undefined"].get(key) or _why(samples[key])
     for c, row in enumerate(result["per_class"]):
         for key in PER_CLASS:
             values = samples[f"{key}_per_class"][:, c]
@@ -84,7 +90,13 @@ def _why(samples: Floats) -> str:
 
 
 def paired_test(
-    first: Floats, second: Floats, labels: Ints, *, resamples: int = RESAMPLES, seed: int = 0
+    first: Floats,
+    second: Floats,
+    labels: Ints,
+    *,
+    ordered: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
     """Is one system better than another on the same images?
 
@@ -97,6 +109,7 @@ def paired_test(
       first: probabilities `[n, c]` of one system.
       second: those of the other, for the same images and classes in the same order.
       labels: int `[n]`.
+      ordered: as for `metrics.classification`.
       resamples: at least one.
       seed: of the bootstrap.
 
@@ -112,7 +125,7 @@ def paired_test(
             f"the two systems differ in images or classes: {list(np.shape(first))} and "
             f"{list(np.shape(second))}"
         )
-    points = [metrics.classification(p, labels) for p in (first, second)]
+    points = [metrics.classification(p, labels, ordered=ordered) for p in (first, second)]
     samples = [distributions(p, labels, resamples=resamples, seed=seed) for p in (first, second)]
     out = {}
     for key in SCALARS:

@@ -23,7 +23,7 @@ FREE_ON_RESUME = ("log_every", "remat", "scan_text_layers", "profile", "checkpoi
                   "bootstrap_resamples", "heat_maps", "data.test_split",
                   "keep_best", "checkpoint_errors", "preemption_seconds",
                   "max_skipped", "trackers", "tracker_samples",
-                  "data.workers", "data.threads")  # fmt: skip
+                  "data.workers", "data.threads", "tokenizer.max_unknown")  # fmt: skip
 
 # What a continued run takes from its own config.json, whatever it is asked for, and what it did
 # before there was such a key.
@@ -130,6 +130,9 @@ def default() -> ConfigDict:
     # vocab.txt, or hub:REPOSITORY.
     config.tokenizer.vocab = "captions"
     config.tokenizer.context_length = 52
+    # The share of the captions' tokens that a vocabulary may lack: all that it lacks is one token,
+    # so a run with more is refused.
+    config.tokenizer.max_unknown = 0.1
 
     config.model = ConfigDict()
     config.model.embed_dim = 1024

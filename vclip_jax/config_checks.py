@@ -167,6 +167,10 @@ def validate(
         raise ValueError(
             f"config.loss.label_smoothing={config.loss.label_smoothing} must lie in [0, 1)"
         )
+    if not 0 <= config.tokenizer.max_unknown <= 1:
+        raise ValueError(
+            f"config.tokenizer.max_unknown={config.tokenizer.max_unknown} must lie in [0, 1]"
+        )
     _one_of(config, "optimizer.clamp", ("after_step", "forward"))
     if not config.bootstrap_resamples == 0 and config.bootstrap_resamples < LEAST_RESAMPLES:
         raise ValueError(

@@ -27,6 +27,11 @@ class ZeroShotTask:
     """Random access to records, from `datasets.open_source`."""
     prompts: prompts.PromptSet
 
+    def numbered(self, labels: np.ndarray) -> np.ndarray:
+        """The dataset's labels int `[n]` as the prompts number their classes; -1 stays."""
+        numbers = self.prompts.numbers(self.source.class_names)
+        return np.where(labels >= 0, numbers[labels], -1)
+
 
 @dataclasses.dataclass(frozen=True)
 class Embedded:
@@ -126,7 +131,7 @@ def evaluate_zero_shot(
     With `heat` the examples have heat maps, for which all processes must ask together.
     """
     parts = scorer.prompt_embeddings(variables, task.prompts)
-    labels = embedded.labels
+    labels = task.numbered(embedded.labels)
     known = labels >= 0
     hashes = None
     if keys:
@@ -137,7 +142,10 @@ def evaluate_zero_shot(
     for name, prompt_set, answers, truth in _label_sets(task, probabilities, labels):
         results[name] = {
             **bootstrap.classification(
-                answers[known], truth[known], resamples=config.bootstrap_resamples
+                answers[known],
+                truth[known],
+                ordered=prompt_set.labels_ordered,
+                resamples=config.bootstrap_resamples,
             ),
             "classes": list(prompt_set.label_names),
             "prompts": dataclasses.asdict(prompt_set),
@@ -155,6 +163,7 @@ def evaluate_zero_shot(
                 truth[known].astype(np.int32),
                 answers[known].astype(np.float32),
                 prompt_set.label_names,
+                prompt_set.labels_ordered,
             )
     examples = _examples(
         scorer, variables, task.source, labels, probabilities, classes, config, heat
@@ -167,13 +176,16 @@ def zero_shot_points(
 ) -> dict[str, float]:
     """The values of one dataset for `metrics.jsonl` and nothing else, for a learning curve."""
     parts = scorer.prompt_embeddings(variables, task.prompts)
-    known = embedded.labels >= 0
+    labels = task.numbered(embedded.labels)
+    known = labels >= 0
     classes = class_means(parts, task.prompts.renormalise)
     probabilities = _probabilities(variables, embedded, classes)
     return flat_metrics(
         {
-            name: metrics.classification(answers[known], truth[known])
-            for name, _, answers, truth in _label_sets(task, probabilities, embedded.labels)
+            name: metrics.classification(
+                answers[known], truth[known], ordered=prompt_set.labels_ordered
+            )
+            for name, prompt_set, answers, truth in _label_sets(task, probabilities, labels)
         }
     )
 

@@ -21,7 +21,6 @@ from functools import partial
 from pathlib import Path
 
 import jax
-from absl import logging as absl_logging
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
@@ -54,12 +53,14 @@ from vclip_jax.guards import Watch
 from vclip_jax.init import jit_whiten
 from vclip_jax.inputs import (
     check_data,
+    check_readings,
     check_words,
     load_tokenizer,
     open_test_pairs,
     open_train_batches,
     open_training_data,
     open_zero_shot_tasks,
+    usual_prompts,
 )
 from vclip_jax.interop import weights
 from vclip_jax.interop import workdir as saved_run
@@ -67,6 +68,7 @@ from vclip_jax.logs import MetricsLog, environment, write_json
 from vclip_jax.measure import Measurement
 from vclip_jax.pictures import show_samples
 from vclip_jax.preemption import Preempted, Preemption
+from vclip_jax.prompts import own
 from vclip_jax.report import write_systems_report
 from vclip_jax.restore import QUICK_COMPILE, TEXT_TOWER, check_source, chosen_step, restore_other
 from vclip_jax.trackers import check_installed, open_trackers
@@ -132,6 +134,9 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
     tokenizer = load_tokenizer(config, train, workdir)
 
     some = some_of(train)
+    check_readings(config, tokenizer, tasks, some, most_unknown=config.tokenizer.max_unknown)
+    if lead:
+        own.save(workdir, usual_prompts(config, tasks, train, tokenizer))
     log.info("%s", describe_lengths(some, tokenizer.encode, config.tokenizer.context_length))
 
     # --- Model and state: shapes first, then arrays made where they will live.
@@ -337,6 +342,9 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
     if validation is None and test is None and not tasks:
         raise ValueError("there is nothing to evaluate on: name datasets in config.evals, and "
                          "where their files are")  # fmt: skip
+    # What was learnt cannot be changed any more: unknown words in captions are said, not refused.
+    captions = [c for s in (validation, test) if s is not None for c in some_of(s)]
+    check_readings(config, tokenizer, tasks, captions, most_unknown=1.0)
     workdir.mkdir(parents=True, exist_ok=True)
     mesh = sharding.make_mesh(1)
     make_model = model_maker(config, tokenizer.vocab_size)
@@ -382,10 +390,6 @@ def make_scorer(
 
 def run_flags() -> None:
     """What the command line asks for; the process ends here."""
-    # Orbax tells every move, and of what fails the whole way there, which is an error of ours too.
-    absl_logging.set_verbosity(absl_logging.FATAL)
-    log.addHandler(logging.StreamHandler())
-    log.propagate = False
     processes.keep_quiet()
     readers.raise_limit()
     try:

@@ -62,11 +62,18 @@ class Measurement:
             tested = embed_pairs(self.scorer, variables, self.test, self.config)
             more, found = evaluate_pairs(tested, variables, self.config, "test")
             values, retrieval = values | more, {**retrieval, "test": found}
+        failed: dict[str, Exception] = {}
         for task, embedded in self._embedded_tasks(variables):
-            scored = evaluate_zero_shot(
-                self.scorer, variables, task, embedded, self.config, keys=lead,
-                heat=final and self.config.heat_maps,
-            )  # fmt: skip
+            try:
+                if isinstance(embedded, Exception):
+                    raise embedded
+                scored = evaluate_zero_shot(
+                    self.scorer, variables, task, embedded, self.config, keys=lead,
+                    heat=final and self.config.heat_maps,
+                )  # fmt: skip
+            except (ValueError, OSError) as error:
+                failed[task.name] = error
+                continue
             self.results.update(scored.results)
             examples[task.name] = scored.examples
             for name, answers in scored.predictions.items():
@@ -89,6 +96,9 @@ class Measurement:
             write_json(self.workdir / "zero_shot.json", self.results)
             write_json(self.workdir / "examples.json", examples)
             write_report(self.workdir)
+        if failed:
+            reasons = "; ".join(f"evaluation {name}: {error}" for name, error in failed.items())
+            raise ValueError(f"{reasons} (what could be measured is in {self.workdir})")
 
     def log_points(self, variables: Variables, step: int) -> None:
         """Measure what `metrics.jsonl` holds and write that down alone: one point of a curve."""
@@ -97,6 +107,8 @@ class Measurement:
             held_back = embed_pairs(self.scorer, variables, self.validation, self.config)
             values, _ = evaluate_pairs(held_back, variables, self.config)
         for task, embedded in self._embedded_tasks(variables):
+            if isinstance(embedded, Exception):
+                raise embedded
             values |= zero_shot_points(self.scorer, variables, task, embedded)
         self.metrics_log.write(step, values)
 
@@ -111,12 +123,19 @@ class Measurement:
         keys += ["eval/validation/loss"] if self.validation is not None else []
         return self.metrics_log.has(step, keys)
 
-    def _embedded_tasks(self, variables: Variables) -> Iterator[tuple[ZeroShotTask, Embedded]]:
-        """The tasks with their images; those on the same images share them, one after another."""
+    def _embedded_tasks(
+        self, variables: Variables
+    ) -> Iterator[tuple[ZeroShotTask, Embedded | Exception]]:
+        """The tasks with their images, or why these cannot be had; those on the same images share
+        them, one after another."""
         splits = [(task.source.name, task.source.split) for task in self.tasks]
         for split in dict.fromkeys(splits):
             together = [task for task, own in zip(self.tasks, splits, strict=True) if own == split]
-            embedded = embed_images(self.scorer, variables, together[0], self.config)
+            embedded: Embedded | Exception
+            try:
+                embedded = embed_images(self.scorer, variables, together[0], self.config)
+            except (ValueError, OSError) as error:
+                embedded = error
             for task in together:
                 yield task, embedded
 

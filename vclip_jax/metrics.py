@@ -29,12 +29,14 @@ _Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
 
 
-def classification(probabilities: Floats, labels: Ints) -> dict[str, Any]:
+def classification(probabilities: Floats, labels: Ints, *, ordered: bool = False) -> dict[str, Any]:
     """Every figure of one zero-shot evaluation.
 
     Args:
       probabilities: float `[n, c]`, one row an image; for all but `ece` only order matters.
       labels: int `[n]`, the true class, `0 <= label < c`.
+      ordered: whether the classes are grades in rising order; else there is no `kappa`, unless they
+        are two.
 
     Returns:
       A dict that `json` can write. The prediction is the class of the highest probability, the
@@ -67,7 +69,7 @@ def classification(probabilities: Floats, labels: Ints) -> dict[str, Any]:
         "accuracy": right / n,
         "balanced_accuracy": float(balanced_accuracy(counts)),
         "auc": auc(probabilities, labels),
-        "kappa": _defined(quadratic_kappa(counts)),
+        "kappa": _defined(quadratic_kappa(counts)) if has_kappa(ordered, classes) else None,
         "f1": float(macro_f1(counts)),
         "ece": expected_calibration_error(bins, n),
     }
@@ -79,8 +81,22 @@ def classification(probabilities: Floats, labels: Ints) -> dict[str, Any]:
         "per_class": _per_class(counts, aucs),
         "reliability": bins,
         "confusion": counts.tolist(),
-        "undefined": {key: _WHY[key] for key, value in figures.items() if value is None},
+        "undefined": {
+            key: _WHY[key] if key != "kappa" or has_kappa(ordered, classes) else NO_ORDER
+            for key, value in figures.items()
+            if value is None
+        },
     }
+
+
+NO_ORDER = "the classes have no order"
+"""Why there is no kappa."""
+
+
+def has_kappa(ordered: bool, classes: int) -> bool:
+    """Whether a kappa with quadratic weights means something: those of two classes are the same in
+    either order."""
+    return ordered or classes == 2
 
 
 _WHY = {

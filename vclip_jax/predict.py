@@ -4,9 +4,10 @@
     find . -name '*.jpg' | python -m vclip_jax.predict --checkpoint W --prompts zh/messidor -
     python -m vclip_jax.predict --checkpoint W --explain heat/ photo.jpg
 
-An input is an image, a folder (searched for images, subfolders included), a .csv file with a column
-`image` (paths count from the file's folder), or - for paths on standard input. With --explain a
-picture is written for each image, in which the places that speak for the predicted class rather
+An input is an image, a folder (searched for images, subfolders and links included), a list (.csv,
+.tsv, .xlsx, .jsonl or .parquet with a column `image`; paths count from the file's folder), or - for
+paths on standard input. The model is asked its own prompts unless others are given. With --explain
+a picture is written for each image, in which the places that speak for the predicted class rather
 than the others are coloured. Not for diagnosis.
 """
 
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import numpy as np
 
-from vclip_jax import cores
+from vclip_jax import console, cores
 from vclip_jax.data.decode import ImageError
 from vclip_jax.data.foreign import shown
 from vclip_jax.data.seen import look_at
@@ -33,7 +34,6 @@ from vclip_jax.prompts import PromptSet
 if TYPE_CHECKING:
     from vclip_jax.pretrained import Pretrained
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm")
 HEAT_SIDE = 512
 """Of the pictures with heat maps, in pixels, unless the model's own are larger."""
 MOST_WORKERS = 16
@@ -66,9 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a workdir, a portable folder, or hub:OWNER/NAME[@REVISION]",
     )
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument(
-        "--prompts", default="zh/fives", help="a prompt set or a JSON file (default: zh/fives)"
-    )
+    choice.add_argument("--prompts", help="a prompt set or a JSON file (default: the model's own)")
     choice.add_argument(
         "--prompt", action="append", metavar="TEXT", help="a class of its own; give several"
     )
@@ -87,51 +85,25 @@ def _parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace, out: TextIO) -> int:
     """Classify everything and write it to `out`; returns the number of images that failed."""
     # Imported here: --help should not wait for JAX.
+    from vclip_jax.datasets.named import expand
     from vclip_jax.pretrained import Pretrained, load
 
-    prompt_set = Pretrained.prompt_set(options.prompt or options.prompts)
-    paths = list(expand(options.images, sys.stdin))
+    given = options.prompt or options.prompts
+    asked = Pretrained.prompt_set(given) if given else None
+    named = expand(options.images, console.lines_of_stdin())
+    for note in named.notes:
+        print(f"note: {note}", file=sys.stderr)
     clip = load(options.checkpoint)
+    prompt_set = clip.asked(asked)
     names = prompt_set.class_names
     if options.format == "csv":
         extra = ["explanation"] if options.explain else []
         print(_csv_line(["image", "prediction", *names, "error", *extra]), file=out)
     failed = 0
-    for row in predictions(clip, paths, prompt_set, options.explain):
+    for row in predictions(clip, named.paths, prompt_set, options.explain):
         failed += "error" in row
         print(LINES[options.format](row, names), file=out, flush=True)
     return failed
-
-
-def expand(inputs: Iterable[str], stdin: Iterable[str]) -> Iterator[Path]:
-    """The images that the command line names, in its order; folders by sorted path.
-
-    Raises:
-        ValueError: an input is not there, or has no image in it.
-    """
-    for name in inputs:
-        path = Path(name)
-        if name == "-":
-            yield from (Path(line.rstrip("\r\n")) for line in stdin if line.strip())
-        elif path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-            if not found:
-                raise ValueError(f"{name}: there is no image ({', '.join(SUFFIXES)}) in the folder")
-            yield from found
-        elif not path.exists():
-            raise ValueError(f"{name}: there is no such file or folder")
-        elif path.suffix.lower() == ".csv":
-            yield from _listed(path)
-        else:
-            yield path
-
-
-def _listed(table: Path) -> Iterator[Path]:
-    with open(table, encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        if "image" not in (rows.fieldnames or ()):
-            raise ValueError(f"{table}: there is no column 'image', only {rows.fieldnames}")
-        yield from (table.parent / row["image"] for row in rows if row["image"])
 
 
 def predictions(
@@ -267,4 +239,5 @@ LINES = {"table": _table_row, "jsonl": _jsonl_row, "csv": _csv_row}
 
 
 if __name__ == "__main__":
+    console.prepare()
     sys.exit(main())

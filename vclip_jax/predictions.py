@@ -2,9 +2,9 @@
 
 `predictions/NAME.npz` in a workdir holds, for every image with a label, in the evaluation's order:
 `hash` uint64 (of the dataset's name and the image's key, so that any run finds the same image
-again), `labels` int32, `probabilities` float32 `[n, c]`; and `classes`, their names. The hashes
-hide nothing: whoever has the keys can compute them. Those of a dataset that was built with
---anonymous lead to its random keys alone.
+again), `labels` int32, `probabilities` float32 `[n, c]`; `classes`, their names, and whether they
+are `ordered`. The hashes hide nothing: whoever has the keys can compute them. Those of a dataset
+that was built with --anonymous lead to its random keys alone.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from etils import epath
 
 from vclip_jax import bootstrap
+from vclip_jax.prompts.order import rises
 
 FOLDER = "predictions"
 MOST_PAIRS = 10
@@ -36,6 +37,8 @@ class Predictions:
     labels: npt.NDArray[np.int32]
     probabilities: npt.NDArray[np.float32]
     classes: tuple[str, ...]
+    ordered: bool = False
+    """Whether the classes are grades in rising order."""
 
 
 def hash_keys(dataset: str, keys: Iterable[str]) -> npt.NDArray[np.uint64]:
@@ -59,6 +62,7 @@ def save(path: epath.Path, predictions: Predictions) -> None:
         labels=predictions.labels,
         probabilities=predictions.probabilities,
         classes=np.array(predictions.classes, np.str_),
+        ordered=np.array(predictions.ordered),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
@@ -80,7 +84,9 @@ def load(path: epath.Path) -> Predictions:
                 file["hash"],
                 file["labels"],
                 file["probabilities"],
-                tuple(str(name) for name in file["classes"]),
+                classes := tuple(str(name) for name in file["classes"]),
+                # Earlier files do not say.
+                bool(file["ordered"]) if "ordered" in file else rises(classes),
             )
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} could not be read: {' '.join(str(error).split())}") from error
@@ -124,6 +130,7 @@ def compare(
             first.probabilities[rows],
             second.probabilities[others],
             labels,
+            ordered=first.ordered and second.ordered,
             resamples=resamples,
             seed=seed,
         ),

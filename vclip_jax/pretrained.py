@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,19 +19,24 @@ from PIL import Image
 
 from vclip_jax import cores, sharding
 from vclip_jax import prompts as prompts_lib
+from vclip_jax.console import without_others_warnings
 from vclip_jax.data.decode import ImageError, check_fit, pillow_rgb, read_rgb
 from vclip_jax.data.foreign import MOST_IMAGE, hub_name, read_bytes
 from vclip_jax.data.json_tokenizer import AnyTokenizer
 from vclip_jax.data.opening import as_image_error
 from vclip_jax.data.seen import shown
+from vclip_jax.data.tokenizer import Tokenizer
 from vclip_jax.interop import folder, workdir
 from vclip_jax.interop.weights import Weights, make_clip
 from vclip_jax.models.build import compute_dtype
+from vclip_jax.prompts import own, reading
 from vclip_jax.state import split_model
 from vclip_jax.zero_shot import Scorer, Variables
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 Prompts = str | prompts_lib.PromptSet | Mapping[str, Sequence[str]] | Sequence[str]
+
+log = logging.getLogger("vclip_jax")
 
 CORES = min(16, cores.usable())
 
@@ -49,22 +55,32 @@ def load(path: str | os.PathLike[str], *, dtype: str = "auto") -> "Pretrained":
     Raises:
         ValueError: one line: there is no model, or its files do not belong together.
     """
-    weights, tokenizer, _ = load_weights(path)
+    source = _folder_of(path)
+    weights, tokenizer, _ = _read_folder(source)
     if weights.config["kind"] != "clip":
         raise ValueError(f"{path} holds a text tower alone, which cannot embed images")
-    return Pretrained(weights, tokenizer, dtype=dtype)
+    return Pretrained(weights, tokenizer, dtype=dtype, prompts=own.load(source))
 
 
 def load_weights(path: str | os.PathLike[str]) -> tuple[Weights, AnyTokenizer, int]:
     """Weights, tokeniser and step (0 where it is not known) of what `load` takes."""
+    return _read_folder(_folder_of(path))
+
+
+def _folder_of(path: str | os.PathLike[str]) -> Path:
     name = os.fspath(path)
     source = _from_hub(name) if name.startswith("hub:") else Path(name)
-    if (source / folder.MODEL).is_file():
-        return *folder.load(source), 0
     if not source.is_dir():
         hint = f" (on the Hub? hub:{name})" if name.count("/") == 1 and name[0] not in "./" else ""
         raise ValueError(f"there is no {name}: name a workdir or a portable folder{hint}")
-    return workdir.load(source)
+    return source
+
+
+def _read_folder(source: Path) -> tuple[Weights, AnyTokenizer, int]:
+    with without_others_warnings():
+        if (source / folder.MODEL).is_file():
+            return *folder.load(source), 0
+        return workdir.load(source)
 
 
 def _from_hub(name: str) -> Path:
@@ -89,15 +105,25 @@ class Pretrained:
     Attributes:
         config: the portable configuration, see `interop.weights.complete_config`.
         tokenizer: for the texts.
+        prompts: what it is asked where nobody says otherwise; None where that is not known.
         embed_dim: size of the common space.
         batch_size: images that are embedded at a time, by the kind of device.
         graphdef: the model's structure, see `state.split_model`.
     """
 
-    def __init__(self, weights: Weights, tokenizer: AnyTokenizer, *, dtype: str = "auto"):
+    def __init__(
+        self,
+        weights: Weights,
+        tokenizer: AnyTokenizer,
+        *,
+        dtype: str = "auto",
+        prompts: prompts_lib.PromptSet | None = None,
+    ):
         """Put the weights on the first device of this process."""
         self.config = weights.config
         self.tokenizer = tokenizer
+        self.prompts = prompts
+        self._asked: set[prompts_lib.PromptSet] = set()
         self.embed_dim: int = self.config["model"]["embed_dim"]
         self.batch_size = 32 if jax.default_backend() == "cpu" else 256
         data = self.config["data"]
@@ -148,40 +174,47 @@ class Pretrained:
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors float32 `[n, embed_dim]`; longer texts are cut to the context length.
 
+        Words that the vocabulary lacks are logged.
+
         Raises:
             TypeError: one string where a sequence of them is expected.
         """
         _refuse_single(texts, "encode_text")
         if not len(texts):
             return np.empty((0, self.embed_dim), np.float32)
+        for note in reading.check_texts(texts, self.tokenizer):
+            log.warning("%s", note)
         return self._scorer.embed_texts(self._variables, texts)
 
-    def classify(self, images: Sequence[ImageLike] | np.ndarray, prompts: Prompts) -> np.ndarray:
+    def classify(
+        self, images: Sequence[ImageLike] | np.ndarray, prompts: Prompts | None = None
+    ) -> np.ndarray:
         """Zero-shot class probabilities, float32 `[n, classes]`.
 
         Args:
             images: as for `encode_image`.
             prompts: a prompt set (`"zh/fives"`, the path of a JSON file, or what
                 `vclip_jax.prompts.load` returns), class name -> phrases, or a list of phrases,
-                each a class of its own. Classes keep the order given.
+                each a class of its own. Classes keep the order given. By default the model's own.
 
         Raises:
-            ValueError: the prompts are not valid.
+            ValueError: the prompts are not valid, or the model cannot tell two classes apart by
+                them, see `asked`.
         """
-        prompt_set = self.prompt_set(prompts)
+        prompt_set = self.asked(prompts)
         return self.probabilities(self.encode_image(images), prompt_set)
 
-    def probabilities(self, embeddings: np.ndarray, prompts: Prompts) -> np.ndarray:
+    def probabilities(self, embeddings: np.ndarray, prompts: Prompts | None = None) -> np.ndarray:
         """`classify` for images that were embedded before: `[n, embed_dim]` to `[n, classes]`."""
-        return self._scorer.probabilities(self._variables, embeddings, self.prompt_set(prompts))
+        return self._scorer.probabilities(self._variables, embeddings, self.asked(prompts))
 
     def class_embeddings(self, prompts: Prompts) -> np.ndarray:
         """What stands for each class in `probabilities`: float32 `[classes, embed_dim]`."""
-        return self._scorer.class_embeddings(self._variables, self.prompt_set(prompts))
+        return self._scorer.class_embeddings(self._variables, self.asked(prompts))
 
     def prompt_embeddings(self, prompts: Prompts) -> list[np.ndarray]:
         """Of each class the unit vectors of its prompts, float32 `[prompts of the class, d]`."""
-        return self._scorer.prompt_embeddings(self._variables, self.prompt_set(prompts))
+        return self._scorer.prompt_embeddings(self._variables, self.asked(prompts))
 
     @property
     def variables(self) -> Variables:
@@ -207,6 +240,37 @@ class Pretrained:
     def logit_scale(self) -> float:
         """Logarithm of what cosines are multiplied by."""
         return float(self._variables[0]["logit_scale"])
+
+    def asked(self, prompts: Prompts | None = None) -> prompts_lib.PromptSet:
+        """What `classify` takes as a `PromptSet`, read as the model reads it: what its vocabulary
+        lacks, or its context cuts, is logged once.
+
+        Raises:
+            ValueError: one line: prompts of two classes are the same to the model; or there are
+                none, and the model has none of its own that it can read.
+        """
+        prompt_set = self._usual() if prompts is None else self.prompt_set(prompts)
+        if prompt_set not in self._asked:
+            length = self.config["tokenizer"]["context_length"]
+            for note in reading.check_prompts(prompt_set, self.tokenizer, length):
+                log.warning("%s", note)
+            self._asked.add(prompt_set)
+        return prompt_set
+
+    def _usual(self) -> prompts_lib.PromptSet:
+        if self.prompts is not None:
+            return self.prompts
+        usual = prompts_lib.load(own.USUAL)
+        length = self.config["tokenizer"]["context_length"]
+        chinese = isinstance(self.tokenizer, Tokenizer)
+        if not chinese or not own.reads(usual, self.tokenizer, length):
+            raise ValueError(
+                f"this model has no prompts of its own and does not read {own.USUAL}: say what to "
+                "ask, with --prompts (a prompt set such as en/fives, or a JSON file) or --prompt"
+            )
+        if usual not in self._asked:
+            log.warning("this model has no prompts of its own: it is asked %s", own.USUAL)
+        return usual
 
     @staticmethod
     def prompt_set(prompts: Prompts) -> prompts_lib.PromptSet:

@@ -13,13 +13,14 @@ once and kept (`vclip_jax.embeddings`). A dataset with one split is cut in TFDS'
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vclip_jax import metrics, prompts, recall
+from vclip_jax import console, metrics, prompts, recall
 from vclip_jax.data.foreign import shown
 from vclip_jax.few_shot import (
     INVERSE_PENALTY,
@@ -33,9 +34,11 @@ from vclip_jax.few_shot import (
     zero_shot,
 )
 from vclip_jax.logs import write_json
+from vclip_jax.prompts.order import rises
 
 if TYPE_CHECKING:
     from vclip_jax.embeddings import SplitEmbeddings
+    from vclip_jax.pretrained import Pretrained
 
 REPORTED = ("accuracy", "balanced_accuracy", "auc", "kappa")
 
@@ -54,6 +57,7 @@ def probe(
     folds: int = 5,
     seed: int = 0,
     inverse_penalty: float = INVERSE_PENALTY,
+    ordered: bool = False,
 ) -> list[dict[str, Any]]:
     """Score methods on a test split, with k shots of a training split, fold by fold.
 
@@ -66,6 +70,7 @@ def probe(
         folds: how many times shots are drawn.
         seed: of the drawing, and of what adapters start from.
         inverse_penalty: of the linear probe, see `fit_linear`.
+        ordered: whether the classes are grades in rising order; else there is no kappa.
 
     Returns:
         A dict for each method and number of shots: `method`, `shots` (0 for "zero_shot", None for
@@ -83,7 +88,7 @@ def probe(
     rows: list[dict[str, Any]] = []
     if "zero_shot" in methods:
         task = FewShot(asked[:0], wanted[:0], asked, classes, scale, seed)
-        rows.append(_row("zero_shot", 0, 0, [zero_shot(task)], wanted))
+        rows.append(_row("zero_shot", 0, 0, [zero_shot(task)], wanted, ordered))
     learning = [name for name in METHODS if name in methods and name != "zero_shot"]
     if not learning:
         return rows
@@ -107,7 +112,7 @@ def probe(
                     train.images[drawn], train.labels[drawn], asked, classes, scale, seed + fold
                 )
                 answers.append(functions[name](task))
-            rows.append(_row(name, number, len(drawn), answers, wanted))
+            rows.append(_row(name, number, len(drawn), answers, wanted, ordered))
     return rows
 
 
@@ -119,11 +124,16 @@ def _check_labels(labels: Ints, classes: int, split: str) -> None:
 
 
 def _row(
-    method: str, shots: int | None, train_images: int, answers: Sequence[Floats], labels: Ints
+    method: str,
+    shots: int | None,
+    train_images: int,
+    answers: Sequence[Floats],
+    labels: Ints,
+    ordered: bool,
 ) -> dict[str, Any]:
     folds = []
     for probabilities in answers:
-        figures = metrics.classification(probabilities, labels)
+        figures = metrics.classification(probabilities, labels, ordered=ordered)
         folds.append({key: figures[key] for key in REPORTED})
     row: dict[str, Any] = {"method": method, "shots": shots, "train_images": train_images}
     for key in REPORTED:
@@ -206,7 +216,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--train_split", default="train", help="(default: train)")
     parser.add_argument("--test_split", default="test", help="(default: test)")
     parser.add_argument(
-        "--prompts", help="a prompt set or a JSON file (default: zh/DATASET), for all but linear"
+        "--prompts",
+        help="a prompt set or a JSON file, for all but linear (default: the model's own if they "
+        "are for the dataset's classes, else zh/DATASET)",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -246,10 +258,13 @@ def _positive(text: str) -> int:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure, print, and write the file that `--out` asks for; returns its content."""
     # Imported here: --help should not wait for them.
+    from vclip_jax.datasets import open_source
     from vclip_jax.embeddings import embed_split
     from vclip_jax.pretrained import load
 
     clip = load(options.checkpoint)
+    names = open_source(options.dataset, options.data_dir, options.test_split).class_names
+    prompt_set = _prompts(options, clip, names) if options.method != ("retrieval",) else None
     embed = partial(embed_split, clip, options.dataset, options.data_dir, cache=options.cache)
     test = embed(options.test_split)
     about = {
@@ -263,20 +278,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         _print_retrieval(found)
         return _write(options.out, "retrieval.json", {**about, **found})
 
-    if set(options.method) <= set(WITHOUT_PROMPTS) and options.prompts is None:
-        names = test.class_names
-        if not names:
-            raise ValueError(f"{options.dataset} does not name its classes: give --prompts")
+    if prompt_set is None:
         classes = np.zeros((len(names), clip.embed_dim), np.float32)
+        ordered = rises(names)
     else:
-        name = options.prompts or _usual_prompts(options.dataset)
-        prompt_set = prompts.for_classes(name, test.class_names, options.dataset)
-        names = prompt_set.class_names
+        # The labels' order: examples are drawn by it, and kappa goes by the prompts'.
+        test = _renumbered(test, prompt_set)
+        names, ordered = prompt_set.class_names, prompt_set.ordered
         classes = clip.class_embeddings(prompt_set)
         about["prompts"] = prompt_set.name
     learns = set(options.method) != {"zero_shot"}
     rows = probe(
-        embed(options.train_split) if learns else None,
+        _renumbered(embed(options.train_split), prompt_set) if learns else None,
         test,
         classes,
         float(np.exp(clip.logit_scale)),
@@ -285,6 +298,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         folds=options.folds,
         seed=options.seed,
         inverse_penalty=options.inverse_penalty,
+        ordered=ordered,
     )
     print(format_table(rows))
     about |= {"train_split": options.train_split} if learns else {}
@@ -297,6 +311,35 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "results": rows,
     }
     return _write(options.out, "probe.json", content)
+
+
+def _prompts(
+    options: argparse.Namespace, clip: "Pretrained", names: Sequence[str]
+) -> prompts.PromptSet | None:
+    """The prompts, as the model reads them; None where no method needs them.
+
+    Raises:
+        ValueError: one line: there are none for these classes, or the model cannot read them.
+    """
+    if set(options.method) <= set(WITHOUT_PROMPTS) and options.prompts is None:
+        if not names:
+            raise ValueError(f"{options.dataset} does not name its classes: give --prompts")
+        return None
+    own = clip.prompts
+    if options.prompts is None and own is not None and set(own.class_names) == set(names):
+        return clip.asked(own)
+    name = options.prompts or _usual_prompts(options.dataset)
+    return clip.asked(prompts.for_classes(name, names, options.dataset))
+
+
+def _renumbered(
+    found: "SplitEmbeddings", prompt_set: prompts.PromptSet | None
+) -> "SplitEmbeddings":
+    """The same images, with labels as the prompts number their classes."""
+    if prompt_set is None or not found.class_names:
+        return found
+    numbers = prompt_set.numbers(found.class_names)
+    return replace(found, labels=np.where(found.labels >= 0, numbers[found.labels], -1))
 
 
 def _usual_prompts(dataset: str) -> str:
@@ -324,4 +367,5 @@ def _write(out: str | None, name: str, content: dict[str, Any]) -> dict[str, Any
 
 
 if __name__ == "__main__":
+    console.prepare()
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""open_clip's cleaning of texts, in cases; on random texts beside `ftfy` in `parity`."""
+"""open_clip's cleaning of texts, in cases."""
 
 import pytest
 
@@ -23,3 +23,21 @@ from vclip_jax.data.open_clip_text import clean
 )
 def test_typography_becomes_plain(text, want):
     assert clean(text) == want
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("drusen â‰¥ 63 Âµm", "drusen ≥ 63 µm"),
+        ("Ã©dÃ¨me maculaire", "édème maculaire"),
+        ("cup-to-disc ratio â€œ0.8â€\x9d", 'cup-to-disc ratio "0.8"'),
+        ("BruchÃ¢â‚¬â„¢s membrane", "Bruch's membrane"),
+    ],
+)
+def test_text_that_was_decoded_wrongly_is_mended(text, want):
+    assert clean(text) == want
+
+
+@pytest.mark.parametrize("text", ["édème ≥ 63 µm", "糖尿病视网膜病变", "Sjögren's", "naïve ½"])
+def test_text_that_was_decoded_rightly_stays(text):
+    assert clean(text) == text

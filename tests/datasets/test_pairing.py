@@ -4,6 +4,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vclip_jax.datasets import pairing
 from vclip_jax.datasets.listing import Blob
@@ -77,3 +79,20 @@ def test_a_damaged_archive_is_named_in_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"x\.zip: cannot read the archive") as caught:
         pairing.pictures_in_zip(tmp_path / "x.zip")
     assert "\n" not in str(caught.value)
+
+
+@given(
+    st.text("abcXYZ019_-", min_size=1, max_size=12),
+    st.sampled_from(["", ".png", ".JPG", ".Jpeg", ".tif"]),
+    st.sampled_from(["", "images/", "a\\b\\", "/data/train images/"]),
+    st.sampled_from(["", " ", "  ", "\t"]),
+    st.booleans(),
+    st.sampled_from(["2", "2.0", " 2 ", "2."]),
+)
+def test_a_row_finds_its_picture_however_its_name_and_grade_are_written(
+    name, suffix, folder, space, upper, grade
+):
+    cell = f"{space}{folder}{name.upper() if upper else name}{suffix}{space}"
+    joined, rejects = join(pictures(name), rows((cell, grade), (name, "2")))
+    assert [str(blob) for _, _, blob in joined] == [f"{name}.png"]
+    assert [reason for _, reason in rejects] == ["duplicate row"]

@@ -58,8 +58,8 @@ def reasons(listing):
 
 def test_the_label_is_the_one_disease_that_the_columns_have(listing):
     labels = Counter(item.label for item in listing.items)
-    # One of the two with AMD has an empty description.
-    assert labels == {-1: 2, **dict.fromkeys(range(12), 2), 2: 1}
+    # One of the two with AMD has an empty description, one of the normal ones tells a finding.
+    assert labels == {-1: 3, **dict.fromkeys(range(12), 2), 0: 1, 2: 1}
     assert synfundus.CLASSES[by_key(listing)["2"].label] == "diabetic retinopathy"
     assert row(listing, "2")["dr_grade"] > 0
 
@@ -67,8 +67,77 @@ def test_the_label_is_the_one_disease_that_the_columns_have(listing):
 def test_descriptions_are_the_captions(listing):
     items = by_key(listing)
     assert items["0"].caption == "疑似高血压性视网膜病变（中度）。"
-    assert items["0"].label == 0  # the columns say nothing of it
+    assert items["0"].label == -1  # the columns say nothing of it
     assert all(item.caption for item in listing.items)
+
+
+HEADER = "file_name,is_abnormal,dr_grade,is_amd,is_aon,is_crp,is_dm,is_dme,is_em,is_gc,is_htr," \
+    "is_pm,is_rvo,is_md,is_mh,has_lesion,is_tessellated,is_treated,diagnosticAdvice"  # fmt: skip
+
+
+def scan_row(folder, delimiter=",", encoding="utf-8", **cells):
+    """The label of one row, whose columns hold 0 but for `cells`."""
+    names = HEADER.split(",")
+    row = {**dict.fromkeys(names, "0"), "file_name": "1.png", "diagnosticAdvice": "眼底正常。"}
+    row |= {name: str(value) for name, value in cells.items()}
+    lines = [delimiter.join(names), delimiter.join(row[name] for name in names), ""]
+    (folder / TABLE).write_text("\n".join(lines), encoding)
+    (folder / "1.png").touch()
+    return synfundus.scan(folder)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"is_md": 1, "diagnosticAdvice": "疑似黄斑区域病变。"},
+        {"has_lesion": 1, "diagnosticAdvice": "可见出血斑。"},
+        {"diagnosticAdvice": "疑似高血压性视网膜病变（中度）。"},
+        {"is_mh": 1},
+        {"is_treated": 1},
+        {"is_tessellated": 1},
+        {"is_abnormal": 1},
+        {"is_md": ""},
+        {"diagnosticAdvice": "可见出血斑。"},
+        {"diagnosticAdvice": "未见青光眼，黄斑区渗出。"},
+    ],
+)
+def test_an_eye_with_a_finding_is_not_normal(tmp_path, cells):
+    listing = scan_row(tmp_path, **cells)
+    assert [item.label for item in listing.items] == [-1]
+    assert any("1 rows without a disease in the columns" in note for note in listing.notes)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "眼底未见明显异常。",
+        "未见出血及渗出，黄斑中心凹反光可见，杯盘比约0.4。",
+        "正常",
+        "无糖尿病视网膜病变。",
+    ],
+)
+def test_an_eye_in_which_nothing_is_found_is_normal(tmp_path, words):
+    listing = scan_row(tmp_path, diagnosticAdvice=words)
+    assert [item.label for item in listing.items] == [0]
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030"])
+def test_a_table_may_have_tabs_and_any_encoding(tmp_path, delimiter, encoding):
+    (item,) = scan_row(
+        tmp_path, delimiter, encoding, is_gc=1, diagnosticAdvice="疑似青光眼。"
+    ).items
+    assert (item.label, item.caption) == (synfundus.CLASSES.index("glaucoma"), "疑似青光眼。")
+
+
+def test_a_description_with_a_bare_comma_is_rejected_not_cut(tmp_path):
+    listing = scan_row(tmp_path, diagnosticAdvice="正常,未见异常")
+    assert [(r.key, r.reason) for r in listing.rejects] == [("1", "surplus cells")]
+
+
+def test_a_stray_quote_does_not_swallow_rows(tmp_path):
+    with pytest.raises(ValueError, match="is one too many"):
+        scan_row(tmp_path, diagnosticAdvice='"正常\n1.png,0"')
 
 
 def test_every_column_is_kept_with_its_type(listing):

@@ -228,3 +228,19 @@ def test_a_damaged_sheet_is_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"t\.xlsx: ") as caught:
         read_table(tmp_path / "t.xlsx")
     assert "\n" not in str(caught.value)
+
+
+@given(
+    st.integers(0, 4),
+    st.sampled_from(["", ".", ".0", ".00"]),
+    st.text(" \t", max_size=2),
+    st.sampled_from(["", "0", "00"]),
+)
+def test_a_grade_is_itself_however_a_program_wrote_it(grade, decimals, space, zeros):
+    assert whole(f"{space}{zeros}{grade}{decimals}{space}", 4) == grade
+
+
+@given(st.floats(allow_nan=True))
+def test_no_broken_number_is_a_grade(number):
+    value = whole(str(number), 4)
+    assert value == (int(number) if str(number) in ("0.0", "1.0", "2.0", "3.0", "4.0") else None)

@@ -65,7 +65,7 @@ def test_the_json_says_how_to_call_the_towers(portable_folder, exported, kind):
     info = json.loads((exported(kind) / f"{kind}.json").read_text())
     image, text = info["towers"]["image"], info["towers"]["text"]
     assert (image["input"]["shape"], image["input"]["type"]) == (["batch", 64, 64, 3], "uint8")
-    assert (text["input"]["shape"], text["input"]["type"]) == (["batch", 12], "int32")
+    assert (text["input"]["shape"], text["input"]["type"]) == (["batch", 40], "int32")
     for tower in (image, text):
         assert tower["output"]["shape"] == ["batch", 10]
         assert 0 <= tower["parity"]["max_abs_error"] < 1e-5
@@ -103,7 +103,7 @@ def test_the_documented_program_needs_none_of_this_package(exported, kind, monke
     rng = np.random.default_rng(1)
     given = {
         "images": rng.integers(0, 256, (2, 64, 64, 3), np.uint8),
-        "tokens": rng.integers(1, 10, (3, 12), np.int32),
+        "tokens": rng.integers(1, 10, (3, 40), np.int32),
     }
     found = dict(given)
     exec(program, found)

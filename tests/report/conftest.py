@@ -82,7 +82,7 @@ def write_answers(
     predictions.save(
         predictions.path_of(folder, name or dataset),
         predictions.Predictions(
-            hashes, labels.astype(np.int32), scores.astype(np.float32), DATASETS[dataset]
+            hashes, labels.astype(np.int32), scores.astype(np.float32), DATASETS[dataset], True
         ),
     )
 
@@ -97,7 +97,7 @@ def evaluate(dataset: str, seed: int) -> tuple[dict, list]:
         (4 * len(classes), 1)
     )
     result = {
-        **bootstrap.classification(scores, labels, resamples=200),
+        **bootstrap.classification(scores, labels, ordered=True, resamples=200),
         "classes": list(classes),
         "prompts": dataclasses.asdict(words),
         "prompt_sensitivity": prompt_sensitivity(

@@ -68,6 +68,7 @@ class JsonTokenizer:
             raise ValueError(
                 f"{name} has a token of the number {highest}, but only {self.vocab_size} tokens"
             )
+        self.unknown_id = self._unknown()
         self._clean = clean
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -153,15 +154,28 @@ class JsonTokenizer:
         if context_length < 2:
             raise ValueError(f"context_length must be at least 2, got {context_length}")
         rows = np.full((len(texts), context_length), self._pad, np.int32)
-        for row, text in zip(rows, map(characters, texts), strict=True):
-            if self._clean != "none":
-                text = clean(text)
-            if self._clean == "lower":
-                text = text.lower()
-            ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-            ids = ids[: context_length - 2]
+        for row, text in zip(rows, texts, strict=True):
+            ids = self.pieces(text)[: context_length - 2]
             row[: len(ids) + 2] = [self._start, *ids, self._end]
         return rows
+
+    def pieces(self, text: str) -> list[int]:
+        """All token ids of a text, between start and end; `unknown_id` where there is none."""
+        text = characters(text)
+        if self._clean != "none":
+            text = clean(text)
+        if self._clean == "lower":
+            text = text.lower()
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def _unknown(self) -> int | None:
+        """What stands for a word that the vocabulary lacks; None where bytes spell every word."""
+        model = json.loads(self._description)["model"]
+        if model.get("unk_id") is not None:  # Unigram
+            return int(model["unk_id"])
+        token = model.get("unk_token")
+        index = None if token is None else self._tokenizer.token_to_id(token)
+        return None if index in (self._start, self._end, self._pad) else index
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The tokens of one row, spaced, without start, end and padding: for people to read."""

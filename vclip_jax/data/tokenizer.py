@@ -59,6 +59,7 @@ class Tokenizer:
         if ids["[PAD]"] != 0:
             raise ValueError(f"{name}: [PAD] must be the first token, it is number {ids['[PAD]']}")
         self._start, self._end = ids["[CLS]"], ids["[SEP]"]
+        self.unknown_id: int | None = ids["[UNK]"]
         self._pieces = WordPieceTokenizer(
             WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=_LONGEST_WORD)
         )
@@ -165,10 +166,13 @@ class Tokenizer:
             raise ValueError(f"context_length must be at least 2, got {context_length}")
         ids = np.zeros((len(texts), context_length), np.int32)
         for row, text in zip(ids, texts, strict=True):
-            pieces = self._pieces.encode(_clean(text), add_special_tokens=False).ids
-            pieces = pieces[: context_length - 2]
+            pieces = self.pieces(text)[: context_length - 2]
             row[: len(pieces) + 2] = [self._start, *pieces, self._end]
         return ids
+
+    def pieces(self, text: str) -> list[int]:
+        """All token ids of a text, between [CLS] and [SEP]; `unknown_id` where there is none."""
+        return self._pieces.encode(_clean(text), add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The tokens of one row, spaced, without [PAD], [CLS] and [SEP]: for people to read."""

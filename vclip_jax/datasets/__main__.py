@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from vclip_jax import console
 from vclip_jax.data.decode import FITS, ImageError
 from vclip_jax.data.foreign import read_json, shown
 from vclip_jax.datasets import audit, readers, webdataset
@@ -236,4 +237,5 @@ def _export(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    console.prepare()
     sys.exit(main())

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, find_below, image_files
+from vclip_jax.datasets.pairing import stem
 from vclip_jax.datasets.tables import read_table, require, whole
 from vclip_jax.datasets.words import RETINOPATHY, RETINOPATHY_CLASSES, caption
 
@@ -84,21 +85,21 @@ def _scan_part(
     require(table, rows, ("id_code", *(["diagnosis"] if graded else [])))
     listed = set()
     for row in rows:
-        key = row["id_code"]
+        key = stem(row["id_code"]).lower()
         grade = whole(row["diagnosis"], 4) if graded else -1
-        if key.lower() in listed or key in items:
+        if key in listed or key in items:
             rejects.append(Reject(key, "duplicate row", f"{table.name} lists {key} again"))
             continue
-        listed.add(key.lower())
-        if key.lower() not in files:
+        listed.add(key)
+        if key not in files:
             rejects.append(Reject(key, "missing image", f"{folder} lacks {key}"))
         elif grade is None:
             detail = f"{table.name}: {key} has the grade {row['diagnosis']!r}"
             rejects.append(Reject(key, "invalid label", detail))
         else:
             text = caption(key, RETINOPATHY[grade]) if graded else UNKNOWN
-            image = Blob(str(files[key.lower()]))
+            image = Blob(str(files[key]))
             items[key] = Item(key, split, image, text, grade)
-    for stem in sorted(files.keys() - listed):
-        detail = f"{table.name} lacks {files[stem].name}"
-        rejects.append(Reject(files[stem].stem, "missing row", detail))
+    for name in sorted(files.keys() - listed):
+        detail = f"{table.name} lacks {files[name].name}"
+        rejects.append(Reject(files[name].stem, "missing row", detail))

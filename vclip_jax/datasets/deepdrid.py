@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, find_below, image_files
+from vclip_jax.datasets.pairing import stem
 from vclip_jax.datasets.tables import Row, read_table, require, whole
 from vclip_jax.datasets.words import RETINOPATHY, RETINOPATHY_CLASSES, caption
 
@@ -61,9 +62,11 @@ def scan(source: str | os.PathLike[str]) -> Listing:
         require(table, rows, ("image_id", level))
         quality = table.with_name("Challenge2_labels.xlsx")
         by_id = (
-            {row.get("image_id"): row for row in read_table(quality)} if quality.exists() else {}
+            {stem(row.get("image_id", "")).lower(): row for row in read_table(quality)}
+            if quality.exists()
+            else {}
         )
-        joined = [{**by_id.get(row["image_id"], {}), **row} for row in rows]
+        joined = [{**by_id.get(stem(row["image_id"]).lower(), {}), **row} for row in rows]
         _scan_part(table, "test", joined, [row[level] for row in rows], items, rejects)
     return Listing(
         name="deepdrid",
@@ -101,23 +104,23 @@ def _scan_part(
         files.update(image_files(path))
     listed = set()
     for row, level in zip(rows, levels, strict=True):
-        key = row["image_id"]
+        key = stem(row["image_id"]).lower()
         grade = whole(level, 4)
-        if key.lower() in listed or key in items:
+        if key in listed or key in items:
             rejects.append(Reject(key, "duplicate row", f"{table.name} lists {key} again"))
             continue
-        listed.add(key.lower())
-        if key.lower() not in files:
+        listed.add(key)
+        if key not in files:
             rejects.append(Reject(key, "missing image", f"{folder} lacks {key}.jpg"))
         elif grade is None:
             detail = f"{table.name}: {key} has the level {level!r}"
             rejects.append(Reject(key, "invalid label", detail))
         else:
-            image = Blob(str(files[key.lower()]))
+            image = Blob(str(files[key]))
             text = caption(key, RETINOPATHY[grade])
             items[key] = Item(key, split, image, text, grade, _values(key, row))
-    for stem in sorted(files.keys() - listed):
-        rejects.append(Reject(files[stem].stem, "missing row", f"{table.name} lacks {stem}"))
+    for name in sorted(files.keys() - listed):
+        rejects.append(Reject(files[name].stem, "missing row", f"{table.name} lacks {name}"))
 
 
 def _values(key: str, row: Row) -> tuple[int | str, ...]:

@@ -129,7 +129,7 @@ def _read_quality(
         notes.append(f"The quality of the images in {split} is not known: no sheet of that name.")
         return {}
     require(table, rows, ("Disease", "Number", *_QUALITY))
-    entries = [pairing.Entry(f"{row['Number']}_{row['Disease']}", row) for row in rows]
+    entries = [pairing.Entry(f"{_number(row['Number'])}_{row['Disease']}", row) for row in rows]
     unique = pairing.by_row(entries, _QUALITY, table, rejects, prefix=f"{split}/")
     grades = {
         name: [whole(entry.row[column], 1) for column in _QUALITY] for name, entry in unique.items()
@@ -138,3 +138,8 @@ def _read_quality(
         name: (-1 if ic is None else ic, -1 if blur is None else blur, -1 if lc is None else lc)
         for name, (ic, blur, lc) in grades.items()
     }
+
+
+def _number(cell: str) -> str:
+    number = whole(cell, 10**9)
+    return cell if number is None else str(number)

@@ -15,6 +15,7 @@ key, and `test` is the testing set, left out where that is not there. IDRiD's ow
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,8 @@ _PARTS: Final = {
     "train": ("a. Training Set", "a. IDRiD_Disease Grading_Training Labels.csv"),
     "test": ("b. Testing Set", "b. IDRiD_Disease Grading_Testing Labels.csv"),
 }
+_PUBLISHED: Final = re.compile("idrid_", re.IGNORECASE)
+"""Mirrors and tables that were written again lose or gain capitals."""
 _NAME, _RETINOPATHY, _DME = "Image name", "Retinopathy grade", "Risk of macular edema"
 
 # Not `words.caption`: models were trained on these very sentences.
@@ -92,7 +95,8 @@ def _read_part(part: str, folder: Path, table: Path, rejects: list[Reject]) -> l
         pictures, rows, _NAME, (_RETINOPATHY, _DME), table, rejects, prefix=prefix
     )
     items = []
-    for key, row, image in sorted(joined, key=lambda one: one[0]):
+    for name, row, image in sorted(joined, key=lambda one: one[0]):
+        key = _PUBLISHED.sub("IDRiD_", name)  # the split is by it
         retinopathy, dme = whole(row[_RETINOPATHY], 4), whole(row[_DME], 2)
         if retinopathy is None or dme is None:
             detail = f"{table.name}: grade {row[_RETINOPATHY]!r}, risk {row[_DME]!r}"

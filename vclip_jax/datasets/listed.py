@@ -10,7 +10,9 @@ from vclip_jax.datasets.rows import image_column, image_finder, path_of
 from vclip_jax.datasets.tables import read_tables
 
 
-def listed_paths(table: str | os.PathLike[str], column: str = "") -> list[Path]:
+def listed_paths(
+    table: str | os.PathLike[str], column: str = "", notes: list[str] | None = None
+) -> list[Path]:
     """The photographs that a table lists, in its order; each may or may not be there.
 
     The table is read as `build generic` reads it: any encoding, separator and form, columns of
@@ -20,6 +22,7 @@ def listed_paths(table: str | os.PathLike[str], column: str = "") -> list[Path]:
         table: .csv, .tsv, .xlsx, .jsonl, .parquet and so on.
         column: the column with the paths, which count from the table's folder; by default the one
             whose name is known.
+        notes: takes a sentence on what was guessed, and on rows that name no photograph.
 
     Raises:
         ValueError: one line: it cannot be read, no column is known to hold photographs, or no
@@ -28,17 +31,20 @@ def listed_paths(table: str | os.PathLike[str], column: str = "") -> list[Path]:
     path, wanted = Path(table), Wanted(image=column)
     near = Photographs(only_folders(path.parent, [""]).photographs)
     tables = read_tables(path, image_finder(wanted))
-    cells = [
-        row[name]
-        for one in tables
-        if (name := image_column(one, path.parent, near, wanted))
-        for _, row in one.rows
-        if row.get(name)
-    ]
-    if not cells:
+    named = [(one, image_column(one, path.parent, near, wanted)) for one in tables]
+    if not any(name for _, name in named):
         raise ValueError(
-            f"{path}: the table lists no photograph (its columns are {list(tables[0].columns)})"
+            f"{path}: there is no column 'image' or of another usual name, only "
+            f"{list(tables[0].columns)}"
         )
+    rows = [row.get(name, "") for one, name in named if name for _, row in one.rows]
+    cells = [cell for cell in rows if cell]
+    if not cells:
+        raise ValueError(f"{path}: the list names no image")
+    if notes is not None:
+        notes += [f"{path}: {note}" for one, _ in named for note in one.notes]
+        if len(cells) < len(rows):
+            notes.append(f"{path}: {len(rows) - len(cells)} of {len(rows)} rows name no image")
     found = [_direct(path.parent, cell) for cell in cells]
     if any(map(os.path.isfile, found)):
         return found

@@ -55,8 +55,8 @@ def scan(source: str | os.PathLike[str]) -> Listing:
     items = []
     values = (grade, _DME, _GRADABLE)
     for key, row, image in pairing.join(pictures, rows, name, values, table, rejects):
-        retinopathy, dme = _whole(row[grade], 4), _whole(row[_DME], 1)
-        if _whole(row[_GRADABLE], 1) == 0:
+        retinopathy, dme = whole(row[grade], 4), whole(row[_DME], 1)
+        if whole(row[_GRADABLE], 1) == 0:
             rejects.append(Reject(key, "not gradable", f"{table.name}: {_GRADABLE} is 0"))
         elif retinopathy is None:
             rejects.append(Reject(key, "invalid label", f"{table.name}: {grade} {row[grade]!r}"))
@@ -86,11 +86,6 @@ def scan(source: str | os.PathLike[str]) -> Listing:
         homepage="https://www.adcis.net/en/third-party/messidor2/",
         licence="research and education only, not to be passed on",
     )
-
-
-def _whole(cell: str, highest: int) -> int | None:
-    # Where grades are missing, programs that rewrite the table make the others decimal.
-    return whole(cell.removesuffix(".0"), highest)
 
 
 def _find_table(root: Path) -> tuple[Path, Sequence[Row], tuple[str, str]]:

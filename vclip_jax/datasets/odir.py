@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Final
 
 from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, Value, image_files
+from vclip_jax.datasets.pairing import stem
 from vclip_jax.datasets.tables import Row, read_table, require, whole
 from vclip_jax.datasets.words import caption
 
@@ -207,13 +208,13 @@ def scan(source: str | os.PathLike[str]) -> Listing:
     rejects: list[Reject] = []
     listed = set()
     for row, eye, name in _eyes(rows):
-        key = Path(name).stem
+        key = stem(name).lower()
         if key in listed:
             rejects.append(Reject(key, "duplicate row", f"{table.name} lists {name} again"))
             continue
         listed.add(key)
         keywords = split_keywords(row[f"{_SIDES[eye]}-Diagnostic Keywords"])
-        if key.lower() not in files:
+        if key not in files:
             rejects.append(Reject(key, "missing image", f"{folder} lacks {name}"))
         elif any(keyword in NO_FUNDUS for keyword in keywords):
             detail = f"{table.name}: {name} is {', '.join(keywords)}"
@@ -222,10 +223,10 @@ def scan(source: str | os.PathLike[str]) -> Listing:
             detail = f"{table.name}: {name} has no keywords"
             rejects.append(Reject(key, "invalid label", detail))
         else:
-            items[key] = _item(key, eye, row, keywords, files[key.lower()])
-    for stem in sorted(files.keys() - {key.lower() for key in listed}):
-        detail = f"{table.name} lacks {files[stem].name}"
-        rejects.append(Reject(files[stem].stem, "missing row", detail))
+            items[key] = _item(key, eye, row, keywords, files[key])
+    for lower in sorted(files.keys() - listed):
+        detail = f"{table.name} lacks {files[lower].name}"
+        rejects.append(Reject(files[lower].stem, "missing row", detail))
     return Listing(
         name="odir",
         classes=CLASSES,
@@ -277,10 +278,15 @@ def _item(key: str, eye: str, row: Row, keywords: list[str], path: Path) -> Item
     findings = dict.fromkeys(phrases_of(keyword) for keyword in decisive or keywords)
     age = whole(row["Patient Age"], 120)
     values: tuple[Value, ...] = (
-        row["ID"], eye, -1 if age is None else age, row["Patient Sex"].lower(),
+        _patient(row["ID"]), eye, -1 if age is None else age, row["Patient Sex"].lower(),
         ", ".join(keywords), *(int(letter in letters) for letter in LETTERS),
     )  # fmt: skip
     return Item(key, "train", Blob(str(path)), caption(key, *findings), label, values)
+
+
+def _patient(cell: str) -> str:
+    number = whole(cell, 10**9)
+    return cell if number is None else str(number)
 
 
 def _eyes(rows: list[Row]) -> Iterator[tuple[Row, str, str]]:

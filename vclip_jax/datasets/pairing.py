@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Blob, Reject
-from vclip_jax.datasets.tables import Row
+from vclip_jax.datasets.tables import Row, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,10 @@ class Entry:
 
 
 def stem(name: str) -> str:
-    """A picture's name without an image's suffix; any other dot stays."""
-    path = PurePosixPath(name)
-    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+    """The name that a cell gives a picture: without folders (of either slash), white space and an
+    image's suffix; any other dot stays. Compare it without regard to case."""
+    path = PurePosixPath(name.strip().replace("\\", "/"))
+    return path.stem.rstrip() if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
 def pictures_below(folder: Path) -> list[Picture]:
@@ -107,7 +108,8 @@ def by_row(
     unique = {}
     for name, group in grouped.items():
         cells = [[entry.row[column] for column in values] for entry in group]
-        agree = all(row == cells[0] for row in cells)
+        plain = [[_plain(cell) for cell in row] for row in cells]
+        agree = all(row == plain[0] for row in plain)
         if agree:
             unique[name] = group[0]
         for entry, row in zip(group[agree:], cells[agree:], strict=True):
@@ -148,6 +150,12 @@ def join(
             detail = f"{picture.blob} is not in {table.name}"
             rejects.append(Reject(prefix + picture.name, "missing row", detail))
     return joined
+
+
+def _plain(cell: str) -> str | int:
+    """A cell for comparison: 2 and 2.0 are one grade."""
+    number = whole(cell, 10**9)
+    return cell.strip() if number is None else number
 
 
 def check_choice(option: str, value: str, choices: Sequence[str]) -> None:

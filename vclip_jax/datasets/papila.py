@@ -31,7 +31,8 @@ WORDS: Final = (
     ("疑似青光眼", "可疑青光眼", "青光眼待排"),
 )
 _EYES: Final = {"od": "right", "os": "left"}
-_SEXES: Final = {"0": "male", "1": "female"}
+_SEXES: Final[dict[int | None, str]] = {0: "male", 1: "female"}
+_NUMBER: Final = re.compile(r"#?(\d+)(\.0*)?", re.ASCII)
 
 
 def scan(source: str | os.PathLike[str]) -> Listing:
@@ -50,7 +51,8 @@ def scan(source: str | os.PathLike[str]) -> Listing:
     for side, eye in _EYES.items():
         table = find_below(root, (f"ClinicalData/patient_data_{side}.xlsx",), "PAPILA")
         for row in read_clinical(table):
-            key = f"RET{int(row['ID'].lstrip('#')):03d}{side.upper()}"
+            patient = _patient(row["ID"])
+            key = f"RET{patient:03d}{side.upper()}"
             label = whole(row["Diagnosis"], 2)
             if key in items:
                 rejects.append(
@@ -64,8 +66,8 @@ def scan(source: str | os.PathLike[str]) -> Listing:
             else:
                 age = whole(row["Age"], 120)
                 values = (
-                    int(row["ID"].lstrip("#")), eye, -1 if age is None else age,
-                    _SEXES.get(row["Gender"], ""),
+                    patient, eye, -1 if age is None else age,
+                    _SEXES.get(whole(row["Gender"], 1), ""),
                 )  # fmt: skip
                 image = Blob(str(files[key.lower()]))
                 items[key] = Item(key, "test", image, caption(key, WORDS[label]), label, values)
@@ -96,7 +98,7 @@ def read_clinical(table: Path) -> list[dict[str, str]]:
         ValueError: one line: it is no Excel file, or lacks the patients or a column.
     """
     cells = _cells(table)
-    starts = [i for i, line in enumerate(cells) if line and re.fullmatch(r"#?\d+", line[0])]
+    starts = [i for i, line in enumerate(cells) if line and _NUMBER.fullmatch(line[0])]
     if not starts:
         raise ValueError(f"{table}: no row starts with a patient's number, such as #002")
     places: dict[str, int] = {"ID": 0}
@@ -110,6 +112,12 @@ def read_clinical(table: Path) -> list[dict[str, str]]:
         {name: cells[i][place] for name, place in places.items() if place < len(cells[i])}
         for i in starts
     ]
+
+
+def _patient(cell: str) -> int:
+    match = _NUMBER.fullmatch(cell)
+    assert match is not None  # `read_clinical` gives no other rows
+    return int(match[1])
 
 
 def _cells(table: Path) -> list[list[str]]:

@@ -16,17 +16,23 @@ Images lie anywhere up to four folders down, or unextracted in .zip files: Part0
 Part19/999999.png (picture i in Part min(19, i // 50000)), or Fundus/4899.png, or Part0.zip. They
 are found by their names, which are unique in the dataset.
 
-The label is the one disease that the columns have, "normal" where they have none, and -1 otherwise
-(several, or columns that are missing). A DR grade above 0 is a disease; the further findings
-(is_md, is_mh, has_lesion, is_tessellated, is_treated) are not among the eleven. `is_abnormal` is
-kept but not believed: in every published row it is 0, even for diseased eyes. Columns and
-descriptions come from different models and disagree here and there; how many rows do is noted.
+The label is the one disease that the columns have; "normal" where they have none and nothing else
+says that something was found; and -1 otherwise (several diseases, columns that are missing, a
+finding that is none of the eleven). A DR grade above 0 is a disease. What speaks against "normal"
+are the further columns (is_md, is_mh, has_lesion, is_tessellated, is_treated; 1, or empty) and a
+description that does not deny what it names: three of the five published rows have none of the
+eleven in their columns ("疑似黄斑区域病变。", "可见出血斑。", "疑似高血压性视网膜病变（中度）。").
+A 1 in `is_abnormal` counts too, a 0 says nothing: in every published row it is 0, even for diseased
+eyes.
+Columns and descriptions come from different models and disagree here and there; how many rows do
+is noted.
 """
 
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -96,6 +102,18 @@ _SCORE: Final = "retinal_region_quality_score"
 _RESERVED: Final = ("image", "caption", "key", "label")
 """Features that every built dataset has."""
 
+FINDINGS: Final = ("is_abnormal", "is_md", "is_mh", "has_lesion", "is_tessellated", "is_treated")
+"""Columns of what is none of the eleven diseases and yet not normal."""
+
+_DENIED: Final = re.compile("(未见|未发现|无|没有|排除|否认|不考虑|不伴).*")
+_FOUND: Final = re.compile(
+    "疑似|疑为|可疑|考虑|(?<!反光)可见|病变|变性|变薄|变窄|变细|出血|渗出|水肿|阻塞|裂孔|前膜|萎缩|瘤|疣|"
+    "棉绒斑|新生血管|脱离|增殖|增生|青光眼|近视|瘢痕|激光|光凝|豹纹|异常|缺损|增大|扩大|切迹|混浊|白内障|"
+    "硬化|迂曲|炎|病理|病灶|隆起|色淡|苍白|皱褶|压迹|压迫|葡萄肿|漆裂纹|有髓|金箔|玻璃纸|圆孔|(?<!窥)不清|消失|减弱|"
+    "边界模糊|杯盘比约(0[.][89]|1)"
+)
+"""Words of something found, unless their clause denies it before."""
+
 _NEGATED: Final = re.compile("^([左右双]眼)?(未见|无|没有|排除|否认|不考虑)")
 _SEED: Final = 0
 
@@ -105,6 +123,8 @@ class _Counts:
     """For the notes."""
 
     disagree: int = 0
+    findings: int = 0
+    """Rows without a disease in the columns that are not normal all the same."""
     abnormal: int = 0
     diseased: int = 0
     named: dict[str, int] = field(default_factory=dict)
@@ -180,6 +200,7 @@ def _collect(
     advice = next((place[name] for name in CAPTIONS if name in place), -1)
     eye = place.get("eye_side", -1)
     abnormal = place.get("is_abnormal", -1)
+    further = [place[name] for name in FINDINGS[1:] if name in place]
     captions: dict[str, str] = {}
     numbers: dict[Any, int | None] = {}
     items: list[Item] = []
@@ -193,6 +214,11 @@ def _collect(
         return numbers[cell]
 
     for key, image, cells in table.rows:
+        if len(cells) > len(header) and any(cells[len(header) :]):
+            detail = f"{table.path.name}: {key} has more cells than there are columns"
+            rejects.append(Reject(key, "surplus cells", detail))
+            images.pop(key, None)
+            continue
         if key in seen:
             rejects.append(Reject(key, "duplicate row", f"{table.path.name} lists {key} again"))
             continue
@@ -221,9 +247,17 @@ def _collect(
             caption = captions.setdefault(caption, caption)
             if -1 not in found:
                 counts.disagree += _named(caption, counts.named) != positive
+        said_abnormal = abnormal >= 0 and number(cells[abnormal]) == 1
         counts.diseased += bool(positive)
-        counts.abnormal += bool(positive) and abnormal >= 0 and number(cells[abnormal]) == 1
+        counts.abnormal += bool(positive) and said_abnormal
         label = _label(positive) if -1 not in found else -1
+        if label == 0 and (
+            said_abnormal
+            or any(number(cells[index]) != 0 for index in further)
+            or tells_finding(caption)
+        ):
+            counts.findings += 1
+            label = -1
         items.append(Item(key, split_by_hash(key), image, caption, label, values))
     for key, blob in images.items():
         rejects.append(Reject(key, "missing row", f"{table.path.name} lacks {blob}"))
@@ -286,6 +320,13 @@ def _label(positive: int) -> int:
     return positive.bit_length() if positive.bit_count() <= 1 else -1
 
 
+@lru_cache(1 << 16)  # captions repeat
+def tells_finding(caption: str) -> bool:
+    """Whether a description names something found: a clause that does not deny it."""
+    clauses = re.split("[，。；：、,;:]", caption)
+    return any(_FOUND.search(_DENIED.sub("", clause)) for clause in clauses)
+
+
 def _named(caption: str, memory: dict[str, int]) -> int:
     """The bits of the diseases that a description names and does not deny."""
     if caption not in memory:
@@ -342,10 +383,15 @@ def _notes(table: Table, split: str, counts: _Counts, kept: int) -> list[str]:
             f"{counts.disagree} of {kept} captions name other diseases than the columns have, as "
             "far as their words tell."
         )
+    if counts.findings:
+        notes.append(
+            f"{counts.findings} rows without a disease in the columns have another finding, in "
+            "other columns or in their words: they are of no class."
+        )
     if "is_abnormal" in table.header:
         notes.append(
-            f"is_abnormal is 1 in {counts.abnormal} of {counts.diseased} rows with a disease; the "
-            "labels do not use it."
+            f"is_abnormal is 1 in {counts.abnormal} of {counts.diseased} rows with a disease: a 0 "
+            "is not taken for normal."
         )
     if "dr_grade" not in table.header:
         notes.append("There are no columns of diseases, so no labels.")

@@ -3,6 +3,7 @@
 See `synfundus` for what the forms are.
 """
 
+import codecs
 import csv
 import os
 import zipfile
@@ -37,10 +38,10 @@ class Table:
 def open_table(root: Path, table: str) -> Table:
     if not root.is_dir():
         raise ValueError(f"{root}: there is no such folder")
-    for kind, pattern in (("annotation", "*annotation*.csv"), ("gen_cond", "*gen_cond*.csv")):
+    for kind, pattern in (("annotation", "*annotation*.[ct]sv"), ("gen_cond", "*gen_cond*.[ct]sv")):
         paths = [*sorted(root.glob(pattern)), *sorted(root.glob(f"*/{pattern}"))]
         # The table as distributed rather than somebody's own.
-        distributed = [path for path in paths if path.name == f"SynFundus-1M_{kind}.csv"]
+        distributed = [path for path in paths if path.stem == f"SynFundus-1M_{kind}"]
         if table in ("auto", kind) and paths:
             return _open_csv((distributed or paths)[0], kind)
     shards = [path for path in parquet.shards(root) if parquet.image_column(path)]
@@ -79,24 +80,41 @@ def _open_csv(path: Path, kind: str) -> Table:
 
 
 def _lines(path: Path) -> Iterator[list[str]]:
-    """A table's cells, a line at a time; it may have a gigabyte."""
+    """A table's cells, a line at a time; it may have a gigabyte.
+
+    Commas, tabs or semicolons, whichever the first line has most of; UTF-8, UTF-16 with a byte
+    order mark, else GB18030.
+    """
     try:
         check_regular(path)
         with open(path, "rb") as file:
             start = file.read(1 << 20)
         start = start[: start.rfind(b"\n") + 1] or start  # not half a character
-        try:
-            start.decode("utf-8-sig")
-            encoding = "utf-8-sig"
-        except UnicodeDecodeError:
+        encoding = "utf-8-sig"
+        if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            encoding = "utf-16"
+        elif not _is_utf8(start):
             encoding = "gb18030"
         with open(path, encoding=encoding, newline="") as file:
-            for line in csv.reader(file):
+            first = file.readline()
+            file.seek(0)
+            reader = csv.reader(file, delimiter=max(",\t;", key=first.count))
+            for line in reader:
+                if any("\n" in cell or "\r" in cell for cell in line):
+                    raise csv.Error(f"line {reader.line_num} ends within quotes: is one too many?")
                 yield [cell.strip() for cell in line]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(
             f"{path}: cannot read the table: {' '.join(str(error).split())}"
         ) from error
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _open_parquet(root: Path, shards: Sequence[Path]) -> Table:

@@ -147,9 +147,13 @@ def require(path: str | os.PathLike[str], rows: Sequence[Row], columns: Iterable
 
 
 def whole(cell: str, highest: int) -> int | None:
-    """A grade: a whole number from 0 to `highest`, else None."""
-    digits = cell.isascii() and cell.isdecimal() and len(cell) < 10
-    return int(cell) if digits and int(cell) <= highest else None
+    """A grade: a whole number from 0 to `highest`, else None.
+
+    Also as "2.0": where one grade of a column is missing, programs that rewrite the table make the
+    others decimal.
+    """
+    match = re.fullmatch(r"(\d{1,9})(\.0*)?", cell.strip(), re.ASCII)
+    return int(match[1]) if match and int(match[1]) <= highest else None
 
 
 def _table(

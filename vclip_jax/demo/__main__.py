@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from vclip_jax import console
 from vclip_jax import prompts as prompts_lib
 from vclip_jax.data.foreign import shown
 
@@ -67,9 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="a workdir, a portable folder, or hub:OWNER/NAME[@REVISION]",
     )
-    parser.add_argument(
-        "--prompts", default="zh/fives", help="a prompt set or a JSON file (default: zh/fives)"
-    )
+    parser.add_argument("--prompts", help="a prompt set or a JSON file (default: the model's own)")
     parser.add_argument("--images", metavar="DIR", help="a folder of photographs to be searched")
     parser.add_argument(
         "--data_dir", metavar="D", help="the training data, if it is not where the run had it"
@@ -107,9 +106,10 @@ def serve(options: argparse.Namespace) -> None:
     from vclip_jax.demo.reader import Readers, pixels
     from vclip_jax.pretrained import load
 
-    prompts_lib.load(options.prompts)
+    given = prompts_lib.load(options.prompts) if options.prompts else None
     token = None if options.no_token else _token()
     clip = load(options.checkpoint)
+    asked = clip.asked(given)
     captions: index.Index | str
     photographs: index.Index | str = "start the demo with --images DIR to search a folder"
     try:
@@ -122,8 +122,8 @@ def serve(options: argparse.Namespace) -> None:
         photographs = index.index_folder(clip, options.images, options.cache)
     with _listen(options.host, options.port) as listener, Readers(READERS) as readers:
         sources = Sources(
-            clip, Path(options.checkpoint).absolute().name, options.prompts, captions, photographs,
-            options.images or ".", partial(readers, pixels),
+            clip, Path(options.checkpoint).absolute().name, options.prompts or asked.name,
+            captions, photographs, options.images or ".", partial(readers, pixels),
         )  # fmt: skip
         hosts = {"localhost", options.host}
         if not _is_loopback(options.host):
@@ -170,4 +170,5 @@ def _is_loopback(host: str) -> bool:
 
 
 if __name__ == "__main__":
+    console.prepare()
     sys.exit(main())

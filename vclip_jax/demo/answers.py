@@ -16,6 +16,7 @@ from vclip_jax.explain import class_directions, make_heat_function, overlay
 from vclip_jax.predict import HEAT_SIDE
 from vclip_jax.pretrained import Pretrained
 from vclip_jax.prompts import PromptSet, from_phrases
+from vclip_jax.prompts.reading import unknown_share
 from vclip_jax.zero_shot import class_means, class_probabilities
 
 MOST_MEGABYTES = 20
@@ -200,6 +201,8 @@ def search(clip: Pretrained, text: str, index: Index, count: int) -> list[Hit]:
         raise ValueError("type what to look for")
     if len(query) > MOST_CHARACTERS:
         raise ValueError(f"the text is longer than {MOST_CHARACTERS} characters")
+    if unknown_share([query], clip.tokenizer)[0] == 1:
+        raise ValueError("the model's vocabulary has none of these words: search in its language")
     return nearest(index, clip.encode_text([query])[0], count)
 
 

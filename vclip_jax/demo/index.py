@@ -19,9 +19,9 @@ import numpy.typing as npt
 from vclip_jax import config as config_lib
 from vclip_jax.data.decode import ImageError
 from vclip_jax.datasets import open_source
+from vclip_jax.datasets.named import expand
 from vclip_jax.embeddings import FOLDER, load_arrays, save_arrays
 from vclip_jax.interop import folder as portable
-from vclip_jax.predict import expand
 from vclip_jax.pretrained import CORES, Pretrained
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,10 @@ def index_folder(
     """
     if not Path(root).is_dir():
         raise ValueError(f"{os.fspath(root)}: there is no such folder")
-    paths = list(expand([os.fspath(root)], ()))
+    named = expand([os.fspath(root)])
+    for note in named.notes:
+        log.warning("%s", note)
+    paths = named.paths
     file = _file(cache or Path(root, FOLDER), "images", clip)
     known = _load(file)
     with ThreadPoolExecutor(CORES) as pool:

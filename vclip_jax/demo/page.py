@@ -18,11 +18,11 @@ from gradio.utils import get_upload_folder
 from markupsafe import escape
 
 from vclip_jax import prompts as prompts_lib
+from vclip_jax.datasets.listing import IMAGE_SUFFIXES
 from vclip_jax.demo import answers, html, uploads
 from vclip_jax.demo.gate import Gate
 from vclip_jax.demo.index import Index, nearest
 from vclip_jax.demo.reader import Pixels, pixels
-from vclip_jax.predict import SUFFIXES
 from vclip_jax.pretrained import Pretrained
 
 TYPED = "my own words"
@@ -61,8 +61,12 @@ class Sources:
     read: Callable[..., Pixels] = pixels
 
 
-def chosen_prompts(choice: str, typed: str) -> prompts_lib.PromptSet:
-    """The prompts of a set, or the typed ones."""
+def chosen_prompts(
+    choice: str, typed: str, own: prompts_lib.PromptSet | None = None
+) -> prompts_lib.PromptSet:
+    """The model's own prompts, those of a set, or the typed ones."""
+    if own is not None and choice == own.name:
+        return own
     return answers.typed_prompts(typed) if choice == TYPED else prompts_lib.load(choice)
 
 
@@ -108,7 +112,7 @@ def build(sources: Sources) -> gr.Blocks:
     def score(photograph: answers.Photograph | None, choice: str, typed: str) -> tuple[Any, ...]:
         if photograph is None:
             raise ValueError("drop a photograph first (it is forgotten after half an hour)")
-        answer = answers.score(clip, photograph, chosen_prompts(choice, typed))
+        answer = answers.score(clip, photograph, chosen_prompts(choice, typed, clip.prompts))
         classes = list(zip(answer.prompts.class_names, range(len(answer.classes)), strict=True))
         return answer.prompts, html.scores(answer), gr.update(choices=classes, value=answer.best)
 
@@ -152,7 +156,7 @@ def build(sources: Sources) -> gr.Blocks:
             with gr.Column(scale=2, min_width=280):
                 upload = gr.File(
                     label=f"A fundus photograph, at most {answers.MOST_MEGABYTES} MB",
-                    file_types=list(SUFFIXES), height=170, elem_id="upload",
+                    file_types=list(IMAGE_SUFFIXES), height=170, elem_id="upload",
                 )  # fmt: skip
                 sets = sorted({sources.prompts, *prompts_lib.known()})
                 choice = gr.Dropdown(

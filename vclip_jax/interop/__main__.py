@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from vclip_jax import console
 from vclip_jax.data import json_tokenizer
 from vclip_jax.data.foreign import shown
 from vclip_jax.data.json_tokenizer import AnyTokenizer
@@ -31,6 +32,7 @@ from vclip_jax.interop import (
     workdir,
 )
 from vclip_jax.interop.weights import Weights
+from vclip_jax.prompts import PromptSet, own
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,6 +108,8 @@ def _import(options: argparse.Namespace) -> None:
     weights, tokenizer = read(options)
     origin = f"imported from {source.name} ({options.format})"
     folder.save(options.workdir, weights, tokenizer, origin=origin, overwrite=options.overwrite)
+    portable = options.format == "safetensors" and source.is_dir()
+    own.save(options.workdir, own.load(source) if portable else None)
     print(f"{options.workdir}: {weights.count:,} parameters")
 
 
@@ -168,7 +172,8 @@ def _export(options: argparse.Namespace) -> None:
         for note in cn_clip.notes(weights.config):
             print(f"note: {note}")
     else:
-        text = _card(options.source, weights, tokenizer, step)
+        prompts = own.load(options.source)
+        text = _card(options.source, weights, tokenizer, step, prompts)
         saves: dict[str, Callable[..., Any]] = {
             "stablehlo": stablehlo.save,
             "onnx": onnx.save,
@@ -176,21 +181,24 @@ def _export(options: argparse.Namespace) -> None:
         }
         save = saves[options.format]
         info = save(target, weights, tokenizer, card=text, overwrite=options.overwrite)
+        own.save(target, prompts)
         for name, tower in (info or {}).get("towers", {}).items():
             error = tower["parity"]["max_abs_error"]
             print(f"{target / tower['file']}: the {name} tower, within {error:.1e} of the model")
     print(f"{target}: {weights.count:,} parameters")
 
 
-def _card(source: Path, weights: Weights, tokenizer: AnyTokenizer, step: int) -> str:
+def _card(
+    source: Path, weights: Weights, tokenizer: AnyTokenizer, step: int, prompts: PromptSet | None
+) -> str:
     """The card that a portable folder has, which may have been edited; of a run, a new one."""
     if (source / folder.MODEL).is_file():
         path = source / folder.CARD
         if path.is_file():
             return path.read_text("utf-8")
-        return card.write(weights, tokenizer, f"exported from {source.name}")
+        return card.write(weights, tokenizer, f"exported from {source.name}", prompts=prompts)
     origin = f"exported from {source.name}, step {step}"
-    return card.write(weights, tokenizer, origin, card.read_run(source, step))
+    return card.write(weights, tokenizer, origin, card.read_run(source, step), prompts)
 
 
 def _load(source: Path) -> tuple[Weights, AnyTokenizer, int]:
@@ -204,4 +212,5 @@ def _push(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    console.prepare()
     sys.exit(main())

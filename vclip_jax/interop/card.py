@@ -4,6 +4,7 @@ A card is a README.md with metadata that the Hugging Face Hub reads. Nothing in 
 the run does not say is left out, or said to be unknown.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from vclip_jax.data.foreign import parse_json, read_json
-from vclip_jax.data.json_tokenizer import VOCAB, AnyTokenizer, file_name
+from vclip_jax.data.json_tokenizer import AnyTokenizer
+from vclip_jax.data.tokenizer import Tokenizer
 from vclip_jax.interop.weights import Weights
+from vclip_jax.prompts import PromptSet
 
 _HUB_LICENCES: Final = {
     "CC BY-NC-SA 4.0": "cc-by-nc-sa-4.0",
@@ -83,16 +86,24 @@ def read_run(workdir: Path, step: int) -> Run:
     return Run(step, config, environment, goodput, zero_shot, scored_step)
 
 
-def write(weights: Weights, tokenizer: AnyTokenizer, origin: str, run: Run | None = None) -> str:
+def write(
+    weights: Weights,
+    tokenizer: AnyTokenizer,
+    origin: str,
+    run: Run | None = None,
+    prompts: PromptSet | None = None,
+) -> str:
     """The text of the card.
 
     Args:
         weights, tokenizer: the model.
         origin: where the weights come from, in a few words.
         run: the training run; None where the model was trained elsewhere.
+        prompts: what the model is asked by default, for the example; None where that is not known.
     """
     metadata = _metadata(weights, tokenizer, run)
-    return f"---\n{metadata}\n---\n\n" + "\n\n".join(_sections(weights, tokenizer, origin, run))
+    sections = _sections(weights, tokenizer, origin, run, prompts)
+    return f"---\n{metadata}\n---\n\n" + "\n\n".join(sections)
 
 
 def _metadata(weights: Weights, tokenizer: AnyTokenizer, run: Run | None) -> str:
@@ -128,7 +139,11 @@ def _name(run: Run | None) -> str:
 
 
 def _sections(
-    weights: Weights, tokenizer: AnyTokenizer, origin: str, run: Run | None
+    weights: Weights,
+    tokenizer: AnyTokenizer,
+    origin: str,
+    run: Run | None,
+    prompts: PromptSet | None,
 ) -> Iterator[str]:
     if weights.config["kind"] == "text":
         yield "# A text tower for vclip_jax"
@@ -144,7 +159,8 @@ def _sections(
         "```python\nimport vclip_jax\n\n"
         "clip = vclip_jax.load(PATH)  # this folder, or hub:OWNER/NAME\n"
         'clip.encode_image(["photo.jpg"])  # unit vectors\n'
-        f'clip.classify(["photo.jpg"], [{_EXAMPLES[_language(tokenizer)]}])  # probabilities\n```'
+        + _example(tokenizer, prompts)
+        + "\n```"
     )
     yield (
         "## Intended use\n\n"
@@ -172,6 +188,22 @@ def _sections(
     )
     synfundus = run is not None and _dataset(run.config) == "synfundus"
     yield "## Citation\n\n" + _CITATION + (f"\n{_SYNFUNDUS_CITATION}" if synfundus else "")
+
+
+def _example(tokenizer: AnyTokenizer, prompts: PromptSet | None) -> str:
+    """A question in the model's own words, with the classes that it answers in."""
+    if prompts is None:
+        return f'clip.classify(["photo.jpg"], [{_EXAMPLES[_language(tokenizer)]}])  # probabilities'
+    words = {
+        name: list(texts[:1])
+        for name, texts in zip(prompts.class_names[:2], prompts.prompts, strict=False)
+    }
+    example = json.dumps(words, ensure_ascii=False)
+    classes = " | ".join(" ".join(name.split()) for name in prompts.class_names)
+    return (
+        f'clip.classify(["photo.jpg"])  # {classes}\n'
+        f'clip.classify(["photo.jpg"], {example})  # in other words'
+    )
 
 
 def _limits(run: Run | None) -> Iterator[str]:
@@ -338,7 +370,12 @@ def _size_lines(weights: Weights, origin: str) -> str:
 
 
 def _language(tokenizer: AnyTokenizer) -> str:
-    return "zh" if file_name(tokenizer) == VOCAB else "en"
+    """By the vocabulary: "zh" if a tenth of it are Chinese characters, as of BERT-base-Chinese a
+    third are."""
+    if not isinstance(tokenizer, Tokenizer):
+        return "en"
+    chinese = sum("\u4e00" <= token <= "\u9fff" for token in tokenizer.vocabulary)
+    return "zh" if 10 * chinese >= tokenizer.vocab_size else "en"
 
 
 def _dataset(config: Mapping[str, Any]) -> str:

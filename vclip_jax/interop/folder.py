@@ -5,6 +5,7 @@ config.json         the same configuration, see `weights.complete_config`
 vocab.txt           the tokeniser's vocabulary, one token a line; or `tokenizer.json`, see
                     `data.json_tokenizer`, where the tokenizer is CLIP's or an English BERT's
 README.md           a model card
+prompts.json        what the model is asked by default, see `prompts.own`, if that is known
 """
 
 import json
@@ -26,10 +27,11 @@ from vclip_jax.interop import names, states
 from vclip_jax.interop.card import write as write_card
 from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
 from vclip_jax.models.bert import PAD_ID
+from vclip_jax.prompts.own import FILE as PROMPTS
 
 MODEL, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 FILES = (MODEL, CONFIG, VOCAB, CARD)
-POSSIBLE_FILES = (*FILES, TOKENIZER)
+POSSIBLE_FILES = (*FILES, TOKENIZER, PROMPTS)
 METADATA_KEY = "vclip_jax"
 _WORDS = ("bert.embeddings.word_embeddings.embedding", "text.token_embedding.embedding")
 

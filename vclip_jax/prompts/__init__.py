@@ -5,12 +5,16 @@ A prompt set is a JSON file:
     {"dataset": "fives", "language": "zh", "source": "who chose these words, and after what",
      "templates": ["{}", "眼底彩照，{}"],
      "classes": [{"name": "glaucoma", "prompts": ["青光眼", "视盘杯盘比增大"]}, ...],
+     "ordered": false,
      "groups": [{"name": "healthy", "members": [0]}, ...]}
 
-`templates` (left out: `["{}"]`) are filled with every phrase of every class. `groups` (optional)
-merges classes after scoring, where a dataset's labels are coarser than the prompts. `source` may be
-left out in a file of one's own. `"renormalise": false` leaves the mean of a class's unit vectors as
-short as it is (FLAIR); by default it is made a unit vector again (CLIP).
+`templates` (left out: `["{}"]`) are filled with every phrase of every class. `ordered` says whether
+the classes are grades in rising order, for which alone there is a quadratic kappa; left out, it is
+guessed from their names (`rises`). Classes are matched with a dataset's by name, and their order is
+that of the file. `groups` (optional) merges classes after scoring, where a dataset's labels are
+coarser than the prompts. `source` may be left out in a file of one's own. `"renormalise": false`
+leaves the mean of a class's unit vectors as short as it is (FLAIR); by default it is made a unit
+vector again (CLIP).
 
 The sets of the package, as FOLDER/DATASET: `zh` (names and signs, as the synthetic captions word
 them), `zh_grammar` (all names of those captions and nothing else), `en` (the same in English),
@@ -21,6 +25,7 @@ import dataclasses
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -30,8 +35,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vclip_jax.data.foreign import MOST_JSON, parse_json, read_bytes
+from vclip_jax.prompts.order import rises
 
-_KEYS = ("dataset", "language", "source", "renormalise", "templates", "classes", "groups")
+_KEYS = (
+    "dataset", "language", "source", "renormalise", "templates", "classes", "ordered", "groups",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,11 +68,27 @@ class PromptSet:
     """Whether the mean of a class's unit vectors is normalised."""
     source: str = ""
     """Where the words come from."""
+    ordered: bool = False
+    """Whether the classes are grades in rising order; of two classes any order is one."""
 
     @property
     def label_names(self) -> tuple[str, ...]:
         """What the dataset's labels stand for: the groups if there are any, else the classes."""
         return tuple(group.name for group in self.groups) or self.class_names
+
+    @property
+    def labels_ordered(self) -> bool:
+        """Whether what `label_names` lists is in rising order."""
+        if len(self.label_names) == 2:
+            return True
+        members = [member for group in self.groups for member in group.members]
+        return self.ordered and members == sorted(members)
+
+    def numbers(self, class_names: Sequence[str]) -> npt.NDArray[np.int32]:
+        """Of each of a dataset's classes its number here, int32 `[classes]`; the same where
+        `class_names` is empty, since then the labels are not known by name."""
+        names = class_names or self.class_names
+        return np.array([self.class_names.index(name) for name in names], np.int32)
 
     def group(self, probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """Sums class probabilities `[n, classes]` into `[n, groups]`; unchanged without groups."""
@@ -105,7 +129,15 @@ def load(name_or_path: str | os.PathLike[str]) -> PromptSet:
     """
     name = os.fspath(name_or_path)
     if name.endswith(".json"):
-        return parse(read_bytes(name, MOST_JSON), Path(name).stem, where=name)
+        # Imported here: the package of datasets takes a second.
+        from vclip_jax.datasets.tables import decode_text
+
+        content = read_bytes(name, MOST_JSON)
+        try:
+            text = decode_text(content)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        return parse(text, Path(name).stem, where=name)
     names = known()
     if name not in names:
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
@@ -117,7 +149,9 @@ def load(name_or_path: str | os.PathLike[str]) -> PromptSet:
 
 
 def for_classes(name: str, class_names: Sequence[str], dataset: str) -> PromptSet:
-    """Reads the prompts of a dataset, held against its classes.
+    """Reads the prompts of a dataset, whose classes are matched by name.
+
+    The prompts keep their own order, which may not be that of the labels: see `PromptSet.numbers`.
 
     Args:
       name: see `load`; or "labels", the classes' names as they are.
@@ -125,17 +159,44 @@ def for_classes(name: str, class_names: Sequence[str], dataset: str) -> PromptSe
       dataset: what an error calls it.
 
     Raises:
-      ValueError: the prompts are for other classes, or for these in another order; see also `load`.
+      ValueError: the prompts are for other classes; see also `load`.
     """
     if name == "labels":
+        if len(class_names) < 2:
+            raise ValueError(
+                f"{dataset} has names for {len(class_names)} classes, too few to ask them by their "
+                "names: give a prompt set"
+            )
         return from_phrases({label: label for label in class_names}, name)
     prompt_set = load(name)
-    if class_names and tuple(class_names) != prompt_set.class_names:
+    if class_names and set(class_names) != set(prompt_set.class_names):
         raise ValueError(
             f"prompt set {prompt_set.name} is for the classes {', '.join(prompt_set.class_names)}, "
-            f"but the labels of {dataset} are {', '.join(class_names)}, in this order"
+            f"but the labels of {dataset} are {', '.join(class_names)}"
         )
     return prompt_set
+
+
+def dumps(prompt_set: PromptSet) -> str:
+    """The JSON of a prompt set, of which `parse` makes it again, under the name in `dataset`."""
+    before, after = prompt_set.templates[0].split("{}")
+    classes = []
+    for name, texts in zip(prompt_set.class_names, prompt_set.prompts, strict=True):
+        own = texts[: len(texts) // len(prompt_set.templates)]
+        phrases = [text[len(before) : len(text) - len(after)] for text in own]
+        classes.append({"name": name, "prompts": phrases})
+    content: dict[str, Any] = {
+        "dataset": prompt_set.name,
+        "language": prompt_set.language,
+        **({"source": prompt_set.source} if prompt_set.source else {}),
+        "renormalise": prompt_set.renormalise,
+        "templates": list(prompt_set.templates),
+        "classes": classes,
+        "ordered": prompt_set.ordered,
+    }
+    if prompt_set.groups:
+        content["groups"] = [dataclasses.asdict(group) for group in prompt_set.groups]
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
 def from_phrases(phrases: Mapping[str, Sequence[str] | str], name: str = "phrases") -> PromptSet:
@@ -175,6 +236,7 @@ def parse(text: str | bytes, name: str, where: str = "prompt set") -> PromptSet:
         templates=tuple(templates),
         renormalise=raw.get("renormalise", True),
         source=raw.get("source", ""),
+        ordered=raw.get("ordered", rises([entry["name"] for entry in raw["classes"]])),
     )
 
 
@@ -194,6 +256,8 @@ def _problems(raw: Any) -> Iterator[str]:
         yield "'source' must be a non-empty string that says where the words come from"
     if type(raw.get("renormalise", True)) is not bool:
         yield f"'renormalise' must be true or false, got {raw['renormalise']!r}"
+    if type(raw.get("ordered", True)) is not bool:
+        yield f"'ordered' must be true or false, got {raw['ordered']!r}"
     yield from _template_problems(raw.get("templates", ["{}"]))
     yield from _class_problems(raw.get("classes"))
     if raw.get("groups"):
@@ -224,6 +288,11 @@ def _class_problems(classes: Any) -> Iterator[str]:
         if not isinstance(phrases, list) or not phrases or not all(map(_is_text, phrases)):
             yield f"{called} needs at least one prompt, and none of them empty"
             continue
+        if broken := [text for text in phrases if re.search("[\ud800-\udfff]", text)]:
+            yield (
+                f"{called} has a prompt that is not Unicode, {broken[0]!a}: give it in UTF-8 "
+                "(in a terminal: LC_ALL=C.UTF-8)"
+            )
         if len(set(phrases)) != len(phrases):
             yield f"{called} has a prompt twice, which would weigh it double"
         for key in entry.keys() - {"name", "prompts"}:

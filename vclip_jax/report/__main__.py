@@ -7,6 +7,7 @@ page that holds the runs against one another, `comparison.html` in the first of 
 import argparse
 import sys
 
+from vclip_jax import console
 from vclip_jax.data.foreign import shown
 from vclip_jax.report.build import write_report
 from vclip_jax.report.comparison import write_comparison
@@ -43,4 +44,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    console.prepare()
     main()

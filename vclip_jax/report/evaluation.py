@@ -74,6 +74,8 @@ def undefined(zero_shot: Mapping[str, Any]) -> list[str]:
     for name, result in zero_shot.items():
         reasons = result.get("undefined")
         for key, reason in reasons.items() if isinstance(reasons, Mapping) else ():
+            if str(key).removesuffix("_ci95") != key and str(key).removesuffix("_ci95") in reasons:
+                continue  # no figure, no interval
             figure = METRICS.get(str(key).removesuffix("_ci95"), str(key))
             what = f"interval of {figure}" if str(key).endswith("_ci95") else figure
             lines.append(f"{name}, {what}: {reason}")
