@@ -4,12 +4,11 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from vclip_jax import bootstrap, metrics, prompts, recall
+from vclip_jax import bootstrap, metrics, prompts, recall, sharding
 from vclip_jax.data import pipeline, prefetch
 from vclip_jax.examples import choose_examples, describe_examples, heat_maps
 from vclip_jax.losses import contrastive_loss
@@ -222,8 +221,7 @@ def _batches(source: Any, config: ConfigDict, scorer: Scorer) -> prefetch.Device
         fit=config.data.fit,
         decode=config.data.decode,
         enhance=config.data.enhance,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        rows=sharding.rows_of_process(scorer.mesh, config.eval_batch_size),
     )
     return prefetch.prefetch_to_device(batches, scorer.batch_sharding)
 

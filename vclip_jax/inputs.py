@@ -67,8 +67,7 @@ def open_train_batches(
         enhance=config.data.enhance,
         context_length=config.tokenizer.context_length,
         start_step=start_step,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        rows=sharding.rows_of_process(mesh, size),
     )
     return prefetch.prefetch_to_device(batches, NamedSharding(mesh, sharding.BATCH))
 

@@ -131,7 +131,7 @@ class Pretrained:
         batch = {
             "image": jnp.pad(jnp.asarray(squares), ((0, padded - n), (0, 0), (0, 0), (0, 0))),
             "label": jnp.zeros(padded, jnp.int32),
-            "mask": jnp.arange(padded) < n,
+            "index": jnp.where(jnp.arange(padded) < n, jnp.arange(padded), -1),
         }
         embeddings, _ = self._scorer.embed_images(self._variables, [batch])
         return embeddings
