@@ -57,7 +57,8 @@ def default() -> ConfigDict:
     # Heat maps over the report's examples, when a run ends: of each dataset's eight photographs
     # they take as long as scoring some two hundred.
     config.heat_maps = True
-    # Batches of the validation split whose loss and retrieval are measured; 0 for none.
+    # Batches of the validation split whose loss and retrieval are measured; 0 for none. Its pairs
+    # are drawn, always the same ones, wherever they are stored.
     config.validation_batches = 8
     # Where the run can be watched beside metrics.jsonl: any of "tensorboard", "wandb" and "mlflow",
     # each a package to be installed. On the command line: --config.trackers="('tensorboard',)".

@@ -78,7 +78,8 @@ def evaluate_pairs(
     """Loss and retrieval on held-back pairs, those of the `name` in `metrics.jsonl`.
 
     The loss is the softmax of pairs whatever `config.loss` says, so that runs can be compared, with
-    as many negatives as in training, without dropout and augmentation, averaged over full batches.
+    as many negatives as in training, without dropout and augmentation, averaged over full batches
+    of the pairs as they come; `inputs.draw_pairs` mixes them.
 
     Returns:
         The values for `metrics.jsonl`, and the content of `retrieval.json`.
