@@ -40,7 +40,13 @@ def arguments(data_dir: Path, steps: int) -> list[str]:
 
 
 def run(
-    processes: int, workdir: Path, data_dir: Path, *extra: str, steps: int = STEPS, order: str = ""
+    processes: int,
+    workdir: Path,
+    data_dir: Path,
+    *extra: str,
+    steps: int = STEPS,
+    order: str = "",
+    config: str = "configs/quickstart.py",
 ) -> None:
     """Train with `processes` processes of as many devices as make eight.
 
@@ -57,8 +63,8 @@ def run(
     }
     command = [
         sys.executable, *(["tests/permuted.py", order] if order else ["-m", "vclip_jax.main"]),
-        "--config", "configs/quickstart.py",
-        "--workdir", str(workdir), *arguments(data_dir, steps), *extra,
+        "--config", config, "--workdir", str(workdir),
+        *(arguments(data_dir, steps) if steps else ()), *extra,
     ]  # fmt: skip
     started = []
     for index in range(processes):
@@ -173,6 +179,21 @@ def test_others_go_on_from_a_checkpoint(alone, data_dir, tmp_path, first, then):
     run(then, tmp_path, data_dir)
     np.testing.assert_allclose(losses(tmp_path), losses(alone), rtol=2e-5)
     assert (tmp_path / "zero_shot.json").exists()
+
+
+def test_all_processes_know_the_figures_of_every_system(data_dir, tmp_path, portable_folder):
+    run(
+        2, tmp_path, data_dir, "--mode=eval",
+        f"--config.systems.visionclip.weights={portable_folder}",
+        f"--config.systems.flair.weights={portable_folder}", "--config.evals.fives.dataset="
+        "synthetic/fives_like-32px-30-s1", "--config.bootstrap_resamples=0",
+        "--config.evals.fives.split=test", "--config.heat_maps=False",
+        f"--config.data.data_dir={data_dir}",
+        config="configs/table1.py:fives", steps=0,
+    )  # fmt: skip
+    table = json.loads((tmp_path / "table1.json").read_text())
+    for name in ("flair", "visionclip"):  # the second one starts only after the first has its row
+        assert table[name]["results"]["fives"]["n"] == 30
 
 
 def test_half_a_description_of_the_processes_is_refused(tmp_path):

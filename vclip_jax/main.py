@@ -11,6 +11,7 @@ import time
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -268,11 +269,14 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
     measure.print_table()
 
 
-def evaluate(config: ConfigDict, workdir: Path) -> None:
+def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Score a trained model: that of `config.restore_from`, or the workdir's own.
 
     The model, its preprocessing and its vocabulary are the checkpoint's, whatever the config says
     of them; `config.evals` says on what, and validation pairs are scored if there are any.
+
+    Returns:
+        The content of `zero_shot.json`, on every process.
     """
     source = config.restore_from or str(workdir)
     if not config.restore_from and not (workdir / "checkpoints").is_dir():
@@ -318,6 +322,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
         log.info("evaluating %s, step %d, %s parameters", source, step, f"{loaded.count:,}")
         measure(jax.device_put(loaded.variables, replicated), step, final=True)
     measure.print_table()
+    return measure.results
 
 
 def make_scorer(
