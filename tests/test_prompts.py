@@ -212,3 +212,15 @@ def test_an_unknown_name_is_answered_with_the_nearest_known(monkeypatch):
         prompts.load("qqqq")
     with pytest.raises(ValueError, match="no prompt set"):
         prompts.load("zh/../../secret")
+
+
+def test_labels_may_be_those_of_the_groups_where_that_is_asked_for():
+    idrid = prompts.load("zh/idrid")
+    assert prompts.labels_are_groups(idrid, idrid.label_names)
+    assert not prompts.labels_are_groups(idrid, idrid.class_names)
+    assert not prompts.labels_are_groups(
+        prompts.load("zh/fives"), prompts.load("zh/fives").class_names
+    )
+    assert prompts.for_classes("zh/idrid", idrid.label_names, "d", groups=True) == idrid
+    with pytest.raises(ValueError, match=r"is for the classes .* \(groups .*but the labels of d"):
+        prompts.for_classes("zh/idrid", idrid.label_names, "d")

@@ -26,6 +26,11 @@ class ZeroShotTask:
     """Random access to records, from `datasets.open_source`."""
     prompts: prompts.PromptSet
 
+    @property
+    def coarse(self) -> bool:
+        """Whether the labels are those of the prompts' groups."""
+        return prompts.labels_are_groups(self.prompts, getattr(self.source, "class_names", ()))
+
 
 @dataclasses.dataclass(frozen=True)
 class Embedded:
@@ -156,9 +161,7 @@ def evaluate_zero_shot(
                 answers[known].astype(np.float32),
                 prompt_set.label_names,
             )
-    examples = _examples(
-        scorer, variables, task.source, labels, probabilities, classes, config, heat
-    )
+    examples = _examples(scorer, variables, task, labels, probabilities, classes, config, heat)
     return ZeroShot(results, examples, predictions)
 
 
@@ -187,7 +190,11 @@ def _label_sets(
     task: ZeroShotTask, probabilities: np.ndarray, labels: np.ndarray
 ) -> Iterator[tuple[str, prompts.PromptSet, np.ndarray, np.ndarray]]:
     """Name, prompts, probabilities and labels of the dataset's classes and, where its prompts come
-    in groups (say referable or not), of these under a name that ends in the last group's."""
+    in groups (say referable or not), of these under a name that ends in the last group's; of the
+    groups alone where the dataset's labels are theirs."""
+    if task.coarse:
+        yield task.name, task.prompts, task.prompts.group(probabilities), labels
+        return
     classes = dataclasses.replace(task.prompts, groups=())
     yield task.name, classes, probabilities, labels
     groups = task.prompts.groups
@@ -230,17 +237,18 @@ def _batches(source: Any, config: ConfigDict, scorer: Scorer) -> prefetch.Device
 def _examples(
     scorer: Scorer,
     variables: Variables,
-    source: Any,
+    task: ZeroShotTask,
     labels: np.ndarray,
     probabilities: np.ndarray,
     classes: np.ndarray,
     config: ConfigDict,
     heat: bool,
 ) -> list[dict[str, Any]]:
-    rows = choose_examples(labels, probabilities)
-    records = [source[row] for row in rows]
-    answers = probabilities[rows]
+    answers = task.prompts.group(probabilities) if task.coarse else probabilities
+    rows = choose_examples(labels, answers)
+    records = [task.source[row] for row in rows]
     maps = None
     if heat and rows:
-        maps = heat_maps(scorer, variables, records, classes, answers.argmax(axis=1), config)
-    return describe_examples(records, labels[rows], answers, config, maps)
+        best = probabilities[rows].argmax(axis=1)
+        maps = heat_maps(scorer, variables, records, classes, best, config)
+    return describe_examples(records, labels[rows], answers[rows], config, maps)

@@ -134,7 +134,9 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
             log.info("evaluation %s is skipped: set --config.evals.%s.source=DIR", name, name)
             continue
         source = datasets.open_source(entry.dataset, config.data.data_dir, entry.split)
-        prompt_set = prompts.for_classes(entry.prompts, source.class_names, source.name)
+        prompt_set = prompts.for_classes(
+            entry.prompts, source.class_names, source.name, groups=True
+        )
         tasks.append(ZeroShotTask(name, source, prompt_set))
     return tasks
 

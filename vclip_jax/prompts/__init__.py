@@ -8,7 +8,9 @@ A prompt set is a JSON file:
      "groups": [{"name": "healthy", "members": [0]}, ...]}
 
 `templates` (left out: `["{}"]`) are filled with every phrase of every class. `groups` (optional)
-merges classes after scoring, where a dataset's labels are coarser than the prompts. `source` may be
+merges classes after scoring. An evaluation scores the groups alone where a dataset's labels are
+theirs, coarser than the prompts; where the labels are the classes', it scores the classes, and the
+groups under another name, which ends in the last group's. `source` may be
 left out in a file of one's own. `"renormalise": false` leaves the mean of a class's unit vectors as
 short as it is (FLAIR); by default it is made a unit vector again (CLIP).
 
@@ -61,7 +63,7 @@ class PromptSet:
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """What the dataset's labels stand for: the groups if there are any, else the classes."""
+        """What the columns of `group` stand for: the groups if there are any, else the classes."""
         return tuple(group.name for group in self.groups) or self.class_names
 
     def group(self, probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
@@ -114,13 +116,16 @@ def load(name_or_path: str | os.PathLike[str]) -> PromptSet:
     return parse(text, name, where=f"prompt set {name}")
 
 
-def for_classes(name: str, class_names: Sequence[str], dataset: str) -> PromptSet:
+def for_classes(
+    name: str, class_names: Sequence[str], dataset: str, *, groups: bool = False
+) -> PromptSet:
     """Reads the prompts of a dataset, held against its classes.
 
     Args:
       name: see `load`; or "labels", the classes' names as they are.
       class_names: what the dataset's labels stand for; empty where that is not known.
       dataset: what an error calls it.
+      groups: whether the labels may be those of the prompts' groups, see `labels_are_groups`.
 
     Raises:
       ValueError: the prompts are for other classes, or for these in another order; see also `load`.
@@ -128,12 +133,21 @@ def for_classes(name: str, class_names: Sequence[str], dataset: str) -> PromptSe
     if name == "labels":
         return from_phrases({label: label for label in class_names}, name)
     prompt_set = load(name)
+    if groups and labels_are_groups(prompt_set, class_names):
+        return prompt_set
     if class_names and tuple(class_names) != prompt_set.class_names:
+        merged = f" (groups {', '.join(prompt_set.label_names)})" if prompt_set.groups else ""
         raise ValueError(
-            f"prompt set {prompt_set.name} is for the classes {', '.join(prompt_set.class_names)}, "
-            f"but the labels of {dataset} are {', '.join(class_names)}, in this order"
+            f"prompt set {prompt_set.name} is for the classes {', '.join(prompt_set.class_names)}"
+            f"{merged}, but the labels of {dataset} are {', '.join(class_names)}, in this order"
         )
     return prompt_set
+
+
+def labels_are_groups(prompt_set: PromptSet, class_names: Sequence[str]) -> bool:
+    """Whether labels of these names are those of the prompts' groups rather than of the classes."""
+    names = tuple(class_names)
+    return bool(prompt_set.groups) and names == prompt_set.label_names != prompt_set.class_names
 
 
 def from_phrases(phrases: Mapping[str, Sequence[str] | str], name: str = "phrases") -> PromptSet:
