@@ -278,3 +278,9 @@ def test_a_larger_scale_sharpens_without_changing_the_order():
     assert (sharp.max(axis=1) > soft.max(axis=1)).all()
     want = scipy.special.softmax(np.exp(2.0) * images.astype(np.float64) @ classes.T, axis=1)
     np.testing.assert_allclose(sharp, want, rtol=3e-5)
+
+
+def test_cosines_are_those_of_float32_on_every_platform():
+    shapes = [jax.ShapeDtypeStruct(shape, np.float32) for shape in ((4, 8), (3, 8), ())]
+    lowered = class_probabilities.trace(*shapes).lower(lowering_platforms=("tpu",)).as_text()
+    assert "precision = [HIGHEST, HIGHEST]" in lowered

@@ -153,8 +153,12 @@ def class_means(parts: Sequence[np.ndarray], renormalise: bool = True) -> np.nda
 
 @jax.jit
 def class_probabilities(images: jax.Array, classes: jax.Array, logit_scale: jax.Array) -> jax.Array:
-    """Softmax over classes of the scaled cosines: `[n, d]`, `[c, d]`, scalar to `[n, c]`."""
+    """Softmax over classes of the scaled cosines: `[n, d]`, `[c, d]`, scalar to `[n, c]`.
+
+    The cosines are those of float32 on every platform; a TPU would round the vectors to bfloat16,
+    and a GPU to TF32, before a scale of up to 100 is applied.
+    """
     logits = jnp.exp(logit_scale) * jnp.einsum(
-        "nd,cd->nc", images, classes, preferred_element_type=jnp.float32
+        "nd,cd->nc", images, classes, precision="highest", preferred_element_type=jnp.float32
     )
     return jax.nn.softmax(logits, axis=-1)
