@@ -411,6 +411,24 @@ def test_an_image_that_is_none_is_named_before_training(tmp_path, write_idrid):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_xla_is_asked_for_the_same_bits_before_it_has_a_device(tmp_path, asked):
+    code = (
+        "import os, jax\nfrom absl import app\nfrom vclip_jax import main\n"
+        "def show(*_): print(jax.numpy.ones(2).sum(), os.environ['XLA_FLAGS'])\n"
+        "main.main = show\napp.run(main._run, flags_parser=main._parse_flags)"
+    )
+    completed = subprocess.run(
+        [sys.executable, "-c", code, "--config=configs/quickstart.py", f"--workdir={tmp_path}",
+         *(["--deterministic"] if asked else [])],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    # XLA ends the process at a flag that it does not know.
+    assert completed.stdout.startswith("2.0 ")
+    assert ("--xla_gpu_deterministic_ops=true" in completed.stdout) == asked
+
+
 def _run(*arguments: str, workdir: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [*COMMAND, "--workdir", str(workdir), *arguments],

@@ -6,6 +6,7 @@ the report. `--mode compile --topology v5e:4x4` compiles the step for accelerato
 """
 
 import logging
+import os
 import sys
 import time
 from contextlib import ExitStack, closing
@@ -362,6 +363,9 @@ _HEARTBEAT_SECONDS = flags.DEFINE_integer(
 _PREEMPTED_EXIT_CODE = flags.DEFINE_integer(
     "preempted_exit_code", 0, "Of a run that SIGTERM has ended, with everything saved."
 )
+_DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic", False, "On GPUs: only operations that give the same bits every time, slower."
+)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -392,6 +396,9 @@ def _run(_: list[str]) -> None:
     try:
         with processes.ending_together():
             # Before anything asks for devices.
+            if _DETERMINISTIC.value:
+                given = os.environ.get("XLA_FLAGS", "")
+                os.environ["XLA_FLAGS"] = f"{given} --xla_gpu_deterministic_ops=true".strip()
             if _MODE.value == "compile":
                 topologies.use_no_device()
             if _COORDINATOR.value is not None or _DISTRIBUTED.value:
