@@ -20,6 +20,7 @@ from vclip_jax.data import prefetch
 from vclip_jax.drills.tiny import get_config
 from vclip_jax.interop import workdir as saved_run
 from vclip_jax.logs import MetricsLog
+from vclip_jax.report.reader import read_run
 
 ROOT = Path(__file__).parents[1]
 STEPS = 6
@@ -271,6 +272,23 @@ def test_a_finished_run_can_be_evaluated_in_place(config, finished):
     assert (finished / "metrics.jsonl").read_text() == written
 
 
+def test_a_run_that_is_evaluated_with_other_words_has_their_figures(config, finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    written = (finished / "metrics.jsonl").read_text()
+    config.evals.messidor_like.prompts = "zh_grammar/messidor"
+    trainer.main(config, workdir, "eval")
+    assert (workdir / "metrics.jsonl").read_text().startswith(written)
+    again = rows(workdir)[-1]
+    earlier = next(row for row in rows(finished) if row.get("evaluation"))
+    assert again["step"] == STEPS
+    assert again["evaluation"] != earlier["evaluation"]
+    result = json.loads((workdir / "zero_shot.json").read_text())["messidor_like"]
+    shown = [row for row in read_run(workdir).metrics if "eval/messidor_like/auc" in row]
+    assert [row["eval/messidor_like/auc"] for row in shown] == [result["auc"]]
+    assert [row["step"] for row in shown] == [STEPS]
+
+
 def evaluated(workdir: Path) -> list[int]:
     return [row["step"] for row in rows(workdir) if "eval/messidor_like/accuracy" in row]
 
@@ -445,8 +463,11 @@ def test_a_portable_folder_is_evaluated_like_the_run_it_came_from(config, finish
     assert interop([str(argument) for argument in arguments]) == 0
     config.restore_from = str(exported)
     trainer.main(config, tmp_path / "run", "eval")
-    result = json.loads((tmp_path / "run/zero_shot.json").read_text())
-    assert result == json.loads((finished / "zero_shot.json").read_text())
+    results = json.loads((tmp_path / "run/zero_shot.json").read_text())
+    expected = json.loads((finished / "zero_shot.json").read_text())
+    assert [(result.pop("step"), result) for result in results.values()] == [
+        (0, result) for result in expected.values() if result.pop("step") == STEPS
+    ]
 
 
 def test_a_folder_of_another_size_is_refused_with_every_name(config, finished, tmp_path):

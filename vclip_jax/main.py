@@ -308,7 +308,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     graphdef, _, _ = state.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
     replicated = NamedSharding(mesh, PartitionSpec())
     lead = jax.process_index() == 0
-    metrics_log = MetricsLog(workdir / "metrics.jsonl", enabled=lead)
+    metrics_log = MetricsLog(workdir / "metrics.jsonl", enabled=lead, renews=True)
     with open_trackers(config, workdir, metrics_log.rows(), enabled=lead) as trackers:
         metrics_log.tell(trackers.scalars)
         measure = Measurement(
