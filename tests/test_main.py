@@ -19,6 +19,7 @@ from vclip_jax import main as trainer
 from vclip_jax.data import prefetch
 from vclip_jax.drills.tiny import get_config
 from vclip_jax.interop import workdir as saved_run
+from vclip_jax.interop.__main__ import main as interop
 from vclip_jax.logs import MetricsLog
 from vclip_jax.report.reader import read_run
 
@@ -211,7 +212,9 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(light, tmp_path, monkeypa
     assert evaluated(tmp_path) == [2, 4, STEPS]
 
 
-def test_the_best_checkpoint_outlasts_the_newest_and_a_resume(light, tmp_path, monkeypatch):
+def test_the_best_checkpoint_outlasts_the_newest_and_can_be_chosen(
+    light, tmp_path, monkeypatch, capsys
+):
     light.eval_every = 1
     light.keep_checkpoints = 1
     light.keep_best = "eval/validation/loss"
@@ -224,6 +227,15 @@ def test_the_best_checkpoint_outlasts_the_newest_and_a_resume(light, tmp_path, m
     monkeypatch.setattr(measure, "evaluate_pairs", rising)
     trainer.main(light, tmp_path)
     assert saved_run.steps(tmp_path) == (1, STEPS)
+    assert saved_run.load(tmp_path, "best")[2] == 1
+    export = ["export", "--format=safetensors", f"--source={tmp_path}", "--step=best"]
+    assert interop([*export, f"--target={tmp_path / 'best'}"]) == 0
+    assert f"{tmp_path}: step 1\n" in capsys.readouterr().err
+    assert "step 1" in (tmp_path / "best/README.md").read_text()
+    light.restore_step = "best"
+    trainer.main(light, tmp_path, "eval")
+    results = json.loads((tmp_path / "zero_shot.json").read_text())
+    assert {result["step"] for result in results.values()} == {1}
 
 
 @pytest.mark.parametrize(
@@ -233,6 +245,8 @@ def test_the_best_checkpoint_outlasts_the_newest_and_a_resume(light, tmp_path, m
         ({"keep_best": "eval/mesidor/auc", "eval_every": 2}, "one of messidor_like, validation"),
         ({"keep_best": "eval/validation/loss"}, r"needs config\.eval_every"),
         ({"checkpoint_errors": "ignore"}, "must be one of stop, continue"),
+        ({"restore_step": "last"}, "'last' must be latest, best or a step in digits"),
+        ({"restore_step": "best"}, "'best' needs --mode eval"),
     ],
 )
 def test_checkpoint_settings_that_cannot_work_are_refused(config, tmp_path, changes, message):
@@ -353,8 +367,13 @@ def test_a_step_that_is_not_there_is_answered_with_those_there_are(finished):
     assert saved_run.steps(finished) == (4, STEPS)
     assert saved_run.load(finished, 4)[2] == 4
     assert saved_run.load(finished)[2] == STEPS
-    with pytest.raises(ValueError, match=r"no checkpoint of step 5: it has 4, 6"):
-        saved_run.load(finished, 5)
+    for step in (5, "5"):
+        with pytest.raises(ValueError, match=r"no checkpoint of step 5: it has 4, 6"):
+            saved_run.load(finished, step)
+    with pytest.raises(ValueError, match=r"without config\.keep_best.*name a step, it has 4, 6"):
+        saved_run.load(finished, "best")
+    with pytest.raises(ValueError, match=r"latest, best or a number, got 'last'.* has 4, 6"):
+        saved_run.load(finished, "last")
 
 
 def test_eval_without_a_checkpoint_says_what_to_do(config, tmp_path):
@@ -456,8 +475,6 @@ def _run(*arguments: str, workdir: Path) -> subprocess.CompletedProcess:
 
 
 def test_a_portable_folder_is_evaluated_like_the_run_it_came_from(config, finished, tmp_path):
-    from vclip_jax.interop.__main__ import main as interop
-
     exported = tmp_path / "exported"
     arguments = ["export", "--format", "safetensors", "--source", finished, "--target", exported]
     assert interop([str(argument) for argument in arguments]) == 0
@@ -471,8 +488,6 @@ def test_a_portable_folder_is_evaluated_like_the_run_it_came_from(config, finish
 
 
 def test_a_folder_of_another_size_is_refused_with_every_name(config, finished, tmp_path):
-    from vclip_jax.interop.__main__ import main as interop
-
     exported = tmp_path / "exported"
     arguments = ["export", "--format", "safetensors", "--source", finished, "--target", exported]
     assert interop([str(argument) for argument in arguments]) == 0

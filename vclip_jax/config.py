@@ -17,7 +17,7 @@ from vclip_jax.models.clip import IMAGE_MEAN, IMAGE_STD
 FREE_ON_RESUME = ("log_every", "remat", "scan_text_layers", "profile", "checkpoint_every",
                   "keep_checkpoints", "evals", "systems", "mesh", "data.data_dir", "data.source",
                   "eval_every", "eval_batch_size", "validation_batches", "eval_all_checkpoints",
-                  "bootstrap_resamples", "heat_maps", "data.test_split",
+                  "restore_step", "bootstrap_resamples", "heat_maps", "data.test_split",
                   "keep_best", "checkpoint_errors", "preemption_seconds",
                   "max_skipped", "trackers", "tracker_samples")  # fmt: skip
 
@@ -69,6 +69,9 @@ def default() -> ConfigDict:
     # A workdir whose newest checkpoint starts this run, or is evaluated; or a portable folder of
     # `vclip_jax.interop`, whose weights do (of a text tower alone, the image tower stays random).
     config.restore_from = ""
+    # Which checkpoint --mode eval takes of a workdir: "latest", "best" by the run's keep_best, or a
+    # step, in digits.
+    config.restore_step = "latest"
     # The type of the computation; "auto" is bfloat16 on accelerators and float32 on CPUs.
     config.compute_dtype = "auto"
 

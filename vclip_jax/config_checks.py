@@ -99,6 +99,15 @@ def validate(
     if training and config.eval_all_checkpoints:
         raise ValueError("config.eval_all_checkpoints=True needs --mode eval: training measures "
                          "every config.eval_every steps")  # fmt: skip
+    step = config.restore_step
+    if step not in ("latest", "best") and not step.isdecimal():
+        raise ValueError(f"config.restore_step={step!r} must be latest, best or a step in digits")
+    if training and step != "latest":
+        raise ValueError(f"config.restore_step={step!r} needs --mode eval: training goes on from "
+                         "the newest checkpoint")  # fmt: skip
+    if config.eval_all_checkpoints and step != "latest":
+        raise ValueError(f"config.restore_step={step!r} and config.eval_all_checkpoints=True do "
+                         "not go together: leave one of them out")  # fmt: skip
     _one_of(config, "checkpoint_errors", ("stop", "continue"))
     if processes > 1 and config.checkpoint_errors == "continue":
         raise ValueError(

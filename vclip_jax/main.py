@@ -1,8 +1,9 @@
 """Train, evaluate, report: `python -m vclip_jax.main --config configs/X.py --workdir W`.
 
 Run the same command again and it goes on where it stopped. `--mode eval` restores the newest
-checkpoint, or one after the other (`--config.eval_all_checkpoints=True`), scores it and rewrites
-the report. `--mode compile --topology v5e:4x4` compiles the step for accelerators ahead of time.
+checkpoint, another (`--config.restore_step=best`) or one after the other
+(`--config.eval_all_checkpoints=True`), scores it and rewrites the report. `--mode compile
+--topology v5e:4x4` compiles the step for accelerators ahead of time.
 """
 
 import logging
@@ -284,7 +285,8 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         raise ValueError(f"{workdir} has no checkpoint to evaluate: train first, or set "
                          "--config.restore_from=WORKDIR")  # fmt: skip
     steps = saved_run.steps(source) if config.eval_all_checkpoints else ()
-    loaded, tokenizer, step = pretrained.load_weights(source)
+    loaded, tokenizer, found = pretrained.load_weights(source, config.restore_step)
+    step = found or 0  # a portable folder's figures stand at the start of a curve
     weights.adopt(config, loaded)
     config_checks.validate(
         config, devices=jax.device_count(), processes=jax.process_count(), training=False

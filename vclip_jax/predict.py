@@ -58,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--checkpoint", required=True, help="a run's workdir, a portable folder, or hub:OWNER/NAME"
     )
+    parser.add_argument(
+        "--step", default="latest",
+        help="of a run: latest (default), best (by its config.keep_best) or a number",
+    )  # fmt: skip
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
         "--prompts", default="zh/fives", help="a prompt set or a JSON file (default: zh/fives)"
@@ -80,11 +84,12 @@ def _parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace, out: TextIO) -> int:
     """Classify everything and write it to `out`; returns the number of images that failed."""
     # Imported here: --help should not wait for JAX.
-    from vclip_jax.pretrained import Pretrained, load
+    from vclip_jax.pretrained import Pretrained, load, say_step
 
     prompt_set = Pretrained.prompt_set(options.prompt or options.prompts)
     paths = list(expand(options.images, sys.stdin))
-    clip = load(options.checkpoint)
+    clip = load(options.checkpoint, step=options.step)
+    say_step(options.checkpoint, clip)
     names = prompt_set.class_names
     if options.format == "csv":
         extra = ["explanation"] if options.explain else []

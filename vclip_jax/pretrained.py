@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -33,35 +34,49 @@ Prompts = str | prompts_lib.PromptSet | Mapping[str, Sequence[str]] | Sequence[s
 CORES = min(16, os.cpu_count() or 1)
 
 
-def load(path: str | os.PathLike[str], *, dtype: str = "auto") -> "Pretrained":
+def load(
+    path: str | os.PathLike[str], *, step: int | str = "latest", dtype: str = "auto"
+) -> "Pretrained":
     """A trained model, ready to embed and to classify.
 
     Args:
-        path: the workdir of a run (its newest checkpoint is taken), a portable folder of
-            `vclip_jax.interop`, or "hub:OWNER/NAME", such a folder on the Hugging Face Hub. Only
-            the latter goes to the network.
+        path: the workdir of a run, a portable folder of `vclip_jax.interop`, or "hub:OWNER/NAME",
+            such a folder on the Hugging Face Hub. Only the latter goes to the network.
+        step: of a run's workdir which checkpoint: "latest", "best" (by the run's
+            `config.keep_best`) or its number. `Pretrained.step` says which one it is.
         dtype: the type of the computation, "float32", "bfloat16", or "auto": bfloat16 on
             accelerators and float32 on CPUs.
 
     Raises:
-        ValueError: one line: there is no model, or its files do not belong together.
+        ValueError: one line: there is no model, or not that step of it, or its files do not belong
+            together.
     """
-    weights, tokenizer, _ = load_weights(path)
+    weights, tokenizer, found = load_weights(path, step)
     if weights.config["kind"] != "clip":
         raise ValueError(f"{path} holds a text tower alone, which cannot embed images")
-    return Pretrained(weights, tokenizer, dtype=dtype)
+    return Pretrained(weights, tokenizer, dtype=dtype, step=found)
 
 
-def load_weights(path: str | os.PathLike[str]) -> tuple[Weights, AnyTokenizer, int]:
-    """Weights, tokeniser and step (0 where it is not known) of what `load` takes."""
+def say_step(path: str | os.PathLike[str], clip: "Pretrained") -> None:
+    """Print on standard error which checkpoint of a run a command uses."""
+    if clip.step is not None:
+        print(f"{os.fspath(path)}: step {clip.step}", file=sys.stderr)
+
+
+def load_weights(
+    path: str | os.PathLike[str], step: int | str = "latest"
+) -> tuple[Weights, AnyTokenizer, int | None]:
+    """Weights, tokeniser and step (None where it is not known) of what `load` takes."""
     name = os.fspath(path)
     source = _from_hub(name.removeprefix("hub:")) if name.startswith("hub:") else Path(name)
     if (source / folder.MODEL).is_file():
-        return *folder.load(source), 0
-    if not source.is_dir():
+        if step != "latest":
+            raise ValueError(f"{name} is a portable folder, which has one model and no step {step}")
+        return *folder.load(source), None
+    if not source.exists():
         hint = f" (on the Hub? hub:{name})" if name.count("/") == 1 and name[0] not in "./" else ""
         raise ValueError(f"there is no {name}: name a workdir or a portable folder{hint}")
-    return workdir.load(source)
+    return workdir.load(source, step)
 
 
 def _from_hub(repository: str) -> Path:
@@ -81,14 +96,23 @@ class Pretrained:
         config: the portable configuration, see `interop.weights.complete_config`.
         tokenizer: for the texts.
         embed_dim: size of the common space.
+        step: of the checkpoint that it is from; None for a portable folder.
         batch_size: images that are embedded at a time, by the kind of device.
         graphdef: the model's structure, see `state.split_model`.
     """
 
-    def __init__(self, weights: Weights, tokenizer: AnyTokenizer, *, dtype: str = "auto"):
+    def __init__(
+        self,
+        weights: Weights,
+        tokenizer: AnyTokenizer,
+        *,
+        dtype: str = "auto",
+        step: int | None = None,
+    ):
         """Put the weights on the first device of this process."""
         self.config = weights.config
         self.tokenizer = tokenizer
+        self.step = step
         self.embed_dim: int = self.config["model"]["embed_dim"]
         self.batch_size = 32 if jax.default_backend() == "cpu" else 256
         data = self.config["data"]

@@ -58,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint", required=True, help="a run's workdir, a portable folder, or hub:OWNER/NAME"
     )
     parser.add_argument(
+        "--step", default="latest",
+        help="of a run: latest (default), best (by its config.keep_best) or a number",
+    )  # fmt: skip
+    parser.add_argument(
         "--prompts", default="zh/fives", help="a prompt set or a JSON file (default: zh/fives)"
     )
     parser.add_argument("--images", metavar="DIR", help="a folder of photographs to be searched")
@@ -90,10 +94,11 @@ def serve(options: argparse.Namespace) -> None:
 
     from vclip_jax.demo import index
     from vclip_jax.demo.page import Sources, application, build
-    from vclip_jax.pretrained import load
+    from vclip_jax.pretrained import load, say_step
 
     prompts_lib.load(options.prompts)
-    clip = load(options.checkpoint)
+    clip = load(options.checkpoint, step=options.step)
+    say_step(options.checkpoint, clip)
     captions: index.Index | str
     photographs: index.Index | str = "start the demo with --images DIR to search a folder"
     try:
