@@ -111,7 +111,7 @@ def our_side(options: argparse.Namespace, precision: str) -> Callable:
     batch = {
         "image": jnp.asarray(rng.integers(0, 256, (options.batch, 224, 224, 3)), jnp.uint8),
         "label": jnp.zeros(options.batch, jnp.int32),
-        "mask": jnp.ones(options.batch, bool),
+        "index": jnp.arange(options.batch),
     }
     classes = rng.standard_normal((4, 1024)).astype(np.float32)
     classes /= np.linalg.norm(classes, axis=1, keepdims=True)

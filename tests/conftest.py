@@ -41,6 +41,27 @@ hypothesis.settings.load_profile("repository")
 
 
 @pytest.fixture(scope="session")
+def mesh_orders() -> dict[str, list[int]]:
+    """Slice -> whose chip stands at each place of its mesh, as libtpu's topologies have them.
+
+    All that differ up to 32 chips; `test_sharding.py` compares them with libtpu's own.
+    """
+    square = [0, 0, 1, 1, 1, 1, 0, 2, 3, 3, 3, 3, 2, 2, 2, 0]
+    blocks = [0, 0, 1, 1, 0, 0, 1, 1, 2, 2, 3, 3, 2, 2, 3, 3]
+    return {
+        "v5e:2x2": [0] * 4,
+        "v5e:2x4": [0] * 4 + [1] * 4,
+        "v5p:2x2x2": [0, 1] * 4,
+        "v4:2x2x4": [0, 1, 2, 3] * 4,
+        "v5e:4x4": square,
+        "v5e:4x4 fsdp=4": blocks,
+        "2xv5e:4x4": square + [4 + process for process in square],
+        "v5e:4x8": [0, 0, 2, 2, 4, 4, 6, 6] * 2 + [1, 1, 3, 3, 5, 5, 7, 7] * 2,
+        "v5e:4x8 fsdp=4": blocks + [4 + process for process in blocks],
+    }
+
+
+@pytest.fixture(scope="session")
 def tiny_clip() -> Callable[..., Any]:
     """Makes a CLIP of 32 x 32 pixels and a vocabulary of 50, without dropout, from `nnx.Rngs`.
 

@@ -164,3 +164,19 @@ def test_two_groups_have_a_kappa_though_their_classes_have_no_order(case, settin
     results = evaluate_zero_shot(*case, settings).results
     assert results["toy"]["kappa"] is None
     assert results["toy_ill"]["kappa"] is not None
+
+
+def test_labels_of_the_groups_are_scored_as_such(case, settings):
+    scorer, variables, task, embedded = case
+    merged = embedded.labels.clip(max=1)
+    task.source.class_names = ("healthy", "ill")
+    found = evaluate_zero_shot(scorer, variables, task, Embedded(embedded.images, merged), settings)
+    assert list(found.results) == ["toy"]
+    answers, known = reference(case), merged >= 0
+    scores = np.stack([answers[:, 0], answers[:, 1:].sum(axis=1)], axis=1)
+    want = metrics.classification(scores[known], merged[known])
+    assert found.results["toy"]["classes"] == ["healthy", "ill"]
+    assert found.results["toy"]["confusion"] == want["confusion"]
+    assert found.results["toy"]["auc"] == pytest.approx(want["auc"])
+    assert found.examples
+    assert all(len(example["probabilities"]) == 2 for example in found.examples)

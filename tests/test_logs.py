@@ -66,3 +66,34 @@ def test_more_is_better_of_other_metrics(tmp_path):
     for step, auc in ((1, 0.5), (2, 0.9), (3, 0.9)):
         log.write(step, {"eval/a/auc": auc})
     assert log.best([1, 2, 3]) == 2
+
+
+def test_what_is_measured_otherwise_is_written_again_and_the_newest_counts(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path, track="eval/a/auc")
+    log.write(2, {"loss": 1.0})
+    log.write(2, {"eval/a/auc": 0.9}, "old")
+    log.write(4, {"eval/a/auc": 0.8}, "old")
+    assert log.has(2, ["eval/a/auc"], "old")
+    assert not log.has(2, ["eval/a/auc"], "new")
+    log.write(2, {"eval/a/auc": 0.7}, "new")
+    assert rows(path)[1:] == [
+        {"step": 2, "evaluation": "old", "eval/a/auc": 0.9},
+        {"step": 4, "evaluation": "old", "eval/a/auc": 0.8},
+        {"step": 2, "evaluation": "new", "eval/a/auc": 0.7},
+    ]
+    for same in (log, MetricsLog(path, track="eval/a/auc")):
+        assert same.has(2, ["eval/a/auc"], "new")
+        assert not same.has(2, ["evaluation"])
+        assert same.best([2, 4]) == 4
+        same.write(2, {"eval/a/auc": 0.7}, "new")
+    assert len(rows(path)) == 4
+
+
+def test_a_log_that_renews_writes_what_has_changed(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    MetricsLog(path).write(2, {"eval/a/auc": 0.9, "eval/a/f1": 0.5}, "same")
+    MetricsLog(path).write(2, {"eval/a/auc": 0.1, "eval/a/f1": 0.1}, "same")
+    log = MetricsLog(path, renews=True)
+    assert log.write(2, {"eval/a/auc": 0.8, "eval/a/f1": 0.5}, "same") == {"eval/a/auc": 0.8}
+    assert rows(path)[1:] == [{"step": 2, "evaluation": "same", "eval/a/auc": 0.8}]

@@ -11,12 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vclip_jax import predictions
+
 pytestmark = pytest.mark.multiprocess
 
 ROOT = Path(__file__).parents[1]
 STEPS = 6
 # Neither the training pairs nor the photographs that are scored divide by the processes.
 EVALS = {"messidor_like": 41, "fives_like": 30, "refuge_like": 17}
+# A model without convolutions, which compiles fast, with what depends on the rows' places.
+LIGHT = ["--config.model.vision_layers=(1,)", "--config.model.vision_width=64",
+         "--config.model.vision_patch_size=16", "--config.model.whiten_pairs=0",
+         "--config.model.text_dropout=0.3", "--config.heat_maps=False"]  # fmt: skip
 
 
 def arguments(data_dir: Path, steps: int) -> list[str]:
@@ -33,19 +39,32 @@ def arguments(data_dir: Path, steps: int) -> list[str]:
     return [f"--config.{key}={value}" for key, value in values.items()]
 
 
-def run(processes: int, workdir: Path, data_dir: Path, *extra: str, steps: int = STEPS) -> None:
-    """Train with `processes` processes of as many devices as make eight."""
+def run(
+    processes: int,
+    workdir: Path,
+    data_dir: Path,
+    *extra: str,
+    steps: int = STEPS,
+    order: str = "",
+    config: str = "configs/quickstart.py",
+) -> None:
+    """Train with `processes` processes of as many devices as make eight.
+
+    `order` says whose device stands at each place of the mesh, see `permuted.py`.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={8 // processes} "
         "--xla_backend_optimization_level=0",
     }
     command = [
-        sys.executable, "-m", "vclip_jax.main", "--config", "configs/quickstart.py",
-        "--workdir", str(workdir), *arguments(data_dir, steps), *extra,
+        sys.executable, *(["tests/permuted.py", order] if order else ["-m", "vclip_jax.main"]),
+        "--config", config, "--workdir", str(workdir),
+        *(arguments(data_dir, steps) if steps else ()), *extra,
     ]  # fmt: skip
     started = []
     for index in range(processes):
@@ -61,7 +80,7 @@ def run(processes: int, workdir: Path, data_dir: Path, *extra: str, steps: int =
                 stderr=subprocess.STDOUT,
             )
         )
-    outputs = [process.communicate(timeout=300)[0] for process in started]
+    outputs = [process.communicate(timeout=600)[0] for process in started]
     for process, output in zip(started, outputs, strict=True):
         assert process.returncode == 0, output[-3000:]
 
@@ -73,6 +92,13 @@ def losses(workdir: Path) -> list[float]:
     return [trained[step] for step in sorted(trained)]
 
 
+def evaluation(workdir: Path) -> dict[str, float]:
+    """The figures of the last evaluation."""
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    last = [row for row in rows if "eval/validation/loss" in row][-1]
+    return {key: value for key, value in last.items() if key.startswith("eval/")}
+
+
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("data")
@@ -82,6 +108,13 @@ def data_dir(tmp_path_factory):
 def alone(tmp_path_factory, data_dir):
     workdir = tmp_path_factory.mktemp("alone")
     run(1, workdir, data_dir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def light_alone(tmp_path_factory, data_dir):
+    workdir = tmp_path_factory.mktemp("light_alone")
+    run(1, workdir, data_dir, *LIGHT, steps=2)
     return workdir
 
 
@@ -101,6 +134,39 @@ def test_several_processes_are_as_one(alone, data_dir, tmp_path, processes, extr
     assert mine["n"] == theirs["n"]
 
 
+@pytest.mark.parametrize(
+    ("order", "extra"),
+    [
+        ("0,1,0,1,0,1,0,1", ()),  # v4:2x2x2 and v5p:2x2x2
+        ("1,0,0,1,1,1,0,0", ("--config.mesh.fsdp=2",)),
+    ],
+)
+def test_a_mesh_in_any_order_is_as_one_in_order(light_alone, data_dir, tmp_path, order, extra):
+    alone = light_alone
+    run(2, tmp_path, data_dir, *LIGHT, *extra, steps=2, order=order)
+    np.testing.assert_allclose(losses(tmp_path), losses(alone), rtol=2e-5)
+    figures, expected = (evaluation(workdir) for workdir in (tmp_path, alone))
+    for key in ("eval/validation/loss", "eval/test/loss"):
+        assert figures[key] == pytest.approx(expected[key], rel=1e-4)
+    for key, value in expected.items():
+        assert figures[key] == pytest.approx(value, abs=0.1), key
+    for name in EVALS:
+        found, wanted = (
+            predictions.load(predictions.path_of(workdir, name)) for workdir in (tmp_path, alone)
+        )
+        np.testing.assert_array_equal(found.hash, wanted.hash)
+        np.testing.assert_array_equal(found.labels, wanted.labels)
+        np.testing.assert_allclose(found.probabilities, wanted.probabilities, atol=1e-3)
+    shown, meant = (
+        json.loads((workdir / "examples.json").read_text()) for workdir in (tmp_path, alone)
+    )
+    for name in EVALS:
+        known = {entry["image"]: entry["label"] for entry in meant[name]}
+        both = [entry for entry in shown[name] if entry["image"] in known]
+        assert len(both) >= len(known) // 2
+        assert all(entry["label"] == known[entry["image"]] for entry in both)
+
+
 @pytest.mark.parametrize(("first", "then"), [(2, 4), (4, 1), (1, 2)])
 def test_others_go_on_from_a_checkpoint(alone, data_dir, tmp_path, first, then):
     # A run that is cut off leaves a checkpoint and no end; fewer steps with the same schedule
@@ -113,6 +179,21 @@ def test_others_go_on_from_a_checkpoint(alone, data_dir, tmp_path, first, then):
     run(then, tmp_path, data_dir)
     np.testing.assert_allclose(losses(tmp_path), losses(alone), rtol=2e-5)
     assert (tmp_path / "zero_shot.json").exists()
+
+
+def test_all_processes_know_the_figures_of_every_system(data_dir, tmp_path, portable_folder):
+    run(
+        2, tmp_path, data_dir, "--mode=eval",
+        f"--config.systems.visionclip.weights={portable_folder}",
+        f"--config.systems.flair.weights={portable_folder}", "--config.evals.fives.dataset="
+        "synthetic/fives_like-32px-30-s1", "--config.bootstrap_resamples=0",
+        "--config.evals.fives.split=test", "--config.heat_maps=False",
+        f"--config.data.data_dir={data_dir}",
+        config="configs/table1.py:fives", steps=0,
+    )  # fmt: skip
+    table = json.loads((tmp_path / "table1.json").read_text())
+    for name in ("flair", "visionclip"):  # the second one starts only after the first has its row
+        assert table[name]["results"]["fives"]["n"] == 30
 
 
 def test_half_a_description_of_the_processes_is_refused(tmp_path):

@@ -232,6 +232,12 @@ def test_text_towers_and_absent_models_are_refused(tmp_path, tiny_weights, token
         vclip_jax.load(tmp_path)
 
 
+def test_a_portable_folder_has_no_steps_to_choose_from(portable_folder, clip):
+    assert clip.step is None
+    with pytest.raises(ValueError, match="portable folder, which has one model and no step best"):
+        vclip_jax.load(portable_folder, step="best")
+
+
 def test_the_hub_is_asked_for_the_folders_files_alone(monkeypatch, portable_folder, clip):
     asked = []
 

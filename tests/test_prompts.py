@@ -257,3 +257,15 @@ def test_groups_are_ordered_where_they_part_ordered_classes():
     assert parse(groups=groups, ordered=True).labels_ordered
     assert not parse(groups=groups[::-1], ordered=True).labels_ordered
     assert parse().labels_ordered  # two groups
+
+
+def test_labels_may_be_those_of_the_groups_where_that_is_asked_for():
+    idrid = prompts.load("zh/idrid")
+    assert prompts.labels_are_groups(idrid, idrid.label_names)
+    assert not prompts.labels_are_groups(idrid, idrid.class_names)
+    assert not prompts.labels_are_groups(
+        prompts.load("zh/fives"), prompts.load("zh/fives").class_names
+    )
+    assert prompts.for_classes("zh/idrid", idrid.label_names, "d", groups=True) == idrid
+    with pytest.raises(ValueError, match=r"is for the classes .* \(groups .*but the labels of d"):
+        prompts.for_classes("zh/idrid", idrid.label_names, "d")

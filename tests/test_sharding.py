@@ -1,14 +1,24 @@
 """The mesh, and which arrays of a state are sharded over it."""
 
+import itertools
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
-from vclip_jax.sharding import BATCH, MIN_SHARDED_SIZE, make_mesh, state_sharding
+from vclip_jax import topologies
+from vclip_jax.sharding import (
+    BATCH,
+    MIN_SHARDED_SIZE,
+    make_mesh,
+    rows_of_process,
+    state_sharding,
+)
 
 ALL = ((".*", "fsdp"),)
 
@@ -130,6 +140,52 @@ def test_a_sharded_array_takes_a_share_of_memory_on_every_device():
 def test_the_batch_lies_along_both_axes(fsdp):
     sharding = jax.sharding.NamedSharding(make_mesh(fsdp), BATCH)
     assert sharding.shard_shape((16, 5)) == (2, 5)
+
+
+def mesh_of(order: list[int]) -> SimpleNamespace:
+    places = np.array([SimpleNamespace(process_index=process) for process in order])
+    return SimpleNamespace(devices=places, size=len(order))
+
+
+def test_every_row_is_of_the_process_whose_device_stands_there(mesh_orders):
+    for order in mesh_orders.values():
+        mesh, owner = mesh_of(order), np.full(3 * len(order), -1)
+        for process in set(order):
+            rows = rows_of_process(mesh, 3 * len(order), process)
+            assert (np.diff(rows) > 0).all()
+            assert (owner[rows] == -1).all()
+            owner[rows] = process
+        np.testing.assert_array_equal(owner, np.repeat(order, 3))
+
+
+def test_a_single_process_has_all_rows_in_order():
+    np.testing.assert_array_equal(rows_of_process(make_mesh(2), 16), np.arange(16))
+
+
+@pytest.mark.tpu_compile
+@pytest.mark.parametrize(
+    "name",
+    ["v3:4x4", "v4:2x2x1", "v4:2x2x2", "v4:2x2x4", "v4:4x4x4", "v5p:2x2x2", "v5e:1x1", "v5e:2x2",
+     "v5e:2x4", "v5e:4x4", "v5e:4x8", "v5e:8x8", "v5e:16x16", "2xv5e:2x4", "2xv5e:4x4", "v6e:4x4",
+     "v6e:8x8", "7x:2x2x1", "7x:2x2x2", "2x7x:2x2x2"],
+)  # fmt: skip
+def test_the_rows_of_a_process_are_those_that_jax_puts_on_its_devices(name, mesh_orders):
+    pytest.importorskip("libtpu", reason="needs libtpu")
+    devices = topologies.parse(name).devices
+    for fsdp in (1, 4):
+        if len(devices) % fsdp:
+            continue
+        mesh = make_mesh(fsdp, devices)
+        size = 2 * len(devices)
+        placed = NamedSharding(mesh, BATCH).devices_indices_map((size,))
+        numbers = sorted({device.process_index for device in devices})
+        for process in numbers:
+            own = [range(size)[i[0]] for d, i in placed.items() if d.process_index == process]
+            rows = sorted(itertools.chain.from_iterable(own))
+            assert rows_of_process(mesh, size, process).tolist() == rows
+        known = mesh_orders.get(name if fsdp == 1 else f"{name} fsdp={fsdp}")
+        order = [numbers.index(device.process_index) for device in mesh.devices.flat]
+        assert known is None or order == known
 
 
 @pytest.mark.tpu_compile

@@ -74,7 +74,8 @@ def compiled(graphdef, optimizer, initial):
     @functools.cache
     def get(name):
         devices, fsdp = MESHES[name]
-        mesh = sharding.make_mesh(fsdp, jax.devices()[:devices])
+        # Devices in another order, as the network may have them, and rows that stay where they are.
+        mesh = sharding.make_mesh(fsdp, jax.devices()[:devices][::-1])
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sharding, "MIN_SHARDED_SIZE", SMALLEST)
             state = sharding.state_sharding(initial, mesh, RULES)

@@ -69,3 +69,9 @@ def test_the_papers_figure_stands_beside_ours_on_the_papers_datasets_alone():
     assert mine.split()[5] == "–"
     assert clip.split() == ["clip", "–", "–", f"{TABLE_1['CLIP'][1]:.3f}", "–", "–", "–"]
     assert reason == "clip: no weights"
+
+
+def test_results_come_from_memory_as_other_processes_see_no_file(config, tmp_path):
+    table = systems.evaluate_systems(config, tmp_path, lambda run, folder: {"fives_like": {"n": 3}})
+    assert table["flair"]["results"] == table["visionclip"]["results"] == {"fives_like": {"n": 3}}
+    assert table["clip"]["results"] == {}

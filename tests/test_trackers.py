@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vclip_jax import config_checks, inputs, trackers
+from vclip_jax import config_checks, inputs, pictures, trackers
 from vclip_jax import main as trainer
 from vclip_jax.data import pipeline
 from vclip_jax.drills.tiny import get_config
@@ -79,7 +79,8 @@ def config(data_dir):
 
 
 def logged(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "evaluation"} for row in lines]
 
 
 def test_a_tracker_hears_every_row_once_and_a_resume_repeats_nothing(config, recorded, tmp_path):
@@ -104,6 +105,18 @@ def test_a_tracker_hears_every_row_once_and_a_resume_repeats_nothing(config, rec
     again = recorded[1]
     assert (again.rows, again.shown, again.projected) == ([], [], [])
     assert first.rows == logged(tmp_path)
+
+
+@pytest.mark.parametrize(("places", "rows"), [((1, 3), [2, 3, 6]), ((0, 3), [0, 1, 6])])
+def test_samples_of_a_process_whose_devices_do_not_stand_together_keep_their_rows(places, rows):
+    values = np.arange(8) * 10
+    shards = [
+        SimpleNamespace(index=(slice(2 * place, 2 * place + 2),), data=values[2 * place :][:2])
+        for place in places[::-1]
+    ]
+    found, images = pictures.first_rows(SimpleNamespace(addressable_shards=shards), 3)
+    assert found == rows
+    np.testing.assert_array_equal(images, values[rows])
 
 
 def test_samples_are_the_pairs_that_the_step_is_trained_on(config, recorded, tmp_path):

@@ -40,24 +40,26 @@ def tokenize(texts) -> np.ndarray:
 
 
 def host_batches() -> list[dict[str, np.ndarray]]:
-    """Three batches, the last of which is mostly filling with labels and images of its own."""
+    """Three batches of 37 records in any order; the filling has labels and images of its own."""
+    index_of = np.random.default_rng(1).permutation(np.r_[0:37, np.full(11, -1)])
     rng = np.random.default_rng(0)
     batches = []
-    for index in range(3):
+    for index in index_of.reshape(3, BATCH):
         # Noise under a colour of its own, lest all images look alike.
         image = rng.integers(0, 192, (BATCH, 1, 1, 3)) + rng.integers(0, 64, (BATCH, 32, 32, 3))
         batches.append(
             {
                 "image": image.astype(np.uint8),
                 "label": rng.integers(0, CLASSES, BATCH).astype(np.int32),
-                "mask": np.arange(BATCH) < (BATCH if index < 2 else 5),
+                "index": index.astype(np.int32),
             }
         )
     return batches
 
 
 HOST = host_batches()
-KEPT = {name: np.concatenate([b[name][b["mask"]] for b in HOST]) for name in ("image", "label")}
+ORDER = np.argsort(np.concatenate([batch["index"] for batch in HOST]))[-37:]
+KEPT = {name: np.concatenate([b[name] for b in HOST])[ORDER] for name in ("image", "label")}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,10 @@ def scorers(model):
 
     def build(devices):
         graphdef, *variables = model
-        mesh = make_mesh(1, jax.devices()[:devices])
+        # As the network may order them: every other one, then those between.
+        chosen = jax.devices()[:devices]
+        mesh = make_mesh(1, [*chosen[::2], *chosen[1::2]])
+        assert devices == 1 or list(mesh.devices.flat) != chosen
         scorer = Scorer(graphdef, mesh, tokenize)
         placed = jax.device_put(tuple(variables), NamedSharding(mesh, PartitionSpec()))
         batches = [jax.device_put(batch, scorer.batch_sharding) for batch in HOST]
@@ -127,11 +132,20 @@ DEVICES = pytest.mark.parametrize("devices", [1, 8])
 
 
 @DEVICES
-def test_rows_without_mask_are_dropped_and_the_others_keep_their_order(embedded, encode, devices):
+def test_filling_is_dropped_and_rows_come_in_the_order_of_their_records(embedded, encode, devices):
     embeddings, labels = embedded[devices]
     assert embeddings.dtype == np.float32
     np.testing.assert_array_equal(labels, KEPT["label"])
     np.testing.assert_allclose(embeddings, encode("encode_image", KEPT["image"]), **IMAGE_ROUNDING)
+
+
+@pytest.mark.parametrize("number", [0, 36, 37])
+def test_a_record_that_is_missing_or_comes_twice_is_noticed(scorers, number):
+    scorer, variables, batches = scorers[8]
+    index = np.where(HOST[0]["index"] == HOST[0]["index"].max(), number, HOST[0]["index"])
+    wrong = jax.device_put({**HOST[0], "index": index.astype(np.int32)}, scorer.batch_sharding)
+    with pytest.raises(ValueError, match="not embedded, or twice"):
+        scorer.embed_images(variables, [wrong, *batches[1:]])
 
 
 @DEVICES
@@ -264,3 +278,9 @@ def test_a_larger_scale_sharpens_without_changing_the_order():
     assert (sharp.max(axis=1) > soft.max(axis=1)).all()
     want = scipy.special.softmax(np.exp(2.0) * images.astype(np.float64) @ classes.T, axis=1)
     np.testing.assert_allclose(sharp, want, rtol=3e-5)
+
+
+def test_cosines_are_those_of_float32_on_every_platform():
+    shapes = [jax.ShapeDtypeStruct(shape, np.float32) for shape in ((4, 8), (3, 8), ())]
+    lowered = class_probabilities.trace(*shapes).lower(lowering_platforms=("tpu",)).as_text()
+    assert "precision = [HIGHEST, HIGHEST]" in lowered

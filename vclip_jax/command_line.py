@@ -40,6 +40,9 @@ HEARTBEAT_SECONDS = flags.DEFINE_integer(
 PREEMPTED_EXIT_CODE = flags.DEFINE_integer(
     "preempted_exit_code", 0, "Of a run that SIGTERM has ended, with everything saved."
 )
+DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic", False, "On GPUs: only operations that give the same bits every time, slower."
+)
 
 _ROOT = Path(__file__).parents[1]
 

@@ -20,7 +20,7 @@ IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 FREE_ON_RESUME = ("log_every", "remat", "scan_text_layers", "profile", "checkpoint_every",
                   "keep_checkpoints", "evals", "systems", "mesh", "data.data_dir", "data.source",
                   "eval_every", "eval_batch_size", "validation_batches", "eval_all_checkpoints",
-                  "bootstrap_resamples", "heat_maps", "data.test_split",
+                  "restore_step", "bootstrap_resamples", "heat_maps", "data.test_split",
                   "keep_best", "checkpoint_errors", "preemption_seconds",
                   "max_skipped", "trackers", "tracker_samples",
                   "data.workers", "data.threads", "tokenizer.max_unknown")  # fmt: skip
@@ -65,7 +65,8 @@ def default() -> ConfigDict:
     # Heat maps over the report's examples, when a run ends: of each dataset's eight photographs
     # they take as long as scoring some two hundred.
     config.heat_maps = True
-    # Batches of the validation split whose loss and retrieval are measured; 0 for none.
+    # Batches of the validation split whose loss and retrieval are measured; 0 for none. Its pairs
+    # are drawn, always the same ones, wherever they are stored.
     config.validation_batches = 8
     # Where the run can be watched beside metrics.jsonl: any of "tensorboard", "wandb" and "mlflow",
     # each a package to be installed. On the command line: --config.trackers="('tensorboard',)".

@@ -180,6 +180,11 @@ def validate(
     if training and config.eval_all_checkpoints:
         raise ValueError("config.eval_all_checkpoints=True needs --mode eval: training measures "
                          "every config.eval_every steps")  # fmt: skip
+    if config.eval_all_checkpoints and config.restore_step != "latest":
+        raise ValueError(
+            f"config.restore_step={config.restore_step!r} and config.eval_all_checkpoints=True do "
+            "not go together: leave one of them out"
+        )
     _one_of(config, "checkpoint_errors", ("stop", "continue"))
     if processes > 1 and config.checkpoint_errors == "continue":
         raise ValueError(

@@ -4,12 +4,11 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from vclip_jax import bootstrap, metrics, prompts, recall
+from vclip_jax import bootstrap, metrics, prompts, recall, sharding
 from vclip_jax.data import pipeline, prefetch
 from vclip_jax.examples import choose_examples, describe_examples, heat_maps
 from vclip_jax.losses import contrastive_loss
@@ -27,9 +26,15 @@ class ZeroShotTask:
     """Random access to records, from `datasets.open_source`."""
     prompts: prompts.PromptSet
 
+    @property
+    def coarse(self) -> bool:
+        """Whether the labels are those of the prompts' groups."""
+        return prompts.labels_are_groups(self.prompts, getattr(self.source, "class_names", ()))
+
     def numbered(self, labels: np.ndarray) -> np.ndarray:
-        """The dataset's labels int `[n]` as the prompts number their classes; -1 stays."""
-        numbers = self.prompts.numbers(self.source.class_names)
+        """The dataset's labels int `[n]` as the prompts number their classes, or their groups if
+        the labels are `coarse`; -1 stays."""
+        numbers = self.prompts.numbers(self.source.class_names, groups=self.coarse)
         return np.where(labels >= 0, numbers[labels], -1)
 
 
@@ -84,7 +89,8 @@ def evaluate_pairs(
     """Loss and retrieval on held-back pairs, those of the `name` in `metrics.jsonl`.
 
     The loss is the softmax of pairs whatever `config.loss` says, so that runs can be compared, with
-    as many negatives as in training, without dropout and augmentation, averaged over full batches.
+    as many negatives as in training, without dropout and augmentation, averaged over full batches
+    of the pairs as they come; `inputs.draw_pairs` mixes them.
 
     Returns:
         The values for `metrics.jsonl`, and the content of `retrieval.json`.
@@ -165,9 +171,7 @@ def evaluate_zero_shot(
                 prompt_set.label_names,
                 prompt_set.labels_ordered,
             )
-    examples = _examples(
-        scorer, variables, task.source, labels, probabilities, classes, config, heat
-    )
+    examples = _examples(scorer, variables, task, labels, probabilities, classes, config, heat)
     return ZeroShot(results, examples, predictions)
 
 
@@ -199,7 +203,11 @@ def _label_sets(
     task: ZeroShotTask, probabilities: np.ndarray, labels: np.ndarray
 ) -> Iterator[tuple[str, prompts.PromptSet, np.ndarray, np.ndarray]]:
     """Name, prompts, probabilities and labels of the dataset's classes and, where its prompts come
-    in groups (say referable or not), of these under a name that ends in the last group's."""
+    in groups (say referable or not), of these under a name that ends in the last group's; of the
+    groups alone where the dataset's labels are theirs."""
+    if task.coarse:
+        yield task.name, task.prompts, task.prompts.group(probabilities), labels
+        return
     classes = dataclasses.replace(task.prompts, groups=())
     yield task.name, classes, probabilities, labels
     groups = task.prompts.groups
@@ -234,8 +242,7 @@ def _batches(source: Any, config: ConfigDict, scorer: Scorer) -> prefetch.Device
         fit=config.data.fit,
         decode=config.data.decode,
         enhance=config.data.enhance,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        rows=sharding.rows_of_process(scorer.mesh, config.eval_batch_size),
     )
     return prefetch.prefetch_to_device(batches, scorer.batch_sharding)
 
@@ -243,17 +250,18 @@ def _batches(source: Any, config: ConfigDict, scorer: Scorer) -> prefetch.Device
 def _examples(
     scorer: Scorer,
     variables: Variables,
-    source: Any,
+    task: ZeroShotTask,
     labels: np.ndarray,
     probabilities: np.ndarray,
     classes: np.ndarray,
     config: ConfigDict,
     heat: bool,
 ) -> list[dict[str, Any]]:
-    rows = choose_examples(labels, probabilities)
-    records = [source[row] for row in rows]
-    answers = probabilities[rows]
+    answers = task.prompts.group(probabilities) if task.coarse else probabilities
+    rows = choose_examples(labels, answers)
+    records = [task.source[row] for row in rows]
     maps = None
     if heat and rows:
-        maps = heat_maps(scorer, variables, records, classes, answers.argmax(axis=1), config)
-    return describe_examples(records, labels[rows], answers, config, maps)
+        best = probabilities[rows].argmax(axis=1)
+        maps = heat_maps(scorer, variables, records, classes, best, config)
+    return describe_examples(records, labels[rows], answers[rows], config, maps)

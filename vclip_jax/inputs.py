@@ -4,9 +4,10 @@ What is wrong with them is said here, before anything is compiled.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import numpy as np
@@ -21,6 +22,7 @@ from vclip_jax.data.json_tokenizer import AnyTokenizer, file_name, in_folder
 from vclip_jax.data.seen import check_fitted
 from vclip_jax.data.tokenizer import Tokenizer
 from vclip_jax.datasets.prepare import build_command
+from vclip_jax.datasets.records import Record
 from vclip_jax.evaluate import ZeroShotTask
 from vclip_jax.logs import write_json
 from vclip_jax.metrics import has_kappa
@@ -28,11 +30,68 @@ from vclip_jax.prompts import own, reading
 
 DATA = "data.json"
 
+PAIRS_SEED = 0
+"""Of the order of held-back pairs, whatever `config.seed` is, so that runs can be compared."""
+
 log = logging.getLogger("vclip_jax")
 
 
+@dataclass(frozen=True)
+class DrawnPairs(Sequence[Record]):
+    """Some records of a source in an order of its own, a function of `PAIRS_SEED` and its length.
+
+    A dataset of a folder for each class is stored class by class. In stored order the batches of a
+    validation loss would hold one class each, and the first so many records the first classes.
+    """
+
+    source: Any
+    """From `datasets.open_source`."""
+    rows: Sequence[int]
+    """Of the source."""
+
+    @property
+    def name(self) -> str:
+        """As the source's."""
+        return str(self.source.name)
+
+    @property
+    def split(self) -> str:
+        """As the source's."""
+        return str(self.source.split)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """As the source's."""
+        return tuple(self.source.class_names)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """As the source's."""
+        return tuple(self.source.splits)
+
+    def digest(self) -> str:
+        """As the source's."""
+        return str(self.source.digest())
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: SupportsIndex) -> Record:  # type: ignore[override]
+        return self.source[self.rows[index.__index__()]]
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self.source[row] for row in self.rows)
+
+
+def draw_pairs(source: Any, most: int | None = None) -> DrawnPairs:
+    """At most so many pairs of a source, see `DrawnPairs`; the same ones on any machine."""
+    # Raw numbers, as NumPy promises only that these are the same in all of its versions.
+    order = np.argsort(np.random.Philox(PAIRS_SEED).random_raw(len(source)), kind="stable")
+    return DrawnPairs(source, order[:most].tolist())
+
+
 def open_training_data(config: ConfigDict) -> tuple[Any, Any]:
-    """The training and (if the dataset has one) the validation source, built if need be."""
+    """The training and (if the dataset has one) the validation pairs, built if need be."""
     data = config.data
     datasets.prepare(data.dataset, data.source, data.data_dir)
     train = datasets.open_source(data.dataset, data.data_dir, data.train_split)
@@ -43,18 +102,18 @@ def open_training_data(config: ConfigDict) -> tuple[Any, Any]:
     if not data.validation_split or not config.validation_batches:
         return train, None
     validation = datasets.open_source(data.dataset, data.data_dir, data.validation_split)
-    most = config.validation_batches * config.global_batch_size
-    if len(validation) > most:
-        split = f"{data.validation_split}[:{most}]"
-        validation = datasets.open_source(data.dataset, data.data_dir, split)
-    return train, validation
+    pairs = draw_pairs(validation, config.validation_batches * config.global_batch_size)
+    log.info("validation: %d of %d pairs, drawn with seed %d",
+             len(pairs), len(validation), PAIRS_SEED)  # fmt: skip
+    return train, pairs
 
 
 def open_test_pairs(config: ConfigDict) -> Any:
     """The pairs that are looked at in the end alone; the dataset must be built. None without."""
     if not config.data.test_split:
         return None
-    return datasets.open_source(config.data.dataset, config.data.data_dir, config.data.test_split)
+    data = config.data
+    return draw_pairs(datasets.open_source(data.dataset, data.data_dir, data.test_split))
 
 
 def check_data(
@@ -130,8 +189,7 @@ def open_train_batches(
         shuffle=config.data.shuffle,
         context_length=config.tokenizer.context_length,
         start_step=start_step,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        rows=sharding.rows_of_process(mesh, size),
         num_threads=config.data.threads or None,
         num_workers=processes,
     )
@@ -152,7 +210,9 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
             continue
         source = datasets.open_source(entry.dataset, config.data.data_dir, entry.split)
         check_fitted(entry.dataset, source, config.data.image_size, config.data.fit)
-        prompt_set = prompts.for_classes(entry.prompts, source.class_names, source.name)
+        prompt_set = prompts.for_classes(
+            entry.prompts, source.class_names, source.name, groups=True
+        )
         if config.keep_best == f"eval/{name}/kappa" and not has_kappa(
             prompt_set.ordered, len(prompt_set.class_names)
         ):
@@ -171,7 +231,8 @@ def _check_labels(task: ZeroShotTask) -> None:
     Raises:
         ValueError: no record has a label, or one has a label that no prompt is for.
     """
-    source, names = task.source, task.prompts.class_names
+    source = task.source
+    names = task.prompts.label_names if task.coarse else task.prompts.class_names
     where = f"{source.name}:{source.split}"
     seen: set[int] = set()
     for record in source:

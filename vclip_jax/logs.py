@@ -18,24 +18,29 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 
 
 LESS_IS_BETTER = ("loss", "ece", "brier")
+NO_VALUES = ("step", "time", "evaluation")
+"""Keys of a row that say what it is."""
 Listener = Callable[[int, Mapping[str, float], float], None]
 """Hears of a row: its step, its values, and when it was written in seconds since 1970."""
 
 
 class MetricsLog:
-    """Appends to `metrics.jsonl`; never rewrites or repeats what an earlier run has written.
+    """Appends to `metrics.jsonl`; never rewrites a row, and of values of a step the last counts.
 
     A resumed run repeats the steps since its checkpoint. Their numbers are the same again, so
-    values that are already there are left alone. A last line that a crash cut off is removed.
+    values that are already there are left alone. Rows of an evaluation name what was asked; the
+    values of a step are written again where something else is asked, and, by a log that `renews`,
+    where they have changed. A last line that a crash cut off is removed.
 
     Raises:
         ValueError: another line is damaged; names it.
     """
 
-    def __init__(self, path: Path, *, enabled: bool = True, track: str = ""):
+    def __init__(self, path: Path, *, enabled: bool = True, track: str = "", renews: bool = False):
         """`track` is the metric by which `best` chooses; a log that is not `enabled` only reads."""
-        self._path, self._enabled, self._track = path, enabled, track
-        self._written: dict[int, set[str]] = {}
+        self._path, self._enabled, self._track, self._renews = path, enabled, track, renews
+        # Step -> key -> its newest value, and the evaluation that it is of.
+        self._written: dict[int, dict[str, tuple[float, str]]] = {}
         self._tracked: dict[int, float] = {}
         self._listeners: list[Listener] = []
         if not path.exists():
@@ -47,8 +52,7 @@ class MetricsLog:
                 file.truncate(len(complete))
         for number, line in enumerate(complete.splitlines(), 1):
             row = self._parse(line, number)
-            self._written.setdefault(row["step"], set()).update(map(sys.intern, row))
-            self._follow(row["step"], row)
+            self._note(row["step"], row, row.get("evaluation", ""))
 
     def _parse(self, line: bytes, number: int) -> dict[str, Any]:
         try:
@@ -60,9 +64,10 @@ class MetricsLog:
             reason = " ".join(str(error).split())
         raise ValueError(f"{self._path}, line {number}, is damaged ({reason}): repair or remove it")
 
-    def has(self, step: int, keys: Iterable[str]) -> bool:
-        """Whether all of these values of this step are there."""
-        return self._written.get(step, set()).issuperset(keys)
+    def has(self, step: int, keys: Iterable[str], evaluation: str = "") -> bool:
+        """Whether all of these values of this step are there, and of this evaluation if any."""
+        there = self._written.get(step, {})
+        return all(key in there and (not evaluation or there[key][1] == evaluation) for key in keys)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """All rows so far, in the order in which they were written."""
@@ -74,17 +79,28 @@ class MetricsLog:
         """Have `listener` called with every row from now on, once it is written."""
         self._listeners.append(listener)
 
-    def write(self, step: int, values: dict[str, float]) -> dict[str, float]:
-        """Append one row with those of the values that are not there for this step: the result."""
-        written = self._written.setdefault(step, set())
-        new = {key: value for key, value in values.items() if key not in written}
-        self._follow(step, new)
+    def write(
+        self, step: int, values: Mapping[str, float], evaluation: str = ""
+    ) -> dict[str, float]:
+        """Append one row with those of the values that are new for this step: the result.
+
+        `evaluation` names what was asked, see `measure.Measurement.evaluation`.
+        """
+        there = self._written.get(step, {})
+        new = {
+            key: value
+            for key, value in values.items()
+            if key not in there
+            or there[key][1] != evaluation
+            or (self._renews and there[key][0] != value)
+        }
+        self._note(step, new, evaluation)
         if not self._enabled or not new:
             return new
-        written.update(new)
         now = round(time.time(), 3)
+        about = {"evaluation": evaluation} if evaluation else {}
         with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, "time": now, **new}) + "\n")
+            file.write(json.dumps({"step": step, "time": now, **about, **new}) + "\n")
         for listener in self._listeners:
             listener(step, new, now)
         return new
@@ -98,10 +114,14 @@ class MetricsLog:
         sign = 1 if self._track.endswith(LESS_IS_BETTER) else -1
         return min(known, key=lambda step: sign * self._tracked[step], default=None)
 
-    def _follow(self, step: int, values: dict[str, float]) -> None:
-        value = values.get(self._track)
-        if value is not None and math.isfinite(value):
-            self._tracked[step] = value
+    def _note(self, step: int, values: Mapping[str, float], evaluation: str) -> None:
+        written = self._written.setdefault(step, {})
+        for key, value in values.items():
+            if key not in NO_VALUES:
+                written[sys.intern(key)] = value, evaluation
+        tracked = values.get(self._track)
+        if tracked is not None and math.isfinite(tracked):
+            self._tracked[step] = tracked
 
 
 def write_json(path: Path, content: Any) -> None:

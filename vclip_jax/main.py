@@ -1,8 +1,9 @@
 """Train, evaluate, report: `python -m vclip_jax.main --config configs/X.py --workdir W`.
 
 Run the same command again and it goes on where it stopped. `--mode eval` restores the newest
-checkpoint, or one after the other (`--config.eval_all_checkpoints=True`), scores it and rewrites
-the report. `--mode compile --topology v5e:4x4` compiles the step for accelerators ahead of time.
+checkpoint, another (`--config.restore_step=best`) or one after the other
+(`--config.eval_all_checkpoints=True`), scores it and rewrites the report. `--mode compile
+--topology v5e:4x4` compiles the step for accelerators ahead of time.
 """
 
 if __name__ == "__main__":
@@ -15,10 +16,12 @@ if __name__ == "__main__":
     command_line.run()
 
 import logging
+import os
 import time
 from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 from flax import nnx
@@ -70,7 +73,7 @@ from vclip_jax.pictures import show_samples
 from vclip_jax.preemption import Preempted, Preemption
 from vclip_jax.prompts import own
 from vclip_jax.report import write_systems_report
-from vclip_jax.restore import QUICK_COMPILE, TEXT_TOWER, check_source, chosen_step, restore_other
+from vclip_jax.restore import QUICK_COMPILE, TEXT_TOWER, check_source, restore_other
 from vclip_jax.trackers import check_installed, open_trackers
 from vclip_jax.training import make_training, model_maker
 from vclip_jax.zero_shot import Scorer
@@ -309,22 +312,22 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
     measure.print_table()
 
 
-def evaluate(config: ConfigDict, workdir: Path) -> None:
+def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Score a trained model: that of `config.restore_from`, or the workdir's own.
 
     The model, its preprocessing and its vocabulary are the checkpoint's, whatever the config says
     of them; `config.evals` says on what, and validation pairs are scored if there are any.
+
+    Returns:
+        The content of `zero_shot.json`, on every process.
     """
     source = config.restore_from or str(workdir)
     if not config.restore_from and not (workdir / "checkpoints").is_dir():
         raise ValueError(f"{workdir} has no checkpoint to evaluate: train first, or set "
                          "--config.restore_from=WORKDIR")  # fmt: skip
     steps = saved_run.steps(source) if config.eval_all_checkpoints else ()
-    if config.restore_step == "latest":
-        loaded, tokenizer, step = pretrained.load_weights(source)
-    else:
-        chosen = chosen_step(Path(source), saved_run.steps(source), config.restore_step)
-        loaded, tokenizer, step = saved_run.load(source, chosen)
+    loaded, tokenizer, found = pretrained.load_weights(source, config.restore_step)
+    step = found or 0  # a portable folder's figures stand at the start of a curve
     weights.adopt(config, loaded)
     config_checks.validate(
         config, devices=jax.device_count(), processes=jax.process_count(), training=False
@@ -353,7 +356,9 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
     lead = jax.process_index() == 0
     with (
         processes.alone_in(workdir),
-        nullcontext(MetricsLog(workdir / "metrics.jsonl", enabled=lead)) as metrics_log,
+        nullcontext(
+            MetricsLog(workdir / "metrics.jsonl", enabled=lead, renews=True)
+        ) as metrics_log,
         open_trackers(config, workdir, metrics_log.rows(), enabled=lead) as trackers,
     ):
         held_back = {"validation": validation, "test": test}
@@ -374,6 +379,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
         log.info("evaluating %s, step %d, %s parameters", source, step, f"{loaded.count:,}")
         measure(jax.device_put(loaded.variables, replicated), step, final=True)
     measure.print_table()
+    return measure.results
 
 
 def make_scorer(
@@ -395,6 +401,9 @@ def run_flags() -> None:
     try:
         with processes.ending_together():
             # Before anything asks for devices.
+            if command_line.DETERMINISTIC.value:
+                given = os.environ.get("XLA_FLAGS", "")
+                os.environ["XLA_FLAGS"] = f"{given} --xla_gpu_deterministic_ops=true".strip()
             if command_line.MODE.value == "compile":
                 topologies.use_no_device()
             if command_line.COORDINATOR.value is not None or command_line.DISTRIBUTED.value:

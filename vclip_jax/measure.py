@@ -1,7 +1,10 @@
 """Everything that is measured on a model, and the files that it is written to."""
 
+import hashlib
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,9 @@ from vclip_jax.report import write_report
 from vclip_jax.report.table import averaged, format_table
 from vclip_jax.trackers import Trackers
 from vclip_jax.zero_shot import Scorer, Variables
+
+PAIRS_FORMAT = 1
+"""Part of `Measurement.evaluation`; counts up whenever held-back pairs are measured otherwise."""
 
 
 @dataclass
@@ -78,7 +84,10 @@ class Measurement:
             examples[task.name] = scored.examples
             for name, answers in scored.predictions.items():
                 predictions.save(predictions.path_of(self.workdir, name), answers)
-        new = self.metrics_log.write(step, values | flat_metrics(self.results))
+        values |= flat_metrics(self.results)
+        for result in self.results.values():
+            result["step"] = step
+        new = self.metrics_log.write(step, values, self.evaluation)
         if self.trackers:
             matrices = [
                 confusion_picture(name, result["confusion"], result["classes"])
@@ -110,10 +119,24 @@ class Measurement:
             if isinstance(embedded, Exception):
                 raise embedded
             values |= zero_shot_points(self.scorer, variables, task, embedded)
-        self.metrics_log.write(step, values)
+        self.metrics_log.write(step, values, self.evaluation)
+
+    @cached_property
+    def evaluation(self) -> str:
+        """What is asked, as eight hexadecimal digits: figures of another name do not compare."""
+        pairs, batch = self.validation, self.config.global_batch_size
+        asked = [
+            [
+                (t.name, t.source.name, t.source.split, len(t.source), asdict(t.prompts))
+                for t in self.tasks
+            ],
+            None if pairs is None else [pairs.name, pairs.split, len(pairs), batch],
+            PAIRS_FORMAT,
+        ]
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
 
     def is_logged(self, step: int) -> bool:
-        """Whether `metrics.jsonl` has a point of everything that is measured.
+        """Whether `metrics.jsonl` has a point of everything that is measured, as it is measured.
 
         Of several processes all must measure the same; they may not see one file, so: no.
         """
@@ -121,7 +144,7 @@ class Measurement:
             return False
         keys = [f"eval/{task.name}/accuracy" for task in self.tasks]
         keys += ["eval/validation/loss"] if self.validation is not None else []
-        return self.metrics_log.has(step, keys)
+        return self.metrics_log.has(step, keys, self.evaluation)
 
     def _embedded_tasks(
         self, variables: Variables

@@ -42,10 +42,10 @@ def show_samples(
     n = min(config.tracker_samples, config.global_batch_size)
     if not trackers or not n:
         return
-    images = first_rows(batch["image"], n)
+    rows, images = first_rows(batch["image"], n)
     records = pipeline.step_records(
         train, seed=config.seed, global_batch_size=config.global_batch_size, step=step,
-        count=len(images), shuffle=config.data.shuffle,
+        rows=rows, shuffle=config.data.shuffle,
     )  # fmt: skip
     pairs = [("train", image, r) for image, r in zip(images, records, strict=True)]
     held_back = [validation[i] for i in range(min(n, len(validation)))] if validation else []
@@ -58,14 +58,16 @@ def show_samples(
     trackers.pictures(step + 1, pictures)
 
 
-def first_rows(array: jax.Array, n: int) -> npt.NDArray[Any]:
-    """The first `n` rows of a batch, or as many of them as lie on this process's devices."""
-    shards = {shard.index[0].start or 0: shard for shard in array.addressable_shards}
+def first_rows(array: jax.Array, n: int) -> tuple[list[int], npt.NDArray[Any]]:
+    """The first `n` rows of a batch of those on this process's devices: their numbers and they."""
+    shards = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+    rows: list[int] = []
     parts: list[npt.NDArray[Any]] = []
     for start in sorted(shards):
-        if start == sum(map(len, parts)) < n:
-            parts.append(np.asarray(shards[start].data))
-    return np.concatenate(parts)[:n] if parts else np.zeros((0, *array.shape[1:]), array.dtype)
+        if len(rows) < n:
+            rows += range(start, start + len(shards[start]))
+            parts.append(np.asarray(shards[start]))
+    return rows[:n], np.concatenate(parts)[:n]
 
 
 def project(

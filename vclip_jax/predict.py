@@ -65,6 +65,10 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="a workdir, a portable folder, or hub:OWNER/NAME[@REVISION]",
     )
+    parser.add_argument(
+        "--step", default="latest",
+        help="of a run: latest (default), best (by its config.keep_best) or a number",
+    )  # fmt: skip
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--prompts", help="a prompt set or a JSON file (default: the model's own)")
     choice.add_argument(
@@ -86,14 +90,15 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
     """Classify everything and write it to `out`; returns the number of images that failed."""
     # Imported here: --help should not wait for JAX.
     from vclip_jax.datasets.named import expand
-    from vclip_jax.pretrained import Pretrained, load
+    from vclip_jax.pretrained import Pretrained, load, say_step
 
     given = options.prompt or options.prompts
     asked = Pretrained.prompt_set(given) if given else None
     named = expand(options.images, console.lines_of_stdin())
     for note in named.notes:
-        print(f"note: {note}", file=sys.stderr)
-    clip = load(options.checkpoint)
+        print(f"note: {shown(note)}", file=sys.stderr)
+    clip = load(options.checkpoint, step=options.step)
+    say_step(options.checkpoint, clip)
     prompt_set = clip.asked(asked)
     names = prompt_set.class_names
     if options.format == "csv":

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -41,30 +42,42 @@ log = logging.getLogger("vclip_jax")
 CORES = min(16, cores.usable())
 
 
-def load(path: str | os.PathLike[str], *, dtype: str = "auto") -> "Pretrained":
+def load(
+    path: str | os.PathLike[str], *, step: int | str = "latest", dtype: str = "auto"
+) -> "Pretrained":
     """A trained model, ready to embed and to classify.
 
     Args:
-        path: the workdir of a run (its newest checkpoint is taken), a portable folder of
-            `vclip_jax.interop`, or "hub:OWNER/NAME", such a folder on the Hugging Face Hub, with
-            "@REVISION" behind it of a branch, a tag or a commit. Only the latter goes to the
-            network.
+        path: the workdir of a run, a portable folder of `vclip_jax.interop`, or "hub:OWNER/NAME",
+            such a folder on the Hugging Face Hub, with "@REVISION" behind it of a branch, a tag or
+            a commit. Only the latter goes to the network.
+        step: of a run's workdir which checkpoint: "latest", "best" (by the run's
+            `config.keep_best`) or its number. `Pretrained.step` says which one it is.
         dtype: the type of the computation, "float32", "bfloat16", or "auto": bfloat16 on
             accelerators and float32 on CPUs.
 
     Raises:
-        ValueError: one line: there is no model, or its files do not belong together.
+        ValueError: one line: there is no model, or not that step of it, or its files do not belong
+            together.
     """
     source = _folder_of(path)
-    weights, tokenizer, _ = _read_folder(source)
+    weights, tokenizer, found = _read_folder(source, step)
     if weights.config["kind"] != "clip":
         raise ValueError(f"{path} holds a text tower alone, which cannot embed images")
-    return Pretrained(weights, tokenizer, dtype=dtype, prompts=own.load(source))
+    return Pretrained(weights, tokenizer, dtype=dtype, prompts=own.load(source), step=found)
 
 
-def load_weights(path: str | os.PathLike[str]) -> tuple[Weights, AnyTokenizer, int]:
-    """Weights, tokeniser and step (0 where it is not known) of what `load` takes."""
-    return _read_folder(_folder_of(path))
+def say_step(path: str | os.PathLike[str], clip: "Pretrained") -> None:
+    """Print on standard error which checkpoint of a run a command uses."""
+    if clip.step is not None:
+        print(f"{os.fspath(path)}: step {clip.step}", file=sys.stderr)
+
+
+def load_weights(
+    path: str | os.PathLike[str], step: int | str = "latest"
+) -> tuple[Weights, AnyTokenizer, int | None]:
+    """Weights, tokeniser and step (None where it is not known) of what `load` takes."""
+    return _read_folder(_folder_of(path), step)
 
 
 def _folder_of(path: str | os.PathLike[str]) -> Path:
@@ -76,11 +89,15 @@ def _folder_of(path: str | os.PathLike[str]) -> Path:
     return source
 
 
-def _read_folder(source: Path) -> tuple[Weights, AnyTokenizer, int]:
+def _read_folder(source: Path, step: int | str) -> tuple[Weights, AnyTokenizer, int | None]:
     with without_others_warnings():
-        if (source / folder.MODEL).is_file():
-            return *folder.load(source), 0
-        return workdir.load(source)
+        if not (source / folder.MODEL).is_file():
+            return workdir.load(source, step)
+        if step != "latest":
+            raise ValueError(
+                f"{source} is a portable folder, which has one model and no step {step}"
+            )
+        return *folder.load(source), None
 
 
 def _from_hub(name: str) -> Path:
@@ -107,6 +124,7 @@ class Pretrained:
         tokenizer: for the texts.
         prompts: what it is asked where nobody says otherwise; None where that is not known.
         embed_dim: size of the common space.
+        step: of the checkpoint that it is from; None for a portable folder.
         batch_size: images that are embedded at a time, by the kind of device.
         graphdef: the model's structure, see `state.split_model`.
     """
@@ -118,11 +136,13 @@ class Pretrained:
         *,
         dtype: str = "auto",
         prompts: prompts_lib.PromptSet | None = None,
+        step: int | None = None,
     ):
         """Put the weights on the first device of this process."""
         self.config = weights.config
         self.tokenizer = tokenizer
         self.prompts = prompts
+        self.step = step
         self._asked: set[prompts_lib.PromptSet] = set()
         self.embed_dim: int = self.config["model"]["embed_dim"]
         self.batch_size = 32 if jax.default_backend() == "cpu" else 256
@@ -166,7 +186,7 @@ class Pretrained:
         batch = {
             "image": jnp.pad(jnp.asarray(squares), ((0, padded - n), (0, 0), (0, 0), (0, 0))),
             "label": jnp.zeros(padded, jnp.int32),
-            "mask": jnp.arange(padded) < n,
+            "index": jnp.where(jnp.arange(padded) < n, jnp.arange(padded), -1),
         }
         embeddings, _ = self._scorer.embed_images(self._variables, [batch])
         return embeddings

@@ -197,6 +197,10 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="a workdir, a portable folder, or hub:OWNER/NAME[@REVISION]",
     )
+    parser.add_argument(
+        "--step", default="latest",
+        help="of a run: latest (default), best (by its config.keep_best) or a number",
+    )  # fmt: skip
     parser.add_argument("--dataset", required=True, help="a built dataset, NAME or NAME/CONFIG")
     parser.add_argument("--data_dir", default="data", help="where it was built (default: data)")
     parser.add_argument(
@@ -260,15 +264,17 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     # Imported here: --help should not wait for them.
     from vclip_jax.datasets import open_source
     from vclip_jax.embeddings import embed_split
-    from vclip_jax.pretrained import load
+    from vclip_jax.pretrained import load, say_step
 
-    clip = load(options.checkpoint)
+    clip = load(options.checkpoint, step=options.step)
+    say_step(options.checkpoint, clip)
     names = open_source(options.dataset, options.data_dir, options.test_split).class_names
     prompt_set = _prompts(options, clip, names) if options.method != ("retrieval",) else None
     embed = partial(embed_split, clip, options.dataset, options.data_dir, cache=options.cache)
     test = embed(options.test_split)
     about = {
         "checkpoint": str(options.checkpoint),
+        "step": clip.step,
         "model": clip.fingerprint,
         "dataset": options.dataset,
         "test_split": options.test_split,

@@ -19,8 +19,8 @@ from ml_collections import ConfigDict
 from vclip_jax import config as config_lib
 from vclip_jax import state
 from vclip_jax.checkpoint import Checkpoints
-from vclip_jax.interop import folder, weights
-from vclip_jax.logs import MetricsLog, write_json
+from vclip_jax.interop import folder, weights, workdir
+from vclip_jax.logs import write_json
 
 # Initialisation runs once: not worth the optimiser's time (2.6 s rather than 11 s to compile).
 QUICK_COMPILE = {"xla_backend_optimization_level": 0}
@@ -75,37 +75,16 @@ def check_source(config: ConfigDict) -> None:
             f"with {folder.MODEL}{hint}"
         )
     with Checkpoints(source, read_only=True) as other:
-        chosen_step(source, other.steps(), config.restore_step)
+        _chosen_step(source, other.steps(), config.restore_step)
 
 
-def chosen_step(workdir: Path, steps: tuple[int, ...], choice: str) -> int | None:
-    """The step that `config.restore_step` means; None for the newest that is not damaged.
-
-    Args:
-        workdir: of a run.
-        steps: of its complete checkpoints.
-        choice: "latest", "best" or a number.
-
-    Raises:
-        ValueError: one line: there is no such checkpoint.
-    """
-    there = ", ".join(map(str, steps))
+def _chosen_step(source: Path, steps: tuple[int, ...], choice: str) -> int | None:
     if not steps:
-        raise ValueError(f"config.restore_from={workdir} has no complete checkpoint")
-    if choice == "latest":
-        return None
-    if choice == "best":
-        metric = config_lib.read(workdir / "config.json").get("keep_best", "")
-        log_of_run = MetricsLog(workdir / "metrics.jsonl", enabled=False, track=metric)
-        if not metric or (best := log_of_run.best(steps)) is None:
-            raise ValueError(
-                f"config.restore_step=best: {workdir} does not know its best checkpoint "
-                f"(config.keep_best={metric!r} there): use latest, or one of {there}"
-            )
-        return best
-    if int(choice) not in steps:
-        raise ValueError(f"config.restore_step={choice}: {workdir} has the checkpoints {there}")
-    return int(choice)
+        raise ValueError(f"config.restore_from={source} has no complete checkpoint")
+    try:
+        return workdir.choose(source, choice, steps)
+    except ValueError as error:
+        raise ValueError(f"config.restore_step={choice}: {error}") from error
 
 
 def restore_other(
@@ -146,7 +125,7 @@ def restore_other(
     theirs.update(config_lib.read(source / "config.json"))
     abstract = jax.eval_shape(lambda: fresh)
     with Checkpoints(source, read_only=True) as other:
-        step = chosen_step(source, other.steps(), config.restore_step)
+        step = _chosen_step(source, other.steps(), config.restore_step)
         if config.restore_optimizer:
             whole = other.restore(abstract, shardings, step)
             step, params, batch_stats = int(whole.step), whole.params, whole.batch_stats

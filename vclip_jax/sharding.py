@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
+import numpy.typing as npt
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -37,7 +39,12 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
     types = (jax.sharding.AxisType.Auto,) * 2
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if slices == 1:
-        return jax.make_mesh((len(devices) // fsdp, fsdp), AXES, devices=devices, axis_types=types)
+        shape = (len(devices) // fsdp, fsdp)
+        try:
+            return jax.make_mesh(shape, AXES, devices=devices, axis_types=types)
+        except NotImplementedError:  # no axis of the network is so long, as for 4 of v6e's 8 x 8
+            placed = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+            return Mesh(placed, AXES, axis_types=types)
     # Between slices only the data axis: parameters are gathered far more often than gradients.
     each = len(devices) // slices
     if each % fsdp:
@@ -49,6 +56,23 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
         (each // fsdp, fsdp), (slices, 1), devices, allow_split_physical_axes=True
     )
     return Mesh(hybrid, AXES, axis_types=types)
+
+
+def rows_of_process(mesh: Mesh, rows: int, process: int | None = None) -> npt.NDArray[np.int64]:
+    """Which rows of a global batch lie on one process's devices, rising, int64.
+
+    A mesh follows the network, so on most TPU slices they are not one after another. In this order
+    `jax.make_array_from_process_local_data` takes them.
+
+    Args:
+        mesh: over which the batch lies (`BATCH`).
+        rows: of the global batch; the number of devices divides it.
+        process: None for this one.
+    """
+    process = jax.process_index() if process is None else process
+    each = rows // mesh.size
+    places = [p for p, device in enumerate(mesh.devices.flat) if device.process_index == process]
+    return (np.array(places, np.int64)[:, None] * each + np.arange(each)).ravel()
 
 
 def _fsdp_spec(shape: tuple[int, ...], size: int) -> PartitionSpec:

@@ -5,7 +5,6 @@ report); here the rows are put together. A system without weights is a row that 
 to get them; no figure is ever filled in.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from vclip_jax import prompts
 from vclip_jax.report import paper
 from vclip_jax.report.table import number
 
-Evaluate = Callable[[ConfigDict, Path], None]
+Evaluate = Callable[[ConfigDict, Path], Mapping[str, Any]]
 
 
 def evaluate_systems(config: ConfigDict, workdir: Path, evaluate: Evaluate) -> dict[str, Any]:
@@ -25,7 +24,7 @@ def evaluate_systems(config: ConfigDict, workdir: Path, evaluate: Evaluate) -> d
     Args:
         config: its `evals` are scored by each system with prompts from the system's own folder.
         workdir: `systems/NAME` in it gets each system's files, and it gets `table1.json`.
-        evaluate: evaluates one model, see `main.evaluate`.
+        evaluate: evaluates one model and returns its results, see `main.evaluate`.
 
     Returns:
         The content of `table1.json`: system -> `weights`, `missing` (why there is no result, or
@@ -41,9 +40,8 @@ def evaluate_systems(config: ConfigDict, workdir: Path, evaluate: Evaluate) -> d
         missing = _missing(name, entry)
         results: Mapping[str, Any] = {}
         if missing is None:
-            folder = workdir / "systems" / name
-            evaluate(run, folder)
-            results = json.loads((folder / "zero_shot.json").read_text("utf-8"))
+            # In memory: of several processes only the first one writes files.
+            results = evaluate(run, workdir / "systems" / name)
         table[name] = {"weights": entry.weights, "missing": missing, "results": results}
     return table
 

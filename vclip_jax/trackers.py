@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from vclip_jax import config as config_lib
-from vclip_jax.logs import write_json
+from vclip_jax.logs import NO_VALUES, write_json
 
 log = logging.getLogger("vclip_jax")
 
@@ -57,7 +57,8 @@ class Embeddings:
 
 
 class Tracker(Protocol):
-    """Something that shows a run to people. Steps come in any order, a value of a step once."""
+    """Something that shows a run to people. Steps come in any order; a value of a step comes once,
+    and again where it was measured again, which then counts."""
 
     id: str
     """What it calls the run."""
@@ -164,7 +165,7 @@ def open_trackers(
             tracker = _OPEN[name](config, workdir, ids.get(name))
             if name not in ids:
                 for row in rows:
-                    values = {k: v for k, v in row.items() if k not in ("step", "time")}
+                    values = {k: v for k, v in row.items() if k not in NO_VALUES}
                     tracker.scalars(row["step"], values, row.get("time", 0.0))
         except Exception as error:
             raise ValueError(

@@ -47,6 +47,7 @@ class Scorer:
         self.tokenize = tokenize
         self.count_padding = count_padding
         self.graphdef = graphdef
+        self.mesh = mesh
         self.batch_sharding = NamedSharding(mesh, BATCH)
         self.replicated = NamedSharding(mesh, PartitionSpec())
 
@@ -62,12 +63,12 @@ class Scorer:
                 embedding = jax.lax.map(encode, chunks).reshape(len(images), -1)
             else:
                 embedding = encode(images)
-            return {"embedding": embedding, "label": batch["label"], "mask": batch["mask"]}
+            return {"embedding": embedding, "label": batch["label"], "index": batch["index"]}
 
         def encode_texts(variables: Variables, tokens: jax.Array) -> jax.Array:
             return nnx.merge(graphdef, *variables).encode_text(tokens)
 
-        # Labels and mask travel along: on several hosts each knows only its own rows' labels.
+        # Labels and numbers travel along: on several hosts each knows only its own rows'.
         compiled = partial(
             jax.jit, out_shardings=self.replicated,
             compiler_options=COMPILER_OPTIONS.get(mesh.devices.flat[0].platform),
@@ -77,13 +78,25 @@ class Scorer:
     def embed_images(
         self, variables: Variables, batches: Iterable[Batch]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Unit vectors float32 `[n, d]` and labels int32 `[n]` of all rows whose mask is true."""
-        embeddings, labels = [], []
-        for batch in batches:
-            out = jax.device_get(self._encode_images(variables, batch))
-            embeddings.append(out["embedding"][out["mask"]])
-            labels.append(out["label"][out["mask"]])
-        return np.concatenate(embeddings), np.concatenate(labels)
+        """Unit vectors float32 `[n, d]` and labels int32 `[n]` of records 0 to n - 1, in order.
+
+        Args:
+            variables: the model.
+            batches: of `image`, `label` and `index`, the record's number, see
+                `data.pipeline.eval_batches`. Rows may come in any order; those of -1 are filling.
+
+        Raises:
+            ValueError: a record is missing or comes twice.
+        """
+        found = [jax.device_get(self._encode_images(variables, batch)) for batch in batches]
+        index = np.concatenate([out["index"] for out in found])
+        order = np.argsort(index, kind="stable")[np.count_nonzero(index < 0) :]
+        if not np.array_equal(index[order], np.arange(len(order))):
+            raise ValueError("some records were not embedded, or twice: their numbers have gaps")
+        embeddings, labels = (
+            np.concatenate([out[name] for out in found])[order] for name in ("embedding", "label")
+        )
+        return embeddings, labels
 
     def embed_texts(self, variables: Variables, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors float32 `[n, d]`; none depends on the other texts."""
@@ -140,8 +153,12 @@ def class_means(parts: Sequence[np.ndarray], renormalise: bool = True) -> np.nda
 
 @jax.jit
 def class_probabilities(images: jax.Array, classes: jax.Array, logit_scale: jax.Array) -> jax.Array:
-    """Softmax over classes of the scaled cosines: `[n, d]`, `[c, d]`, scalar to `[n, c]`."""
+    """Softmax over classes of the scaled cosines: `[n, d]`, `[c, d]`, scalar to `[n, c]`.
+
+    The cosines are those of float32 on every platform; a TPU would round the vectors to bfloat16,
+    and a GPU to TF32, before a scale of up to 100 is applied.
+    """
     logits = jnp.exp(logit_scale) * jnp.einsum(
-        "nd,cd->nc", images, classes, preferred_element_type=jnp.float32
+        "nd,cd->nc", images, classes, precision="highest", preferred_element_type=jnp.float32
     )
     return jax.nn.softmax(logits, axis=-1)

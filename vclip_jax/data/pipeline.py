@@ -1,15 +1,16 @@
 """Batches for training and evaluation, on the host.
 
 The training order is a function of (seed, step): the whole stream of shuffled, decoded and
-augmented examples is cut into the hosts' batches last, so that host i of n takes every n-th of them
-and the global batch at a step is the same for any number of hosts, threads or workers. The data
-position is therefore the step, and starting at any step takes constant time.
+augmented examples is cut into the hosts' batches last, each host takes the rows of them that its
+devices hold, and the global batch at a step is the same, row by row, for any number and order of
+hosts, devices, threads or workers. The data position is therefore the step, and starting at any
+step takes constant time.
 """
 
 import hashlib
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -82,8 +83,7 @@ def train_batches(
     shuffle: str = "permutation",
     context_length: int = CONTEXT_LENGTH,
     start_step: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: Iterable[int] | None = None,
     num_threads: int | None = None,
     num_workers: int = 0,
 ) -> Batches:
@@ -93,7 +93,7 @@ def train_batches(
         source: the records, see `vclip_jax.datasets.open_source`.
         tokenizer: for the captions.
         seed: of order and augmentation, any non-negative integer.
-        global_batch_size: examples a step over all hosts; the hosts' number must divide it.
+        global_batch_size: examples a step over all hosts.
         size: height and width of the images in pixels.
         fit: see `vclip_jax.data.decode`.
         decode: "exact" or "fast", the `mode` there. With "fast", crops are taken from a picture
@@ -104,22 +104,22 @@ def train_batches(
         shuffle: of `order.ORDERS`; "grain" for runs that began with it.
         context_length: of the token rows.
         start_step: the first batch is that of this step (counted from 0).
-        process_index, process_count: which host this is and of how many.
+        rows: those of the global batch that are this host's, rising, see
+            `sharding.rows_of_process`; None for all of them.
         num_threads: decode this many batches at a time, by default one a core, at most 16.
         num_workers: processes that do so instead of threads, 0 for none, see `workers`. They are
             spawned, so scripts need `if __name__ == "__main__"`.
 
     Returns:
-        An iterator of batches of b = global_batch_size / process_count examples: `image` uint8
-        `[b, size, size, 3]`, `tokens` int32 `[b, context_length]`, `key_hash` uint32 `[b]` (CRC-32
-        of the record's key) and `caption_id` int32 `[b]` (CRC-32 of the caption, equal for equal
-        captions). Process 0's rows come first in the global batch.
+        An iterator of batches of b = len(rows) examples: `image` uint8 `[b, size, size, 3]`,
+        `tokens` int32 `[b, context_length]`, `key_hash` uint32 `[b]` (CRC-32 of the record's key)
+        and `caption_id` int32 `[b]` (CRC-32 of the caption, equal for equal captions).
         The iterator raises `decode.ImageError` at an image that cannot be decoded.
 
     Raises:
         ValueError: an argument is out of range or the source is empty.
     """
-    _check(source, global_batch_size, size, fit, decode, process_index, process_count)
+    rows = _check(source, global_batch_size, size, fit, decode, rows)
     if seed < 0 or start_step < 0:
         raise ValueError(f"seed and start_step must not be negative, got {seed} and {start_step}")
     check_fitted(_name(source), source, size, fit, augment)
@@ -128,13 +128,12 @@ def train_batches(
         _name(source), tokenizer, size, fit, decode, augment or Policy(), enhance, context_length,
         progress,
     )  # fmt: skip
-    dataset = (
-        _in_order(source, seed, shuffle)
-        .random_map(example, seed=_derived_seed(seed, "augmentation"))
-        .batch(global_batch_size // process_count)
+    examples = _in_order(source, seed, shuffle).random_map(
+        example, seed=_derived_seed(seed, "augmentation")
     )
-    first = start_step * process_count + process_index
-    return _iterate(dataset[first::process_count], num_threads, num_workers, progress)
+    steps = grain.MapDataset.range(start_step, EXAMPLES // global_batch_size)
+    batches = steps.map(_Rows(examples, global_batch_size, rows))
+    return _iterate(batches, num_threads, num_workers, progress)
 
 
 def record_keys(
@@ -145,10 +144,10 @@ def record_keys(
     step: int,
     shuffle: str = "permutation",
 ) -> list[str]:
-    """The keys of the records that `train_batches` gives at a step, all hosts' in order."""
+    """The keys of the records that `train_batches` gives at a step, in the global batch's order."""
     records = step_records(
         source, seed=seed, global_batch_size=global_batch_size, step=step,
-        count=global_batch_size, shuffle=shuffle,
+        rows=range(global_batch_size), shuffle=shuffle,
     )  # fmt: skip
     return [record["key"] for record in records]
 
@@ -159,13 +158,13 @@ def step_records(
     seed: int,
     global_batch_size: int,
     step: int,
-    count: int,
+    rows: Iterable[int],
     shuffle: str = "permutation",
 ) -> list[Record]:
-    """The first `count` records that `train_batches` gives at a step, of all hosts' in order."""
+    """The records that `train_batches` gives at a step in these rows of the global batch."""
     in_order = _in_order(source, seed, shuffle)
     first = step * global_batch_size
-    return [in_order[first + row] for row in range(count)]
+    return [in_order[first + row] for row in rows]
 
 
 def _in_order(source: Sequence[Record], seed: int, shuffle: str) -> grain.MapDataset:
@@ -189,8 +188,7 @@ def eval_batches(
     decode: str = "exact",
     enhance: bool = False,
     context_length: int = CONTEXT_LENGTH,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: Iterable[int] | None = None,
     num_threads: int | None = None,
     num_workers: int = 0,
 ) -> Batches:
@@ -199,27 +197,37 @@ def eval_batches(
     Every host gets the same number of batches. Arguments as for `train_batches`.
 
     Returns:
-        An iterator of batches of b = global_batch_size / process_count examples: `image` uint8
-        `[b, size, size, 3]`, `label` int32 `[b]`, `index` int32 `[b]` (the record's number),
-        `mask` bool `[b]` (False where it is filling, whose other values are 0) and, with a
-        tokenizer, `tokens` int32 `[b, context_length]`.
+        An iterator of batches of b = len(rows) examples: `image` uint8 `[b, size, size, 3]`,
+        `label` int32 `[b]`, `index` int32 `[b]` (the record's number; -1 where the row is filling,
+        whose other values are 0) and, with a tokenizer, `tokens` int32 `[b, context_length]`.
 
     Raises:
         ValueError: an argument is out of range or the source is empty.
     """
-    _check(source, global_batch_size, size, fit, decode, process_index, process_count)
+    rows = _check(source, global_batch_size, size, fit, decode, rows)
     check_fitted(_name(source), source, size, fit)
     progress = Progress()
     example = _EvalExample(
         source, _name(source), tokenizer, size, fit, decode, enhance, context_length, progress
     )
     steps = -(-len(source) // global_batch_size)
-    dataset = (
-        grain.MapDataset.range(steps * global_batch_size)
-        .map(example)
-        .batch(global_batch_size // process_count)
-    )
-    return _iterate(dataset[process_index::process_count], num_threads, num_workers, progress)
+    examples = grain.MapDataset.range(steps * global_batch_size).map(example)
+    batches = grain.MapDataset.range(steps).map(_Rows(examples, global_batch_size, rows))
+    return _iterate(batches, num_threads, num_workers, progress)
+
+
+@dataclass(frozen=True)
+class _Rows(grain.transforms.Map):
+    """A step to some rows of its global batch."""
+
+    examples: grain.MapDataset
+    global_batch_size: int
+    rows: Sequence[int]
+
+    def map(self, element: int) -> HostBatch:
+        first = element * self.global_batch_size
+        examples = [self.examples[first + row] for row in self.rows]
+        return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 
 
 @dataclass(frozen=True)
@@ -292,8 +300,7 @@ class _EvalExample(grain.transforms.Map):
         batch: HostBatch = {
             "image": image,
             "label": np.array(record["label"] if record is not None else 0, np.int32),
-            "index": np.array(element if real else 0, np.int32),
-            "mask": np.array(real),
+            "index": np.array(element if real else -1, np.int32),
         }
         return batch if self.tokenizer is None else {**batch, "tokens": tokens}
 
@@ -347,16 +354,18 @@ def _check(
     size: int,
     fit: str,
     mode: str,
-    process_index: int,
-    process_count: int,
-) -> None:
-    if not 0 <= process_index < process_count:
-        raise ValueError(f"process {process_index} of {process_count} does not exist")
-    if global_batch_size < 1 or global_batch_size % process_count:
+    rows: Iterable[int] | None,
+) -> tuple[int, ...]:
+    """The rows of the global batch that are wanted."""
+    if global_batch_size < 1:
+        raise ValueError(f"global_batch_size must be at least 1, got {global_batch_size}")
+    wanted = tuple(map(int, range(global_batch_size) if rows is None else rows))
+    if not wanted or not all(0 <= row < global_batch_size for row in wanted):
         raise ValueError(
-            f"the global batch of {global_batch_size} examples cannot be shared out evenly "
-            f"among {process_count} hosts: choose a multiple of {process_count}"
+            f"rows must be some of the {global_batch_size} rows of the global batch, counted from "
+            f"0, got {', '.join(map(str, wanted[:5])) or 'none'}"
         )
     check_fit(size, fit, mode)
     if not len(source):
         raise ValueError(f"{_name(source)} has no records")
+    return wanted

@@ -125,6 +125,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--checkpoint", help="compare embeddings too: what vclip_jax.load takes")
     parser.add_argument(
+        "--step", default="latest",
+        help="of a run as the checkpoint: latest (default), best (by its config.keep_best) or a "
+        "number",
+    )  # fmt: skip
+    parser.add_argument(
         "--cosine", type=float, default=COSINE,
         help=f"list pairs with at least this (default: {COSINE})",
     )  # fmt: skip
@@ -154,9 +159,10 @@ def run(options: argparse.Namespace) -> None:
             )
     model = None
     if options.checkpoint is not None:
-        from vclip_jax.pretrained import load
+        from vclip_jax.pretrained import load, say_step
 
-        model = load(options.checkpoint)
+        model = load(options.checkpoint, step=options.step)
+        say_step(options.checkpoint, model)
     audit = compare(
         source_a,
         source_b,

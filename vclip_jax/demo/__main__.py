@@ -68,6 +68,11 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="a workdir, a portable folder, or hub:OWNER/NAME[@REVISION]",
     )
+    parser.add_argument(
+        "--step",
+        default="latest",
+        help="of a run: latest (default), best (by its config.keep_best) or a number",
+    )
     parser.add_argument("--prompts", help="a prompt set or a JSON file (default: the model's own)")
     parser.add_argument("--images", metavar="DIR", help="a folder of photographs to be searched")
     parser.add_argument(
@@ -104,11 +109,12 @@ def serve(options: argparse.Namespace) -> None:
     from vclip_jax.demo import index
     from vclip_jax.demo.page import READERS, Sources, application, build
     from vclip_jax.demo.reader import Readers, pixels
-    from vclip_jax.pretrained import load
+    from vclip_jax.pretrained import load, say_step
 
     given = prompts_lib.load(options.prompts) if options.prompts else None
     token = None if options.no_token else _token()
-    clip = load(options.checkpoint)
+    clip = load(options.checkpoint, step=options.step)
+    say_step(options.checkpoint, clip)
     asked = clip.asked(given)
     captions: index.Index | str
     photographs: index.Index | str = "start the demo with --images DIR to search a folder"

@@ -29,9 +29,9 @@ from vclip_jax.interop import (
     open_clip,
     stablehlo,
     towers,
-    workdir,
 )
 from vclip_jax.interop.weights import Weights
+from vclip_jax.pretrained import load_weights
 from vclip_jax.prompts import PromptSet, own
 
 
@@ -85,6 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     exporting.add_argument(
         "--source", required=True, type=Path, help="a training run's workdir or a portable folder"
     )
+    exporting.add_argument(
+        "--step", default="latest",
+        help="of a run: latest (default), best (by its config.keep_best) or a number",
+    )  # fmt: skip
     exporting.add_argument("--target", required=True, type=Path, help="the file or folder to write")
     exporting.set_defaults(run=_export)
 
@@ -166,9 +170,11 @@ def _export(options: argparse.Namespace) -> None:
         folder.check_target(target, overwrite=options.overwrite)
     elif target.is_dir() or (target.exists() and not options.overwrite):
         raise ValueError(f"{target} is there already: pass --overwrite to replace a file")
-    weights, tokenizer, step = _load(options.source)
+    weights, tokenizer, step = load_weights(options.source, options.step)
+    if step is not None:
+        print(f"{options.source}: step {step}", file=sys.stderr)
     if options.format == "cn_clip":
-        cn_clip.save(target, weights, step=step)
+        cn_clip.save(target, weights, step=step or 0)
         for note in cn_clip.notes(weights.config):
             print(f"note: {note}")
     else:
@@ -189,22 +195,20 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _card(
-    source: Path, weights: Weights, tokenizer: AnyTokenizer, step: int, prompts: PromptSet | None
+    source: Path,
+    weights: Weights,
+    tokenizer: AnyTokenizer,
+    step: int | None,
+    prompts: PromptSet | None,
 ) -> str:
     """The card that a portable folder has, which may have been edited; of a run, a new one."""
-    if (source / folder.MODEL).is_file():
+    if step is None:
         path = source / folder.CARD
         if path.is_file():
             return path.read_text("utf-8")
         return card.write(weights, tokenizer, f"exported from {source.name}", prompts=prompts)
     origin = f"exported from {source.name}, step {step}"
     return card.write(weights, tokenizer, origin, card.read_run(source, step), prompts)
-
-
-def _load(source: Path) -> tuple[Weights, AnyTokenizer, int]:
-    if (source / folder.MODEL).is_file():
-        return *folder.load(source), 0
-    return workdir.load(source)
 
 
 def _push(options: argparse.Namespace) -> None:

@@ -82,7 +82,9 @@ def read_run(workdir: Path, step: int) -> Run:
         _json(workdir / f"{name}.json")
         for name in ("config", "environment", "goodput", "zero_shot")
     )
-    scored_step = _scored_step(workdir / "metrics.jsonl")
+    # Runs of an earlier version tell it in metrics.jsonl alone.
+    told = {result["step"] for result in zero_shot.values() if "step" in result}
+    scored_step = max(told) if told else _scored_step(workdir / "metrics.jsonl")
     return Run(step, config, environment, goodput, zero_shot, scored_step)
 
 

@@ -1,5 +1,6 @@
 """The model of a training run, from one of its checkpoints."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from vclip_jax.checkpoint import Checkpoints
 from vclip_jax.data.json_tokenizer import VOCAB, AnyTokenizer, in_folder
 from vclip_jax.interop import names
 from vclip_jax.interop.weights import Weights, make_clip, portable_config
+from vclip_jax.logs import MetricsLog
 from vclip_jax.state import init_state
 
 
@@ -31,12 +33,46 @@ def steps(workdir: str | Path) -> tuple[int, ...]:
         checkpoints.close()
 
 
-def load(workdir: str | Path, step: int | None = None) -> tuple[Weights, AnyTokenizer, int]:
+def choose(workdir: str | Path, step: int | str, there: Sequence[int]) -> int | None:
+    """The step that is meant by "latest" (None: the newest that is not damaged), "best" (by the
+    run's `config.keep_best`) or a number, in digits or not.
+
+    Args:
+        workdir: of a training run.
+        step: what is asked for.
+        there: the steps of its checkpoints.
+
+    Raises:
+        ValueError: one line: there is no such checkpoint.
+    """
+    known = ", ".join(map(str, there))
+    if step == "latest":
+        return None
+    if step == "best":
+        metric = config_lib.read(Path(workdir) / "config.json").get("keep_best", "")
+        if not metric:
+            raise ValueError(
+                f"{workdir} was trained without config.keep_best, so none of its checkpoints is "
+                f"known as the best: name a step, it has {known}"
+            )
+        log = MetricsLog(Path(workdir) / "metrics.jsonl", enabled=False, track=metric)
+        best = log.best(there)
+        if best is None:
+            raise ValueError(f"{workdir} has no {metric} of steps {known}: name one of them")
+        return best
+    if not str(step).isdecimal():
+        raise ValueError(f"a step is latest, best or a number, got {step!r}: {workdir} has {known}")
+    if int(step) not in there:
+        raise ValueError(f"{workdir} has no checkpoint of step {step}: it has {known}")
+    return int(step)
+
+
+def load(workdir: str | Path, step: int | str = "latest") -> tuple[Weights, AnyTokenizer, int]:
     """Read a training run.
 
     Args:
         workdir: with `config.json`, `vocab.txt` (or `tokenizer.json`) and `checkpoints`.
-        step: which checkpoint; None for the newest that is not damaged.
+        step: which checkpoint, see `choose`.
 
     Returns:
         The weights, the tokeniser and the step of the checkpoint.
@@ -68,11 +104,9 @@ def load(workdir: str | Path, step: int | None = None) -> tuple[Weights, AnyToke
         there = checkpoints.steps()
         if not there:
             raise ValueError(f"{workdir} has no complete checkpoint yet")
-        if step is not None and step not in there:
-            known = ", ".join(map(str, there))
-            raise ValueError(f"{workdir} has no checkpoint of step {step}: it has {known}")
-        params, batch_stats, step = checkpoints.restore_model(abstract, layout, step)
+        chosen = choose(workdir, step, there)
+        params, batch_stats, found = checkpoints.restore_model(abstract, layout, chosen)
     finally:
         checkpoints.close()
     arrays = names.flatten(params, batch_stats)
-    return Weights(config, {k: np.asarray(v) for k, v in arrays.items()}), tokenizer, step
+    return Weights(config, {k: np.asarray(v) for k, v in arrays.items()}), tokenizer, found

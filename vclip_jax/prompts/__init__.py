@@ -11,10 +11,11 @@ A prompt set is a JSON file:
 `templates` (left out: `["{}"]`) are filled with every phrase of every class. `ordered` says whether
 the classes are grades in rising order, for which alone there is a quadratic kappa; left out, it is
 guessed from their names (`rises`). Classes are matched with a dataset's by name, and their order is
-that of the file. `groups` (optional) merges classes after scoring, where a dataset's labels are
-coarser than the prompts. `source` may be left out in a file of one's own. `"renormalise": false`
-leaves the mean of a class's unit vectors as short as it is (FLAIR); by default it is made a unit
-vector again (CLIP).
+that of the file. `groups` (optional) merges classes after scoring. An evaluation scores the groups
+alone where a dataset's labels are theirs, coarser than the prompts; where the labels are the
+classes', it scores the classes, and the groups under another name, which ends in the last group's.
+`source` may be left out in a file of one's own. `"renormalise": false` leaves the mean of a class's
+unit vectors as short as it is (FLAIR); by default it is made a unit vector again (CLIP).
 
 The sets of the package, as FOLDER/DATASET: `zh` (names and signs, as the synthetic captions word
 them), `zh_grammar` (all names of those captions and nothing else), `en` (the same in English),
@@ -73,7 +74,7 @@ class PromptSet:
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """What the dataset's labels stand for: the groups if there are any, else the classes."""
+        """What the columns of `group` stand for: the groups if there are any, else the classes."""
         return tuple(group.name for group in self.groups) or self.class_names
 
     @property
@@ -84,11 +85,12 @@ class PromptSet:
         members = [member for group in self.groups for member in group.members]
         return self.ordered and members == sorted(members)
 
-    def numbers(self, class_names: Sequence[str]) -> npt.NDArray[np.int32]:
-        """Of each of a dataset's classes its number here, int32 `[classes]`; the same where
-        `class_names` is empty, since then the labels are not known by name."""
-        names = class_names or self.class_names
-        return np.array([self.class_names.index(name) for name in names], np.int32)
+    def numbers(self, class_names: Sequence[str], *, groups: bool = False) -> npt.NDArray[np.int32]:
+        """Of each of a dataset's classes its number here (of `groups` that of the group), int32
+        `[classes]`; the same where `class_names` is empty, since then the labels are not known by
+        name."""
+        own = self.label_names if groups else self.class_names
+        return np.array([own.index(name) for name in class_names or own], np.int32)
 
     def group(self, probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """Sums class probabilities `[n, classes]` into `[n, groups]`; unchanged without groups."""
@@ -148,7 +150,9 @@ def load(name_or_path: str | os.PathLike[str]) -> PromptSet:
     return parse(text, name, where=f"prompt set {name}")
 
 
-def for_classes(name: str, class_names: Sequence[str], dataset: str) -> PromptSet:
+def for_classes(
+    name: str, class_names: Sequence[str], dataset: str, *, groups: bool = False
+) -> PromptSet:
     """Reads the prompts of a dataset, whose classes are matched by name.
 
     The prompts keep their own order, which may not be that of the labels: see `PromptSet.numbers`.
@@ -157,6 +161,7 @@ def for_classes(name: str, class_names: Sequence[str], dataset: str) -> PromptSe
       name: see `load`; or "labels", the classes' names as they are.
       class_names: what the dataset's labels stand for; empty where that is not known.
       dataset: what an error calls it.
+      groups: whether the labels may be those of the prompts' groups, see `labels_are_groups`.
 
     Raises:
       ValueError: the prompts are for other classes; see also `load`.
@@ -169,10 +174,13 @@ def for_classes(name: str, class_names: Sequence[str], dataset: str) -> PromptSe
             )
         return from_phrases({label: label for label in class_names}, name)
     prompt_set = load(name)
+    if groups and labels_are_groups(prompt_set, class_names):
+        return prompt_set
     if class_names and set(class_names) != set(prompt_set.class_names):
+        merged = f" (groups {', '.join(prompt_set.label_names)})" if prompt_set.groups else ""
         raise ValueError(
-            f"prompt set {prompt_set.name} is for the classes {', '.join(prompt_set.class_names)}, "
-            f"but the labels of {dataset} are {', '.join(class_names)}"
+            f"prompt set {prompt_set.name} is for the classes {', '.join(prompt_set.class_names)}"
+            f"{merged}, but the labels of {dataset} are {', '.join(class_names)}"
         )
     return prompt_set
 
@@ -197,6 +205,12 @@ def dumps(prompt_set: PromptSet) -> str:
     if prompt_set.groups:
         content["groups"] = [dataclasses.asdict(group) for group in prompt_set.groups]
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+
+def labels_are_groups(prompt_set: PromptSet, class_names: Sequence[str]) -> bool:
+    """Whether labels of these names are those of the prompts' groups rather than of the classes."""
+    labels = set(prompt_set.label_names)
+    return bool(prompt_set.groups) and set(class_names) == labels != set(prompt_set.class_names)
 
 
 def from_phrases(phrases: Mapping[str, Sequence[str] | str], name: str = "phrases") -> PromptSet:

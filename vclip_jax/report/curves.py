@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from vclip_jax.logs import NO_VALUES
 from vclip_jax.report import plots
 from vclip_jax.report.evaluation import METRICS
 
@@ -23,7 +24,7 @@ _CURVES: Mapping[str, tuple[str, dict[str, Any]]] = {
 }
 _CURVE_METRICS = {"loss": "Loss", **METRICS}
 _UNIT_METRICS = {"accuracy", "balanced_accuracy", "auc", "f1", "ece"}
-_NOT_CURVES = {"step", "time", "n"}
+_NOT_CURVES = {*NO_VALUES, "n"}
 
 
 def _series(metrics: Log, key: str, label: str) -> tuple[plots.Series | None, int]:

@@ -1,13 +1,14 @@
 """What a run left in its workdir, read without trusting that any of it is there or complete."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from etils import epath
 
 from vclip_jax.data.foreign import parse_json
+from vclip_jax.logs import NO_VALUES
 
 TABLE = "table1.json"
 _MOST = 64 << 20
@@ -25,7 +26,7 @@ class Run:
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     metrics: tuple[Mapping[str, Any], ...]
-    """The lines of `metrics.jsonl`, ordered by step."""
+    """The lines of `metrics.jsonl`, ordered by step; each value of a step once, the newest."""
     zero_shot: Mapping[str, Any]
     retrieval: Mapping[str, Any]
     """Split -> figures."""
@@ -162,7 +163,18 @@ def _lines(path: epath.Path, notices: list[str]) -> tuple[Mapping[str, Any], ...
             f"metrics.jsonl: {len(bad)} of {len(lines)} lines could not be read and are left out, "
             f"the first is line {bad[0]}."
         )
-    return tuple(sorted(rows, key=lambda row: int(row["step"])))
+    return tuple(sorted(_newest(rows), key=lambda row: int(row["step"])))
+
+
+def _newest(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows without values that a later row of the same step replaces."""
+    kept: list[Mapping[str, Any]] = []
+    replaced: set[tuple[int, str]] = set()
+    for row in reversed(rows):
+        step = row["step"]
+        kept.append({k: v for k, v in row.items() if k in NO_VALUES or (step, k) not in replaced})
+        replaced |= {(step, key) for key in row}
+    return kept[::-1]
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
