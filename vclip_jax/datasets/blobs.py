@@ -117,9 +117,7 @@ def _row_group_starts(path: str) -> tuple[int, ...]:
 
 @lru_cache(1)
 def _row_group(path: str, column: str, group: int) -> Any:
-    # use_threads: workers are processes already.
-    with limits.open_parquet(path) as file:
-        return file.read_row_group(group, columns=[column], use_threads=False).column(column)
+    return limits.parquet_group(path, column, group)
 
 
 def _line(error: Exception) -> str:
