@@ -88,6 +88,8 @@ def _from_parquet(blob: Blob) -> bytes:
         raise ValueError(f"{blob}: {_line(error)}") from error  # Arrow's, for damage
     except KeyError:
         raise ValueError(f"{blob}: the file has no such column") from None
+    except IndexError:
+        raise ValueError(f"{blob}: damaged, it has fewer rows than it says") from None
     if isinstance(value, dict):
         value = value.get("bytes")
     if not isinstance(value, bytes):
