@@ -379,7 +379,10 @@ class Checkpoints:
                 f"checkpoint {step} in {self._directory} does not fit this config: {reason}"
             ) from problem
         if arrays is not None:
-            found = fingerprints(restored)
+            try:
+                found = fingerprints(restored)
+            except TypeError as error:  # metadata that make a leaf something else than an array
+                raise self._damaged(step, _reason(error)) from error
             wrong = [name for name in wanted if found[name] != arrays[name]["fingerprint"]]
             if wrong:
                 raise self._damaged(

@@ -88,6 +88,8 @@ def _from_parquet(blob: Blob) -> bytes:
         raise ValueError(f"{blob}: {_line(error)}") from error  # Arrow's, for damage
     except KeyError:
         raise ValueError(f"{blob}: the file has no such column") from None
+    except IndexError:
+        raise ValueError(f"{blob}: damaged, it has fewer rows than it says") from None
     if isinstance(value, dict):
         value = value.get("bytes")
     if not isinstance(value, bytes):
@@ -117,9 +119,7 @@ def _row_group_starts(path: str) -> tuple[int, ...]:
 
 @lru_cache(1)
 def _row_group(path: str, column: str, group: int) -> Any:
-    # use_threads: workers are processes already.
-    with limits.open_parquet(path) as file:
-        return file.read_row_group(group, columns=[column], use_threads=False).column(column)
+    return limits.parquet_group(path, column, group)
 
 
 def _line(error: Exception) -> str:

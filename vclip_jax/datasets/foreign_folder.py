@@ -43,13 +43,12 @@ def check(directory: Path) -> None:
     content = read_json(path)
     if not isinstance(content, dict) or "type" in content:
         raise ValueError(f"{path} has not the form of TFDS 4.3 or newer: nothing of it was run")
+    described = read_json(directory / "dataset_info.json")
     try:
         # The very reader of TFDS, which takes several spellings of a key for the same.
         features = json_format.ParseDict(content, feature_pb2.Feature())
-        info = json_format.ParseDict(
-            read_json(directory / "dataset_info.json"), dataset_info_pb2.DatasetInfo()
-        )
-    except json_format.ParseError as error:
+        info = json_format.ParseDict(described, dataset_info_pb2.DatasetInfo())
+    except Exception as error:  # protobuf has other errors for keys that are no text
         raise ValueError(f"{directory}: {' '.join(str(error).split())}") from error
     for message in _messages(features):
         kind = message.DESCRIPTOR.name

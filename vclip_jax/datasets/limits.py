@@ -106,7 +106,8 @@ def parquet_batches(path: str | os.PathLike[str], columns: Sequence[str]) -> Ite
     """
     total = 0
     with open_parquet(path) as file:
-        for batch in file.iter_batches(_BATCH, columns=list(columns)):
+        rows = _rows_at_a_time(file.metadata, columns)
+        for batch in file.iter_batches(rows, columns=list(columns)):
             size = sum(map(_size, batch.columns))
             total += size
             if size > _MOST_BATCH or total > MOST_TEXT:
@@ -115,7 +116,7 @@ def parquet_batches(path: str | os.PathLike[str], columns: Sequence[str]) -> Ite
 
 
 def open_parquet(path: str | os.PathLike[str]) -> Any:
-    """A `pyarrow.parquet.ParquetFile` in which values that repeat take no memory.
+    """A `pyarrow.parquet.ParquetFile` in which repeated values of plain columns take no memory.
 
     Raises:
         TooMuchError: more than `MOST_ROWS` or `MOST_GROUP`.
@@ -138,9 +139,47 @@ def open_parquet(path: str | os.PathLike[str]) -> Any:
     repeated = [
         leaf.path
         for leaf in leaves
-        if leaf.physical_type == "BYTE_ARRAY" and leaf.max_repetition_level == 0
+        if leaf.physical_type == "BYTE_ARRAY" and leaf.path == leaf.name  # Arrow takes no others
     ]
     return pyarrow.parquet.ParquetFile(path, read_dictionary=repeated)
+
+
+def parquet_group(path: str, column: str, group: int) -> Any:
+    """A column of one row group, as a chunked array.
+
+    Raises:
+        TooMuchError: more than `MOST_ROWS` or `MOST_GROUP`.
+        KeyError: there is no such column.
+        OSError, pyarrow.ArrowException: it cannot be read.
+    """
+    import pyarrow
+
+    pieces: list[Any] = []
+    total = 0
+    with open_parquet(path) as file:
+        if column not in file.schema_arrow.names:
+            raise KeyError(column)
+        rows = _rows_at_a_time(file.metadata, [column])
+        batches = file.iter_batches(rows, row_groups=[group], columns=[column], use_threads=False)
+        for batch in batches:
+            pieces.append(batch.column(0))
+            total += batch.nbytes
+            if total > MOST_GROUP:
+                raise TooMuchError(f"the images of a row group have more than {MOST_GROUP:,} bytes")
+    return pyarrow.chunked_array(pieces)
+
+
+def _rows_at_a_time(metadata: Any, columns: Sequence[str]) -> int:
+    """So many that they have no more than `MOST_GROUP` bytes: one value has no more than all values
+    of its column in a row group have as they are stored, where what repeats is there once."""
+    stored = [
+        chunk.total_uncompressed_size
+        for group in range(metadata.num_row_groups)
+        for chunk in map(metadata.row_group(group).column, range(metadata.num_columns))
+        if "." in chunk.path_in_schema
+        and any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in columns)
+    ]
+    return max(1, min(_BATCH, MOST_GROUP // max(stored, default=1)))
 
 
 def _size(array: Any) -> int:
