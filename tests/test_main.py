@@ -583,9 +583,7 @@ def test_the_best_checkpoint_of_another_run_is_found_by_its_own_metric(config, f
     other = tmp_path / "other"
     shutil.copytree(finished, other)
     config.restore_from, config.restore_step = str(other), "best"
-    with pytest.raises(
-        ValueError, match=r"=best: .* without config.keep_best.* it has 4, 6"
-    ):
+    with pytest.raises(ValueError, match=r"=best: .* without config.keep_best.* it has 4, 6"):
         trainer.main(config, tmp_path / "new")
     content = json.loads((other / "config.json").read_text())
     content["keep_best"] = "eval/validation/loss"

@@ -14,7 +14,7 @@ from typing import NoReturn
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from vclip_jax import config_checks, console
+from vclip_jax import config_checks
 from vclip_jax.data.foreign import shown
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe: configs/X.py[:argument].")
@@ -49,8 +49,6 @@ _ROOT = Path(__file__).parents[1]
 
 def run() -> None:
     """Parse `sys.argv`, then train, evaluate or compile; does not return."""
-
-    console.prepare()
 
     def main(_: list[str]) -> None:
         from vclip_jax.main import run_flags

@@ -10,8 +10,9 @@ if __name__ == "__main__":
     # A command line that is wrong is answered before the imports below, which take seconds.
     from absl import flags
 
-    from vclip_jax import command_line
+    from vclip_jax import command_line, console
 
+    console.prepare()
     flags.adopt_module_key_flags(command_line)  # for --help
     command_line.run()
 
