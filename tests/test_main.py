@@ -361,16 +361,16 @@ def test_the_curve_of_another_run_is_the_same(config, finished, tmp_path):
 def test_two_prompt_sets_share_the_images_and_are_compared(config, finished, tmp_path, monkeypatch):
     config.restore_from = str(finished)
     config.validation_batches = 0
-    config.evals.english = config_lib.zero_shot_eval(
-        config.evals.messidor_like.dataset, "en/messidor"
+    config.evals.grammar = config_lib.zero_shot_eval(
+        config.evals.messidor_like.dataset, "zh_grammar/messidor"
     )
     calls = []
     embed = measure.embed_images
     monkeypatch.setattr(measure, "embed_images", lambda *a: calls.append(a[2].name) or embed(*a))
     trainer.main(config, tmp_path, "eval")
-    assert calls == ["english"]
+    assert calls == ["grammar"]
     assert (
-        "english</strong> against <strong>messidor_like" in (tmp_path / "report.html").read_text()
+        "grammar</strong> against <strong>messidor_like" in (tmp_path / "report.html").read_text()
     )
 
 
@@ -478,9 +478,9 @@ def test_an_image_that_is_none_is_named_before_training(tmp_path, write_idrid):
 @pytest.mark.parametrize("asked", [False, True])
 def test_xla_is_asked_for_the_same_bits_before_it_has_a_device(tmp_path, asked):
     code = (
-        "import os, jax\nfrom absl import app\nfrom vclip_jax import main\n"
+        "import os, jax\nfrom vclip_jax import command_line, main\n"
         "def show(*_): print(jax.numpy.ones(2).sum(), os.environ['XLA_FLAGS'])\n"
-        "main.main = show\napp.run(main._run, flags_parser=main._parse_flags)"
+        "main.main = show\ncommand_line.run()"
     )
     completed = subprocess.run(
         [sys.executable, "-c", code, "--config=configs/quickstart.py", f"--workdir={tmp_path}",

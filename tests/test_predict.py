@@ -220,5 +220,6 @@ def test_pipes_and_folders_named_as_images_are_errors_and_not_opened(
     )  # fmt: skip
     assert status == 1
     assert [line.startswith("error: ") for line in out.splitlines()] == [True, True, True, False]
-    assert out.count("not a regular file, so it is not opened") == 3
+    assert out.count("a pipe, a socket or a device, not a file") == 2
+    assert out.count("Is a directory") == 1
     assert "3 of the images could not be read" in err

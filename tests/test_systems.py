@@ -1,17 +1,36 @@
 """Several systems side by side: rows for all, figures for those that have weights."""
 
 import json
+import shutil
 
 import pytest
 
 from vclip_jax import main as trainer
-from vclip_jax import systems
+from vclip_jax import prompts, systems
 from vclip_jax.config import default, system, zero_shot_eval
+from vclip_jax.data.tokenizer import Tokenizer
 from vclip_jax.report.paper import TABLE_1
 
 
 @pytest.fixture
-def config(tmp_path, portable_folder):
+def english_folder(tmp_path, portable_folder):
+    """The portable folder with a vocabulary of as many entries that spells FLAIR's prompts."""
+    texts = [text for texts in prompts.load("flair/fives").prompts for text in texts]
+    own, other = (
+        set(Tokenizer.from_captions(texts).vocabulary),
+        Tokenizer.load(str(portable_folder / "vocab.txt")),
+    )
+    spare = [token for token in other.vocabulary if token not in own]
+    tokens = [*other.vocabulary[:5], *sorted(own - set(other.vocabulary[:5]))]
+    path = tmp_path / "english"
+    shutil.copytree(portable_folder, path)
+    tokens += [token for token in spare if token not in tokens]
+    (path / "vocab.txt").write_text("\n".join(tokens[: other.vocab_size]) + "\n", "utf-8")
+    return path
+
+
+@pytest.fixture
+def config(tmp_path, portable_folder, english_folder):
     config = default()
     config.data.data_dir = str(tmp_path / "data")
     config.eval_batch_size = 8
@@ -19,7 +38,7 @@ def config(tmp_path, portable_folder):
     config.heat_maps = False
     config.evals.fives_like = zero_shot_eval("synthetic/fives_like-32px-24-s0", "zh/fives")
     config.systems.visionclip = system(str(portable_folder), prompts="zh")
-    config.systems.flair = system(str(portable_folder), prompts="flair")
+    config.systems.flair = system(str(english_folder), prompts="flair")
     config.systems.clip = system(prompts="en", where="somewhere.example")
     config.systems.biomedclip = system("/nowhere/w", prompts="en", where="elsewhere.example")
     return config

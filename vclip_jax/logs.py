@@ -11,8 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jax
-
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy",
             "tensorflow-datasets", "tokenizers", "opencv-python-headless", "pillow")  # fmt: skip
 
@@ -133,6 +131,8 @@ def write_json(path: Path, content: Any) -> None:
 
 def environment() -> dict[str, Any]:
     """Versions, devices and the git commit of the working directory (None outside a checkout)."""
+    import jax  # here alone: reports and datasets do without
+
     versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:

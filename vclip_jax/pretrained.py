@@ -83,7 +83,7 @@ def load_weights(
 def _folder_of(path: str | os.PathLike[str]) -> Path:
     name = os.fspath(path)
     source = _from_hub(name) if name.startswith("hub:") else Path(name)
-    if not source.is_dir():
+    if not source.exists():
         hint = f" (on the Hub? hub:{name})" if name.count("/") == 1 and name[0] not in "./" else ""
         raise ValueError(f"there is no {name}: name a workdir or a portable folder{hint}")
     return source

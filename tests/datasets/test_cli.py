@@ -115,12 +115,12 @@ def test_what_contradicts_itself_and_what_was_guessed_is_printed(tmp_path, capsy
     assert "warning: 1 photographs are there twice with different classes" in printed
     assert "warning: 1 photographs are there twice in different splits" in printed
     assert "note: t.csv: image is 'id_code', label is 'Grade', split is 'split'." in printed
-    card = json.loads((tmp_path / "data/mine/512px-q92/1.0.0/card.json").read_text())
+    card = json.loads((tmp_path / "data/mine/512px-q92/2.0.0/card.json").read_text())
     assert card["ordered_classes"] is True
     build[build.index("mine")] = "hidden"
     assert main([*build, *options, "--anonymous"]) == 0
     assert "note: t.csv: image is 'id_code'" in capsys.readouterr().out
-    card = (tmp_path / "data/hidden/512px-q92-anonymous/1.0.0/card.json").read_text()
+    card = (tmp_path / "data/hidden/512px-q92-anonymous/2.0.0/card.json").read_text()
     assert "t.csv" not in card
     assert main(["show", "mine", "--data_dir", data]) == 0
     assert "0 no DR: 1, such as images/1.jpg" in capsys.readouterr().out

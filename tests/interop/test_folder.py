@@ -107,7 +107,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path, tiny_weights, t
     [
         ("model", "vision_layers", "3", "vision_layers is '3'"),
         ("model", "vision_layers", [1, 10**9, 1, 1], "vision_layers is"),
-        ("model", "vision_layers", [1, 1], "must have four stages"),
+        ("model", "vision_layers", [1, 1], "must be four stages"),
         ("model", "text_pool", "max", "text_pool"),
         ("model", "depth", 3, "has what is not known there"),
         ("data", "image_size", 100, "must be a multiple of 32"),

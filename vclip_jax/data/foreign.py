@@ -16,9 +16,8 @@ MOST_JSON: Final = 4 << 20
 """Bytes of a configuration or a prompt set: ours have some kilobytes."""
 DEEPEST_JSON: Final = 64
 """Levels of objects and lists within each other: ours have six."""
-MOST_IMAGE: Final = 512 << 20
-"""Bytes of an encoded photograph: more than `opening.MAX_PIXELS` take without any compression, at
-16 bits a colour."""
+MOST_IMAGE: Final = 256 << 20
+"""Bytes of an encoded photograph: as many as `opening.MAX_PIXELS` take without any compression."""
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:

@@ -305,7 +305,9 @@ class _EvalExample(grain.transforms.Map):
         return batch if self.tokenizer is None else {**batch, "tokens": tokens}
 
 
-def _decode(record: Record, name: str, size: int, fit: str, mode: str, room: float) -> np.ndarray:
+def _decode(
+    record: Record, name: str, size: int, fit: str, mode: str, room: float = 1.0
+) -> np.ndarray:
     return square(record, size, fit, mode, room=room, key=f"{name} {record['key']}")
 
 

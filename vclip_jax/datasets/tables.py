@@ -287,7 +287,7 @@ def _jsonl(path: Path) -> list[Row]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
-        row = parse_json(line, f"line {number}", constants=True)
+        row = parse_json(line, f"line {number}", MOST_BYTES, constants=True)
         if not isinstance(row, dict):
             raise ValueError(f"line {number} is not an object")
         rows.append({str(name).strip(): text_of(value) for name, value in row.items()})
