@@ -68,7 +68,7 @@ def call(function: Callable[..., Any], *arguments: Any, limits: Limits | None = 
     limits = limits or LIMITS
     status = 0
     for _ in range(2):
-        worker = _idle.pop() if _idle else _Worker()
+        worker = _take()
         try:
             done, value = worker.ask((function, arguments, limits))
         except (EOFError, OSError):
@@ -115,6 +115,13 @@ def end_idle(keep: int = 0) -> None:
     """End the processes that wait for a call, but for so many."""
     while len(_idle) > keep:
         _idle.pop().end()
+
+
+def _take() -> "_Worker":
+    try:
+        return _idle.pop()  # another thread may have taken the last one
+    except IndexError:
+        return _Worker()
 
 
 _idle: list["_Worker"] = []
