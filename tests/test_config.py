@@ -8,10 +8,11 @@ from vclip_jax import config as config_lib
 
 
 def start(tmp_path, shuffle: str = "permutation") -> str:
-    """Start or continue a run; the order it then has."""
+    """Start or continue a run, up to its first figures; the order it then has."""
     config = config_lib.default()
     config.data.shuffle = shuffle
     config_lib.save_or_check(config, tmp_path)
+    (tmp_path / "metrics.jsonl").touch()
     return config.data.shuffle
 
 
@@ -24,6 +25,7 @@ def test_a_run_from_before_the_new_order_keeps_its_own(tmp_path):
     old = config_lib.default().to_dict()
     del old["data"]["shuffle"]
     (tmp_path / "config.json").write_text(json.dumps(old))
+    (tmp_path / "metrics.jsonl").touch()
     for _ in range(2):  # the second start finds the key
         assert start(tmp_path) == "grain"
         assert config_lib.read(tmp_path / "config.json")["data"]["shuffle"] == "grain"
@@ -40,4 +42,16 @@ def test_another_seed_is_refused_in_the_middle_of_a_run(tmp_path):
     config = config_lib.default()
     config.seed = 1
     with pytest.raises(ValueError, match=r"was trained with config\.seed=0, not 1"):
+        config_lib.save_or_check(config, tmp_path)
+
+
+def test_a_start_that_was_refused_holds_no_later_one_to_its_config(tmp_path):
+    config = config_lib.default()
+    config_lib.save_or_check(config, tmp_path)
+    config.seed = 1
+    config_lib.save_or_check(config, tmp_path)
+    assert config_lib.read(tmp_path / "config.json")["seed"] == 1
+    (tmp_path / "checkpoints" / "4").mkdir(parents=True)
+    config.seed = 2
+    with pytest.raises(ValueError, match=r"config\.seed=1, not 2.*--config\.restore_from="):
         config_lib.save_or_check(config, tmp_path)

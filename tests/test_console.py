@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -102,3 +103,20 @@ def test_every_command_is_prepared():
     for path in commands:
         start = path.read_text().partition('if __name__ == "__main__":')[2]
         assert "console.prepare()" in start.partition("\n\n\n")[0], path
+
+
+def test_a_bar_lasts_when_its_reader_is_gone(monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    gone = os.fdopen(writing, "w", 1)
+    monkeypatch.setattr(sys, "stderr", gone)
+    bar = console.bar(total=3, mininterval=0)
+    others = [threading.Thread(target=bar.update, daemon=True) for _ in range(3)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join(10)
+        assert not other.is_alive()
+    bar.close()
+    with pytest.raises(BrokenPipeError):
+        gone.close()

@@ -318,16 +318,23 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
+def has_begun(workdir: Path) -> bool:
+    """Whether a run has left figures or checkpoints in its workdir; a start that was refused before
+    its first step has not."""
+    return (workdir / "metrics.jsonl").exists() or any((workdir / "checkpoints").glob("[0-9]*"))
+
+
 def save_or_check(config: ConfigDict, workdir: Path, *, save: bool = True) -> None:
     """Write `config.json`, or hold it against the one of the run that is being continued.
 
     Of several processes one is to `save`. The keys of `KEPT_ON_RESUME` are set in `config`.
+    Nothing is continued where no run `has_begun`.
 
     Raises:
         ValueError: the run was started with another value of a key that its numbers depend on.
     """
     path = workdir / "config.json"
-    if path.exists():
+    if path.exists() and has_begun(workdir):
         # A run of an earlier version did what the defaults of later keys stand for.
         old = flatten(default()) | KEPT_ON_RESUME | flatten(read(path))
         for key in KEPT_ON_RESUME:
@@ -338,7 +345,8 @@ def save_or_check(config: ConfigDict, workdir: Path, *, save: bool = True) -> No
             if not free and old.get(key) != new.get(key):
                 raise ValueError(
                     f"{workdir} was trained with config.{key}={old.get(key)!r}, not "
-                    f"{new.get(key)!r}: set it back, or choose another --workdir"
+                    f"{new.get(key)!r}: set it back, or choose another --workdir (which can start "
+                    f"from this run: --config.restore_from={workdir})"
                 )
     if save:
         temporary = path.with_suffix(".tmp")

@@ -5,7 +5,8 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
 
 from absl import logging as absl_logging
 from tqdm import tqdm
@@ -23,6 +24,35 @@ class Handler(logging.Handler):
             tqdm.write(self.format(record), file=sys.stderr)
         except Exception:
             self.handleError(record)
+
+
+class Lasting:
+    """A stream that stays usable when whoever read it is gone.
+
+    tqdm keeps its lock when a write fails, and every other thread would wait for it for ever.
+    """
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or leave it."""
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or leave it."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def bar(**options: Any) -> tqdm:
+    """A progress bar on standard error, whether or not anybody reads it; see `tqdm.tqdm`."""
+    return tqdm(file=cast(TextIO, Lasting(sys.stderr)), dynamic_ncols=True, **options)
 
 
 def prepare() -> None:

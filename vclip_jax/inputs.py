@@ -18,7 +18,7 @@ from vclip_jax import config as config_lib
 from vclip_jax import cores, datasets, prompts, sharding
 from vclip_jax.data import pipeline, prefetch, workers
 from vclip_jax.data.augment import named_policy
-from vclip_jax.data.json_tokenizer import AnyTokenizer, file_name, in_folder
+from vclip_jax.data.json_tokenizer import TOKENIZER, VOCAB, AnyTokenizer, file_name, in_folder
 from vclip_jax.data.seen import check_fitted
 from vclip_jax.data.tokenizer import Tokenizer
 from vclip_jax.datasets.prepare import build_command
@@ -274,7 +274,10 @@ def check_readings(
         ValueError: two classes of a task are the same to the model, or it does not know more than
             `most_unknown` of the captions' tokens.
     """
-    notes = reading.check_captions(captions, tokenizer, most_unknown)
+    remedy = "set config.tokenizer.vocab to a vocabulary of their language, or to 'captions'"
+    if config.restore_from:  # which brings its vocabulary
+        remedy = "leave out config.restore_from, or start from a model of the captions' language"
+    notes = reading.check_captions(captions, tokenizer, most_unknown, remedy)
     for task in tasks:
         try:
             notes += reading.check_prompts(task.prompts, tokenizer, config.tokenizer.context_length)
@@ -311,7 +314,7 @@ def check_words(config: ConfigDict) -> None:
 
 def load_tokenizer(config: ConfigDict, train: Any, workdir: Path) -> AnyTokenizer:
     """The run's own vocabulary if it has one, else what the config says, kept in the workdir."""
-    if (own := in_folder(workdir)) is not None:
+    if config_lib.has_begun(workdir) and (own := in_folder(workdir)) is not None:
         return own
     restored = in_folder(config.restore_from) if config.restore_from else None
     tokenizer: AnyTokenizer
@@ -322,5 +325,7 @@ def load_tokenizer(config: ConfigDict, train: Any, workdir: Path) -> AnyTokenize
     else:
         tokenizer = Tokenizer.load(config.tokenizer.vocab)
     if jax.process_index() == 0:
+        for left in (TOKENIZER, VOCAB):  # by a start that was refused
+            (workdir / left).unlink(missing_ok=True)
         tokenizer.save(workdir / file_name(tokenizer))
     return tokenizer

@@ -28,7 +28,6 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from vclip_jax import (
     command_line,
@@ -133,7 +132,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
         workdir,
         {"train": train, "validation": validation, "test": test}
         | {f"evals.{task.name}": task.source for task in tasks},
-        resumes=(workdir / "metrics.jsonl").exists(), save=lead,
+        resumes=config_lib.has_begun(workdir), save=lead,
     )  # fmt: skip
     tokenizer = load_tokenizer(config, train, workdir)
 
@@ -233,9 +232,9 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
             skipped=counters.get("skipped", 0), in_a_row=counters.get("in_a_row", 0),
         )  # fmt: skip
         trace = Trace(workdir / "profile", config.profile.first, config.profile.steps)
-        progress = tqdm(
+        progress = console.bar(
             total=config.total_steps, initial=step, unit="step", disable=not lead,
-            mininterval=1, dynamic_ncols=True, desc="compiling",
+            mininterval=1, desc="compiling",
         )  # fmt: skip
         running: list[dict[str, jax.Array]] = []
         with (
@@ -365,7 +364,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         held_back = {"validation": validation, "test": test}
         check_data(
             workdir, held_back | {f"evals.{task.name}": task.source for task in tasks},
-            resumes=(workdir / "metrics.jsonl").exists(), save=lead,
+            resumes=config_lib.has_begun(workdir), save=lead,
         )  # fmt: skip
         metrics_log.tell(trackers.scalars)
         measure = Measurement(

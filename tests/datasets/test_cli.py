@@ -168,3 +168,19 @@ def test_a_build_on_the_way_to_a_run_warns_too(tmp_path, capsys):
     warned = capsys.readouterr().err
     assert "generic: warning: 1 photographs are there twice with different classes" in warned
     assert "generic: warning: 1 photographs are there twice in different splits" in warned
+
+
+def test_control_characters_in_names_reach_no_terminal(tmp_path, capsys):
+    for name in ("evil\x1b]0;pwn\a", "normal"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        content = jpeg(np.full((48, 48, 3), 40 + len(name), np.uint8))
+        (tmp_path / "mine" / name / "a.jpg").write_bytes(content)
+    (tmp_path / "mine" / "t\x1b[31mX.txt").write_text("notes")
+    data = str(tmp_path / "data")
+    build = ["build", "generic", "--source", str(tmp_path / "mine"), "--name", "mine"]
+    assert main([*build, "--data_dir", data]) == 0
+    assert main(["show", "mine", "--data_dir", data]) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "evil\\x1b" in printed
+    assert "\x1b" not in next((tmp_path / "data").rglob("card.md")).read_text()

@@ -138,3 +138,24 @@ def test_a_pipe_in_a_folder_is_not_waited_for(data_dir, name):
     (folder / name).unlink(missing_ok=True)
     os.mkfifo(folder / name)
     assert name in refused(data_dir)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{DATASET}-{SPLIT:>20000000}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+        "{DATASET.__class__}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+        "x" * 300,
+    ],
+)
+def test_a_template_that_asks_for_more_than_names_is_refused(data_dir, template):
+    def edit(content):
+        content["splits"][0]["filepathTemplate"] = template
+
+    change(data_dir, "dataset_info.json", edit)
+    assert "is not a file's name" in refused(data_dir)
+
+
+def test_another_number_of_names_than_of_classes_is_refused(data_dir):
+    next(data_dir.glob("toy/*/*/label.labels.txt")).write_text("x\n")
+    assert "names 1 classes, and features.json has 2" in refused(data_dir)

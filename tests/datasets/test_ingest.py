@@ -476,3 +476,11 @@ def test_beam_makes_the_same_bytes(built, listing, tmp_path):
     pytest.importorskip("apache_beam", reason="needs the [beam] extra")
     folder = ingest.build(listing, tmp_path, beam=["--runner=DirectRunner"])
     assert digests(folder) == built[1]
+
+
+def test_a_source_that_has_changed_since_is_noticed(listing, tmp_path):
+    folder = ingest.build(listing, tmp_path, workers=1)
+    listing.items[3] = replace(listing.items[3], label=listing.items[3].label + 1)
+    with pytest.raises(DatasetError, match="was built from other photographs, captions or labels"):
+        ingest.build(listing, tmp_path, workers=1)
+    assert (folder / "card.json").exists()

@@ -619,3 +619,16 @@ def test_any_table_is_read_as_it_was_written(tmp_path_factory, name, rows):
     assert {one.key for one in listing.rejects} == {
         f"images/{k}.jpg" for k, c, n in rows if not c + n
     }
+
+
+def test_a_label_of_a_page_is_a_reject_with_its_row(two):
+    (two / "t.csv").write_text(f"image,label\na.jpg,{'x' * 2000}\nb.jpg,dr\n")
+    listing = generic.scan(two)
+    assert reasons(listing) == {"label too long": 1}
+    assert listing.classes == ("dr",)
+
+
+@pytest.mark.parametrize("column", ["Patient ID", "患者编号"])
+def test_a_column_of_persons_that_the_splits_do_not_follow_is_said(two, column):
+    (two / "t.csv").write_text(f"image,label,{column}\na.jpg,dr,1\nb.jpg,normal,1\n", "utf-8")
+    assert any(f"do not follow {column!r}" in note for note in generic.scan(two).guesses)

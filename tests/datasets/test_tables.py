@@ -244,3 +244,8 @@ def test_a_grade_is_itself_however_a_program_wrote_it(grade, decimals, space, ze
 def test_no_broken_number_is_a_grade(number):
     value = whole(str(number), 4)
     assert value == (int(number) if str(number) in ("0.0", "1.0", "2.0", "3.0", "4.0") else None)
+
+
+def test_text_that_gives_characters_of_no_standard_is_not_taken_for_chinese():
+    with pytest.raises(ValueError, match="neither UTF-8 nor GB18030"):
+        decode_text("病灶，視網膜病變，糖尿病，黃斑部".encode("big5"))

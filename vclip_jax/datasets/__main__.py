@@ -173,14 +173,14 @@ def _build(options: argparse.Namespace) -> None:
         max_rejects=options.max_rejects,
         beam=None if options.beam is None else shlex.split(options.beam),
     )
+    if folder in before:
+        print(f"{folder} was built before and is left as it was: remove it to build it anew")
     card = read_json(folder / "card.json")
     for line in summary(card):
-        print(line)
+        print(shown(line))
     for guess in listing.guesses:
         if guess not in card["notes"]:
             print(f"note: {shown(guess)}")
-    if folder in before:
-        print("it was built before and is left as it was: remove the folder to build it anew")
     print(f"built in {folder} (card.md tells what is in it)")
 
 

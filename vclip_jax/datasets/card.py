@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vclip_jax.data.decode import decode
+from vclip_jax.data.foreign import shown
 from vclip_jax.datasets.blobs import read
 from vclip_jax.datasets.captions import duplicates
 from vclip_jax.datasets.listing import Item, Listing, hash_of
@@ -42,7 +43,8 @@ def write(
     card = describe(listing, config, seed, items, kept, rejects)
     text = json.dumps(card, ensure_ascii=False, indent=1) + "\n"
     (folder / "card.json").write_text(text, "utf-8")
-    (folder / "card.md").write_text(markdown(card), "utf-8")
+    lines = map(shown, markdown(card).split("\n"))
+    (folder / "card.md").write_text("\n".join(lines), "utf-8")
     sample_sheet(listing.classes, items, storage).save(folder / "samples.png")
 
 

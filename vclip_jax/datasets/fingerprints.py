@@ -7,7 +7,6 @@ How far hashes of the same and of different eyes lie apart was measured, see `ne
 
 import hashlib
 import math
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ import cv2
 import imagehash
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
+from vclip_jax import console
 from vclip_jax.data.decode import field_box, read_rgb
 from vclip_jax.datasets.records import Record
 
@@ -69,7 +68,7 @@ def fingerprint(source: Sequence[Record], workers: int = 1, label: str = "") -> 
     parts = [_fingerprint(source, range(0))]
     with (
         ThreadPoolExecutor(workers) as pool,
-        tqdm(total=len(source), desc=label, unit=" images", file=sys.stderr) as progress,
+        console.bar(total=len(source), desc=label, unit=" images") as progress,
     ):
         for part, chunk in zip(
             pool.map(partial(_fingerprint, source), chunks), chunks, strict=True

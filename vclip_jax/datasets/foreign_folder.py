@@ -5,11 +5,12 @@ it imports, and a module that is imported runs. So the names are held against a 
 sees them, and with them all that a folder of strangers may hold besides records.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from vclip_jax.data.foreign import read_json, regular_files
+from vclip_jax.data.foreign import read_bytes, read_json, regular_files
 
 _TFDS: Final = "tensorflow_datasets.core.features."
 FEATURES: Final = frozenset(
@@ -22,6 +23,8 @@ FEATURES: Final = frozenset(
     )
 )  # fmt: skip
 """TFDS's own that datasets of images have; none of them runs or reads what the file says."""
+MOST_NAMES: Final = 64 << 20
+"""Bytes of the classes' names."""
 MOST_CLASSES: Final = 1_000_000
 """Of a label: TFDS makes a list of their names."""
 
@@ -65,6 +68,21 @@ def check(directory: Path) -> None:
     names += [split.filepath_template for split in info.splits]
     if wrong := next((name for name in names if "/" in name or name.startswith(".")), None):
         raise ValueError(f"{directory}: {wrong!r} in dataset_info.json leads out of the folder")
+    # A template is filled by `str.format`, in which a field may ask for a gigabyte of spaces.
+    if wrong := next((n for n in names if re.search(r"{[^{}]*[^A-Z_{}]", n) or len(n) > 200), None):
+        raise ValueError(f"{directory}: {wrong[:80]!r} in dataset_info.json is not a file's name")
+    for labels in directory.glob("*.labels.txt"):
+        _check_names(labels, features)
+
+
+def _check_names(path: Path, features: Any) -> None:
+    """Raises ValueError unless as many classes have names as the label of this name has."""
+    count = len(read_bytes(path, MOST_NAMES).decode("utf-8", "replace").splitlines())
+    for name, feature in features.features_dict.features.items():
+        if path.name == f"{name}.labels.txt" and feature.HasField("class_label"):
+            classes = feature.class_label.num_classes
+            if count != classes:
+                raise ValueError(f"{path} names {count} classes, and features.json has {classes}")
 
 
 def _messages(message: Any) -> Iterator[Any]:

@@ -53,6 +53,10 @@ class Classes:
     """What becomes of classes that differ by case, width or white space alone."""
 
 
+LONGEST_LABEL: Final = 1000
+"""Characters: longer ones are text that came into the wrong cell."""
+
+
 def listing_of(
     name: str, found: Sequence[Found], classes: Classes, guesses: Sequence[str] = ()
 ) -> Listing:
@@ -66,6 +70,8 @@ def listing_of(
     for one in found:
         _make_unicode(one)
         one.caption, fault = read_caption(one.caption)
+        if len(one.label) > LONGEST_LABEL:
+            one.label, fault = "", "label too long"
         one.reason = one.reason or fault
     if empty := [one.caption for one in found if says_nothing(one.caption)]:
         notes.append(f"{len(empty)} captions are {empty[0]!r}: empty the cells that say nothing.")

@@ -26,9 +26,8 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from tqdm import tqdm
 
-from vclip_jax import cores
+from vclip_jax import console, cores
 from vclip_jax.datasets import card
 from vclip_jax.datasets.listing import Item, Listing, anonymous
 from vclip_jax.datasets.records import SUMS, DatasetError
@@ -50,6 +49,8 @@ FEW_REJECTS: Final = 10
 _PARTS: Final = ("unordered", "notes", "data")
 """Folders of an unfinished build."""
 _SECRET: Final = "secret"
+_CONTENT: Final = "listing.sha256"
+"""In a built dataset: the digest of what was listed, so that another listing is noticed."""
 _FEWEST_FOR_PROCESSES: Final = 64
 """Below this, starting a second process takes longer than the work."""
 
@@ -94,21 +95,23 @@ def build(
     finished, unfinished = folder / VERSION, folder / f"incomplete.{VERSION}"
     if not listing.items:
         raise DatasetError(_nothing(listing, storage))
+    content = _content(listing)
     if finished.exists():  # it appears whole: no lock is needed, nor the right to write
+        _check_content(finished, content)
         return finished
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if finished.exists():
+            _check_content(finished, content)
             return finished
         if storage.anonymous:
             listing = anonymous(listing, _secret(unfinished))
         shards = _plan(listing, unfinished, storage)
         pending = [shard for shard in shards if not os.path.exists(shard.note)]
-        bar = tqdm(
-            total=len(listing.items), unit=" images", desc=listing.name, file=sys.stderr,
+        bar = console.bar(
+            total=len(listing.items), unit=" images", desc=listing.name,
             initial=len(listing.items) - sum(len(shard.items) for shard in pending),
-            dynamic_ncols=True,
         )  # fmt: skip
         with bar:
             if beam is not None:
@@ -118,10 +121,31 @@ def build(
                 run(pending, 1 if few else workers or cores.usable(), bar)
         allowed = max(FEW_REJECTS, int(max_rejects * (len(listing.items) + len(listing.rejects))))
         _finish(listing, shards, storage, config, seed, unfinished / "data", allowed, strict)
+        if not storage.anonymous:
+            (unfinished / "data" / _CONTENT).write_text(f"{content}\n")
         (unfinished / _SECRET).unlink(missing_ok=True)  # before the records have their place
         (unfinished / "data").rename(finished)
         shutil.rmtree(unfinished)
     return finished
+
+
+def _content(listing: Listing) -> str:
+    """SHA-256 of what is listed, wherever its files lie."""
+    digest = hashlib.sha256(repr((listing.classes, dict(listing.columns))).encode())
+    for item in listing.items:
+        parts = (item.key, item.split, item.caption, item.label, item.values)
+        digest.update(repr(parts).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _check_content(folder: Path, content: str) -> None:
+    """Raises DatasetError if a built dataset is not of what is listed now."""
+    noted = folder / _CONTENT
+    if noted.is_file() and noted.read_text().strip() != content:
+        raise DatasetError(
+            f"{folder} was built from other photographs, captions or labels than are listed now: "
+            "remove this folder to build it anew, or give another name"
+        )
 
 
 def _secret(folder: Path) -> bytes:

@@ -35,15 +35,14 @@ What is missed, of the first 120 photographs of IDRiD: a fifth when turned by 3 
 fifths by 4; a fortieth when a tenth is cut off each side, three quarters when 15 % are.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
+from vclip_jax import console
 from vclip_jax.data.decode import read_rgb
 from vclip_jax.datasets.fingerprints import BITS, CHUNK, Fingerprints, fingerprint
 from vclip_jax.datasets.records import Record
@@ -191,7 +190,7 @@ def _near(
     parts = [np.empty((2, 0), np.int64)]
     count = 0
     height, width = _TILE
-    with tqdm(total=len(a), desc="compare hashes", unit=" images", file=sys.stderr) as progress:
+    with console.bar(total=len(a), desc="compare hashes", unit=" images") as progress:
         for top in range(0, len(a), height):
             block = a.hashes[top : top + height]
             for left in range(0, len(b), width):
@@ -233,7 +232,7 @@ def _embed(
 
     with (
         ThreadPoolExecutor(workers) as pool,
-        tqdm(total=len(prints), desc=f"embed {label}", unit=" images", file=sys.stderr) as progress,
+        console.bar(total=len(prints), desc=f"embed {label}", unit=" images") as progress,
     ):
         for start in range(0, max(1, len(prints)), _SIMILAR_TILE[0]):
             block = range(start, min(start + _SIMILAR_TILE[0], len(prints)))

@@ -1,6 +1,7 @@
 """The rows of a table as photographs: which columns say what, and which file each row names."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -29,6 +30,10 @@ _USUAL: Final = ("image", "file_name", "caption", "text", "label", "split")
 """Names of columns that need no word."""
 
 
+_OF_PEOPLE: Final = re.compile(r"patient|subject|person|病人|患者|受试者|姓名", re.IGNORECASE)
+"""Columns that say whose eye it is."""
+
+
 @dataclass(frozen=True)
 class Chosen:
     """The columns of one table, "" for what it lacks."""
@@ -47,7 +52,14 @@ class Chosen:
         if not unread and set(used) <= {*_USUAL, ""}:
             return ""
         rest = f"; not read: {', '.join(map(repr, unread[:8]))}" if unread else ""
-        return f"{where}: {', '.join(said)}{rest}{', ...' if len(unread) > 8 else ''}."
+        more = ", ..." if len(unread) > 8 else ""
+        people = [name for name in unread if _OF_PEOPLE.search(name)]
+        if people and not self.split:
+            more += (
+                f". The splits do not follow {people[0]!r}: photographs of one person may come to "
+                "lie in two of them, unless a column says the split"
+            )
+        return f"{where}: {', '.join(said)}{rest}{more}."
 
 
 def image_finder(wanted: Wanted) -> Callable[[Sequence[str]], int]:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from tqdm import tqdm
 
+from vclip_jax import console
 from vclip_jax.data import guarded
 from vclip_jax.data.opening import TOO_MUCH_MEMORY
 from vclip_jax.datasets.blobs import read
@@ -224,9 +224,8 @@ def write_in_order(places: Sequence[Place], folder: Path, name: str, files: int)
 
     size = -(-len(places) // files)
     parts = [places[start : start + size] for start in range(0, len(places), size)]
-    bar = tqdm(
-        total=len(places), unit=" records", desc=f"{name}, in order", file=sys.stderr,
-        dynamic_ncols=True,
+    bar = console.bar(
+        total=len(places), unit=" records", desc=f"{name}, in order",
     )  # fmt: skip
     source = uuid.uuid4().hex
     with bar:

@@ -207,9 +207,12 @@ def decode_text(data: bytes) -> str:
     runs = re.findall(rb"[\x80-\xff]+", data)
     if 2 * sum(len(run) % 2 for run in runs) <= len(runs):
         try:
-            return data.decode("gb18030")
+            text = data.decode("gb18030")
         except UnicodeDecodeError:
-            pass
+            text = ""
+        # What no standard assigns comes out of other encodings, such as Big5.
+        if text and not re.search("[\ue000-\uf8ff]", text):
+            return text
     raise ValueError("the text is neither UTF-8 nor GB18030: save it as UTF-8")
 
 

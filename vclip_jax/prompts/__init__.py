@@ -180,7 +180,8 @@ def for_classes(
         merged = f" (groups {', '.join(prompt_set.label_names)})" if prompt_set.groups else ""
         raise ValueError(
             f"prompt set {prompt_set.name} is for the classes {', '.join(prompt_set.class_names)}"
-            f"{merged}, but the labels of {dataset} are {', '.join(class_names)}"
+            f"{merged}, but the labels of {dataset} are {', '.join(class_names)}: give a prompt "
+            "set with these names, or build the dataset with --classes"
         )
     return prompt_set
 

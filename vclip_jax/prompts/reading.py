@@ -113,13 +113,19 @@ def unknown_share(texts: Iterable[str], tokenizer: Tokenizer) -> tuple[float, st
     return unknown / max(1, total), worst
 
 
-def check_captions(captions: Sequence[str], tokenizer: Tokenizer, most: float) -> list[str]:
+def check_captions(
+    captions: Sequence[str],
+    tokenizer: Tokenizer,
+    most: float,
+    remedy: str = "set config.tokenizer.vocab to a vocabulary of the captions' language",
+) -> list[str]:
     """Read captions to train on, or to score.
 
     Args:
         captions: some of the dataset's.
         tokenizer: the model's.
         most: the share of unknown tokens above which nothing can be learnt from them.
+        remedy: what an error says is to be done.
 
     Returns:
         A sentence where there are unknown tokens at all.
@@ -131,8 +137,7 @@ def check_captions(captions: Sequence[str], tokenizer: Tokenizer, most: float) -
     if share > most:
         raise ValueError(
             f"the vocabulary lacks {_percent(share)} of the captions' tokens, more than "
-            f"config.tokenizer.max_unknown={most:g}, most in {_short(worst)}: set "
-            "config.tokenizer.vocab to a vocabulary of the captions' language, or to 'captions'"
+            f"config.tokenizer.max_unknown={most:g}, most in {_short(worst)}: {remedy}"
         )
     if not share:
         return []

@@ -28,9 +28,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import writer as tfds_writer
 from tensorflow_datasets.proto import tf_example_pb2
-from tqdm import tqdm
 
-from vclip_jax import cores
+from vclip_jax import console, cores
 from vclip_jax.datasets.synthetic.annotation import ANNOTATION_COLUMNS
 from vclip_jax.datasets.synthetic.domains import DOMAINS, TRAINING_DOMAIN
 from vclip_jax.datasets.synthetic.record import key_of, record, records, split_of
@@ -229,7 +228,7 @@ def _rendered(
     """The records of `indices`, in order; a bounded number of them is rendered ahead."""
     if workers is None:
         workers = cores.usable() if len(indices) >= _FEWEST_FOR_PROCESSES else 1
-    progress = tqdm(total=len(indices), desc=config.name, unit=" images", file=sys.stderr)
+    progress = console.bar(total=len(indices), desc=config.name, unit=" images")
     with progress:
         for example in _in_order(config, indices, workers):
             progress.update()
