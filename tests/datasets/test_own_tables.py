@@ -632,3 +632,12 @@ def test_a_label_of_a_page_is_a_reject_with_its_row(two):
 def test_a_column_of_persons_that_the_splits_do_not_follow_is_said(two, column):
     (two / "t.csv").write_text(f"image,label,{column}\na.jpg,dr,1\nb.jpg,normal,1\n", "utf-8")
     assert any(f"do not follow {column!r}" in note for note in generic.scan(two).guesses)
+
+
+def test_a_list_in_an_object_is_read_and_another_form_is_refused(two):
+    rows = [{"image": "a", "label": "dr"}, {"image": "b", "label": "normal"}]
+    (two / "t.json").write_text(json.dumps({"data": rows, "version": 1}))
+    assert labels(generic.scan(two)) == {"images/a.jpg": "dr", "images/b.jpg": "normal"}
+    (two / "t.json").write_text(json.dumps({"a": "dr", "b": "normal"}))
+    with pytest.raises(ValueError, match=r"t\.json"):
+        generic.scan(two)

@@ -247,6 +247,7 @@ def _order(
     return order, len(different) == 1 and all(graded for _, graded in orders), notes
 
 
+_STRINGS: Final = re.compile(r'"([^"\\]{1,200})"')
 _MENTIONS: Final = re.compile(r"\.(?:jpe?g|jfif|png|tiff?|bmp|webp|ppm|pgm)\s*\"", re.IGNORECASE)
 _PEEK: Final = 1 << 20
 
@@ -256,8 +257,10 @@ def _is_table(path: Path, photographs: Photographs, wanted: Wanted) -> bool:
     try:
         with open(path, "rb") as file:
             text = file.read(_PEEK).decode("utf-8", "replace")
-        if path.suffix.lower() == ".json" and _MENTIONS.search(text):
-            return True
+        if path.suffix.lower() == ".json":
+            words = set(_STRINGS.findall(text))
+            if _MENTIONS.search(text) or sum(not photographs.find(one)[1] for one in words) > 1:
+                return True  # read, or refused with what is wrong with its form
         if path.suffix.lower() == ".txt":
             lines = [line.split() for line in text.splitlines() if line.strip()]
             first = [re.split(r"[,;\t]", line[0])[0] for line in lines]

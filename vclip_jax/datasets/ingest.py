@@ -9,7 +9,8 @@ file holds is a function of the items, of how images are stored, and of the seed
 
 Layout, as TFDS has it: data_dir/NAME/CONFIG/VERSION with `NAME-SPLIT.array_record-00000-of-00002`,
 `dataset_info.json` and `features.json`; and beside them `keys-SPLIT.txt`, `rejects.jsonl`,
-`card.json`, `card.md`, `samples.png`, and `records.sha256`, which `sha256sum -c` reads.
+`card.json`, `card.md`, `samples.png`; `records.sha256`, which `sha256sum -c` reads; and
+`listing.sha256`, by which another listing under the same name is noticed.
 """
 
 import fcntl

@@ -319,6 +319,9 @@ def _json(path: Path) -> list[Row]:
 def _by_rows(content: dict[str, Any]) -> list[Any]:
     """The rows of columns: lists of one length, or objects with one set of keys (pandas)."""
     columns = list(content.values())
+    lists = [value for value in columns if isinstance(value, list)]
+    if len(lists) == 1 and len(columns) > 1 and all(isinstance(row, dict) for row in lists[0]):
+        return lists[0]  # with a version or a comment around it
     if {"images", "annotations"} <= set(content):
         raise ValueError(
             "this is COCO's form, whose annotations are of parts of an image: give a list of "
