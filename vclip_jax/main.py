@@ -32,6 +32,7 @@ from ml_collections import ConfigDict
 from vclip_jax import (
     command_line,
     config_checks,
+    console,
     datasets,
     guards,
     optim,
