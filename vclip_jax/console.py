@@ -1,5 +1,6 @@
 """What all commands share: the encoding of the terminal, and whose warnings are shown there."""
 
+import argparse
 import logging
 import os
 import sys
@@ -95,6 +96,20 @@ def without_others_warnings() -> Iterator[None]:
             yield
     finally:
         absl_logging.set_verbosity(before)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name a model: --checkpoint and --step."""
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        help="a workdir, a portable folder, or hub:OWNER/NAME[@REVISION]",
+    )
+    parser.add_argument(
+        "--step",
+        default="latest",
+        help="of a run: latest (default), best (by its config.keep_best) or a number",
+    )
 
 
 def lines_of_stdin() -> Iterator[str]:

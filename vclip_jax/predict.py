@@ -60,15 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="see above")
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        help="a workdir, a portable folder, or hub:OWNER/NAME[@REVISION]",
-    )
-    parser.add_argument(
-        "--step", default="latest",
-        help="of a run: latest (default), best (by its config.keep_best) or a number",
-    )  # fmt: skip
+    console.add_model(parser)
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--prompts", help="a prompt set or a JSON file (default: the model's own)")
     choice.add_argument(

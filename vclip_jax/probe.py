@@ -192,15 +192,7 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        help="a workdir, a portable folder, or hub:OWNER/NAME[@REVISION]",
-    )
-    parser.add_argument(
-        "--step", default="latest",
-        help="of a run: latest (default), best (by its config.keep_best) or a number",
-    )  # fmt: skip
+    console.add_model(parser)
     parser.add_argument("--dataset", required=True, help="a built dataset, NAME or NAME/CONFIG")
     parser.add_argument("--data_dir", default="data", help="where it was built (default: data)")
     parser.add_argument(

@@ -147,7 +147,10 @@ def restore_other(
 def _schedule_from_0(opt_state: Any) -> Any:
     """An optimizer's state whose learning rate schedule has yet to begin; Adam's own count, which
     belongs to its moments, stays."""
-    is_schedule = lambda node: isinstance(node, optax.ScaleByScheduleState)  # noqa: E731
+
+    def is_schedule(node: Any) -> bool:
+        return isinstance(node, optax.ScaleByScheduleState)
+
     return jax.tree.map(
         lambda node: node._replace(count=node.count * 0) if is_schedule(node) else node,
         opt_state,

@@ -63,16 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        help="a workdir, a portable folder, or hub:OWNER/NAME[@REVISION]",
-    )
-    parser.add_argument(
-        "--step",
-        default="latest",
-        help="of a run: latest (default), best (by its config.keep_best) or a number",
-    )
+    console.add_model(parser)
     parser.add_argument("--prompts", help="a prompt set or a JSON file (default: the model's own)")
     parser.add_argument("--images", metavar="DIR", help="a folder of photographs to be searched")
     parser.add_argument(
