@@ -55,3 +55,11 @@ def test_a_start_that_was_refused_holds_no_later_one_to_its_config(tmp_path):
     config.seed = 2
     with pytest.raises(ValueError, match=r"config\.seed=1, not 2.*--config\.restore_from="):
         config_lib.save_or_check(config, tmp_path)
+
+
+def test_a_config_json_of_something_else_is_not_written_over(tmp_path):
+    content = '{"architectures": ["CLIPModel"]}\n'
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config\.json is not of a run, and is kept: choose"):
+        config_lib.save_or_check(config_lib.default(), tmp_path)
+    assert (tmp_path / "config.json").read_text() == content

@@ -331,12 +331,16 @@ def save_or_check(config: ConfigDict, workdir: Path, *, save: bool = True) -> No
     Nothing is continued where no run `has_begun`.
 
     Raises:
-        ValueError: the run was started with another value of a key that its numbers depend on.
+        ValueError: the run was started with another value of a key that its numbers depend on, or
+            `config.json` is damaged or none of a run.
     """
     path = workdir / "config.json"
-    if path.exists() and has_begun(workdir):
+    kept = read(path) if path.exists() else {}
+    if kept and "total_steps" not in kept:
+        raise ValueError(f"{path} is not of a run, and is kept: choose another --workdir")
+    if kept and has_begun(workdir):
         # A run of an earlier version did what the defaults of later keys stand for.
-        old = flatten(default()) | KEPT_ON_RESUME | flatten(read(path))
+        old = flatten(default()) | KEPT_ON_RESUME | flatten(kept)
         for key in KEPT_ON_RESUME:
             config.update_from_flattened_dict({key: old[key]})
         new = flatten(config)
