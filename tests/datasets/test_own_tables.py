@@ -403,6 +403,19 @@ def test_several_labels_and_captions_are_rejected_as_such(tmp_path):
     }
 
 
+def test_several_labels_are_counted_and_one_that_is_a_class_can_be_named(tmp_path):
+    place(tmp_path, "a.jpg", "b.jpg", "c.jpg", "d.jpg")
+    (tmp_path / "t.csv").write_text("image;label\na;dr\nb;scar\nc;dr + SCAR\nd;scar/other\n")
+    listing = generic.scan(tmp_path)
+    assert reasons(listing) == {"several labels": 1}
+    assert listing.classes == ("dr", "scar", "scar/other")
+    assert any("1 labels ('dr + SCAR') are several in one cell" in n for n in listing.notes)
+    assert any("may be several in one cell, such as 'scar/other'" in n for n in listing.notes)
+    named = generic.scan(tmp_path, classes="dr,scar,dr + SCAR,scar/other")
+    assert not named.rejects
+    assert reasons(generic.scan(tmp_path, classes="dr,scar,scar/other")) == {"several labels": 1}
+
+
 def test_rows_that_contradict_each_other_are_all_rejected(two):
     (two / "t.csv").write_text("image,label\na,dr\na,normal\nb,dr\nb,dr\n")
     listing = generic.scan(two)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from vclip_jax.datasets.labels import (
+    SEVERAL,
     in_order,
+    is_parted,
     read_caption,
     read_labels,
     says_nothing,
@@ -146,10 +148,14 @@ def _escaped(text: str) -> str:
 def _read_labels(found: Sequence[Found], classes: Classes) -> list[str]:
     """Understand the cells; what is no class, or several, is said or rejected."""
     cells = [one for one in found if not one.is_name and one.label not in classes.given]
-    read = read_labels([one.label for one in cells])
+    read = read_labels([one.label for one in cells], classes.given)
     nothing = Counter(
         one.label for one, (text, fault) in zip(cells, read, strict=True)
         if one.label and not text and not fault and not one.reason
+    )  # fmt: skip
+    several = Counter(
+        one.label for one, (_, fault) in zip(cells, read, strict=True)
+        if fault == SEVERAL and not one.reason
     )  # fmt: skip
     for one, (text, fault) in zip(cells, read, strict=True):
         if fault and not one.reason:
@@ -159,6 +165,16 @@ def _read_labels(found: Sequence[Found], classes: Classes) -> list[str]:
     if nothing:
         such = ", ".join(repr(text) for text, _ in nothing.most_common(3))
         notes.append(f"{nothing.total()} labels ({such}) are taken for no class.")
+    if several:
+        such = ", ".join(repr(text) for text, _ in several.most_common(3))
+        notes.append(
+            f"{several.total()} labels ({such}) are several in one cell and rejected: list one "
+            "that is a single class in --classes."
+        )
+    parted = sorted({one.label for one in cells if not one.reason and is_parted(one.label)})
+    if parted:
+        such = ", ".join(map(repr, parted[:3]))
+        notes.append(f"{len(parted)} classes may be several in one cell, such as {such}.")
     return notes
 
 
