@@ -424,6 +424,30 @@ def test_rows_that_contradict_each_other_are_all_rejected(two):
     assert listing.rejects[0].detail == "t.csv, row 2: 'dr', 'normal'"
 
 
+@pytest.mark.parametrize(
+    ("folders", "rows", "count"),
+    [
+        (("glaucoma", "normal", "glaucoma"), ("normal", "normal", "glaucoma"), 1),
+        (("Glaucoma", "normal", "x"), ("glaucoma", "normal", "normal"), 0),
+        (("normal", "glaucoma", "glaucoma"), ("glaucoma", "normal", "normal"), 3),
+        (("0", "1", "1"), ("0", "1", "0"), 1),
+        (("0", "1", "2"), ("2", "0", "1"), 0),  # numbers of patients
+    ],
+)
+def test_a_table_against_the_folders_of_classes_is_told(tmp_path, folders, rows, count):
+    keys = [f"{folder}/{index}.jpg" for index, folder in enumerate(folders)]
+    place(tmp_path, *keys)
+    lines = [f"{key},{label}\n" for key, label in zip(keys, rows, strict=True)]
+    (tmp_path / "t.csv").write_text("".join(["image,label\n", *lines]))
+    listing = generic.scan(tmp_path)
+    assert list(labels(listing).values()) == list(rows)
+    told = [note for note in listing.notes if "lie in the folder of another class" in note]
+    assert [int(note.split()[0]) for note in told] == ([count] if count else [])
+    if count:
+        assert any(key in told[0] for key in keys)
+        assert "t.csv, row" in told[0]
+
+
 def test_a_photograph_in_two_splits_is_rejected(two):
     (two / "train.csv").write_text("image,label\na,dr\nb,dr\n")
     (two / "test.csv").write_text("image,label\na,dr\n")

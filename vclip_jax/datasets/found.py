@@ -80,6 +80,7 @@ def listing_of(
     notes += _read_labels(found, classes)
     notes += _spell(name, found, classes)
     kept, joined = _join(found)
+    notes += _against_folders(kept)
     if joined:
         notes.append(f"{joined} rows describe a photograph of another table's row and are joined.")
     labels = {one.label for one in found if one.label and not one.reason}
@@ -154,9 +155,10 @@ def _read_labels(found: Sequence[Found], classes: Classes) -> list[str]:
         if one.label and not text and not fault and not one.reason
     )  # fmt: skip
     several = Counter(
-        one.label for one, (_, fault) in zip(cells, read, strict=True)
+        one.label
+        for one, (_, fault) in zip(cells, read, strict=True)
         if fault == SEVERAL and not one.reason
-    )  # fmt: skip
+    )
     for one, (text, fault) in zip(cells, read, strict=True):
         if fault and not one.reason:
             one.reason, one.detail = fault, f"{one.detail}: {one.label!r}"
@@ -216,6 +218,32 @@ def _spell(name: str, found: Sequence[Found], classes: Classes) -> list[str]:
         )
         notes.append(f"Classes of another spelling are counted as one: {merged}.")
     return notes
+
+
+def _against_folders(found: Sequence[Found]) -> list[str]:
+    """What tables say against the folders of classes that the photographs lie in."""
+    listed = [
+        one
+        for one in found
+        if one.label and not one.reason and not one.is_name and one.image and not one.image.member
+    ]
+    names = {spelling(one.label) for one in listed}
+    agree, against = 0, []
+    for one in listed:
+        folders = [part for part in one.key.split("/")[:-1] if spelling(part) in names]
+        if spelling(one.label) in map(spelling, folders):
+            agree += 1
+        elif folders:
+            against.append((one, folders[-1]))
+    # Folders that are numbers may be of patients, unless most agree.
+    if not against or (len(against) > agree and all(map(str.isdecimal, names))):
+        return []
+    one, folder = against[0]
+    return [
+        f"{len(against)} photographs lie in the folder of another class than their table says, "
+        f"such as {one.key}: {one.label!r} ({one.detail}), not {folder!r}. The table counts: which "
+        "is right?"
+    ]
 
 
 def _join(found: Sequence[Found]) -> tuple[list[Found], int]:
