@@ -257,6 +257,17 @@ def test_a_sample_of_two_images_is_rejected(tmp_path):
     assert any("1 .seg.png" in note and "1 .npy" in note for note in listing.guesses)
 
 
+def test_a_second_sample_of_a_key_is_rejected_as_that(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as file:
+        for name in ("1.jpg", "1.txt", "2.jpg", "2.txt", "1.jpg", "1.txt"):
+            info = tarfile.TarInfo(name)
+            info.size = 1
+            file.addfile(info, BytesIO(b"x"))
+    listing = generic.scan(tmp_path)
+    assert [item.key for item in listing.items] == ["1", "2"]
+    assert reasons(listing) == {"second sample of a key": 1}
+
+
 def test_an_archive_of_a_folder_with_a_table_is_no_shard(tmp_path):
     tar(tmp_path / "a.tar", {"mine/1.jpg": b"x", "mine/labels.csv": b"image,label\n1,dr\n"})
     with pytest.raises(ValueError, match=r"a\.tar: the table mine/labels\.csv .* unpack it"):

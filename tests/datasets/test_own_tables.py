@@ -232,6 +232,20 @@ def test_excel_sheets_titles_and_merged_cells_are_read(two):
     assert any("names no photograph" in note for note in listing.guesses)
 
 
+def test_a_formula_that_nobody_has_reckoned_is_a_reject_that_says_so(two):
+    place(two, "images/c.jpg", "images/d.jpg")
+    book = openpyxl.Workbook()  # which stores no values of formulas
+    rows = [("image", "label", "note"), ("a", "=1+1", ""), ("b", "dr", "=A2"), ("=A2", "dr", "")]
+    for row in [*rows, ("d", "dr", "=1")]:
+        book.active.append(row)
+    book.create_sheet("a <&> b").append(("what", "=1"))
+    book.save(two / "t.xlsx")
+    listing = generic.scan(two)
+    assert labels(listing) == {"images/b.jpg": "dr", "images/d.jpg": "dr"}
+    assert reasons(listing) == {"formula without a stored value": 2, "missing row": 1}
+    assert listing.rejects[0].detail.startswith("t.xlsx, sheet 'Sheet', row 2, 'label': open it")
+
+
 def test_sheets_may_be_splits(two):
     book = openpyxl.Workbook()
     book.active.title = "Training"
@@ -334,7 +348,7 @@ def test_labels_of_two_spellings_of_numbers_are_one_class(two):
     listing = generic.scan(two)
     assert listing.classes == ("2",)
     assert set(labels(listing)) == {"images/a.jpg", "d.jpg"}
-    assert reasons(listing) == {"empty caption": 3}
+    assert reasons(listing) == {"no label": 3}
 
 
 def test_classes_that_differ_by_case_alone_are_refused_merged_or_kept(tmp_path):
@@ -401,6 +415,21 @@ def test_several_labels_and_captions_are_rejected_as_such(tmp_path):
         "several captions": 1,
         "label is not whole": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ("image,label\na,dr\nb,\n", "no label"),
+        ("image,caption\na,x\nb,\n", "empty caption"),
+        ("image,caption,label\na,x,\nb,,\n", "empty caption"),
+        ("image,caption,label\na,x,dr\nb,,?\n", "neither caption nor label"),
+        ("image,caption,label\na,,\nb,,\n", "neither caption nor label"),
+    ],
+)
+def test_what_has_no_words_is_rejected_for_what_it_lacks(two, rows, reason):
+    (two / "t.csv").write_text(rows)
+    assert set(reasons(generic.scan(two))) == {reason}
 
 
 def test_several_labels_are_counted_and_one_that_is_a_class_can_be_named(tmp_path):
@@ -515,7 +544,7 @@ def test_labels_of_shards_are_what_they_say(tmp_path, rows, classes, numbers, la
     expected = {f"a/{i}": number for i, number in enumerate(numbers) if number >= 0}
     assert {item.key: item.label for item in listing.items} == expected
     assert listing.classes == tuple(classes or ("0", "1"))
-    assert reasons(listing) == {"empty caption": 1}
+    assert reasons(listing) == {"no label": 1}
 
 
 def test_numbers_without_names_are_not_mixed_with_names(tmp_path):

@@ -77,6 +77,7 @@ def listing_of(
         one.reason = one.reason or fault
     if empty := [one.caption for one in found if says_nothing(one.caption)]:
         notes.append(f"{len(empty)} captions are {empty[0]!r}: empty the cells that say nothing.")
+    silent = _silent(found)
     notes += _read_labels(found, classes)
     notes += _spell(name, found, classes)
     kept, joined = _join(found)
@@ -96,7 +97,7 @@ def listing_of(
     for one in kept:
         number = numbers.get(one.label, -1)
         caption = one.caption or (names[number] if number >= 0 else "")
-        reason = one.reason or ("" if caption else "empty caption")
+        reason = one.reason or ("" if caption else silent)
         if reason or one.image is None:
             rejects.append(Reject(one.key, reason or "missing image", one.detail))
         else:
@@ -126,6 +127,15 @@ def listing_of(
         description="Fundus photographs, read by the generic reader.",
         ordered=classes.ordered and bool(names),
     )
+
+
+def _silent(found: Sequence[Found]) -> str:
+    """The reason of a reject that has no words: what others have and it has not."""
+    captions = any(one.caption for one in found)
+    labels = any(one.label for one in found)
+    if captions != labels:
+        return "empty caption" if captions else "no label"
+    return "neither caption nor label"
 
 
 def _ordered(labels: set[str], order: Sequence[str]) -> tuple[str, ...]:
@@ -271,7 +281,9 @@ def _join_rows(rows: list[Found]) -> list[int]:
             return []
     first, joined = rows[0], []
     for one in rows[1:]:
-        if one.caption and first.caption and one.caption != first.caption:
+        if one.image != first.image:  # of shards, where a key is no path
+            one.reason = "second sample of a key"
+        elif one.caption and first.caption and one.caption != first.caption:
             one.reason = "second caption"
         elif one.source == first.source:
             one.reason = "duplicate row"

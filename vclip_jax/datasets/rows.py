@@ -22,7 +22,7 @@ from vclip_jax.datasets.lookup import (
     split_of,
     split_of_path,
 )
-from vclip_jax.datasets.tables import Table
+from vclip_jax.datasets.tables import NO_VALUE, Table
 
 _TRIED: Final = 200
 """Rows by which a column is judged."""
@@ -210,6 +210,9 @@ def found_in(
         one.split = split_of(split) or of_table
         one.caption, one.label = row.get(chosen.caption, ""), row.get(chosen.label, "")
         _name(one, row.get(chosen.image, ""), home, start, folder, photographs)
+        if formula := next((name for name in used if row.get(name) == NO_VALUE), ""):
+            one.reason, one.caption, one.label = NO_VALUE, "", ""
+            one.detail = f"{table.where}, row {number}, {formula!r}: open it in Excel and save it"
         if table.ragged and any(name not in row for name in used) and not one.reason:
             one.reason = "cells are missing"
         if split and not split_of(split) and not one.reason:

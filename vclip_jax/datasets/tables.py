@@ -23,6 +23,10 @@ MOST_BYTES = 2 << 30
 """Larger CSV files are refused rather than read into memory."""
 
 
+NO_VALUE: Final = "formula without a stored value"
+"""The text of an Excel cell that only a spreadsheet could reckon."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A table with its row of names: a file, or a sheet of one."""
@@ -249,6 +253,9 @@ def _cells(sheet: limits.Sheet) -> list[list[str]]:
     """The cells as text; those that are merged downwards show one value for all their rows, and so
     each gets it."""
     rows = [[text_of(cell) for cell in line] for line in sheet.rows]
+    for row, column in sheet.formulas:
+        if row < len(rows) and column < len(rows[row]):
+            rows[row][column] = NO_VALUE
     for (top, left), (bottom, right) in sheet.merged:
         if left == right and top < len(rows) and left < len(rows[top]):
             for line in rows[top + 1 : bottom + 1]:
