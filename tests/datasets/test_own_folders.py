@@ -71,6 +71,23 @@ def test_the_folder_of_an_archive_is_passed_over(tmp_path):
     assert "Classes are the folders below 'mine/mine', above all photographs." in listing.guesses
 
 
+def test_hidden_photographs_are_counted(tmp_path):
+    place(tmp_path, "dr/1.jpg", "amd/2.jpg", "dr/.3.jpg", ".old/a/4.JPG", "__MACOSX/5.png")
+    place(tmp_path, "dr/._1.jpg", "__MACOSX/dr/._1.jpg", ".old/notes", ".DS_Store")
+    (tmp_path / ".link").symlink_to(tmp_path / "dr")
+    listing = generic.scan(tmp_path)
+    assert len(listing.items) == 2
+    hidden, shadows = listing.guesses
+    assert hidden.startswith(
+        "3 hidden photographs are passed over unless a table names them, such "
+    )
+    assert ".old/a/4.JPG" in hidden
+    assert shadows.startswith("2 files that macOS wrote beside photographs are passed over, such ")
+    place(tmp_path / "other", ".1.jpg")
+    with pytest.raises(ValueError, match=r"1 are hidden, such as \.1\.jpg"):
+        generic.scan(tmp_path / "other")
+
+
 def test_a_photograph_next_to_the_classes_has_none(tmp_path):
     place(tmp_path, "mine/dr/1.jpg", "mine/amd/2.jpg", "mine/3.jpg", "4.jpg")
     listing = generic.scan(tmp_path)

@@ -135,6 +135,8 @@ def _lies(folder: Folder) -> str:
     parts = [f"unpack {', '.join(there)}"] if there else []
     if folder.photographs:
         parts.append(f"{len(folder.photographs)} images lie in no folder of a class")
+    if folder.hidden:
+        parts.append(f"{len(folder.hidden)} are hidden, such as {folder.hidden[0]}")
     if folder.unusable:
         key, (reason, detail) = next(iter(folder.unusable.items()))
         parts.append(f"{len(folder.unusable)} cannot be read, such as {key}: {reason}, {detail}")
