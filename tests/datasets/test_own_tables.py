@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vclip_jax.datasets import generic
+from vclip_jax.datasets import blobs, generic
 
 KINDS = ("amd", "dr", "glaucoma", "normal")
 
@@ -217,6 +217,33 @@ def test_lines_above_the_names_are_understood(two, start):
 def test_a_table_of_tabs_may_be_called_csv(two):
     (two / "t.csv").write_text("filepath\ttitle\nimages/a.jpg\tx, y\nimages/b.jpg\tz\n")
     assert [item.caption for item in generic.scan(two).items] == ["x, y", "z"]
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("t.tab", "\t"), ("t.psv", "|"), ("T.TAB", "\t")])
+def test_tables_go_by_other_suffixes(two, name, delimiter):
+    place(two, "other/c.jpg")
+    rows = [("image", "label"), ("a", "normal"), ("b", "dr"), ("c", "x, y")]
+    (two / name).write_text("".join(f"{delimiter.join(row)}\n" for row in rows))
+    assert labels(generic.scan(two)) == {**BOTH, "other/c.jpg": "x, y"}
+
+
+def test_parquet_goes_by_its_short_suffix(two):
+    rows = {"image": ["a", "b"], "label": ["normal", "dr"]}
+    pyarrow.parquet.write_table(pyarrow.table(rows), two / "t.pq")
+    assert labels(generic.scan(two)) == BOTH
+    (two / "t.pq").unlink()
+    shard(two / "data/a.pq", [0, 1], ["normal", "dr"])
+    listing = generic.scan(two / "data")
+    assert listing.classes == ("normal", "dr")
+    assert blobs.read(listing.items[0].image)
+
+
+@pytest.mark.parametrize("name", ["t.lst", "t.list", "t.dat", "t.csv.bak", "labels"])
+def test_a_file_of_another_name_is_noted_with_the_remedy(tmp_path, name):
+    place(tmp_path, "dr/a.jpg", "normal/b.jpg")
+    (tmp_path / name).write_text("image,label\na,normal\nb,normal\n")
+    [note] = [note for note in generic.scan(tmp_path).guesses if "not read: 1" in note]
+    assert "let its name end with .csv" in note
 
 
 def test_excel_sheets_titles_and_merged_cells_are_read(two):

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from vclip_jax.datasets.listing import IMAGE_SUFFIXES
+from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET
 
-TABLE_SUFFIXES: Final = (".csv", ".tsv", ".xlsx", ".xls", ".xlsm", ".jsonl", ".ndjson", ".parquet")
+_TABLES = ".csv .tsv .tab .psv .xlsx .xls .xlsm .jsonl .ndjson"
+TABLE_SUFFIXES: Final = (*_TABLES.split(), *PARQUET)
 PERHAPS_TABLES: Final = (".json", ".txt")
 _FOREIGN = ".ods .xlsb .numbers .arrow .feather .dta .sav .sas7bdat .db .sqlite .tfrecord .npz .h5"
 FOREIGN_TABLES: Final = tuple(_FOREIGN.split())
@@ -79,7 +80,10 @@ class Folder:
         if self.others:
             named = [f"{n} {suffix}" for suffix, n in self.others.most_common(_SUFFIXES_NAMED)]
             more = ", ..." if len(self.others) > _SUFFIXES_NAMED else ""
-            notes.append(f"Files that are not read: {', '.join(named)}{more}.")
+            notes.append(
+                f"Files that are not read: {', '.join(named)}{more}. If one of them lists "
+                "photographs, let its name end with .csv, .txt or what else it is."
+            )
         if self.archives:
             names = ", ".join(path.name for path in self.archives[:3])
             notes.append(f"Archives are not looked into, unpack them: {names}.")

@@ -3,9 +3,10 @@
 In this order:
 
 * WebDataset shards: `*.tar`, at any depth (see `webdataset`);
-* tables: `*.csv`, `*.tsv`, `*.xlsx`, `*.xls`, `*.jsonl`, `*.parquet`, and `*.json` and `*.txt`
-  that list photographs, at any depth. A column holds paths or ids of photographs (see `columns`
-  and `lookup`) or, in .parquet as Hugging Face writes it, the images themselves. Further columns:
+* tables: `*.csv`, `*.tsv` (`.tab`, `.psv`), `*.xlsx`, `*.xls`, `*.jsonl`, `*.parquet` (`.pq`), and
+  `*.json` and `*.txt` that list photographs, at any depth. A column holds paths or ids of
+  photographs (see `columns` and `lookup`) or, in .parquet as Hugging Face writes it, the images
+  themselves. Further columns:
   caption, class, split. A table that cannot be read or understood is an error: its folder is never
   read as if it were not there;
 * folders of images, one a class, with train / validation / test folders above or below, or not.
@@ -28,7 +29,7 @@ from vclip_jax.datasets.embedded import from_tars
 from vclip_jax.datasets.folders import ARCHIVES, FOREIGN_TABLES, Folder, only_folders, walk
 from vclip_jax.datasets.found import SPELLINGS, Classes, Found, listing_of
 from vclip_jax.datasets.labels import given_classes
-from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Listing
+from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET, Listing
 from vclip_jax.datasets.lookup import Photographs, relative, split_of_path
 from vclip_jax.datasets.rows import choose, found_in, image_column, image_finder, unlisted
 from vclip_jax.datasets.tables import Table, read_tables
@@ -160,7 +161,7 @@ def _from_one_table(path: Path, wanted: Wanted) -> Kinds:
 
 def _folders_named(path: Path, wanted: Wanted) -> set[str]:
     """The folders of a table's paths that are there."""
-    if path.suffix.lower() == ".parquet" and embedded.image_column(path, wanted):
+    if path.suffix.lower() in PARQUET and embedded.image_column(path, wanted):
         return set()
     folders = {""}
     for table in read_tables(path, image_finder(wanted)):
@@ -180,7 +181,7 @@ def _from_tables(paths: Sequence[Path], folder: Folder, wanted: Wanted) -> Kinds
     notes: list[str] = []
     unrelated: list[Table] = []
     for path in paths:
-        is_parquet = path.suffix.lower() == ".parquet"
+        is_parquet = path.suffix.lower() in PARQUET
         image = embedded.image_column(path, wanted) if is_parquet else ""
         if image:
             rows, names, more = embedded.from_parquet(path, image, folder.root, wanted)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from vclip_jax.datasets.folders import TABLE_SUFFIXES
 from vclip_jax.datasets.listed import listed_paths
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES
 
-LISTS: Final = (".csv", ".tsv", ".xls", ".xlsx", ".jsonl", ".parquet")
+LISTS: Final = TABLE_SUFFIXES
 _MOST_SHOWN: Final = 3
 
 

@@ -14,7 +14,7 @@ from vclip_jax.datasets.columns import Wanted, named
 from vclip_jax.datasets.folders import Folder
 from vclip_jax.datasets.found import Found
 from vclip_jax.datasets.labels import listed
-from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Blob
+from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET, Blob
 from vclip_jax.datasets.lookup import (
     Photographs,
     is_absolute,
@@ -199,7 +199,7 @@ def found_in(
     if start:
         notes.append(f"{table.where}: paths below {start!r} are taken as below the folder.")
     names: tuple[str, ...] = ()
-    if table.path.suffix.lower() == ".parquet" and chosen.label:
+    if table.path.suffix.lower() in PARQUET and chosen.label:
         names, _ = parquet.class_names(table.path, chosen.label)
     used = [name for name in (chosen.image, chosen.caption, chosen.label, chosen.split) if name]
     found = []

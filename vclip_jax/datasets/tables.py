@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from vclip_jax.data.foreign import check_regular, parse_json, read_bytes
 from vclip_jax.datasets import delimited, limits
-from vclip_jax.datasets.listing import IMAGE_SUFFIXES
+from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET
 
 Row = dict[str, str]
 
 EXCEL = (".xls", ".xlsx", ".xlsm")
-TEXT: Final = (".csv", ".tsv", ".txt")
+TEXT: Final = (".csv", ".tsv", ".tab", ".psv", ".txt")
 JSON: Final = (".jsonl", ".ndjson", ".json")
 MOST_BYTES = 2 << 30
 """Larger CSV files are refused rather than read into memory."""
@@ -58,8 +58,8 @@ def read_table(
     are dropped, numbers that are whole lose their ".0" (Excel stores them so).
 
     Args:
-        path: .csv, .tsv, .txt (UTF-8 with or without BOM, UTF-16 with BOM, else GB18030;
-            commas, semicolons or tabs), .xls, .xlsx, .parquet or .jsonl.
+        path: .csv, .tsv, .tab, .psv, .txt (UTF-8 with or without BOM, UTF-16 with BOM, else
+            GB18030; commas, semicolons, tabs or "|"), .xls, .xlsx, .parquet (.pq) or .jsonl.
         sheet: of an Excel file; by default the first.
         header_row: the row with the names, counted from 0; rows above are skipped.
 
@@ -119,7 +119,7 @@ def read_tables(path: str | os.PathLike[str], find: Callable[[Sequence[str]], in
 def _rows_by_name(path: Path) -> list[tuple[int, Row]] | None:
     """The rows of a file whose every value has a name; None for a grid of cells."""
     suffix = path.suffix.lower()
-    if suffix == ".parquet":
+    if suffix in PARQUET:
         return list(enumerate(_parquet(path), start=1))
     if suffix == ".json":
         return list(enumerate(_json(path), start=1))
