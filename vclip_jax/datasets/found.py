@@ -202,14 +202,21 @@ def _spell(name: str, found: Sequence[Found], classes: Classes) -> list[str]:
             for one in usable:
                 one.label = given[int(one.label)] if int(one.label) < len(given) else one.label
         by_spelling = {spelling(text): text for text in given}
+        merged: dict[str, list[str]] = {}
         for one in usable:
-            if one.label not in given and classes.spellings == "merge":
-                one.label = by_spelling.get(spelling(one.label), one.label)
+            as_given = by_spelling.get(spelling(one.label), one.label)
+            if one.label not in given and as_given in given and classes.spellings == "merge":
+                merged.setdefault(as_given, [])
+                if one.label not in merged[as_given]:
+                    merged[as_given].append(one.label)
+                one.label = as_given
             if one.label not in given:
                 raise ValueError(
                     f"{one.detail or one.key}: the label {one.label!r} is none of the given "
                     f"classes ({', '.join(given)})"
                 )
+        if merged:
+            notes.append(_merged([[name, *others] for name, others in merged.items()]))
         return notes
     groups = spelt_alike(Counter(one.label for one in usable))
     if groups and classes.spellings == "refuse":
@@ -223,11 +230,14 @@ def _spell(name: str, found: Sequence[Found], classes: Classes) -> list[str]:
     if groups and classes.spellings == "merge":
         for one in usable:
             one.label = next((group[0] for group in groups if one.label in group), one.label)
-        merged = "; ".join(
-            ", ".join(map(repr, group[1:])) + f" as {group[0]!r}" for group in groups
-        )
-        notes.append(f"Classes of another spelling are counted as one: {merged}.")
+        notes.append(_merged(groups))
     return notes
+
+
+def _merged(groups: Sequence[Sequence[str]]) -> str:
+    """Which spellings became the first of each group."""
+    merged = "; ".join(", ".join(map(repr, group[1:])) + f" as {group[0]!r}" for group in groups)
+    return f"Classes of another spelling are counted as one: {merged}."
 
 
 def _against_folders(found: Sequence[Found]) -> list[str]:

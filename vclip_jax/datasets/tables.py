@@ -171,7 +171,7 @@ def _table(
     names = [header[index] for index in named]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the column {twice!r} is there twice")
+        raise ValueError(f"the column {twice!r} is there twice: rename or remove one of them")
     last = named[-1] + 1 if strict else len(header)
     rows = []
     for number, line in enumerate(cells[header_row + 1 :], start=header_row + 2):
