@@ -51,6 +51,17 @@ def reasons(listing):
         ("amd", ""),
         ("VALID", "validation"),
         ("my-test-data", "test"),
+        ("trn", "train"),
+        ("tst", "test"),
+        ("eval", "test"),
+        ("dev", "validation"),
+        ("holdout", "holdout"),
+        ("hold-out", "holdout"),
+        ("Hold_Out set", "holdout"),
+        ("HoldOut", "holdout"),
+        ("hold", ""),
+        ("evaluation", ""),
+        ("medieval", ""),
     ],
 )
 def test_splits_go_by_many_names(text, split):
@@ -117,6 +128,17 @@ def test_splits_lie_above_or_below_the_classes(tmp_path, dr, amd):
     listing = generic.scan(tmp_path)
     assert labels(listing) == {dr: "dr", amd: "amd"}
     assert splits(listing) == {dr: "train", amd: "test"}
+
+
+def test_other_words_for_splits_make_no_classes(tmp_path):
+    place(tmp_path, "trn/dr/1.jpg", "dev/amd/2.jpg", "eval/dr/3.jpg", "hold-out/amd/4.jpg")
+    listing = generic.scan(tmp_path)
+    assert listing.classes == ("amd", "dr")
+    assert list(splits(listing).values()) == ["validation", "test", "holdout", "train"]
+    assert any("'eval' (test), 'hold-out' (holdout)" in note for note in listing.guesses)
+    place(tmp_path, "test/dr/5.jpg")
+    with pytest.raises(ValueError, match="is 'eval' for validation, or for test as 'test'"):
+        generic.scan(tmp_path)
 
 
 def test_what_has_no_class_or_no_split_is_counted(tmp_path):

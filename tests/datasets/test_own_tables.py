@@ -307,7 +307,7 @@ def test_json_may_be_a_list_or_columns(two, content):
         ("t.csv", "images/a.jpg,normal\nimages/b.jpg,dr\n", "names a photograph and no columns"),
         ("labels.txt", "images/a.jpg 0\nimages/b.jpg 1\n", "names a photograph and no columns"),
         ("labels.txt", "a 0\nb 1\n", "names a photograph and no columns"),
-        ("t.csv", "image,label,label\na,1,1\n", "the column 'label' is there twice"),
+        ("t.csv", "image,label,label\na,1,1\n", "is there twice: rename or remove one"),
         ("t.csv", "", "the table is empty"),
         ("t.csv", "what,why\nx,y\n", "expected the column 'image'"),
         ("t.csv", "image,N,D\na,1,0\nb,0,1\n", "N, D hold 0 and 1"),
@@ -351,6 +351,19 @@ def test_tables_below_the_folder_are_found(tmp_path):
     assert splits(listing) == {"data/train/1.jpg": "train", "data/test/1.jpg": "test"}
 
 
+def test_eval_beside_test_is_refused(two):
+    for table in ("image,label,split\na,dr,eval\nb,dr,test\n", "image,label,split\na,dr,eval\n"):
+        (two / "t.csv").write_text(table)
+        if "test" in table:
+            with pytest.raises(ValueError, match=r"t\.csv: is 'eval' for validation"):
+                generic.scan(two)
+    assert splits(generic.scan(two)) == {"images/a.jpg": "test"}
+    (two / "t.csv").rename(two / "eval.csv")
+    (two / "test.csv").write_text("image,label\nb,dr\n")
+    with pytest.raises(ValueError, match="is 'eval' for validation"):
+        generic.scan(two)
+
+
 def test_folders_of_splits_count_where_the_table_is_silent(tmp_path):
     place(tmp_path, "Training Set/1.jpg", "Testing Set/2.jpg", "3.jpg")
     (tmp_path / "t.csv").write_text("image,label\n1,dr\n2,dr\n3,dr\n")
@@ -392,6 +405,8 @@ def test_classes_that_differ_by_case_alone_are_refused_merged_or_kept(tmp_path):
         generic.scan(tmp_path)
     merged = generic.scan(tmp_path, spellings="merge")
     assert Counter(labels(merged).values()) == {"Glaucoma": 3, "dr": 1}
+    told = "Classes of another spelling are counted as one: 'glaucoma' as 'Glaucoma'."
+    assert told in merged.notes
     assert generic.scan(tmp_path, spellings="keep").classes == ("Glaucoma", "dr", "glaucoma")
 
 
@@ -413,6 +428,15 @@ def test_names_are_not_ordered_by_the_alphabet(two):
         generic.scan(two, ordered="yes")
     (two / "t.csv").write_text("image,label\na,2\nb,10\n")
     assert generic.scan(two, ordered="yes").classes == ("2", "10")
+
+
+def test_what_is_merged_into_given_classes_is_told(two):
+    (two / "t.csv").write_text("image,label\na,No-DR\nb,DR\n")
+    listing = generic.scan(two, classes="no DR,dr", spellings="merge")
+    assert labels(listing) == {"images/a.jpg": "no DR", "images/b.jpg": "dr"}
+    assert "Classes of another spelling are counted as one: 'No-DR' as 'no DR'; 'DR' as 'dr'." in (
+        listing.notes
+    )
 
 
 def test_given_classes_name_numbers(two):

@@ -30,7 +30,7 @@ from vclip_jax.datasets.folders import ARCHIVES, FOREIGN_TABLES, Folder, only_fo
 from vclip_jax.datasets.found import SPELLINGS, Classes, Found, listing_of
 from vclip_jax.datasets.labels import given_classes
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET, Listing
-from vclip_jax.datasets.lookup import Photographs, relative, split_of_path
+from vclip_jax.datasets.lookup import Photographs, check_tests, relative, split_of_path
 from vclip_jax.datasets.rows import choose, found_in, image_column, image_finder, unlisted
 from vclip_jax.datasets.tables import Table, read_tables
 
@@ -175,6 +175,7 @@ def _folders_named(path: Path, wanted: Wanted) -> set[str]:
 
 def _from_tables(paths: Sequence[Path], folder: Folder, wanted: Wanted) -> Kinds:
     photographs = Photographs([*folder.photographs, *folder.unusable])
+    check_tests([path.stem for path in paths], folder.root)
     found: list[Found] = []
     orders: list[tuple[tuple[str, ...], bool]] = []
     unnamed: list[Path] = []
@@ -229,6 +230,7 @@ def _split_by_folders(found: Sequence[Found], notes: list[str]) -> None:
     if any(one.split for one in usable) or not any(split_of_path(one.key) for one in usable):
         return
     notes.append("Splits are those of the folders that the photographs lie in.")
+    check_tests((part for one in usable for part in one.key.split("/")[:-1]), "the folders")
     for one in usable:
         one.split = split_of_path(one.key)
         if not one.split and not one.reason:

@@ -17,6 +17,7 @@ from vclip_jax.datasets.labels import listed
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET, Blob
 from vclip_jax.datasets.lookup import (
     Photographs,
+    check_tests,
     is_absolute,
     relative,
     split_of,
@@ -188,7 +189,8 @@ def found_in(
     """Each row as a photograph or a reject, and what was guessed.
 
     Raises:
-        ValueError: one line: a number that has no name among the file's classes.
+        ValueError: one line: a number that has no name among the file's classes, or a split
+            "eval" beside "test".
     """
     home = relative(table.path.parent, folder.root)
     of_table = split_of_table(table.path, folder.root, table.sheet)
@@ -202,6 +204,7 @@ def found_in(
     if table.path.suffix.lower() in PARQUET and chosen.label:
         names, _ = parquet.class_names(table.path, chosen.label)
     used = [name for name in (chosen.image, chosen.caption, chosen.label, chosen.split) if name]
+    check_tests([row.get(chosen.split, "") for _, row in table.rows], table.path)
     found = []
     loosely: list[tuple[str, str]] = []
     for number, row in table.rows:
