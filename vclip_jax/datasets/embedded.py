@@ -10,6 +10,7 @@ from vclip_jax.datasets.columns import Wanted
 from vclip_jax.datasets.found import Found
 from vclip_jax.datasets.listing import Blob
 from vclip_jax.datasets.lookup import check_tests, relative, split_of
+from vclip_jax.datasets.people import person_column, person_of
 from vclip_jax.datasets.tables import Table, text_of
 
 
@@ -45,7 +46,8 @@ def from_parquet(
     flat = parquet.flat_columns(path)
     chosen = table_rows.choose(Table(path, "", tuple(flat), []), "", wanted)
     names, graded = parquet.class_names(path, chosen.label) if chosen.label else ((), False)
-    used = [column for column in (chosen.caption, chosen.label, chosen.split) if column]
+    person = chosen.person(tuple(flat))
+    used = [column for column in (chosen.caption, chosen.label, chosen.split, person) if column]
     rows = list(parquet.rows(path, image, used))
     stem = relative(path.with_suffix(""), root)
     # Names are noted or not, and may be the same in every row: then the place is the key.
@@ -71,6 +73,7 @@ def from_parquet(
                 reason=fault or ("unknown split" if split and not split_of(split) else ""),
                 detail=where,
                 source=path.name,
+                person=(person, person_of(cells.get(person, ""))),
                 is_name=bool(names),
             )
         )
@@ -105,6 +108,8 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
         first_seen.setdefault(key, sample.shard) != sample.shard
         for key, sample in zip(keys, samples, strict=True)
     )
+    entries = dict.fromkeys(name for sample in samples for name in sample.extra)
+    person = person_column(name for name in entries if name != label)
     found = []
     unread: Counter[str] = Counter()
     for key, sample in zip(keys, samples, strict=True):
@@ -125,6 +130,7 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
                 reason=reason,
                 detail=detail,
                 source=sample.shard.name,
+                person=(person, person_of(text_of(sample.extra.get(person)))),
             )
         )
     said = ", ".join(f"{count} .{suffix}" for suffix, count in unread.most_common(8))

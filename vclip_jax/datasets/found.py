@@ -18,6 +18,7 @@ from vclip_jax.datasets.labels import (
     spelt_alike,
 )
 from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, split_by_hash
+from vclip_jax.datasets.people import across_splits
 
 SPELLINGS: Final = ("refuse", "merge", "keep")
 
@@ -37,6 +38,8 @@ class Found:
     detail: str = ""
     source: str = ""
     """The table, so that rows of several can be joined."""
+    person: tuple[str, str] = ("", "")
+    """The column that says whose eye it is, and who it says; "" where none does."""
     is_name: bool = False
     """Whether the label is a class's name as it stands, and not a cell to be understood."""
 
@@ -111,6 +114,7 @@ def listing_of(
         )
     if any(not one.split for one in usable):
         notes.append("Photographs without a split of their own are split by a hash of their key.")
+    people = {one.key: one.person for one in usable if one.person[1]}
     counts = Counter(item.label for item in items if item.label >= 0)
     if len(counts) > 20 and 2 * len(counts) >= len(items):
         notes.append(
@@ -124,6 +128,7 @@ def listing_of(
         rejects=rejects,
         notes=notes,
         guesses=list(dict.fromkeys(filter(None, guesses))),
+        warnings=across_splits(items, people),
         description="Fundus photographs, read by the generic reader.",
         ordered=classes.ordered and bool(names),
     )
@@ -300,5 +305,6 @@ def _join_rows(rows: list[Found]) -> list[int]:
         else:
             joined.append(id(one))
         first.caption = first.caption or one.caption
+        first.person = first.person if first.person[1] else one.person
         first.label, first.split = "".join(labels), "".join(splits)
     return joined
