@@ -9,7 +9,7 @@ from vclip_jax.datasets import rows as table_rows
 from vclip_jax.datasets.columns import Wanted
 from vclip_jax.datasets.found import Found
 from vclip_jax.datasets.listing import Blob
-from vclip_jax.datasets.lookup import check_tests, relative, split_of
+from vclip_jax.datasets.lookup import check_tests, relative, split_of, split_of_path
 from vclip_jax.datasets.people import person_column, person_of
 from vclip_jax.datasets.tables import Table, text_of
 
@@ -101,6 +101,8 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
     samples = [sample for path in shards for sample in webdataset.scan_tar(path)]
     if label and samples and not any(label in sample.extra for sample in samples):
         raise ValueError(f"{root}: no .json has the entry {label!r} for the label")
+    check_tests((text_of(sample.extra.get("split")) for sample in samples), root)
+    check_tests((part for sample in samples for part in sample.name.split("/")[:-1]), root)
     keys = [sample.key or sample.name for sample in samples]
     # Some count anew in every shard.
     first_seen: dict[str, Path] = {}
@@ -118,6 +120,10 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
         reason, detail = ("invalid text", sample.broken) if sample.broken else ("", where)
         if len(sample.chosen) > 1:
             reason, detail = "two images in a sample", f"{where}: {', '.join(sample.chosen)}"
+        split = text_of(sample.extra.get("split"))
+        of_shard = table_rows.split_of_table(sample.shard, root) or split_of_path(sample.name)
+        if split and not split_of(split) and not reason:
+            reason, detail = "unknown split", f"{where}: {split!r}"
         unread.update(sample.unread)
         unread.update(suffix for suffix in sample.images if suffix not in sample.chosen)
         found.append(
@@ -126,7 +132,7 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
                 image=sample.image,
                 caption=sample.caption,
                 label=text_of(sample.extra.get(label)) if label else sample.label,
-                split=table_rows.split_of_table(sample.shard, root),
+                split=split_of(split) or of_shard,
                 reason=reason,
                 detail=detail,
                 source=sample.shard.name,
@@ -134,4 +140,11 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
             )
         )
     said = ", ".join(f"{count} .{suffix}" for suffix, count in unread.most_common(8))
-    return found, [f"Members of the shards that are not read: {said}."] if unread else []
+    notes = [f"Members of the shards that are not read: {said}."] if unread else []
+    read = {"key", "caption", "text", "label", "split", label}
+    if others := [name for name in entries if name not in read]:
+        more = ", ..." if len(others) > 8 else ""
+        notes.append(
+            f"Entries of the .json that are not read: {', '.join(map(repr, others[:8]))}{more}."
+        )
+    return found, notes
