@@ -333,6 +333,15 @@ def test_the_splits_of_shards_are_those_of_the_json_then_of_folders(tmp_path):
     assert "1 of the 1 persons of 'patient'" in listing.warnings[0]
 
 
+def test_a_competitions_form_is_no_table_of_labels(tmp_path):
+    place(tmp_path, "1.jpg", "2.jpg")
+    (tmp_path / "train.csv").write_text("image,label\n1,dr\n")
+    (tmp_path / "sample_submission.csv").write_text("image,label\n2,0\n")
+    with pytest.raises(ValueError, match=r"sample_submission\.csv: .* form to fill in"):
+        generic.scan(tmp_path)
+    assert len(generic.scan(tmp_path / "sample_submission.csv", classes="0").items) == 1
+
+
 def test_an_archive_of_a_folder_with_a_table_is_no_shard(tmp_path):
     tar(tmp_path / "a.tar", {"mine/1.jpg": b"x", "mine/labels.csv": b"image,label\n1,dr\n"})
     with pytest.raises(ValueError, match=r"a\.tar: the table mine/labels\.csv .* unpack it"):
