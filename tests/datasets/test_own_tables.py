@@ -820,6 +820,39 @@ def test_the_persons_of_parquet_are_counted(tmp_path):
     assert "1 of the 1 persons of 'subject_id'" in warning
 
 
+def test_a_column_of_splits_that_has_another_value_is_followed(tmp_path):
+    place(tmp_path, *(f"{n}.jpg" for n in range(3)))
+    (tmp_path / "t.csv").write_text("image,label,set\n0,dr,Train\n1,normal,Test\n2,dr,External\n")
+    listing = generic.scan(tmp_path)
+    assert splits(listing) == {"0.jpg": "train", "1.jpg": "test"}
+    assert reasons(listing) == {"unknown split": 1}
+    text = "image,label,set\n0,dr,DRIVE\n1,normal,STARE\n2,dr,IDRiD test\n"
+    (tmp_path / "t.csv").write_text(text)
+    assert any("not read: 'set'" in note for note in generic.scan(tmp_path).guesses)
+
+
+def test_splits_that_some_photographs_lack_are_counted(tmp_path):
+    place(tmp_path, *(f"{n}.jpg" for n in range(3)))
+    (tmp_path / "t.csv").write_text("image,label,split\n0,dr,train\n1,normal,test\n2,dr,\n")
+    (warning,) = generic.scan(tmp_path).warnings
+    assert warning.startswith("1 of 3 photographs have no split of their own")
+    (tmp_path / "t.csv").write_text("image,label\n0,dr\n1,normal\n2,dr\n")
+    assert not generic.scan(tmp_path).warnings
+
+
+def test_a_column_without_a_value_is_said(two):
+    (two / "t.csv").write_text("image,label,caption\na,,one\nb,,two\n")
+    listing = generic.scan(two)
+    assert any("the column 'label' is empty in every row" in note for note in listing.guesses)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbers_of_given_classes_that_may_count_from_one_are_said(two, first):
+    (two / "t.csv").write_text(f"image,label\na,{first}\nb,2\n")
+    notes = generic.scan(two, classes="none,mild,severe").notes
+    assert any("no label is 0: do yours count from 1?" in note for note in notes) == bool(first)
+
+
 def test_a_list_in_an_object_is_read_and_another_form_is_refused(two):
     rows = [{"image": "a", "label": "dr"}, {"image": "b", "label": "normal"}]
     (two / "t.json").write_text(json.dumps({"data": rows, "version": 1}))

@@ -176,7 +176,9 @@ def _is_flag(table: Table, column: str) -> bool:
 def _split(table: Table, columns: Sequence[str]) -> str:
     for column in names_of.split_columns(columns):
         cells = {row.get(column, "") for _, row in table.rows} - {""}
-        if names_of.plain(column) == "split" or (cells and all(map(split_of, cells))):
+        known = sum(map(bool, map(split_of, cells)))
+        # Rows of other values ("external") become rejects: they are of no split that is known.
+        if names_of.plain(column) == "split" or (known and 2 * known >= len(cells)):
             return column
     return ""
 
@@ -209,6 +211,9 @@ def found_in(
         names, _ = parquet.class_names(table.path, chosen.label)
     used = [name for name in (chosen.image, chosen.caption, chosen.label, chosen.split) if name]
     check_tests([row.get(chosen.split, "") for _, row in table.rows], table.path)
+    for name in used:
+        if table.rows and not any(row.get(name, "") for _, row in table.rows):
+            notes.append(f"{table.where}: the column {name!r} is empty in every row.")
     person = chosen.person(table.columns)
     found = []
     loosely: list[tuple[str, str]] = []
