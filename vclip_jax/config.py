@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vclip_jax.data.foreign import read_json
+from vclip_jax.data.foreign import cleared, read_json
 
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -353,6 +353,6 @@ def save_or_check(config: ConfigDict, workdir: Path, *, save: bool = True) -> No
                     f"from this run: --config.restore_from={workdir})"
                 )
     if save:
-        temporary = path.with_suffix(".tmp")
+        temporary = cleared(path.with_suffix(".tmp"))
         temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
         temporary.replace(path)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from vclip_jax.data.foreign import parse_json
+from vclip_jax.data.foreign import cleared, parse_json
 from vclip_jax.datasets.folders import TABLE_SUFFIXES
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Blob
 from vclip_jax.datasets.tables import decode_text, text_of
@@ -114,7 +114,7 @@ def _write_shard(
     classes: Sequence[str],
 ) -> Path:
     path = folder / f"{prefix}-{index:06d}.tar"
-    temporary = path.with_suffix(".tmp")
+    temporary = cleared(path.with_suffix(".tmp"))
     with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
         for number, record in enumerate(records, start=first):
             # Keys may hold dots and slashes, which names here may not: they go into the .json.

@@ -10,11 +10,12 @@ prompts.json        what the model is asked by default, see `prompts.own`, if th
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from vclip_jax.data.foreign import parse_json, read_json
+from vclip_jax.data.foreign import cleared, parse_json, read_json
 from vclip_jax.data.json_tokenizer import (
     TOKENIZER,
     VOCAB,
@@ -80,7 +81,7 @@ def save(
         CARD: lambda path: path.write_text(text, "utf-8"),
     }
     for name, write in writers.items():
-        temporary = folder / f"{name}.tmp"
+        temporary = cleared(folder / f"{name}.tmp")
         try:
             temporary.touch()
             mode = temporary.stat().st_mode
@@ -131,16 +132,23 @@ def load_file_alone(path: str | Path) -> Weights:
     Raises:
         ValueError: as `load`.
     """
-    arrays, metadata = states.read_safetensors(path)
-    if METADATA_KEY not in metadata:
-        raise ValueError(
-            f"{path} has no configuration of vclip_jax in its metadata: was it made by "
-            "`python -m vclip_jax.interop`? BERTs are imported with --format hf_bert"
-        )
-    config = parse_json(metadata[METADATA_KEY], f"{path}: its metadata")
-    config = complete_config(config, origin=str(path))
-    expected = expected_arrays(config)
-    names.check(arrays, {name: leaf.shape for name, leaf in expected.items()}, origin=str(path))
+    config: dict[str, Any] = {}
+    expected: dict[str, tuple[int, ...]] = {}
+
+    # A file may be all holes: a kilobyte on the disk that takes all memory once it is read.
+    def look(shapes: dict[str, tuple[int, ...]], metadata: dict[str, str]) -> None:
+        if METADATA_KEY not in metadata:
+            raise ValueError(
+                f"{path} has no configuration of vclip_jax in its metadata: was it made by "
+                "`python -m vclip_jax.interop`? BERTs are imported with --format hf_bert"
+            )
+        told = parse_json(metadata[METADATA_KEY], f"{path}: its metadata")
+        config.update(complete_config(told, origin=str(path)))
+        expected.update({name: leaf.shape for name, leaf in expected_arrays(config).items()})
+        names.check_shapes(shapes, expected, origin=str(path))
+
+    arrays, _ = states.read_safetensors(path, look)
+    names.check(arrays, expected, origin=str(path))
     return Weights(config, {name: arrays[name].astype(np.float32, copy=False) for name in expected})
 
 
