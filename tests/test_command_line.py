@@ -48,6 +48,7 @@ def refusal(arguments: list[str], capsys, monkeypatch) -> str:
          "unknown key config.optimizer.lr: did you mean config.optimizer.learning_rate?"),
         ([*GOOD, "--lr=1"], "unknown flag --lr: keys are set with --config.KEY=VALUE, here "
          "--config.optimizer.learning_rate"),
+        ([*GOOD[:2], "--workdri", "W"], "unknown flag --workdri: did you mean --workdir?"),
         ([*GOOD, "--nosuch=1"], "unknown flag --nosuch: --help lists all flags"),
         ([*GOOD, "train"], "unexpected argument 'train': flags are --NAME=VALUE"),
         ([*GOOD, "--workdir=README.md"], "--workdir=README.md is not a folder: name a folder, new "
