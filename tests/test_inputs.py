@@ -79,3 +79,26 @@ def test_what_is_not_built_is_named_with_the_command_that_builds_it(tmp_path, ca
     with caplog.at_level(logging.INFO, "vclip_jax"):
         assert open_zero_shot_tasks(config) == []
     assert command.format("fives") in caplog.text
+
+
+def test_what_is_wrong_with_a_split_or_a_folder_is_said_with_its_key(tmp_path, write_idrid):
+    config = config_lib.small()
+    config.global_batch_size = 2
+    config.data.dataset, config.data.data_dir = "idrid", f"{tmp_path}/data"
+    config.data.source = str(tmp_path)
+    with pytest.raises(ValueError, match=r"^config\.data\.source: .*IDRiD"):
+        open_training_data(config)
+    config.data.source = str(write_idrid(tmp_path / "idrid"))
+    with pytest.raises(ValueError, match=r"^config\.data\.validation_split: idrid has no split"):
+        open_training_data(config)
+    config.data.validation_split = config.data.test_split = ""
+    assert len(open_training_data(config)[0])
+    config.data.train_split = "training"
+    with pytest.raises(ValueError, match=r"^config\.data\.train_split: idrid has no split 'tra"):
+        open_training_data(config)
+    config.evals.x = config_lib.zero_shot_eval("idrid", "zh/fives", split="train")
+    with pytest.raises(ValueError, match=r"^config\.evals\.x\.prompts: prompt set zh/fives is for"):
+        open_zero_shot_tasks(config)
+    config.evals.x.split = "none"
+    with pytest.raises(ValueError, match=r"^config\.evals\.x\.split: idrid has no split 'none'"):
+        open_zero_shot_tasks(config)

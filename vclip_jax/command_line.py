@@ -112,6 +112,9 @@ def _parse(argv: Sequence[str]) -> list[str]:
     # A trained model brings its own values; here are those of a model to be trained.
     if MODE.value != "eval":
         config_checks.validate(CONFIG.value, devices=1)
+    # What is compiled for another machine may name what is there alone.
+    if MODE.value != "compile":
+        config_checks.check_names(CONFIG.value)
     return arguments
 
 
