@@ -55,6 +55,21 @@ def test_other_evaluation_data_is_said_each_time(tmp_path, caplog):
     assert not caplog.text  # the config names another split
 
 
+def test_one_message_names_every_split_that_differs(tmp_path, caplog):
+    def sources(content):
+        splits = {"validation": "validation", "test": "test", "evals.mine": "test"}
+        return {role: Source(content, "mine", (split,)) for role, split in splits.items()}
+
+    check_data(tmp_path, {"train": Source("aaaa")} | sources("aaaa"))
+    check_data(tmp_path, {"train": Source("aaaa")} | sources("bbbb"), resumes=True)
+    (message,) = caplog.messages
+    assert message.count("mine:validation had 32 records (digest aaaa), now 32 (bbbb)") == 1
+    assert message.count("mine:test had 32 records (digest aaaa), now 32 (bbbb)") == 1
+    with pytest.raises(ValueError, match=r"mine:train had .*; mine:validation had .*; mine:test"):
+        check_data(tmp_path, {"train": Source("bbbb")} | sources("bbbb"), resumes=True)
+    assert len(caplog.messages) == 1
+
+
 def test_a_run_of_an_earlier_version_goes_on_and_keeps_the_digest_from_now_on(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "vclip_jax"):
         check_data(tmp_path, {"train": Source("aaaa")}, resumes=True)

@@ -145,13 +145,15 @@ def check_data(
         save: of several processes one is to.
 
     Raises:
-        ValueError: the training data is not what the run began with. Of other data that is said.
+        ValueError: the training data is not what the run began with. Of other data that is said;
+            either names all that differs.
     """
     path = workdir / DATA
     kept = config_lib.read(path) if path.exists() else {}
     known = dict(kept)
     if resumes and "train" in sources and "train" not in known:
         log.info("%s does not say what its data was: from now on it does, in %s", workdir, DATA)
+    differ: dict[str, str] = {}
     for role, source in sources.items():
         if source is None or not (digest := source.digest()):
             continue
@@ -161,15 +163,16 @@ def check_data(
         if not resumes or before is None or before["data"] != name:
             known[role] = now
         elif before["digest"] != digest:
-            line = (
-                f"{workdir} began with other data: {name} had {before['records']:,} records "
-                f"(digest {before['digest'][:12]}), now {len(source):,} ({digest[:12]})"
+            differ[role] = (
+                f"{name} had {before['records']:,} records (digest {before['digest'][:12]}), now "
+                f"{len(source):,} ({digest[:12]})"
             )
-            if role == "train":
-                raise ValueError(
-                    f"{line}: build it again from the same files, or choose another --workdir"
-                )
-            log.warning("warning: %s; figures of before and after do not compare", line)
+    # Two roles may have the same split.
+    line = f"{workdir} began with other data: {'; '.join(dict.fromkeys(differ.values()))}"
+    if "train" in differ:
+        raise ValueError(f"{line}: build it again from the same files, or choose another --workdir")
+    if differ:
+        log.warning("warning: %s; figures of before and after do not compare", line)
     if save and known != kept:
         write_json(path, known)
 
