@@ -148,6 +148,20 @@ def test_the_options_of_a_subcommand_are_its_own(capsys):
     assert "there is no --sorce: did you mean --source?" in capsys.readouterr().err
 
 
+def test_the_hubs_client_is_imported_later_and_warns_of_nothing_either():
+    program = (
+        "import logging\nfrom vclip_jax import console\nconsole.prepare()\n"
+        "from huggingface_hub import hf_hub_download\n"
+        "logging.getLogger('huggingface_hub.utils').warning('retrying')\n"
+        "logging.getLogger('huggingface_hub.utils').error('told')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {"LC_ALL": "C.UTF-8"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr.strip() == "told"
+
+
 def test_other_libraries_warnings_are_left_out_and_come_back():
     before = absl_logging.get_verbosity()
     with warnings.catch_warnings(record=True) as seen:

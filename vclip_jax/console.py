@@ -147,6 +147,7 @@ def prepare() -> None:
     absl_logging.set_verbosity(absl_logging.FATAL)
     for name in OTHERS:
         logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it sets its level when it is imported
     log = logging.getLogger("vclip_jax")
     log.addHandler(Handler())
     log.propagate = False
