@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from vclip_jax import config as config_lib
-from vclip_jax import cores, datasets, prompts, sharding
+from vclip_jax import config_checks, cores, datasets, prompts, sharding
 from vclip_jax.data import pipeline, prefetch, workers
 from vclip_jax.data.augment import named_policy
 from vclip_jax.data.json_tokenizer import TOKENIZER, VOCAB, AnyTokenizer, file_name, in_folder
@@ -93,15 +93,15 @@ def draw_pairs(source: Any, most: int | None = None) -> DrawnPairs:
 def open_training_data(config: ConfigDict) -> tuple[Any, Any]:
     """The training and (if the dataset has one) the validation pairs, built if need be."""
     data = config.data
-    datasets.prepare(data.dataset, data.source, data.data_dir)
-    train = datasets.open_source(data.dataset, data.data_dir, data.train_split)
+    _prepare("data", data, data.data_dir)
+    train = _open("data.train_split", data.dataset, data.data_dir, data.train_split)
     if len(train) < config.global_batch_size:
         raise ValueError(f"{data.dataset} has {len(train)} records in {data.train_split}, fewer "
                          f"than config.global_batch_size={config.global_batch_size}")  # fmt: skip
     check_fitted(data.dataset, train, data.image_size, data.fit, data.augment)
     if not data.validation_split or not config.validation_batches:
         return train, None
-    validation = datasets.open_source(data.dataset, data.data_dir, data.validation_split)
+    validation = _open("data.validation_split", data.dataset, data.data_dir, data.validation_split)
     pairs = draw_pairs(validation, config.validation_batches * config.global_batch_size)
     log.info("validation: %d of %d pairs, drawn with seed %d",
              len(pairs), len(validation), PAIRS_SEED)  # fmt: skip
@@ -113,7 +113,24 @@ def open_test_pairs(config: ConfigDict) -> Any:
     if not config.data.test_split:
         return None
     data = config.data
-    return draw_pairs(datasets.open_source(data.dataset, data.data_dir, data.test_split))
+    return draw_pairs(_open("data.test_split", data.dataset, data.data_dir, data.test_split))
+
+
+def _prepare(section: str, entry: ConfigDict, data_dir: str) -> None:
+    """`datasets.prepare`, whose errors name the key."""
+    try:
+        datasets.prepare(entry.dataset, entry.source, data_dir)
+    except datasets.SourceNeededError:
+        raise
+    except (ValueError, OSError) as error:
+        key = f"{section}.{'source' if entry.source else 'dataset'}"
+        raise config_checks.of_key(key, error) from error
+
+
+def _open(key: str, name: str, data_dir: str, split: str) -> datasets.RecordSource:
+    """The split that a key names; errors name the key."""
+    with config_checks.naming(key):
+        return datasets.open_source(name, data_dir, split)
 
 
 def check_data(
@@ -128,13 +145,15 @@ def check_data(
         save: of several processes one is to.
 
     Raises:
-        ValueError: the training data is not what the run began with. Of other data that is said.
+        ValueError: the training data is not what the run began with. Of other data that is said;
+            either names all that differs.
     """
     path = workdir / DATA
     kept = config_lib.read(path) if path.exists() else {}
     known = dict(kept)
     if resumes and "train" in sources and "train" not in known:
         log.info("%s does not say what its data was: from now on it does, in %s", workdir, DATA)
+    differ: dict[str, str] = {}
     for role, source in sources.items():
         if source is None or not (digest := source.digest()):
             continue
@@ -144,15 +163,16 @@ def check_data(
         if not resumes or before is None or before["data"] != name:
             known[role] = now
         elif before["digest"] != digest:
-            line = (
-                f"{workdir} began with other data: {name} had {before['records']:,} records "
-                f"(digest {before['digest'][:12]}), now {len(source):,} ({digest[:12]})"
+            differ[role] = (
+                f"{name} had {before['records']:,} records (digest {before['digest'][:12]}), now "
+                f"{len(source):,} ({digest[:12]})"
             )
-            if role == "train":
-                raise ValueError(
-                    f"{line}: build it again from the same files, or choose another --workdir"
-                )
-            log.warning("warning: %s; figures of before and after do not compare", line)
+    # Two roles may have the same split.
+    line = f"{workdir} began with other data: {'; '.join(dict.fromkeys(differ.values()))}"
+    if "train" in differ:
+        raise ValueError(f"{line}: build it again from the same files, or choose another --workdir")
+    if differ:
+        log.warning("warning: %s; figures of before and after do not compare", line)
     if save and known != kept:
         write_json(path, known)
 
@@ -201,18 +221,19 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
     tasks = []
     for name, entry in config.evals.items():
         try:
-            datasets.prepare(entry.dataset, entry.source, config.data.data_dir)
+            _prepare(f"evals.{name}", entry, config.data.data_dir)
         except datasets.SourceNeededError:
             log.info(
                 "evaluation %s is skipped, %s is not built: %s (or --config.evals.%s.source=DIR)",
                 name, entry.dataset, build_command(entry.dataset, config.data.data_dir), name,
             )  # fmt: skip
             continue
-        source = datasets.open_source(entry.dataset, config.data.data_dir, entry.split)
+        source = _open(f"evals.{name}.split", entry.dataset, config.data.data_dir, entry.split)
         check_fitted(entry.dataset, source, config.data.image_size, config.data.fit)
-        prompt_set = prompts.for_classes(
-            entry.prompts, source.class_names, source.name, groups=True
-        )
+        with config_checks.naming(f"evals.{name}.prompts"):
+            prompt_set = prompts.for_classes(
+                entry.prompts, source.class_names, source.name, groups=True
+            )
         if config.keep_best == f"eval/{name}/kappa" and not has_kappa(
             prompt_set.ordered, len(prompt_set.class_names)
         ):
@@ -305,11 +326,10 @@ def usual_prompts(
 
 def check_words(config: ConfigDict) -> None:
     """Load vocabulary and prompts once: a wrong name should not cost the building of a dataset."""
+    config_checks.check_names(config)
     if config.tokenizer.vocab != "captions":
-        Tokenizer.load(config.tokenizer.vocab)
-    for entry in config.evals.values():
-        if entry.prompts != "labels":
-            prompts.load(entry.prompts)
+        with config_checks.naming("tokenizer.vocab"):
+            Tokenizer.load(config.tokenizer.vocab)
 
 
 def load_tokenizer(config: ConfigDict, train: Any, workdir: Path) -> AnyTokenizer:

@@ -11,6 +11,7 @@ once and kept (`vclip_jax.embeddings`). A dataset with one split is cut in TFDS'
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,6 +40,8 @@ from vclip_jax.prompts.order import rises
 if TYPE_CHECKING:
     from vclip_jax.embeddings import SplitEmbeddings
     from vclip_jax.pretrained import Pretrained
+
+log = logging.getLogger("vclip_jax")
 
 REPORTED = ("accuracy", "balanced_accuracy", "auc", "kappa")
 
@@ -187,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog="python -m vclip_jax.probe",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -272,6 +275,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "test_split": options.test_split,
     }
     if options.method == ("retrieval",):
+        for note in clip.readings(test.captions):
+            log.warning("captions: %s", note)
         found = recall.retrieval(test.images, test.texts, test.caption_ids)
         _print_retrieval(found)
         return _write(options.out, "retrieval.json", {**about, **found})
