@@ -860,3 +860,25 @@ def test_a_list_in_an_object_is_read_and_another_form_is_refused(two):
     (two / "t.json").write_text(json.dumps({"a": "dr", "b": "normal"}))
     with pytest.raises(ValueError, match=r"t\.json"):
         generic.scan(two)
+
+
+@pytest.mark.parametrize("word", ["待定", "未知", "待查", "Unknown", "ungradable", "N/A"])
+def test_words_for_no_class_are_none_unless_they_are_named(two, word):
+    place(two, "images/c.jpg")
+    (two / "t.csv").write_text(f"image,label\na,dr\nb,amd\nc,{word}\n")
+    listing = generic.scan(two)
+    assert listing.classes == ("amd", "dr")
+    (reject,) = listing.rejects
+    assert reject.reason == ("no label" if word == "N/A" else f"no label ({word})")
+    assert any(f"1 labels ({word!r}) are taken for no class" in note for note in listing.notes)
+    for name in (word, word.upper()):
+        kept = generic.scan(two, classes=f"amd,dr,{name}", spellings="merge")
+        assert labels(kept)["images/c.jpg"] == name
+
+
+def test_folders_of_words_for_no_class_are_noted(tmp_path):
+    place(tmp_path, "dr/1.jpg", "amd/2.jpg", "ungradable/3.jpg")
+    notes = generic.scan(tmp_path).notes
+    assert any("'ungradable' is a class of 1 photographs" in note for note in notes)
+    kept = generic.scan(tmp_path, classes="dr,amd,ungradable").notes
+    assert not any("'ungradable'" in note and "move" in note for note in kept)

@@ -11,6 +11,7 @@ from vclip_jax.datasets.labels import (
     SEVERAL,
     in_order,
     is_parted,
+    is_undecided,
     read_caption,
     read_labels,
     says_nothing,
@@ -40,6 +41,8 @@ class Found:
     """The table, so that rows of several can be joined."""
     person: tuple[str, str] = ("", "")
     """The column that says whose eye it is, and who it says; "" where none does."""
+    word: str = ""
+    """What stands in the place of a label and is none, such as "unknown"."""
     is_name: bool = False
     """Whether the label is a class's name as it stands, and not a cell to be understood."""
 
@@ -100,7 +103,8 @@ def listing_of(
     for one in kept:
         number = numbers.get(one.label, -1)
         caption = one.caption or (names[number] if number >= 0 else "")
-        reason = one.reason or ("" if caption else silent)
+        word = f" ({one.word})" if one.word and silent != "empty caption" else ""
+        reason = one.reason or ("" if caption else f"{silent}{word}")
         if reason or one.image is None:
             rejects.append(Reject(one.key, reason or "missing image", one.detail))
         else:
@@ -184,17 +188,31 @@ def _read_labels(found: Sequence[Found], classes: Classes) -> list[str]:
     for one, (text, fault) in zip(cells, read, strict=True):
         if fault and not one.reason:
             one.reason, one.detail = fault, f"{one.detail}: {one.label!r}"
+        one.word = one.label if not text and is_undecided(one.label) else ""
         one.label = text
     notes = []
     if nothing:
         such = ", ".join(repr(text) for text, _ in nothing.most_common(3))
-        notes.append(f"{nothing.total()} labels ({such}) are taken for no class.")
+        notes.append(
+            f"{nothing.total()} labels ({such}) are taken for no class: list one that is "
+            "a class in --classes."
+        )
     if several:
         such = ", ".join(repr(text) for text, _ in several.most_common(3))
         notes.append(
             f"{several.total()} labels ({such}) are several in one cell and rejected: list one "
             "that is a single class in --classes."
         )
+    named = Counter(
+        one.label
+        for one in found
+        if one.is_name and one.label not in classes.given and is_undecided(one.label)
+    )
+    notes += [
+        f"{text!r} is a class of {count} photographs, by their folder or file: move them out if "
+        "it is none, or list the classes in --classes."
+        for text, count in named.items()
+    ]
     parted = sorted({one.label for one in cells if not one.reason and is_parted(one.label)})
     if parted:
         such = ", ".join(map(repr, parted[:3]))
