@@ -91,8 +91,8 @@ Kinds = tuple[list[Found], tuple[str, ...], bool, list[str]]
 
 def _found(root: Path, wanted: Wanted, one_class: bool) -> Kinds:
     if root.is_file() and root.suffix.lower() == ".tar":
-        found, notes = from_tars([root], root.parent, wanted)
-        return found, (), False, notes
+        beside = [path for path in [root.with_name(embedded.CLASS_NAMES)] if path.is_file()]
+        return _from_shards([root], root.parent, wanted, [] if one_class else beside)
     if root.is_file():
         return _from_one_table(root, wanted)
     folder = walk(root)
@@ -101,6 +101,9 @@ def _found(root: Path, wanted: Wanted, one_class: bool) -> Kinds:
             f"{folder.foreign_tables[0]}: tables of this form are not read: unpack it, or save it "
             "as .csv or .parquet, or move it out of the folder"
         )
+    names = [one for one in folder.perhaps_tables if one.name.lower() == embedded.CLASS_NAMES]
+    names = names if folder.tars and not one_class else []
+    folder.perhaps_tables = [path for path in folder.perhaps_tables if path not in names]
     listed = Photographs(folder.photographs if folder.perhaps_tables else ())
     tables = folder.tables + [
         path for path in folder.perhaps_tables if _is_table(path, listed, wanted)
@@ -114,8 +117,8 @@ def _found(root: Path, wanted: Wanted, one_class: bool) -> Kinds:
                 f"{root}: both {relative(folder.tars[0], root)} and {relative(tables[0], root)} "
                 "list photographs: give one of them as --source, or a folder of one kind"
             )
-        found, more = from_tars(folder.tars, root, wanted)
-        return found + unlisted(found, folder, everywhere=True), (), False, notes + more
+        found, order, graded, more = _from_shards(folder.tars, root, wanted, names)
+        return found + unlisted(found, folder, everywhere=True), order, graded, notes + more
     if tables:
         if form := next((path for path in tables if "submission" in path.stem.casefold()), None):
             raise ValueError(
@@ -133,6 +136,16 @@ def _found(root: Path, wanted: Wanted, one_class: bool) -> Kinds:
         )
     found, more = from_folders(folder, one_class=one_class)
     return found, (), False, notes + more
+
+
+def _from_shards(tars: Sequence[Path], root: Path, wanted: Wanted, files: Sequence[Path]) -> Kinds:
+    """WebDataset's shards, with the names of their classes where a file has them."""
+    found, notes = from_tars(tars, root, wanted)
+    if names := embedded.names_of_classes(files, found):
+        notes.append(f"{files[0].name} names the classes: 0 is {names[0]!r}.")
+    elif files:
+        notes.append(f"{files[0].name} is not read: the labels are no numbers.")
+    return found, names, False, notes
 
 
 def _lies(folder: Folder) -> str:
