@@ -882,3 +882,30 @@ def test_folders_of_words_for_no_class_are_noted(tmp_path):
     assert any("'ungradable' is a class of 1 photographs" in note for note in notes)
     kept = generic.scan(tmp_path, classes="dr,amd,ungradable").notes
     assert not any("'ungradable'" in note and "move" in note for note in kept)
+
+
+def test_names_below_titles_are_found_where_none_is_known(two):
+    rows = [["眼底筛查 2024"], [], ["Bild", "Befund", "x"], ["a.jpg", "dr", 1], ["b.jpg", "amd", 2]]
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.active.merge_cells("A1:C1")
+    book.save(two / "t.xlsx")
+    with pytest.raises(ValueError, match=r"only \['Bild', 'Befund', 'x'\]: name it with --image-c"):
+        generic.scan(two)
+    options = {"image_column": "Bild", "label_column": "Befund"}
+    assert set(labels(generic.scan(two, **options)).values()) == {"dr", "amd"}
+    (two / "t.xlsx").unlink()
+    for mark in ",;\t":
+        lines = [mark.join(map(str, row)) for row in rows]
+        (two / "t.csv").write_text("\n".join(lines))
+        with pytest.raises(ValueError, match=r"only \['Bild', 'Befund', 'x'\]: name it"):
+            generic.scan(two)
+
+
+def test_a_row_taken_for_names_below_a_title_is_noted(two):
+    (two / "t.csv").write_text("Screening 2024\nid,label\na,dr\nb,amd\n")
+    listing = generic.scan(two)
+    assert labels(listing) == {"images/a.jpg": "dr", "images/b.jpg": "amd"}
+    note = "t.csv: row 2 is taken for the columns' names, below 'Screening 2024'."
+    assert note in listing.guesses

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,8 @@ MOST_BYTES = 2 << 30
 
 NO_VALUE: Final = "formula without a stored value"
 """The text of an Excel cell that only a spreadsheet could reckon."""
+_MOST_TITLES: Final = 3
+"""Rows above names of which none is known."""
 
 
 @dataclass(frozen=True)
@@ -105,15 +108,19 @@ def read_tables(path: str | os.PathLike[str], find: Callable[[Sequence[str]], in
             if cells and (image := find(cells[header])) >= 0:
                 delimited.check_swallowed(cells, header, image, delimiter)
             table = _table(path, "", cells, header, strict=True)
+            notes += [f"{path.name}: {note}" for note in _titles(cells, header, find)]
             return [Table(path, "", table.columns, table.rows, True, notes)]
         sheets = {name: _cells(sheet) for name, sheet in limits.excel_sheets(path).items()}
         filled = {name: cells for name, cells in sheets.items() if any(map(any, cells))}
         if not filled:
             raise ValueError("the table is empty, there is no row with the columns' names")
-        return [
-            _table(path, name if len(sheets) > 1 else "", cells, _header_row(cells, find), True)
-            for name, cells in filled.items()
-        ]
+        tables = []
+        for name, cells in filled.items():
+            header = _header_row(cells, find)
+            table = _table(path, name if len(sheets) > 1 else "", cells, header, True)
+            table.notes.extend(f"{table.where}: {note}" for note in _titles(cells, header, find))
+            tables.append(table)
+        return tables
 
 
 def _rows_by_name(path: Path) -> list[tuple[int, Row]] | None:
@@ -173,12 +180,14 @@ def _table(
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the column {twice!r} is there twice: rename or remove one of them")
     last = named[-1] + 1 if strict else len(header)
-    rows = []
+    rows: list[tuple[int, Row]] = []
     for number, line in enumerate(cells[header_row + 1 :], start=header_row + 2):
         if any(line[last:]):
+            title = " (if the rows above are titles, name a column with --image-column)"
             raise ValueError(
                 f"row {number} has {len(line)} cells for {last} columns: name all columns, and put "
                 "text with the separator in it into quotation marks"
+                f"{'' if rows else title}"
             )
         row = {header[i]: line[i] for i in named if i < len(line)}
         if any(row.values()):
@@ -188,11 +197,23 @@ def _table(
 
 def _header_row(cells: Sequence[Sequence[str]], find: Callable[[Sequence[str]], int]) -> int:
     """The row with the names: the first of those at the top that `find` knows and that names no
-    photograph; else the first that is not empty."""
+    photograph; else the first that is not empty, below titles: rows of one cell above a wider
+    one."""
     for index, line in enumerate(cells[: delimited.HEADER_WITHIN]):
         if find(line) >= 0 and not any(cell.lower().endswith(IMAGE_SUFFIXES) for cell in line):
             return index
-    return next((index for index, line in enumerate(cells) if any(line)), 0)
+    filled = (index for index, line in enumerate(cells) if any(line))
+    top = list(islice(filled, _MOST_TITLES + 1))
+    wide = [index for index in top if sum(map(bool, cells[index])) > 1]
+    return next(iter(wide or top), 0)
+
+
+def _titles(cells: Sequence[Sequence[str]], header: int, find: Callable[..., int]) -> list[str]:
+    """What is to be said of rows above names of which none is known."""
+    above = [cell for line in cells[:header] for cell in line if cell]
+    if not above or find(cells[header]) >= 0:
+        return []
+    return [f"row {header + 1} is taken for the columns' names, below {above[0][:60]!r}."]
 
 
 def decode_text(data: bytes) -> str:
