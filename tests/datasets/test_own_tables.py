@@ -909,3 +909,28 @@ def test_a_row_taken_for_names_below_a_title_is_noted(two):
     assert labels(listing) == {"images/a.jpg": "dr", "images/b.jpg": "amd"}
     note = "t.csv: row 2 is taken for the columns' names, below 'Screening 2024'."
     assert note in listing.guesses
+
+
+@pytest.mark.parametrize("name", ["image", "影像编号", "id"])
+def test_ids_whose_digits_excel_has_lost_are_rejected(tmp_path, name):
+    place(tmp_path, "1234567890123456789.jpg", "1234567890123456768.jpg", "123456789012345.jpg")
+    book = openpyxl.Workbook()
+    cells = (1234567890123456789, "1234567890123456789", 123456789012345)
+    for row in ((name, "label"), *((cell, "dr") for cell in cells)):
+        book.active.append(row)
+    book.save(tmp_path / "t.xlsx")
+    listing = generic.scan(tmp_path)
+    assert set(labels(listing)) == {"1234567890123456789.jpg", "123456789012345.jpg"}
+    (lost,) = [one for one in listing.rejects if "digits" in one.reason]
+    assert lost.key == "t.xlsx, row 2"
+    assert "format the column as text" in lost.detail
+
+
+def test_persons_whose_digits_excel_has_lost_are_nobody(two):
+    book = openpyxl.Workbook()
+    for row in (("image", "label", "患者编号"), ("a", "dr", 10**17 + 1), ("b", "amd", 10**17 + 2)):
+        book.active.append(row)
+    book.save(two / "t.xlsx")
+    listing = generic.scan(two)
+    assert len(listing.items) == 2
+    assert any("2 cells of '患者编号' are numbers that have lost" in n for n in listing.guesses)

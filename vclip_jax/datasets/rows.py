@@ -23,12 +23,17 @@ from vclip_jax.datasets.lookup import (
     split_of_path,
 )
 from vclip_jax.datasets.people import person_column, person_of
-from vclip_jax.datasets.tables import NO_VALUE, Table
+from vclip_jax.datasets.tables import LOST_DIGITS, NO_VALUE, Table
 
 _TRIED: Final = 200
 """Rows by which a column is judged."""
 _USUAL: Final = ("image", "file_name", "caption", "text", "label", "split")
 """Names of columns that need no word."""
+_FAULTS: Final = {
+    NO_VALUE: "open it in Excel and save it",
+    LOST_DIGITS: "Excel keeps 15 digits of a number: format the column as text and fill it again",
+}
+"""Cells of Excel that hold no value, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +111,10 @@ def image_column(table: Table, root: Path, photographs: Photographs, wanted: Wan
         usable = [column for column in known if len(known) == 1 or names_some(column)]
         if usable or known:
             return (usable or known)[0]
-        for column in names_of.weak_image_columns(table.columns):
-            if names_some(column):
-                return column
+        weak = names_of.weak_image_columns(table.columns)
+        lost = [c for c in weak if any(row.get(c) == LOST_DIGITS for _, row in table.rows)]
+        for column in [*filter(names_some, weak), *lost]:
+            return column
     hits = [column for column in table.columns if names_some(column)]
     words = [word for column in table.columns for word in (column, *column.split()[:1])]
     if any(_names_photograph(word, home, photographs) for word in words):
@@ -215,6 +221,11 @@ def found_in(
         if table.rows and not any(row.get(name, "") for _, row in table.rows):
             notes.append(f"{table.where}: the column {name!r} is empty in every row.")
     person = chosen.person(table.columns)
+    if lost := sum(row.get(person) == LOST_DIGITS for _, row in table.rows):
+        notes.append(
+            f"{table.where}: {lost} cells of {person!r} are numbers that have lost digits in Excel "
+            "and name nobody: format the column as text and fill it again."
+        )
     found = []
     loosely: list[tuple[str, str]] = []
     for number, row in table.rows:
@@ -222,11 +233,15 @@ def found_in(
         split = row.get(chosen.split, "")
         one.split = split_of(split) or of_table
         one.caption, one.label = row.get(chosen.caption, ""), row.get(chosen.label, "")
-        one.person = (person, person_of(row.get(person, "")))
-        _name(one, row.get(chosen.image, ""), home, start, folder, photographs)
-        if formula := next((name for name in used if row.get(name) == NO_VALUE), ""):
-            one.reason, one.caption, one.label = NO_VALUE, "", ""
-            one.detail = f"{table.where}, row {number}, {formula!r}: open it in Excel and save it"
+        whose = row.get(person, "")
+        one.person = (person, "" if whose == LOST_DIGITS else person_of(whose))
+        cell = row.get(chosen.image, "")
+        cell = "" if cell in _FAULTS else cell
+        _name(one, cell, home, start, folder, photographs)
+        for fault, remedy in _FAULTS.items():
+            if name := next((name for name in used if row.get(name) == fault), ""):
+                one.reason, one.caption, one.label = fault, "", ""
+                one.detail = f"{table.where}, row {number}, {name!r}: {remedy}"
         if table.ragged and any(name not in row for name in used) and not one.reason:
             one.reason = "cells are missing"
         if split and not split_of(split) and not one.reason:
@@ -238,7 +253,7 @@ def found_in(
             except ValueError as error:
                 raise ValueError(f"{table.path}, row {number}: {error}") from error
         found.append(one)
-        cell = row.get(chosen.image, "").replace("\\", "/")
+        cell = cell.replace("\\", "/")
         if one.image and not f"/{cell}".endswith(f"/{one.key.removeprefix(f'{home}/')}"):
             loosely.append((cell, one.key))
     if loosely:

@@ -26,6 +26,9 @@ MOST_BYTES = 2 << 30
 
 NO_VALUE: Final = "formula without a stored value"
 """The text of an Excel cell that only a spreadsheet could reckon."""
+LOST_DIGITS: Final = "number that has lost digits"
+"""The text of an Excel cell with a number of more digits than Excel keeps: some of them are 0."""
+_KEPT_DIGITS: Final = 15
 _MOST_TITLES: Final = 3
 """Rows above names of which none is known."""
 
@@ -272,8 +275,10 @@ def _excel(path: Path, sheet: str | None) -> list[list[str]]:
 
 def _cells(sheet: limits.Sheet) -> list[list[str]]:
     """The cells as text; those that are merged downwards show one value for all their rows, and so
-    each gets it."""
-    rows = [[text_of(cell) for cell in line] for line in sheet.rows]
+    each gets it. Numbers of more digits than Excel keeps are `LOST_DIGITS`."""
+    rows = [
+        [LOST_DIGITS if _has_lost(cell) else text_of(cell) for cell in line] for line in sheet.rows
+    ]
     for row, column in sheet.formulas:
         if row < len(rows) and column < len(rows[row]):
             rows[row][column] = NO_VALUE
@@ -282,6 +287,10 @@ def _cells(sheet: limits.Sheet) -> list[list[str]]:
             for line in rows[top + 1 : bottom + 1]:
                 line[left] = rows[top][left]
     return rows
+
+
+def _has_lost(value: Any) -> bool:
+    return isinstance(value, (int, float)) and abs(value) >= 10**_KEPT_DIGITS
 
 
 def _parquet(path: Path) -> list[Row]:
