@@ -41,6 +41,8 @@ class Found:
     """The table, so that rows of several can be joined."""
     person: tuple[str, str] = ("", "")
     """The column that says whose eye it is, and who it says; "" where none does."""
+    group: str = ""
+    """What photographs of one split share, such as the eyes of one row; "" for the key."""
     word: str = ""
     """What stands in the place of a label and is none, such as "unknown"."""
     is_name: bool = False
@@ -108,7 +110,7 @@ def listing_of(
         if reason or one.image is None:
             rejects.append(Reject(one.key, reason or "missing image", one.detail))
         else:
-            split = one.split or split_by_hash(one.key)
+            split = one.split or split_by_hash(one.group or one.key)
             items.append(Item(one.key, split, one.image, caption, number))
     usable = [one for one in kept if not one.reason]
     if written := [one.label for one in usable if one.label and not one.caption]:
@@ -126,6 +128,10 @@ def listing_of(
         )
     if any(not one.split for one in usable):
         notes.append("Photographs without a split of their own are split by a hash of their key.")
+        if any(one.group and not one.split for one in usable):
+            notes.append(
+                "The eyes of one row, and of one person where a column names them, stay together."
+            )
     counts = Counter(item.label for item in items if item.label >= 0)
     if len(counts) > 20 and 2 * len(counts) >= len(items):
         notes.append(

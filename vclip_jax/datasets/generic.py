@@ -13,7 +13,8 @@ In this order:
 
 All photographs of the folder are listed or rejected. Without a split of its own (by a column, the
 names of tables, those of folders) a photograph goes to train, validation or test by a hash of its
-key, 8:1:1. Where there is no caption the class name is the caption. What was guessed is noted.
+key, 8:1:1 (the eyes of a row that is of both by one hash). Where there is no caption the class name
+is the caption. What was guessed is noted.
 """
 
 import os
@@ -31,7 +32,7 @@ from vclip_jax.datasets.found import SPELLINGS, Classes, Found, listing_of
 from vclip_jax.datasets.labels import given_classes
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET, Listing
 from vclip_jax.datasets.lookup import Photographs, check_tests, relative, split_of_path
-from vclip_jax.datasets.rows import choose, found_in, image_column, image_finder, unlisted
+from vclip_jax.datasets.rows import by_eye, choose, found_in, image_finder, unlisted
 from vclip_jax.datasets.tables import Table, read_tables
 
 
@@ -209,16 +210,16 @@ def _from_tables(paths: Sequence[Path], folder: Folder, wanted: Wanted) -> Kinds
             found, notes = found + rows, notes + more
             continue
         for table in read_tables(path, image_finder(wanted)):
-            if not (column := image_column(table, folder.root, photographs, wanted)):
-                unrelated.append(table)
-                continue
-            chosen = choose(table, column, wanted)
-            rows, more = found_in(table, chosen, folder, photographs)
-            if is_parquet and chosen.label:
-                names = [parquet.class_names(path, chosen.label)]
-                orders += names
-                unnamed += [path] if _numbered(names, rows) else []
-            found, notes = found + rows, notes + more
+            eyes = by_eye(table, folder.root, photographs, wanted)
+            unrelated += [] if eyes else [table]
+            for one, column in eyes:
+                chosen = choose(one, column, wanted)
+                rows, more = found_in(one, chosen, folder, photographs)
+                if is_parquet and chosen.label:
+                    names = [parquet.class_names(path, chosen.label)]
+                    orders += names
+                    unnamed += [path] if _numbered(names, rows) else []
+                found, notes = found + rows, notes + more
     if unrelated and not found:
         table = unrelated[0]
         raise ValueError(

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 from typing import Final
 
+from vclip_jax.datasets.eyes import side_of_path
+
 _TRIED: Final = 1000
 """Paths by which the start of all is judged."""
 _ABSOLUTE: Final = re.compile(r"/|[A-Za-z]:/")
@@ -49,7 +51,7 @@ class Photographs:
         found = [key for key in self._ends.get(posixpath.basename(end), ()) if _ends(key, end)]
         return sorted(found or (self._ends.get(_number(end), []) if end.isdecimal() else []))
 
-    def find(self, cell: str, home: str = "", split: str = "") -> tuple[str, str]:
+    def find(self, cell: str, home: str = "", split: str = "", side: str = "") -> tuple[str, str]:
         """The photograph that a cell names.
 
         In this order: the path from the table's folder, then from the dataset's; the one
@@ -59,6 +61,7 @@ class Photographs:
             cell: a path or id that is not absolute (see `below`).
             home: the table's folder, relative to the dataset's.
             split: of photographs of the same end, those below a folder of this split are meant.
+            side: likewise, of this eye.
 
         Returns:
             (key, "") or, where there is none, (the path as the cell gives it, reason).
@@ -83,6 +86,8 @@ class Photographs:
             found = nearer or found
         if len(found) > 1 and split:
             found = [key for key in found if split_of_path(key) == split] or found
+        if len(found) > 1 and side:
+            found = [key for key in found if side_of_path(key) == side] or found
         if len(found) > 1:
             return given, "ambiguous image"
         return (found[0], "") if found else (given, "missing image")

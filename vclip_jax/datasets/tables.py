@@ -4,7 +4,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -48,6 +48,12 @@ class Table:
     """Whether a cell that is not there is a fault: in CSV each row has all of them."""
     notes: list[str] = field(default_factory=list)
     """What was guessed."""
+    side: str = ""
+    """ "left" or "right" where a row is of both eyes and these are one eye's columns."""
+    eyes: tuple[str, ...] = ()
+    """Then the columns of both eyes' photographs."""
+    paired: Mapping[str, str] = field(default_factory=dict)
+    """Then this eye's column for the name of the other's, and for the name without the side."""
 
     @property
     def where(self) -> str:
