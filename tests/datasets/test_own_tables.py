@@ -934,3 +934,45 @@ def test_persons_whose_digits_excel_has_lost_are_nobody(two):
     listing = generic.scan(two)
     assert len(listing.items) == 2
     assert any("2 cells of '患者编号' are numbers that have lost" in n for n in listing.guesses)
+
+
+@pytest.mark.parametrize(
+    "start", ["../input/x", "/kaggle/input/x", "C:\\data\\x", "../../x/images"]
+)
+def test_paths_outside_the_folder_are_matched_by_their_end_where_one_fits(two, start):
+    place(two, "more/d.jpg", "more/e/d.jpg")
+    cells = [f"{start}/1/a.jpg", f"{start}/2/b.jpg", f"{start}/3/gone.jpg", f"{start}/4/d.jpg"]
+    (two / "t.csv").write_text("image,label\n" + "".join(f"{cell},dr\n" for cell in cells))
+    listing = generic.scan(two)
+    assert set(labels(listing)) == {"images/a.jpg", "images/b.jpg"}
+    assert len(listing.rejects) == 4  # and two photographs that no row names
+    assert any("t.csv: 2 rows name paths outside the folder" in note for note in listing.guesses)
+
+
+def test_a_path_outside_is_no_photograph_of_another_split_eye_or_row(tmp_path):
+    place(tmp_path, "train/1.jpg", "left/2.jpg", "3.jpg")
+    cells = ["../test/1.jpg", "../x/right/2.jpg", "../normal/3.jpg", "../glaucoma/3.jpg"]
+    (tmp_path / "t.csv").write_text("image,label\n" + "".join(f"{cell},dr\n" for cell in cells))
+    listing = generic.scan(tmp_path)
+    assert not listing.items
+    found = reasons(listing)
+    assert (found["outside the folder"], found["ambiguous image"]) == (2, 2)
+
+
+def test_of_two_columns_of_photographs_the_one_whose_files_are_there_is_taken(two):
+    (two / "t.csv").write_text(
+        "filepath,filename,label\n../x/1.jpg,a.jpg,dr\n../x/2.jpg,b.jpg,amd\n"
+    )
+    listing = generic.scan(two)
+    assert labels(listing) == {"images/a.jpg": "dr", "images/b.jpg": "amd"}
+    assert any("'filename' names 2 in the first 2 rows and is taken" in n for n in listing.guesses)
+
+
+@pytest.mark.parametrize("start", ["/data/study", "..", "../x"])
+def test_a_photograph_that_is_not_there_is_not_taken_for_its_namesake(tmp_path, start):
+    place(tmp_path, "p1/eye.jpg", "p3/b.jpg")
+    rows = f"{start}/p2/eye.jpg,amd\n{start}/p3/b.jpg,dr\n"
+    (tmp_path / "t.csv").write_text(f"image,label\np1/eye.jpg,normal\n{rows}")
+    listing = generic.scan(tmp_path)
+    assert labels(listing) == {"p1/eye.jpg": "normal", "p3/b.jpg": "dr"}
+    assert len(listing.rejects) == 1

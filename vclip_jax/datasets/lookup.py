@@ -92,6 +92,33 @@ class Photographs:
             return given, "ambiguous image"
         return (found[0], "") if found else (given, "missing image")
 
+    def by_end(self, cell: str, split: str = "", side: str = "") -> str:
+        """The one photograph that the end of a path outside the folder fits, however short the end;
+        "" where there is none, or one that lies in the folder of another split or eye.
+
+        Args:
+            cell: the path.
+            split: of the row, else that of the path.
+            side: likewise, of the eye.
+        """
+        parts = [part for part in cell.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+        text = "/".join(parts)
+        split, side = split or split_of_path(text), side or side_of_path(text)
+        name = _folded(parts[-1]) if parts else ""
+        # A longer end fits no more photographs than the name alone: it tells them apart.
+        longest = max((key.count("/") + 1 for key in self._ends.get(name, ())), default=1)
+        for count in range(min(len(parts), longest), 0, -1):
+            found = self.alike("/".join(parts[-count:]))
+            fit = [
+                key
+                for key in found
+                if split_of_path(key) in ("", split or split_of_path(key))
+                and side_of_path(key) in ("", side or side_of_path(key))
+            ]
+            if found:
+                return fit[0] if len(fit) == 1 else ""
+        return ""
+
     def below(self, cells: Sequence[str]) -> str:
         """The folder that absolute paths start with in place of the dataset's: the one below which
         most of them are found; "" where the cells are not absolute."""

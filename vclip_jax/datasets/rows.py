@@ -187,12 +187,28 @@ def image_column(table: Table, root: Path, photographs: Photographs, wanted: Wan
         cells = islice((row.get(column, "") for _, row in table.rows), _TRIED)
         return any(_names_photograph(cell, home, photographs) for cell in cells)
 
+    def fits(column: str) -> int:
+        cells = [row.get(column, "") for _, row in table.rows[:_TRIED]]
+        return sum(
+            bool(cell) and (not photographs.find(cell, home)[1] or bool(photographs.by_end(cell)))
+            for cell in cells
+        )
+
     if wanted.image:
         if any(_same(column, wanted.image) for column in table.columns):
             return named(table.columns, wanted.image, "--image-column")
     else:
         known = names_of.image_columns(table.columns)
         usable = [column for column in known if len(known) == 1 or names_some(column)]
+        if len(usable) > 1 and not (count := fits(usable[0])):
+            tried = len(table.rows[:_TRIED])
+            for column in usable[1:]:
+                if count := fits(column):
+                    table.notes.append(
+                        f"{table.where}: {usable[0]!r} names no photograph that is there, "
+                        f"{column!r} names {count} in the first {tried} rows and is taken."
+                    )
+                    return column
         if usable or known:
             return (usable or known)[0]
         weak = names_of.weak_image_columns(table.columns)
@@ -365,7 +381,14 @@ def found_in(
         )
     found = []
     loosely: list[tuple[str, str]] = []
+    by_end: dict[str, list[tuple[str, Found]]] = {}
+    direct: set[str] = set()
     single = 0
+    # Where some paths are found below the start of all, the others are really not there.
+    rooted = bool(start) and any(
+        not photographs.find(path_of(row.get(chosen.image, ""), start), home)[1]
+        for _, row in table.rows
+    )
     for number, row in table.rows:
         one = Found("", source=table.where, detail=f"{table.where}, row {number}")
         split = row.get(chosen.split, "")
@@ -381,7 +404,11 @@ def found_in(
             single += 1
             continue
         cell = "" if cell in _FAULTS else cell
-        _name(one, cell, home, start, folder, photographs, table.side or side)
+        ended = _name(one, cell, home, start, folder, photographs, table.side or side, rooted)
+        if ended:
+            by_end.setdefault(one.key, []).append((cell, one))
+        elif one.image:
+            direct.add(one.key)
         for fault, remedy in _FAULTS.items():
             if name := next((name for name in used if row.get(name) == fault), ""):
                 one.reason, one.caption, one.label = fault, "", ""
@@ -398,8 +425,25 @@ def found_in(
                 raise ValueError(f"{table.path}, row {number}: {error}") from error
         found.append(one)
         cell = cell.replace("\\", "/")
-        if one.image and not f"/{cell}".endswith(f"/{one.key.removeprefix(f'{home}/')}"):
+        if (
+            one.image
+            and not ended
+            and not f"/{cell}".endswith(f"/{one.key.removeprefix(f'{home}/')}")
+        ):
             loosely.append((cell, one.key))
+    for key, named_so in by_end.items():
+        if len({cell for cell, _ in named_so}) > 1 or key in direct:
+            for cell, one in named_so:
+                one.reason = one.reason or "ambiguous image"
+                one.detail = f"{one.detail}: {cell}: another path fits {key}, too"
+    if fits := [
+        (cell, key) for key, named_so in by_end.items() for cell, one in named_so if not one.reason
+    ]:
+        cell, key = fits[0]
+        notes.append(
+            f"{table.where}: {len(fits)} rows name paths outside the folder; the photograph is the "
+            f"only one that ends so, such as {key} for {cell!r}."
+        )
     if single:
         notes.append(f"{table.where}: {single} rows name no photograph of the {table.side} eye.")
     if loosely:
@@ -427,12 +471,17 @@ def _name(
     folder: Folder,
     photographs: Photographs,
     side: str,
-) -> None:
-    """Key and image of a row by its cell."""
+    rooted: bool,
+) -> bool:
+    """Key and image of a row by its cell; whether by the end of a path outside the folder."""
     several = listed(cell) or [cell]
     cell = several[0] if len(several) == 1 else cell
     text = path_of(cell, start)
     key, reason = photographs.find(text, home, one.split, side)
+    outside = reason == "outside the folder"
+    outside = outside or (reason == "missing image" and is_absolute(cell) and not rooted)
+    end = photographs.by_end(cell, one.split, side) if outside else ""
+    key, reason = (end, "") if end else (key, reason)
     one.key = key or one.detail
     if reason == "missing image" and key and os.path.isfile(folder.root / key):
         # Whatever it is called, the table says that it is a photograph; a link leads to another.
@@ -451,6 +500,7 @@ def _name(
     else:
         one.image = Blob(os.path.join(folder.root, key))
     one.reason = reason
+    return bool(end)
 
 
 def unlisted(found: Sequence[Found], folder: Folder, *, everywhere: bool) -> list[Found]:
