@@ -21,9 +21,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from vclip_jax import cores
 from vclip_jax.datasets.synthetic.domains import sample_case
 from vclip_jax.datasets.synthetic.render import render
+from vclip_jax.devices import cores
 
 DIFFERENT = 200
 

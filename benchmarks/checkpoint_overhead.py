@@ -19,9 +19,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from vclip_jax import sharding, training, tree
-from vclip_jax.checkpoint import Checkpoints
-from vclip_jax.fingerprints import fingerprints
+from vclip_jax.devices import sharding, tree
+from vclip_jax.train import build
+from vclip_jax.train.array_checksums import fingerprints
+from vclip_jax.train.checkpoint import Checkpoints
 
 
 def main() -> None:
@@ -32,10 +33,10 @@ def main() -> None:
     options = parser.parse_args()
     config = runpy.run_path(options.config)["get_config"]()
     mesh = sharding.make_mesh(config.mesh.fsdp)
-    made = training.make_training(config, mesh, vocab_size=512)
+    made = build.make_training(config, mesh, vocab_size=512)
     state = jax.jit(made.init, out_shardings=made.placement)()
     rng = np.random.default_rng(0)
-    _, shapes = training.step_arguments(config, mesh, made)
+    _, shapes = build.step_arguments(config, mesh, made)
     batch = {
         name: jax.device_put(rng.integers(0, 256, x.shape).astype(x.dtype), x.sharding)
         for name, x in shapes.items()

@@ -153,8 +153,8 @@ def our_side(options: argparse.Namespace, precision: str) -> Callable[[], None]:
     import numpy as np
 
     from vclip_jax import config as config_lib
-    from vclip_jax import sharding
-    from vclip_jax.training import make_training
+    from vclip_jax.devices import sharding
+    from vclip_jax.train.build import make_training
 
     config = config_lib.default()
     config.compute_dtype = precision

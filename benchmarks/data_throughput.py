@@ -24,11 +24,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from vclip_jax.data.augment import named_policy
+from vclip_jax.data.images.augment import named_policy
 from vclip_jax.data.pipeline import train_batches
-from vclip_jax.data.tokenizer import Tokenizer
-from vclip_jax.datasets.records import Record
-from vclip_jax.datasets.store import Storage, store
+from vclip_jax.data.record import Record
+from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.datasets.ingest.store import Storage, store
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)

@@ -68,8 +68,8 @@ def make_sides(
     import jax
     import numpy as np
 
-    from vclip_jax.data.tokenizer import Tokenizer
-    from vclip_jax.interop import onnx, stablehlo, towers
+    from vclip_jax.data.text.wordpiece import Tokenizer
+    from vclip_jax.interop.export import onnx, stablehlo, towers
     from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
 
     config = complete_config(config, origin="benchmark")

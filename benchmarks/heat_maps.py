@@ -24,12 +24,12 @@ import numpy as np
 from PIL import Image
 
 import vclip_jax
-from vclip_jax.data.decode import field_box, fit_square
+from vclip_jax.data.images.decode import field_box, fit_square
 from vclip_jax.datasets.synthetic import signs
 from vclip_jax.datasets.synthetic.case import Case, Myopia, Quality, Retinopathy
 from vclip_jax.datasets.synthetic.domains import sample_case
 from vclip_jax.datasets.synthetic.render import draw, render
-from vclip_jax.explain import Explainer, overlay
+from vclip_jax.predict.heat_maps import Explainer, overlay
 from vclip_jax.prompts import PromptSet
 
 LESIONS = {

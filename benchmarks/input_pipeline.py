@@ -40,7 +40,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from vclip_jax import cores
+from vclip_jax.devices import cores
 
 SIZE = 224
 CONTEXT_LENGTH = 52
@@ -87,7 +87,7 @@ def photographs(side: int, count: int, source: str) -> Iterator[tuple[bytes, str
     """JPEGs with a longest side of `side`, and captions."""
     import simplejpeg
 
-    from vclip_jax.data.decode import read_rgb
+    from vclip_jax.data.images.decode import read_rgb
     from vclip_jax.datasets.synthetic.caption import caption
     from vclip_jax.datasets.synthetic.domains import TRAINING_DOMAIN, sample_case
     from vclip_jax.datasets.synthetic.render import render
@@ -109,7 +109,7 @@ def stored(original: bytes) -> bytes:
     """What a dataset of `STORED` px keeps of a file."""
     import simplejpeg
 
-    from vclip_jax.data.decode import read_rgb
+    from vclip_jax.data.images.decode import read_rgb
 
     return simplejpeg.encode_jpeg(bounded(read_rgb(original), STORED), 92, "RGB", "444")
 
@@ -246,7 +246,7 @@ def torch_batches(folder: Path, vocab: str, workers: int) -> Iterator[Any]:
 def our_batches(folder: Path, vocab: str, workers: int, decode: str) -> Iterator[Any]:
     """Ours, from a built dataset."""
     from vclip_jax.data.pipeline import train_batches
-    from vclip_jax.data.tokenizer import Tokenizer
+    from vclip_jax.data.text.wordpiece import Tokenizer
     from vclip_jax.datasets import open_source
 
     return train_batches(

@@ -97,10 +97,9 @@ def our_side(options: argparse.Namespace, precision: str) -> Callable:
     from flax import nnx
 
     from vclip_jax import config as config_lib
-    from vclip_jax import sharding
-    from vclip_jax.models.build import build_clip
-    from vclip_jax.state import split_model
-    from vclip_jax.zero_shot import Scorer, class_probabilities
+    from vclip_jax.devices import sharding
+    from vclip_jax.models.build import build_clip, split_model
+    from vclip_jax.predict.scorer import Scorer, class_probabilities
 
     model = config_lib.default().model
     graphdef, params, batch_stats = split_model(

@@ -104,8 +104,8 @@ def random_variables() -> Callable[..., tuple[Any, Any, Any]]:
     import jax
     from flax import nnx
 
-    from vclip_jax.state import split_model
-    from vclip_jax.tree import path_string
+    from vclip_jax.devices.tree import path_string
+    from vclip_jax.models.build import split_model
 
     def draw(make, seed: int = 0):
         graphdef, params, batch_stats = split_model(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
@@ -138,7 +138,7 @@ _VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"视网膜病变�
 @pytest.fixture(scope="session")
 def tokenizer():
     """Of a few characters."""
-    from vclip_jax.data.tokenizer import Tokenizer
+    from vclip_jax.data.text.wordpiece import Tokenizer
 
     return Tokenizer(_VOCABULARY)
 
@@ -147,7 +147,7 @@ def tokenizer():
 def chinese():
     """A tokenizer of all characters of the Chinese prompt sets."""
     from vclip_jax import prompts
-    from vclip_jax.data.tokenizer import Tokenizer
+    from vclip_jax.data.text.wordpiece import Tokenizer
 
     sets = [prompts.load(name) for name in prompts.known() if name.startswith("zh")]
     return Tokenizer.from_captions(text for own in sets for texts in own.prompts for text in texts)

@@ -284,7 +284,7 @@ def state(rng: random.Random) -> dict[str, np.ndarray]:
 def torch_file(rng: random.Random) -> bytes:
     import tempfile
 
-    from vclip_jax.interop import torch_zip
+    from vclip_jax.interop.pytorch import checkpoints as torch_zip
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.pt"
@@ -364,8 +364,8 @@ def vocabulary(rng: random.Random) -> bytes:
 
 
 def read_picture(path: Path) -> None:
-    from vclip_jax.data import decode
-    from vclip_jax.datasets import store
+    from vclip_jax.data.images import decode
+    from vclip_jax.datasets.ingest import store
 
     data = path.read_bytes()
     failed: ValueError | None = None
@@ -401,15 +401,15 @@ def also(words: str = "") -> Iterator[None]:
 
 
 def read_table(path: Path) -> None:
-    from vclip_jax.datasets import tables
+    from vclip_jax.datasets.formats import tables
 
     for row in tables.read_table(path):
         assert all(isinstance(value, str) for value in row.values())
 
 
 def read_parquet(path: Path) -> None:
-    from vclip_jax.datasets import blobs
-    from vclip_jax.datasets import parquet as reader
+    from vclip_jax.datasets.formats import blobs
+    from vclip_jax.datasets.formats import parquet as reader
     from vclip_jax.datasets.listing import Blob
 
     read_table(path)
@@ -421,7 +421,7 @@ def read_parquet(path: Path) -> None:
 
 
 def read_tar(path: Path) -> None:
-    from vclip_jax.datasets import blobs, webdataset
+    from vclip_jax.datasets.formats import blobs, webdataset
 
     for sample in webdataset.scan_tars(path):
         if sample.image is not None:
@@ -429,8 +429,9 @@ def read_tar(path: Path) -> None:
 
 
 def read_zip(path: Path) -> None:
-    from vclip_jax.datasets import blobs, synfundus_files
+    from vclip_jax.datasets.formats import blobs
     from vclip_jax.datasets.listing import Blob
+    from vclip_jax.datasets.readers import synfundus_files
 
     synfundus_files.index_images(path.parent)
     for index in range(3):
@@ -438,13 +439,13 @@ def read_zip(path: Path) -> None:
 
 
 def read_state(path: Path) -> None:
-    from vclip_jax.interop import states
+    from vclip_jax.interop.systems import state_dicts
 
-    states.read(path)
+    state_dicts.read(path)
 
 
 def read_cn_clip(path: Path) -> None:
-    from vclip_jax.interop import cn_clip
+    from vclip_jax.interop.systems import cn_clip
 
     with also("does not fit"):  # most of its weights are missing
         cn_clip.load(path)
@@ -458,7 +459,7 @@ def read_alone(path: Path) -> None:
 
 
 def read_tokenizer(path: Path) -> None:
-    from vclip_jax.data.json_tokenizer import JsonTokenizer
+    from vclip_jax.data.text.tokenizer_json import JsonTokenizer
 
     tokenizer = JsonTokenizer.from_file(path)
     ids = tokenizer.encode(["a b ab's", "眼底 " * 50, ""], 12)
@@ -466,13 +467,13 @@ def read_tokenizer(path: Path) -> None:
 
 
 def read_vocabulary(path: Path) -> None:
-    from vclip_jax.data.tokenizer import Tokenizer
+    from vclip_jax.data.text.wordpiece import Tokenizer
 
     Tokenizer.from_vocab(path).encode(["正常 a"], 8)
 
 
 def read_portable(path: Path) -> None:
-    from vclip_jax.data.foreign import read_json
+    from vclip_jax.files.foreign import read_json
     from vclip_jax.interop.weights import complete_config
 
     complete_config(read_json(path), origin=str(path))
@@ -489,14 +490,14 @@ def beside(path: Path, name: str) -> Path:
 
 
 def read_hf_clip(path: Path) -> None:
-    from vclip_jax.interop import hf_clip
+    from vclip_jax.interop.systems import hf_clip
 
     with also("has neither"):  # weights
         hf_clip.load(beside(path, "config.json"))
 
 
 def read_hf_bert(path: Path) -> None:
-    from vclip_jax.interop import hf_bert
+    from vclip_jax.interop.systems import hf_bert
 
     with also("has neither"):
         hf_bert.load(beside(path, "config.json"))
@@ -515,7 +516,7 @@ class Dataset:
 
             from PIL import Image
 
-            from vclip_jax.datasets import ingest
+            from vclip_jax.datasets.ingest import build as ingest
             from vclip_jax.datasets.listing import Blob, Item, Listing
 
             folder = Path(tempfile.mkdtemp(prefix="vclip-fuzz-"))
@@ -548,8 +549,8 @@ class Checkpoint:
         import jax
         import optax
 
-        from vclip_jax import sharding
-        from vclip_jax.state import TrainState
+        from vclip_jax.devices import sharding
+        from vclip_jax.train.state import TrainState
 
         params = {"a": jax.numpy.ones((2, 3)), "b": jax.numpy.zeros(4)}
         state = TrainState(jax.numpy.int32(2), params, {}, optax.sgd(1e-3).init(params))
@@ -562,7 +563,7 @@ class Checkpoint:
 
             import jax
 
-            from vclip_jax.checkpoint import Checkpoints
+            from vclip_jax.train.checkpoint import Checkpoints
 
             self.folder = Path(tempfile.mkdtemp(prefix="vclip-fuzz-"))
             state, layout = self.parts()
@@ -577,7 +578,7 @@ class Checkpoint:
     def read(self, path: Path) -> None:
         import jax
 
-        from vclip_jax.checkpoint import Checkpoints
+        from vclip_jax.train.checkpoint import Checkpoints
 
         folder = shutil.copytree(self.build(), path.parent / "run")
         path.rename(folder / "checkpoints" / self.name)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from vclip_jax import config as config_lib
-from vclip_jax import config_checks, prompts
+from vclip_jax import prompts
+from vclip_jax.config import checks
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "configs").glob("*.py"))
@@ -24,7 +25,7 @@ def load(path: Path):
 def test_a_recipe_is_valid_and_says_how_to_run_it(path):
     module = load(path)
     config = module.get_config()
-    config_checks.validate(config, devices=1, training=bool(config.data.dataset))
+    checks.validate(config, devices=1, training=bool(config.data.dataset))
     for entry in config.evals.values():
         prompts.load(entry.prompts)
     assert f"--config configs/{path.name}" in module.__doc__
@@ -33,7 +34,7 @@ def test_a_recipe_is_valid_and_says_how_to_run_it(path):
 
 @pytest.mark.parametrize("name", ["quickstart", "visionclip"])
 def test_a_recipe_divides_among_eight_devices(name):
-    config_checks.validate(load(ROOT / "configs" / f"{name}.py").get_config(), devices=8)
+    checks.validate(load(ROOT / "configs" / f"{name}.py").get_config(), devices=8)
 
 
 def test_the_papers_recipe_is_the_reviewed_one():
@@ -59,7 +60,7 @@ def test_the_papers_model_trains_and_is_scored_on_the_papers_data(name):
 
 def test_the_trial_on_idrid_is_an_argument():
     config = load(ROOT / "configs/visionclip.py").get_config("idrid")
-    config_checks.validate(config, devices=1)
+    checks.validate(config, devices=1)
     assert (config.data.dataset, config.total_steps) == ("idrid", 1000)
     assert set(config.evals) == {"idrid"}
 
@@ -70,4 +71,4 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(name):
     with config.unlocked():
         config.optimizer.learning_rat = 1.0
     with pytest.raises(ValueError, match=r"did you mean config\.optimizer\.learning_rate"):
-        config_checks.validate(config, devices=1)
+        checks.validate(config, devices=1)

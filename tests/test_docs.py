@@ -21,10 +21,11 @@ import yaml
 from absl import flags
 from ml_collections import config_flags
 
-from vclip_jax import command_line, config_checks, main, prompts
 from vclip_jax import config as config_lib
+from vclip_jax import main, prompts
+from vclip_jax.config import checks, command_line
 from vclip_jax.datasets.catalog import DATASETS
-from vclip_jax.pretrained import Pretrained
+from vclip_jax.predict.pretrained import Pretrained
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -43,7 +44,8 @@ PLACEHOLDERS = {
 MAIN = "python -m vclip_jax.main --config configs/X.py --workdir W"
 SHORT = {"...": MAIN, "drills": "python -m vclip_jax.drills"}
 PARSERS = ("datasets.__main__", "interop.__main__", "report.__main__", "drills.__main__",
-           "demo.__main__", "predict", "probe")  # fmt: skip
+           "demo.__main__", "audit.__main__",
+           "predict.__main__", "evaluation.probe.__main__")  # fmt: skip
 NO_KEYS = ("config.json", "config.py", "config.a.b", "config.KEY", "model.safetensors",
            "tokenizer.json")  # fmt: skip
 FOREIGN_FLAGS = {
@@ -106,13 +108,13 @@ def parse_main(argv: list[str]) -> None:
     for flag in flags.FLAGS.flags_by_module_dict()[command_line.__name__]:
         if not flag.name.startswith("config"):
             values[flag.name] = copy.deepcopy(flag)
-    config_checks.check_overrides(argv)
+    checks.check_overrides(argv)
     assert values(argv)[1:] == [], "words that are no flags"
     assert values.workdir, "no --workdir"
     assert (values.mode == "compile") == bool(values.topology)
     if values.topology:
         assert re.fullmatch(r"(\d+x)?(v4|v5e|v5p|v6e|7x|h100):\d+(x\d+)*", values.topology)
-    config_checks.validate(values.config, devices=1, training=values.mode != "eval")
+    checks.validate(values.config, devices=1, training=values.mode != "eval")
     for entry in values.config.evals.values():
         if entry.prompts != "labels":
             prompts.load(entry.prompts)
@@ -152,7 +154,7 @@ def slug(heading: str) -> str:
 
 def test_code_is_found_in_blocks_spans_and_short_forms():
     text = (
-        "Say `... --mode eval`, `drills\nkill`, or `python -m vclip_jax.probe` alone:\n\n"
+        "Say `... --mode eval`, `drills\nkill`, or `python -m vclip_jax.audit` alone:\n\n"
         "    python -m vclip_jax.predict \\\n        --checkpoint W a.jpg\n\n"
         "```bash\nfind . | python -m vclip_jax.report W\n```\n"
     )
@@ -263,7 +265,7 @@ def test_every_configuration_key_exists(page):
     code = code_of(page.read_text()).all
     for key in set(re.findall(r"(?<![\w./])(?:--)?(config\.[\w.]*\w)", code)):
         if key not in NO_KEYS:
-            config_checks.check_overrides([f"--{key}"])
+            checks.check_overrides([f"--{key}"])
 
 
 @each_page
@@ -278,9 +280,9 @@ def test_every_value_of_a_key_is_one_that_it_takes(page):
             config = config_lib.default()
             config.eval_every = 10  # some keys need it
             config.update_from_flattened_dict({found[1]: ast.literal_eval(found[2])})
-            config_checks.validate(config, devices=1, training=False)
+            checks.validate(config, devices=1, training=False)
         elif re.fullmatch(rf"(?:{sections})\.[a-z_]+", span) and span not in NO_KEYS:
-            config_checks.check_overrides([f"--config.{span}"])
+            checks.check_overrides([f"--config.{span}"])
 
 
 @each_page
@@ -295,7 +297,7 @@ def test_every_path_of_the_repository_exists(page):
     code = code_of(page.read_text())
     folders = r"(?:vclip_jax|tests|benchmarks|configs|launch|docs)/"
     named = [span for span in code.spans if re.fullmatch(folders + r"[\w/.-]*", span)]
-    for _, block in code.blocks:  # "vclip_jax/losses.py optim.py  what they are"
+    for _, block in code.blocks:  # "vclip_jax/models/losses.py optim.py  what they are"
         for line in block.splitlines():
             if re.match(folders, line):
                 first, *others = re.split(r"\s{2,}|$", line)[0].split()

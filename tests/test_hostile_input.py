@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vclip_jax import config as config_lib
-from vclip_jax import config_checks
-from vclip_jax.data.decode import FITS, MODES, decode
-from vclip_jax.data.tokenizer import Tokenizer
-from vclip_jax.datasets import generic
-from vclip_jax.datasets.ingest import build
-from vclip_jax.datasets.tables import whole
-from vclip_jax.logs import MetricsLog
+from vclip_jax.config import checks
+from vclip_jax.data.images.decode import FITS, MODES, decode
+from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.datasets.formats.tables import whole
+from vclip_jax.datasets.ingest.build import build
+from vclip_jax.datasets.own import generic
+from vclip_jax.tracking.metrics_log import MetricsLog
 
 IMAGES = 200
 TABLES = 50
@@ -340,4 +340,4 @@ def test_a_damaged_line_of_a_log_is_named_and_not_removed(tmp_path, line):
 )
 def test_any_override_is_known_or_refused_with_the_nearest(key, value):
     with contextlib.suppress(ValueError):
-        config_checks.check_overrides([f"--config.{key}={value}"])
+        checks.check_overrides([f"--config.{key}={value}"])

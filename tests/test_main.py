@@ -15,31 +15,27 @@ import numpy as np
 import optax
 import pytest
 
-from vclip_jax import (
-    bootstrap,
-    config_checks,
-    datasets,
-    measure,
-    metrics,
-    predictions,
-    pretrained,
-    prompts,
-    sharding,
-)
 from vclip_jax import config as config_lib
+from vclip_jax import datasets, prompts
 from vclip_jax import main as trainer
+from vclip_jax.config import checks
 from vclip_jax.data import prefetch
+from vclip_jax.devices import sharding
 from vclip_jax.drills.tiny import get_config
-from vclip_jax.inputs import load_tokenizer
+from vclip_jax.evaluation import measurement
+from vclip_jax.evaluation.metrics import bootstrap, classification, predictions
 from vclip_jax.interop import folder as portable
+from vclip_jax.interop import source
 from vclip_jax.interop import workdir as saved_run
 from vclip_jax.interop.__main__ import main as interop
+from vclip_jax.interop.restore import restore_other
 from vclip_jax.interop.weights import Weights, complete_config
-from vclip_jax.logs import MetricsLog
 from vclip_jax.prompts import own
 from vclip_jax.report.reader import read_run
-from vclip_jax.restore import restore_other
-from vclip_jax.training import make_training
+from vclip_jax.report.run_page import write_report
+from vclip_jax.tracking.metrics_log import MetricsLog
+from vclip_jax.train.build import make_training
+from vclip_jax.train.inputs import load_tokenizer
 
 ROOT = Path(__file__).parents[1]
 STEPS = 6
@@ -110,7 +106,7 @@ def test_a_run_leaves_the_files_of_the_contract(finished):
     assert result["n"] == np.sum(result["confusion"]) == 40
     assert result["accuracy"] == evaluation[0]["eval/messidor_like/accuracy"]
     assert len(result["classes"]) == 4
-    for key in metrics.SCALARS:
+    for key in classification.SCALARS:
         assert f"{key}_ci95" in result
     assert len(result["per_class"]) == len(result["auc_per_class"]) == 4
     assert result["prompt_sensitivity"].keys() == {"template", "phrase", "single"}
@@ -119,7 +115,7 @@ def test_a_run_leaves_the_files_of_the_contract(finished):
 
 
 def test_a_run_is_loaded_without_other_libraries_warnings(finished, caplog):
-    pretrained.load_weights(finished)
+    source.load_weights(finished)
     assert not caplog.records
 
 
@@ -165,7 +161,9 @@ def test_the_test_pairs_stay_unseen_while_a_run_goes_on(config, tmp_path):
         __len__ = __iter__
 
     log = MetricsLog(tmp_path / "metrics.jsonl")
-    during = measure.Measurement(None, None, [], config, tmp_path, log, Untouchable())
+    during = measurement.Measurement(
+        None, None, [], config, tmp_path, log, write_report, Untouchable()
+    )
     during((None, None), 1)
     during.log_points((None, None), 2)
     with pytest.raises(AssertionError, match="were looked at"):
@@ -224,7 +222,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
 def test_an_evaluation_that_was_cut_off_is_made_up_for(light, tmp_path, monkeypatch):
     light.eval_every = 2
     light.checkpoint_every = 100
-    measured = measure.Measurement.__call__
+    measured = measurement.Measurement.__call__
 
     def interrupted(self, variables, step):
         if step == 4:
@@ -232,7 +230,7 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(light, tmp_path, monkeypa
         measured(self, variables, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(measure.Measurement, "__call__", interrupted)
+        patch.setattr(measurement.Measurement, "__call__", interrupted)
         with pytest.raises(KeyboardInterrupt):
             trainer.main(light, tmp_path)
     assert saved_run.steps(tmp_path) == (2, 4)  # what it had trained by then is not lost
@@ -246,13 +244,13 @@ def test_the_best_checkpoint_outlasts_the_newest_and_can_be_chosen(
     light.eval_every = 1
     light.keep_checkpoints = 1
     light.keep_best = "eval/validation/loss"
-    found, worse = measure.evaluate_pairs, itertools.count(1.0)
+    found, worse = measurement.evaluate_pairs, itertools.count(1.0)
 
     def rising(*arguments, **options):
         values, retrieval = found(*arguments, **options)
         return values | {"eval/validation/loss": next(worse)}, retrieval
 
-    monkeypatch.setattr(measure, "evaluate_pairs", rising)
+    monkeypatch.setattr(measurement, "evaluate_pairs", rising)
     trainer.main(light, tmp_path)
     assert saved_run.steps(tmp_path) == (1, STEPS)
     assert saved_run.load(tmp_path, "best")[2] == 1
@@ -365,8 +363,10 @@ def test_two_prompt_sets_share_the_images_and_are_compared(config, finished, tmp
         config.evals.messidor_like.dataset, "zh_grammar/messidor"
     )
     calls = []
-    embed = measure.embed_images
-    monkeypatch.setattr(measure, "embed_images", lambda *a: calls.append(a[2].name) or embed(*a))
+    embed = measurement.embed_images
+    monkeypatch.setattr(
+        measurement, "embed_images", lambda *a: calls.append(a[2].name) or embed(*a)
+    )
     trainer.main(config, tmp_path, "eval")
     assert calls == ["grammar"]
     assert (
@@ -478,9 +478,9 @@ def test_an_image_that_is_none_is_named_before_training(tmp_path, write_idrid):
 @pytest.mark.parametrize("asked", [False, True])
 def test_xla_is_asked_for_the_same_bits_before_it_has_a_device(tmp_path, asked):
     code = (
-        "import os, jax\nfrom vclip_jax import command_line, main\n"
+        "import os, jax\nfrom vclip_jax import main\nfrom vclip_jax.config import command_line\n"
         "def show(*_): print(jax.numpy.ones(2).sum(), os.environ['XLA_FLAGS'])\n"
-        "main.main = show\ncommand_line.run()"
+        "main.main = show\ncommand_line.run(main.run_flags)"
     )
     completed = subprocess.run(
         [sys.executable, "-c", code, "--config=configs/quickstart.py", f"--workdir={tmp_path}",
@@ -506,7 +506,7 @@ def _run(*arguments: str, workdir: Path) -> subprocess.CompletedProcess:
 
 def start(config, workdir: Path):
     """The state with which a run in a new workdir begins, and from what."""
-    config_checks.validate(config, devices=8)
+    checks.validate(config, devices=8)
     mesh = sharding.make_mesh(1)
     size = load_tokenizer(config, [], workdir).vocab_size
     training = make_training(config, mesh, size)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vclip_jax import predictions
+from vclip_jax.evaluation.metrics import predictions
 
 pytestmark = pytest.mark.multiprocess
 

@@ -6,15 +6,24 @@ checkpoint, another (`--config.restore_step=best`) or one after the other
 --topology v5e:4x4` compiles the step for accelerators ahead of time.
 """
 
+from vclip_jax.interop.source import load_weights
+
 if __name__ == "__main__":
     # A command line that is wrong is answered before the imports below, which take seconds.
     from absl import flags
 
-    from vclip_jax import command_line, console
+    from vclip_jax.config import command_line
+    from vclip_jax.console import terminal
 
-    console.prepare()
+    def start() -> None:
+        """Import this module anew, now that it is worth its seconds."""
+        from vclip_jax.main import run_flags
+
+        run_flags()
+
+    terminal.prepare()
     flags.adopt_module_key_flags(command_line)  # for --help
-    command_line.run()
+    command_line.run(start)
 
 import logging
 import os
@@ -29,55 +38,50 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from vclip_jax import (
-    command_line,
-    config_checks,
-    console,
-    datasets,
-    guards,
-    optim,
-    pretrained,
-    processes,
-    sharding,
-    state,
-    systems,
-    topologies,
-    tree,
-)
 from vclip_jax import config as config_lib
-from vclip_jax.ahead_of_time import compile_step
-from vclip_jax.checkpoint import Checkpoints, check_path
+from vclip_jax import datasets
+from vclip_jax.compilation import topologies
+from vclip_jax.compilation.plan import compile_step
+from vclip_jax.config import checks, command_line
+from vclip_jax.console import terminal
 from vclip_jax.data import pipeline
-from vclip_jax.data.json_tokenizer import AnyTokenizer
-from vclip_jax.datasets import readers
-from vclip_jax.datasets.captions import describe_lengths, some_of
-from vclip_jax.flops import step_flops
-from vclip_jax.goodput import Goodput, Trace
-from vclip_jax.guards import Watch
-from vclip_jax.init import jit_whiten
-from vclip_jax.inputs import (
-    check_data,
+from vclip_jax.data.text.tokenizer_json import AnyTokenizer
+from vclip_jax.datasets.ingest.captions import describe_lengths, some_of
+from vclip_jax.devices import processes, sharding, tree
+from vclip_jax.devices.preemption import Preempted, Preemption
+from vclip_jax.evaluation import table1
+from vclip_jax.evaluation.measurement import Measurement
+from vclip_jax.evaluation.tasks import (
     check_readings,
     check_words,
+    open_zero_shot_tasks,
+    usual_prompts,
+)
+from vclip_jax.files import open_files
+from vclip_jax.interop import weights
+from vclip_jax.interop import workdir as saved_run
+from vclip_jax.interop.restore import QUICK_COMPILE, TEXT_TOWER, check_source, restore_other
+from vclip_jax.models import build
+from vclip_jax.models.flops import step_flops
+from vclip_jax.predict.scorer import Scorer
+from vclip_jax.prompts import own
+from vclip_jax.report import write_report, write_systems_report
+from vclip_jax.tracking.metrics_log import MetricsLog, environment, write_json
+from vclip_jax.tracking.pictures import show_samples
+from vclip_jax.tracking.trackers import check_installed, open_trackers
+from vclip_jax.train import guards, optim
+from vclip_jax.train.build import make_training, model_maker
+from vclip_jax.train.checkpoint import Checkpoints, check_path
+from vclip_jax.train.goodput import Goodput, Trace
+from vclip_jax.train.guards import Watch
+from vclip_jax.train.inputs import (
+    check_data,
     load_tokenizer,
     open_test_pairs,
     open_train_batches,
     open_training_data,
-    open_zero_shot_tasks,
-    usual_prompts,
 )
-from vclip_jax.interop import weights
-from vclip_jax.interop import workdir as saved_run
-from vclip_jax.logs import MetricsLog, environment, write_json
-from vclip_jax.measure import Measurement
-from vclip_jax.pictures import show_samples
-from vclip_jax.preemption import Preempted, Preemption
-from vclip_jax.prompts import own
-from vclip_jax.report import write_systems_report
-from vclip_jax.restore import QUICK_COMPILE, TEXT_TOWER, check_source, restore_other
-from vclip_jax.trackers import check_installed, open_trackers
-from vclip_jax.training import make_training, model_maker
-from vclip_jax.zero_shot import Scorer
+from vclip_jax.train.whitening import jit_whiten
 
 log = logging.getLogger("vclip_jax")
 
@@ -91,11 +95,11 @@ def main(config: ConfigDict, workdir: Path, mode: str = "train", topology: str =
     """
     if mode == "eval" and config.systems:
         workdir.mkdir(parents=True, exist_ok=True)
-        table = systems.evaluate_systems(config, workdir, evaluate)
+        table = table1.evaluate_systems(config, workdir, evaluate)
         if jax.process_index() == 0:
             write_json(workdir / "table1.json", table)
             page = write_systems_report(workdir, resamples=config.bootstrap_resamples)
-            print(systems.format_systems(table))
+            print(table1.format_systems(table))
             print(f"report: {page}")
     elif mode == "eval":
         evaluate(config, workdir)
@@ -110,7 +114,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
     """From config to report; the order matters and is the order of the page."""
     began = time.perf_counter()
     # --- Config: refuse what cannot work before anything is spent.
-    config_checks.validate(config, devices=jax.device_count(), processes=jax.process_count())
+    checks.validate(config, devices=jax.device_count(), processes=jax.process_count())
     check_installed(config.trackers)
     check_words(config)
     check_path(workdir)
@@ -200,7 +204,9 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
         open_trackers(config, workdir, metrics_log.rows(), enabled=lead)
     )
     metrics_log.tell(trackers.scalars)
-    measure = Measurement(scorer, validation, tasks, config, workdir, metrics_log, test, trackers)
+    measure = Measurement(
+        scorer, validation, tasks, config, workdir, metrics_log, write_report, test, trackers
+    )
 
     # --- The loop.
     def is_measured(step: int) -> bool:
@@ -233,7 +239,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
             skipped=counters.get("skipped", 0), in_a_row=counters.get("in_a_row", 0),
         )  # fmt: skip
         trace = Trace(workdir / "profile", config.profile.first, config.profile.steps)
-        progress = console.bar(
+        progress = terminal.bar(
             total=config.total_steps, initial=step, unit="step", disable=not lead,
             mininterval=1, desc="compiling",
         )  # fmt: skip
@@ -327,10 +333,10 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         raise ValueError(f"{workdir} has no checkpoint to evaluate: train first, or set "
                          "--config.restore_from=WORKDIR")  # fmt: skip
     steps = saved_run.steps(source) if config.eval_all_checkpoints else ()
-    loaded, tokenizer, found = pretrained.load_weights(source, config.restore_step)
+    loaded, tokenizer, found = load_weights(source, config.restore_step)
     step = found or 0  # a portable folder's figures stand at the start of a curve
     weights.adopt(config, loaded)
-    config_checks.validate(
+    checks.validate(
         config, devices=jax.device_count(), processes=jax.process_count(), training=False
     )
     check_installed(config.trackers)
@@ -352,7 +358,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     workdir.mkdir(parents=True, exist_ok=True)
     mesh = sharding.make_mesh(1)
     make_model = model_maker(config, tokenizer.vocab_size)
-    graphdef, _, _ = state.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
+    graphdef, _, _ = build.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
     replicated = NamedSharding(mesh, PartitionSpec())
     lead = jax.process_index() == 0
     with (
@@ -370,7 +376,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         metrics_log.tell(trackers.scalars)
         measure = Measurement(
             make_scorer(graphdef, mesh, tokenizer, config), validation, tasks, config,
-            workdir, metrics_log, test, trackers,
+            workdir, metrics_log, write_report, test, trackers,
         )  # fmt: skip
         for earlier in steps:
             if earlier < step and not measure.is_logged(earlier):
@@ -398,7 +404,7 @@ def make_scorer(
 def run_flags() -> None:
     """What the command line asks for; the process ends here."""
     processes.keep_quiet()
-    readers.raise_limit()
+    open_files.raise_limit()
     try:
         with processes.ending_together():
             # Before anything asks for devices.

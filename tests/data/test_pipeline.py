@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vclip_jax.data.augment import POLICIES, Policy
-from vclip_jax.data.decode import FITS, MODES, ImageError, decode, decode_whole
-from vclip_jax.data.enhance import enhance
+from vclip_jax.data.images.augment import POLICIES, Policy
+from vclip_jax.data.images.decode import FITS, MODES, ImageError, decode, decode_whole
+from vclip_jax.data.images.enhance import enhance
 from vclip_jax.data.order import ORDERS
 from vclip_jax.data.pipeline import eval_batches, step_records, train_batches
 from vclip_jax.data.prefetch import prefetch_to_device
-from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import Tokenizer
 
 SIZE = 16
 CAPTIONS = ("未见异常。", "疑似青光眼。", "糖尿病视网膜病变3级。")

@@ -12,7 +12,7 @@ import pytest
 from vclip_jax.data.pipeline import eval_batches, record_keys, train_batches
 from vclip_jax.data.prefetch import DevicePrefetcher
 from vclip_jax.data.progress import Progress, StalledError
-from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import Tokenizer
 
 CAPTION = "未见异常。"
 TOKENIZER = Tokenizer.from_captions([CAPTION])

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vclip_jax.data.augment import POLICIES
+from vclip_jax.data.images.augment import POLICIES
 from vclip_jax.data.pipeline import train_batches
 from vclip_jax.data.prefetch import prefetch_to_device
-from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import Tokenizer
 from vclip_jax.data.workers import AUTOMATIC, how_many
 
 MIB = 2**20

@@ -7,10 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from vclip_jax.datasets import DatasetError, SourceNeededError, open_source, prepare
+from vclip_jax.datasets import DatasetError, SourceNeededError, open_source
 from vclip_jax.datasets.__main__ import main
+from vclip_jax.datasets.ingest import prepare
 
-from .photographs import jpeg
+from ..audit.photographs import jpeg
 
 
 def test_build_list_and_show(tmp_path, write_idrid, capsys):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vclip_jax.datasets import DatasetError, ingest, open_source
+from vclip_jax.datasets import DatasetError, open_source
+from vclip_jax.datasets.ingest import build
 from vclip_jax.datasets.listing import Blob, Item, Listing
 
 TFDS = "tensorflow_datasets.core.features."
@@ -22,7 +23,7 @@ def built(tmp_path_factory):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(folder / "a.png")
     item = Item("a", "train", Blob(str(folder / "a.png")), "眼底", 0)
-    ingest.build(Listing("toy", ("x", "y"), [item]), folder / "data", workers=1)
+    build.build(Listing("toy", ("x", "y"), [item]), folder / "data", workers=1)
     return folder / "data"
 
 

@@ -26,7 +26,7 @@ from PIL import Image
 
 from vclip_jax.data.order import permuted
 from vclip_jax.data.pipeline import train_batches
-from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import Tokenizer
 from vclip_jax.datasets import ingest, open_source
 from vclip_jax.datasets.listing import Blob, Item, Listing
 

@@ -9,8 +9,8 @@ from flax import nnx
 
 from vclip_jax.interop import names
 from vclip_jax.models.bert import BertConfig
+from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import Clip, normalise_image
-from vclip_jax.state import split_model
 
 EMBED_DIM, IMAGE_SIZE, VISION_LAYERS, VISION_WIDTH = 16, 64, (2, 1, 1, 1), 8
 TEXT = {

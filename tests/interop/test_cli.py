@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from vclip_jax.interop import cn_clip, folder, names
+from vclip_jax.interop import folder, names
 from vclip_jax.interop.__main__ import main
+from vclip_jax.interop.systems import cn_clip
 
 from .conftest import assert_same
-from .test_hf_bert import CONFIG
+from .systems.test_hf_bert import CONFIG
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,11 @@ from safetensors.numpy import save_file
 
 from vclip_jax import config as config_lib
 from vclip_jax import main as trainer
-from vclip_jax import optim, state
-from vclip_jax.checkpoint import Checkpoints
-from vclip_jax.data.tokenizer import Tokenizer
-from vclip_jax.interop import folder, states, workdir
+from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.interop import folder, workdir
+from vclip_jax.interop.systems import state_dicts
+from vclip_jax.train import optim, state
+from vclip_jax.train.checkpoint import Checkpoints
 
 from .conftest import assert_same
 
@@ -173,7 +174,7 @@ def test_a_pipe_is_not_waited_for(tmp_path, tiny_weights, tokenizer, name):
     with pytest.raises((ValueError, OSError)):
         folder.load(tmp_path)
     with pytest.raises(OSError, match="a pipe, a socket or a device"):
-        states.read_safetensors(tmp_path / name)
+        state_dicts.read_safetensors(tmp_path / name)
 
 
 def test_files_of_others_are_refused(tmp_path, tiny_weights):

@@ -11,9 +11,11 @@ import pytest
 from safetensors.numpy import save_file
 
 import vclip_jax
-from vclip_jax.interop import flair, folder, hf_clip, names, open_clip, torch_zip
+from vclip_jax.interop import folder, names
 from vclip_jax.interop.__main__ import main
 from vclip_jax.interop.names import Source
+from vclip_jax.interop.pytorch import checkpoints
+from vclip_jax.interop.systems import flair, hf_clip, open_clip
 from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
 
 from .conftest import assert_same
@@ -104,7 +106,7 @@ def write(name: str, root: Path, state: dict[str, np.ndarray], **changes: Any) -
         return root
     if name == "flair":
         extra = {"text_model.model.pooler.dense.bias": np.zeros(3, np.float32)}
-        torch_zip.write(root / "flair_resnet.pth", state | extra)
+        checkpoints.write(root / "flair_resnet.pth", state | extra)
         return root / "flair_resnet.pth"
     model: dict[str, Any] = {"vision_cfg": {}, "text_cfg": {"context_length": 77}}
     if name == "biomedclip":
@@ -116,7 +118,7 @@ def write(name: str, root: Path, state: dict[str, np.ndarray], **changes: Any) -
         )
     model["quick_gelu"] = name == "open_clip RN50"
     (root / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
-    torch_zip.write(root / "open_clip_pytorch_model.bin", {"state_dict": state})
+    checkpoints.write(root / "open_clip_pytorch_model.bin", {"state_dict": state})
     return root
 
 
@@ -156,7 +158,7 @@ def test_half_precision_and_openais_numbers_are_read(tmp_path, system):
     state = {key: array.astype(np.float16) if array.dtype == np.float32 else array
              for key, array in under_their_names("open_clip ViT", weights).items()}  # fmt: skip
     state |= {"input_resolution": np.array(64), "context_length": np.array(77)}
-    torch_zip.write(tmp_path / "clip.pt", state)
+    checkpoints.write(tmp_path / "clip.pt", state)
     with pytest.raises(ValueError, match="--activation quick_gelu"):
         open_clip.load(tmp_path / "clip.pt")
     loaded = open_clip.load(tmp_path / "clip.pt", activation="gelu")
@@ -201,7 +203,7 @@ def test_the_preparation_of_transformers_is_read_or_refused(tmp_path, system):
 
 
 def test_files_of_other_models_are_refused(tmp_path):
-    torch_zip.write(tmp_path / "a.pth", {"x": np.zeros(2, np.float32)})
+    checkpoints.write(tmp_path / "a.pth", {"x": np.zeros(2, np.float32)})
     with pytest.raises(ValueError, match="it is not FLAIR's"):
         flair.load(tmp_path / "a.pth")
     with pytest.raises(ValueError, match="not a model of open_clip"):
@@ -245,11 +247,11 @@ def test_an_imported_system_embeds_and_classifies(tmp_path, system, name, capsys
 
 
 def test_padding_that_bert_would_read_is_refused(tmp_path, system):
-    from vclip_jax.data import json_tokenizer
+    from vclip_jax.data.text import tokenizer_json
 
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefg"]
     (tmp_path / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
-    tokenizer = json_tokenizer.find(tmp_path).with_padding("[MASK]")
+    tokenizer = tokenizer_json.find(tmp_path).with_padding("[MASK]")
     with pytest.raises(ValueError, match="pads with the token 4, BERT takes 0"):
         folder.save(tmp_path / "w", system("flair"), tokenizer, origin="test")
 
@@ -257,11 +259,11 @@ def test_padding_that_bert_would_read_is_refused(tmp_path, system):
 def test_the_folder_of_one_tokenizer_can_become_that_of_another(
     tmp_path, system, tiny_weights, tokenizer
 ):
-    from vclip_jax.data import json_tokenizer
+    from vclip_jax.data.text import tokenizer_json
 
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefg"]
     (tmp_path / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
-    english = json_tokenizer.find(tmp_path)
+    english = tokenizer_json.find(tmp_path)
     work = tmp_path / "w"
     for weights, words_of in ((tiny_weights(), tokenizer), (system("flair"), english)) * 2:
         folder.save(work, weights, words_of, origin="test", overwrite=True)

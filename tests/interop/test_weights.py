@@ -10,7 +10,8 @@ from jax.sharding import SingleDeviceSharding
 
 from vclip_jax.interop import names
 from vclip_jax.interop.weights import into_state, make_clip
-from vclip_jax.state import TrainState, split_model
+from vclip_jax.models.build import split_model
+from vclip_jax.train.state import TrainState
 
 
 @pytest.fixture(scope="module")

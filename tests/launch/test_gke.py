@@ -6,7 +6,7 @@ import json
 import pytest
 import yaml
 
-from vclip_jax.processes import OUT_OF_MEMORY
+from vclip_jax.devices.processes import OUT_OF_MEMORY
 
 TPU = ("--image=reg.io/p/vclip:1", "--accelerator=tpu-v5-lite-podslice", "--topology=4x4",
             "--hosts=4", "--config=configs/visionclip.py", "--workdir=/mnt/b/w")  # fmt: skip

@@ -10,8 +10,8 @@ import pytest
 from flax import nnx
 
 from vclip_jax.interop import names
-from vclip_jax.losses import contrastive_loss
 from vclip_jax.models.clip import normalise
+from vclip_jax.models.losses import contrastive_loss
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

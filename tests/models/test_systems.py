@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vclip_jax import tree
+from vclip_jax.devices import tree
 from vclip_jax.models.bert import Bert, BertConfig
 from vclip_jax.models.clip import Clip
 from vclip_jax.models.clip_text import ClipText, ClipTextConfig

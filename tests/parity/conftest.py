@@ -213,7 +213,7 @@ def ours(make_clip) -> Callable[..., tuple[Any, Any, Any]]:
     from flax import nnx
 
     from vclip_jax.interop import names
-    from vclip_jax.state import split_model
+    from vclip_jax.models.build import split_model
 
     def build(size: str, model: Any, dtype: Any = np.float32) -> tuple[Any, Any, Any]:
         shapes = split_model(nnx.eval_shape(lambda: make_clip(size, dtype)(nnx.Rngs(0))))

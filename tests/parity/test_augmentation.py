@@ -7,7 +7,11 @@ import pytest
 import scipy.stats
 from PIL import Image
 
-from vclip_jax.data.autoaugment import IMAGENET_POLICY, OPERATIONS, chinese_clip_augment
+from vclip_jax.data.images.chinese_clip_augment import (
+    IMAGENET_POLICY,
+    OPERATIONS,
+    chinese_clip_augment,
+)
 from vclip_jax.datasets.synthetic.domains import sample_case
 from vclip_jax.datasets.synthetic.render import render
 from vclip_jax.models.clip import IMAGE_MEAN, IMAGE_STD

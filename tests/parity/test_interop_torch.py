@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vclip_jax.interop import cn_clip, hf_bert, names, torch_zip
+from vclip_jax.interop import names
+from vclip_jax.interop.pytorch import checkpoints
+from vclip_jax.interop.systems import cn_clip, hf_bert
 from vclip_jax.interop.weights import (
     Weights,
     bert_config,
@@ -214,7 +216,7 @@ def test_a_checkpoint_as_training_leaves_it_comes_back_bit_by_bit(tmp_path):
     }  # fmt: skip
     path = tmp_path / "epoch_latest.pt"
     torch.save(content, path)
-    read = torch_zip.read(path)
+    read = checkpoints.read(path)
     assert read["optimizer"]["param_groups"][0]["lr"] == 2.5e-4
     back = names.to_reference(cn_clip.load(path).arrays)
     for name, value in model.state_dict().items():
@@ -239,7 +241,7 @@ def test_what_pytorch_writes_is_read_equal(tmp_path):
     }  # fmt: skip
     for protocol in (2, 3, 4):
         torch.save(content, tmp_path / "a.pt", pickle_protocol=protocol)
-        read = torch_zip.read(tmp_path / "a.pt")
+        read = checkpoints.read(tmp_path / "a.pt")
         for ours, theirs in zip(read["views"], content["views"], strict=True):
             np.testing.assert_array_equal(ours, theirs.numpy())
         assert read["scalar"] == 2.5
@@ -255,9 +257,9 @@ def test_what_pytorch_writes_is_read_equal(tmp_path):
 def test_brain_floats_are_read_and_written(tmp_path):
     theirs = torch.randn(50).bfloat16()
     torch.save(theirs, tmp_path / "a.pt")
-    ours = torch_zip.read(tmp_path / "a.pt")
+    ours = checkpoints.read(tmp_path / "a.pt")
     np.testing.assert_array_equal(ours.astype(np.float32), theirs.float().numpy())
-    torch_zip.write(tmp_path / "b.pt", {"a": ours})
+    checkpoints.write(tmp_path / "b.pt", {"a": ours})
     assert torch.equal(torch.load(tmp_path / "b.pt", weights_only=True)["a"], theirs)
 
 
@@ -269,7 +271,7 @@ def test_what_we_write_is_loaded_as_weights_only(tmp_path, mapped):
         "empty": np.zeros((0, 2), np.float16), "flags": np.array([True, False]),
         "nested": [{"x": (1, 2**40, 1.5, None, "眼底", True)}, [], {}, ()],
     }  # fmt: skip
-    torch_zip.write(tmp_path / "a.pt", content)
+    checkpoints.write(tmp_path / "a.pt", content)
     read = torch.load(tmp_path / "a.pt", weights_only=True, mmap=mapped)
     for name in ("a", "scalar", "empty", "flags"):
         assert read[name].numpy().dtype == content[name].dtype
@@ -281,15 +283,15 @@ def test_the_old_format_and_programs_and_modules_are_refused(tmp_path):
     path = tmp_path / "a.pt"
     torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=False)
     with pytest.raises(ValueError, match=r"before 1\.6"):
-        torch_zip.read(path)
+        checkpoints.read(path)
     torch.save(torch.nn.Linear(2, 2), path)
     with pytest.raises(ValueError, match=r"names 'torch\.nn\.modules\.linear\.Linear'"):
-        torch_zip.read(path)
+        checkpoints.read(path)
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), buffer)
     path.write_bytes(buffer.getvalue())
     with pytest.raises(ValueError, match="TorchScript"):
-        torch_zip.read(path)
+        checkpoints.read(path)
 
 
 @pytest.mark.parametrize("kind", ["BertModel", "BertForMaskedLM"])

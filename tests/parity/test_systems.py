@@ -17,15 +17,15 @@ from flax import nnx
 from PIL import Image
 
 import vclip_jax
-from vclip_jax import zero_shot
-from vclip_jax.data import json_tokenizer, open_clip_text
-from vclip_jax.data.decode import fit_square
+from vclip_jax.data.images.decode import fit_square
+from vclip_jax.data.text import open_clip_cleaning, tokenizer_json
 from vclip_jax.datasets.synthetic.domains import sample_case
 from vclip_jax.datasets.synthetic.render import render
 from vclip_jax.interop import folder
 from vclip_jax.interop.__main__ import main as interop
 from vclip_jax.interop.weights import Weights, make_clip
 from vclip_jax.models.bert import COUNTED_PAD_ID
+from vclip_jax.predict import scorer
 
 from .systems import (
     biomedclip,
@@ -70,7 +70,7 @@ NASTY = [
 @pytest.fixture(autouse=True)
 def small_text_batches(monkeypatch):
     """Sixty-four captions at a time would take most of the tests' time."""
-    monkeypatch.setattr(zero_shot, "TEXT_BATCH", len(PHRASES))
+    monkeypatch.setattr(scorer, "TEXT_BATCH", len(PHRASES))
 
 
 # --- What is compared.
@@ -143,7 +143,7 @@ def features(weights: Weights, pixels: np.ndarray, tokens: np.ndarray) -> Any:
     return [np.asarray(x) for x in run(weights.variables, pixels.transpose(0, 2, 3, 1), padded)]
 
 
-def differing(ours: json_tokenizer.JsonTokenizer, theirs: Any, texts: Sequence[str]) -> list[str]:
+def differing(ours: tokenizer_json.JsonTokenizer, theirs: Any, texts: Sequence[str]) -> list[str]:
     want = np.asarray([theirs(text) for text in texts])
     got = ours.encode(texts, want.shape[1])
     return [text for text, a, b in zip(texts, got, want, strict=True) if a.tolist() != b.tolist()]
@@ -270,7 +270,7 @@ def test_clip_of_transformers_is_imported(
 
 
 def test_clip_tokens_are_those_of_open_clip(table):
-    ours, theirs = json_tokenizer.clip_from_merges(MERGES), open_clip.tokenizer.SimpleTokenizer()
+    ours, theirs = tokenizer_json.clip_from_merges(MERGES), open_clip.tokenizer.SimpleTokenizer()
     different = differing(ours, lambda text: theirs(text)[0].numpy(), NASTY)
     table.check("tokens of nasty strings", "CLIP, open_clip", "different", len(different), 0)
 
@@ -282,7 +282,7 @@ def test_cleaning_is_that_of_open_clip(table):
              *range(0xFF00, 0xFFF0), 0x1F600, 0x4E00, 0x301]  # fmt: skip
     texts = ["".join(map(chr, rng.choice(codes, rng.integers(1, 12)))) for _ in range(3000)]
     wrong = ["drusen â‰¥ 63 Âµm", "Ã©dÃ¨me", "BruchÃ¢â‚¬â„¢s membrane"]
-    different = sum(open_clip_text.clean(t) != theirs(t) for t in [*texts, *wrong, *NASTY])
+    different = sum(open_clip_cleaning.clean(t) != theirs(t) for t in [*texts, *wrong, *NASTY])
     table.check("cleaning of random strings", "open_clip", "different", different, 0)
 
 
@@ -295,7 +295,7 @@ def test_clip_tokens_are_those_of_transformers(table, tmp_path, hugging_face_wor
 
     texts = [text for text in NASTY if not any(0xD800 <= ord(c) < 0xE000 for c in text)]
     for source in (hugging_face_words, tmp_path):
-        different = differing(json_tokenizer.find(source), encode, texts)
+        different = differing(tokenizer_json.find(source), encode, texts)
         table.check("tokens of nasty strings", "CLIP, transformers", "different", len(different), 0)
 
 
@@ -316,7 +316,7 @@ def test_bert_tokens_are_those_of_transformers(table, tmp_path, bert_words, lowe
         told = {"do_lower_case": lowercase, "tokenizer_class": "BertTokenizer"}
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(told))
     theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
-    ours = json_tokenizer.find(tmp_path)
+    ours = tokenizer_json.find(tmp_path)
 
     def encode(text: str) -> list[int]:
         return theirs(text, padding="max_length", max_length=64, truncation=True)["input_ids"]
@@ -331,7 +331,7 @@ def test_bert_tokens_are_those_of_transformers(table, tmp_path, bert_words, lowe
 def test_biomedclip_tokens_are_those_of_open_clip(table, tmp_path, bert_words):
     transformers.BertTokenizer(str(bert_words)).save_pretrained(tmp_path)
     theirs = open_clip.tokenizer.HFTokenizer(str(tmp_path), context_length=64)
-    ours = json_tokenizer.find(tmp_path).with_cleaning("whitespace")
+    ours = tokenizer_json.find(tmp_path).with_cleaning("whitespace")
     different = differing(ours, lambda text: theirs(text)[0].numpy(), NASTY)
     table.check("tokens of nasty strings", "BiomedCLIP", "different", len(different), 0)
 

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vclip_jax import datasets, predictions, prompts
+from vclip_jax import datasets, prompts
 from vclip_jax import main as trainer
-from vclip_jax.data.decode import fit_square
+from vclip_jax.data.images.decode import fit_square
 from vclip_jax.datasets.__main__ import main as datasets_command
+from vclip_jax.evaluation.metrics import paper, predictions
 from vclip_jax.prompts import PromptSet
-from vclip_jax.report import paper
 
 from .systems import (
     biomedclip,

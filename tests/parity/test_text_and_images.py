@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vclip_jax.data.decode import decode
-from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.data.images.decode import decode
+from vclip_jax.data.text.wordpiece import Tokenizer
 from vclip_jax.datasets.synthetic.caption import caption
 from vclip_jax.datasets.synthetic.domains import sample_case
 from vclip_jax.datasets.synthetic.render import render

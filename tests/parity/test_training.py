@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vclip_jax import config, state
+from vclip_jax import config
 from vclip_jax.interop import names
 from vclip_jax.models.clip import normalise_image
-from vclip_jax.optim import make_optimizer
+from vclip_jax.train import state
+from vclip_jax.train.optim import make_optimizer
+from vclip_jax.train.step import make_train_step
 
 torch = pytest.importorskip("torch", reason="needs the [parity] extra: torch")
 STEPS = 10
@@ -49,7 +51,7 @@ def test_ten_steps(size, reference, ours, batch, table, monkeypatch):
     cross_entropy = torch.nn.CrossEntropyLoss()
 
     optimizer = make_optimizer(settings, STEPS)
-    step = jax.jit(state.make_train_step(graphdef, optimizer, seed=0))
+    step = jax.jit(make_train_step(graphdef, optimizer, seed=0))
     train_state = state.TrainState(
         jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params)
     )
@@ -94,8 +96,8 @@ def test_ten_steps(size, reference, ours, batch, table, monkeypatch):
 
 
 def test_the_decay_mask_is_theirs(reference, ours):
-    from vclip_jax.optim import decay_mask
-    from vclip_jax.tree import path_string
+    from vclip_jax.devices.tree import path_string
+    from vclip_jax.train.optim import decay_mask
 
     for size in ("tiny", "tiny ViT"):
         model = reference(size, 0)

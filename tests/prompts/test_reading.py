@@ -5,7 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vclip_jax import prompts
-from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import Tokenizer
 from vclip_jax.prompts import own, reading
 
 
@@ -114,7 +114,7 @@ def test_bytes_spell_every_word():
     import tokenizers
     from tokenizers import models, pre_tokenizers, processors
 
-    from vclip_jax.data.json_tokenizer import JsonTokenizer
+    from vclip_jax.data.text.tokenizer_json import JsonTokenizer
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     ids = {letter: index for index, letter in enumerate([*letters, "<s>", "<e>"])}

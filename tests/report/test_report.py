@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from vclip_jax import predictions
-from vclip_jax.report import paper, write_comparison, write_report
-from vclip_jax.report.build import duration, hardware_of
+from vclip_jax.evaluation.metrics import paper, predictions
+from vclip_jax.report import write_comparison, write_report
+from vclip_jax.report.run_page import duration, hardware_of
 
 from .page import Page
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from vclip_jax.datasets.records import Record
+    from vclip_jax.data.record import Record
 
 EXAMPLES: Final = 2**48
 """Length of the training stream, "without end": Grain's own endless repeat overflows in `batch`."""

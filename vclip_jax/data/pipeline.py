@@ -17,18 +17,18 @@ import cv2
 import grain
 import numpy as np
 
-from vclip_jax import cores
 from vclip_jax.data import workers
-from vclip_jax.data.augment import Policy, augment
-from vclip_jax.data.autoaugment import SHORTEST_CROP, chinese_clip_augment
-from vclip_jax.data.decode import FINER, check_fit, read_rgb
-from vclip_jax.data.enhance import enhance
-from vclip_jax.data.json_tokenizer import AnyTokenizer
+from vclip_jax.data.images.augment import Policy, augment
+from vclip_jax.data.images.chinese_clip_augment import SHORTEST_CROP, chinese_clip_augment
+from vclip_jax.data.images.decode import FINER, check_fit, read_rgb
+from vclip_jax.data.images.enhance import enhance
+from vclip_jax.data.images.preprocess import check_fitted, square
 from vclip_jax.data.order import EXAMPLES, ORDERS, Shuffled
 from vclip_jax.data.progress import Progress
-from vclip_jax.data.seen import check_fitted, square
-from vclip_jax.data.tokenizer import CONTEXT_LENGTH
-from vclip_jax.datasets.records import Record
+from vclip_jax.data.record import Record
+from vclip_jax.data.text.tokenizer_json import AnyTokenizer
+from vclip_jax.data.text.wordpiece import CONTEXT_LENGTH
+from vclip_jax.devices import cores
 
 HostBatch = dict[str, np.ndarray]
 
@@ -95,7 +95,7 @@ def train_batches(
         seed: of order and augmentation, any non-negative integer.
         global_batch_size: examples a step over all hosts.
         size: height and width of the images in pixels.
-        fit: see `vclip_jax.data.decode`.
+        fit: see `vclip_jax.data.images.decode`.
         decode: "exact" or "fast", the `mode` there. With "fast", crops are taken from a picture
             that is larger by as much as they may be smaller, so that they lose no resolution.
         augment: see `augment`; None is no augmentation, and "chinese_clip" that of `autoaugment`,

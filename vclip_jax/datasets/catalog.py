@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from vclip_jax.datasets import (
+from vclip_jax.datasets import fixtures
+from vclip_jax.datasets.listing import Listing
+from vclip_jax.datasets.own import generic
+from vclip_jax.datasets.readers import (
     acrima,
     aptos,
     deepdrid,
     fives,
-    fixtures,
-    generic,
     idrid,
     messidor,
     messidor2,
@@ -20,7 +21,6 @@ from vclip_jax.datasets import (
     refuge,
     synfundus,
 )
-from vclip_jax.datasets.listing import Listing
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from vclip_jax.data.foreign import read_bytes, read_json, regular_files
+from vclip_jax.files.foreign import read_bytes, read_json, regular_files
 
 _TFDS: Final = "tensorflow_datasets.core.features."
 FEATURES: Final = frozenset(

@@ -15,9 +15,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Any, NotRequired, SupportsIndex, TypedDict
+from typing import Any, SupportsIndex
 
-from vclip_jax.datasets import foreign_folder, readers
+from vclip_jax.data.record import Record
+from vclip_jax.datasets import foreign_folder
+from vclip_jax.files import open_files
 
 FEATURES = ("image", "caption", "key", "label")
 SUMS = "records.sha256"
@@ -28,20 +30,6 @@ _SAMPLE = 2**16
 
 class DatasetError(ValueError):
     """A dataset is not there or not usable; the message is one line and says what to do."""
-
-
-class Record(TypedDict):
-    """What every dataset holds."""
-
-    image: bytes
-    """Encoded."""
-    caption: str
-    key: str
-    """Unique within the dataset."""
-    label: int
-    """The class for zero-shot evaluation, -1 where there is none."""
-    fitted: NotRequired[str]
-    """How the picture was made a square when it was stored ready; absent for a photograph."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +71,7 @@ class RecordSource(Sequence[Record]):
             raise IndexError(f"record {index} of {len(self)} in {self.name}:{self.split}")
         part, number = self._place(index % len(self))
         try:
-            return _parse(readers.read_record(self._identity, part.path, part.skip + number))
+            return _parse(open_files.read_record(self._identity, part.path, part.skip + number))
         except OSError as error:
             raise DatasetError(f"{self.name}:{self.split}: {error}") from error
         except Exception as error:  # ArrayRecord and protobuf raise unrelated types

@@ -26,9 +26,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from vclip_jax import console
 from vclip_jax import prompts as prompts_lib
-from vclip_jax.data.foreign import shown
+from vclip_jax.console import terminal
+from vclip_jax.files.foreign import shown
 
 PORT = 7860
 CAPTIONS = 5_000
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    console.add_model(parser)
+    terminal.add_model(parser)
     parser.add_argument("--prompts", help="a prompt set or a JSON file (default: the model's own)")
     parser.add_argument("--images", metavar="DIR", help="a folder of photographs to be searched")
     parser.add_argument(
@@ -100,7 +100,7 @@ def serve(options: argparse.Namespace) -> None:
     from vclip_jax.demo import index
     from vclip_jax.demo.page import READERS, Sources, application, build
     from vclip_jax.demo.reader import Readers, pixels
-    from vclip_jax.pretrained import load, say_step
+    from vclip_jax.predict.pretrained import load, say_step
 
     given = prompts_lib.load(options.prompts) if options.prompts else None
     token = None if options.no_token else _token()
@@ -167,5 +167,5 @@ def _is_loopback(host: str) -> bool:
 
 
 if __name__ == "__main__":
-    console.prepare()
+    terminal.prepare()
     sys.exit(main())

@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vclip_jax import config as config_lib
-from vclip_jax.data.decode import ImageError
+from vclip_jax.data.images.decode import ImageError
 from vclip_jax.datasets import open_source
-from vclip_jax.datasets.named import expand
-from vclip_jax.embeddings import FOLDER, load_arrays, save_arrays
+from vclip_jax.datasets.own.named import expand
 from vclip_jax.interop import folder as portable
-from vclip_jax.pretrained import CORES, Pretrained
+from vclip_jax.predict.embeddings import FOLDER, load_arrays, save_arrays
+from vclip_jax.predict.pretrained import CORES, Pretrained
 
 log = logging.getLogger(__name__)
 

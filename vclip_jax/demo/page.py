@@ -23,7 +23,7 @@ from vclip_jax.demo import answers, html, uploads
 from vclip_jax.demo.gate import Gate
 from vclip_jax.demo.index import Index, nearest
 from vclip_jax.demo.reader import Pixels, pixels
-from vclip_jax.pretrained import Pretrained
+from vclip_jax.predict.pretrained import Pretrained
 
 TYPED = "my own words"
 CAPTIONS = 8

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vclip_jax.data.decode import ImageError, decode
-from vclip_jax.data.enhance import enhance
+from vclip_jax.data.images.decode import ImageError, decode
+from vclip_jax.data.images.enhance import enhance
 
 Pixels = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 

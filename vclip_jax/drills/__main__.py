@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from vclip_jax import console
+from vclip_jax.console import terminal
 from vclip_jax.drills.runs import Drill, DrillError
 
 DEFAULT_TIMES = {"kill": 20, "preempt": 20, "corrupt": 50, "disk-full": 6, "peer-death": 6}
@@ -80,5 +80,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    console.prepare()
+    terminal.prepare()
     sys.exit(main())

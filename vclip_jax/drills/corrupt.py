@@ -11,13 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from vclip_jax import sharding
-from vclip_jax.checkpoint import ASIDE, Checkpoints
-from vclip_jax.data.json_tokenizer import in_folder
+from vclip_jax.data.text.tokenizer_json import in_folder
+from vclip_jax.devices import sharding
 from vclip_jax.drills import tiny
 from vclip_jax.drills.runs import Drill, differences, saved_steps
-from vclip_jax.state import TrainState
-from vclip_jax.training import make_training
+from vclip_jax.train.build import make_training
+from vclip_jax.train.checkpoint import ASIDE, Checkpoints
+from vclip_jax.train.state import TrainState
 
 REFERENCE = "undisturbed"
 END_TO_END = 25

@@ -12,26 +12,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vclip_jax import console
-from vclip_jax.data import json_tokenizer
-from vclip_jax.data.foreign import shown
-from vclip_jax.data.json_tokenizer import AnyTokenizer
-from vclip_jax.data.tokenizer import Tokenizer
-from vclip_jax.interop import (
-    card,
-    cn_clip,
-    flair,
-    folder,
-    hf_bert,
-    hf_clip,
-    hub,
-    onnx,
-    open_clip,
-    stablehlo,
-    towers,
-)
+from vclip_jax.console import terminal
+from vclip_jax.data.text import tokenizer_json
+from vclip_jax.data.text.tokenizer_json import AnyTokenizer
+from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.files.foreign import shown
+from vclip_jax.interop import folder, model_card
+from vclip_jax.interop.export import hub, onnx, stablehlo, towers
+from vclip_jax.interop.source import load_weights
+from vclip_jax.interop.systems import cn_clip, flair, hf_bert, hf_clip, open_clip
 from vclip_jax.interop.weights import Weights
-from vclip_jax.pretrained import load_weights
 from vclip_jax.prompts import PromptSet, own
 
 
@@ -122,7 +112,7 @@ def _system(options: argparse.Namespace) -> tuple[Weights, AnyTokenizer]:
     source: Path = options.source
     beside = source if source.is_dir() else source.parent
     # The tokenizer first: it is quick to miss.
-    tokenizer = json_tokenizer.find(options.vocab or beside)
+    tokenizer = tokenizer_json.find(options.vocab or beside)
     if options.format == "hf_clip":
         return hf_clip.load(source), tokenizer
     if options.format == "flair":
@@ -139,7 +129,7 @@ def _model(options: argparse.Namespace) -> tuple[Weights, AnyTokenizer]:
     beside = source if source.is_dir() else source.parent
     tokenizer: AnyTokenizer
     if options.format == "safetensors" and options.vocab is None:
-        found = json_tokenizer.in_folder(beside)
+        found = tokenizer_json.in_folder(beside)
         tokenizer = found if found is not None else _tokenizer(None, beside / folder.VOCAB)
     else:
         tokenizer = _tokenizer(options.vocab, beside / folder.VOCAB)
@@ -206,9 +196,9 @@ def _card(
         path = source / folder.CARD
         if path.is_file():
             return path.read_text("utf-8")
-        return card.write(weights, tokenizer, f"exported from {source.name}", prompts=prompts)
+        return model_card.write(weights, tokenizer, f"exported from {source.name}", prompts=prompts)
     origin = f"exported from {source.name}, step {step}"
-    return card.write(weights, tokenizer, origin, card.read_run(source, step), prompts)
+    return model_card.write(weights, tokenizer, origin, model_card.read_run(source, step), prompts)
 
 
 def _push(options: argparse.Namespace) -> None:
@@ -216,5 +206,5 @@ def _push(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    console.prepare()
+    terminal.prepare()
     sys.exit(main())

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from vclip_jax.data.foreign import parse_json, read_json
-from vclip_jax.data.json_tokenizer import (
+from vclip_jax.data.text.tokenizer_json import (
     TOKENIZER,
     VOCAB,
     AnyTokenizer,
@@ -23,8 +22,10 @@ from vclip_jax.data.json_tokenizer import (
     file_name,
     in_folder,
 )
-from vclip_jax.interop import names, states
-from vclip_jax.interop.card import write as write_card
+from vclip_jax.files.foreign import parse_json, read_json
+from vclip_jax.interop import names
+from vclip_jax.interop.model_card import write as write_card
+from vclip_jax.interop.systems import state_dicts
 from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
 from vclip_jax.models.bert import PAD_ID
 from vclip_jax.prompts.own import FILE as PROMPTS
@@ -131,7 +132,7 @@ def load_file_alone(path: str | Path) -> Weights:
     Raises:
         ValueError: as `load`.
     """
-    arrays, metadata = states.read_safetensors(path)
+    arrays, metadata = state_dicts.read_safetensors(path)
     if METADATA_KEY not in metadata:
         raise ValueError(
             f"{path} has no configuration of vclip_jax in its metadata: was it made by "

@@ -9,13 +9,13 @@ import numpy as np
 import optax
 
 from vclip_jax import config as config_lib
-from vclip_jax import sharding
-from vclip_jax.checkpoint import Checkpoints
-from vclip_jax.data.json_tokenizer import VOCAB, AnyTokenizer, in_folder
+from vclip_jax.data.text.tokenizer_json import VOCAB, AnyTokenizer, in_folder
+from vclip_jax.devices import sharding
 from vclip_jax.interop import names
 from vclip_jax.interop.weights import Weights, make_clip, portable_config
-from vclip_jax.logs import MetricsLog
-from vclip_jax.state import init_state
+from vclip_jax.tracking.metrics_log import MetricsLog
+from vclip_jax.train.checkpoint import Checkpoints
+from vclip_jax.train.state import init_state
 
 
 def steps(workdir: str | Path) -> tuple[int, ...]:

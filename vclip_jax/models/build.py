@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vclip_jax.config import IMAGE_MEAN, IMAGE_STD
+from vclip_jax.data.images.statistics import IMAGE_MEAN, IMAGE_STD
 from vclip_jax.models.bert import BertConfig
 from vclip_jax.models.clip import Clip
 from vclip_jax.models.clip_text import ClipTextConfig
@@ -90,3 +90,12 @@ def build_clip(
         dtype=dtype,
         rngs=rngs,
     )
+
+
+Batch = dict[str, jax.Array]
+
+
+def split_model(model: Clip) -> tuple[nnx.GraphDef, dict[str, Any], dict[str, Any]]:
+    """The model's structure, its parameters and its batch statistics, the latter two as dicts."""
+    graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)

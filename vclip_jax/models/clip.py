@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vclip_jax.config import IMAGE_MEAN, IMAGE_STD
+from vclip_jax.data.images.statistics import IMAGE_MEAN, IMAGE_STD
 from vclip_jax.models.bert import Bert, BertConfig
 from vclip_jax.models.clip_text import ClipText, ClipTextConfig
 from vclip_jax.models.layers import at_least_float32, normal_init

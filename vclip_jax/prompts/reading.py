@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from vclip_jax.prompts import PromptSet
+from vclip_jax.prompts.sets import PromptSet
 
 _SHOWN = 60
 """Characters of a text in a message."""

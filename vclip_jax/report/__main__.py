@@ -7,11 +7,11 @@ page that holds the runs against one another, `comparison.html` in the first of 
 import argparse
 import sys
 
-from vclip_jax import console
-from vclip_jax.data.foreign import shown
-from vclip_jax.report.build import write_report
-from vclip_jax.report.comparison import write_comparison
-from vclip_jax.report.systems import is_systems_workdir, write_systems_report
+from vclip_jax.console import terminal
+from vclip_jax.files.foreign import shown
+from vclip_jax.report.comparison_page import write_comparison
+from vclip_jax.report.run_page import write_report
+from vclip_jax.report.table1_page import is_systems_workdir, write_systems_report
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,5 +44,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    console.prepare()
+    terminal.prepare()
     main()

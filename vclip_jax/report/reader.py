@@ -7,8 +7,8 @@ from typing import Any
 
 from etils import epath
 
-from vclip_jax.data.foreign import parse_json
-from vclip_jax.logs import NO_VALUES
+from vclip_jax.files.foreign import parse_json
+from vclip_jax.tracking.metrics_log import NO_VALUES
 
 TABLE = "table1.json"
 _MOST = 64 << 20
@@ -36,7 +36,7 @@ class Run:
     notices: tuple[str, ...]
     """What could not be read, in words for the reader of the report."""
     start: Mapping[str, Any] = field(default_factory=dict)
-    """From what other weights the run started, see `vclip_jax.restore.Origin`."""
+    """From what other weights the run started, see `vclip_jax.interop.restore.Origin`."""
 
 
 def read_run(workdir: str | os.PathLike[str]) -> Run:

@@ -1,0 +1,89 @@
+import io
+import json
+import tarfile
+
+import pytest
+
+from vclip_jax.datasets.fixtures import generic as fixture
+from vclip_jax.datasets.formats import blobs, webdataset
+
+
+@pytest.fixture(scope="module")
+def records():
+    return fixture.records()
+
+
+def test_what_was_written_is_found_again(records, tmp_path):
+    paths = webdataset.write(records, tmp_path, 4, "train", fixture.CLASSES)
+    assert [path.name for path in paths] == [f"train-{i:06d}.tar" for i in range(3)]
+    samples = webdataset.scan_tars(tmp_path)
+    assert [sample.key for sample in samples] == [record["key"] for record in records]
+    for sample, record in zip(samples, records, strict=True):
+        assert blobs.read(sample.image) == record["image"]
+        assert sample.caption == record["caption"]
+        label = record["label"]
+        assert sample.label == ("" if label < 0 else fixture.CLASSES[label])
+
+
+def test_labels_are_numbers_where_classes_have_no_names(records, tmp_path):
+    webdataset.write(records, tmp_path)
+    assert [s.label for s in webdataset.scan_tars(tmp_path)] == [*"00112233", ""]
+
+
+def test_the_same_records_give_the_same_bytes(records, tmp_path):
+    first = webdataset.write(records, tmp_path / "a", 5)
+    second = webdataset.write(iter(records), tmp_path / "b", 5)
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+    with tarfile.open(first[0]) as tar:
+        assert {(m.mtime, m.uid, m.gid, m.uname, m.gname) for m in tar} == {(0, 0, 0, "", "")}
+
+
+def test_names_are_what_webdataset_takes_for_one_sample(records, tmp_path):
+    path = webdataset.write(records[:1], tmp_path)[0]
+    with tarfile.open(path) as tar:
+        assert {m.name for m in tar} == {f"00000000.{s}" for s in ("jpg", "txt", "cls", "json")}
+        assert json.load(tar.extractfile("00000000.json")) == {"key": "train/eye.0"}
+
+
+def test_foreign_shards_are_understood(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"image")
+    (tmp_path / "a.json").write_text('{"text": "眼底正常。", "label": 3}')
+    (tmp_path / "b.png").write_bytes(b"other")
+    (tmp_path / "b.json").write_text("not json")
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for file, name in (
+            ("a.jpg", "sub/a.x.JPG"), ("a.jpg", "sub/a.jpg"), ("a.json", "sub/a.json"),
+            ("b.png", "b.png"), ("b.json", "b.json"), ("a.json", ".hidden.json"),
+        ):  # fmt: skip
+            tar.add(tmp_path / file, name)
+    first, second = webdataset.scan_tars(tmp_path / "x.tar")
+    assert (first.name, first.caption, first.label) == ("sub/a", "眼底正常。", "3")
+    assert blobs.read(first.image) == b"image"
+    assert blobs.read(second.image) == b"other"
+    assert "b.json" in second.broken
+
+
+def test_a_damaged_or_missing_shard_is_one_line(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no \.tar"):
+        webdataset.scan_tars(tmp_path)
+    (tmp_path / "bad.tar").write_bytes(b"x" * 2000)
+    with pytest.raises(ValueError, match=r"bad\.tar: not a readable \.tar"):
+        webdataset.scan_tars(tmp_path)
+    with pytest.raises(ValueError, match="at least one record"):
+        webdataset.write([], tmp_path, 0)
+
+
+def test_deep_json_of_a_sample_is_told_and_the_others_are_read(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name, data in (
+            ("0.jpg", b"x"),
+            ("0.json", b'{"a": ' + b"[" * 100_000),
+            ("1.jpg", b"x"),
+            ("1.json", b'{"caption": "c"}'),
+        ):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    first, second = webdataset.scan_tars(tmp_path)
+    assert first.broken == "0.json: the JSON is nested more than 64 levels deep"
+    assert (second.caption, second.broken) == ("c", "")

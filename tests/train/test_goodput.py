@@ -1,0 +1,83 @@
+"""The ledger: time is booked once, and survives restarts."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from vclip_jax.train.goodput import ACCOUNTS, Goodput, Trace
+
+
+def goodput(path, step=0, **options):
+    settings = {"batch_size": 8, "flops": 1e9, "devices": jax.devices()[:4]}
+    return Goodput(path / "goodput.json", step, **settings | options)
+
+
+def ledger(path):
+    return json.loads((path / "goodput.json").read_text())
+
+
+def test_time_goes_to_its_account(tmp_path):
+    book = goodput(tmp_path)
+    book.step_done(5.0, 1.0, compiled=True)
+    for _ in range(3):
+        book.step_done(2.0, 0.5)
+    with book.account("checkpoint"):
+        pass
+    book.close()
+    found = ledger(tmp_path)
+    assert set(found["seconds"]) == set(ACCOUNTS)
+    assert found["seconds"] | {"checkpoint": 0.0} == {
+        "start": 0.0, "compile": 4.0, "step": 4.5, "data_wait": 2.5, "checkpoint": 0.0,
+        "evaluation": 0.0,
+    }  # fmt: skip
+    assert found["step_fraction"] == pytest.approx(4.5 / 11, abs=1e-4)
+
+
+def test_a_restart_adds_to_the_ledger_and_counts_what_is_done_again(tmp_path):
+    book = goodput(tmp_path)
+    for _ in range(5):
+        book.step_done(1.0, 0.0)
+    book.close()
+    again = goodput(tmp_path, step=3)
+    for _ in range(4):
+        again.step_done(1.0, 0.0)
+    again.close()
+    found = ledger(tmp_path)
+    assert found["seconds"]["step"] == 9.0
+    assert (found["step"], found["starts"], found["repeated_steps"]) == (7, 2, 2)
+
+
+def test_figures_are_of_the_steps_since_the_last_reading(tmp_path):
+    book = goodput(tmp_path)
+    book.step_done(100.0, 0.0, compiled=True)
+    book.read()
+    for seconds in (1.0, 1.0, 1.0, 5.0):
+        book.step_done(seconds, 0.2)
+    values = book.read()
+    assert values["examples_per_second"] == pytest.approx(8 / 2)
+    assert values["examples_per_second_per_device"] == pytest.approx(1)
+    assert values["data_wait_fraction"] == pytest.approx(0.8 / 8)
+    assert values["step_seconds_p50"] == pytest.approx(1)
+    assert values["step_seconds_p95"] == pytest.approx(4.4)
+    assert "mfu" not in values  # nobody knows a CPU's peak
+
+
+def test_one_process_writes(tmp_path):
+    book = goodput(tmp_path, enabled=False)
+    book.step_done(1.0, 0.0)
+    book.read()
+    book.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_trace_takes_in_the_steps_asked_for(tmp_path):
+    trace, result, running = Trace(tmp_path / "profile", 1, 2), jnp.ones(3) + 1, []
+    for _ in range(5):
+        trace.before_step()
+        running.append(trace._running)
+        trace.after_step(result)
+    trace.close()
+    assert running == [False, True, True, False, False]
+    assert list(tmp_path.glob("profile/**/*.xplane.pb"))

@@ -1,0 +1,82 @@
+"""What a config names is opened, and a run keeps to the data that it began with."""
+
+import json
+import logging
+from dataclasses import dataclass
+
+import pytest
+
+from vclip_jax import config as config_lib
+from vclip_jax.evaluation.tasks import open_zero_shot_tasks
+from vclip_jax.train.inputs import check_data, open_training_data
+
+
+@dataclass
+class Source:
+    """Stands for an opened dataset."""
+
+    content: str
+    name: str = "mine"
+    splits: tuple[str, ...] = ("train",)
+
+    def __len__(self) -> int:
+        return 32
+
+    def digest(self) -> str:
+        return self.content
+
+
+def test_a_run_goes_on_with_the_data_that_it_began_with_alone(tmp_path):
+    check_data(tmp_path, {"train": Source("aaaa"), "validation": None})
+    before = (tmp_path / "data.json").read_text()
+    check_data(tmp_path, {"train": Source("aaaa")}, resumes=True)
+    with pytest.raises(
+        ValueError,
+        match=r"began with other data: mine:train had 32 records \(digest aaaa\), now 32 "
+        r"\(bbbb\): build it again from the same files, or choose another --workdir",
+    ):
+        check_data(tmp_path, {"train": Source("bbbb")}, resumes=True)
+    assert (tmp_path / "data.json").read_text() == before
+
+
+def test_a_run_that_has_not_begun_may_take_other_data(tmp_path):
+    check_data(tmp_path, {"train": Source("aaaa")})
+    check_data(tmp_path, {"train": Source("bbbb")})
+    assert json.loads((tmp_path / "data.json").read_text())["train"]["digest"] == "bbbb"
+
+
+def test_other_evaluation_data_is_said_each_time(tmp_path, caplog):
+    check_data(tmp_path, {"evals.fives": Source("aaaa", "fives", ("test",))})
+    for _ in range(2):
+        caplog.clear()
+        check_data(tmp_path, {"evals.fives": Source("bbbb", "fives", ("test",))}, resumes=True)
+        assert "fives:test had 32 records (digest aaaa), now 32 (bbbb)" in caplog.text
+    caplog.clear()
+    check_data(tmp_path, {"evals.fives": Source("cccc", "fives", ("train",))}, resumes=True)
+    assert not caplog.text  # the config names another split
+
+
+def test_a_run_of_an_earlier_version_goes_on_and_keeps_the_digest_from_now_on(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "vclip_jax"):
+        check_data(tmp_path, {"train": Source("aaaa")}, resumes=True)
+    assert "does not say what its data was" in caplog.text
+    assert json.loads((tmp_path / "data.json").read_text())["train"]["digest"] == "aaaa"
+    with pytest.raises(ValueError, match="began with other data"):
+        check_data(tmp_path, {"train": Source("bbbb")}, resumes=True)
+
+
+def test_data_whose_content_is_not_known_is_not_compared(tmp_path):
+    check_data(tmp_path, {"train": Source("")})
+    check_data(tmp_path, {"train": Source("bbbb")}, resumes=True)
+
+
+def test_what_is_not_built_is_named_with_the_command_that_builds_it(tmp_path, caplog):
+    config = config_lib.default()
+    config.data.dataset, config.data.data_dir = "synfundus", f"{tmp_path}/my data"
+    config.evals.fives = config_lib.zero_shot_eval("fives", "zh/fives")
+    command = "python -m vclip_jax.datasets build {} --source DIR --data_dir '" + str(tmp_path)
+    with pytest.raises(ValueError, match=command.format("synfundus")):
+        open_training_data(config)
+    with caplog.at_level(logging.INFO, "vclip_jax"):
+        assert open_zero_shot_tasks(config) == []
+    assert command.format("fives") in caplog.text

@@ -1,0 +1,162 @@
+"""The trainer's command line: its flags, and what is wrong with them in one line.
+
+JAX takes seconds to import, so nothing here imports it before the command line is known to be good.
+"""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from vclip_jax.config import checks
+from vclip_jax.files.foreign import shown
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe: configs/X.py[:argument].")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go.")
+MODE = flags.DEFINE_enum(
+    "mode", "train", ["train", "eval", "compile"],
+    "Train and evaluate; evaluate; or compile the training step for --topology.",
+)  # fmt: skip
+TOPOLOGY = flags.DEFINE_string(
+    "topology", None, "Of --mode compile: v5e:4x4, 2xv5e:4x4 (slices), h100:8; no device is needed."
+)
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "One of several processes that find each other: TPU pods, SLURM, GKE."
+)
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of process 0, where they do not; with the next two."
+)
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
+HEARTBEAT_SECONDS = flags.DEFINE_integer(
+    "heartbeat_seconds", 60, "Of several processes: when one that is not heard of counts as lost."
+)
+PREEMPTED_EXIT_CODE = flags.DEFINE_integer(
+    "preempted_exit_code", 0, "Of a run that SIGTERM has ended, with everything saved."
+)
+DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic", False, "On GPUs: only operations that give the same bits every time, slower."
+)
+
+_ROOT = Path(__file__).parents[2]
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parse `sys.argv`, then call `main`; does not return."""
+    app.run(lambda _: main(), flags_parser=parse)
+
+
+def parse(argv: Sequence[str]) -> list[str]:
+    """Like absl's own parser, but whatever is wrong is one line rather than a traceback."""
+    try:
+        return _parse(argv)
+    except flags.UnrecognizedFlagError as error:
+        key = checks.suggestion(error.flagname)
+        hint = f": keys are set with --config.KEY=VALUE, here --config.{key}" if key else ""
+        _end(f"unknown flag --{error.flagname}{hint or ': --help lists all flags'}")
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        # A KeyError's own text is a representation, quotes and escapes included.
+        _end(str(error.args[0]) if isinstance(error, KeyError) else str(error))
+
+
+def _end(message: str) -> NoReturn:
+    message = re.sub(r"invalid literal for int\(\) .*", "must be a whole number", message)
+    message = re.sub(r"could not convert string to float: .*", "must be a number", message)
+    sys.exit(f"error: {shown(' '.join(message.split()))}")
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    checks.check_overrides(argv)
+    recipe = _value_of("config", argv)
+    if recipe:
+        check_recipe(recipe)
+    arguments = flags.FLAGS(argv)
+    if len(arguments) > 1:
+        raise ValueError(f"unexpected argument {arguments[1]!r}: flags are --NAME=VALUE")
+    if CONFIG.value is None:
+        raise ValueError("--config FILE is needed, for example configs/quickstart.py")
+    if not WORKDIR.value:
+        raise ValueError("--workdir FOLDER is needed: where the run's files go")
+    if "://" in WORKDIR.value:
+        raise ValueError(
+            f"--workdir={WORKDIR.value}: buckets are not written to directly yet; mount "
+            "the bucket (gcsfuse) and name the folder"
+        )
+    if Path(WORKDIR.value).exists() and not Path(WORKDIR.value).is_dir():
+        raise ValueError(f"--workdir={WORKDIR.value} is not a folder: name a folder, new or not")
+    if (MODE.value == "compile") != (TOPOLOGY.value is not None):
+        raise ValueError("--mode compile and --topology, for example v5e:4x4, go together")
+    by_hand = (COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    if any(value is not None for value in by_hand) and None in by_hand:
+        raise ValueError("--coordinator, --num_processes and --process_id go together")
+    # A trained model brings its own values; here are those of a model to be trained.
+    if MODE.value != "eval":
+        checks.validate(CONFIG.value, devices=1)
+    return arguments
+
+
+def _value_of(flag: str, argv: Sequence[str]) -> str | None:
+    """The last value of a flag, before it is parsed."""
+    found = None
+    for index, word in enumerate(argv):
+        if match := re.fullmatch(rf"--?{flag}(?:=(.*))?", word, re.DOTALL):
+            following = argv[index + 1] if index + 1 < len(argv) else None
+            found = following if match[1] is None else match[1]
+    return found
+
+
+def check_recipe(recipe: str) -> None:
+    """Load a recipe, FILE[:argument], for what is wrong with it.
+
+    Raises:
+        ValueError: one line that names the file.
+    """
+    name, *argument = recipe.split(":", 1)
+    path = Path(name)
+    if not path.is_file():
+        raise ValueError(f"there is no {name}{_where(path)}")
+    spec = importlib.util.spec_from_file_location("recipe", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{name} is no Python file: a recipe is configs/X.py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config(*argument)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{recipe}: {error}") from error
+    except Exception as error:  # a recipe is a program
+        raise ValueError(f"{recipe}: {_fault(error, path)}") from error
+    if not isinstance(config, ConfigDict):
+        raise ValueError(f"{name}: get_config returns a {type(config).__name__}, not a ConfigDict")
+
+
+def _where(path: Path) -> str:
+    """What to do where a recipe is not found."""
+    if not path.is_absolute() and (_ROOT / path).is_file():
+        return f" here: it is in {_ROOT}, run the command there or name {_ROOT / path}"
+    folder = path.parent if path.parent.is_dir() else _ROOT / "configs"
+    recipes = sorted(p.name for p in folder.glob("*.py")) if folder.is_dir() else []
+    if close := get_close_matches(path.name, recipes, n=1, cutoff=0.6):
+        return f": did you mean {path.parent / close[0]}?"
+    return f": {folder} has {', '.join(recipes)}" if recipes else ""
+
+
+def _fault(error: Exception, path: Path) -> str:
+    """What a recipe raised, and in which of its lines."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: {error.msg}"
+    line, trace = None, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    where = "" if line is None else f"line {line}: "
+    if isinstance(error, TypeError) and "get_config()" in str(error):
+        return "it takes no argument after the colon, or needs one"
+    return f"{where}{type(error).__name__}: {error}"

@@ -1,0 +1,130 @@
+"""Photographs that lie in the shards themselves: Parquet as on the Hugging Face Hub, WebDataset."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from vclip_jax.datasets.formats import parquet, webdataset
+from vclip_jax.datasets.formats.tables import Table, text_of
+from vclip_jax.datasets.listing import Blob
+from vclip_jax.datasets.own import rows as table_rows
+from vclip_jax.datasets.own.columns import Wanted
+from vclip_jax.datasets.own.found import Found
+from vclip_jax.datasets.own.lookup import relative, split_of
+
+
+def image_column(path: Path, wanted: Wanted) -> str:
+    """The column of a .parquet that holds encoded images, or "".
+
+    Raises:
+        ValueError: one line: it is damaged, or several columns could be the photograph.
+    """
+    found = parquet.image_columns(path)
+    if wanted.image:
+        return wanted.image if wanted.image in found else ""
+    if len(found) > 1 and found[0] not in parquet.USUAL_NAMES:
+        raise ValueError(
+            f"{path}: the columns {', '.join(map(repr, found))} hold images: name one with "
+            "--image-column"
+        )
+    return found[0] if found else ""
+
+
+def from_parquet(
+    path: Path, image: str, root: Path, wanted: Wanted
+) -> tuple[list[Found], list[tuple[tuple[str, ...], bool]], list[str]]:
+    """The rows of a .parquet that holds images.
+
+    Returns:
+        The rows; the names of its classes and whether they are ordered, if it has a label; what
+        was guessed.
+
+    Raises:
+        ValueError: one line: it is damaged, has neither caption nor label, or a label has no name.
+    """
+    flat = parquet.flat_columns(path)
+    chosen = table_rows.choose(Table(path, "", tuple(flat), []), "", wanted)
+    names, graded = parquet.class_names(path, chosen.label) if chosen.label else ((), False)
+    used = [column for column in (chosen.caption, chosen.label, chosen.split) if column]
+    rows = list(parquet.rows(path, image, used))
+    stem = relative(path.with_suffix(""), root)
+    # Names are noted or not, and may be the same in every row: then the place is the key.
+    as_keys = parquet.can_be_keys([name for name, _ in rows])
+    of_shard = table_rows.split_of_table(path, root)
+    found = []
+    for number, (name, values) in enumerate(rows):
+        cells = dict(zip(used, map(text_of, values), strict=True))
+        where = f"{path.name}, row {number + 1}"
+        label, fault = cells.get(chosen.label, ""), ""
+        try:
+            label, fault = parquet.name_of(label, names) if names else (label, "")
+        except ValueError as error:
+            raise ValueError(f"{path}, row {number + 1}: {error}") from error
+        split = cells.get(chosen.split, "")
+        found.append(
+            Found(
+                key=f"{stem}/{name if as_keys else number}",
+                image=Blob(str(path), f"{image}:{number}"),
+                caption=cells.get(chosen.caption, ""),
+                label=label,
+                split=split_of(split) or of_shard,
+                reason=fault or ("unknown split" if split and not split_of(split) else ""),
+                detail=where,
+                source=path.name,
+                is_name=bool(names),
+            )
+        )
+    others = [name for name in parquet.image_columns(path) if name != image]
+    note = chosen.note("Parquet", [*flat, *others])
+    return found, [(names, graded)] if chosen.label else [], [note]
+
+
+def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[Found], list[str]]:
+    """The samples of WebDataset's shards, and what was not read.
+
+    Args:
+        shards: the .tar files.
+        root: keys are relative to it where names repeat in several shards.
+        wanted: of its columns, that of the class is the entry of .json with it; by default "label",
+            else .cls.
+
+    Raises:
+        ValueError: one line: a shard is damaged, or no sample has the entry.
+    """
+    label = wanted.label
+    if wanted.image or wanted.caption or wanted.split:
+        raise ValueError(f"{root}: .tar shards have no columns: only --label-column is for them")
+    samples = [sample for path in shards for sample in webdataset.scan_tar(path)]
+    if label and samples and not any(label in sample.extra for sample in samples):
+        raise ValueError(f"{root}: no .json has the entry {label!r} for the label")
+    keys = [sample.key or sample.name for sample in samples]
+    # Some count anew in every shard.
+    first_seen: dict[str, Path] = {}
+    clash = any(
+        first_seen.setdefault(key, sample.shard) != sample.shard
+        for key, sample in zip(keys, samples, strict=True)
+    )
+    found = []
+    unread: Counter[str] = Counter()
+    for key, sample in zip(keys, samples, strict=True):
+        shard = relative(sample.shard.with_suffix(""), root)
+        where = f"{sample.shard.name}: {sample.name}"
+        reason, detail = ("invalid text", sample.broken) if sample.broken else ("", where)
+        if len(sample.chosen) > 1:
+            reason, detail = "two images in a sample", f"{where}: {', '.join(sample.chosen)}"
+        unread.update(sample.unread)
+        unread.update(suffix for suffix in sample.images if suffix not in sample.chosen)
+        found.append(
+            Found(
+                key=f"{shard}/{key}" if clash else key,
+                image=sample.image,
+                caption=sample.caption,
+                label=text_of(sample.extra.get(label)) if label else sample.label,
+                split=table_rows.split_of_table(sample.shard, root),
+                reason=reason,
+                detail=detail,
+                source=sample.shard.name,
+            )
+        )
+    said = ", ".join(f"{count} .{suffix}" for suffix, count in unread.most_common(8))
+    return found, [f"Members of the shards that are not read: {said}."] if unread else []

@@ -1,0 +1,78 @@
+"""The recipe's optimizer: AdamW with a decay mask by name, linear warm-up, cosine to zero."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from vclip_jax.devices.tree import path_string
+
+
+def learning_rate_schedule(base: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
+    """Linear warm-up to `base`, then half a cosine to 0 (Chinese-CLIP, `training/scheduler.py`).
+
+    Args:
+        base: the peak learning rate.
+        warmup_steps: steps of warm-up; step 0 already moves at `base / warmup_steps`.
+        total_steps: where the cosine reaches 0.
+    """
+
+    def schedule(step: jax.Array | int) -> jax.Array:
+        step = jnp.asarray(step, jnp.float32)
+        warm = base * (step + 1) / max(warmup_steps, 1)
+        progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
+        cosine = base * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(progress, 0, 1)))
+        return jnp.where(step < warmup_steps, warm, cosine)
+
+    return schedule
+
+
+def decay_mask(params: dict, no_decay: tuple[str, ...]) -> dict:
+    """True where weight decay applies: parameters whose path contains none of `no_decay`.
+
+    The recipe's words are "bn", "ln", "bias", "logit_scale" (Chinese-CLIP, `training/main.py`). So
+    BERT's LayerNorm scales, the shortcuts' norm scales and all embeddings are decayed, as there.
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: not any(word in path_string(path) for word in no_decay), params
+    )
+
+
+def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
+    """AdamW as `config.optimizer` describes it, for a run of `total_steps`."""
+    schedule = learning_rate_schedule(config.learning_rate, config.warmup_steps, total_steps)
+    adamw = optax.adamw(
+        schedule,
+        b1=config.beta1,
+        b2=config.beta2,
+        eps=config.epsilon,
+        weight_decay=config.weight_decay,
+        mask=lambda params: decay_mask(params, tuple(config.no_decay)),
+    )
+    parts = [adamw]
+    if config.clip_grad_norm:
+        parts.insert(0, optax.clip_by_global_norm(config.clip_grad_norm))
+    if config.learning_rate_factors:
+        parts.append(scale_by_path(config.learning_rate_factors))
+    return optax.chain(*parts)
+
+
+def scale_by_path(factors: Sequence[tuple[str, float]]) -> optax.GradientTransformation:
+    """Multiply updates by the factor of the first regular expression found in their path, else 1.
+
+    After AdamW this is a learning rate of its own for those parameters, decay included.
+    """
+
+    def factor(path: tuple[Any, ...]) -> float:
+        name = path_string(path)
+        return next((value for pattern, value in factors if re.search(pattern, name)), 1.0)
+
+    return optax.stateless(
+        lambda updates, _: jax.tree_util.tree_map_with_path(
+            lambda path, update: factor(path) * update, updates
+        )
+    )
