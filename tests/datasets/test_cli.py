@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from vclip_jax.datasets import DatasetError, SourceNeededError, open_source
+from vclip_jax.datasets import DatasetError, SourceNeededError, open_source, prepare
 from vclip_jax.datasets.__main__ import main
-from vclip_jax.datasets.ingest import prepare
+from vclip_jax.datasets.ingest import data_card as card
 
 from ..audit.photographs import jpeg
 
@@ -185,3 +185,24 @@ def test_control_characters_in_names_reach_no_terminal(tmp_path, capsys):
     assert "\x1b" not in printed
     assert "evil\\x1b" in printed
     assert "\x1b" not in next((tmp_path / "data").rglob("card.md")).read_text()
+
+
+def test_one_class_is_shown_and_warned_of():
+    made = {
+        "splits": {"train": {"records": 3, "classes": {"no class": 1, "dr": 2}}},
+        "listed": 3,
+        "kept": 3,
+        "rejected": {},
+        "classes": ["dr"],
+        "notes": [],
+        "identical_images": {"examples": []},
+    }
+    lines = card.summary(made)
+    assert "classes: dr 2, no class 1" in lines
+    assert any(
+        line.startswith("warning: all photographs with a class are of 'dr'") for line in lines
+    )
+    made["classes"], made["splits"]["test"] = ["amd", "dr"], {"records": 1, "classes": {"amd": 1}}
+    assert not card.warnings(made)
+    made["classes"], made["splits"] = [], {"train": {"records": 3, "classes": {"no class": 3}}}
+    assert not any("class" in line for line in card.summary(made))

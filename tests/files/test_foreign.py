@@ -68,6 +68,14 @@ def test_depth_has_a_limit(levels, start, end):
             foreign.parse_json(text, "x")
 
 
+def test_a_key_that_is_there_twice_is_refused(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"b": [{"a\\n": 1, "c": 2, "a\\n": 1}], "d": {}}')
+    with pytest.raises(ValueError, match=r"a\.json has the key 'a\\n' twice in one object$"):
+        foreign.read_json(path)
+    assert foreign.parse_json('[{"a": 1}, {"a": 2}]', "x") == [{"a": 1}, {"a": 2}]
+
+
 def test_words_that_are_no_numbers_are_taken_on_request_alone():
     for word in ("NaN", "Infinity", "-Infinity"):
         with pytest.raises(ValueError, match=f"{word} is not a number"):

@@ -17,6 +17,8 @@ from typing import Final
 _SUFFIXES = ".jpg .jpeg .jpe .jfif .jif .mpo .png .tif .tiff .bmp .dib .webp .ppm .pgm .pnm"
 IMAGE_SUFFIXES: Final = tuple(_SUFFIXES.split())
 
+PARQUET: Final = (".parquet", ".pq")
+
 Value = int | float | str
 
 _OF_PEOPLE: Final = re.compile(r"patient|subject|person|(^|_)id($|_)")

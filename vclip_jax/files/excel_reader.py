@@ -1,14 +1,28 @@
 """Reads an Excel file in a process of its own: PATH CELLS TEXT MEMORY first | named SHEET | all.
 
-Writes JSON: for each sheet a line with its name and merged cells, then lines of some rows each. Run
-by `limits.excel`; imports nothing of this package, so that it starts at once. What is wrong with
-the file is the last line of standard error, with the exit status 3.
+Writes JSON: for each sheet a line with its name, its merged cells and those with a formula that
+nobody has reckoned, then lines of some rows each. Run by `limits.excel`; imports nothing of this
+package, so that it starts at once. What is wrong with the file is the last line of standard error,
+with the exit status 3.
 """
 
 import contextlib
 import json
+import posixpath
+import re
 import resource
 import sys
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import IO
+from xml.etree import ElementTree
+
+# Excel and others store what a formula gives, texts as t="str"; openpyxl and pandas do not.
+_FORMULA = re.compile(
+    rb'<c (?![^>]*t="str")[^>]*?r="([A-Z]{1,3})(\d{1,7})"[^>]*>'
+    rb"<f(?:[^>]*/|[^>]*>[^<]*</f)>\s*(?:<v ?/>|<v></v>)?</c>"
+)
 
 
 def main(path: str, cells: str, text: str, memory: str, which: str, sheet: str = "") -> None:
@@ -36,15 +50,59 @@ def main(path: str, cells: str, text: str, memory: str, which: str, sheet: str =
                     f"columns, {count:,} cells: delete empty rows and columns, or save it as CSV"
                 )
             rows = found.to_python(skip_empty_area=False)
-            print(json.dumps({"sheet": name, "merged": found.merged_cell_ranges or []}))
+            formulas = _formulas(path, name)
+            merged = found.merged_cell_ranges or []
+            print(json.dumps({"sheet": name, "merged": merged, "formulas": formulas}))
             for start in range(0, len(rows), 1000):
                 line = json.dumps(rows[start : start + 1000], default=str)
                 text_left -= len(line)
                 if text_left < 0:
                     _fail(f"its cells have more than {int(text):,} bytes of text")
                 print(line)
-    except (python_calamine.CalamineError, OSError, ValueError) as error:
+    except (
+        python_calamine.CalamineError,
+        OSError,
+        ValueError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         _fail(f"not an Excel file, or a damaged one ({error})")
+
+
+def _formulas(path: str, sheet: str) -> list[tuple[int, int]]:
+    """The cells, as (row, column) from 0, of formulas without a stored value; of .xls none."""
+    if not zipfile.is_zipfile(path):
+        return []
+    with zipfile.ZipFile(path) as book:
+        try:
+            sheets = ElementTree.fromstring(book.read("xl/workbook.xml")).iter()
+            links = ElementTree.fromstring(book.read("xl/_rels/workbook.xml.rels"))
+            ids = [v for e in sheets if e.get("name") == sheet for k, v in e.items() if "}id" in k]
+            target = next(e.get("Target", "") for e in links if e.get("Id") in ids)
+            with book.open(posixpath.join("xl", target).lstrip("/")) as file:
+                found = [cell for part in _parts(file) for cell in _FORMULA.findall(part)]
+        except (KeyError, StopIteration, ElementTree.ParseError):  # of another form
+            return []
+    return [(int(row) - 1, _column(letters)) for letters, row in found]
+
+
+def _parts(file: IO[bytes]) -> Iterator[bytes]:
+    """A sheet in pieces of whole cells, of those that have a formula: all of it may be large."""
+    rest = b""
+    while piece := file.read(1 << 24):
+        piece = rest + piece
+        end = piece.rfind(b"</c>") + 4
+        rest = piece[end:][-(1 << 16) :]
+        if b"<f" in piece:
+            yield piece[:end]
+
+
+def _column(letters: bytes) -> int:
+    number = 0
+    for letter in letters:
+        number = 26 * number + letter - 64
+    return number - 1
 
 
 def _fail(reason: str) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import stat
 import unicodedata
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,20 +83,40 @@ def parse_json(
             does not.
 
     Raises:
-        ValueError: one line: it is no JSON, too large, or nested more than `DEEPEST_JSON` deep.
+        ValueError: one line: it is no JSON, too large, nested more than `DEEPEST_JSON` deep, or an
+            object has a key twice.
     """
     if len(text) > most:
         raise ValueError(f"{what} has more than {most:,} bytes")
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")
-        value = json.loads(text, parse_constant=None if constants else _no_number)
+        value = json.loads(
+            text,
+            parse_constant=None if constants else _no_number,
+            object_pairs_hook=_with_each_key_once,
+        )
         if _is_deep(value):
             raise RecursionError
     except RecursionError:
         raise ValueError(f"{what} is nested more than {DEEPEST_JSON} levels deep") from None
+    except _TwiceError as error:
+        raise ValueError(f"{what} has the key {error} twice in one object") from None
     except ValueError as error:
         raise ValueError(f"{what} is not JSON ({' '.join(str(error).split())})") from error
+    return value
+
+
+class _TwiceError(ValueError):
+    """A key, as it may be shown."""
+
+
+def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object: which of two values is meant nobody knows."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
+        raise _TwiceError(repr(twice[:60]))
     return value
 
 

@@ -46,6 +46,8 @@ class Sheet:
     """The cells from the left upper corner on: text, numbers, booleans, and dates as text."""
     merged: list[tuple[tuple[int, int], tuple[int, int]]]
     """First and last cell, as (row, column) from 0, of those that are shown as one."""
+    formulas: list[tuple[int, int]]
+    """Cells whose formula has no stored value."""
 
 
 def excel(path: Path, sheet: str | None) -> Sheet:
@@ -91,7 +93,7 @@ def _sheets(path: Path, *which: str) -> dict[str, Sheet]:
     for line in found.stdout.splitlines():
         part = json.loads(line)
         if isinstance(part, dict):
-            sheet = sheets[part["sheet"]] = Sheet([], part["merged"])
+            sheet = sheets[part["sheet"]] = Sheet([], part["merged"], part["formulas"])
         else:
             sheet.rows.extend(part)
     return sheets

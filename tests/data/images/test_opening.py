@@ -256,3 +256,35 @@ def test_xmp_says_how_the_camera_was_held_as_exif_does():
     if JpegImagePlugin.JpegImageFile(io.BytesIO(held)).getexif().get(0x0112) != 6:
         pytest.skip("this Pillow does not read it")
     assert read_rgb(held).shape == (60, 40, 3)
+
+
+@pytest.mark.parametrize("magic", [b"P3", b"P5", b"P6"])
+@pytest.mark.parametrize(
+    "waste",
+    [b"#" + b"x" * (4 << 20) + b"\n", b"#\n" * (2 << 20), b" " * (4 << 20), b"#" * (4 << 20)],
+    ids=["a comment", "comments", "spaces", "no end"],
+)
+def test_a_long_header_of_a_ppm_costs_no_time(magic, waste):
+    start = time.process_time()
+    with pytest.raises(opening.ImageError, match="its header has more than 65,536 bytes"):
+        opening.check(magic + b"\n" + waste + b"1 1\n255\n\0\0\0")
+    if waste.startswith(b"#"):
+        with pytest.raises(opening.ImageError, match="its header has more than"):
+            opening.check(magic + b"\n1 1\n255" + waste + b"\n\0\0\0")
+    assert time.process_time() - start < 1
+
+
+def test_comments_among_the_numbers_of_a_plain_ppm_are_limited():
+    with pytest.raises(opening.ImageError, match="more than 1000 comments"):
+        opening.check(b"P3\n1 1\n255\n" + b"#\n" * 100_000 + b"1 2 3\n")
+    with opening.open_image(b"P3 #a\n1 1\n255\n" + b"#\n" * 100 + b"1 2 3\n") as image:
+        assert image.getpixel((0, 0)) == (1, 2, 3)
+
+
+def test_a_ppm_with_a_comment_and_many_pixels_is_opened():
+    pixels = bytes(range(256)) * 1200  # many "#" among them
+    for magic, size in ((b"P6", b"320 320"), (b"P5", b"640 480"), (b"P4", b"2048 1200")):
+        end = b"" if magic == b"P4" else b" 255"
+        data = magic + b"\n# by GIMP\n" + size + end + b"\n" + pixels
+        with opening.open_image(data) as image:
+            assert image.size == tuple(map(int, size.split()))

@@ -88,6 +88,8 @@ def test_json_lines_give_text(tmp_path):
         ("empty.csv", b"", "the table is empty"),
         ("blank.csv", b",,\n1,2,3\n", "no row with the columns' names"),
         ("twice.csv", b"a,b,a\n", "the column 'a' is there twice"),
+        ("twice.jsonl", b'{"a": 1, "b": 2, "a": 3}', "line 1 has the key 'a' twice"),
+        ("twice.json", b'[{"a": 1}, {"b": 2, "b": 3}]', "the file has the key 'b' twice"),
         ("zero.csv", b"a,b\n\0,1\n", "zero bytes"),
         ("binary.csv", b"a,b\n\xff\xff\xff\xff,1\n", "neither UTF-8 nor GB18030"),
         ("t.xlsx", b"no zip", "not an Excel file"),

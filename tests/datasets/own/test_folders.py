@@ -51,6 +51,17 @@ def reasons(listing):
         ("amd", ""),
         ("VALID", "validation"),
         ("my-test-data", "test"),
+        ("trn", "train"),
+        ("tst", "test"),
+        ("eval", "test"),
+        ("dev", "validation"),
+        ("holdout", "holdout"),
+        ("hold-out", "holdout"),
+        ("Hold_Out set", "holdout"),
+        ("HoldOut", "holdout"),
+        ("hold", ""),
+        ("evaluation", ""),
+        ("medieval", ""),
     ],
 )
 def test_splits_go_by_many_names(text, split):
@@ -69,6 +80,23 @@ def test_the_folder_of_an_archive_is_passed_over(tmp_path):
     assert labels(listing) == {"mine/mine/dr/1.jpg": "dr", "mine/mine/amd/left/2.jpg": "amd"}
     assert not listing.rejects
     assert "Classes are the folders below 'mine/mine', above all photographs." in listing.guesses
+
+
+def test_hidden_photographs_are_counted(tmp_path):
+    place(tmp_path, "dr/1.jpg", "amd/2.jpg", "dr/.3.jpg", ".old/a/4.JPG", "__MACOSX/5.png")
+    place(tmp_path, "dr/._1.jpg", "__MACOSX/dr/._1.jpg", ".old/notes", ".DS_Store")
+    (tmp_path / ".link").symlink_to(tmp_path / "dr")
+    listing = generic.scan(tmp_path)
+    assert len(listing.items) == 2
+    hidden, shadows = listing.guesses
+    assert hidden.startswith(
+        "3 hidden photographs are passed over unless a table names them, such "
+    )
+    assert ".old/a/4.JPG" in hidden
+    assert shadows.startswith("2 files that macOS wrote beside photographs are passed over, such ")
+    place(tmp_path / "other", ".1.jpg")
+    with pytest.raises(ValueError, match=r"1 are hidden, such as \.1\.jpg"):
+        generic.scan(tmp_path / "other")
 
 
 def test_a_photograph_next_to_the_classes_has_none(tmp_path):
@@ -100,6 +128,17 @@ def test_splits_lie_above_or_below_the_classes(tmp_path, dr, amd):
     listing = generic.scan(tmp_path)
     assert labels(listing) == {dr: "dr", amd: "amd"}
     assert splits(listing) == {dr: "train", amd: "test"}
+
+
+def test_other_words_for_splits_make_no_classes(tmp_path):
+    place(tmp_path, "trn/dr/1.jpg", "dev/amd/2.jpg", "eval/dr/3.jpg", "hold-out/amd/4.jpg")
+    listing = generic.scan(tmp_path)
+    assert listing.classes == ("amd", "dr")
+    assert list(splits(listing).values()) == ["validation", "test", "holdout", "train"]
+    assert any("'eval' (test), 'hold-out' (holdout)" in note for note in listing.guesses)
+    place(tmp_path, "test/dr/5.jpg")
+    with pytest.raises(ValueError, match="is 'eval' for validation, or for test as 'test'"):
+        generic.scan(tmp_path)
 
 
 def test_what_has_no_class_or_no_split_is_counted(tmp_path):
@@ -255,6 +294,17 @@ def test_a_sample_of_two_images_is_rejected(tmp_path):
     ]
     assert reasons(listing) == {"two images in a sample": 1}
     assert any("1 .seg.png" in note and "1 .npy" in note for note in listing.guesses)
+
+
+def test_a_second_sample_of_a_key_is_rejected_as_that(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as file:
+        for name in ("1.jpg", "1.txt", "2.jpg", "2.txt", "1.jpg", "1.txt"):
+            info = tarfile.TarInfo(name)
+            info.size = 1
+            file.addfile(info, BytesIO(b"x"))
+    listing = generic.scan(tmp_path)
+    assert [item.key for item in listing.items] == ["1", "2"]
+    assert reasons(listing) == {"second sample of a key": 1}
 
 
 def test_an_archive_of_a_folder_with_a_table_is_no_shard(tmp_path):

@@ -49,11 +49,29 @@ def test_several_labels_are_no_class(cell):
     assert read_labels([cell]) == [("", "several labels")]
 
 
-@pytest.mark.parametrize("separator", [", ", "/", "+", "、"])
+@pytest.mark.parametrize(
+    "separator", [", ", "/", "+", "、", " & ", " ", "，", "\\", "_", "-", " and ", "和", "\n"]
+)
 def test_other_separators_count_where_the_parts_are_classes(separator):
-    cell = f"dr{separator}amd"
-    assert read_labels([cell])[0] == (cell.strip(), "")
-    assert read_labels([cell, "dr", "amd"])[0] == ("", "several labels")
+    cell = f"scar{separator}Drusen"
+    assert read_labels([cell])[0] == (" ".join(cell.split("\n")), "")
+    assert read_labels([cell, "scar", "drusen"])[0] == ("", "several labels")
+    assert read_labels([cell], ["scar", "drusen"])[0] == ("", "several labels")
+    assert read_labels([cell, "scar"])[0] == (" ".join(cell.split("\n")), "")
+
+
+@pytest.mark.parametrize(
+    "cell", ["DR/AMD", "糖网 青光眼", "diabetic retinopathy + Glaucoma", "青光眼合并白内障"]
+)
+def test_common_names_of_different_findings_are_several(cell):
+    assert read_labels([cell]) == [("", "several labels")]
+
+
+@pytest.mark.parametrize(
+    "cell", ["normal/healthy", "no DR", "mild DR", "macular degeneration", "1-2", "DR", "糖网 ?"]
+)
+def test_what_is_no_row_of_names_is_one_class(cell):
+    assert read_labels([cell, "1", "2", "wet"])[0] == (cell, "")
 
 
 def test_the_comma_is_a_decimal_point_where_all_cells_say_so():

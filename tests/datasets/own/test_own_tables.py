@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vclip_jax.datasets.formats import blobs
 from vclip_jax.datasets.own import generic
 
 KINDS = ("amd", "dr", "glaucoma", "normal")
@@ -219,6 +220,33 @@ def test_a_table_of_tabs_may_be_called_csv(two):
     assert [item.caption for item in generic.scan(two).items] == ["x, y", "z"]
 
 
+@pytest.mark.parametrize(("name", "delimiter"), [("t.tab", "\t"), ("t.psv", "|"), ("T.TAB", "\t")])
+def test_tables_go_by_other_suffixes(two, name, delimiter):
+    place(two, "other/c.jpg")
+    rows = [("image", "label"), ("a", "normal"), ("b", "dr"), ("c", "x, y")]
+    (two / name).write_text("".join(f"{delimiter.join(row)}\n" for row in rows))
+    assert labels(generic.scan(two)) == {**BOTH, "other/c.jpg": "x, y"}
+
+
+def test_parquet_goes_by_its_short_suffix(two):
+    rows = {"image": ["a", "b"], "label": ["normal", "dr"]}
+    pyarrow.parquet.write_table(pyarrow.table(rows), two / "t.pq")
+    assert labels(generic.scan(two)) == BOTH
+    (two / "t.pq").unlink()
+    shard(two / "data/a.pq", [0, 1], ["normal", "dr"])
+    listing = generic.scan(two / "data")
+    assert listing.classes == ("normal", "dr")
+    assert blobs.read(listing.items[0].image)
+
+
+@pytest.mark.parametrize("name", ["t.lst", "t.list", "t.dat", "t.csv.bak", "labels"])
+def test_a_file_of_another_name_is_noted_with_the_remedy(tmp_path, name):
+    place(tmp_path, "dr/a.jpg", "normal/b.jpg")
+    (tmp_path / name).write_text("image,label\na,normal\nb,normal\n")
+    [note] = [note for note in generic.scan(tmp_path).guesses if "not read: 1" in note]
+    assert "let its name end with .csv" in note
+
+
 def test_excel_sheets_titles_and_merged_cells_are_read(two):
     book = openpyxl.Workbook()
     book.active.append(["说明：标签见第二页"])
@@ -230,6 +258,20 @@ def test_excel_sheets_titles_and_merged_cells_are_read(two):
     listing = generic.scan(two)
     assert labels(listing) == {"images/a.jpg": "dr", "images/b.jpg": "dr"}
     assert any("names no photograph" in note for note in listing.guesses)
+
+
+def test_a_formula_that_nobody_has_reckoned_is_a_reject_that_says_so(two):
+    place(two, "images/c.jpg", "images/d.jpg")
+    book = openpyxl.Workbook()  # which stores no values of formulas
+    rows = [("image", "label", "note"), ("a", "=1+1", ""), ("b", "dr", "=A2"), ("=A2", "dr", "")]
+    for row in [*rows, ("d", "dr", "=1")]:
+        book.active.append(row)
+    book.create_sheet("a <&> b").append(("what", "=1"))
+    book.save(two / "t.xlsx")
+    listing = generic.scan(two)
+    assert labels(listing) == {"images/b.jpg": "dr", "images/d.jpg": "dr"}
+    assert reasons(listing) == {"formula without a stored value": 2, "missing row": 1}
+    assert listing.rejects[0].detail.startswith("t.xlsx, sheet 'Sheet', row 2, 'label': open it")
 
 
 def test_sheets_may_be_splits(two):
@@ -266,7 +308,7 @@ def test_json_may_be_a_list_or_columns(two, content):
         ("t.csv", "images/a.jpg,normal\nimages/b.jpg,dr\n", "names a photograph and no columns"),
         ("labels.txt", "images/a.jpg 0\nimages/b.jpg 1\n", "names a photograph and no columns"),
         ("labels.txt", "a 0\nb 1\n", "names a photograph and no columns"),
-        ("t.csv", "image,label,label\na,1,1\n", "the column 'label' is there twice"),
+        ("t.csv", "image,label,label\na,1,1\n", "is there twice: rename or remove one"),
         ("t.csv", "", "the table is empty"),
         ("t.csv", "what,why\nx,y\n", "expected the column 'image'"),
         ("t.csv", "image,N,D\na,1,0\nb,0,1\n", "N, D hold 0 and 1"),
@@ -310,6 +352,19 @@ def test_tables_below_the_folder_are_found(tmp_path):
     assert splits(listing) == {"data/train/1.jpg": "train", "data/test/1.jpg": "test"}
 
 
+def test_eval_beside_test_is_refused(two):
+    for table in ("image,label,split\na,dr,eval\nb,dr,test\n", "image,label,split\na,dr,eval\n"):
+        (two / "t.csv").write_text(table)
+        if "test" in table:
+            with pytest.raises(ValueError, match=r"t\.csv: is 'eval' for validation"):
+                generic.scan(two)
+    assert splits(generic.scan(two)) == {"images/a.jpg": "test"}
+    (two / "t.csv").rename(two / "eval.csv")
+    (two / "test.csv").write_text("image,label\nb,dr\n")
+    with pytest.raises(ValueError, match="is 'eval' for validation"):
+        generic.scan(two)
+
+
 def test_folders_of_splits_count_where_the_table_is_silent(tmp_path):
     place(tmp_path, "Training Set/1.jpg", "Testing Set/2.jpg", "3.jpg")
     (tmp_path / "t.csv").write_text("image,label\n1,dr\n2,dr\n3,dr\n")
@@ -334,7 +389,7 @@ def test_labels_of_two_spellings_of_numbers_are_one_class(two):
     listing = generic.scan(two)
     assert listing.classes == ("2",)
     assert set(labels(listing)) == {"images/a.jpg", "d.jpg"}
-    assert reasons(listing) == {"empty caption": 3}
+    assert reasons(listing) == {"no label": 3}
 
 
 def test_classes_that_differ_by_case_alone_are_refused_merged_or_kept(tmp_path):
@@ -351,6 +406,8 @@ def test_classes_that_differ_by_case_alone_are_refused_merged_or_kept(tmp_path):
         generic.scan(tmp_path)
     merged = generic.scan(tmp_path, spellings="merge")
     assert Counter(labels(merged).values()) == {"Glaucoma": 3, "dr": 1}
+    told = "Classes of another spelling are counted as one: 'glaucoma' as 'Glaucoma'."
+    assert told in merged.notes
     assert generic.scan(tmp_path, spellings="keep").classes == ("Glaucoma", "dr", "glaucoma")
 
 
@@ -372,6 +429,15 @@ def test_names_are_not_ordered_by_the_alphabet(two):
         generic.scan(two, ordered="yes")
     (two / "t.csv").write_text("image,label\na,2\nb,10\n")
     assert generic.scan(two, ordered="yes").classes == ("2", "10")
+
+
+def test_what_is_merged_into_given_classes_is_told(two):
+    (two / "t.csv").write_text("image,label\na,No-DR\nb,DR\n")
+    listing = generic.scan(two, classes="no DR,dr", spellings="merge")
+    assert labels(listing) == {"images/a.jpg": "no DR", "images/b.jpg": "dr"}
+    assert "Classes of another spelling are counted as one: 'No-DR' as 'no DR'; 'DR' as 'dr'." in (
+        listing.notes
+    )
 
 
 def test_given_classes_name_numbers(two):
@@ -403,12 +469,64 @@ def test_several_labels_and_captions_are_rejected_as_such(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ("image,label\na,dr\nb,\n", "no label"),
+        ("image,caption\na,x\nb,\n", "empty caption"),
+        ("image,caption,label\na,x,\nb,,\n", "empty caption"),
+        ("image,caption,label\na,x,dr\nb,,?\n", "neither caption nor label"),
+        ("image,caption,label\na,,\nb,,\n", "neither caption nor label"),
+    ],
+)
+def test_what_has_no_words_is_rejected_for_what_it_lacks(two, rows, reason):
+    (two / "t.csv").write_text(rows)
+    assert set(reasons(generic.scan(two))) == {reason}
+
+
+def test_several_labels_are_counted_and_one_that_is_a_class_can_be_named(tmp_path):
+    place(tmp_path, "a.jpg", "b.jpg", "c.jpg", "d.jpg")
+    (tmp_path / "t.csv").write_text("image;label\na;dr\nb;scar\nc;dr + SCAR\nd;scar/other\n")
+    listing = generic.scan(tmp_path)
+    assert reasons(listing) == {"several labels": 1}
+    assert listing.classes == ("dr", "scar", "scar/other")
+    assert any("1 labels ('dr + SCAR') are several in one cell" in n for n in listing.notes)
+    assert any("may be several in one cell, such as 'scar/other'" in n for n in listing.notes)
+    named = generic.scan(tmp_path, classes="dr,scar,dr + SCAR,scar/other")
+    assert not named.rejects
+    assert reasons(generic.scan(tmp_path, classes="dr,scar,scar/other")) == {"several labels": 1}
+
+
 def test_rows_that_contradict_each_other_are_all_rejected(two):
     (two / "t.csv").write_text("image,label\na,dr\na,normal\nb,dr\nb,dr\n")
     listing = generic.scan(two)
     assert labels(listing) == {"images/b.jpg": "dr"}
     assert reasons(listing) == {"conflicting labels": 2, "duplicate row": 1}
     assert listing.rejects[0].detail == "t.csv, row 2: 'dr', 'normal'"
+
+
+@pytest.mark.parametrize(
+    ("folders", "rows", "count"),
+    [
+        (("glaucoma", "normal", "glaucoma"), ("normal", "normal", "glaucoma"), 1),
+        (("Glaucoma", "normal", "x"), ("glaucoma", "normal", "normal"), 0),
+        (("normal", "glaucoma", "glaucoma"), ("glaucoma", "normal", "normal"), 3),
+        (("0", "1", "1"), ("0", "1", "0"), 1),
+        (("0", "1", "2"), ("2", "0", "1"), 0),  # numbers of patients
+    ],
+)
+def test_a_table_against_the_folders_of_classes_is_told(tmp_path, folders, rows, count):
+    keys = [f"{folder}/{index}.jpg" for index, folder in enumerate(folders)]
+    place(tmp_path, *keys)
+    lines = [f"{key},{label}\n" for key, label in zip(keys, rows, strict=True)]
+    (tmp_path / "t.csv").write_text("".join(["image,label\n", *lines]))
+    listing = generic.scan(tmp_path)
+    assert list(labels(listing).values()) == list(rows)
+    told = [note for note in listing.notes if "lie in the folder of another class" in note]
+    assert [int(note.split()[0]) for note in told] == ([count] if count else [])
+    if count:
+        assert any(key in told[0] for key in keys)
+        assert "t.csv, row" in told[0]
 
 
 def test_a_photograph_in_two_splits_is_rejected(two):
@@ -478,7 +596,7 @@ def test_labels_of_shards_are_what_they_say(tmp_path, rows, classes, numbers, la
     expected = {f"a/{i}": number for i, number in enumerate(numbers) if number >= 0}
     assert {item.key: item.label for item in listing.items} == expected
     assert listing.classes == tuple(classes or ("0", "1"))
-    assert reasons(listing) == {"empty caption": 1}
+    assert reasons(listing) == {"no label": 1}
 
 
 def test_numbers_without_names_are_not_mixed_with_names(tmp_path):

@@ -7,6 +7,7 @@ a decoder raises becomes an `ImageError`.
 """
 
 import io
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -26,6 +27,10 @@ MAX_PIXELS: Final = 80_000_000
 way a JPEG takes 3 bytes a pixel, a progressive one 9, others 10 to 22: 1.8 GB for 80 Mpx."""
 MAX_PIXELS_OF: Final = {"WEBP": 40_000_000}
 """Lower limits: WebP takes 26 bytes a pixel, 8 of them when the file is opened."""
+
+_MOST_PPM_HEADER: Final = 1 << 16
+"""Bytes; editors and cameras write a line of comment or none."""
+_MOST_PPM_COMMENTS: Final = 1000
 
 TOO_MUCH_MEMORY: Final = "too much memory"
 """The reason of an `ImageError`."""
@@ -127,6 +132,8 @@ def check(data: bytes) -> str:
     elif kind == "WEBP":
         # Its decoder takes the memory when it is made.
         check_pixels(*_webp_size(data), kind)
+    elif kind == "PPM":
+        _check_ppm(data)
     elif not kind:
         raise _unread(data)
     return kind
@@ -230,6 +237,18 @@ def _webp_size(data: bytes) -> tuple[int, int]:
         case b"VP8 ":
             return number(26, 2) & 0x3FFF, number(28, 2) & 0x3FFF
     return 0, 0
+
+
+def _check_ppm(data: bytes) -> None:
+    """Pillow reads the header byte by byte, and moves a megabyte for each comment among numbers."""
+    numbers = 2 if data[:2] in (b"P1", b"P4") else 3
+    start = re.sub(rb"#[^\r\n]*[\r\n]?", b"", data[2:_MOST_PPM_HEADER])  # as Pillow does
+    ends = re.match(rb"(?:\s*+\S++){%d}\s" % numbers, start)
+    plain = data[:2] in (b"P1", b"P2", b"P3")
+    if len(data) > _MOST_PPM_HEADER and not ends:
+        raise ImageError(f"its header has more than {_MOST_PPM_HEADER:,} bytes: remove comments")
+    if plain and data.count(b"#") > _MOST_PPM_COMMENTS:
+        raise ImageError(f"it has more than {_MOST_PPM_COMMENTS} comments: remove them")
 
 
 def _check_tiff(image: Image.Image) -> None:

@@ -37,7 +37,7 @@ def read(blob: Blob) -> bytes:
             return _from_zip(blob)
         case ".tar":
             return _from_tar(blob)
-        case ".parquet":
+        case ".parquet" | ".pq":
             return _from_parquet(blob)
     raise ValueError(f"{blob}: a member of something that is no .zip, .tar or .parquet")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vclip_jax.datasets.formats import delimited
-from vclip_jax.datasets.listing import IMAGE_SUFFIXES
+from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET
 from vclip_jax.files import limits
 from vclip_jax.files.foreign import check_regular, parse_json, read_bytes
 from vclip_jax.files.text import decode_text
@@ -19,10 +19,14 @@ from vclip_jax.files.text import decode_text
 Row = dict[str, str]
 
 EXCEL = (".xls", ".xlsx", ".xlsm")
-TEXT: Final = (".csv", ".tsv", ".txt")
+TEXT: Final = (".csv", ".tsv", ".tab", ".psv", ".txt")
 JSON: Final = (".jsonl", ".ndjson", ".json")
 MOST_BYTES = 2 << 30
 """Larger CSV files are refused rather than read into memory."""
+
+
+NO_VALUE: Final = "formula without a stored value"
+"""The text of an Excel cell that only a spreadsheet could reckon."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,8 @@ def read_table(
     are dropped, numbers that are whole lose their ".0" (Excel stores them so).
 
     Args:
-        path: .csv, .tsv, .txt (UTF-8 with or without BOM, UTF-16 with BOM, else GB18030;
-            commas, semicolons or tabs), .xls, .xlsx, .parquet or .jsonl.
+        path: .csv, .tsv, .tab, .psv, .txt (UTF-8 with or without BOM, UTF-16 with BOM, else
+            GB18030; commas, semicolons, tabs or "|"), .xls, .xlsx, .parquet (.pq) or .jsonl.
         sheet: of an Excel file; by default the first.
         header_row: the row with the names, counted from 0; rows above are skipped.
 
@@ -117,7 +121,7 @@ def read_tables(path: str | os.PathLike[str], find: Callable[[Sequence[str]], in
 def _rows_by_name(path: Path) -> list[tuple[int, Row]] | None:
     """The rows of a file whose every value has a name; None for a grid of cells."""
     suffix = path.suffix.lower()
-    if suffix == ".parquet":
+    if suffix in PARQUET:
         return list(enumerate(_parquet(path), start=1))
     if suffix == ".json":
         return list(enumerate(_json(path), start=1))
@@ -169,7 +173,7 @@ def _table(
     names = [header[index] for index in named]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the column {twice!r} is there twice")
+        raise ValueError(f"the column {twice!r} is there twice: rename or remove one of them")
     last = named[-1] + 1 if strict else len(header)
     rows = []
     for number, line in enumerate(cells[header_row + 1 :], start=header_row + 2):
@@ -226,6 +230,9 @@ def _cells(sheet: limits.Sheet) -> list[list[str]]:
     """The cells as text; those that are merged downwards show one value for all their rows, and so
     each gets it."""
     rows = [[text_of(cell) for cell in line] for line in sheet.rows]
+    for row, column in sheet.formulas:
+        if row < len(rows) and column < len(rows[row]):
+            rows[row][column] = NO_VALUE
     for (top, left), (bottom, right) in sheet.merged:
         if left == right and top < len(rows) and left < len(rows[top]):
             for line in rows[top + 1 : bottom + 1]:

@@ -17,10 +17,10 @@ from typing import Any, Final
 
 from vclip_jax.datasets.formats.tables import text_of
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Blob
+from vclip_jax.datasets.own.folders import TABLE_SUFFIXES
 from vclip_jax.files.foreign import parse_json
 from vclip_jax.files.text import decode_text
 
-_TABLES: Final = (".csv", ".tsv", ".jsonl", ".parquet", ".xlsx", ".xls")
 _TEXTS: Final = ("txt", "text", "caption", "cls", "json")
 _MOST_TEXT: Final = 1 << 20
 """Bytes; a larger .json is not a caption."""
@@ -176,7 +176,7 @@ def scan_tar(path: Path) -> list[Sample]:
                 parent, _, last = member.name.rpartition("/")
                 stem, _, suffix = last.partition(".")
                 name = f"{parent}/{stem}" if parent else stem
-                if f".{suffix.lower()}" in _TABLES:
+                if f".{suffix.lower()}" in TABLE_SUFFIXES:
                     raise ValueError(
                         f"{path}: the table {member.name} lies in it, so that it is no shard of "
                         "WebDataset: unpack it and give the folder"

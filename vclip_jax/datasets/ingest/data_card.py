@@ -132,7 +132,7 @@ def summary(card: Mapping[str, Any]) -> list[str]:
         counts.update(content["classes"])
     names = [*card["classes"], "no class"]
     said = [f"{name} {counts[name]}" for name in names if counts[name] or name != "no class"]
-    if len(said) > 1:
+    if card["classes"]:
         more = f", and {len(said) - 20} more" if len(said) > 20 else ""
         lines.append(f"classes: {', '.join(said[:20])}{more}")
     return lines + warnings(card) + [f"note: {note}" for note in card["notes"]]
@@ -152,6 +152,13 @@ def warnings(card: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"warning: {number} photographs are there twice in different splits"
             f"{'' if lines else such}: figures of the test split are too good"
+        )
+    named = {name for content in card["splits"].values() for name in content["classes"]}
+    named -= {"no class"}
+    if len(named) == 1:
+        lines.append(
+            f"warning: all photographs with a class are of {named.pop()!r}: figures of zero-shot "
+            "classification need at least two classes"
         )
     return lines
 

@@ -8,7 +8,7 @@ from vclip_jax.datasets.listing import Blob
 from vclip_jax.datasets.own.folders import Folder
 from vclip_jax.datasets.own.found import Found
 from vclip_jax.datasets.own.labels import one_line
-from vclip_jax.datasets.own.lookup import split_of
+from vclip_jax.datasets.own.lookup import check_tests, split_of
 
 
 def from_folders(folder: Folder, *, one_class: bool = False) -> tuple[list[Found], list[str]]:
@@ -66,7 +66,9 @@ def from_folders(folder: Folder, *, one_class: bool = False) -> tuple[list[Found
         said = sorted({part for key in usable for part in key.split("/")[:-1] if split_of(part)})
         plain = [part for part in said if not re.fullmatch("train|validation|val|test", part)]
         if plain:
-            notes.append(f"Splits are those of the folders {', '.join(map(repr, plain[:6]))}.")
+            meant = ", ".join(f"{part!r} ({split_of(part)})" for part in plain[:6])
+            notes.append(f"Splits are those of the folders {meant}.")
+        check_tests(said, folder.root)
     return found, notes
 
 

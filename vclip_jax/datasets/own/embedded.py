@@ -10,7 +10,7 @@ from vclip_jax.datasets.listing import Blob
 from vclip_jax.datasets.own import rows as table_rows
 from vclip_jax.datasets.own.columns import Wanted
 from vclip_jax.datasets.own.found import Found
-from vclip_jax.datasets.own.lookup import relative, split_of
+from vclip_jax.datasets.own.lookup import check_tests, relative, split_of
 
 
 def image_column(path: Path, wanted: Wanted) -> str:
@@ -94,6 +94,7 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
     label = wanted.label
     if wanted.image or wanted.caption or wanted.split:
         raise ValueError(f"{root}: .tar shards have no columns: only --label-column is for them")
+    check_tests([path.stem for path in shards], root)
     samples = [sample for path in shards for sample in webdataset.scan_tar(path)]
     if label and samples and not any(label in sample.extra for sample in samples):
         raise ValueError(f"{root}: no .json has the entry {label!r} for the label")

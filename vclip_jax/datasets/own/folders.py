@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from vclip_jax.datasets.listing import IMAGE_SUFFIXES
+from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET
 
-TABLE_SUFFIXES: Final = (".csv", ".tsv", ".xlsx", ".xls", ".xlsm", ".jsonl", ".ndjson", ".parquet")
+_TABLES = ".csv .tsv .tab .psv .xlsx .xls .xlsm .jsonl .ndjson"
+TABLE_SUFFIXES: Final = (*_TABLES.split(), *PARQUET)
 PERHAPS_TABLES: Final = (".json", ".txt")
 _FOREIGN = ".ods .xlsb .numbers .arrow .feather .dta .sav .sas7bdat .db .sqlite .tfrecord .npz .h5"
 FOREIGN_TABLES: Final = tuple(_FOREIGN.split())
@@ -54,6 +55,8 @@ class Folder:
     """Files that are none of these, by suffix."""
     by_content: int = 0
     """Photographs whose name does not say so."""
+    hidden: list[str] = field(default_factory=list)
+    """Photographs by their names that are passed over."""
 
     def notes(self) -> list[str]:
         """What was guessed and what was not read: a sentence each."""
@@ -62,10 +65,25 @@ class Folder:
             notes.append(
                 f"{self.by_content} files are photographs by their content, not by their names."
             )
+        shadows = [key for key in self.hidden if "/._" in f"/{key}"]
+        hidden = [key for key in self.hidden if "/._" not in f"/{key}"]
+        if hidden:
+            notes.append(
+                f"{len(hidden)} hidden photographs are passed over unless a table names them, such "
+                f"as {hidden[0]}: rename those that are of the dataset."
+            )
+        if shadows:
+            notes.append(
+                f"{len(shadows)} files that macOS wrote beside photographs are passed over, such "
+                f"as {shadows[0]}."
+            )
         if self.others:
             named = [f"{n} {suffix}" for suffix, n in self.others.most_common(_SUFFIXES_NAMED)]
             more = ", ..." if len(self.others) > _SUFFIXES_NAMED else ""
-            notes.append(f"Files that are not read: {', '.join(named)}{more}.")
+            notes.append(
+                f"Files that are not read: {', '.join(named)}{more}. If one of them lists "
+                "photographs, let its name end with .csv, .txt or what else it is."
+            )
         if self.archives:
             names = ", ".join(path.name for path in self.archives[:3])
             notes.append(f"Archives are not looked into, unpack them: {names}.")
@@ -102,6 +120,7 @@ def walk(root: Path) -> Folder:
         for entry in entries:
             key = f"{inner}/{entry.name}" if inner else entry.name
             if entry.name.startswith(".") or entry.name in _SYSTEM:
+                folder.hidden += _images_at(root, key)
                 continue
             if _is_folder(entry):
                 (links if entry.is_symlink() else below).append(key)
@@ -116,6 +135,18 @@ def walk(root: Path) -> Folder:
         folder.perhaps_tables.remove(path)
         folder.others[f"{path.suffix.lower()} named after photographs"] += 1
     return folder
+
+
+def _images_at(root: Path, key: str) -> list[str]:
+    """The photographs by name that a hidden file or folder is or holds; links are not followed."""
+    if os.path.splitext(key)[1].lower() in _IMAGES and os.path.isfile(root / key):
+        return [key]
+    return sorted(
+        os.path.relpath(os.path.join(place, name), root).replace(os.sep, "/")
+        for place, _, names in ([] if os.path.islink(root / key) else os.walk(root / key))
+        for name in names
+        if os.path.splitext(name)[1].lower() in _IMAGES
+    )
 
 
 def _key(path: Path, root: Path) -> str:

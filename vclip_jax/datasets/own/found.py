@@ -9,7 +9,9 @@ from typing import Final
 
 from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, split_by_hash
 from vclip_jax.datasets.own.labels import (
+    SEVERAL,
     in_order,
+    is_parted,
     read_caption,
     read_labels,
     says_nothing,
@@ -75,9 +77,11 @@ def listing_of(
         one.reason = one.reason or fault
     if empty := [one.caption for one in found if says_nothing(one.caption)]:
         notes.append(f"{len(empty)} captions are {empty[0]!r}: empty the cells that say nothing.")
+    silent = _silent(found)
     notes += _read_labels(found, classes)
     notes += _spell(name, found, classes)
     kept, joined = _join(found)
+    notes += _against_folders(kept)
     if joined:
         notes.append(f"{joined} rows describe a photograph of another table's row and are joined.")
     labels = {one.label for one in found if one.label and not one.reason}
@@ -93,7 +97,7 @@ def listing_of(
     for one in kept:
         number = numbers.get(one.label, -1)
         caption = one.caption or (names[number] if number >= 0 else "")
-        reason = one.reason or ("" if caption else "empty caption")
+        reason = one.reason or ("" if caption else silent)
         if reason or one.image is None:
             rejects.append(Reject(one.key, reason or "missing image", one.detail))
         else:
@@ -125,6 +129,15 @@ def listing_of(
     )
 
 
+def _silent(found: Sequence[Found]) -> str:
+    """The reason of a reject that has no words: what others have and it has not."""
+    captions = any(one.caption for one in found)
+    labels = any(one.label for one in found)
+    if captions != labels:
+        return "empty caption" if captions else "no label"
+    return "neither caption nor label"
+
+
 def _ordered(labels: set[str], order: Sequence[str]) -> tuple[str, ...]:
     """The files' order, then what it lacks."""
     return (*order, *in_order(labels - set(order)))
@@ -146,11 +159,16 @@ def _escaped(text: str) -> str:
 def _read_labels(found: Sequence[Found], classes: Classes) -> list[str]:
     """Understand the cells; what is no class, or several, is said or rejected."""
     cells = [one for one in found if not one.is_name and one.label not in classes.given]
-    read = read_labels([one.label for one in cells])
+    read = read_labels([one.label for one in cells], classes.given)
     nothing = Counter(
         one.label for one, (text, fault) in zip(cells, read, strict=True)
         if one.label and not text and not fault and not one.reason
     )  # fmt: skip
+    several = Counter(
+        one.label
+        for one, (_, fault) in zip(cells, read, strict=True)
+        if fault == SEVERAL and not one.reason
+    )
     for one, (text, fault) in zip(cells, read, strict=True):
         if fault and not one.reason:
             one.reason, one.detail = fault, f"{one.detail}: {one.label!r}"
@@ -159,6 +177,16 @@ def _read_labels(found: Sequence[Found], classes: Classes) -> list[str]:
     if nothing:
         such = ", ".join(repr(text) for text, _ in nothing.most_common(3))
         notes.append(f"{nothing.total()} labels ({such}) are taken for no class.")
+    if several:
+        such = ", ".join(repr(text) for text, _ in several.most_common(3))
+        notes.append(
+            f"{several.total()} labels ({such}) are several in one cell and rejected: list one "
+            "that is a single class in --classes."
+        )
+    parted = sorted({one.label for one in cells if not one.reason and is_parted(one.label)})
+    if parted:
+        such = ", ".join(map(repr, parted[:3]))
+        notes.append(f"{len(parted)} classes may be several in one cell, such as {such}.")
     return notes
 
 
@@ -174,14 +202,21 @@ def _spell(name: str, found: Sequence[Found], classes: Classes) -> list[str]:
             for one in usable:
                 one.label = given[int(one.label)] if int(one.label) < len(given) else one.label
         by_spelling = {spelling(text): text for text in given}
+        merged: dict[str, list[str]] = {}
         for one in usable:
-            if one.label not in given and classes.spellings == "merge":
-                one.label = by_spelling.get(spelling(one.label), one.label)
+            as_given = by_spelling.get(spelling(one.label), one.label)
+            if one.label not in given and as_given in given and classes.spellings == "merge":
+                merged.setdefault(as_given, [])
+                if one.label not in merged[as_given]:
+                    merged[as_given].append(one.label)
+                one.label = as_given
             if one.label not in given:
                 raise ValueError(
                     f"{one.detail or one.key}: the label {one.label!r} is none of the given "
                     f"classes ({', '.join(given)})"
                 )
+        if merged:
+            notes.append(_merged([[name, *others] for name, others in merged.items()]))
         return notes
     groups = spelt_alike(Counter(one.label for one in usable))
     if groups and classes.spellings == "refuse":
@@ -195,11 +230,40 @@ def _spell(name: str, found: Sequence[Found], classes: Classes) -> list[str]:
     if groups and classes.spellings == "merge":
         for one in usable:
             one.label = next((group[0] for group in groups if one.label in group), one.label)
-        merged = "; ".join(
-            ", ".join(map(repr, group[1:])) + f" as {group[0]!r}" for group in groups
-        )
-        notes.append(f"Classes of another spelling are counted as one: {merged}.")
+        notes.append(_merged(groups))
     return notes
+
+
+def _merged(groups: Sequence[Sequence[str]]) -> str:
+    """Which spellings became the first of each group."""
+    merged = "; ".join(", ".join(map(repr, group[1:])) + f" as {group[0]!r}" for group in groups)
+    return f"Classes of another spelling are counted as one: {merged}."
+
+
+def _against_folders(found: Sequence[Found]) -> list[str]:
+    """What tables say against the folders of classes that the photographs lie in."""
+    listed = [
+        one
+        for one in found
+        if one.label and not one.reason and not one.is_name and one.image and not one.image.member
+    ]
+    names = {spelling(one.label) for one in listed}
+    agree, against = 0, []
+    for one in listed:
+        folders = [part for part in one.key.split("/")[:-1] if spelling(part) in names]
+        if spelling(one.label) in map(spelling, folders):
+            agree += 1
+        elif folders:
+            against.append((one, folders[-1]))
+    # Folders that are numbers may be of patients, unless most agree.
+    if not against or (len(against) > agree and all(map(str.isdecimal, names))):
+        return []
+    one, folder = against[0]
+    return [
+        f"{len(against)} photographs lie in the folder of another class than their table says, "
+        f"such as {one.key}: {one.label!r} ({one.detail}), not {folder!r}. The table counts: which "
+        "is right?"
+    ]
 
 
 def _join(found: Sequence[Found]) -> tuple[list[Found], int]:
@@ -227,7 +291,9 @@ def _join_rows(rows: list[Found]) -> list[int]:
             return []
     first, joined = rows[0], []
     for one in rows[1:]:
-        if one.caption and first.caption and one.caption != first.caption:
+        if one.image != first.image:  # of shards, where a key is no path
+            one.reason = "second sample of a key"
+        elif one.caption and first.caption and one.caption != first.caption:
             one.reason = "second caption"
         elif one.source == first.source:
             one.reason = "duplicate row"

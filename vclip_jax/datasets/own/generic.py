@@ -3,9 +3,10 @@
 In this order:
 
 * WebDataset shards: `*.tar`, at any depth (see `webdataset`);
-* tables: `*.csv`, `*.tsv`, `*.xlsx`, `*.xls`, `*.jsonl`, `*.parquet`, and `*.json` and `*.txt`
-  that list photographs, at any depth. A column holds paths or ids of photographs (see `columns`
-  and `lookup`) or, in .parquet as Hugging Face writes it, the images themselves. Further columns:
+* tables: `*.csv`, `*.tsv` (`.tab`, `.psv`), `*.xlsx`, `*.xls`, `*.jsonl`, `*.parquet` (`.pq`), and
+  `*.json` and `*.txt` that list photographs, at any depth. A column holds paths or ids of
+  photographs (see `columns` and `lookup`) or, in .parquet as Hugging Face writes it, the images
+  themselves. Further columns:
   caption, class, split. A table that cannot be read or understood is an error: its folder is never
   read as if it were not there;
 * folders of images, one a class, with train / validation / test folders above or below, or not.
@@ -23,7 +24,7 @@ from typing import Final
 
 from vclip_jax.datasets.formats import parquet
 from vclip_jax.datasets.formats.tables import Table, read_tables
-from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Listing
+from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET, Listing
 from vclip_jax.datasets.own import embedded
 from vclip_jax.datasets.own.class_folders import from_folders
 from vclip_jax.datasets.own.columns import Wanted
@@ -31,7 +32,7 @@ from vclip_jax.datasets.own.embedded import from_tars
 from vclip_jax.datasets.own.folders import ARCHIVES, FOREIGN_TABLES, Folder, only_folders, walk
 from vclip_jax.datasets.own.found import SPELLINGS, Classes, Found, listing_of
 from vclip_jax.datasets.own.labels import given_classes
-from vclip_jax.datasets.own.lookup import Photographs, relative, split_of_path
+from vclip_jax.datasets.own.lookup import Photographs, check_tests, relative, split_of_path
 from vclip_jax.datasets.own.rows import choose, found_in, image_column, image_finder, unlisted
 
 
@@ -136,6 +137,8 @@ def _lies(folder: Folder) -> str:
     parts = [f"unpack {', '.join(there)}"] if there else []
     if folder.photographs:
         parts.append(f"{len(folder.photographs)} images lie in no folder of a class")
+    if folder.hidden:
+        parts.append(f"{len(folder.hidden)} are hidden, such as {folder.hidden[0]}")
     if folder.unusable:
         key, (reason, detail) = next(iter(folder.unusable.items()))
         parts.append(f"{len(folder.unusable)} cannot be read, such as {key}: {reason}, {detail}")
@@ -159,7 +162,7 @@ def _from_one_table(path: Path, wanted: Wanted) -> Kinds:
 
 def _folders_named(path: Path, wanted: Wanted) -> set[str]:
     """The folders of a table's paths that are there."""
-    if path.suffix.lower() == ".parquet" and embedded.image_column(path, wanted):
+    if path.suffix.lower() in PARQUET and embedded.image_column(path, wanted):
         return set()
     folders = {""}
     for table in read_tables(path, image_finder(wanted)):
@@ -173,13 +176,14 @@ def _folders_named(path: Path, wanted: Wanted) -> set[str]:
 
 def _from_tables(paths: Sequence[Path], folder: Folder, wanted: Wanted) -> Kinds:
     photographs = Photographs([*folder.photographs, *folder.unusable])
+    check_tests([path.stem for path in paths], folder.root)
     found: list[Found] = []
     orders: list[tuple[tuple[str, ...], bool]] = []
     unnamed: list[Path] = []
     notes: list[str] = []
     unrelated: list[Table] = []
     for path in paths:
-        is_parquet = path.suffix.lower() == ".parquet"
+        is_parquet = path.suffix.lower() in PARQUET
         image = embedded.image_column(path, wanted) if is_parquet else ""
         if image:
             rows, names, more = embedded.from_parquet(path, image, folder.root, wanted)
@@ -227,6 +231,7 @@ def _split_by_folders(found: Sequence[Found], notes: list[str]) -> None:
     if any(one.split for one in usable) or not any(split_of_path(one.key) for one in usable):
         return
     notes.append("Splits are those of the folders that the photographs lie in.")
+    check_tests((part for one in usable for part in one.key.split("/")[:-1]), "the folders")
     for one in usable:
         one.split = split_of_path(one.key)
         if not one.split and not one.reason:

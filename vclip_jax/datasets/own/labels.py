@@ -5,13 +5,21 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 _MISSING: Final = frozenset(("nan", "n/a", "na", "null", "<na>", "#n/a", "#na", "nat"))
 """What spreadsheets and pandas write for no value."""
 _NOTHING: Final = _MISSING | {"-", "--", "?", "/"}
 """What people write in a column of classes, too."""
+_BETWEEN: Final = re.compile(
+    r"[\s,，、/\\+&_]+|(?<!\d)-|-(?!\d)|\b(?:and|with)\b|[和与及伴]|合并", re.IGNORECASE
+)
+"""What people write between several labels; within names, too."""
+_MOST_WORDS: Final = 12
+"""Of a cell that may hold several labels: longer ones are sentences."""
+SEVERAL: Final = "several labels"
+"""The reason of a reject."""
 _ONE_OF_A_LIST: Final = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)"|([^,'"]+))\s*(?:,|$)""")
 
 
@@ -56,13 +64,14 @@ def whole_number(text: str, comma: bool = False) -> str:
     return text
 
 
-def read_labels(cells: Sequence[str]) -> list[tuple[str, str]]:
+def read_labels(cells: Sequence[str], classes: Sequence[str] = ()) -> list[tuple[str, str]]:
     """The class that each cell of a column names, and what is wrong with it.
 
     Line breaks within are made spaces; whole numbers lose their ".0"; true and false are 1 and
     0, as Excel and JSON store them; nothing, NaN, "N/A", "-", "?" and negative numbers are no
-    class. A list of one is that one. "|" and ";" part several labels; so do ",", "/", "+" and "、"
-    where every part is a label of its own in another cell.
+    class. A list of one is that one. "|" and ";" part several labels; so do ",", "/", "+", "&",
+    "、", white space, "and" and the like where every part is a label of its own in another cell,
+    one of `classes` or a common name of a finding, however it is spelt.
 
     Returns:
         (class, "") each, where the class may be ""; or ("", reason of a reject).
@@ -71,8 +80,9 @@ def read_labels(cells: Sequence[str]) -> list[tuple[str, str]]:
     commas = [cell for cell in distinct if "," in cell]
     decimal = bool(commas) and all(re.fullmatch(r"\s*[+-]?\d+,0+\s*", cell) for cell in commas)
     texts = {cell: _one(cell, decimal) for cell in distinct}
-    singles = {text for text in texts.values() if isinstance(text, str)}
-    read = {cell: _class(text, singles) for cell, text in texts.items()}
+    singles = [text for text in texts.values() if isinstance(text, str)]
+    known = {spelling(text) for text in (*singles, *classes)}
+    read = {cell: _class(text, known) for cell, text in texts.items()}
     return [read[cell] for cell in cells]
 
 
@@ -84,20 +94,42 @@ def _one(cell: str, decimal: bool) -> str | list[str]:
     return {"true": "1", "false": "0"}.get(text.casefold(), text)
 
 
-def _class(text: str | list[str], singles: set[str]) -> tuple[str, str]:
+def _class(text: str | list[str], known: set[str]) -> tuple[str, str]:
     if isinstance(text, list):
-        return "", "several labels"
+        return "", SEVERAL
     if re.fullmatch(r"-\d+(\.\d+)?", text, re.ASCII):
         return "", ""
-    parts = [part.strip() for part in re.split(r"[|;；]", text) if part.strip()]
-    if len(parts) < 2:
-        parts = [part.strip() for part in re.split(r"[,/+、，&]", text)]
-        parts = parts if all(part and part in singles for part in parts) else [text]
-    if len(parts) > 1:
-        return "", "several labels"
+    parts = [part for part in re.split(r"[|;；]", text) if part.strip()]
+    if len(parts) > 1 or _are_several(text, known):
+        return "", SEVERAL
     if re.fullmatch(r"[+]?\d*[.,]\d+", text, re.ASCII):
         return "", "label is not whole"
     return text, ""
+
+
+def _are_several(text: str, known: set[str]) -> bool:
+    """Whether a text is a row of names: of known classes, or of different findings."""
+    words = [word for word in _BETWEEN.split(text) if word]
+    return 1 < len(words) <= _MOST_WORDS and any(
+        len(names) > 1
+        and (known.issuperset(names) or len({_FINDINGS.get(n, n) for n in names}) > 1)
+        for names in _rows_of_names(words, known)
+    )
+
+
+def _rows_of_names(words: Sequence[str], known: set[str]) -> Iterator[tuple[str, ...]]:
+    """The ways in which words are names in a row."""
+    if not words:
+        yield ()
+    for end in range(1, len(words) + 1):
+        name = spelling(" ".join(words[:end]))
+        if name in known or name in _FINDINGS:
+            yield from ((name, *rest) for rest in _rows_of_names(words[end:], known))
+
+
+def is_parted(label: str) -> bool:
+    """Whether a class's name has a mark in it that people write between several."""
+    return re.search(r"[,，、/\\+&]", label) is not None
 
 
 def says_nothing(caption: str) -> bool:
@@ -128,6 +160,24 @@ def spelling(label: str) -> str:
     seen = "".join(mark for mark in text if unicodedata.category(mark) not in ("Cf", "Cc"))
     text = re.sub(r"(?<!\d)[\s_-]+|[\s_-]+(?!\d)", "", seen)
     return text.lstrip("0") or "0" if text.isdecimal() else text
+
+
+_NAMES: Final = (
+    "normal healthy 正常",
+    "dr diabetic_retinopathy 糖网 糖网病 糖尿病视网膜病变 糖尿病性视网膜病变",
+    "glaucoma 青光眼",
+    "amd armd macular_degeneration age-related_macular_degeneration 黄斑变性 老年性黄斑变性 "
+    "年龄相关性黄斑变性",
+    "cataract 白内障",
+    "dme diabetic_macular_edema diabetic_macular_oedema macular_edema macular_oedema 黄斑水肿 "
+    "糖尿病黄斑水肿 糖尿病性黄斑水肿",
+    "myopia high_myopia pathologic_myopia pathological_myopia 近视 高度近视 病理性近视",
+    "hypertensive_retinopathy 高血压视网膜病变 高血压性视网膜病变",
+    "rvo retinal_vein_occlusion 静脉阻塞 视网膜静脉阻塞",
+    "erm epiretinal_membrane 前膜 黄斑前膜 视网膜前膜",
+)
+_FINDINGS: Final = {spelling(name): row for row in _NAMES for name in row.split()}
+"""Common names, and what is the same for all names of one finding."""
 
 
 def spelt_alike(counts: Counter[str]) -> list[list[str]]:

@@ -129,22 +129,35 @@ def _folded(text: str) -> str:
 
 
 _SPLIT_WORDS: Final = {
-    "train": "train training trainset 训练 训练集",
+    "train": "train training trainset trn 训练 训练集",
     "validation": "validation valid val dev validationset valset 验证 验证集",
-    "test": "test testing testset 测试 测试集",
+    "test": "test testing testset tst eval 测试 测试集",
     "holdout": "holdout",
 }
 SPLITS: Final = {word: split for split, words in _SPLIT_WORDS.items() for word in words.split()}
-"""What folders, files and cells call them."""
+"""What folders, files and cells call them; "eval" as on the Hugging Face Hub."""
 
 
 @lru_cache(4096)
 def split_of(text: str) -> str:
     """The split that a file, folder or cell is named after ("train-00001", "b. Testing Set",
     "TestImages"), or ""; also "" where it names two."""
-    words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text))
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
+    spaced = re.sub(r"\b(hold)[\s_-]+(out)\b", r"\1\2", spaced, flags=re.IGNORECASE)
+    words = re.findall(r"[^\W\d_]+", spaced)
     found = {SPLITS[word.lower()] for word in words if word.lower() in SPLITS}
     return found.pop() if len(found) == 1 else ""
+
+
+def check_tests(names: Iterable[str], where: str | os.PathLike[str]) -> None:
+    """Raises ValueError where "eval" lies beside another test split: it may be for validation."""
+    tests = [name for name in dict.fromkeys(names) if split_of(name) == "test"]
+    evals = [name for name in tests if "eval" in name.lower()]
+    if evals and (others := [name for name in tests if name not in evals]):
+        raise ValueError(
+            f"{os.fspath(where)}: is {evals[0]!r} for validation, or for test as {others[0]!r}? "
+            "Rename it to the one or the other"
+        )
 
 
 def split_of_path(key: str) -> str:

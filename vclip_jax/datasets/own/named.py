@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES
+from vclip_jax.datasets.own.folders import TABLE_SUFFIXES
 from vclip_jax.datasets.own.listed import listed_paths
 
-LISTS: Final = (".csv", ".tsv", ".xls", ".xlsx", ".jsonl", ".parquet")
+LISTS: Final = TABLE_SUFFIXES
 _MOST_SHOWN: Final = 3
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from vclip_jax.datasets.formats import parquet
-from vclip_jax.datasets.formats.tables import Table
-from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Blob
+from vclip_jax.datasets.formats.tables import NO_VALUE, Table
+from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET, Blob
 from vclip_jax.datasets.own import columns as names_of
 from vclip_jax.datasets.own.columns import Wanted, named
 from vclip_jax.datasets.own.folders import Folder
@@ -18,6 +18,7 @@ from vclip_jax.datasets.own.found import Found
 from vclip_jax.datasets.own.labels import listed
 from vclip_jax.datasets.own.lookup import (
     Photographs,
+    check_tests,
     is_absolute,
     relative,
     split_of,
@@ -188,7 +189,8 @@ def found_in(
     """Each row as a photograph or a reject, and what was guessed.
 
     Raises:
-        ValueError: one line: a number that has no name among the file's classes.
+        ValueError: one line: a number that has no name among the file's classes, or a split
+            "eval" beside "test".
     """
     home = relative(table.path.parent, folder.root)
     of_table = split_of_table(table.path, folder.root, table.sheet)
@@ -199,9 +201,10 @@ def found_in(
     if start:
         notes.append(f"{table.where}: paths below {start!r} are taken as below the folder.")
     names: tuple[str, ...] = ()
-    if table.path.suffix.lower() == ".parquet" and chosen.label:
+    if table.path.suffix.lower() in PARQUET and chosen.label:
         names, _ = parquet.class_names(table.path, chosen.label)
     used = [name for name in (chosen.image, chosen.caption, chosen.label, chosen.split) if name]
+    check_tests([row.get(chosen.split, "") for _, row in table.rows], table.path)
     found = []
     loosely: list[tuple[str, str]] = []
     for number, row in table.rows:
@@ -210,6 +213,9 @@ def found_in(
         one.split = split_of(split) or of_table
         one.caption, one.label = row.get(chosen.caption, ""), row.get(chosen.label, "")
         _name(one, row.get(chosen.image, ""), home, start, folder, photographs)
+        if formula := next((name for name in used if row.get(name) == NO_VALUE), ""):
+            one.reason, one.caption, one.label = NO_VALUE, "", ""
+            one.detail = f"{table.where}, row {number}, {formula!r}: open it in Excel and save it"
         if table.ragged and any(name not in row for name in used) and not one.reason:
             one.reason = "cells are missing"
         if split and not split_of(split) and not one.reason:
