@@ -127,6 +127,19 @@ def test_what_contradicts_itself_and_what_was_guessed_is_printed(tmp_path, capsy
     assert "0 no DR: 1, such as images/1.jpg" in capsys.readouterr().out
 
 
+def test_captions_without_classes_are_built_and_read(tmp_path, capsys):
+    for index in range(3):
+        (tmp_path / f"{index}.jpg").write_bytes(jpeg(np.full((48, 48, 3), 40 * index, np.uint8)))
+    rows = [f"{index}.jpg,the eye {index},train" for index in range(3)]
+    (tmp_path / "t.csv").write_text("\n".join(["image,caption,split", *rows]))
+    data = str(tmp_path / "data")
+    assert main(["build", "generic", "--source", str(tmp_path), "--data_dir", data]) == 0
+    assert main(["show", "generic", "--data_dir", data]) == 0
+    assert "no class: 3, such as" in capsys.readouterr().out
+    records = open_source("generic", data, "train")
+    assert {record["caption"] for record in records} == {f"the eye {i}" for i in range(3)}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -77,7 +77,9 @@ def check(directory: Path) -> None:
 
 def _check_names(path: Path, features: Any) -> None:
     """Raises ValueError unless as many classes have names as the label of this name has."""
-    count = len(read_bytes(path, MOST_NAMES).decode("utf-8", "replace").splitlines())
+    lines = read_bytes(path, MOST_NAMES).decode("utf-8", "replace").split("\n")
+    # As TFDS counts them: it writes an empty line where there are no classes.
+    count = sum(bool(line.strip()) for line in lines)
     for name, feature in features.features_dict.features.items():
         if path.name == f"{name}.labels.txt" and feature.HasField("class_label"):
             classes = feature.class_label.num_classes

@@ -82,6 +82,8 @@ class Listing:
     """For the data card: one sentence each."""
     guesses: list[str] = field(default_factory=list)
     """Likewise, of what was guessed; they may hold names of files."""
+    warnings: list[str] = field(default_factory=list)
+    """Of what contradicts itself, without names of files or persons: anonymous data keep them."""
     description: str = ""
     homepage: str = ""
     licence: str = ""

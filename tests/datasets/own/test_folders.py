@@ -307,6 +307,41 @@ def test_a_second_sample_of_a_key_is_rejected_as_that(tmp_path):
     assert reasons(listing) == {"second sample of a key": 1}
 
 
+def test_the_splits_of_shards_are_those_of_the_json_then_of_folders(tmp_path):
+    members = {
+        "train/0.jpg": b"x",
+        "train/0.cls": b"1",
+        "val/1.jpg": b"x",
+        "val/1.cls": b"1",
+        "val/2.jpg": b"x",
+        "val/2.json": b'{"label": 1, "split": "test", "patient": 7, "age": 60}',
+        "3.jpg": b"x",
+        "3.json": b'{"label": 2, "split": "train", "patient": 7}',
+        "4.jpg": b"x",
+        "4.json": b'{"label": 2, "split": "fold 3"}',
+    }
+    tar(tmp_path / "a.tar", members)
+    listing = generic.scan(tmp_path)
+    assert {item.key: item.split for item in listing.items} == {
+        "train/0": "train",
+        "val/1": "validation",
+        "val/2": "test",
+        "3": "train",
+    }
+    assert reasons(listing) == {"unknown split": 1}
+    assert "Entries of the .json that are not read: 'patient', 'age'." in listing.guesses
+    assert "1 of the 1 persons of 'patient'" in listing.warnings[0]
+
+
+def test_a_competitions_form_is_no_table_of_labels(tmp_path):
+    place(tmp_path, "1.jpg", "2.jpg")
+    (tmp_path / "train.csv").write_text("image,label\n1,dr\n")
+    (tmp_path / "sample_submission.csv").write_text("image,label\n2,0\n")
+    with pytest.raises(ValueError, match=r"sample_submission\.csv: .* form to fill in"):
+        generic.scan(tmp_path)
+    assert len(generic.scan(tmp_path / "sample_submission.csv", classes="0").items) == 1
+
+
 def test_an_archive_of_a_folder_with_a_table_is_no_shard(tmp_path):
     tar(tmp_path / "a.tar", {"mine/1.jpg": b"x", "mine/labels.csv": b"image,label\n1,dr\n"})
     with pytest.raises(ValueError, match=r"a\.tar: the table mine/labels\.csv .* unpack it"):

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vclip_jax.datasets.formats import blobs
+from vclip_jax.datasets.listing import anonymous
 from vclip_jax.datasets.own import generic
 
 KINDS = ("amd", "dr", "glaucoma", "normal")
@@ -750,6 +751,107 @@ def test_a_label_of_a_page_is_a_reject_with_its_row(two):
 def test_a_column_of_persons_that_the_splits_do_not_follow_is_said(two, column):
     (two / "t.csv").write_text(f"image,label,{column}\na.jpg,dr,1\nb.jpg,normal,1\n", "utf-8")
     assert any(f"do not follow {column!r}" in note for note in generic.scan(two).guesses)
+
+
+def people(count):
+    """The photographs of both eyes of so many people, in a split each."""
+    return [(f"{n}_{eye}", n, split) for n in range(count) for eye, split in EYES]
+
+
+EYES = (("left", "train"), ("right", "test"))
+
+
+@pytest.mark.parametrize("column", ["patient_id", "病历号", "MRN"])
+def test_persons_in_two_splits_are_counted_and_not_named(tmp_path, column):
+    place(tmp_path, *(f"{name}.jpg" for name, _, _ in people(3)))
+    rows = [f"{name},dr,{n}.0,{split}" for name, n, split in people(3)]
+    rows += ["2_left,dr,2,train"]  # a repeated row changes nothing
+    text = "\n".join([f"image,label,{column},split", *rows])
+    (tmp_path / "t.csv").write_text(text, "utf-8")
+    listing = generic.scan(tmp_path, classes="dr")
+    (warning,) = listing.warnings
+    assert warning.startswith(f"3 of the 3 persons of {column!r} have photographs in different")
+    assert anonymous(listing, b"secret").warnings == [warning]
+    (tmp_path / "t.csv").write_text(text.replace("test", "train"), "utf-8")
+    assert not generic.scan(tmp_path, classes="dr").warnings
+
+
+def test_persons_of_a_table_a_split_are_counted_and_their_ages_are_not(two):
+    (two / "train.csv").write_text("image,label,Patient Age,Patient\na,dr,60,1\n")
+    (two / "test.csv").write_text("image,label,Patient Age,Patient\nb,dr,60,2\n")
+    assert not generic.scan(two).warnings
+    (two / "test.csv").write_text("image,label,Patient Age,Patient\nb,dr,60,1\n")
+    (warning,) = generic.scan(two).warnings
+    assert "1 of the 1 persons of 'Patient'" in warning
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("train/dr/7_left.jpg", "test/normal/7_right.jpg"),
+        ("train/dr/P7_OD.jpg", "test/dr/P7_OS.jpg"),
+        ("train/dr/7/l.jpg", "test/dr/7/r.jpg"),
+        ("训练/dr/张三左眼.jpg", "测试/dr/张三右眼.jpg"),
+    ],
+)
+def test_names_that_differ_by_left_and_right_in_two_splits_are_counted(tmp_path, one, other):
+    split, *_ = one.split("/")
+    place(tmp_path, one, other, f"{split}/dr/8/l.jpg", f"{split}/dr/8/r.jpg", f"{split}/x/1.jpg")
+    (warning,) = generic.scan(tmp_path).warnings
+    assert warning.startswith("1 of 2 groups of photographs whose names differ by left and right")
+
+
+def test_names_alike_in_the_folders_of_two_persons_are_no_pair(tmp_path):
+    place(tmp_path, *(f"{s}/{c}{s}/left.jpg" for s in ("train", "test") for c in "ab"))
+    place(tmp_path, "train/atrain/right.jpg")
+    assert not generic.scan(tmp_path).warnings
+
+
+def test_the_persons_of_parquet_are_counted(tmp_path):
+    for split in ("train", "test"):
+        table = pyarrow.table(
+            {
+                "image": [{"bytes": b"\xff\xd8\xff", "path": f"{split}.jpg"}],
+                "label": ["dr"],
+                "subject_id": [1],
+            }
+        )
+        pyarrow.parquet.write_table(table, tmp_path / f"{split}.parquet")
+    (warning,) = generic.scan(tmp_path).warnings
+    assert "1 of the 1 persons of 'subject_id'" in warning
+
+
+def test_a_column_of_splits_that_has_another_value_is_followed(tmp_path):
+    place(tmp_path, *(f"{n}.jpg" for n in range(3)))
+    (tmp_path / "t.csv").write_text("image,label,set\n0,dr,Train\n1,normal,Test\n2,dr,External\n")
+    listing = generic.scan(tmp_path)
+    assert splits(listing) == {"0.jpg": "train", "1.jpg": "test"}
+    assert reasons(listing) == {"unknown split": 1}
+    text = "image,label,set\n0,dr,DRIVE\n1,normal,STARE\n2,dr,IDRiD test\n"
+    (tmp_path / "t.csv").write_text(text)
+    assert any("not read: 'set'" in note for note in generic.scan(tmp_path).guesses)
+
+
+def test_splits_that_some_photographs_lack_are_counted(tmp_path):
+    place(tmp_path, *(f"{n}.jpg" for n in range(3)))
+    (tmp_path / "t.csv").write_text("image,label,split\n0,dr,train\n1,normal,test\n2,dr,\n")
+    (warning,) = generic.scan(tmp_path).warnings
+    assert warning.startswith("1 of 3 photographs have no split of their own")
+    (tmp_path / "t.csv").write_text("image,label\n0,dr\n1,normal\n2,dr\n")
+    assert not generic.scan(tmp_path).warnings
+
+
+def test_a_column_without_a_value_is_said(two):
+    (two / "t.csv").write_text("image,label,caption\na,,one\nb,,two\n")
+    listing = generic.scan(two)
+    assert any("the column 'label' is empty in every row" in note for note in listing.guesses)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbers_of_given_classes_that_may_count_from_one_are_said(two, first):
+    (two / "t.csv").write_text(f"image,label\na,{first}\nb,2\n")
+    notes = generic.scan(two, classes="none,mild,severe").notes
+    assert any("no label is 0: do yours count from 1?" in note for note in notes) == bool(first)
 
 
 def test_a_list_in_an_object_is_read_and_another_form_is_refused(two):

@@ -1,3 +1,4 @@
+import csv
 import shutil
 from collections import Counter
 
@@ -36,6 +37,21 @@ def test_both_photographs_of_an_eye_have_its_level(listing):
 def test_the_filled_level_counts_where_a_name_says_the_other_eye(listing):
     items = {item.key: item for item in listing.items}
     assert items["56_r3"].label == items["56_l1"].label != items["56_l3"].label
+
+
+def test_each_photograph_has_its_own_eyes_level_where_a_table_fills_both(tmp_path):
+    fixture.write(tmp_path)
+    (table,) = tmp_path.rglob("regular-fundus-training.csv")
+    with open(table, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row["left_eye_DR_Level"], row["right_eye_DR_Level"] = "1", "3"
+    with open(table, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    items = [item for item in deepdrid.scan(tmp_path).items if item.split == "train"]
+    assert {(item.key.partition("_")[2][0], item.label) for item in items} == {("l", 1), ("r", 3)}
 
 
 def test_qualities_come_along_from_both_kinds_of_table(listing):

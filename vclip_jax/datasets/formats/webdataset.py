@@ -3,7 +3,8 @@
     train-000000.tar: 00000000.jpg 00000000.txt 00000000.json 00000000.cls 00000001.jpg ...
 
 https://github.com/webdataset/webdataset. The sample's name is a member's path up to the first dot
-of its last part; `.txt` is the caption, `.cls` the class, `.json` either or both.
+of its last part; `.txt` is the caption, `.cls` the class, `.json` either or both,
+and the split. Without one it is the shard's, else that of the folders in the member's path.
 """
 
 import io

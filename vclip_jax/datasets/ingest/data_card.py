@@ -99,6 +99,7 @@ def describe(
             "empty": int((lengths == 0).sum()),
             **duplicates(captions, BATCH).as_dict(),
         },
+        "warnings": listing.warnings,
         "notes": listing.notes + listing.guesses,
     }
 
@@ -160,7 +161,7 @@ def warnings(card: Mapping[str, Any]) -> list[str]:
             f"warning: all photographs with a class are of {named.pop()!r}: figures of zero-shot "
             "classification need at least two classes"
         )
-    return lines
+    return lines + [f"warning: {warning}" for warning in card.get("warnings", ())]
 
 
 def _spread(values: np.ndarray) -> dict[str, int]:

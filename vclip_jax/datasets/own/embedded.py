@@ -10,7 +10,8 @@ from vclip_jax.datasets.listing import Blob
 from vclip_jax.datasets.own import rows as table_rows
 from vclip_jax.datasets.own.columns import Wanted
 from vclip_jax.datasets.own.found import Found
-from vclip_jax.datasets.own.lookup import check_tests, relative, split_of
+from vclip_jax.datasets.own.lookup import check_tests, relative, split_of, split_of_path
+from vclip_jax.datasets.people import person_column, person_of
 
 
 def image_column(path: Path, wanted: Wanted) -> str:
@@ -45,7 +46,8 @@ def from_parquet(
     flat = parquet.flat_columns(path)
     chosen = table_rows.choose(Table(path, "", tuple(flat), []), "", wanted)
     names, graded = parquet.class_names(path, chosen.label) if chosen.label else ((), False)
-    used = [column for column in (chosen.caption, chosen.label, chosen.split) if column]
+    person = chosen.person(tuple(flat))
+    used = [column for column in (chosen.caption, chosen.label, chosen.split, person) if column]
     rows = list(parquet.rows(path, image, used))
     stem = relative(path.with_suffix(""), root)
     # Names are noted or not, and may be the same in every row: then the place is the key.
@@ -71,6 +73,7 @@ def from_parquet(
                 reason=fault or ("unknown split" if split and not split_of(split) else ""),
                 detail=where,
                 source=path.name,
+                person=(person, person_of(cells.get(person, ""))),
                 is_name=bool(names),
             )
         )
@@ -98,6 +101,8 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
     samples = [sample for path in shards for sample in webdataset.scan_tar(path)]
     if label and samples and not any(label in sample.extra for sample in samples):
         raise ValueError(f"{root}: no .json has the entry {label!r} for the label")
+    check_tests((text_of(sample.extra.get("split")) for sample in samples), root)
+    check_tests((part for sample in samples for part in sample.name.split("/")[:-1]), root)
     keys = [sample.key or sample.name for sample in samples]
     # Some count anew in every shard.
     first_seen: dict[str, Path] = {}
@@ -105,6 +110,8 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
         first_seen.setdefault(key, sample.shard) != sample.shard
         for key, sample in zip(keys, samples, strict=True)
     )
+    entries = dict.fromkeys(name for sample in samples for name in sample.extra)
+    person = person_column(name for name in entries if name != label)
     found = []
     unread: Counter[str] = Counter()
     for key, sample in zip(keys, samples, strict=True):
@@ -113,6 +120,10 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
         reason, detail = ("invalid text", sample.broken) if sample.broken else ("", where)
         if len(sample.chosen) > 1:
             reason, detail = "two images in a sample", f"{where}: {', '.join(sample.chosen)}"
+        split = text_of(sample.extra.get("split"))
+        of_shard = table_rows.split_of_table(sample.shard, root) or split_of_path(sample.name)
+        if split and not split_of(split) and not reason:
+            reason, detail = "unknown split", f"{where}: {split!r}"
         unread.update(sample.unread)
         unread.update(suffix for suffix in sample.images if suffix not in sample.chosen)
         found.append(
@@ -121,11 +132,19 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
                 image=sample.image,
                 caption=sample.caption,
                 label=text_of(sample.extra.get(label)) if label else sample.label,
-                split=table_rows.split_of_table(sample.shard, root),
+                split=split_of(split) or of_shard,
                 reason=reason,
                 detail=detail,
                 source=sample.shard.name,
+                person=(person, person_of(text_of(sample.extra.get(person)))),
             )
         )
     said = ", ".join(f"{count} .{suffix}" for suffix, count in unread.most_common(8))
-    return found, [f"Members of the shards that are not read: {said}."] if unread else []
+    notes = [f"Members of the shards that are not read: {said}."] if unread else []
+    read = {"key", "caption", "text", "label", "split", label}
+    if others := [name for name in entries if name not in read]:
+        more = ", ..." if len(others) > 8 else ""
+        notes.append(
+            f"Entries of the .json that are not read: {', '.join(map(repr, others[:8]))}{more}."
+        )
+    return found, notes

@@ -18,6 +18,7 @@ from vclip_jax.datasets.own.labels import (
     spelling,
     spelt_alike,
 )
+from vclip_jax.datasets.people import across_splits
 
 SPELLINGS: Final = ("refuse", "merge", "keep")
 
@@ -37,6 +38,8 @@ class Found:
     detail: str = ""
     source: str = ""
     """The table, so that rows of several can be joined."""
+    person: tuple[str, str] = ("", "")
+    """The column that says whose eye it is, and who it says; "" where none does."""
     is_name: bool = False
     """Whether the label is a class's name as it stands, and not a cell to be understood."""
 
@@ -109,6 +112,14 @@ def listing_of(
             f"{len(written)} captions are the name of the class, such as {written[0]!r}, where "
             "there is no caption."
         )
+    people = {one.key: one.person for one in usable if one.person[1]}
+    warnings = across_splits(items, people)
+    hashed = {one.key for one in usable if not one.split} & {item.key for item in items}
+    if 0 < len(hashed) < len(items):
+        warnings.append(
+            f"{len(hashed)} of {len(items)} photographs have no split of their own and are split "
+            "by a hash of their key: a test split of the source has others in it now"
+        )
     if any(not one.split for one in usable):
         notes.append("Photographs without a split of their own are split by a hash of their key.")
     counts = Counter(item.label for item in items if item.label >= 0)
@@ -124,6 +135,7 @@ def listing_of(
         rejects=rejects,
         notes=notes,
         guesses=list(dict.fromkeys(filter(None, guesses))),
+        warnings=warnings,
         description="Fundus photographs, read by the generic reader.",
         ordered=classes.ordered and bool(names),
     )
@@ -198,7 +210,8 @@ def _spell(name: str, found: Sequence[Found], classes: Classes) -> list[str]:
     if given:
         texts = {one.label for one in usable}
         if texts and all(text.isdecimal() for text in texts) and not texts & set(given):
-            notes.append(f"Labels are numbers of the given classes, 0 is {given[0]!r}.")
+            none = "" if "0" in texts else "; no label is 0: do yours count from 1?"
+            notes.append(f"Labels are numbers of the given classes, 0 is {given[0]!r}{none}.")
             for one in usable:
                 one.label = given[int(one.label)] if int(one.label) < len(given) else one.label
         by_spelling = {spelling(text): text for text in given}
@@ -300,5 +313,6 @@ def _join_rows(rows: list[Found]) -> list[int]:
         else:
             joined.append(id(one))
         first.caption = first.caption or one.caption
+        first.person = first.person if first.person[1] else one.person
         first.label, first.split = "".join(labels), "".join(splits)
     return joined

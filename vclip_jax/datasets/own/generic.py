@@ -118,6 +118,11 @@ def _found(root: Path, wanted: Wanted, one_class: bool) -> Kinds:
         found, more = from_tars(folder.tars, root, wanted)
         return found + unlisted(found, folder, everywhere=True), (), False, notes + more
     if tables:
+        if form := next((path for path in tables if "submission" in path.stem.casefold()), None):
+            raise ValueError(
+                f"{form}: by its name it holds no one's labels, but a competition's form to fill "
+                "in: move it out of the folder, or rename it if its labels are right"
+            )
         found, order, graded, more = _from_tables(tables, folder, wanted)
         return found + unlisted(found, folder, everywhere=True), order, graded, notes + more
     if named := next((name for name in vars(wanted).values() if name), ""):

@@ -1,7 +1,6 @@
 """The rows of a table as photographs: which columns say what, and which file each row names."""
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -24,15 +23,12 @@ from vclip_jax.datasets.own.lookup import (
     split_of,
     split_of_path,
 )
+from vclip_jax.datasets.people import person_column, person_of
 
 _TRIED: Final = 200
 """Rows by which a column is judged."""
 _USUAL: Final = ("image", "file_name", "caption", "text", "label", "split")
 """Names of columns that need no word."""
-
-
-_OF_PEOPLE: Final = re.compile(r"patient|subject|person|病人|患者|受试者|姓名", re.IGNORECASE)
-"""Columns that say whose eye it is."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +40,17 @@ class Chosen:
     label: str
     split: str
 
+    def person(self, columns: Sequence[str]) -> str:
+        """The column, of those that are not read otherwise, that says whose eye it is, or ""."""
+        return person_column(name for name in columns if name not in self._used)
+
+    @property
+    def _used(self) -> list[str]:
+        return [self.image, self.caption, self.label, self.split]
+
     def note(self, where: str, columns: Sequence[str]) -> str:
         """What was guessed and what is not read, in a sentence; "" where nothing was."""
-        used = [self.image, self.caption, self.label, self.split]
+        used = self._used
         parts = ("image", "caption", "label", "split")
         said = [f"{part} is {name!r}" for part, name in zip(parts, used, strict=True) if name]
         unread = [name for name in columns if name not in used]
@@ -54,10 +58,10 @@ class Chosen:
             return ""
         rest = f"; not read: {', '.join(map(repr, unread[:8]))}" if unread else ""
         more = ", ..." if len(unread) > 8 else ""
-        people = [name for name in unread if _OF_PEOPLE.search(name)]
-        if people and not self.split:
+        person = self.person(columns)
+        if person and not self.split:
             more += (
-                f". The splits do not follow {people[0]!r}: photographs of one person may come to "
+                f". The splits do not follow {person!r}: photographs of one person may come to "
                 "lie in two of them, unless a column says the split"
             )
         return f"{where}: {', '.join(said)}{rest}{more}."
@@ -172,7 +176,9 @@ def _is_flag(table: Table, column: str) -> bool:
 def _split(table: Table, columns: Sequence[str]) -> str:
     for column in names_of.split_columns(columns):
         cells = {row.get(column, "") for _, row in table.rows} - {""}
-        if names_of.plain(column) == "split" or (cells and all(map(split_of, cells))):
+        known = sum(map(bool, map(split_of, cells)))
+        # Rows of other values ("external") become rejects: they are of no split that is known.
+        if names_of.plain(column) == "split" or (known and 2 * known >= len(cells)):
             return column
     return ""
 
@@ -205,6 +211,10 @@ def found_in(
         names, _ = parquet.class_names(table.path, chosen.label)
     used = [name for name in (chosen.image, chosen.caption, chosen.label, chosen.split) if name]
     check_tests([row.get(chosen.split, "") for _, row in table.rows], table.path)
+    for name in used:
+        if table.rows and not any(row.get(name, "") for _, row in table.rows):
+            notes.append(f"{table.where}: the column {name!r} is empty in every row.")
+    person = chosen.person(table.columns)
     found = []
     loosely: list[tuple[str, str]] = []
     for number, row in table.rows:
@@ -212,6 +222,7 @@ def found_in(
         split = row.get(chosen.split, "")
         one.split = split_of(split) or of_table
         one.caption, one.label = row.get(chosen.caption, ""), row.get(chosen.label, "")
+        one.person = (person, person_of(row.get(person, "")))
         _name(one, row.get(chosen.image, ""), home, start, folder, photographs)
         if formula := next((name for name in used if row.get(name) == NO_VALUE), ""):
             one.reason, one.caption, one.label = NO_VALUE, "", ""

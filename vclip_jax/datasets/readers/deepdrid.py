@@ -13,7 +13,8 @@ as Zenodo is said to have it (not verified; the repository states none). Layout 
 Splits: `train`, `validation` and `test`; the last two are left out where they are not there. The
 tables' columns were read from the repository, the .xlsx' from programs that use them. A row has
 the level of its own eye in `left_eye_DR_Level` or `right_eye_DR_Level` and leaves the other empty;
-where a name says otherwise (56_r3 has a left eye's) the filled one is taken. `image_path` names
+where a name says otherwise (56_r3 has a left eye's) the filled one is taken; where both are filled,
+that of the name's eye. `image_path` names
 folders that are not there and is not used. The ultra-widefield photographs are another kind of
 picture and are not read.
 """
@@ -53,7 +54,7 @@ def scan(source: str | os.PathLike[str]) -> Listing:
         if split == "train" or table.exists():
             rows = read_table(table)
             require(table, rows, ("image_id", "left_eye_DR_Level", "right_eye_DR_Level"))
-            levels = [row["left_eye_DR_Level"] or row["right_eye_DR_Level"] for row in rows]
+            levels = [_level(row) for row in rows]
             _scan_part(table, split, rows, levels, items, rejects)
     table = root / _EVALUATION / "Challenge1_labels.xlsx"
     if table.exists():
@@ -86,6 +87,13 @@ def scan(source: str | os.PathLike[str]) -> Listing:
         homepage="https://github.com/deepdrdoc/DeepDRiD",
         licence="CC BY-SA 4.0 (as reported; the repository states none)",
     )  # fmt: skip
+
+
+def _level(row: Row) -> str:
+    """The level of the row's own eye; where that is empty, the other's."""
+    left, right = row["left_eye_DR_Level"], row["right_eye_DR_Level"]
+    is_right = stem(row["image_id"]).lower().partition("_")[2].startswith("r")
+    return (right or left) if is_right else (left or right)
 
 
 def _scan_part(
