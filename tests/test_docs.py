@@ -169,7 +169,16 @@ def test_code_is_found_in_blocks_spans_and_short_forms():
 def test_there_are_commands_to_check():
     found = [command for page in PAGES for command in commands_in(code_of(page.read_text()))]
     assert len(found) > 40
-    for name in ("main", "datasets", "interop", "report", "predict", "probe", "drills"):
+    for name in (
+        "main",
+        "datasets",
+        "interop",
+        "report",
+        "predict",
+        "evaluation.probe",
+        "drills",
+        "audit",
+    ):
         assert any(f"vclip_jax.{name}" in command for command in found), name
 
 

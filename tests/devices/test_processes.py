@@ -14,7 +14,7 @@ from vclip_jax.devices import processes
 
 SCRIPT = """
 import threading, time
-from vclip_jax import processes
+from vclip_jax.devices import processes
 threading.Thread(target=time.sleep, args=[60]).start()  # what a failed save leaves behind
 with processes.ending_together():
     {body}
@@ -48,7 +48,7 @@ def test_a_process_ends_at_once_whatever_its_threads_do(body, expected):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from vclip_jax import processes
+from vclip_jax.devices import processes
 with processes.alone_in(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -45,8 +45,11 @@ def test_nothing_else_in_the_package_opens_pictures():
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("PIL"):
                 assert "open" not in [name.name for name in node.names], path
     assert found == {
-        ("data/opening.py", "Image.open"),
-        ("data/deep.py", "imdecode"),  # of 16-bit files that `open_image` opened before
+        ("data/images/opening.py", "Image.open"),
+        (
+            "data/images/sixteen_bit.py",
+            "imdecode",
+        ),  # of 16-bit files that `open_image` opened before
         ("datasets/synthetic/optics.py", "imdecode"),  # of what it encoded itself
     }
 

@@ -222,10 +222,10 @@ def test_an_interrupted_build_goes_on_with_the_missing_shards(
 
 BUILD = """
 import pickle, sys
-from vclip_jax.datasets import ingest
-ingest.RECORDS_PER_SHARD = 16
-ingest.SHARD_BYTES = 30_000
-ingest.build(pickle.load(open(sys.argv[1], "rb")), sys.argv[2], workers=1)
+from vclip_jax.datasets.ingest import build
+build.RECORDS_PER_SHARD = 16
+build.SHARD_BYTES = 30_000
+build.build(pickle.load(open(sys.argv[1], "rb")), sys.argv[2], workers=1)
 """
 
 

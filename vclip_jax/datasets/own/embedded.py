@@ -11,7 +11,7 @@ from vclip_jax.datasets.own import rows as table_rows
 from vclip_jax.datasets.own.columns import Wanted
 from vclip_jax.datasets.own.found import Found
 from vclip_jax.datasets.own.lookup import check_tests, relative, split_of, split_of_path
-from vclip_jax.datasets.people import person_column, person_of
+from vclip_jax.datasets.own.people import person_column, person_of
 
 
 def image_column(path: Path, wanted: Wanted) -> str:

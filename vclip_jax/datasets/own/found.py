@@ -18,7 +18,7 @@ from vclip_jax.datasets.own.labels import (
     spelling,
     spelt_alike,
 )
-from vclip_jax.datasets.people import across_splits
+from vclip_jax.datasets.own.people import across_splits
 
 SPELLINGS: Final = ("refuse", "merge", "keep")
 

@@ -23,7 +23,7 @@ from vclip_jax.datasets.own.lookup import (
     split_of,
     split_of_path,
 )
-from vclip_jax.datasets.people import person_column, person_of
+from vclip_jax.datasets.own.people import person_column, person_of
 
 _TRIED: Final = 200
 """Rows by which a column is judged."""
