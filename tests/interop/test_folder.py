@@ -272,3 +272,41 @@ def test_incomplete_runs_are_refused(tmp_path, run):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="is not JSON"):
         workdir.load(tmp_path)
+
+
+def raw_safetensors(path, config, dtype, shape, size):
+    """One array of so many bytes, none of which is on the disk."""
+    array = {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}
+    header = json.dumps({"__metadata__": {"vclip_jax": json.dumps(config)}, "x": array}).encode()
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + size)
+
+
+def test_arrays_that_do_not_belong_there_are_not_read(tmp_path, tiny_weights):
+    path = tmp_path / "model.safetensors"
+    raw_safetensors(path, tiny_weights().config, "F32", [2**38], 2**40)
+    with pytest.raises(ValueError, match="unexpected x"):
+        folder.load_file_alone(path)
+
+
+def test_a_type_that_numpy_lacks_is_an_error_of_one_line(tmp_path, tiny_weights):
+    path = tmp_path / "model.safetensors"
+    raw_safetensors(path, tiny_weights().config, "F8_E4M3", [4], 4)
+    with pytest.raises(ValueError, match=r"model\.safetensors has arrays of a type") as caught:
+        state_dicts.read_safetensors(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_link_under_the_name_of_an_unfinished_file_is_not_written_through(
+    tmp_path, tiny_weights, tokenizer
+):
+    other = tmp_path / "other"
+    other.write_text("mine")
+    target = tmp_path / "m"
+    target.mkdir()
+    for name in ("model.safetensors", "config.json", "vocab.txt", "README.md"):
+        (target / f"{name}.tmp").symlink_to(other)
+    folder.save(target, tiny_weights(), tokenizer)
+    assert other.read_text() == "mine"
+    assert not (target / "README.md").is_symlink()

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -225,3 +226,17 @@ def test_pipes_and_folders_named_as_images_are_errors_and_not_opened(
     assert out.count("a pipe, a socket or a device, not a file") == 2
     assert out.count("Is a directory") == 1
     assert "3 of the images could not be read" in err
+
+
+def test_a_name_in_csv_is_one_cell_and_no_formula():
+    names = ["a\nb.png,glaucoma", "a\rb.png", 'a"b.png', "=cmd|x!A0.png", "@SUM(1).png", "-1.png"]
+    lines = [predict.LINES["csv"]({"image": name, "error": "e"}, ["x"]) for name in names]
+    rows = list(csv.reader(io.StringIO("".join(f"{line}\n" for line in lines), newline="")))
+    assert [row[1:] for row in rows] == [["", "", "e"]] * len(names)
+    assert [Path(row[0]) for row in rows] == [Path(name) for name in names]
+    assert not [row for row in rows if row[0][0] in "=@-+"]
+
+
+def test_names_of_classes_do_not_reach_the_terminal_raw():
+    row = {"image": "a.png", "prediction": "x", "probabilities": {"\x1b]0;t\x07": 1.0}}
+    assert "\x1b" not in predict.LINES["table"](row, [])

@@ -2,12 +2,14 @@
 
 import copy
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 
 import pytest
+from etils import epath
 
 from vclip_jax.evaluation.metrics import paper, predictions
 from vclip_jax.report import write_comparison, write_report
@@ -235,6 +237,40 @@ def test_damage_is_reported_in_the_page(workdir, contents):
     assert "retrieval.json is not complete" in text
     assert "examples.json does not hold an object" in text
     assert "environment.json could not be read" in text
+
+
+@pytest.mark.parametrize("key", ["n", "accuracy", "accuracy_ci95", "confusion", "auc", "f1"])
+@pytest.mark.parametrize("value", ["x", [], [None], {"a": 1}, True, [[1, "a"], [2, 3]]])
+def test_a_result_with_a_figure_that_is_none_is_left_out(make, contents, key, value):
+    contents["zero_shot.json"]["fives_like"][key] = value
+    page = make(contents)
+    assert "the result of fives_like is not complete and is left out" in page.text
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "predictions/x.npz"])
+def test_a_pipe_in_a_workdir_is_not_waited_for(workdir, contents, name):
+    folder = workdir(contents)
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    if name.endswith(".npz"):
+        with pytest.raises(ValueError, match="could not be read"):
+            predictions.load(epath.Path(path))
+    else:
+        page = write_report(folder).read_text()
+        assert f"{path.name} could not be read and is left out" in page
+
+
+@pytest.mark.parametrize("name", ["report.html.part", "comparison.html.part", "comparison.json"])
+def test_a_link_in_a_workdir_is_not_written_through(workdir, contents, tmp_path, name):
+    folder = workdir(contents)
+    other = tmp_path / "other"
+    other.write_text("mine")
+    (folder / name).symlink_to(other)
+    write_report(folder)
+    write_comparison([folder, shutil.copytree(folder, tmp_path / "copy")])
+    assert other.read_text() == "mine"
 
 
 def test_undefined_figures_are_dashes(make, contents):

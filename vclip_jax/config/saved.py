@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vclip_jax.config.defaults import default
-from vclip_jax.files.foreign import read_json
+from vclip_jax.files.foreign import cleared, read_json
 
 # What may differ between a run and its continuation, because no trained number depends on it.
 FREE_ON_RESUME = ("log_every", "remat", "scan_text_layers", "profile", "checkpoint_every",
@@ -85,6 +85,6 @@ def save_or_check(config: ConfigDict, workdir: Path, *, save: bool = True) -> No
                     f"from this run: --config.restore_from={workdir})"
                 )
     if save:
-        temporary = path.with_suffix(".tmp")
+        temporary = cleared(path.with_suffix(".tmp"))
         temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
         temporary.replace(path)

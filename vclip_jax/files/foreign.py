@@ -11,7 +11,11 @@ import stat
 import unicodedata
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+from etils import epath
+
+AnyPath = TypeVar("AnyPath", Path, epath.Path)
 
 MOST_JSON: Final = 4 << 20
 """Bytes of a configuration or a prompt set: ours have some kilobytes."""
@@ -50,6 +54,16 @@ def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
 def _open_without_waiting(path: str, flags: int) -> int:
     """Opening a pipe would wait for somebody to write into it."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def cleared(path: AnyPath) -> AnyPath:
+    """The path, from which what lay there is removed.
+
+    Unfinished files have names that are known: a link that a stranger's folder holds under such a
+    name would be written through.
+    """
+    path.unlink(missing_ok=True)
+    return path
 
 
 def _check_kind(mode: int, path: str | os.PathLike[str]) -> None:

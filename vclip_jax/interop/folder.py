@@ -10,6 +10,7 @@ prompts.json        what the model is asked by default, see `prompts.own`, if th
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -22,7 +23,7 @@ from vclip_jax.data.text.tokenizer_json import (
     file_name,
     in_folder,
 )
-from vclip_jax.files.foreign import parse_json, read_json
+from vclip_jax.files.foreign import cleared, parse_json, read_json
 from vclip_jax.interop import names
 from vclip_jax.interop.model_card import write as write_card
 from vclip_jax.interop.systems import state_dicts
@@ -81,7 +82,7 @@ def save(
         CARD: lambda path: path.write_text(text, "utf-8"),
     }
     for name, write in writers.items():
-        temporary = folder / f"{name}.tmp"
+        temporary = cleared(folder / f"{name}.tmp")
         try:
             temporary.touch()
             mode = temporary.stat().st_mode
@@ -132,16 +133,23 @@ def load_file_alone(path: str | Path) -> Weights:
     Raises:
         ValueError: as `load`.
     """
-    arrays, metadata = state_dicts.read_safetensors(path)
-    if METADATA_KEY not in metadata:
-        raise ValueError(
-            f"{path} has no configuration of vclip_jax in its metadata: was it made by "
-            "`python -m vclip_jax.interop`? BERTs are imported with --format hf_bert"
-        )
-    config = parse_json(metadata[METADATA_KEY], f"{path}: its metadata")
-    config = complete_config(config, origin=str(path))
-    expected = expected_arrays(config)
-    names.check(arrays, {name: leaf.shape for name, leaf in expected.items()}, origin=str(path))
+    config: dict[str, Any] = {}
+    expected: dict[str, tuple[int, ...]] = {}
+
+    # A file may be all holes: a kilobyte on the disk that takes all memory once it is read.
+    def look(shapes: dict[str, tuple[int, ...]], metadata: dict[str, str]) -> None:
+        if METADATA_KEY not in metadata:
+            raise ValueError(
+                f"{path} has no configuration of vclip_jax in its metadata: was it made by "
+                "`python -m vclip_jax.interop`? BERTs are imported with --format hf_bert"
+            )
+        told = parse_json(metadata[METADATA_KEY], f"{path}: its metadata")
+        config.update(complete_config(told, origin=str(path)))
+        expected.update({name: leaf.shape for name, leaf in expected_arrays(config).items()})
+        names.check_shapes(shapes, expected, origin=str(path))
+
+    arrays, _ = state_dicts.read_safetensors(path, look)
+    names.check(arrays, expected, origin=str(path))
     return Weights(config, {name: arrays[name].astype(np.float32, copy=False) for name in expected})
 
 

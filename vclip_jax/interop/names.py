@@ -143,8 +143,7 @@ def check(
         ValueError: one line that names every weight that is missing, unexpected, of another shape,
             not of a floating type or not finite.
     """
-    problems = [f"missing {name}" for name in expected if name not in found]
-    problems += [f"unexpected {name}" for name in found if name not in expected]
+    problems = _misnamed(found, expected)
     for name in (name for name in expected if name in found):
         array, shape = found[name], expected[name]
         if not isinstance(array, np.ndarray):
@@ -155,6 +154,32 @@ def check(
             problems.append(f"{name} is {array.dtype}, not of a floating type")
         elif not np.isfinite(array).all():
             problems.append(f"{name} has values that are no numbers (NaN) or infinite")
+    _refuse(problems, origin)
+
+
+def check_shapes(
+    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], *, origin: str
+) -> None:
+    """Hold the shapes that a file announces against those that a model has, before it is read.
+
+    Raises:
+        ValueError: one line that names each that is missing, unexpected or of another shape.
+    """
+    problems = _misnamed(found, expected)
+    problems += [
+        f"{name} has the shape {list(found[name])}, not {list(shape)}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    _refuse(problems, origin)
+
+
+def _misnamed(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    missing = [f"missing {name}" for name in expected if name not in found]
+    return missing + [f"unexpected {name}" for name in found if name not in expected]
+
+
+def _refuse(problems: list[str], origin: str) -> None:
     if problems:
         raise ValueError(f"{origin} does not fit, nothing was loaded: {'; '.join(problems)}")
 

@@ -214,22 +214,28 @@ def _jsonl_row(row: dict[str, Any], _: Sequence[str]) -> str:
 def _csv_row(row: dict[str, Any], names: Sequence[str]) -> str:
     values = [row.get("probabilities", {}).get(name, "") for name in names]
     extra = [row["explanation"]] if "explanation" in row else []
-    return _csv_line(
-        [row["image"], row.get("prediction", ""), *values, row.get("error", ""), *extra]
-    )
+    # A spreadsheet takes what starts so for a formula, and runs it.
+    image = f"./{row['image']}" if row["image"].startswith(("=", "+", "-", "@")) else row["image"]
+    return _csv_line([image, row.get("prediction", ""), *values, row.get("error", ""), *extra])
+
+
+_CSV_END = "\r\n"
+"""The writer quotes cells with these characters alone: a name may hold both."""
 
 
 def _csv_line(cells: Sequence[Any]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)
-    return line.getvalue()
+    csv.writer(line, lineterminator=_CSV_END).writerow(cells)
+    return line.getvalue().removesuffix(_CSV_END)
 
 
 def _table_row(row: dict[str, Any], _: Sequence[str]) -> str:
     if "error" in row:
         return f"error: {shown(row['error'])}"
     ranked = sorted(row["probabilities"].items(), key=lambda item: -item[1])
-    return f"{shown(row['image'])}:  " + "  ".join(f"{name} {value:.3f}" for name, value in ranked)
+    return f"{shown(row['image'])}:  " + "  ".join(
+        f"{shown(name)} {value:.3f}" for name, value in ranked
+    )
 
 
 LINES = {"table": _table_row, "jsonl": _jsonl_row, "csv": _csv_row}

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Final
 
+from vclip_jax.files.foreign import cleared
 from vclip_jax.prompts import sets
 from vclip_jax.prompts.reading import Tokenizer, check_prompts, unknown_share
 from vclip_jax.prompts.sets import PromptSet
@@ -35,7 +36,7 @@ def save(folder: Path, prompt_set: PromptSet | None) -> None:
     if prompt_set is None:
         (folder / FILE).unlink(missing_ok=True)
         return
-    part = folder / f"{FILE}.tmp"
+    part = cleared(folder / f"{FILE}.tmp")
     part.write_text(sets.dumps(prompt_set), "utf-8")
     part.replace(folder / FILE)
 

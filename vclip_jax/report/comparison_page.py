@@ -60,7 +60,7 @@ def write_comparison(
     tests, notices = _tests(folders, runs, resamples) if resamples else ({}, [])
     target.parent.mkdir(parents=True, exist_ok=True)
     rows = [{"dataset": name, **row} for name, found in tests.items() for row in found]
-    target.with_suffix(".json").write_text(json.dumps(rows, indent=1, ensure_ascii=False))
+    put_page(target.with_suffix(".json"), json.dumps(rows, indent=1, ensure_ascii=False))
     return put_page(target, render(runs, tests, notices))
 
 

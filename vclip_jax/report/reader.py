@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from vclip_jax.files.foreign import parse_json
+from vclip_jax.files.foreign import parse_json, read_bytes
 from vclip_jax.tracking.metrics_log import NO_VALUES
 
 TABLE = "table1.json"
@@ -93,12 +93,22 @@ def read_table(workdir: str | os.PathLike[str]) -> tuple[dict[str, Any], list[st
     return table, notices
 
 
+def read_file(path: epath.Path) -> bytes:
+    """The content of a file of a workdir.
+
+    Raises:
+      OSError: it cannot be read, or is no file (of a local folder: a pipe would wait for ever).
+      ValueError: it is larger than such a file is.
+    """
+    return path.read_bytes() if "://" in os.fspath(path) else read_bytes(path, _MOST)
+
+
 def _object(path: epath.Path, notices: list[str]) -> Mapping[str, Any]:
     if not path.exists():
         return {}
     try:
-        content = parse_json(path.read_bytes(), path.name, _MOST, constants=True)
-    except ValueError as error:
+        content = parse_json(read_file(path), path.name, _MOST, constants=True)
+    except (ValueError, OSError) as error:
         notices.append(f"{path.name} could not be read and is left out: {error}.")
         return {}
     if not isinstance(content, dict):
@@ -120,7 +130,22 @@ def _is_result(result: Any) -> bool:
     if not isinstance(result, dict) or _RESULT_KEYS - result.keys():
         return False
     rows = result["confusion"]
-    return len(rows) > 1 and all(len(row) == len(rows) for row in rows) and sum(map(sum, rows)) > 0
+    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+        return False
+    counts = [count for row in rows for count in row]
+    pair = result["accuracy_ci95"]
+    # No figure (null, or Python's NaN) may stand for one that is not defined.
+    optional = [result[key] for key in ("balanced_accuracy", "auc", "kappa", "f1")]
+    return (
+        len(rows) > 1
+        and all(len(row) == len(rows) for row in rows)
+        and all(type(count) is int and 0 <= count < 2**53 for count in [result["n"], *counts])
+        and sum(counts) > 0
+        and isinstance(pair, list)
+        and len(pair) == 2
+        and all(type(value) in (int, float) for value in [result["accuracy"], *pair])
+        and all(value is None or type(value) in (int, float) for value in optional)
+    )
 
 
 def _retrieval(content: Mapping[str, Any], notices: list[str]) -> Mapping[str, Any]:
@@ -137,7 +162,8 @@ def _retrieval(content: Mapping[str, Any], notices: list[str]) -> Mapping[str, A
 def _is_retrieval(found: Any) -> bool:
     return (
         isinstance(found, dict)
-        and type(found.get("n")) is int
+        and all(type(found.get(key, 0)) is int for key in ("n", "texts"))
+        and "n" in found
         and all(isinstance(found.get(key), dict) for key in ("image_to_text", "text_to_image"))
     )
 
@@ -146,7 +172,12 @@ def _lines(path: epath.Path, notices: list[str]) -> tuple[Mapping[str, Any], ...
     if not path.exists():
         return ()
     rows, bad = [], []
-    *lines, tail = path.read_text().split("\n")  # a tail without a line end is still being written
+    try:
+        text = read_file(path).decode(errors="replace")
+    except (ValueError, OSError) as error:
+        notices.append(f"{path.name} could not be read and is left out: {error}.")
+        return ()
+    *lines, tail = text.split("\n")  # a tail without a line end is still being written
     for index, line in enumerate([*lines, tail], 1):
         if not line.strip():
             continue

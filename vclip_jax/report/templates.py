@@ -10,7 +10,7 @@ from etils import epath
 from markupsafe import Markup
 
 from vclip_jax.evaluation.metrics.table import number
-from vclip_jax.files.foreign import shown
+from vclip_jax.files.foreign import cleared, shown
 from vclip_jax.report import figures
 
 
@@ -46,7 +46,7 @@ def _shown(value: Any) -> Any:
 def put_page(path: str | os.PathLike[str], page: str) -> epath.Path:
     """Write a page, of which a reader never sees half, and return its path."""
     target = epath.Path(path)
-    part = target.with_name(f"{target.name}.part")
+    part = cleared(target.with_name(f"{target.name}.part"))
     part.write_text(page)
     return part.replace(target)
 

@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from vclip_jax.files.foreign import cleared
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy",
             "tensorflow-datasets", "tokenizers", "opencv-python-headless", "pillow")  # fmt: skip
 
@@ -124,7 +126,7 @@ class MetricsLog:
 
 def write_json(path: Path, content: Any) -> None:
     """Replace a JSON file in one step."""
-    temporary = path.with_name(f"{path.name}.tmp")
+    temporary = cleared(path.with_name(f"{path.name}.tmp"))
     temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
     temporary.replace(path)
 

@@ -160,6 +160,7 @@ def test_plain_expressions_of_a_strangers_tokenizer_are_taken(tmp_path, expressi
         ({"pre_tokenizer": split(r"\s*\s*\s*\s*\s*\s*x")}, "regular expression"),
         ({"pre_tokenizer": split("a" * 10_000)}, "regular expression"),
         ({"normalizer": {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}}, "grow"),
+        ({"normalizer": {"type": "Replace", "pattern": {"String": ""}, "content": "x"}}, "nothing"),
         ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": ""}}, "'Precompiled'"),
         ({"model": SMALL["model"] | {"type": "Unigram"}}, "'Unigram'"),
         ({"model": SMALL["model"] | {"max_input_chars_per_word": 10**9}}, "max_input_chars"),
@@ -178,6 +179,41 @@ def test_what_takes_for_ever_or_all_memory_is_refused(tmp_path, changes, message
         described(tmp_path, **changes)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("tokens", "merges", "message"),
+    [
+        ({"x": 2**31}, "", "number 2147483648"),  # the package would make room for so many
+        ({"x": -1}, "", "number -1"),
+        ({"\ud800": 2}, "", "do not belong together"),
+        ({}, "x y\n", "do not belong together"),
+    ],
+)
+def test_a_strangers_vocabulary_is_refused_in_one_line(tmp_path, tokens, merges, message):
+    (tmp_path / "vocab.json").write_text(json.dumps({START: 0, END: 1, **tokens}))
+    (tmp_path / "merges.txt").write_text(merges)
+    with pytest.raises(ValueError, match=message) as caught:
+        find(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [([1], "does not hold an object"), ({"strip_accents": "yes"}, "strip_accents is 'yes'")],
+)
+def test_settings_beside_a_vocabulary_are_read_or_refused(bert_files, content, message):
+    (bert_files / "tokenizer_config.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"tokenizer_config\.json.*{message}"):
+        find(bert_files)
+
+
+def test_a_text_that_the_package_cannot_read_is_an_error_of_one_line(tmp_path):
+    model = SMALL["model"] | {"unk_token": "none"}
+    tokenizer = described(tmp_path, model=model)
+    assert tokenizer.encode(["a"], 4).tolist() == [[0, 2, 1, 0]]
+    with pytest.raises(ValueError, match="cannot read a text"):
+        tokenizer.encode(["b"], 4)
 
 
 def test_deep_json_is_no_tokenizer(tmp_path):

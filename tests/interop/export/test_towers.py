@@ -214,6 +214,32 @@ def test_towers_that_differ_are_not_exported(portable_folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("left", ["link", "folder"])
+def test_what_lies_under_the_name_of_an_unfinished_export_is_not_used(
+    portable_folder, tmp_path, left
+):
+    """A link was followed: what it led to was moved or deleted."""
+    weights, tokenizer = folder.load(portable_folder)
+    mine, target = tmp_path / "mine", tmp_path / "m"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("mine")
+    target.mkdir()
+    if left == "link":
+        (target / "stablehlo.part").symlink_to(mine)
+    else:
+        (target / "stablehlo.part").mkdir()
+        (target / "stablehlo.part/text.stablehlo").write_text("of a killed export")
+
+    def seen(part: Path):
+        assert list(part.iterdir()) == []
+        raise ValueError("enough")
+
+    with pytest.raises(ValueError, match="enough"):
+        towers.save(target, "stablehlo", weights, tokenizer, seen, (), card="")
+    assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
+    assert not (target / "stablehlo.part").exists()
+
+
 def test_a_text_tower_alone_is_refused(tiny_weights, tokenizer, tmp_path):
     with pytest.raises(ValueError, match="text tower alone"):
         stablehlo.save(tmp_path / "out", tiny_weights("text"), tokenizer, card="a card")

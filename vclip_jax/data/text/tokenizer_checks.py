@@ -43,15 +43,17 @@ def check(description: Any, name: str) -> None:
         raise ValueError(f"{name}: max_input_chars_per_word is above {LONGEST_WORD}")
     if model.get("dropout"):
         raise ValueError(f"{name}: a dropout cuts the same text in ways that vary")
-    _check_numbers(model.get("vocab"), description.get("added_tokens") or [], name)
+    check_numbers(model.get("vocab"), description.get("added_tokens") or [], name)
     parts = [description.get(key) for key in ("normalizer", "pre_tokenizer", "post_processor")]
     parts += [description.get("decoder"), {"type": model.get("type", "BPE")}]
     for part in parts:
         _check_part(part, name)
 
 
-def _check_numbers(vocabulary: Any, added: Any, name: str) -> None:
-    """The package makes room for the highest number of a token."""
+def check_numbers(vocabulary: Any, added: Any, name: str) -> None:
+    """Raises ValueError if a token has a number that is not below the count of tokens: the package
+    makes room for the highest one.
+    """
     if not isinstance(vocabulary, dict) or not isinstance(added, list):
         raise ValueError(f"{name} is not a tokenizer's description: it has no vocabulary")
     numbers = [*vocabulary.values(), *(one.get("id") for one in added if isinstance(one, dict))]
@@ -74,6 +76,8 @@ def _check_part(part: Any, name: str) -> None:
         raise ValueError(f"{name} has the part {kind[:50]!r}, which CLIP and BERT do not need")
     if kind == "Replace" and len(str(part.get("content", ""))) > 1:
         raise ValueError(f"{name} replaces characters by several, so that a text may grow")
+    if kind == "Replace" and part.get("pattern") in ({"String": ""}, {"Regex": ""}):
+        raise ValueError(f"{name} replaces nothing by something, so that a text grows")
     expression = part.get("Regex")
     if isinstance(expression, str) and not (
         len(expression) <= LONGEST_WORD and _LINEAR.fullmatch(expression)

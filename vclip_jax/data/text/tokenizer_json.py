@@ -8,7 +8,8 @@ import gzip
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,13 +46,8 @@ class JsonTokenizer:
             ValueError: one line: it is not such a description.
         """
         _check_cleaning(clean, name)
-        try:
+        with _one_line(f"{name} is not a tokenizer's description"):
             self._tokenizer = tokenizers.Tokenizer.from_str(description)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # the package's are of this very type, or a panic of Rust
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{name} is not a tokenizer's description ({reason})") from error
         padding = self._tokenizer.padding or {"pad_id": 0}
         self._tokenizer.no_truncation()
         self._description = self._tokenizer.to_str()  # in one form, whoever wrote it
@@ -166,7 +162,8 @@ class JsonTokenizer:
             text = clean(text)
         if self._clean == "lower":
             text = text.lower()
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        with _one_line("the model's tokenizer cannot read a text"):
+            return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def _unknown(self) -> int | None:
         """What stands for a word that the vocabulary lacks; None where bytes spell every word."""
@@ -185,6 +182,17 @@ class JsonTokenizer:
 
 
 AnyTokenizer = Tokenizer | JsonTokenizer
+
+
+@contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """Raises ValueError, one line that says so, for whatever the `tokenizers` package raises."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the package's are of this very type, or a panic of Rust
+        raise ValueError(f"{what} ({' '.join(str(error).split())[:200]})") from error
 
 
 def _check_cleaning(clean: Any, name: str) -> None:
@@ -252,7 +260,8 @@ def clip_from_merges(path: Path) -> JsonTokenizer:
         end,
     ]
     ids = {token: index for index, token in enumerate(tokens)}
-    return _clip(ids, [(a, b) for a, b in merges], start, end, openai=True)
+    with _one_line(f"{path} is not CLIP's list of merges"):
+        return _clip(ids, [(a, b) for a, b in merges], start, end, openai=True)
 
 
 def clip_from_vocab(path: Path) -> JsonTokenizer:
@@ -265,6 +274,7 @@ def clip_from_vocab(path: Path) -> JsonTokenizer:
     beside = path.with_name("merges.txt")
     if not isinstance(ids, dict) or not all(type(index) is int for index in ids.values()):
         raise ValueError(f"{path} is not a vocabulary: it should map tokens to numbers")
+    tokenizer_checks.check_numbers(ids, [], os.fspath(path))
     try:
         lines = read_bytes(beside, MOST_VOCABULARY).decode("utf-8").split("\n")
     except OSError as error:
@@ -275,7 +285,8 @@ def clip_from_vocab(path: Path) -> JsonTokenizer:
     start, end = "<|startoftext|>", "<|endoftext|>"
     if start not in ids or end not in ids or any(len(pair) != 2 for pair in pairs):
         raise ValueError(f"{path} and {beside.name} are not those of a CLIP")
-    return _clip(ids, [(pair[0], pair[1]) for pair in pairs], start, end, openai=False)
+    with _one_line(f"{path} and {beside.name} do not belong together"):
+        return _clip(ids, [(pair[0], pair[1]) for pair in pairs], start, end, openai=False)
 
 
 def _clip(
@@ -337,14 +348,17 @@ def bert_from_vocab(path: Path, *, lowercase: bool | None = None) -> JsonTokeniz
     if missing := [token for token in _BERT_SPECIAL if token not in ids]:
         raise ValueError(f"{path} lacks {', '.join(missing)}")
     beside = path.with_name("tokenizer_config.json")
-    told = _read_json(beside) if beside.is_file() else {}
+    told = _settings(beside)
     if lowercase is None:
         lowercase = bool(told.get("do_lower_case", True))
+    accents = told.get("strip_accents")
+    if accents is not None and not isinstance(accents, bool):
+        raise ValueError(f"{beside}: strip_accents is {str(accents)[:50]!r}, not true or false")
     tokenizer = tokenizers.Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True,
         handle_chinese_chars=bool(told.get("tokenize_chinese_chars", True)),
-        strip_accents=told.get("strip_accents"),
+        strip_accents=accents,
         lowercase=lowercase,
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -386,9 +400,17 @@ def find(source: str | os.PathLike[str]) -> JsonTokenizer:
 
 def _with_padding(tokenizer: JsonTokenizer, config: Path) -> JsonTokenizer:
     """`transformers` leaves it to `tokenizer_config.json` to say what rows are padded with."""
-    token = _read_json(config).get("pad_token") if config.is_file() else None
+    token = _settings(config).get("pad_token")
     token = token.get("content") if isinstance(token, dict) else token
     return tokenizer if token is None else tokenizer.with_padding(str(token))
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """A `tokenizer_config.json`; nothing where there is none."""
+    content = _read_json(path) if path.is_file() else {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} does not hold an object")
+    return content
 
 
 def _read_json(path: Path) -> Any:

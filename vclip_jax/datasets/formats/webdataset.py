@@ -19,7 +19,7 @@ from typing import Any, Final
 from vclip_jax.datasets.formats.tables import text_of
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Blob
 from vclip_jax.datasets.own.folders import TABLE_SUFFIXES
-from vclip_jax.files.foreign import parse_json
+from vclip_jax.files.foreign import cleared, parse_json
 from vclip_jax.files.text import decode_text
 
 _TEXTS: Final = ("txt", "text", "caption", "cls", "json")
@@ -115,7 +115,7 @@ def _write_shard(
     classes: Sequence[str],
 ) -> Path:
     path = folder / f"{prefix}-{index:06d}.tar"
-    temporary = path.with_suffix(".tmp")
+    temporary = cleared(path.with_suffix(".tmp"))
     with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
         for number, record in enumerate(records, start=first):
             # Keys may hold dots and slashes, which names here may not: they go into the .json.

@@ -22,9 +22,12 @@ import numpy.typing as npt
 from etils import epath
 
 from vclip_jax.evaluation.metrics import bootstrap
+from vclip_jax.files.foreign import cleared, read_bytes
 from vclip_jax.prompts.order import rises
 
 FOLDER = "predictions"
+_MOST = 1 << 30
+"""Bytes of a file, packed or not: ours have some kilobytes an evaluation of a thousand images."""
 MOST_PAIRS = 10
 """Of systems in one run that are compared."""
 
@@ -65,7 +68,7 @@ def save(path: epath.Path, predictions: Predictions) -> None:
         ordered=np.array(predictions.ordered),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
+    part = cleared(path.with_suffix(".part"))
     part.write_bytes(buffer.getvalue())
     part.replace(path)
 
@@ -77,8 +80,11 @@ def load(path: epath.Path) -> Predictions:
         FileNotFoundError: there is none.
         ValueError: one line: the file is damaged.
     """
-    content = path.read_bytes()
     try:
+        content = path.read_bytes() if "://" in os.fspath(path) else read_bytes(path, _MOST)
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(info.file_size for info in archive.infolist()) > _MOST:
+                raise ValueError(f"it unpacks to more than {_MOST:,} bytes")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             found = Predictions(
                 file["hash"],
@@ -88,7 +94,9 @@ def load(path: epath.Path) -> Predictions:
                 # Earlier files do not say.
                 bool(file["ordered"]) if "ordered" in file else rises(classes),
             )
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except FileNotFoundError:
+        raise
+    except (ValueError, KeyError, EOFError, OSError, MemoryError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} could not be read: {' '.join(str(error).split())}") from error
     shape = (len(found.hash), len(found.classes))
     if found.probabilities.shape != shape or found.labels.shape != shape[:1]:

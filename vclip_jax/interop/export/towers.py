@@ -16,6 +16,7 @@ tokenizer     how a text becomes the text tower's input
 """
 
 import hashlib
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -28,7 +29,7 @@ import numpy as np
 from flax import nnx
 
 from vclip_jax.data.text.tokenizer_json import AnyTokenizer, file_name
-from vclip_jax.files.foreign import read_json
+from vclip_jax.files.foreign import cleared, read_json
 from vclip_jax.interop import folder, names
 from vclip_jax.interop.weights import Weights, make_clip
 from vclip_jax.models.build import split_model
@@ -273,7 +274,10 @@ def save(
     folder.check_vocabulary(weights, tokenizer)
     target.mkdir(parents=True, exist_ok=True)
     part = target / f"{kind}.part"
-    part.mkdir(exist_ok=True)
+    # What a killed export left, or a link of a stranger's folder, is nothing to put in place.
+    if part.is_dir() and not part.is_symlink():
+        shutil.rmtree(part)
+    cleared(part).mkdir()
     try:
         # Accelerators round float32 products on their own accounts.
         with jax.default_device(jax.local_devices(backend="cpu")[0]):

@@ -14,7 +14,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from vclip_jax.files.foreign import check_regular
+from vclip_jax.files.foreign import check_regular, cleared
 from vclip_jax.interop.pytorch.pickles import (
     NUMPY_SCALARS,
     Call,
@@ -221,7 +221,7 @@ def write(path: str | Path, content: Any) -> None:
         )
 
     description = dumps(described(content))
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = cleared(path.with_name(path.name + ".tmp"))
     try:
         with temporary.open("wb") as file, zipfile.ZipFile(file, "w") as archive:
             _put(archive, "data.pkl", description, file.tell())

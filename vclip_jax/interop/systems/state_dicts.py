@@ -1,6 +1,6 @@
 """State dictionaries in the files in which others publish them, and sizes read off their shapes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +10,33 @@ from safetensors import SafetensorError, safe_open
 from vclip_jax.files.foreign import check_regular
 from vclip_jax.interop.pytorch import checkpoints
 
+Look = Callable[[dict[str, tuple[int, ...]], dict[str, str]], None]
+"""Sees the shapes and the metadata of a file before its arrays are read, and may raise."""
 
-def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+
+def read_safetensors(
+    path: str | Path, look: Look | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """A safetensors file: name -> array, and the metadata.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: it is damaged, has a type that NumPy lacks, or does not fit into memory; or
+            what `look` raises.
         OSError: it cannot be read.
     """
     check_regular(path)
     try:
         with safe_open(path, framework="np") as file:
-            keys = file.keys()
-            return {name: file.get_tensor(name) for name in keys}, file.metadata() or {}
+            keys, metadata = file.keys(), file.metadata() or {}
+            if look is not None:
+                look({name: tuple(file.get_slice(name).get_shape()) for name in keys}, metadata)
+            return {name: file.get_tensor(name) for name in keys}, metadata
     except SafetensorError as error:
         raise ValueError(f"{path} is truncated or damaged ({error}): get it again") from error
+    except MemoryError as error:
+        raise ValueError(f"{path} does not fit into this machine's memory ({error})") from error
+    except (AttributeError, TypeError) as error:  # what safetensors makes of 8-bit floats
+        raise ValueError(f"{path} has arrays of a type that cannot be read ({error})") from error
 
 
 def find(source: str | Path, candidates: Sequence[str]) -> Path:
