@@ -81,13 +81,13 @@ render() {
     chips=$(chips_of "${opt[topology]}")
     ((chips == opt[hosts] * opt[chips])) ||
       die "--topology ${opt[topology]} has $chips chips, not --hosts ${opt[hosts]} x --chips ${opt[chips]}"
-    main_arguments
+    main_arguments elsewhere
     # To Kubernetes a pod that ends with 0 is done, also if its node was taken away.
     arguments+=(--distributed --preempted_exit_code=75)
     value[args]=$(json_list "${arguments[@]}")
   else
     ((opt[slices] == 1)) || die "--slices is for TPUs: with GPUs, --hosts says how many nodes"
-    main_arguments
+    main_arguments elsewhere
     arguments+=(--preempted_exit_code=75)
     arguments+=(--coordinator="${opt[name]}-node-0-0.${opt[name]}:8476" --num_processes="${opt[hosts]}")
     value[args]=$(json_list "${arguments[@]}")

@@ -13,7 +13,7 @@ source "$ROOT/launch/env.sh"
 STATE_DIR=runs/.launch # relative to the code, git-ignored: logs, exit codes, packed code
 declare -A opt=() option_kind=() option_help=()
 option_names=() train_args=() env_args=() secrets=()
-dry_run='' command='' trouble=''
+dry_run='' command='' trouble='' remedy='install it'
 scratch=$(mktemp)
 trap 'rm -f "$scratch"' EXIT
 
@@ -39,6 +39,9 @@ quoted() {
 
 # --- Running.
 
+# Ends where there is no such program; `remedy` is the launcher's. A dry run needs none.
+installed() { [[ $dry_run ]] || type -P "$1" >/dev/null || die "there is no $1 on this machine: $remedy"; }
+
 # Run a command and show it; a dry run shows it only.
 run() {
   if [[ $dry_run ]]; then
@@ -50,11 +53,14 @@ run() {
   fi
 }
 
-# `must HINT COMMAND...`: run it; if it fails, end with one line that says what to do.
+# `must HINT COMMAND...`: run it; if it fails, end with one line that says what to do. The worker's
+# code 66 says that its own line does.
 must() {
   local hint=$1 code=0
   shift
+  installed "$1"
   run "$@" || code=$?
+  ((code != 66)) || exit 1
   ((code == 0)) || die "$1 ended with exit code $code: $hint"
 }
 
@@ -70,6 +76,7 @@ ask() {
     answer=$assumed
     return
   fi
+  installed "$1"
   answer=$("$@" 2>"$scratch") || code=$?
   trouble=$(grep -v '^[[:space:]]*$' "$scratch" | tail -n 1 || true)
   return "$code"
@@ -257,8 +264,20 @@ need() {
   done
 }
 
-# The arguments of vclip_jax.main, in `arguments`.
+# The recipe's file, which a training reads from the folder of the code; `elsewhere`, a copy of it.
+check_config() {
+  local file=${opt[config]%%:*} there
+  if [[ $file == /* ]]; then
+    [[ ${1-} || -f $file ]] || die "--config: there is no $file: name the recipe's file"
+  elif [[ ! -f $ROOT/$file ]]; then
+    there=$(cd "$ROOT" && echo configs/*.py)
+    die "--config: there is no $file in $ROOT, where the training starts: it has $there"
+  fi
+}
+
+# The arguments of vclip_jax.main, in `arguments`; $1 is not empty if the training is `elsewhere`.
 main_arguments() {
   need config workdir
+  check_config "${1-}"
   arguments=(--config "${opt[config]}" --workdir "${opt[workdir]}" "${train_args[@]}")
 }

@@ -45,7 +45,7 @@ case $command in
     worker "the lines above say why" install "${opt[platform]}"
     ;;
   run | resume)
-    main_arguments
+    main_arguments "${opt[host]}"
     worker "has 'create' been run?" start "${opt[name]}" ${secrets:+-} "${env_args[@]}" -- "${arguments[@]}"
     ;;
   status) worker "has 'create' been run?" status "${opt[name]}" ;;

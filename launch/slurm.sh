@@ -12,6 +12,7 @@ USAGE='Train on the GPUs of a SLURM cluster. Run it on a login node, in a checko
   logs     of all its processes
   delete   cancel the job; nothing if there is none'
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+remedy='run this on a login node of the cluster'
 
 option name name vclip 'of the job'
 option nodes count 1 'how many'
@@ -33,7 +34,6 @@ look() {
 
 submit() {
   local tasks=${opt[gpus]} cores=${opt[cpus-per-gpu]} setting
-  main_arguments
   case ${opt[processes]} in
     gpu) ;;
     node) tasks=1 cores=$((opt[gpus] * opt[cpus-per-gpu])) ;;
@@ -57,7 +57,8 @@ need name
 case $command in
   create) must "the lines above say why" bash "$ROOT/launch/worker.sh" install cuda ;;
   run | resume)
-    need config workdir
+    main_arguments
+    installed sbatch
     look ''
     if [[ $answer ]]; then
       note "${opt[name]} is there: $answer"

@@ -12,6 +12,7 @@ USAGE='Train on Cloud TPU: a slice, or several of the same kind (multislice), as
   logs     of the training
   delete   give the slice back; nothing if there is none'
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+remedy="install Google Cloud's command line, gcloud"
 
 option name name vclip 'of the queued resource, and of its nodes'
 option zone word '' 'for example us-central2-b'
@@ -189,7 +190,6 @@ watch() {
 
 train() {
   local restarts=0
-  main_arguments
   # A preempted training has not ended well, though it has saved.
   arguments+=(--distributed --preempted_exit_code=75)
   note "${opt[workdir]} must be a shared disk or a mounted bucket, or it is lost with the slice"
@@ -225,14 +225,16 @@ case $command in
     ensure ABSENT
     ;;
   run)
-    need accelerator config workdir
+    need accelerator
+    main_arguments elsewhere
     look ACTIVE
     [[ $state != ABSENT ]] ||
       die "there is no ${opt[name]} in ${opt[zone]}: 'create' it first, or use 'resume'"
     train
     ;;
   resume)
-    need accelerator config workdir
+    need accelerator
+    main_arguments elsewhere
     ensure SUSPENDED
     train
     ;;

@@ -7,6 +7,8 @@
 #   worker.sh status NAME                one word or two: running, "exit CODE", absent
 #   worker.sh log NAME LINES [follow]
 #   worker.sh stop NAME                  SIGTERM, then wait
+#
+# Where a line of its own says what is wrong, it ends with 66.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -70,7 +72,7 @@ start() {
     shift
     read_env || {
       echo "error: standard input: $trouble" >&2
-      exit 1
+      exit 66
     }
     ((${#secrets[@]} == 0)) || export "${secrets[@]}"
   fi
@@ -96,8 +98,8 @@ status() {
 
 log() {
   if [[ ! -e $files/$1.log ]]; then
-    echo "error: $1 has no log here: run it first" >&2
-    exit 1
+    echo "error: $1 has no log here: 'run' it first" >&2
+    exit 66
   fi
   exec tail -n "$2" ${3:+-F} "$files/$1.log"
 }

@@ -444,7 +444,7 @@ COMMAND = [sys.executable, "-m", "vclip_jax.main", "--config", "configs/idrid.py
         (["--config.evals.idrod.split=test"], 'Did you mean "idrid"'),
         (["--config.total_steps=many"], "--config.total_steps=many"),
         (["--config.global_batch_size=30"], "config.global_batch_size=30 does not divide"),
-        (["--config.tokenizer.vocab=missing.txt"], "missing.txt: cannot read the vocabulary"),
+        (["--config.tokenizer.vocab=missing.txt"], "config.tokenizer.vocab: missing.txt: No such"),
         (["--config.data.augment=strong"], "unknown augmentation 'strong'"),
         (["--config.data.dataset=imagenet"], "no dataset is called 'imagenet'"),
         (["--config.evals.idrid.prompts=zh/idird"], "did you mean zh/idrid?"),
@@ -460,6 +460,18 @@ def test_bad_input_is_one_line_that_names_it(arguments, message, tmp_path, write
     assert message in line
     assert "Traceback" not in completed.stderr
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_model_that_is_not_there_is_named_with_its_key(config, tmp_path):
+    config.restore_from = "nowhere"
+    with pytest.raises(ValueError, match=r"^config\.restore_from: there is no nowhere: name a "):
+        trainer.evaluate(config, tmp_path)
+    config.systems.mine = config_lib.system(str(tmp_path), prompts="zh")
+    with pytest.raises(ValueError, match=r"^config\.systems\.mine: config\.restore_from: "):
+        trainer.main(config, tmp_path, mode="eval")
+    config.systems.mine.prompts = "latin"
+    with pytest.raises(ValueError, match=r"^config\.systems\.mine\.prompts: no prompt set is"):
+        trainer.main(config, tmp_path, mode="eval")
 
 
 def test_an_image_that_is_none_is_named_before_training(tmp_path, write_idrid):

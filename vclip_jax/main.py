@@ -332,8 +332,9 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     if not config.restore_from and not (workdir / "checkpoints").is_dir():
         raise ValueError(f"{workdir} has no checkpoint to evaluate: train first, or set "
                          "--config.restore_from=WORKDIR")  # fmt: skip
-    steps = saved_run.steps(source) if config.eval_all_checkpoints else ()
-    loaded, tokenizer, found = load_weights(source, config.restore_step)
+    with checks.naming("restore_from") if config.restore_from else nullcontext():
+        steps = saved_run.steps(source) if config.eval_all_checkpoints else ()
+        loaded, tokenizer, found = load_weights(source, config.restore_step)
     step = found or 0  # a portable folder's figures stand at the start of a curve
     weights.adopt(config, loaded)
     checks.validate(

@@ -20,6 +20,9 @@ def checkout(monkeypatch):
     monkeypatch.chdir(ROOT)
     yield
     flags.FLAGS.unparse_flags()
+    for name in list(flags.FLAGS):
+        if name.startswith("config."):  # defined where a command line has it
+            delattr(flags.FLAGS, name)
 
 
 def refusal(arguments: list[str], capsys, monkeypatch) -> str:
@@ -48,6 +51,7 @@ def refusal(arguments: list[str], capsys, monkeypatch) -> str:
          "unknown key config.optimizer.lr: did you mean config.optimizer.learning_rate?"),
         ([*GOOD, "--lr=1"], "unknown flag --lr: keys are set with --config.KEY=VALUE, here "
          "--config.optimizer.learning_rate"),
+        ([*GOOD[:2], "--workdri", "W"], "unknown flag --workdri: did you mean --workdir?"),
         ([*GOOD, "--nosuch=1"], "unknown flag --nosuch: --help lists all flags"),
         ([*GOOD, "train"], "unexpected argument 'train': flags are --NAME=VALUE"),
         ([*GOOD, "--workdir=README.md"], "--workdir=README.md is not a folder: name a folder, new "
@@ -61,6 +65,48 @@ def refusal(arguments: list[str], capsys, monkeypatch) -> str:
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line(arguments, message, capsys, monkeypatch):
     assert refusal(arguments, capsys, monkeypatch) == message
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("evals.fives_like.prompts={tmp}/nope.json", "{tmp}/nope.json: No such file or directory"),
+        ("evals.fives_like.prompts={tmp}/bad.json", "{tmp}/bad.json is not JSON"),
+        ("evals.fives_like.prompts=zh/fivs", "no prompt set is called 'zh/fivs'; did you mean zh/"),
+        ("evals.fives_like.dataset=fivs", "no dataset is called 'fivs', did you mean fives?"),
+        ("evals.idrid.source={tmp}/none", "{tmp}/none: No such file or directory"),
+        ("data.dataset=idird", "no dataset is called 'idird', did you mean idrid?"),
+        ("tokenizer.vocab={tmp}/none", "{tmp}/none: No such file or directory"),
+    ],
+)  # fmt: skip
+def test_what_a_key_names_is_looked_for_first(setting, message, tmp_path, capsys, monkeypatch):
+    (tmp_path / "bad.json").write_text("{")
+    arguments = [*GOOD, f"--config.data.data_dir={tmp_path}",
+                 f"--config.{setting.format(tmp=tmp_path)}"]  # fmt: skip
+    said = refusal(arguments, capsys, monkeypatch)
+    assert said.startswith(f"config.{setting.split('=')[0]}: {message.format(tmp=tmp_path)}")
+
+
+RECIPES = sorted(
+    path.name
+    for path in (ROOT / "configs").glob("*.py")
+    if re.search(r"def get_config\(\w", path.read_text())
+)
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_typing_error_in_a_recipes_argument_is_named_first(recipe, capsys, monkeypatch):
+    arguments = ["vclip", f"--config=configs/{recipe}:idird", GOOD[2]]
+    assert "no dataset is called 'idird'" in refusal(arguments, capsys, monkeypatch)
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+def test_what_is_compiled_for_another_machine_may_name_what_is_there(monkeypatch):
+    arguments = [*GOOD, "--config.data.dataset=ours", "--mode=compile", "--topology=v5e:4x4"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert command_line.parse(arguments) == arguments[:1]
 
 
 @pytest.mark.parametrize(

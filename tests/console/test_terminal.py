@@ -1,8 +1,10 @@
 """The terminal of a command: any locale, other libraries' warnings, progress bars."""
 
+import importlib
 import io
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -11,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from absl import logging as absl_logging
-from tqdm import tqdm
 
 from vclip_jax.console import terminal
 
@@ -61,16 +62,104 @@ def test_a_name_that_is_no_unicode_does_not_stop_a_command(tmp_path):
     assert out == "\\udcff.jpg 0\nTrue\n"
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 def test_a_line_of_the_log_has_no_progress_bar_in_it(monkeypatch):
-    stream = io.StringIO()
+    stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
-    with tqdm(total=3, file=stream, mininterval=0) as bar:
+    with terminal.bar(total=3, unit=" x", mininterval=0) as bar:
         for number in range(3):
             record = logging.LogRecord("x", 30, "", 0, "word %d", (number,), None)
             terminal.Handler().emit(record)
             bar.update()
     lines = [part for line in stream.getvalue().split("\n") for part in line.split("\r")]
     assert [line for line in lines if "word" in line] == ["word 0", "word 1", "word 2"]
+
+
+def test_off_a_terminal_progress_is_a_line_now_and_then_and_one_at_the_end(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    now = 0.0
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now)
+    with terminal.bar(total=30, initial=10, unit=" images", desc="mine", mininterval=0) as bar:
+        for _ in range(20):
+            now += terminal.LINE_SECONDS / 8
+            bar.update()
+        bar.set_description("done")
+        bar.set_postfix(rejects=2, refresh=False)
+    assert stream.getvalue().splitlines() == [
+        "mine: 18/30 [01:00<01:30,  7.50s/ images]",
+        "mine: 26/30 [02:00<00:30,  7.50s/ images]",
+        "done: 30/30 [02:30<00:00,  7.50s/ images], rejects 2",
+    ]
+    with terminal.bar(total=3, unit=" images", disable=True) as bar:
+        bar.update()
+    assert stream.getvalue().count("\n") == 3
+
+
+def test_nobody_draws_bars_but_the_console():
+    package = Path(terminal.__file__).parent
+    drawn = [path for path in package.rglob("*.py") if re.search(r"\btqdm\(", path.read_text())]
+    assert drawn == [package / "console.py"]
+
+
+COMMANDS = ("predict", "probe", "demo", "report", "interop", "datasets", "drills")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_names_the_nearest_option(name):
+    command = importlib.import_module(f"vclip_jax.{name}")
+    if hasattr(command, "__path__"):
+        command = importlib.import_module(f"vclip_jax.{name}.__main__")
+    assert isinstance(command._parser(), terminal.Parser)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--promts", "x", "--need", "1"], "there is no --promts: did you mean --prompts?"),
+        (["--neeed=1"], "there is no --neeed: did you mean --need?"),
+        (["sub", "--need", "1", "--colour", "red"], "unrecognized arguments: --colour red"),
+        (["--need"], "argument --need: expected one argument"),
+    ],
+)
+def test_a_wrong_option_is_named_before_what_it_leaves_out(arguments, message, capsys):
+    parser = terminal.Parser(prog="x")
+    parser.add_argument("word", nargs="?")
+    parser.add_argument("--prompts")
+    parser.add_argument("--need", required=True)
+    with pytest.raises(SystemExit):
+        parser.parse_args(arguments)
+    assert capsys.readouterr().err.splitlines()[-1] == f"x: error: {message}"
+    assert parser.parse_args(["--nee=1", "--prom", "a"]).prompts == "a"
+    assert parser.parse_args(["--need=1", "--", "--promts"]).word == "--promts"
+
+
+def test_the_options_of_a_subcommand_are_its_own(capsys):
+    parser = terminal.Parser(prog="x")
+    build = parser.add_subparsers().add_parser("build")
+    build.add_argument("--source")
+    assert parser.parse_args(["build", "--source=a"]).source == "a"
+    with pytest.raises(SystemExit):
+        parser.parse_args(["build", "--sorce=a"])
+    assert "there is no --sorce: did you mean --source?" in capsys.readouterr().err
+
+
+def test_the_hubs_client_is_imported_later_and_warns_of_nothing_either():
+    program = (
+        "import logging\nfrom vclip_jax import console\nconsole.prepare()\n"
+        "from huggingface_hub import hf_hub_download\n"
+        "logging.getLogger('huggingface_hub.utils').warning('retrying')\n"
+        "logging.getLogger('huggingface_hub.utils').error('told')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {"LC_ALL": "C.UTF-8"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr.strip() == "told"
 
 
 def test_other_libraries_warnings_are_left_out_and_come_back():
@@ -110,7 +199,7 @@ def test_a_bar_lasts_when_its_reader_is_gone(monkeypatch):
     os.close(reading)
     gone = os.fdopen(writing, "w", 1)
     monkeypatch.setattr(sys, "stderr", gone)
-    bar = terminal.bar(total=3, mininterval=0)
+    bar = terminal.bar(total=3, unit=" x", mininterval=0)
     others = [threading.Thread(target=bar.update, daemon=True) for _ in range(3)]
     for other in others:
         other.start()

@@ -170,6 +170,16 @@ def test_one_wording_a_class_leaves_no_interval(clip, photograph):
     assert "<small>" not in page
 
 
+def test_what_the_model_does_not_read_is_said_on_the_page(clip, photograph):
+    long = "青光眼" * 20
+    answer = answers.score(clip, photograph, answers.typed_prompts(f"正常\n{long}"))
+    assert "typed: 1 of 2 prompts are cut after " in html.scores(answer)
+    assert "<b>1 of 1 texts are cut" in html.gallery([], ".", "none", clip.readings([long]))
+    assert " are cut after " not in html.scores(
+        answers.score(clip, photograph, answers.typed_prompts("正常\n青光眼"))
+    )
+
+
 @pytest.mark.slow  # a heat map is compiled
 def test_the_heat_map_is_the_explainers(clip, photograph):
     prompt_set = answers.typed_prompts("正常\n青光眼 | 病变\n视网膜")

@@ -64,7 +64,10 @@ class Launcher:
         self.root = folder / "a checkout"
         self.tools = folder / "tools"
         self.tools.mkdir(parents=True)
-        shutil.copytree(ROOT / "launch", self.root / "launch")
+        for name in ("launch", "configs"):
+            shutil.copytree(ROOT / name, self.root / name)
+        for name in ("c", "configs/q.py"):
+            (self.root / name).touch()
         for name in TOOLS:
             file = self.tools / name
             file.write_text(STAND_IN.format(python=sys.executable))

@@ -1,6 +1,7 @@
 """What all launchers do with their settings."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,60 @@ def test_a_dry_run_calls_nothing(launch, script):
         assert not result.err
     assert not launch.calls
     assert not (launch.root / "runs").exists()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("recipe", ["configs/none.py", "configs/none.py:idrid", "configs"])
+def test_a_recipe_that_is_not_there_is_named_before_anything_starts(launch, script, recipe):
+    for command in ("run", "resume"):
+        for more in ((), ("--dry-run",)):
+            result = launch(
+                script, command, *REQUIRED[script], "--config", recipe, "--workdir=w", *more
+            )
+            assert f"there is no {recipe.split(':')[0]} in {launch.root}" in result.error
+            assert "configs/visionclip.py" in result.error
+            assert (result.out, result.err.count("\n")) == ("", 1)
+    assert not launch.calls
+    assert not (launch.root / "runs").exists()
+
+
+def test_a_recipe_by_its_whole_path_is_looked_for_where_the_training_is(launch):
+    run = ("run", "--dry-run", "--workdir=w", "--config")
+    for script in ("single.sh", "slurm.sh"):
+        assert "no /none.py: name" in launch(script, *run, "/none.py:a").error
+        assert launch(script, *run, f"{launch.root}/configs/table1.py:fives").code == 0
+    assert launch("single.sh", *run, "/none.py", "--host=box").code == 0
+    assert launch("tpu.sh", *run, "/none.py", *REQUIRED["tpu.sh"]).code == 0
+
+
+@pytest.mark.parametrize(
+    ("script", "command", "tool", "remedy"),
+    [
+        ("slurm.sh", "run", "squeue", "on a login node"),
+        ("slurm.sh", "run", "sbatch", "on a login node"),
+        ("slurm.sh", "status", "squeue", "on a login node"),
+        ("tpu.sh", "create", "gcloud", "install Google Cloud's command line"),
+        ("gke.sh", "run", "kubectl", "install it"),
+        ("single.sh", "run", "ssh", "install it"),
+    ],
+)
+def test_a_program_that_is_not_installed_is_named_with_the_remedy(
+    launch, tmp_path, script, command, tool, remedy
+):
+    python = launch.root / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to("/bin/true")
+    # Tools of this machine but for the one that is missing.
+    (launch.tools / tool).unlink()
+    for folder in ("/usr/bin", "/bin"):
+        for program in Path(folder).iterdir():
+            if program.name != tool and not (launch.tools / program.name).exists():
+                (launch.tools / program.name).symlink_to(program)
+    host = ("--host=box",) if script == "single.sh" else ()
+    result = launch(script, command, *REQUIRED[script], *RUN, *host, PATH=str(launch.tools))
+    assert result.error.startswith(f"error: there is no {tool} on this machine: ")
+    assert remedy in result.error
+    assert result.err.count("\n") == 1
 
 
 def test_settings_come_from_flags_before_the_environment(launch):

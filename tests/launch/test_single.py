@@ -33,7 +33,7 @@ def host(launch):
 
 def test_a_run_in_the_background(host):
     assert host("single.sh", "status").out == "absent\n"
-    assert "no log here" in host("single.sh", "logs").err
+    assert host("single.sh", "logs").error == "error: vclip has no log here: 'run' it first"
     assert host("single.sh", "run", *RUN, "--env=HF_HOME=a b").code == 0
     assert host("single.sh", "status").out == "running\n"
     assert "running already" in host("single.sh", "resume", *RUN).err

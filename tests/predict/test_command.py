@@ -132,6 +132,7 @@ def test_other_formats_are_named(capsys, portable_folder, photographs):
         ),
         (["--prompts", "en/fives", "{image}"], "are the same to this model"),
         (["--prompts", "zh/fivs", "{image}"], "did you mean zh/fives"),
+        (["--prompts", "labels", "{image}"], "there is no dataset here: give a prompt set such as"),
         (["--prompt", "一", "{image}"], "at least two classes"),
         (["--checkpoint", "{empty}", "{image}"], "it lacks config.json"),
     ],
@@ -148,6 +149,22 @@ def test_mistakes_are_one_line(capsys, portable_folder, photographs, tmp_path, a
     assert err.startswith("error: ")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_prompts_that_are_cut_are_counted_once(capsys, portable_folder, photographs, caplog):
+    long = "青光眼" * 13
+    classes = [{"name": "a", "prompts": ["正常", long]}, {"name": "b", "prompts": ["视"]}]
+    words = {"dataset": "d", "language": "zh", "classes": classes}
+    (photographs / "words.json").write_text(json.dumps(words))
+    for asked in (("--prompt", "正常", "--prompt", long),
+                  ("--prompts", photographs / "words.json")):  # fmt: skip
+        caplog.clear()
+        status, *_ = run(
+            capsys, "--checkpoint", portable_folder, *asked, photographs, photographs / "a.png"
+        )
+        assert status == 0
+        (said,) = caplog.messages
+        assert " prompts are cut after 38 tokens; '青光眼青光眼" in said
 
 
 def test_heat_maps_are_written_beside_the_answers(capsys, portable_folder, photographs, tmp_path):

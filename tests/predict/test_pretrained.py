@@ -170,6 +170,14 @@ def test_prompts_that_the_model_cannot_read_are_refused_and_doubts_said_once(cli
     assert caplog.messages == [
         "the model's vocabulary lacks 100% of the texts' tokens, most in 'Cataract'"
     ]
+    caplog.clear()
+    clip.encode_text(["正常", "青光眼" * 13])
+    (said,) = caplog.messages
+    assert said.startswith("1 of 2 texts are cut after 38 tokens; '青光眼青光眼")
+    assert said.endswith(" has 39")
+    caplog.clear()
+    clip.encode_text(["Cataract", "青光眼" * 13], quiet=True)
+    assert not caplog.messages
 
 
 def test_without_prompts_a_model_is_asked_its_own(clip, tiny_weights, tokenizer):

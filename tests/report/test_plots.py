@@ -29,6 +29,15 @@ def test_every_point_lies_within_the_picture(values, from_zero, log):
             assert 0 <= y <= 190
 
 
+def test_a_single_point_stands_in_the_middle_over_its_step():
+    svg = str(plots.line_chart([line([0.4], np.array([320.0]))], "Loss"))
+    (at,) = re.findall(r'<circle class="c0" cx="([^"]*)"', svg)
+    ticks = re.findall(r'<line class="tick" x1="([^"]*)"', svg)
+    assert ticks == [at]
+    assert float(at) == (46 + 332) / 2
+    assert ">320</text>" in svg
+
+
 def test_the_description_tells_first_last_least_and_greatest():
     svg = str(plots.line_chart([line([4, 1, 2], np.array([10.0, 20, 30]))], "Loss"))
     assert "a: 4 at step 10, 2 at step 30, least 1, greatest 4" in svg

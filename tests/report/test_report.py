@@ -7,9 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from importlib import resources
 
+import numpy as np
 import pytest
 from etils import epath
+from PIL import Image
 
 from vclip_jax.evaluation.metrics import paper, predictions
 from vclip_jax.report import write_comparison, write_report
@@ -192,6 +196,19 @@ def test_the_page_says_from_what_a_run_started(make, contents, step, text):
     assert "Started from" not in make(contents).text
     contents["start.json"] = {"source": "runs/other", "step": step, "taken": "weights"}
     assert text in make(contents).text
+
+
+@pytest.mark.parametrize(
+    ("started", "shown"),
+    [("2026-09-23 23:20:05 +0200", "2026-09-23 21:20 UTC"), ("a while ago", "a while ago"),
+     ("2026-09-23 21:20:05 +0000", "2026-09-23 21:20 UTC"),
+     (time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(0)), "1970-01-01 00:00 UTC")],
+)  # fmt: skip
+def test_times_have_one_form(make, contents, started, shown):
+    contents["environment.json"]["started"] = started
+    facts = make(contents).text.partition("Configuration (")[0]
+    assert shown in facts
+    assert "+0" not in facts
 
 
 def test_an_empty_workdir_gets_a_page_and_no_workdir_an_error(make, tmp_path):
@@ -389,3 +406,28 @@ def test_chromium_shows_the_page_without_sideways_scrolling(finished, tmp_path, 
     found = json.loads(re.search(r'data-probe="([^"]*)"', done.stdout)[1].replace("&quot;", '"'))
     assert found["wide"] <= found["view"]
     assert found["images"]
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+def test_chromium_shades_the_edge_beyond_which_a_table_goes_on(tmp_path):
+    style = resources.files("vclip_jax.report").joinpath("style.css").read_text("utf-8")
+    table = (
+        '<div class="scroll" style="height:60px"><table style="width:{}px"><td>&nbsp;</table></div>'
+    )
+    for name, width in (("narrow", 100), ("wide", 900)):
+        page = tmp_path / f"{name}.html"
+        page.write_text(f"<!doctype html><style>{style}</style>{table.format(width)}")
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+                 "--hide-scrollbars", "--disable-background-networking", "--window-size=390,300",
+                 f"--user-data-dir={tmp_path / 'profile'}"]  # fmt: skip
+        subprocess.run(
+            ["chromium", *flags, f"--screenshot={tmp_path / name}.png", str(page)],
+            capture_output=True, check=True, timeout=60,
+        )  # fmt: skip
+    narrow, wide = (
+        np.asarray(Image.open(tmp_path / f"{name}.png").convert("L")) for name in ("narrow", "wide")
+    )
+    assert narrow.min() == 255
+    assert wide[:, 340:].min() < 200
+    assert wide[:, :300].min() == 255  # it has not been scrolled

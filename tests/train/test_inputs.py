@@ -56,6 +56,21 @@ def test_other_evaluation_data_is_said_each_time(tmp_path, caplog):
     assert not caplog.text  # the config names another split
 
 
+def test_one_message_names_every_split_that_differs(tmp_path, caplog):
+    def sources(content):
+        splits = {"validation": "validation", "test": "test", "evals.mine": "test"}
+        return {role: Source(content, "mine", (split,)) for role, split in splits.items()}
+
+    check_data(tmp_path, {"train": Source("aaaa")} | sources("aaaa"))
+    check_data(tmp_path, {"train": Source("aaaa")} | sources("bbbb"), resumes=True)
+    (message,) = caplog.messages
+    assert message.count("mine:validation had 32 records (digest aaaa), now 32 (bbbb)") == 1
+    assert message.count("mine:test had 32 records (digest aaaa), now 32 (bbbb)") == 1
+    with pytest.raises(ValueError, match=r"mine:train had .*; mine:validation had .*; mine:test"):
+        check_data(tmp_path, {"train": Source("bbbb")} | sources("bbbb"), resumes=True)
+    assert len(caplog.messages) == 1
+
+
 def test_a_run_of_an_earlier_version_goes_on_and_keeps_the_digest_from_now_on(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "vclip_jax"):
         check_data(tmp_path, {"train": Source("aaaa")}, resumes=True)
@@ -80,3 +95,26 @@ def test_what_is_not_built_is_named_with_the_command_that_builds_it(tmp_path, ca
     with caplog.at_level(logging.INFO, "vclip_jax"):
         assert open_zero_shot_tasks(config) == []
     assert command.format("fives") in caplog.text
+
+
+def test_what_is_wrong_with_a_split_or_a_folder_is_said_with_its_key(tmp_path, write_idrid):
+    config = config_lib.small()
+    config.global_batch_size = 2
+    config.data.dataset, config.data.data_dir = "idrid", f"{tmp_path}/data"
+    config.data.source = str(tmp_path)
+    with pytest.raises(ValueError, match=r"^config\.data\.source: .*IDRiD"):
+        open_training_data(config)
+    config.data.source = str(write_idrid(tmp_path / "idrid"))
+    with pytest.raises(ValueError, match=r"^config\.data\.validation_split: idrid has no split"):
+        open_training_data(config)
+    config.data.validation_split = config.data.test_split = ""
+    assert len(open_training_data(config)[0])
+    config.data.train_split = "training"
+    with pytest.raises(ValueError, match=r"^config\.data\.train_split: idrid has no split 'tra"):
+        open_training_data(config)
+    config.evals.x = config_lib.zero_shot_eval("idrid", "zh/fives", split="train")
+    with pytest.raises(ValueError, match=r"^config\.evals\.x\.prompts: prompt set zh/fives is for"):
+        open_zero_shot_tasks(config)
+    config.evals.x.split = "none"
+    with pytest.raises(ValueError, match=r"^config\.evals\.x\.split: idrid has no split 'none'"):
+        open_zero_shot_tasks(config)

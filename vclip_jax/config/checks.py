@@ -6,8 +6,10 @@ cannot work with what would do.
 
 import difflib
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -234,6 +236,50 @@ def validate(
             f"config.tokenizer.context_length={config.tokenizer.context_length} must lie between "
             f"3 and config.model.text_max_positions={config.model.text_max_positions}"
         )
+
+
+def of_key(key: str, error: Exception) -> ValueError:
+    """What is wrong with the file or the dataset that a key of the config names, key first."""
+    where = isinstance(error, OSError) and error.strerror and f"{error.filename}: {error.strerror}"
+    return ValueError(f"config.{key}: {where or error}")
+
+
+@contextmanager
+def naming(key: str) -> Iterator[None]:
+    """Put a key before what is said of what it names, see `of_key`."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise of_key(key, error) from error
+
+
+def check_names(config: ConfigDict) -> None:
+    """Look for the datasets and files that a config names; nothing is built or downloaded.
+
+    Raises:
+        ValueError: one line that names the key.
+    """
+    # Imported here: wrong values are answered without them.
+    from vclip_jax import prompts
+    from vclip_jax.datasets.ingest.prepare import needs_source
+
+    vocab = config.tokenizer.vocab
+    if vocab != "captions" and not vocab.startswith("hub:"):
+        with naming("tokenizer.vocab"):
+            os.stat(vocab)
+    named = {f"evals.{name}": entry for name, entry in config.evals.items()}
+    if config.data.dataset:
+        named["data"] = config.data
+    for section, entry in named.items():
+        with naming(f"{section}.dataset"):
+            to_build = needs_source(entry.dataset, config.data.data_dir)
+        if to_build and entry.source:
+            with naming(f"{section}.source"):
+                os.stat(entry.source)
+    for name, entry in config.evals.items():
+        if entry.prompts != "labels" and not config.systems:  # which have prompts of their own
+            with naming(f"evals.{name}.prompts"):
+                prompts.load(entry.prompts)
 
 
 def _check_best(config: ConfigDict) -> None:

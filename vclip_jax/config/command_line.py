@@ -57,12 +57,20 @@ def parse(argv: Sequence[str]) -> list[str]:
     try:
         return _parse(argv)
     except flags.UnrecognizedFlagError as error:
-        key = checks.suggestion(error.flagname)
-        hint = f": keys are set with --config.KEY=VALUE, here --config.{key}" if key else ""
-        _end(f"unknown flag --{error.flagname}{hint or ': --help lists all flags'}")
+        _end(f"unknown flag --{error.flagname}: {_meant(error.flagname)}")
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         # A KeyError's own text is a representation, quotes and escapes included.
         _end(str(error.args[0]) if isinstance(error, KeyError) else str(error))
+
+
+def _meant(name: str) -> str:
+    """What somebody may have meant by a flag that there is not."""
+    own = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(__name__)]
+    if close := get_close_matches(name, own, n=1, cutoff=0.8):
+        return f"did you mean --{close[0]}?"
+    if key := checks.suggestion(name):
+        return f"keys are set with --config.KEY=VALUE, here --config.{key}"
+    return "--help lists all flags"
 
 
 def _end(message: str) -> NoReturn:
@@ -98,6 +106,9 @@ def _parse(argv: Sequence[str]) -> list[str]:
     # A trained model brings its own values; here are those of a model to be trained.
     if MODE.value != "eval":
         checks.validate(CONFIG.value, devices=1)
+    # What is compiled for another machine may name what is there alone.
+    if MODE.value != "compile":
+        checks.check_names(CONFIG.value)
     return arguments
 
 

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m vclip_jax.datasets", description=__doc__)
+    parser = terminal.Parser(prog="python -m vclip_jax.datasets", description=__doc__)
     commands = parser.add_subparsers(title="commands", required=True)
 
     building = commands.add_parser("build", help="turn a dataset as downloaded into ArrayRecord")

@@ -72,12 +72,14 @@ class Answer:
         classes: a score for each class, in the prompts' order.
         groups: likewise for each group, if the prompt set has some.
         wordings: choices of one wording a class, behind the intervals; with 1 they are empty.
+        notes: what the model does not read of the prompts, a sentence each.
     """
 
     prompts: PromptSet
     classes: tuple[Score, ...]
     groups: tuple[Score, ...]
     wordings: int
+    notes: tuple[str, ...] = ()
 
     @property
     def best(self) -> int:
@@ -159,6 +161,7 @@ def score(clip: Pretrained, photograph: Photograph, prompts: PromptSet) -> Answe
         if prompts.groups
         else (),
         wordings=len(apart),
+        notes=tuple(clip.readings(prompts)),
     )
 
 
@@ -202,7 +205,7 @@ def search(clip: Pretrained, text: str, index: Index, count: int) -> list[Hit]:
         raise ValueError(f"the text is longer than {MOST_CHARACTERS} characters")
     if unknown_share([query], clip.tokenizer)[0] == 1:
         raise ValueError("the model's vocabulary has none of these words: search in its language")
-    return nearest(index, clip.encode_text([query])[0], count)
+    return nearest(index, clip.encode_text([query], quiet=True)[0], count)  # the page says it
 
 
 @lru_cache(maxsize=16)

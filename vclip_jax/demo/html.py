@@ -43,9 +43,14 @@ def scores(answer: Answer) -> str:
     if answer.groups:
         heading = Markup("<h4>Together, as the dataset of this prompt set has them</h4>")
         parts += [heading, _bars(answer.groups, answer.wordings)]
-    return Markup('<div class="vc-scores">{}{}</div>').format(
-        Markup().join(parts), _explanation(answer)
+    return Markup('<div class="vc-scores">{}{}{}</div>').format(
+        Markup().join(parts), _notes(answer.notes), _explanation(answer)
     )
+
+
+def _notes(notes: Sequence[str]) -> Markup:
+    """What the model does not read of the words."""
+    return Markup().join(Markup("<p><b>{}</b></p>").format(note) for note in notes)
 
 
 def _explanation(answer: Answer) -> Markup:
@@ -95,9 +100,13 @@ def captions(hits: Sequence[Hit], about: str) -> str:
     ).format(rows, about)
 
 
-def gallery(hits: Sequence[Hit], root: str | os.PathLike[str], about: str) -> str:
-    """Photographs that were found, as thumbnails without metadata, and what they are called."""
-    return Markup('<div class="vc-gallery">{}</div><p class="vc-message">{}</p>').format(
+def gallery(
+    hits: Sequence[Hit], root: str | os.PathLike[str], about: str, notes: Sequence[str] = ()
+) -> str:
+    """Photographs that were found, as thumbnails without metadata, and what they are called; what
+    the model does not read of the text first."""
+    return Markup('{}<div class="vc-gallery">{}</div><p class="vc-message">{}</p>').format(
+        _notes(notes),
         Markup().join(_thumbnail(hit, Path(root)) for hit in hits),
         f"{about}. Below each, its cosine with the text.",
     )

@@ -143,12 +143,14 @@ def index_training_captions(
     source = open_source(data.dataset, where, data.train_split)
     rows = np.linspace(0, len(source) - 1, min(most, len(source))).round().astype(int)
     captions = sorted({source[row]["caption"] for row in rows})
+    for note in clip.readings(captions):  # of all, whether or not their vectors are kept
+        log.warning("training captions: %s", note)
     file = _file(cache or where / FOLDER, "captions", clip)
     known = _load(file)
     caption_of = {hashlib.sha256(caption.encode()).digest(): caption for caption in captions}
 
     def embed(wanted: Sequence[bytes]) -> Vectors:
-        vectors = clip.encode_text([caption_of[digest] for digest in wanted])
+        vectors = clip.encode_text([caption_of[digest] for digest in wanted], quiet=True)
         return dict(zip(wanted, vectors, strict=True))
 
     _complete(known, caption_of, embed, 1024, file)

@@ -139,7 +139,8 @@ def build(sources: Sources) -> gr.Blocks:
         if isinstance(sources.photographs, str):
             raise ValueError(sources.photographs)
         found = answers.search(clip, text, sources.photographs, PHOTOGRAPHS)
-        return html.gallery(found, sources.root, sources.photographs.about)
+        notes = clip.readings([text])
+        return html.gallery(found, sources.root, sources.photographs.about, notes)
 
     def forget(request: gr.Request) -> None:
         # Gradio would keep it for an hour after the page is closed.

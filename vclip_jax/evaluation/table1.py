@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vclip_jax import prompts
+from vclip_jax.config.checks import naming
 from vclip_jax.evaluation.metrics import paper
 from vclip_jax.evaluation.metrics.table import number
 
@@ -41,7 +42,8 @@ def evaluate_systems(config: ConfigDict, workdir: Path, evaluate: Evaluate) -> d
         results: Mapping[str, Any] = {}
         if missing is None:
             # In memory: of several processes only the first one writes files.
-            results = evaluate(run, workdir / "systems" / name)
+            with naming(f"systems.{name}"):
+                results = evaluate(run, workdir / "systems" / name)
         table[name] = {"weights": entry.weights, "missing": missing, "results": results}
     return table
 
@@ -54,7 +56,8 @@ def _config_of(config: ConfigDict, name: str) -> ConfigDict:
     for task in run.evals:
         if run.evals[task].prompts != "labels":
             words = f"{config.systems[name].prompts}/{run.evals[task].prompts.rpartition('/')[2]}"
-            prompts.load(words)
+            with naming(f"systems.{name}.prompts"):
+                prompts.load(words)
             run.evals[task].prompts = words
     return run
 

@@ -13,12 +13,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vclip_jax import datasets, prompts
+from vclip_jax.config import checks
 from vclip_jax.data.images.preprocess import check_fitted
 from vclip_jax.data.text.tokenizer_json import AnyTokenizer
 from vclip_jax.data.text.wordpiece import Tokenizer
 from vclip_jax.datasets.ingest.prepare import build_command
 from vclip_jax.evaluation.metrics.classification import has_kappa
 from vclip_jax.prompts import own, reading
+from vclip_jax.train.inputs import open_split, prepare_dataset
 
 log = logging.getLogger("vclip_jax")
 
@@ -49,18 +51,19 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
     tasks = []
     for name, entry in config.evals.items():
         try:
-            datasets.prepare(entry.dataset, entry.source, config.data.data_dir)
+            prepare_dataset(f"evals.{name}", entry, config.data.data_dir)
         except datasets.SourceNeededError:
             log.info(
                 "evaluation %s is skipped, %s is not built: %s (or --config.evals.%s.source=DIR)",
                 name, entry.dataset, build_command(entry.dataset, config.data.data_dir), name,
             )  # fmt: skip
             continue
-        source = datasets.open_source(entry.dataset, config.data.data_dir, entry.split)
+        source = open_split(f"evals.{name}.split", entry.dataset, config.data.data_dir, entry.split)
         check_fitted(entry.dataset, source, config.data.image_size, config.data.fit)
-        prompt_set = prompts.for_classes(
-            entry.prompts, source.class_names, source.name, groups=True
-        )
+        with checks.naming(f"evals.{name}.prompts"):
+            prompt_set = prompts.for_classes(
+                entry.prompts, source.class_names, source.name, groups=True
+            )
         if config.keep_best == f"eval/{name}/kappa" and not has_kappa(
             prompt_set.ordered, len(prompt_set.class_names)
         ):
@@ -75,11 +78,10 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
 
 def check_words(config: ConfigDict) -> None:
     """Load vocabulary and prompts once: a wrong name should not cost the building of a dataset."""
+    checks.check_names(config)
     if config.tokenizer.vocab != "captions":
-        Tokenizer.load(config.tokenizer.vocab)
-    for entry in config.evals.values():
-        if entry.prompts != "labels":
-            prompts.load(entry.prompts)
+        with checks.naming("tokenizer.vocab"):
+            Tokenizer.load(config.tokenizer.vocab)
 
 
 def _check_labels(task: ZeroShotTask) -> None:

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = terminal.Parser(
         prog="python -m vclip_jax.predict",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -137,7 +137,8 @@ def compute(clip: Pretrained, source: Iterable[Record]) -> SplitEmbeddings:
     row_of = {caption: row for row, caption in enumerate(different)}
     return SplitEmbeddings(
         images=np.concatenate(images),
-        texts=clip.encode_text(different),
+        # Who scores captions says what of them is not read, whether or not they were kept.
+        texts=clip.encode_text(different, quiet=True),
         caption_ids=np.array([row_of[caption] for caption in captions], np.int32),
         labels=np.array(labels, np.int32),
         captions=tuple(different),

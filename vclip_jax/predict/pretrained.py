@@ -145,10 +145,10 @@ class Pretrained:
         embeddings, _ = self._scorer.embed_images(self._variables, [batch])
         return embeddings
 
-    def encode_text(self, texts: Sequence[str]) -> np.ndarray:
+    def encode_text(self, texts: Sequence[str], *, quiet: bool = False) -> np.ndarray:
         """Unit vectors float32 `[n, embed_dim]`; longer texts are cut to the context length.
 
-        Words that the vocabulary lacks are logged.
+        What is cut, and words that the vocabulary lacks, are logged unless it is to be `quiet`.
 
         Raises:
             TypeError: one string where a sequence of them is expected.
@@ -156,9 +156,21 @@ class Pretrained:
         _refuse_single(texts, "encode_text")
         if not len(texts):
             return np.empty((0, self.embed_dim), np.float32)
-        for note in reading.check_texts(texts, self.tokenizer):
+        for note in () if quiet else self.readings(texts):
             log.warning("%s", note)
         return self._scorer.embed_texts(self._variables, texts)
+
+    def readings(self, texts: Sequence[str] | prompts_lib.PromptSet) -> list[str]:
+        """What is not read of texts or prompts, a sentence each: words that the vocabulary lacks,
+        what the context cuts.
+
+        Raises:
+            ValueError: see `asked`.
+        """
+        length = self.config["tokenizer"]["context_length"]
+        if isinstance(texts, prompts_lib.PromptSet):
+            return reading.check_prompts(texts, self.tokenizer, length)
+        return reading.check_texts(texts, self.tokenizer, length)
 
     def classify(
         self, images: Sequence[ImageLike] | np.ndarray, prompts: Prompts | None = None
@@ -225,8 +237,7 @@ class Pretrained:
         """
         prompt_set = self._usual() if prompts is None else self.prompt_set(prompts)
         if prompt_set not in self._asked:
-            length = self.config["tokenizer"]["context_length"]
-            for note in reading.check_prompts(prompt_set, self.tokenizer, length):
+            for note in self.readings(prompt_set):
                 log.warning("%s", note)
             self._asked.add(prompt_set)
         return prompt_set

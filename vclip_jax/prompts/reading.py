@@ -85,14 +85,21 @@ def check_prompts(prompts: PromptSet, tokenizer: Tokenizer, context_length: int)
             f"{prompts.name}: the model's vocabulary lacks {_percent(share)} of the prompts' "
             f"tokens, most in {_short(worst)}"
         )
-    lengths = [len(tokenizer.pieces(text)) for text in every]
-    if cut := sum(length > context_length - 2 for length in lengths):
-        longest = int(np.argmax(lengths))
-        notes.append(
-            f"{prompts.name}: {cut} of {len(every)} prompts are cut after {context_length - 2} "
-            f"tokens; {_short(every[longest])} has {lengths[longest]}"
-        )
-    return notes
+    cut = _cut("prompts", every, tokenizer, context_length)
+    return notes + [f"{prompts.name}: {note}" for note in cut]
+
+
+def _cut(what: str, texts: Sequence[str], tokenizer: Tokenizer, context_length: int) -> list[str]:
+    """A sentence where texts are longer than the context."""
+    lengths = [len(tokenizer.pieces(text)) for text in texts]
+    cut = sum(length > context_length - 2 for length in lengths)
+    if not cut:
+        return []
+    longest = int(np.argmax(lengths))
+    return [
+        f"{cut} of {len(texts)} {what} are cut after {context_length - 2} tokens; "
+        f"{_short(texts[longest])} has {lengths[longest]}"
+    ]
 
 
 def _row(text: str, tokenizer: Tokenizer, context_length: int) -> list[int]:
@@ -146,15 +153,15 @@ def check_captions(
     ]
 
 
-def check_texts(texts: Sequence[str], tokenizer: Tokenizer) -> list[str]:
-    """Read texts that are to be embedded: a sentence where some tokens are unknown."""
+def check_texts(texts: Sequence[str], tokenizer: Tokenizer, context_length: int) -> list[str]:
+    """Read texts that are to be embedded: a sentence where some tokens are unknown, and one where
+    some texts are cut."""
     share, worst = unknown_share(texts, tokenizer)
-    if not share:
-        return []
-    return [
+    lacking = (
         f"the model's vocabulary lacks {_percent(share)} of the texts' tokens, most in "
         f"{_short(worst)}"
-    ]
+    )
+    return ([lacking] if share else []) + _cut("texts", texts, tokenizer, context_length)
 
 
 def _why(first: str, second: str, tokenizer: Tokenizer, context_length: int) -> str:

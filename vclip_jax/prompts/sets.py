@@ -140,6 +140,12 @@ def load(name_or_path: str | os.PathLike[str]) -> PromptSet:
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         return parse(text, Path(name).stem, where=name)
+    if name == "labels":
+        raise ValueError(
+            "'labels' asks the classes of a dataset by their names, and there is no dataset here: "
+            "give a prompt set such as zh/fives, a JSON file or the classes themselves (--prompt "
+            "TEXT for each), or leave it out for the model's own prompts"
+        )
     names = known()
     if name not in names:
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
@@ -171,7 +177,7 @@ def for_classes(
         if len(class_names) < 2:
             raise ValueError(
                 f"{dataset} has names for {len(class_names)} classes, too few to ask them by their "
-                "names: give a prompt set"
+                "names: give a prompt set such as zh/fives, or a JSON file"
             )
         return from_phrases({label: label for label in class_names}, name)
     prompt_set = load(name)

@@ -15,7 +15,7 @@ from vclip_jax.report.table1_page import is_systems_workdir, write_systems_repor
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m vclip_jax.report", description=__doc__)
+    parser = terminal.Parser(prog="python -m vclip_jax.report", description=__doc__)
     parser.add_argument(
         "workdir", nargs="+", help="folder that a training run wrote; several are compared"
     )

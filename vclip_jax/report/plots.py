@@ -73,7 +73,7 @@ def line_chart(
     """
     steps = np.concatenate([s.steps for s in series])
     values = np.concatenate([s.values for s in series])
-    x = _linear(float(steps.min()), float(steps.max()), _LEFT, _WIDTH - _RIGHT, count=4, tight=True)
+    x = _steps(float(steps.min()), float(steps.max()))
     bottom, top = _HEIGHT - _BOTTOM, _TOP
     if log and values.min() >= 1e-300:  # not what a logarithmic axis would round to zero
         y = _logarithmic(float(values.min()), float(values.max()), bottom, top)
@@ -190,6 +190,13 @@ def nice_step(span: float, count: int) -> float:
     raw = span / count
     power = 10.0 ** math.floor(math.log10(raw))
     return next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
+
+
+def _steps(first: float, last: float) -> Axis:
+    """The axis of steps, in whose middle a single one stands."""
+    if first == last:
+        return Axis(first - 1, first + 1, _LEFT, _WIDTH - _RIGHT, (first,))
+    return _linear(first, last, _LEFT, _WIDTH - _RIGHT, count=4, tight=True)
 
 
 def _linear(

@@ -101,7 +101,7 @@ def facts(run: Run) -> dict[str, str]:
     times = [row["time"] for row in run.metrics if is_number(row.get("time"))]
     started = run.environment.get("started")
     if started is not None or times:
-        out["Started"] = str(started) if started is not None else _date(times[0])
+        out["Started"] = _started(started) if started is not None else _date(times[0])
     if times or run.changed:
         out["Last entry"] = _date(times[-1] if times else run.changed or 0.0)
     if (seconds := seconds_in_steps(run)) is not None:
@@ -170,6 +170,14 @@ def duration(seconds: float) -> str:
     if days:
         return f"{days} d {h} h"
     return f"{hours} h {m} min" if hours else f"{minutes} min {s} s"
+
+
+def _started(words: Any) -> str:
+    """The time that `environment.json` has, in the form of the others; what is none as it is."""
+    try:
+        return _date(datetime.strptime(str(words), "%Y-%m-%d %H:%M:%S %z").timestamp())
+    except ValueError:
+        return str(words)
 
 
 def _date(seconds: float) -> str:

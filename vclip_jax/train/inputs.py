@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from vclip_jax import config as config_lib
 from vclip_jax import datasets
+from vclip_jax.config import checks
 from vclip_jax.data import pipeline, prefetch, workers
 from vclip_jax.data.images.augment import named_policy
 from vclip_jax.data.images.preprocess import check_fitted
@@ -90,15 +91,17 @@ def draw_pairs(source: Any, most: int | None = None) -> DrawnPairs:
 def open_training_data(config: ConfigDict) -> tuple[Any, Any]:
     """The training and (if the dataset has one) the validation pairs, built if need be."""
     data = config.data
-    datasets.prepare(data.dataset, data.source, data.data_dir)
-    train = datasets.open_source(data.dataset, data.data_dir, data.train_split)
+    prepare_dataset("data", data, data.data_dir)
+    train = open_split("data.train_split", data.dataset, data.data_dir, data.train_split)
     if len(train) < config.global_batch_size:
         raise ValueError(f"{data.dataset} has {len(train)} records in {data.train_split}, fewer "
                          f"than config.global_batch_size={config.global_batch_size}")  # fmt: skip
     check_fitted(data.dataset, train, data.image_size, data.fit, data.augment)
     if not data.validation_split or not config.validation_batches:
         return train, None
-    validation = datasets.open_source(data.dataset, data.data_dir, data.validation_split)
+    validation = open_split(
+        "data.validation_split", data.dataset, data.data_dir, data.validation_split
+    )
     pairs = draw_pairs(validation, config.validation_batches * config.global_batch_size)
     log.info("validation: %d of %d pairs, drawn with seed %d",
              len(pairs), len(validation), PAIRS_SEED)  # fmt: skip
@@ -110,7 +113,24 @@ def open_test_pairs(config: ConfigDict) -> Any:
     if not config.data.test_split:
         return None
     data = config.data
-    return draw_pairs(datasets.open_source(data.dataset, data.data_dir, data.test_split))
+    return draw_pairs(open_split("data.test_split", data.dataset, data.data_dir, data.test_split))
+
+
+def prepare_dataset(section: str, entry: ConfigDict, data_dir: str) -> None:
+    """`datasets.prepare`, whose errors name the key."""
+    try:
+        datasets.prepare(entry.dataset, entry.source, data_dir)
+    except datasets.SourceNeededError:
+        raise
+    except (ValueError, OSError) as error:
+        key = f"{section}.{'source' if entry.source else 'dataset'}"
+        raise checks.of_key(key, error) from error
+
+
+def open_split(key: str, name: str, data_dir: str, split: str) -> datasets.RecordSource:
+    """The split that a key names; errors name the key."""
+    with checks.naming(key):
+        return datasets.open_source(name, data_dir, split)
 
 
 def check_data(
@@ -125,13 +145,15 @@ def check_data(
         save: of several processes one is to.
 
     Raises:
-        ValueError: the training data is not what the run began with. Of other data that is said.
+        ValueError: the training data is not what the run began with. Of other data that is said;
+            either names all that differs.
     """
     path = workdir / DATA
     kept = config_lib.read(path) if path.exists() else {}
     known = dict(kept)
     if resumes and "train" in sources and "train" not in known:
         log.info("%s does not say what its data was: from now on it does, in %s", workdir, DATA)
+    differ: dict[str, str] = {}
     for role, source in sources.items():
         if source is None or not (digest := source.digest()):
             continue
@@ -141,15 +163,16 @@ def check_data(
         if not resumes or before is None or before["data"] != name:
             known[role] = now
         elif before["digest"] != digest:
-            line = (
-                f"{workdir} began with other data: {name} had {before['records']:,} records "
-                f"(digest {before['digest'][:12]}), now {len(source):,} ({digest[:12]})"
+            differ[role] = (
+                f"{name} had {before['records']:,} records (digest {before['digest'][:12]}), now "
+                f"{len(source):,} ({digest[:12]})"
             )
-            if role == "train":
-                raise ValueError(
-                    f"{line}: build it again from the same files, or choose another --workdir"
-                )
-            log.warning("warning: %s; figures of before and after do not compare", line)
+    # Two roles may have the same split.
+    line = f"{workdir} began with other data: {'; '.join(dict.fromkeys(differ.values()))}"
+    if "train" in differ:
+        raise ValueError(f"{line}: build it again from the same files, or choose another --workdir")
+    if differ:
+        log.warning("warning: %s; figures of before and after do not compare", line)
     if save and known != kept:
         write_json(path, known)
 

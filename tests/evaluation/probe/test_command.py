@@ -321,6 +321,20 @@ def test_the_command_prints_a_table_and_writes_probe_json(
     assert len(list((data_dir / ".embeddings").iterdir())) == 2
 
 
+def test_what_the_model_does_not_read_of_captions_is_said_where_they_are_scored(
+    capsys, portable_folder, data_dir, tmp_path, caplog
+):
+    cache = ("--cache", tmp_path)
+    arguments = (*HALVES, "--shots", 1, "--folds", 1, *cache)
+    assert run(capsys, portable_folder, data_dir, *arguments)[0] == 0
+    assert not caplog.messages
+    for _ in range(2):  # also where their embeddings are kept
+        caplog.clear()
+        run(capsys, portable_folder, data_dir, "--test_split", "test[50%:]", "--method",
+            "retrieval", *cache)  # fmt: skip
+        assert [text.startswith("captions: ") for text in caplog.messages] == [True] * 2
+
+
 def test_retrieval_of_any_split_is_that_of_metrics(capsys, portable_folder, data_dir, tmp_path):
     status, out, _ = run(
         capsys, portable_folder, data_dir, "--method", "retrieval", "--out", tmp_path

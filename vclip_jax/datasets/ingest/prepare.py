@@ -5,12 +5,15 @@ import os
 import re
 import shlex
 import sys
+from typing import Final
 
 from vclip_jax.datasets.catalog import DATASETS
 from vclip_jax.datasets.ingest import build, data_card
-from vclip_jax.datasets.ingest.store import DEFAULT_STORAGE, ready_storage
+from vclip_jax.datasets.ingest.store import DEFAULT_STORAGE, Storage, ready_storage
 from vclip_jax.datasets.records import DatasetError, built_datasets
 from vclip_jax.files.foreign import read_json, shown
+
+_SYNTHETIC: Final = re.compile(r"synthetic/(\w+)-(\d+)px-(\d+)-s(\d+)")
 
 
 class SourceNeededError(DatasetError):
@@ -42,25 +45,17 @@ def prepare(name: str, source: str | os.PathLike[str], data_dir: str | os.PathLi
         DatasetError: there is no such dataset, or its files are not as they should be.
         ValueError: the source has another layout.
     """
-    synthetic = re.fullmatch(r"synthetic/(\w+)-(\d+)px-(\d+)-s(\d+)", name)
+    synthetic = _SYNTHETIC.fullmatch(name)
     if synthetic:
         from vclip_jax.datasets.synthetic import builder
 
         domain, size, count, seed = synthetic.groups()
         builder.build(domain, int(size), int(count), int(seed), data_dir)
         return
-    built = [there for there, _ in built_datasets(data_dir)]
-    if any(name in (there, there.split("/")[0]) for there in built):
+    found = _known(name, data_dir)
+    if found is None:
         return
-    base, _, config = name.partition("/")
-    storage = ready_storage(config) if config else DEFAULT_STORAGE
-    if base not in DATASETS or storage is None:
-        close = difflib.get_close_matches(name, DATASETS, n=1)
-        raise DatasetError(
-            f"no dataset is called {name!r}{f', did you mean {close[0]}?' if close else ':'} use "
-            f"{', '.join(DATASETS)}, or synthetic/DOMAIN-SIZEpx-COUNT-sSEED, for example "
-            "synthetic/synfundus_like-128px-12000-s0"
-        )
+    base, storage = found
     if not source:
         raise SourceNeededError(
             f"{name} is not built in {data_dir}: set --config.data.source to its folder as "
@@ -70,3 +65,34 @@ def prepare(name: str, source: str | os.PathLike[str], data_dir: str | os.PathLi
     content = read_json(folder / "card.json")
     for line in [*data_card.warnings(content), *(f"note: {note}" for note in content["notes"])]:
         print(f"{name}: {shown(line)}", file=sys.stderr)
+
+
+def needs_source(name: str, data_dir: str | os.PathLike[str]) -> bool:
+    """Whether `prepare` builds a dataset from files; nothing is made.
+
+    Raises:
+        DatasetError: there is no such dataset.
+    """
+    return not _SYNTHETIC.fullmatch(name) and _known(name, data_dir) is not None
+
+
+def _known(name: str, data_dir: str | os.PathLike[str]) -> tuple[str, Storage] | None:
+    """How a dataset of the catalogue is built: its name there, and how images are stored; None
+    where it is built.
+
+    Raises:
+        DatasetError: there is no such dataset.
+    """
+    built = [there for there, _ in built_datasets(data_dir)]
+    if any(name in (there, there.split("/")[0]) for there in built):
+        return None
+    base, _, config = name.partition("/")
+    storage = ready_storage(config) if config else DEFAULT_STORAGE
+    if base not in DATASETS or storage is None:
+        close = difflib.get_close_matches(name, DATASETS, n=1)
+        raise DatasetError(
+            f"no dataset is called {name!r}{f', did you mean {close[0]}?' if close else ':'} use "
+            f"{', '.join(DATASETS)}, or synthetic/DOMAIN-SIZEpx-COUNT-sSEED, for example "
+            "synthetic/synfundus_like-128px-12000-s0"
+        )
+    return base, storage

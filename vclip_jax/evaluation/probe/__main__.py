@@ -12,6 +12,7 @@ once and kept (`vclip_jax.predict.embeddings`). A dataset with one split is cut 
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -42,6 +43,8 @@ from vclip_jax.tracking.metrics_log import write_json
 if TYPE_CHECKING:
     from vclip_jax.predict.embeddings import SplitEmbeddings
     from vclip_jax.predict.pretrained import Pretrained
+
+log = logging.getLogger("vclip_jax")
 
 REPORTED = ("accuracy", "balanced_accuracy", "auc", "kappa")
 
@@ -190,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = terminal.Parser(
         prog="python -m vclip_jax.evaluation.probe",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -275,6 +278,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "test_split": options.test_split,
     }
     if options.method == ("retrieval",):
+        for note in clip.readings(test.captions):
+            log.warning("captions: %s", note)
         found = retrieval.retrieval(test.images, test.texts, test.caption_ids)
         _print_retrieval(found)
         return _write(options.out, "retrieval.json", {**about, **found})
