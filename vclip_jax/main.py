@@ -58,6 +58,7 @@ from vclip_jax.evaluation.tasks import (
     usual_prompts,
 )
 from vclip_jax.files import open_files
+from vclip_jax.files.writing import write_json
 from vclip_jax.interop import weights
 from vclip_jax.interop import workdir as saved_run
 from vclip_jax.interop.restore import QUICK_COMPILE, TEXT_TOWER, check_source, restore_other
@@ -66,7 +67,7 @@ from vclip_jax.models.flops import step_flops
 from vclip_jax.predict.scorer import Scorer
 from vclip_jax.prompts import own
 from vclip_jax.report import write_report, write_systems_report
-from vclip_jax.tracking.metrics_log import MetricsLog, environment, write_json
+from vclip_jax.tracking.metrics_log import MetricsLog, environment
 from vclip_jax.tracking.pictures import show_samples
 from vclip_jax.tracking.trackers import check_installed, open_trackers
 from vclip_jax.train import guards, optim

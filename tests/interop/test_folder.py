@@ -306,7 +306,7 @@ def test_a_link_under_the_name_of_an_unfinished_file_is_not_written_through(
     target = tmp_path / "m"
     target.mkdir()
     for name in ("model.safetensors", "config.json", "vocab.txt", "README.md"):
-        (target / f"{name}.tmp").symlink_to(other)
+        (target / f"{name}.{os.getpid()}.tmp").symlink_to(other)
     folder.save(target, tiny_weights(), tokenizer)
     assert other.read_text() == "mine"
     assert not (target / "README.md").is_symlink()

@@ -1,13 +1,15 @@
 """The `config.json` of a run: written at its start, held against what a later start asks for."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from vclip_jax.config.defaults import default
-from vclip_jax.files.foreign import cleared, read_json
+from vclip_jax.files.foreign import read_json
+from vclip_jax.files.writing import write_text
 
 # What may differ between a run and its continuation, because no trained number depends on it.
 FREE_ON_RESUME = ("log_every", "remat", "scan_text_layers", "profile", "checkpoint_every",
@@ -25,10 +27,10 @@ KEPT_ON_RESUME = {"data.shuffle": "grain"}
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """A nested configuration as dotted keys, with tuples as lists (as JSON would have them)."""
+    """Give nested objects as dotted keys, with tuples as lists (as JSON would have them)."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, dict | ConfigDict):
+        if isinstance(value, Mapping | ConfigDict):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = json.loads(json.dumps(value))
@@ -85,6 +87,4 @@ def save_or_check(config: ConfigDict, workdir: Path, *, save: bool = True) -> No
                     f"from this run: --config.restore_from={workdir})"
                 )
     if save:
-        temporary = cleared(path.with_suffix(".tmp"))
-        temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-        temporary.replace(path)
+        write_text(path, json.dumps(config.to_dict(), indent=2) + "\n")

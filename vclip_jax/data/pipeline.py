@@ -29,6 +29,7 @@ from vclip_jax.data.record import Record
 from vclip_jax.data.text.tokenizer_json import AnyTokenizer
 from vclip_jax.data.text.wordpiece import CONTEXT_LENGTH
 from vclip_jax.devices import cores
+from vclip_jax.files.errors import first_line
 
 HostBatch = dict[str, np.ndarray]
 
@@ -53,7 +54,9 @@ class Batches(Iterator[HostBatch]):
             return next(self._batches)
         except BaseException as error:
             if isinstance(error, RuntimeError) and (keys := self._progress.of_dead()):
-                self._error = OSError(f"a data worker died at {', '.join(keys)}: {_first(error)}")
+                self._error = OSError(
+                    f"a data worker died at {', '.join(keys)}: {first_line(error)}"
+                )
                 raise self._error from error
             self._error = error
             raise
@@ -340,10 +343,6 @@ def _iterate(
 def _derived_seed(seed: int, purpose: str) -> int:
     digest = hashlib.sha256(f"{purpose}:{seed}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
-
-
-def _first(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
 
 
 def _name(source: Sequence[Record]) -> str:

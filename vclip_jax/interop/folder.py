@@ -23,7 +23,8 @@ from vclip_jax.data.text.tokenizer_json import (
     file_name,
     in_folder,
 )
-from vclip_jax.files.foreign import cleared, parse_json, read_json
+from vclip_jax.files.foreign import parse_json, read_json
+from vclip_jax.files.writing import replacing
 from vclip_jax.interop import names
 from vclip_jax.interop.model_card import write as write_card
 from vclip_jax.interop.systems import state_dicts
@@ -82,15 +83,11 @@ def save(
         CARD: lambda path: path.write_text(text, "utf-8"),
     }
     for name, write in writers.items():
-        temporary = cleared(folder / f"{name}.tmp")
-        try:
+        with replacing(folder / name) as temporary:
             temporary.touch()
             mode = temporary.stat().st_mode
             write(temporary)
             temporary.chmod(mode)  # safetensors leaves its files to their owner alone
-            temporary.replace(folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
     for name in {VOCAB, TOKENIZER} - {file_name(tokenizer)}:  # the one that was replaced
         (folder / name).unlink(missing_ok=True)
 

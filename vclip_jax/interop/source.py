@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vclip_jax.console.terminal import without_others_warnings
 from vclip_jax.data.text.tokenizer_json import AnyTokenizer
+from vclip_jax.files.errors import first_line
 from vclip_jax.files.foreign import hub_name
 from vclip_jax.interop import folder, workdir
 from vclip_jax.interop.weights import Weights
@@ -48,6 +49,6 @@ def _from_hub(name: str) -> Path:
             )
         )
     except Exception as error:  # the Hub's client raises a dozen unrelated types
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         at = f" at {revision!r}" if revision else ""
         raise ValueError(f"cannot get {repository!r}{at} from the Hub ({reason})") from error

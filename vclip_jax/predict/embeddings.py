@@ -27,6 +27,7 @@ from vclip_jax.data.images.preprocess import seen
 from vclip_jax.data.record import Record
 from vclip_jax.datasets.records import find_dataset, open_builder, source_of
 from vclip_jax.files.foreign import parse_json
+from vclip_jax.files.writing import replacing
 from vclip_jax.predict.pretrained import CORES, Pretrained
 
 FORMAT = 1
@@ -175,14 +176,8 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
         OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Another name until it is whole, and in each process, of which several may write.
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            np.savez(file, **arrays)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part, open(part, "wb") as file:
+        np.savez(file, **arrays)
 
 
 def load_arrays(path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from vclip_jax.files.foreign import cleared
+from vclip_jax.files.writing import write_bytes
 from vclip_jax.tracking.tracker import Embeddings, Picture
 
 CONFIG = "projector_config.pbtxt"
@@ -81,9 +81,7 @@ def write_projection(folder: Path, embeddings: Embeddings) -> None:
 
 def _put(folder: Path, path: Path, content: str | bytes) -> str:
     """Replace a file in one step, as TensorBoard may be reading; its path within `folder`."""
-    temporary = cleared(path.with_name(f"{path.name}.tmp"))
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    temporary.replace(path)
+    write_bytes(path, content.encode() if isinstance(content, str) else content)
     return path.relative_to(folder).as_posix()
 
 

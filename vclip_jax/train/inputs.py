@@ -23,7 +23,7 @@ from vclip_jax.data.record import Record
 from vclip_jax.data.text.tokenizer_json import TOKENIZER, VOCAB, AnyTokenizer, file_name, in_folder
 from vclip_jax.data.text.wordpiece import Tokenizer
 from vclip_jax.devices import cores, sharding
-from vclip_jax.tracking.metrics_log import write_json
+from vclip_jax.files.writing import write_json
 
 DATA = "data.json"
 

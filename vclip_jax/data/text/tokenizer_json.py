@@ -192,7 +192,7 @@ def _one_line(what: str) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the package's are of this very type, or a panic of Rust
-        raise ValueError(f"{what} ({' '.join(str(error).split())[:200]})") from error
+        raise ValueError(f"{what} ({one_line(error, 200)})") from error
 
 
 def _check_cleaning(clean: Any, name: str) -> None:

@@ -12,6 +12,7 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
+from vclip_jax.files.errors import first_line
 from vclip_jax.files.foreign import hub_name, read_bytes
 
 CONTEXT_LENGTH: Final = 52
@@ -96,7 +97,7 @@ class Tokenizer:
         try:
             path = hf_hub_download(repository, "vocab.txt", revision=revision)
         except Exception as error:  # the Hub's client raises a dozen unrelated types
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise ValueError(
                 f"cannot get vocab.txt of {repository!r} from the Hub ({reason}): "
                 "give the path of a vocabulary file instead"

@@ -15,6 +15,7 @@ from typing import Any, Final
 from vclip_jax.datasets.formats import parquet
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Blob
 from vclip_jax.datasets.synthetic.annotation import DISEASES
+from vclip_jax.files.errors import one_line
 from vclip_jax.files.foreign import check_regular
 
 POSITIVE: Final = ("dr_grade", *DISEASES)
@@ -104,9 +105,7 @@ def _lines(path: Path) -> Iterator[list[str]]:
                     raise csv.Error(f"line {reader.line_num} ends within quotes: is one too many?")
                 yield [cell.strip() for cell in line]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(
-            f"{path}: cannot read the table: {' '.join(str(error).split())}"
-        ) from error
+        raise ValueError(f"{path}: cannot read the table: {one_line(error)}") from error
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -151,8 +150,7 @@ def index_images(root: Path) -> dict[str, Blob]:
             with zipfile.ZipFile(archive) as opened:
                 names = opened.namelist()
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{archive}: not a readable .zip ({reason})") from error
+            raise ValueError(f"{archive}: not a readable .zip ({one_line(error)})") from error
         for name in names:
             if name.lower().endswith(IMAGE_SUFFIXES) and "__MACOSX" not in name:
                 images.setdefault(_stem(name), Blob(archive, name))

@@ -36,8 +36,8 @@ from vclip_jax.evaluation.probe.few_shot import (
     zero_shot,
 )
 from vclip_jax.files.foreign import shown
+from vclip_jax.files.writing import write_json
 from vclip_jax.prompts.order import rises
-from vclip_jax.tracking.metrics_log import write_json
 
 if TYPE_CHECKING:
     from vclip_jax.predict.embeddings import SplitEmbeddings

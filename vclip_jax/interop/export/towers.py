@@ -30,11 +30,11 @@ from flax import nnx
 
 from vclip_jax.data.text.tokenizer_json import AnyTokenizer, file_name
 from vclip_jax.files.foreign import cleared, read_json
+from vclip_jax.files.writing import write_json
 from vclip_jax.interop import folder, names
 from vclip_jax.interop.weights import Weights, make_clip
 from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import Clip
-from vclip_jax.tracking.metrics_log import write_json
 
 FORMATS: Final = ("stablehlo", "onnx")
 BATCHES: Final = (1, 3)

@@ -14,7 +14,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from vclip_jax.files.foreign import check_regular, cleared
+from vclip_jax.files.errors import one_line
+from vclip_jax.files.foreign import check_regular
+from vclip_jax.files.writing import replacing
 from vclip_jax.interop.pytorch.pickles import (
     NUMPY_SCALARS,
     Call,
@@ -84,8 +86,9 @@ def read(path: str | Path) -> Any:
     except Refused as error:
         raise ValueError(f"{path}: {error}") from error
     except Exception as error:  # zipfile meets damage with a dozen unrelated types
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path} is truncated or damaged ({reason}): get it again") from error
+        raise ValueError(
+            f"{path} is truncated or damaged ({one_line(error)}): get it again"
+        ) from error
 
 
 def _read(archive: zipfile.ZipFile, mapped: np.ndarray) -> Any:
@@ -221,17 +224,16 @@ def write(path: str | Path, content: Any) -> None:
         )
 
     description = dumps(described(content))
-    temporary = cleared(path.with_name(path.name + ".tmp"))
-    try:
-        with temporary.open("wb") as file, zipfile.ZipFile(file, "w") as archive:
-            _put(archive, "data.pkl", description, file.tell())
-            _put(archive, "byteorder", b"little", file.tell())
-            for key, array in enumerate(arrays):
-                _put(archive, f"data/{key}", array, file.tell())
-            _put(archive, "version", b"3\n", file.tell())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        replacing(path) as temporary,
+        temporary.open("wb") as file,
+        zipfile.ZipFile(file, "w") as archive,
+    ):
+        _put(archive, "data.pkl", description, file.tell())
+        _put(archive, "byteorder", b"little", file.tell())
+        for key, array in enumerate(arrays):
+            _put(archive, f"data/{key}", array, file.tell())
+        _put(archive, "version", b"3\n", file.tell())
 
 
 def _put(archive: zipfile.ZipFile, name: str, data: bytes | np.ndarray, position: int) -> None:

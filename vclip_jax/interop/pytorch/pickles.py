@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from vclip_jax.files.errors import one_line
+
 _ARGUMENT = (
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
     "STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
@@ -61,8 +63,7 @@ def loads(
     except Refused:
         raise
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise Refused(f"its pickle is damaged ({reason[:200]})") from error
+        raise Refused(f"its pickle is damaged ({one_line(error, 200)})") from error
 
 
 def _run(data: bytes, known: Mapping[str, Any], persistent: Callable[[Any], Any]) -> Any:
