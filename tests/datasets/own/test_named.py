@@ -152,3 +152,13 @@ def test_what_is_not_there_or_empty_is_an_error(folder):
     (folder / "none/x.dat").touch()
     with pytest.raises(ValueError, match=r"there is no image .*; 1 other files .*1 \.dat"):
         expand([str(folder / "none")])
+
+
+def test_a_folder_gives_the_names_not_a_link_to_it_and_the_systems_folders_are_counted(folder):
+    (folder / "Link").symlink_to(folder / "deep")
+    (folder / "@eaDir").mkdir()
+    (folder / "@eaDir" / "a.png").touch()
+    named = expand([str(folder)])
+    assert folder / "deep/er/b.tif" in named.paths
+    assert len(named.paths) == 3
+    assert any("@eaDir" in note for note in named.notes)
