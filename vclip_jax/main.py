@@ -45,7 +45,7 @@ from vclip_jax.compilation.plan import compile_step
 from vclip_jax.config import checks, command_line
 from vclip_jax.console import terminal
 from vclip_jax.data import pipeline
-from vclip_jax.data.text.tokenizer_json import AnyTokenizer
+from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.datasets.ingest.captions import describe_lengths, some_of
 from vclip_jax.devices import processes, sharding, tree
 from vclip_jax.devices.preemption import Preempted, Preemption
@@ -391,7 +391,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
 
 def make_scorer(
-    graphdef: nnx.GraphDef, mesh: Mesh, tokenizer: AnyTokenizer, config: ConfigDict
+    graphdef: nnx.GraphDef, mesh: Mesh, tokenizer: Tokenizer, config: ConfigDict
 ) -> Scorer:
     """The scorer of the model that the config describes."""
     return Scorer(

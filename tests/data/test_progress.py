@@ -12,10 +12,10 @@ import pytest
 from vclip_jax.data.pipeline import eval_batches, record_keys, train_batches
 from vclip_jax.data.prefetch import DevicePrefetcher
 from vclip_jax.data.progress import Progress, StalledError
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 
 CAPTION = "未见异常。"
-TOKENIZER = Tokenizer.from_captions([CAPTION])
+TOKENIZER = WordPiece.from_captions([CAPTION])
 PICTURE = np.zeros((20, 24, 3), np.uint8)
 
 

@@ -14,7 +14,7 @@ from vclip_jax import prompts
 from vclip_jax.data.images.decode import FITS, MODES, ImageError, decode
 from vclip_jax.data.images.preprocess import look_at
 from vclip_jax.data.pipeline import eval_batches
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.datasets.synthetic.domains import TRAINING_DOMAIN, sample_case
 from vclip_jax.datasets.synthetic.render import render
 from vclip_jax.interop import folder
@@ -265,14 +265,14 @@ def test_a_revision_is_asked_for_by_its_name(monkeypatch, portable_folder):
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", hf_hub_download)
     vclip_jax.load("hub:owner/model@v1.0")
-    Tokenizer.load("hub:owner/model@refs/pr/3")
-    Tokenizer.load("hub:owner/model")
+    WordPiece.load("hub:owner/model@refs/pr/3")
+    WordPiece.load("hub:owner/model")
     assert asked == [
         ("owner/model", "v1.0"),
         ("owner/model", "vocab.txt", "refs/pr/3"),
         ("owner/model", "vocab.txt", None),
     ]
-    for load in (vclip_jax.load, Tokenizer.load):
+    for load in (vclip_jax.load, WordPiece.load):
         with pytest.raises(ValueError, match="behind the @ stands a branch, a tag or a commit"):
             load("hub:owner/model@")
 

@@ -26,7 +26,7 @@ from vclip_jax.data.images.preprocess import check_fitted, square
 from vclip_jax.data.order import EXAMPLES, ORDERS, Shuffled
 from vclip_jax.data.progress import Progress
 from vclip_jax.data.record import Record
-from vclip_jax.data.text.tokenizer_json import AnyTokenizer
+from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.data.text.wordpiece import CONTEXT_LENGTH
 from vclip_jax.devices import cores
 from vclip_jax.files.errors import first_line
@@ -74,7 +74,7 @@ class Batches(Iterator[HostBatch]):
 
 def train_batches(
     source: Sequence[Record],
-    tokenizer: AnyTokenizer,
+    tokenizer: Tokenizer,
     *,
     seed: int,
     global_batch_size: int,
@@ -183,7 +183,7 @@ def _in_order(source: Sequence[Record], seed: int, shuffle: str) -> grain.MapDat
 
 def eval_batches(
     source: Sequence[Record],
-    tokenizer: AnyTokenizer | None = None,
+    tokenizer: Tokenizer | None = None,
     *,
     global_batch_size: int,
     size: int,
@@ -238,7 +238,7 @@ class _TrainExample(grain.transforms.RandomMap):
     """A record to arrays, at random."""
 
     name: str
-    tokenizer: AnyTokenizer
+    tokenizer: Tokenizer
     size: int
     fit: str
     mode: str
@@ -275,7 +275,7 @@ class _EvalExample(grain.transforms.Map):
 
     source: Sequence[Record]
     name: str
-    tokenizer: AnyTokenizer | None
+    tokenizer: Tokenizer | None
     size: int
     fit: str
     mode: str

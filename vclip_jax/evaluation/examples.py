@@ -91,7 +91,7 @@ def heat_maps(
         config: its `data` says what the model sees of a photograph.
 
     Returns:
-        float32 `[n, size, size]`, see `explain.make_heat_function`.
+        float32 `[n, size, size]`, see `heat_maps.make_heat_function`.
     """
     data, n = config.data, len(source)
     size = data.image_size

@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from vclip_jax import datasets, prompts
 from vclip_jax.data.images.preprocess import check_fitted
-from vclip_jax.data.text.tokenizer_json import AnyTokenizer
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.datasets.ingest.prepare import build_command
 from vclip_jax.evaluation.metrics.classification import has_kappa
 from vclip_jax.prompts import own, reading
@@ -76,7 +76,7 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
 def check_words(config: ConfigDict) -> None:
     """Load vocabulary and prompts once: a wrong name should not cost the building of a dataset."""
     if config.tokenizer.vocab != "captions":
-        Tokenizer.load(config.tokenizer.vocab)
+        WordPiece.load(config.tokenizer.vocab)
     for entry in config.evals.values():
         if entry.prompts != "labels":
             prompts.load(entry.prompts)
@@ -119,7 +119,7 @@ def _check_labels(task: ZeroShotTask) -> None:
 
 def check_readings(
     config: ConfigDict,
-    tokenizer: AnyTokenizer,
+    tokenizer: Tokenizer,
     tasks: Sequence[ZeroShotTask],
     captions: Sequence[str],
     *,
@@ -145,7 +145,7 @@ def check_readings(
 
 
 def usual_prompts(
-    config: ConfigDict, tasks: Sequence[ZeroShotTask], train: Any, tokenizer: AnyTokenizer
+    config: ConfigDict, tasks: Sequence[ZeroShotTask], train: Any, tokenizer: Tokenizer
 ) -> prompts.PromptSet | None:
     """What the model will be asked where nobody says otherwise, see `prompts.own`."""
     if tasks:  # which have been read before

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from vclip_jax.data.text.tokenizer_json import AnyTokenizer
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.files.foreign import parse_json, read_json
 from vclip_jax.interop.weights import Weights
 from vclip_jax.prompts import PromptSet
@@ -90,7 +90,7 @@ def read_run(workdir: Path, step: int) -> Run:
 
 def write(
     weights: Weights,
-    tokenizer: AnyTokenizer,
+    tokenizer: Tokenizer,
     origin: str,
     run: Run | None = None,
     prompts: PromptSet | None = None,
@@ -108,7 +108,7 @@ def write(
     return f"---\n{metadata}\n---\n\n" + "\n\n".join(sections)
 
 
-def _metadata(weights: Weights, tokenizer: AnyTokenizer, run: Run | None) -> str:
+def _metadata(weights: Weights, tokenizer: Tokenizer, run: Run | None) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     clip = weights.config["kind"] == "clip"
@@ -142,7 +142,7 @@ def _name(run: Run | None) -> str:
 
 def _sections(
     weights: Weights,
-    tokenizer: AnyTokenizer,
+    tokenizer: Tokenizer,
     origin: str,
     run: Run | None,
     prompts: PromptSet | None,
@@ -192,7 +192,7 @@ def _sections(
     yield "## Citation\n\n" + _CITATION + (f"\n{_SYNFUNDUS_CITATION}" if synfundus else "")
 
 
-def _example(tokenizer: AnyTokenizer, prompts: PromptSet | None) -> str:
+def _example(tokenizer: Tokenizer, prompts: PromptSet | None) -> str:
     """A question in the model's own words, with the classes that it answers in."""
     if prompts is None:
         return f'clip.classify(["photo.jpg"], [{_EXAMPLES[_language(tokenizer)]}])  # probabilities'
@@ -371,10 +371,10 @@ def _size_lines(weights: Weights, origin: str) -> str:
     return f"{space}- {weights.count:,} parameters, float32.\n- Origin: {origin}.\n"
 
 
-def _language(tokenizer: AnyTokenizer) -> str:
+def _language(tokenizer: Tokenizer) -> str:
     """By the vocabulary: "zh" if a tenth of it are Chinese characters, as of BERT-base-Chinese a
     third are."""
-    if not isinstance(tokenizer, Tokenizer):
+    if not isinstance(tokenizer, WordPiece):
         return "en"
     chinese = sum("\u4e00" <= token <= "\u9fff" for token in tokenizer.vocabulary)
     return "zh" if 10 * chinese >= tokenizer.vocab_size else "en"

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from vclip_jax.console.terminal import without_others_warnings
-from vclip_jax.data.text.tokenizer_json import AnyTokenizer
+from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.files.errors import first_line
 from vclip_jax.files.foreign import hub_name
 from vclip_jax.interop import folder, workdir
@@ -13,7 +13,7 @@ from vclip_jax.interop.weights import Weights
 
 def load_weights(
     path: str | os.PathLike[str], step: int | str = "latest"
-) -> tuple[Weights, AnyTokenizer, int | None]:
+) -> tuple[Weights, Tokenizer, int | None]:
     """Weights, tokeniser and step (None where it is not known) of what `load` takes."""
     return read_folder(folder_of(path), step)
 
@@ -27,7 +27,7 @@ def folder_of(path: str | os.PathLike[str]) -> Path:
     return source
 
 
-def read_folder(source: Path, step: int | str) -> tuple[Weights, AnyTokenizer, int | None]:
+def read_folder(source: Path, step: int | str) -> tuple[Weights, Tokenizer, int | None]:
     with without_others_warnings():
         if not (source / folder.MODEL).is_file():
             return workdir.load(source, step)

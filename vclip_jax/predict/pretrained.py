@@ -21,8 +21,8 @@ from vclip_jax import prompts as prompts_lib
 from vclip_jax.data.images.decode import ImageError, check_fit, pillow_rgb, read_rgb
 from vclip_jax.data.images.opening import as_image_error
 from vclip_jax.data.images.preprocess import shown
-from vclip_jax.data.text.tokenizer_json import AnyTokenizer
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.devices import cores, sharding
 from vclip_jax.files.foreign import MOST_IMAGE, read_bytes
 from vclip_jax.interop.source import folder_of, read_folder
@@ -86,7 +86,7 @@ class Pretrained:
     def __init__(
         self,
         weights: Weights,
-        tokenizer: AnyTokenizer,
+        tokenizer: Tokenizer,
         *,
         dtype: str = "auto",
         prompts: prompts_lib.PromptSet | None = None,
@@ -236,7 +236,7 @@ class Pretrained:
             return self.prompts
         usual = prompts_lib.load(own.USUAL)
         length = self.config["tokenizer"]["context_length"]
-        chinese = isinstance(self.tokenizer, Tokenizer)
+        chinese = isinstance(self.tokenizer, WordPiece)
         if not chinese or not own.reads(usual, self.tokenizer, length):
             raise ValueError(
                 f"this model has no prompts of its own and does not read {own.USUAL}: say what to "

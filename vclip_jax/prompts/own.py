@@ -9,9 +9,10 @@ import json
 from pathlib import Path
 from typing import Final
 
+from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.files.writing import write_text
 from vclip_jax.prompts import sets
-from vclip_jax.prompts.reading import Tokenizer, check_prompts, unknown_share
+from vclip_jax.prompts.reading import check_prompts, unknown_share
 from vclip_jax.prompts.sets import PromptSet
 
 FILE: Final = "prompts.json"

@@ -12,7 +12,7 @@ from vclip_jax.data.images.augment import POLICIES
 from vclip_jax.data.images.decode import FITS, MODES
 from vclip_jax.data.images.preprocess import seen
 from vclip_jax.data.pipeline import eval_batches, train_batches
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.datasets import open_source
 from vclip_jax.datasets.__main__ import main
 from vclip_jax.datasets.ingest import build as ingest
@@ -80,7 +80,7 @@ def test_raw_squares_are_the_fitted_pixels_themselves(build):
 
 def pipelines(source, fit: str, size: int = 56, augment="fundus"):
     policy = POLICIES.get(augment, augment)
-    tokenizer = Tokenizer.from_captions(CAPTIONS)
+    tokenizer = WordPiece.from_captions(CAPTIONS)
     options = {"global_batch_size": 2, "size": size, "fit": fit}
     yield train_batches(source, tokenizer, seed=0, augment=policy, num_threads=1, **options)
     yield eval_batches(source, num_threads=1, **options)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vclip_jax.data.text.tokenizer_json import AnyTokenizer
+from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.files.errors import first_line
 from vclip_jax.interop.export import towers
 from vclip_jax.interop.weights import Weights
@@ -26,7 +26,7 @@ OPSET: Final = 21
 def save(
     target: str | Path,
     weights: Weights,
-    tokenizer: AnyTokenizer,
+    tokenizer: Tokenizer,
     *,
     card: str,
     overwrite: bool = False,

@@ -15,7 +15,7 @@ import numpy as np
 from jax import export
 from safetensors.numpy import load_file
 
-from vclip_jax.data.text.tokenizer_json import AnyTokenizer
+from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.files.errors import first_line
 from vclip_jax.interop import folder
 from vclip_jax.interop.export import towers
@@ -28,7 +28,7 @@ PLATFORMS: Final = ("cpu", "cuda", "tpu")
 def save(
     target: str | Path,
     weights: Weights,
-    tokenizer: AnyTokenizer,
+    tokenizer: Tokenizer,
     *,
     card: str,
     overwrite: bool = False,
