@@ -136,5 +136,5 @@ def test_it_can_be_pickled_and_long_keys_are_cut():
     with pickle.loads(pickle.dumps(progress)).at("界" * 1000):
         (entry,) = progress.entries()
     assert entry.key.startswith("界" * 100)
-    assert progress.of_dead() == []
+    assert progress.records_of_dead_workers() == []
     progress.close()

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 import vclip_jax
 from vclip_jax import prompts
 from vclip_jax.data.images.decode import FITS, MODES, ImageError, decode
-from vclip_jax.data.images.preprocess import look_at
+from vclip_jax.data.images.preprocess import preprocess_file
 from vclip_jax.data.pipeline import eval_batches
 from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.datasets.synthetic.domains import TRAINING_DOMAIN, sample_case
@@ -95,7 +95,7 @@ def test_a_photograph_is_the_same_however_it_comes(clip, large_jpegs, monkeypatc
             "Pillow": clip.preprocess(Image.open(path)),
             "upright": clip.preprocess(upright),
             "array": clip.preprocess(np.array(upright)),
-            "predict": look_at(str(path), clip.config["data"], 0)[0],
+            "predict": preprocess_file(str(path), clip.config["data"], 0)[0],
         }
         for way, other in seen.items():
             np.testing.assert_array_equal(other, square, err_msg=way)

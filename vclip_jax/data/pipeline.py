@@ -22,7 +22,7 @@ from vclip_jax.data.images.augment import Policy, augment
 from vclip_jax.data.images.chinese_clip_augment import SHORTEST_CROP, chinese_clip_augment
 from vclip_jax.data.images.decode import FINER, check_fit, read_rgb
 from vclip_jax.data.images.enhance import enhance
-from vclip_jax.data.images.preprocess import check_fitted, square
+from vclip_jax.data.images.preprocess import check_fitted, record_square
 from vclip_jax.data.order import EXAMPLES, ORDERS, Shuffled
 from vclip_jax.data.progress import Progress
 from vclip_jax.data.record import Record
@@ -53,7 +53,9 @@ class Batches(Iterator[HostBatch]):
         try:
             return next(self._batches)
         except BaseException as error:
-            if isinstance(error, RuntimeError) and (keys := self._progress.of_dead()):
+            if isinstance(error, RuntimeError) and (
+                keys := self._progress.records_of_dead_workers()
+            ):
                 self._error = OSError(
                     f"a data worker died at {', '.join(keys)}: {first_line(error)}"
                 )
@@ -296,7 +298,7 @@ class _EvalExample(grain.transforms.Map):
         if record is not None:
             key = f"{self.name} {record['key']}"
             # Decoded in full, as by all that answers: the same photograph, the same answer.
-            image = square(record, self.size, self.fit, self.mode, whole=True, key=key)
+            image = record_square(record, self.size, self.fit, self.mode, whole=True, key=key)
             image = enhance(image) if self.enhance else image
         if record is not None and self.tokenizer is not None:
             tokens = self.tokenizer.encode([record["caption"]], self.context_length)[0]
@@ -311,7 +313,7 @@ class _EvalExample(grain.transforms.Map):
 def _decode(
     record: Record, name: str, size: int, fit: str, mode: str, room: float = 1.0
 ) -> np.ndarray:
-    return square(record, size, fit, mode, room=room, key=f"{name} {record['key']}")
+    return record_square(record, size, fit, mode, room=room, key=f"{name} {record['key']}")
 
 
 def _iterate(

@@ -198,7 +198,9 @@ def _card(
             return path.read_text("utf-8")
         return model_card.write(weights, tokenizer, f"exported from {source.name}", prompts=prompts)
     origin = f"exported from {source.name}, step {step}"
-    return model_card.write(weights, tokenizer, origin, model_card.read_run(source, step), prompts)
+    return model_card.write(
+        weights, tokenizer, origin, model_card.read_training_run(source, step), prompts
+    )
 
 
 def _push(options: argparse.Namespace) -> None:

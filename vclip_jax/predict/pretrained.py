@@ -20,7 +20,7 @@ from PIL import Image
 from vclip_jax import prompts as prompts_lib
 from vclip_jax.data.images.decode import ImageError, check_fit, pillow_rgb, read_rgb
 from vclip_jax.data.images.opening import as_image_error
-from vclip_jax.data.images.preprocess import shown
+from vclip_jax.data.images.preprocess import preprocess_pixels
 from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.devices import cores, sharding
@@ -196,7 +196,7 @@ class Pretrained:
         return self._variables
 
     @cached_property
-    def fingerprint(self) -> str:
+    def digest(self) -> str:
         """SHA-256 of all that embeddings depend on: weights, configuration (the preprocessing is a
         part of it), tokenizer and the type of the computation; in hexadecimal."""
         digest = hashlib.sha256()
@@ -290,7 +290,7 @@ class Pretrained:
                 f"image {index} is a {type(image).__name__}, expected a path, a Pillow image or "
                 "a uint8 array"
             )
-        return shown(rgb, self.config["data"])
+        return preprocess_pixels(rgb, self.config["data"])
 
     def _tokenize(self, texts: Sequence[str]) -> np.ndarray:
         return self.tokenizer.encode(texts, self.config["tokenizer"]["context_length"])

@@ -17,7 +17,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
             "tensorflow-datasets", "tokenizers", "opencv-python-headless", "pillow")  # fmt: skip
 
 
-LESS_IS_BETTER = ("loss", "ece", "brier")
+LESS_IS_BETTER = ("loss", "ece")
 NO_VALUES = ("step", "time", "evaluation")
 """Keys of a row that say what it is."""
 Listener = Callable[[int, Mapping[str, float], float], None]

@@ -19,7 +19,7 @@ from vclip_jax.files.errors import one_line
 from vclip_jax.files.writing import write_json
 from vclip_jax.tracking.metrics_log import NO_VALUES
 from vclip_jax.tracking.mlflow_tracker import MlflowTracker
-from vclip_jax.tracking.tracker import Embeddings, Picture, Tracker
+from vclip_jax.tracking.tracker import LoggedImage, LoggedPoints, Tracker
 from vclip_jax.tracking.wandb_tracker import WandbTracker
 
 log = logging.getLogger("vclip_jax")
@@ -45,12 +45,12 @@ class Trackers:
         """See `Tracker`."""
         self._each(lambda tracker: tracker.scalars(step, values, seconds))
 
-    def pictures(self, step: int, pictures: Sequence[Picture]) -> None:
+    def pictures(self, step: int, pictures: Sequence[LoggedImage]) -> None:
         """See `Tracker`."""
         if pictures:
             self._each(lambda tracker: tracker.pictures(step, pictures))
 
-    def embeddings(self, embeddings: Embeddings) -> None:
+    def embeddings(self, embeddings: LoggedPoints) -> None:
         """See `Tracker`."""
         self._each(lambda tracker: tracker.embeddings(embeddings))
 

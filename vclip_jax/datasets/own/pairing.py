@@ -23,7 +23,7 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class NamedRow:
     """A row of a label table with the name of its picture, as the table spells it."""
 
     name: str
@@ -85,9 +85,9 @@ def by_name(
 
 
 def by_row(
-    entries: Iterable[Entry], values: Sequence[str], table: Path, rejects: list[Reject], *,
+    entries: Iterable[NamedRow], values: Sequence[str], table: Path, rejects: list[Reject], *,
     prefix: str = "",
-) -> dict[str, Entry]:  # fmt: skip
+) -> dict[str, NamedRow]:  # fmt: skip
     """A table's rows by lower-case name, one a name.
 
     Args:
@@ -99,7 +99,7 @@ def by_row(
             is right nobody knows.
         prefix: of their keys.
     """
-    grouped: dict[str, list[Entry]] = {}
+    grouped: dict[str, list[NamedRow]] = {}
     for entry in entries:
         grouped.setdefault(entry.name.lower(), []).append(entry)
     for entry in grouped.pop("", []):
@@ -135,7 +135,7 @@ def join(
             pictures without a row ("missing row").
         prefix: of the keys.
     """
-    entries = [Entry(stem(row[name]), row) for row in rows]
+    entries = [NamedRow(stem(row[name]), row) for row in rows]
     unique = by_row(entries, values, table, rejects, prefix=prefix)
     joined = []
     for lower, entry in unique.items():

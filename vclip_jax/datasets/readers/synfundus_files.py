@@ -26,7 +26,7 @@ _DEPTH: Final = 4
 
 
 @dataclass
-class Table:
+class SourceTable:
     """A form of the dataset, streamed."""
 
     path: Path
@@ -36,7 +36,7 @@ class Table:
     """Key, image where the row holds it, and cells."""
 
 
-def open_table(root: Path, table: str) -> Table:
+def open_table(root: Path, table: str) -> SourceTable:
     if not root.is_dir():
         raise ValueError(f"{root}: there is no such folder")
     for kind, pattern in (("annotation", "*annotation*.[ct]sv"), ("gen_cond", "*gen_cond*.[ct]sv")):
@@ -56,7 +56,7 @@ def open_table(root: Path, table: str) -> Table:
     )
 
 
-def _open_csv(path: Path, kind: str) -> Table:
+def _open_csv(path: Path, kind: str) -> SourceTable:
     lines = _lines(path)
     header = next(lines, [])
     needed = ["file_name", ADVICE] if kind == "annotation" else [*POSITIVE]
@@ -77,7 +77,7 @@ def _open_csv(path: Path, kind: str) -> Table:
             yield _stem(cells[place]) if place >= 0 else str(number), None, cells
             number += 1
 
-    return Table(path, kind, header, rows())
+    return SourceTable(path, kind, header, rows())
 
 
 def _lines(path: Path) -> Iterator[list[str]]:
@@ -116,7 +116,7 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def _open_parquet(root: Path, shards: Sequence[Path]) -> Table:
+def _open_parquet(root: Path, shards: Sequence[Path]) -> SourceTable:
     header = parquet.flat_columns(shards[0])
     if not any(name in header for name in CAPTIONS):
         raise ValueError(f"{shards[0]}: expected the column text or caption, got {header}")
@@ -133,7 +133,7 @@ def _open_parquet(root: Path, shards: Sequence[Path]) -> Table:
                 number += 1
                 yield key, Blob(str(path), f"{image}:{row}"), values
 
-    return Table(shards[0], "parquet", header, rows())
+    return SourceTable(shards[0], "parquet", header, rows())
 
 
 # --- Images.

@@ -270,7 +270,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     about = {
         "checkpoint": str(options.checkpoint),
         "step": clip.step,
-        "model": clip.fingerprint,
+        "model": clip.digest,
         "dataset": options.dataset,
         "test_split": options.test_split,
     }
