@@ -10,19 +10,11 @@ import pytest
 
 from vclip_jax import prompts
 from vclip_jax.data.text.wordpiece import WordPiece
-from vclip_jax.datasets.fixtures import idrid as fixture
 from vclip_jax.datasets.readers.idrid import CLASSES, caption, scan, split_of
 
 REAL = Path(__file__).parents[4] / "shared/data/idrid"
 IMAGES = "B. Disease Grading/1. Original Images/a. Training Set"
 LABELS = "B. Disease Grading/2. Groundtruths/a. IDRiD_Disease Grading_Training Labels.csv"
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("idrid")
-    fixture.write(folder)
-    return folder
 
 
 def test_grades_splits_and_captions_are_read(source):
