@@ -423,7 +423,7 @@ def read_parquet(path: Path) -> None:
 def read_tar(path: Path) -> None:
     from vclip_jax.datasets.formats import blobs, webdataset
 
-    for sample in webdataset.scan_tars(path):
+    for sample in webdataset.scan_tar(path):
         if sample.image is not None:
             blobs.read(sample.image)
 

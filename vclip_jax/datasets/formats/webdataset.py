@@ -146,26 +146,8 @@ def _suffix(image: bytes) -> str:
     return next((suffix for magic, suffix in _MAGIC if image.startswith(magic)), "jpg")
 
 
-def shards(folder: Path) -> list[Path]:
-    """The .tar files of a folder and of those below it."""
-    return sorted(path for path in folder.rglob("*.tar") if path.is_file())
-
-
-def scan_tars(folder: str | os.PathLike[str]) -> list[Sample]:
-    """The samples of all shards in a folder (or of one shard), in order; no image is read.
-
-    Raises:
-        ValueError: one line: there is no shard, or one is damaged.
-    """
-    root = Path(folder)
-    paths = [root] if root.is_file() else shards(root)
-    if not paths:
-        raise ValueError(f"{root}: there is no .tar in it")
-    return [sample for path in paths for sample in scan_tar(path)]
-
-
 def scan_tar(path: Path) -> list[Sample]:
-    """The samples of one shard.
+    """The samples of one shard, in order; no image is read.
 
     Raises:
         ValueError: one line: it is damaged, or an archive of a folder with a table in it.
