@@ -84,7 +84,7 @@ class MetricsLog:
     ) -> dict[str, float]:
         """Append one row with those of the values that are new for this step: the result.
 
-        `evaluation` names what was asked, see `measure.Measurement.evaluation`.
+        `evaluation` names what was asked, see `measurement.Measurement.evaluation`.
         """
         there = self._written.get(step, {})
         new = {
