@@ -26,12 +26,15 @@ FREE_ON_RESUME = ("log_every", "remat", "scan_text_layers", "profile", "checkpoi
 KEPT_ON_RESUME = {"data.shuffle": "grain"}
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Give nested objects as dotted keys, with tuples as lists (as JSON would have them)."""
+def flatten(config: Any, prefix: str = "", *, empty: bool = False) -> dict[str, Any]:
+    """Give nested objects as dotted keys, with tuples as lists (as JSON would have them).
+
+    Objects without keys are left out unless they are wanted, as `empty`.
+    """
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, Mapping | ConfigDict):
-            flat |= flatten(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping | ConfigDict) and (value or not empty):
+            flat |= flatten(value, f"{prefix}{key}.", empty=empty)
         else:
             flat[prefix + key] = json.loads(json.dumps(value))
     return flat

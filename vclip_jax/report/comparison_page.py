@@ -136,7 +136,7 @@ def differences(configs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]
     Returns:
       Dicts of `key`, dotted, and `values`, each run's in words, None where it has no such key.
     """
-    flat = [flatten(config) for config in configs.values()]
+    flat = [flatten(config, empty=True) for config in configs.values()]
     rows = []
     for key in dict.fromkeys(key for one in flat for key in one):
         values = [one.get(key, _ABSENT) for one in flat]

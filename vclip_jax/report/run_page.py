@@ -79,8 +79,8 @@ def render(
             for name, result in run.zero_shot.items()
             if result.get("prompts")
         },
-        config=flatten(run.config),
-        environment=flatten(run.environment),
+        config=flatten(run.config, empty=True),
+        environment=flatten(run.environment, empty=True),
     )
 
 

@@ -129,13 +129,15 @@ def test_a_folder_that_cannot_be_read_is_named(folder):
 
 
 def test_an_unreadable_folder_is_reported(folder, monkeypatch):
-    walk = os.walk
+    (folder / "locked").mkdir()
+    scandir = os.scandir
 
-    def broken(top, onerror, **options):
-        onerror(PermissionError(13, "Permission denied", f"{top}/locked"))
-        yield from walk(top, onerror=onerror, **options)
+    def broken(path):
+        if path == folder / "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
 
-    monkeypatch.setattr(os, "walk", broken)
+    monkeypatch.setattr(os, "scandir", broken)
     assert "locked) cannot be read" in expand([str(folder)]).notes[0]
 
 
