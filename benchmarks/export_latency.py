@@ -68,7 +68,7 @@ def make_sides(
     import jax
     import numpy as np
 
-    from vclip_jax.data.text.wordpiece import Tokenizer
+    from vclip_jax.data.text.wordpiece import WordPiece
     from vclip_jax.interop.export import onnx, stablehlo, towers
     from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
 
@@ -82,7 +82,7 @@ def make_sides(
     weights = Weights(config, arrays)
     vocab = config["tokenizer"]["vocab_size"]
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer([*special, *(f"t{index}" for index in range(vocab - len(special)))])
+    tokenizer = WordPiece([*special, *(f"t{index}" for index in range(vocab - len(special)))])
 
     own = {}
     for tower in towers.towers(config):

@@ -246,12 +246,12 @@ def torch_batches(folder: Path, vocab: str, workers: int) -> Iterator[Any]:
 def our_batches(folder: Path, vocab: str, workers: int, decode: str) -> Iterator[Any]:
     """Ours, from a built dataset."""
     from vclip_jax.data.pipeline import train_batches
-    from vclip_jax.data.text.wordpiece import Tokenizer
+    from vclip_jax.data.text.wordpiece import WordPiece
     from vclip_jax.datasets import open_source
 
     return train_batches(
         open_source("pairs", folder, "train"),
-        Tokenizer.from_vocab(vocab),
+        WordPiece.from_vocab(vocab),
         seed=0,
         global_batch_size=BATCH,
         size=SIZE,

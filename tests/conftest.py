@@ -138,19 +138,19 @@ _VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"视网膜病变�
 @pytest.fixture(scope="session")
 def tokenizer():
     """Of a few characters."""
-    from vclip_jax.data.text.wordpiece import Tokenizer
+    from vclip_jax.data.text.wordpiece import WordPiece
 
-    return Tokenizer(_VOCABULARY)
+    return WordPiece(_VOCABULARY)
 
 
 @pytest.fixture(scope="session")
 def chinese():
     """A tokenizer of all characters of the Chinese prompt sets."""
     from vclip_jax import prompts
-    from vclip_jax.data.text.wordpiece import Tokenizer
+    from vclip_jax.data.text.wordpiece import WordPiece
 
     sets = [prompts.load(name) for name in prompts.known() if name.startswith("zh")]
-    return Tokenizer.from_captions(text for own in sets for texts in own.prompts for text in texts)
+    return WordPiece.from_captions(text for own in sets for texts in own.prompts for text in texts)
 
 
 @pytest.fixture(scope="session")

@@ -423,7 +423,7 @@ def read_parquet(path: Path) -> None:
 def read_tar(path: Path) -> None:
     from vclip_jax.datasets.formats import blobs, webdataset
 
-    for sample in webdataset.scan_tars(path):
+    for sample in webdataset.scan_tar(path):
         if sample.image is not None:
             blobs.read(sample.image)
 
@@ -459,17 +459,17 @@ def read_alone(path: Path) -> None:
 
 
 def read_tokenizer(path: Path) -> None:
-    from vclip_jax.data.text.tokenizer_json import JsonTokenizer
+    from vclip_jax.data.text.tokenizer_json import FastTokenizer
 
-    tokenizer = JsonTokenizer.from_file(path)
+    tokenizer = FastTokenizer.from_file(path)
     ids = tokenizer.encode(["a b ab's", "眼底 " * 50, ""], 12)
     assert 0 <= ids.min() <= ids.max() < tokenizer.vocab_size
 
 
 def read_vocabulary(path: Path) -> None:
-    from vclip_jax.data.text.wordpiece import Tokenizer
+    from vclip_jax.data.text.wordpiece import WordPiece
 
-    Tokenizer.from_vocab(path).encode(["正常 a"], 8)
+    WordPiece.from_vocab(path).encode(["正常 a"], 8)
 
 
 def read_portable(path: Path) -> None:

@@ -71,7 +71,7 @@ def read_json(data: bytes) -> None:
     path.write_bytes(data)
     content = outcome(foreign.read_json, path)
     outcome(prompts.load, str(path))
-    outcome(tokenizer_json.JsonTokenizer.from_file, path)
+    outcome(tokenizer_json.FastTokenizer.from_file, path)
     outcome(weights.complete_config, content, origin="p.json")
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from vclip_jax import config as config_lib
 from vclip_jax.config import checks
 from vclip_jax.data.images.decode import FITS, MODES, decode
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.datasets.formats.tables import whole
 from vclip_jax.datasets.ingest.build import build
 from vclip_jax.datasets.own import generic
@@ -196,7 +196,7 @@ CAPTIONS = {
     "marks upon marks": "a" + "\u0301" * 10_000,
     "planes beyond": "𠮷👁️‍🗨️" * 100,
 }
-TOKENIZER = Tokenizer.from_captions(["视网膜正常", "疑似青光眼"])
+TOKENIZER = WordPiece.from_captions(["视网膜正常", "疑似青光眼"])
 
 
 @pytest.mark.parametrize("kind", CAPTIONS)

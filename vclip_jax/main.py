@@ -45,7 +45,7 @@ from vclip_jax.compilation.plan import compile_step
 from vclip_jax.config import checks, command_line
 from vclip_jax.console import terminal
 from vclip_jax.data import pipeline
-from vclip_jax.data.text.tokenizer_json import AnyTokenizer
+from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.datasets.ingest.captions import describe_lengths, some_of
 from vclip_jax.devices import processes, sharding, tree
 from vclip_jax.devices.preemption import Preempted, Preemption
@@ -58,6 +58,7 @@ from vclip_jax.evaluation.tasks import (
     usual_prompts,
 )
 from vclip_jax.files import open_files
+from vclip_jax.files.writing import write_json
 from vclip_jax.interop import weights
 from vclip_jax.interop import workdir as saved_run
 from vclip_jax.interop.restore import QUICK_COMPILE, TEXT_TOWER, check_source, restore_other
@@ -66,7 +67,7 @@ from vclip_jax.models.flops import step_flops
 from vclip_jax.predict.scorer import Scorer
 from vclip_jax.prompts import own
 from vclip_jax.report import write_report, write_systems_report
-from vclip_jax.tracking.metrics_log import MetricsLog, environment, write_json
+from vclip_jax.tracking.metrics_log import MetricsLog, environment
 from vclip_jax.tracking.pictures import show_samples
 from vclip_jax.tracking.trackers import check_installed, open_trackers
 from vclip_jax.train import guards, optim
@@ -391,7 +392,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
 
 def make_scorer(
-    graphdef: nnx.GraphDef, mesh: Mesh, tokenizer: AnyTokenizer, config: ConfigDict
+    graphdef: nnx.GraphDef, mesh: Mesh, tokenizer: Tokenizer, config: ConfigDict
 ) -> Scorer:
     """The scorer of the model that the config describes."""
     return Scorer(

@@ -16,7 +16,7 @@ from vclip_jax.data.images.enhance import enhance
 from vclip_jax.data.order import ORDERS
 from vclip_jax.data.pipeline import eval_batches, step_records, train_batches
 from vclip_jax.data.prefetch import prefetch_to_device
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 
 SIZE = 16
 CAPTIONS = ("未见异常。", "疑似青光眼。", "糖尿病视网膜病变3级。")
@@ -35,7 +35,7 @@ def records(count: int) -> list[dict]:
 
 RECORDS = records(11)
 GRAIN_ORDER = [9, 3, 2, 6, 4, 0, 7, 1, 10, 5, 8, 0, 7, 1, 8, 4, 3, 2, 10, 9]
-TOKENIZER = Tokenizer.from_captions(CAPTIONS)
+TOKENIZER = WordPiece.from_captions(CAPTIONS)
 
 
 OPTIONS = {

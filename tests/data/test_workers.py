@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from vclip_jax.data.images.augment import POLICIES
 from vclip_jax.data.pipeline import train_batches
 from vclip_jax.data.prefetch import prefetch_to_device
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.data.workers import AUTOMATIC, how_many
 
 MIB = 2**20
@@ -57,7 +57,7 @@ def batches(**changes):
         png = cv2.imencode(".png", image)[1].tobytes()
         records.append({"image": png, "caption": "未见异常。", "key": f"k{index}", "label": 0})
     options = {"seed": 7, "global_batch_size": 4, "size": 16, "augment": POLICIES["fundus"]}
-    tokenizer = Tokenizer.from_captions(["未见异常。"])
+    tokenizer = WordPiece.from_captions(["未见异常。"])
     return train_batches(records, tokenizer, context_length=16, **options, **changes)
 
 

@@ -26,7 +26,7 @@ from PIL import Image
 
 from vclip_jax.data.order import permuted
 from vclip_jax.data.pipeline import train_batches
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.datasets import ingest, open_source
 from vclip_jax.datasets.listing import Blob, Item, Listing
 
@@ -63,7 +63,7 @@ def main():
     figures |= {"order_s": time.perf_counter() - start}
     figures["all_once"] = bool((np.bincount(order, minlength=records) == 1).all())
 
-    tokenizer = Tokenizer.from_captions(captions)
+    tokenizer = WordPiece.from_captions(captions)
     batches = train_batches(
         source, tokenizer, seed=0, global_batch_size=1000, size=32, context_length=16, num_threads=2
     )

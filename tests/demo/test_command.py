@@ -14,6 +14,7 @@ from PIL import Image
 import vclip_jax
 from vclip_jax import prompts
 from vclip_jax.data.images.decode import ImageError
+from vclip_jax.data.images.guarded import Limits
 from vclip_jax.demo import __main__ as command
 from vclip_jax.demo import answers, html, index, reader, uploads
 from vclip_jax.evaluation import prompt_sensitivity
@@ -255,7 +256,7 @@ def test_a_portable_folder_has_no_training_captions(clip, portable_folder):
 
 def test_training_captions_come_from_the_runs_own_data(clip, tmp_path, write_idrid):
     from vclip_jax import config, datasets
-    from vclip_jax.tracking.metrics_log import write_json
+    from vclip_jax.files.writing import write_json
 
     run = config.default()
     run.data.dataset, run.data.data_dir = "idrid", str(tmp_path / "moved")
@@ -366,17 +367,14 @@ def test_what_was_touched_lately_stays_and_the_rest_is_swept(tmp_path):
 
 def test_a_decoder_that_is_brought_down_takes_nothing_along():
     settings = {"image_size": 8, "fit": "squash", "decode": "exact", "enhance": False}
-    with reader.Readers(1, seconds=20) as readers:
-        with pytest.raises(ImageError, match="brings the decoder down"):
-            readers(os._exit, 1)
-        with pytest.raises(ImageError, match=r"^this file: ZeroDivisionError$"):
-            readers(divmod, 1, 0)
-        with pytest.raises(ImageError, match=r"^this file: cannot read the image"):
-            readers(reader.pixels, b"no picture", 8, settings)
-        square, shown = readers(reader.pixels, encoded(), 16, settings)
-        assert (square.shape, shown.shape) == ((8, 8, 3), (16, 16, 3))
-        readers.seconds = 0.1
-        with pytest.raises(ImageError, match=re.escape("the 0.1 s allowed")):
-            readers(time.sleep, 600)
-        readers.seconds = 20
-        assert readers(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ImageError, match=r"^this file: the decoder crashes"):
+        reader.guard(os.abort)
+    with pytest.raises(ImageError, match=r"^this file: ZeroDivisionError$"):
+        reader.guard(divmod, 1, 0)
+    with pytest.raises(ImageError, match=r"^this file: cannot read the image"):
+        reader.guard(reader.pixels, b"no picture", 8, settings)
+    square, shown = reader.guard(reader.pixels, encoded(), 16, settings)
+    assert (square.shape, shown.shape) == ((8, 8, 3), (16, 16, 3))
+    with pytest.raises(ImageError, match=re.escape("takes more than 0.1 seconds")):
+        reader.guard(time.sleep, 600, limits=Limits(seconds=0.1))
+    assert reader.guard(divmod, 7, 2) == (3, 1)

@@ -538,29 +538,27 @@ def test_more_visitors_than_the_queue_holds_are_asked_to_come_back(page):
 def test_a_picture_that_takes_long_does_not_stop_the_next(page):
     from vclip_jax.demo.page import application
 
-    with reader.Readers(2, seconds=20) as readers:
+    def read(data: bytes, *rest):
+        slow = data == b"slow"
+        return reader.guard(time.sleep, 600) if slow else reader.guard(reader.pixels, data, *rest)
 
-        def read(data: bytes, *rest):
-            slow = data == b"slow"
-            return readers(time.sleep, 600) if slow else readers(reader.pixels, data, *rest)
+    done = {}
+    with served(application(page(read), [], None)) as address:
 
-        done = {}
-        with served(application(page(read), [], None)) as address:
+        def visit(name: str, content: bytes) -> None:
+            with Visitor(base_url=address, timeout=120) as visitor:
+                answer = visitor.ask(READ, [visitor.upload(content)], name)
+                done[name] = answer
 
-            def visit(name: str, content: bytes) -> None:
-                with Visitor(base_url=address, timeout=120) as visitor:
-                    answer = visitor.ask(READ, [visitor.upload(content)], name)
-                    done[name] = answer
-
-            visit("before", picture())  # compiles the image tower
-            first = threading.Thread(target=visit, args=("slow", b"slow"))
-            first.start()
-            time.sleep(1)
-            for name in ("next", "third"):
-                visit(name, picture(1))
-                assert "What the model sees" in done[name]
-            assert "slow" not in done
-            first.join()
-            assert "takes longer than the 20 s allowed" in done["slow"]
-            visit("after", picture(2))
-            assert "What the model sees" in done["after"]
+        visit("before", picture())  # compiles the image tower
+        first = threading.Thread(target=visit, args=("slow", b"slow"))
+        first.start()
+        time.sleep(1)
+        for name in ("next", "third"):
+            visit(name, picture(1))
+            assert "What the model sees" in done[name]
+        assert "slow" not in done
+        first.join()
+        assert "takes more than 20 seconds" in done["slow"]
+        visit("after", picture(2))
+        assert "What the model sees" in done["after"]

@@ -8,7 +8,7 @@ import pytest
 from vclip_jax import main as trainer
 from vclip_jax import prompts
 from vclip_jax.config import default, system, zero_shot_eval
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.evaluation import table1
 from vclip_jax.evaluation.metrics.paper import TABLE_1
 
@@ -18,8 +18,8 @@ def english_folder(tmp_path, portable_folder):
     """The portable folder with a vocabulary of as many entries that spells FLAIR's prompts."""
     texts = [text for texts in prompts.load("flair/fives").prompts for text in texts]
     own, other = (
-        set(Tokenizer.from_captions(texts).vocabulary),
-        Tokenizer.load(str(portable_folder / "vocab.txt")),
+        set(WordPiece.from_captions(texts).vocabulary),
+        WordPiece.load(str(portable_folder / "vocab.txt")),
     )
     spare = [token for token in other.vocabulary if token not in own]
     tokens = [*other.vocabulary[:5], *sorted(own - set(other.vocabulary[:5]))]

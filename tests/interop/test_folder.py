@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from vclip_jax import config as config_lib
 from vclip_jax import main as trainer
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.interop import folder, workdir
 from vclip_jax.interop.systems import state_dicts
 from vclip_jax.train import optim, state
@@ -78,7 +78,7 @@ def test_links_are_replaced_not_followed(tmp_path, tiny_weights, tokenizer):
 
 
 def test_another_vocabulary_is_refused(tmp_path, tiny_weights, tokenizer):
-    other = Tokenizer([*tokenizer.vocabulary, "多"])
+    other = WordPiece([*tokenizer.vocabulary, "多"])
     with pytest.raises(ValueError, match="the vocabulary has 16 tokens, the model 15"):
         folder.save(tmp_path, tiny_weights(), other, origin="a test")
     folder.save(tmp_path, tiny_weights(), tokenizer, origin="a test")
@@ -306,7 +306,7 @@ def test_a_link_under_the_name_of_an_unfinished_file_is_not_written_through(
     target = tmp_path / "m"
     target.mkdir()
     for name in ("model.safetensors", "config.json", "vocab.txt", "README.md"):
-        (target / f"{name}.tmp").symlink_to(other)
+        (target / f"{name}.{os.getpid()}.tmp").symlink_to(other)
     folder.save(target, tiny_weights(), tokenizer)
     assert other.read_text() == "mine"
     assert not (target / "README.md").is_symlink()

@@ -251,7 +251,7 @@ def test_padding_that_bert_would_read_is_refused(tmp_path, system):
 
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefg"]
     (tmp_path / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
-    tokenizer = tokenizer_json.find(tmp_path).with_padding("[MASK]")
+    tokenizer = tokenizer_json.import_tokenizer(tmp_path).with_padding("[MASK]")
     with pytest.raises(ValueError, match="pads with the token 4, BERT takes 0"):
         folder.save(tmp_path / "w", system("flair"), tokenizer, origin="test")
 
@@ -263,7 +263,7 @@ def test_the_folder_of_one_tokenizer_can_become_that_of_another(
 
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefg"]
     (tmp_path / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
-    english = tokenizer_json.find(tmp_path)
+    english = tokenizer_json.import_tokenizer(tmp_path)
     work = tmp_path / "w"
     for weights, words_of in ((tiny_weights(), tokenizer), (system("flair"), english)) * 2:
         folder.save(work, weights, words_of, origin="test", overwrite=True)

@@ -143,7 +143,7 @@ def features(weights: Weights, pixels: np.ndarray, tokens: np.ndarray) -> Any:
     return [np.asarray(x) for x in run(weights.variables, pixels.transpose(0, 2, 3, 1), padded)]
 
 
-def differing(ours: tokenizer_json.JsonTokenizer, theirs: Any, texts: Sequence[str]) -> list[str]:
+def differing(ours: tokenizer_json.FastTokenizer, theirs: Any, texts: Sequence[str]) -> list[str]:
     want = np.asarray([theirs(text) for text in texts])
     got = ours.encode(texts, want.shape[1])
     return [text for text, a, b in zip(texts, got, want, strict=True) if a.tolist() != b.tolist()]
@@ -295,7 +295,7 @@ def test_clip_tokens_are_those_of_transformers(table, tmp_path, hugging_face_wor
 
     texts = [text for text in NASTY if not any(0xD800 <= ord(c) < 0xE000 for c in text)]
     for source in (hugging_face_words, tmp_path):
-        different = differing(tokenizer_json.find(source), encode, texts)
+        different = differing(tokenizer_json.import_tokenizer(source), encode, texts)
         table.check("tokens of nasty strings", "CLIP, transformers", "different", len(different), 0)
 
 
@@ -316,7 +316,7 @@ def test_bert_tokens_are_those_of_transformers(table, tmp_path, bert_words, lowe
         told = {"do_lower_case": lowercase, "tokenizer_class": "BertTokenizer"}
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(told))
     theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
-    ours = tokenizer_json.find(tmp_path)
+    ours = tokenizer_json.import_tokenizer(tmp_path)
 
     def encode(text: str) -> list[int]:
         return theirs(text, padding="max_length", max_length=64, truncation=True)["input_ids"]
@@ -331,7 +331,7 @@ def test_bert_tokens_are_those_of_transformers(table, tmp_path, bert_words, lowe
 def test_biomedclip_tokens_are_those_of_open_clip(table, tmp_path, bert_words):
     transformers.BertTokenizer(str(bert_words)).save_pretrained(tmp_path)
     theirs = open_clip.tokenizer.HFTokenizer(str(tmp_path), context_length=64)
-    ours = tokenizer_json.find(tmp_path).with_cleaning("whitespace")
+    ours = tokenizer_json.import_tokenizer(tmp_path).with_cleaning("whitespace")
     different = differing(ours, lambda text: theirs(text)[0].numpy(), NASTY)
     table.check("tokens of nasty strings", "BiomedCLIP", "different", len(different), 0)
 

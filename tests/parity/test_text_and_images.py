@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vclip_jax.data.images.decode import decode
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.datasets.synthetic.caption import caption
 from vclip_jax.datasets.synthetic.domains import sample_case
 from vclip_jax.datasets.synthetic.render import render
@@ -33,7 +33,7 @@ NASTY = [
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return Tokenizer.from_vocab(Path(clip.__file__).parent / "vocab.txt")
+    return WordPiece.from_vocab(Path(clip.__file__).parent / "vocab.txt")
 
 
 @pytest.mark.parametrize("length", [52, 24, 77])

@@ -12,9 +12,9 @@ from PIL import Image, ImageOps
 import vclip_jax
 from vclip_jax import prompts
 from vclip_jax.data.images.decode import FITS, MODES, ImageError, decode
-from vclip_jax.data.images.preprocess import look_at
+from vclip_jax.data.images.preprocess import preprocess_file
 from vclip_jax.data.pipeline import eval_batches
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.datasets.synthetic.domains import TRAINING_DOMAIN, sample_case
 from vclip_jax.datasets.synthetic.render import render
 from vclip_jax.interop import folder
@@ -95,7 +95,7 @@ def test_a_photograph_is_the_same_however_it_comes(clip, large_jpegs, monkeypatc
             "Pillow": clip.preprocess(Image.open(path)),
             "upright": clip.preprocess(upright),
             "array": clip.preprocess(np.array(upright)),
-            "predict": look_at(str(path), clip.config["data"], 0)[0],
+            "predict": preprocess_file(str(path), clip.config["data"], 0)[0],
         }
         for way, other in seen.items():
             np.testing.assert_array_equal(other, square, err_msg=way)
@@ -273,14 +273,14 @@ def test_a_revision_is_asked_for_by_its_name(monkeypatch, portable_folder):
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", hf_hub_download)
     vclip_jax.load("hub:owner/model@v1.0")
-    Tokenizer.load("hub:owner/model@refs/pr/3")
-    Tokenizer.load("hub:owner/model")
+    WordPiece.load("hub:owner/model@refs/pr/3")
+    WordPiece.load("hub:owner/model")
     assert asked == [
         ("owner/model", "v1.0"),
         ("owner/model", "vocab.txt", "refs/pr/3"),
         ("owner/model", "vocab.txt", None),
     ]
-    for load in (vclip_jax.load, Tokenizer.load):
+    for load in (vclip_jax.load, WordPiece.load):
         with pytest.raises(ValueError, match="behind the @ stands a branch, a tag or a commit"):
             load("hub:owner/model@")
 

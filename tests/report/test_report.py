@@ -279,7 +279,10 @@ def test_a_pipe_in_a_workdir_is_not_waited_for(workdir, contents, name):
         assert f"{path.name} could not be read and is left out" in page
 
 
-@pytest.mark.parametrize("name", ["report.html.part", "comparison.html.part", "comparison.json"])
+UNFINISHED = [f"{page}.html.{os.getpid()}.tmp" for page in ("report", "comparison")]
+
+
+@pytest.mark.parametrize("name", [*UNFINISHED, "comparison.json"])
 def test_a_link_in_a_workdir_is_not_written_through(workdir, contents, tmp_path, name):
     folder = workdir(contents)
     other = tmp_path / "other"

@@ -19,7 +19,7 @@ from vclip_jax.config import checks
 from vclip_jax.data import pipeline
 from vclip_jax.drills.tiny import get_config
 from vclip_jax.tracking import pictures, tracker, trackers
-from vclip_jax.tracking.tracker import Embeddings, Picture
+from vclip_jax.tracking.tracker import LoggedImage, LoggedPoints
 from vclip_jax.tracking.trackers import Trackers, check_installed, open_trackers
 from vclip_jax.train import inputs
 
@@ -237,8 +237,8 @@ def test_no_path_of_the_machine_is_among_the_parameters(config):
     assert config.data.data_dir not in shown.values()
 
 
-PICTURE = Picture("train/pair_1", np.arange(48, dtype=np.uint8).reshape(4, 4, 3), "青光眼")
-POINTS = Embeddings(
+PICTURE = LoggedImage("train/pair_1", np.arange(48, dtype=np.uint8).reshape(4, 4, 3), "青光眼")
+POINTS = LoggedPoints(
     "validation",
     np.linspace(-1, 1, 15, dtype=np.float32).reshape(5, 3),
     {"pair": list("01234"), "text": ["a", "b\tc", "d\ne", "青光眼", "f"]},

@@ -16,8 +16,9 @@ from typing import Any
 import jax
 
 from vclip_jax.compilation.topologies import Topology
+from vclip_jax.devices.chips import GIB
+from vclip_jax.files.writing import write_bytes
 
-GIB = 2**30
 CompilerOptions = Mapping[str, bool | int | float | str]
 
 # What else decides what comes out: the compilers, and their flags.
@@ -79,10 +80,7 @@ def compile_for(
         return Compilation(kept["text"], Memory(**kept["memory"]), kept["seconds"])
     compilation = _compile(topology, lowered, options, suggestions)
     cache_dir.mkdir(parents=True, exist_ok=True)
-    # In one step: another process may be reading.
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_bytes(gzip.compress(json.dumps(asdict(compilation)).encode(), 3))
-    temporary.replace(path)
+    write_bytes(path, gzip.compress(json.dumps(asdict(compilation)).encode(), 3))
     return compilation
 
 

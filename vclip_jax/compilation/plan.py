@@ -11,8 +11,8 @@ from vclip_jax.compilation.compiler import Compilation, CompilerOptions, compile
 from vclip_jax.compilation.report import Report
 from vclip_jax.compilation.topologies import Topology
 from vclip_jax.config import checks
-from vclip_jax.data.text.tokenizer_json import in_folder
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.tokenizer_json import saved_tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.devices import sharding
 from vclip_jax.models.bert import BertConfig
 from vclip_jax.models.flops import step_flops
@@ -75,10 +75,10 @@ def report_step(
 
 def vocabulary_size(config: ConfigDict, workdir: Path) -> int:
     """Tokens of the run's own vocabulary, or of the config's file; else BERT's Chinese 21,128."""
-    if (own := in_folder(workdir)) is not None:
+    if (own := saved_tokenizer(workdir)) is not None:
         return own.vocab_size
     if config.tokenizer.vocab != "captions" and not config.tokenizer.vocab.startswith("hub:"):
-        return Tokenizer.load(config.tokenizer.vocab).vocab_size
+        return WordPiece.load(config.tokenizer.vocab).vocab_size
     size = BertConfig().vocab_size
     log.info("vocabulary: %s tokens, as config.tokenizer.vocab is not a file", f"{size:,}")
     return size

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vclip_jax.compilation.compiler import GIB, Compilation, too_large
+from vclip_jax.compilation.compiler import Compilation, too_large
 from vclip_jax.compilation.cost import Cost, cost_of, ms_by_scope
 from vclip_jax.compilation.topologies import Topology
-from vclip_jax.tracking.metrics_log import write_json
+from vclip_jax.devices.chips import GIB
+from vclip_jax.files.writing import write_json
 
 Report = dict[str, Any]
 

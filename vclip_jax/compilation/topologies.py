@@ -20,6 +20,7 @@ import jax
 from jax.experimental import topologies
 
 from vclip_jax.devices.chips import Chip, chip_named
+from vclip_jax.files.errors import first_line
 
 GPUS_PER_HOST = 8
 
@@ -113,7 +114,7 @@ def parse(name: str) -> Topology:
             platform="tpu", topology_name=f"{family}:{found[3]}", **options
         )
     except jax.errors.JaxRuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ValueError(f"--topology={name}: libtpu knows no such slice: {reason}") from None
     return Topology(name, chip, shape, slices, tuple(topology.devices))
 

@@ -1,13 +1,15 @@
 """The `config.json` of a run: written at its start, held against what a later start asks for."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from vclip_jax.config.defaults import default
-from vclip_jax.files.foreign import cleared, read_json
+from vclip_jax.files.foreign import read_json
+from vclip_jax.files.writing import write_text
 
 # What may differ between a run and its continuation, because no trained number depends on it.
 FREE_ON_RESUME = ("log_every", "remat", "scan_text_layers", "profile", "checkpoint_every",
@@ -24,12 +26,15 @@ FREE_ON_RESUME = ("log_every", "remat", "scan_text_layers", "profile", "checkpoi
 KEPT_ON_RESUME = {"data.shuffle": "grain"}
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """A nested configuration as dotted keys, with tuples as lists (as JSON would have them)."""
+def flatten(config: Any, prefix: str = "", *, empty: bool = False) -> dict[str, Any]:
+    """Give nested objects as dotted keys, with tuples as lists (as JSON would have them).
+
+    Objects without keys are left out unless they are wanted, as `empty`.
+    """
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, dict | ConfigDict):
-            flat |= flatten(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping | ConfigDict) and (value or not empty):
+            flat |= flatten(value, f"{prefix}{key}.", empty=empty)
         else:
             flat[prefix + key] = json.loads(json.dumps(value))
     return flat
@@ -85,6 +90,4 @@ def save_or_check(config: ConfigDict, workdir: Path, *, save: bool = True) -> No
                     f"from this run: --config.restore_from={workdir})"
                 )
     if save:
-        temporary = cleared(path.with_suffix(".tmp"))
-        temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-        temporary.replace(path)
+        write_text(path, json.dumps(config.to_dict(), indent=2) + "\n")

@@ -22,13 +22,14 @@ from vclip_jax.data.images.augment import Policy, augment
 from vclip_jax.data.images.chinese_clip_augment import SHORTEST_CROP, chinese_clip_augment
 from vclip_jax.data.images.decode import FINER, check_fit, read_rgb
 from vclip_jax.data.images.enhance import enhance
-from vclip_jax.data.images.preprocess import check_fitted, square
+from vclip_jax.data.images.preprocess import check_fitted, record_square
 from vclip_jax.data.order import EXAMPLES, ORDERS, Shuffled
 from vclip_jax.data.progress import Progress
 from vclip_jax.data.record import Record
-from vclip_jax.data.text.tokenizer_json import AnyTokenizer
+from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.data.text.wordpiece import CONTEXT_LENGTH
 from vclip_jax.devices import cores
+from vclip_jax.files.errors import first_line
 
 HostBatch = dict[str, np.ndarray]
 
@@ -52,8 +53,12 @@ class Batches(Iterator[HostBatch]):
         try:
             return next(self._batches)
         except BaseException as error:
-            if isinstance(error, RuntimeError) and (keys := self._progress.of_dead()):
-                self._error = OSError(f"a data worker died at {', '.join(keys)}: {_first(error)}")
+            if isinstance(error, RuntimeError) and (
+                keys := self._progress.records_of_dead_workers()
+            ):
+                self._error = OSError(
+                    f"a data worker died at {', '.join(keys)}: {first_line(error)}"
+                )
                 raise self._error from error
             self._error = error
             raise
@@ -71,7 +76,7 @@ class Batches(Iterator[HostBatch]):
 
 def train_batches(
     source: Sequence[Record],
-    tokenizer: AnyTokenizer,
+    tokenizer: Tokenizer,
     *,
     seed: int,
     global_batch_size: int,
@@ -180,7 +185,7 @@ def _in_order(source: Sequence[Record], seed: int, shuffle: str) -> grain.MapDat
 
 def eval_batches(
     source: Sequence[Record],
-    tokenizer: AnyTokenizer | None = None,
+    tokenizer: Tokenizer | None = None,
     *,
     global_batch_size: int,
     size: int,
@@ -235,7 +240,7 @@ class _TrainExample(grain.transforms.RandomMap):
     """A record to arrays, at random."""
 
     name: str
-    tokenizer: AnyTokenizer
+    tokenizer: Tokenizer
     size: int
     fit: str
     mode: str
@@ -272,7 +277,7 @@ class _EvalExample(grain.transforms.Map):
 
     source: Sequence[Record]
     name: str
-    tokenizer: AnyTokenizer | None
+    tokenizer: Tokenizer | None
     size: int
     fit: str
     mode: str
@@ -293,7 +298,7 @@ class _EvalExample(grain.transforms.Map):
         if record is not None:
             key = f"{self.name} {record['key']}"
             # Decoded in full, as by all that answers: the same photograph, the same answer.
-            image = square(record, self.size, self.fit, self.mode, whole=True, key=key)
+            image = record_square(record, self.size, self.fit, self.mode, whole=True, key=key)
             image = enhance(image) if self.enhance else image
         if record is not None and self.tokenizer is not None:
             tokens = self.tokenizer.encode([record["caption"]], self.context_length)[0]
@@ -308,7 +313,7 @@ class _EvalExample(grain.transforms.Map):
 def _decode(
     record: Record, name: str, size: int, fit: str, mode: str, room: float = 1.0
 ) -> np.ndarray:
-    return square(record, size, fit, mode, room=room, key=f"{name} {record['key']}")
+    return record_square(record, size, fit, mode, room=room, key=f"{name} {record['key']}")
 
 
 def _iterate(
@@ -340,10 +345,6 @@ def _iterate(
 def _derived_seed(seed: int, purpose: str) -> int:
     digest = hashlib.sha256(f"{purpose}:{seed}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
-
-
-def _first(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
 
 
 def _name(source: Sequence[Record]) -> str:

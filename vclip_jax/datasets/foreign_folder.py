@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from vclip_jax.files.errors import one_line
 from vclip_jax.files.foreign import read_bytes, read_json, regular_files
 
 _TFDS: Final = "tensorflow_datasets.core.features."
@@ -52,7 +53,7 @@ def check(directory: Path) -> None:
         features = json_format.ParseDict(content, feature_pb2.Feature())
         info = json_format.ParseDict(described, dataset_info_pb2.DatasetInfo())
     except Exception as error:  # protobuf has other errors for keys that are no text
-        raise ValueError(f"{directory}: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{directory}: {one_line(error)}") from error
     for message in _messages(features):
         kind = message.DESCRIPTOR.name
         if kind == "Feature" and message.python_class_name not in FEATURES:

@@ -20,6 +20,7 @@ from typing import Any, SupportsIndex
 from vclip_jax.data.record import Record
 from vclip_jax.datasets import foreign_folder
 from vclip_jax.files import open_files
+from vclip_jax.files.errors import first_line, one_line
 
 FEATURES = ("image", "caption", "key", "label")
 SUMS = "records.sha256"
@@ -75,10 +76,9 @@ class RecordSource(Sequence[Record]):
         except OSError as error:
             raise DatasetError(f"{self.name}:{self.split}: {error}") from error
         except Exception as error:  # ArrayRecord and protobuf raise unrelated types
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise DatasetError(
                 f"{self.name}:{self.split}: {_name(part, number)} is damaged on disk: build the "
-                f"dataset again ({reason[:200]})"
+                f"dataset again ({one_line(error, 200)})"
             ) from error
 
     def _place(self, index: int) -> tuple[Part, int]:
@@ -155,7 +155,7 @@ def open_builder(name: str, data_dir: str | os.PathLike[str]) -> Any:
     try:
         return tfds.builder_from_directory(os.fspath(directory))
     except Exception as error:  # whatever a damaged directory makes TFDS raise
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise DatasetError(f"{directory}: not a readable TFDS dataset: {reason}") from error
 
 
@@ -175,8 +175,7 @@ def source_of(builder: Any, name: str, split: str) -> RecordSource:
     try:
         parts = _parts(builder.info, split)
     except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise DatasetError(f"{name}: cannot open the split {split!r}: {reason}") from error
+        raise DatasetError(f"{name}: cannot open the split {split!r}: {one_line(error)}") from error
     for folder in {os.path.dirname(part.path) for part in parts}:
         there = set(os.listdir(folder))
         lost = [part.path for part in parts if os.path.basename(part.path) not in there]

@@ -98,8 +98,8 @@ def serve(options: argparse.Namespace) -> None:
     import uvicorn
 
     from vclip_jax.demo import index
-    from vclip_jax.demo.page import READERS, Sources, application, build
-    from vclip_jax.demo.reader import Readers, pixels
+    from vclip_jax.demo.page import Sources, application, build
+    from vclip_jax.demo.reader import guard, pixels
     from vclip_jax.predict.pretrained import load, say_step
 
     given = prompts_lib.load(options.prompts) if options.prompts else None
@@ -117,10 +117,10 @@ def serve(options: argparse.Namespace) -> None:
         captions = str(error)
     if options.images:
         photographs = index.index_folder(clip, options.images, options.cache)
-    with _listen(options.host, options.port) as listener, Readers(READERS) as readers:
+    with _listen(options.host, options.port) as listener:
         sources = Sources(
             clip, Path(options.checkpoint).absolute().name, options.prompts or asked.name,
-            captions, photographs, options.images or ".", partial(readers, pixels),
+            captions, photographs, options.images or ".", partial(guard, pixels),
         )  # fmt: skip
         hosts = {"localhost", options.host}
         if not _is_loopback(options.host):

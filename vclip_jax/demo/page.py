@@ -23,6 +23,7 @@ from vclip_jax.demo import answers, html, uploads
 from vclip_jax.demo.gate import Gate
 from vclip_jax.demo.index import Index, nearest
 from vclip_jax.demo.reader import Pixels, pixels
+from vclip_jax.files.errors import one_line
 from vclip_jax.predict.pretrained import Pretrained
 
 TYPED = "my own words"
@@ -93,7 +94,7 @@ def _in_one_line(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*arguments)
         except ValueError as error:
             # The widget takes HTML, and the message quotes what people typed.
-            text = escape(" ".join(str(error).split()))
+            text = escape(one_line(error))
             raise gr.Error(text, print_exception=False) from None
 
     return shown

@@ -30,8 +30,6 @@ class Chip:
     """Operations a second in bfloat16, where a multiplication and an addition are two."""
     hbm_bytes: int
     """What a program may use, in bytes."""
-    hbm_bandwidth: float
-    """Nominal, in bytes a second."""
     usable_bandwidth: float
     """What predictions are made with, in bytes a second: on a TPU, the compiler's own figure."""
     clock_hz: float
@@ -39,16 +37,16 @@ class Chip:
 
 
 CHIPS = (
-    Chip("v3", "tpu", "TPU v3", 61.5e12, int(15.48 * GIB), 450e9, 429e9, 0.94e9),
-    Chip("v4", "tpu", "TPU v4", 275e12, int(30.75 * GIB), 1228e9, 982e9, 1.05e9),
-    Chip("v5e", "tpu", "TPU v5 lite", 197e12, int(15.75 * GIB), 819e9, 737e9, 1.5e9),
-    Chip("v5p", "tpu", "TPU v5", 459e12, int(95.74 * GIB), 2765e9, 2350e9, 1.75e9),
-    Chip("v6e", "tpu", "TPU v6 lite", 918e12, int(31.25 * GIB), 1640e9, 1638e9, 1.75e9),
-    Chip("7x", "tpu", "TPU7x", 1153.5e12, int(94.75 * GIB), 3690e9, 3686e9, 2.2e9),
-    Chip("a100", "cuda", "NVIDIA A100", 312e12, 80 * 10**9, 2039e9, 2039e9, 0.0),
+    Chip("v3", "tpu", "TPU v3", 61.5e12, int(15.48 * GIB), 429e9, 0.94e9),
+    Chip("v4", "tpu", "TPU v4", 275e12, int(30.75 * GIB), 982e9, 1.05e9),
+    Chip("v5e", "tpu", "TPU v5 lite", 197e12, int(15.75 * GIB), 737e9, 1.5e9),
+    Chip("v5p", "tpu", "TPU v5", 459e12, int(95.74 * GIB), 2350e9, 1.75e9),
+    Chip("v6e", "tpu", "TPU v6 lite", 918e12, int(31.25 * GIB), 1638e9, 1.75e9),
+    Chip("7x", "tpu", "TPU7x", 1153.5e12, int(94.75 * GIB), 3686e9, 2.2e9),
+    Chip("a100", "cuda", "NVIDIA A100", 312e12, 80 * 10**9, 2039e9, 0.0),
     # The memory is what the driver reports of "NVIDIA H100 80GB HBM3" (see topologies.H100_CONFIG).
-    Chip("h100", "cuda", "NVIDIA H100", 989e12, 84929347584, 3352e9, 3352e9, 0.0),
-    Chip("h200", "cuda", "NVIDIA H200", 989e12, 141 * 10**9, 4800e9, 4800e9, 0.0),
+    Chip("h100", "cuda", "NVIDIA H100", 989e12, 84929347584, 3352e9, 0.0),
+    Chip("h200", "cuda", "NVIDIA H200", 989e12, 141 * 10**9, 4800e9, 0.0),
 )
 
 

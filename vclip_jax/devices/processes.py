@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import jax
 
+from vclip_jax.files.errors import first_line
 from vclip_jax.files.foreign import shown
 
 # Statuses that only services and networks give, and those that need a word about one.
@@ -139,7 +140,7 @@ def ending_together() -> Iterator[None]:
         if is_out_of_memory(error):
             # The compiler's table of what takes how much comes first.
             where = "the host" if isinstance(error, MemoryError) else "a device"
-            first = (str(error).strip().splitlines() or ["it could not say more"])[0]
+            first = first_line(error)
             _end(
                 f"{error}\nerror: {where} has too little memory ({first}): make "
                 "config.global_batch_size smaller or config.micro_batches larger, set "
@@ -148,7 +149,7 @@ def ending_together() -> Iterator[None]:
                 OUT_OF_MEMORY,
             )
         if is_lost_peer(error):
-            first = str(error).strip().splitlines()[0]
+            first = first_line(error)
             _end(
                 f"error: another process seems to be gone ({first}): start all of them again, they "
                 "go on from the last checkpoint",

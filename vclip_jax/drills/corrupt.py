@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vclip_jax.data.text.tokenizer_json import in_folder
+from vclip_jax.data.text.tokenizer_json import saved_tokenizer
 from vclip_jax.devices import sharding
 from vclip_jax.drills import tiny
 from vclip_jax.drills.runs import Drill, differences, saved_steps
@@ -75,7 +75,7 @@ def corrupt(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
 
 
 def _layout(workdir: Path) -> tuple[TrainState, TrainState]:
-    tokenizer = in_folder(workdir)
+    tokenizer = saved_tokenizer(workdir)
     assert tokenizer is not None
     mesh = sharding.make_mesh(1, jax.devices()[:1])
     training = make_training(tiny.get_config(), mesh, tokenizer.vocab_size)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from ml_collections import ConfigDict
 from PIL import Image
 
-from vclip_jax.data.images.preprocess import seen, square
+from vclip_jax.data.images.preprocess import preprocess_record, record_square
 from vclip_jax.predict.heat_maps import class_directions, make_heat_function, overlay
 from vclip_jax.predict.scorer import Scorer, Variables
 
@@ -59,7 +59,7 @@ def describe_examples(
     """
     entries = []
     for index, record in enumerate(source):
-        picture = square(record, THUMBNAIL, config.data.fit, key=record["key"])
+        picture = record_square(record, THUMBNAIL, config.data.fit, key=record["key"])
         entry: dict[str, Any] = {
             "image": jpeg_uri(picture),
             "label": int(labels[index]),
@@ -91,7 +91,7 @@ def heat_maps(
         config: its `data` says what the model sees of a photograph.
 
     Returns:
-        float32 `[n, size, size]`, see `explain.make_heat_function`.
+        float32 `[n, size, size]`, see `heat_maps.make_heat_function`.
     """
     data, n = config.data, len(source)
     size = data.image_size
@@ -100,7 +100,7 @@ def heat_maps(
     directions = np.zeros((EXAMPLES, classes.shape[1]), np.float32)
     directions[:n] = class_directions(classes)[answers]
     for pixels, record in zip(squares, source, strict=False):
-        pixels[:] = seen(record, config.data)
+        pixels[:] = preprocess_record(record, config.data)
     heat = make_heat_function(scorer.graphdef, scorer.replicated)
     return np.asarray(heat(variables, squares, directions))[:n]
 

@@ -23,8 +23,9 @@ from vclip_jax.evaluation.zero_shot import (
     flat_metrics,
     zero_shot_points,
 )
+from vclip_jax.files.writing import write_json
 from vclip_jax.predict.scorer import Scorer, Variables
-from vclip_jax.tracking.metrics_log import MetricsLog, write_json
+from vclip_jax.tracking.metrics_log import MetricsLog
 from vclip_jax.tracking.pictures import confusion_picture, project
 from vclip_jax.tracking.trackers import Trackers
 

@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 from vclip_jax import datasets, prompts
 from vclip_jax.config import checks
 from vclip_jax.data.images.preprocess import check_fitted
-from vclip_jax.data.text.tokenizer_json import AnyTokenizer
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.datasets.ingest.prepare import build_command
 from vclip_jax.evaluation.metrics.classification import has_kappa
 from vclip_jax.prompts import own, reading
@@ -81,7 +81,7 @@ def check_words(config: ConfigDict) -> None:
     checks.check_names(config)
     if config.tokenizer.vocab != "captions":
         with checks.naming("tokenizer.vocab"):
-            Tokenizer.load(config.tokenizer.vocab)
+            WordPiece.load(config.tokenizer.vocab)
 
 
 def _check_labels(task: ZeroShotTask) -> None:
@@ -121,7 +121,7 @@ def _check_labels(task: ZeroShotTask) -> None:
 
 def check_readings(
     config: ConfigDict,
-    tokenizer: AnyTokenizer,
+    tokenizer: Tokenizer,
     tasks: Sequence[ZeroShotTask],
     captions: Sequence[str],
     *,
@@ -147,7 +147,7 @@ def check_readings(
 
 
 def usual_prompts(
-    config: ConfigDict, tasks: Sequence[ZeroShotTask], train: Any, tokenizer: AnyTokenizer
+    config: ConfigDict, tasks: Sequence[ZeroShotTask], train: Any, tokenizer: Tokenizer
 ) -> prompts.PromptSet | None:
     """What the model will be asked where nobody says otherwise, see `prompts.own`."""
     if tasks:  # which have been read before

@@ -13,8 +13,8 @@ from vclip_jax.data import pipeline, prefetch
 from vclip_jax.devices import sharding
 from vclip_jax.evaluation.examples import choose_examples, describe_examples, heat_maps
 from vclip_jax.evaluation.metrics import bootstrap, classification
-from vclip_jax.evaluation.metrics import retrieval as recall
 from vclip_jax.evaluation.metrics.predictions import Predictions, hash_keys
+from vclip_jax.evaluation.metrics.retrieval import retrieval as retrieval_figures
 from vclip_jax.evaluation.prompt_sensitivity import prompt_sensitivity
 from vclip_jax.evaluation.tasks import ZeroShotTask
 from vclip_jax.models.losses import contrastive_loss
@@ -80,7 +80,7 @@ def evaluate_pairs(
     """
     images, texts, rows = pairs.images, pairs.texts, pairs.rows
     n = len(images)
-    retrieval = recall.retrieval(images, texts, rows)
+    retrieval = retrieval_figures(images, texts, rows)
 
     size = min(n, config.global_batch_size)
     losses = [

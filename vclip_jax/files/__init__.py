@@ -1,4 +1,5 @@
-"""Files that strangers made: read within limits of size, depth, memory and time.
+"""Files: those of strangers read within limits of size, depth, memory and time, our own written
+whole, and errors as one line.
 
 The ground floor, with `console`: it imports nothing else of the package.
 """

@@ -15,6 +15,8 @@ from typing import Any, Final, TypeVar
 
 from etils import epath
 
+from vclip_jax.files.errors import one_line
+
 AnyPath = TypeVar("AnyPath", Path, epath.Path)
 
 MOST_JSON: Final = 4 << 20
@@ -117,7 +119,7 @@ def parse_json(
     except _TwiceError as error:
         raise ValueError(f"{what} has the key {error} twice in one object") from None
     except ValueError as error:
-        raise ValueError(f"{what} is not JSON ({' '.join(str(error).split())})") from error
+        raise ValueError(f"{what} is not JSON ({one_line(error)})") from error
     return value
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from vclip_jax.console import terminal
 from vclip_jax.data.text import tokenizer_json
-from vclip_jax.data.text.tokenizer_json import AnyTokenizer
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.files.foreign import shown
 from vclip_jax.interop import folder, model_card
 from vclip_jax.interop.export import hub, onnx, stablehlo, towers
@@ -107,12 +107,12 @@ def _import(options: argparse.Namespace) -> None:
     print(f"{options.workdir}: {weights.count:,} parameters")
 
 
-def _system(options: argparse.Namespace) -> tuple[Weights, AnyTokenizer]:
+def _system(options: argparse.Namespace) -> tuple[Weights, Tokenizer]:
     """One of the systems that VisionCLIP is compared with; none of them is Chinese."""
     source: Path = options.source
     beside = source if source.is_dir() else source.parent
     # The tokenizer first: it is quick to miss.
-    tokenizer = tokenizer_json.find(options.vocab or beside)
+    tokenizer = tokenizer_json.import_tokenizer(options.vocab or beside)
     if options.format == "hf_clip":
         return hf_clip.load(source), tokenizer
     if options.format == "flair":
@@ -121,15 +121,15 @@ def _system(options: argparse.Namespace) -> tuple[Weights, AnyTokenizer]:
     return weights, open_clip.with_cleaning(tokenizer, weights.config)
 
 
-def _model(options: argparse.Namespace) -> tuple[Weights, AnyTokenizer]:
+def _model(options: argparse.Namespace) -> tuple[Weights, Tokenizer]:
     """Chinese-CLIP, a BERT or one of ours."""
     source: Path = options.source
     if options.format == "safetensors" and source.is_dir() and options.vocab is None:
         return folder.load(source)
     beside = source if source.is_dir() else source.parent
-    tokenizer: AnyTokenizer
+    tokenizer: Tokenizer
     if options.format == "safetensors" and options.vocab is None:
-        found = tokenizer_json.in_folder(beside)
+        found = tokenizer_json.saved_tokenizer(beside)
         tokenizer = found if found is not None else _tokenizer(None, beside / folder.VOCAB)
     else:
         tokenizer = _tokenizer(options.vocab, beside / folder.VOCAB)
@@ -141,15 +141,15 @@ def _model(options: argparse.Namespace) -> tuple[Weights, AnyTokenizer]:
     return folder.load_file_alone(path), tokenizer
 
 
-def _tokenizer(vocab: str | None, beside: Path) -> Tokenizer:
+def _tokenizer(vocab: str | None, beside: Path) -> WordPiece:
     if vocab is not None:
-        return Tokenizer.load(vocab)
+        return WordPiece.load(vocab)
     if not beside.is_file():
         raise ValueError(
             f"there is no {beside}: name the model's vocabulary by --vocab PATH, "
             "or --vocab hub:hfl/chinese-roberta-wwm-ext, which Chinese-CLIP uses"
         )
-    return Tokenizer.from_vocab(beside)
+    return WordPiece.from_vocab(beside)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -187,7 +187,7 @@ def _export(options: argparse.Namespace) -> None:
 def _card(
     source: Path,
     weights: Weights,
-    tokenizer: AnyTokenizer,
+    tokenizer: Tokenizer,
     step: int | None,
     prompts: PromptSet | None,
 ) -> str:
@@ -198,7 +198,9 @@ def _card(
             return path.read_text("utf-8")
         return model_card.write(weights, tokenizer, f"exported from {source.name}", prompts=prompts)
     origin = f"exported from {source.name}, step {step}"
-    return model_card.write(weights, tokenizer, origin, model_card.read_run(source, step), prompts)
+    return model_card.write(
+        weights, tokenizer, origin, model_card.read_training_run(source, step), prompts
+    )
 
 
 def _push(options: argparse.Namespace) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from vclip_jax.data.text.tokenizer_json import AnyTokenizer
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.files.foreign import parse_json, read_json
 from vclip_jax.interop.weights import Weights
 from vclip_jax.prompts import PromptSet
@@ -59,7 +59,7 @@ _SYNFUNDUS_CITATION: Final = """\
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """What a training run says of itself; a file that it did not leave is empty here."""
 
     step: int
@@ -72,7 +72,7 @@ class Run:
     """Of the checkpoint that `zero_shot` was measured on, where the run says so."""
 
 
-def read_run(workdir: Path, step: int) -> Run:
+def read_training_run(workdir: Path, step: int) -> TrainingRun:
     """What `workdir` holds of a run, for the card of its checkpoint of `step`.
 
     Raises:
@@ -85,14 +85,14 @@ def read_run(workdir: Path, step: int) -> Run:
     # Runs of an earlier version tell it in metrics.jsonl alone.
     told = {result["step"] for result in zero_shot.values() if "step" in result}
     scored_step = max(told) if told else _scored_step(workdir / "metrics.jsonl")
-    return Run(step, config, environment, goodput, zero_shot, scored_step)
+    return TrainingRun(step, config, environment, goodput, zero_shot, scored_step)
 
 
 def write(
     weights: Weights,
-    tokenizer: AnyTokenizer,
+    tokenizer: Tokenizer,
     origin: str,
-    run: Run | None = None,
+    run: TrainingRun | None = None,
     prompts: PromptSet | None = None,
 ) -> str:
     """The text of the card.
@@ -108,7 +108,7 @@ def write(
     return f"---\n{metadata}\n---\n\n" + "\n\n".join(sections)
 
 
-def _metadata(weights: Weights, tokenizer: AnyTokenizer, run: Run | None) -> str:
+def _metadata(weights: Weights, tokenizer: Tokenizer, run: TrainingRun | None) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     clip = weights.config["kind"] == "clip"
@@ -136,15 +136,15 @@ def _metadata(weights: Weights, tokenizer: AnyTokenizer, run: Run | None) -> str
     return data.to_yaml().strip()
 
 
-def _name(run: Run | None) -> str:
+def _name(run: TrainingRun | None) -> str:
     return f"vclip_jax on {_dataset(run.config)}" if run else "vclip_jax"
 
 
 def _sections(
     weights: Weights,
-    tokenizer: AnyTokenizer,
+    tokenizer: Tokenizer,
     origin: str,
-    run: Run | None,
+    run: TrainingRun | None,
     prompts: PromptSet | None,
 ) -> Iterator[str]:
     if weights.config["kind"] == "text":
@@ -192,7 +192,7 @@ def _sections(
     yield "## Citation\n\n" + _CITATION + (f"\n{_SYNFUNDUS_CITATION}" if synfundus else "")
 
 
-def _example(tokenizer: AnyTokenizer, prompts: PromptSet | None) -> str:
+def _example(tokenizer: Tokenizer, prompts: PromptSet | None) -> str:
     """A question in the model's own words, with the classes that it answers in."""
     if prompts is None:
         return f'clip.classify(["photo.jpg"], [{_EXAMPLES[_language(tokenizer)]}])  # probabilities'
@@ -208,7 +208,7 @@ def _example(tokenizer: AnyTokenizer, prompts: PromptSet | None) -> str:
     )
 
 
-def _limits(run: Run | None) -> Iterator[str]:
+def _limits(run: TrainingRun | None) -> Iterator[str]:
     yield "- Not a medical device: it was not validated for diagnosis, and not on any population."
     if run is not None and _dataset(run.config) in ("synfundus", "synthetic"):
         yield (
@@ -259,7 +259,7 @@ def _licence_text(config: Mapping[str, Any]) -> str:
     return text
 
 
-def _training(run: Run) -> Iterator[str]:
+def _training(run: TrainingRun) -> Iterator[str]:
     config = run.config
     pairs = run.step * config["global_batch_size"]
     yield (
@@ -291,7 +291,7 @@ def _training(run: Run) -> Iterator[str]:
         yield f"- Commit of vclip_jax: {run.environment['git_commit']}."
 
 
-def _results(run: Run) -> str:
+def _results(run: TrainingRun) -> str:
     if not run.zero_shot:
         return "None: the run has not been evaluated (no zero_shot.json)."
     lines = [
@@ -332,7 +332,7 @@ def _with_interval(result: Mapping[str, Any], metric: str) -> str:
     return text if interval is None else f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
-def _scored(run: Run) -> dict[str, str]:
+def _scored(run: TrainingRun) -> dict[str, str]:
     """Evaluation -> the dataset that it scores, of those that have results."""
     return {
         name: str(task.get("dataset", ""))
@@ -371,10 +371,10 @@ def _size_lines(weights: Weights, origin: str) -> str:
     return f"{space}- {weights.count:,} parameters, float32.\n- Origin: {origin}.\n"
 
 
-def _language(tokenizer: AnyTokenizer) -> str:
+def _language(tokenizer: Tokenizer) -> str:
     """By the vocabulary: "zh" if a tenth of it are Chinese characters, as of BERT-base-Chinese a
     third are."""
-    if not isinstance(tokenizer, Tokenizer):
+    if not isinstance(tokenizer, WordPiece):
         return "en"
     chinese = sum("\u4e00" <= token <= "\u9fff" for token in tokenizer.vocabulary)
     return "zh" if 10 * chinese >= tokenizer.vocab_size else "en"

@@ -17,8 +17,8 @@ import optax
 from ml_collections import ConfigDict
 
 from vclip_jax import config as config_lib
+from vclip_jax.files.writing import write_json
 from vclip_jax.interop import folder, weights, workdir
-from vclip_jax.tracking.metrics_log import write_json
 from vclip_jax.train import state
 from vclip_jax.train.checkpoint import Checkpoints
 

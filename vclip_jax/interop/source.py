@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from vclip_jax.console.terminal import without_others_warnings
-from vclip_jax.data.text.tokenizer_json import AnyTokenizer
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.files.errors import first_line
 from vclip_jax.files.foreign import hub_name
 from vclip_jax.interop import folder, workdir
 from vclip_jax.interop.weights import Weights
@@ -12,7 +13,7 @@ from vclip_jax.interop.weights import Weights
 
 def load_weights(
     path: str | os.PathLike[str], step: int | str = "latest"
-) -> tuple[Weights, AnyTokenizer, int | None]:
+) -> tuple[Weights, Tokenizer, int | None]:
     """Weights, tokeniser and step (None where it is not known) of what `load` takes."""
     return read_folder(folder_of(path), step)
 
@@ -26,7 +27,7 @@ def folder_of(path: str | os.PathLike[str]) -> Path:
     return source
 
 
-def read_folder(source: Path, step: int | str) -> tuple[Weights, AnyTokenizer, int | None]:
+def read_folder(source: Path, step: int | str) -> tuple[Weights, Tokenizer, int | None]:
     with without_others_warnings():
         if not (source / folder.MODEL).is_file():
             return workdir.load(source, step)
@@ -48,6 +49,6 @@ def _from_hub(name: str) -> Path:
             )
         )
     except Exception as error:  # the Hub's client raises a dozen unrelated types
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         at = f" at {revision!r}" if revision else ""
         raise ValueError(f"cannot get {repository!r}{at} from the Hub ({reason})") from error

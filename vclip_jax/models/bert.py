@@ -57,7 +57,7 @@ def _embed(size: int, config: BertConfig, dtype, rngs: nnx.Rngs) -> nnx.Embed:
     return nnx.Embed(size, config.width, embedding_init=init, dtype=dtype, rngs=rngs)
 
 
-class Embeddings(nnx.Module):
+class BertEmbeddings(nnx.Module):
     """Word, position and token-type embeddings, norm, dropout."""
 
     def __init__(self, config: BertConfig, *, dtype, rngs: nnx.Rngs):
@@ -113,7 +113,7 @@ class AddAndNorm(nnx.Module):
         return self.LayerNorm(dropout(x, self.dropout, keys) + residual)
 
 
-class Attention(nnx.Module):
+class BertAttention(nnx.Module):
     def __init__(self, config: BertConfig, *, dtype, rngs: nnx.Rngs):
         self.self_ = SelfAttention(config, dtype=dtype, rngs=rngs)
         self.output = AddAndNorm(config.width, config, dtype=dtype, rngs=rngs)
@@ -126,7 +126,7 @@ class Attention(nnx.Module):
 
 class Layer(nnx.Module):
     def __init__(self, config: BertConfig, *, dtype, rngs: nnx.Rngs):
-        self.attention = Attention(config, dtype=dtype, rngs=rngs)
+        self.attention = BertAttention(config, dtype=dtype, rngs=rngs)
         self.intermediate = _dense(config.width, config.mlp_width, config, dtype, rngs)
         self.output = AddAndNorm(config.mlp_width, config, dtype=dtype, rngs=rngs)
 
@@ -145,7 +145,7 @@ class Bert(nnx.Module):
 
     def __init__(self, config: BertConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
         self.pool, self.scan = config.pool, config.scan
-        self.embeddings = Embeddings(config, dtype=dtype, rngs=rngs)
+        self.embeddings = BertEmbeddings(config, dtype=dtype, rngs=rngs)
         self.layer = nnx.List([Layer(config, dtype=dtype, rngs=rngs) for _ in range(config.layers)])
 
     def __call__(self, tokens: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:

@@ -27,7 +27,7 @@ import numpy as np
 
 from vclip_jax.console import terminal
 from vclip_jax.data.images.decode import ImageError
-from vclip_jax.data.images.preprocess import look_at
+from vclip_jax.data.images.preprocess import preprocess_file
 from vclip_jax.devices import cores
 from vclip_jax.files.foreign import shown
 from vclip_jax.predict.heat_maps import HEAT_SIDE
@@ -122,7 +122,7 @@ def predictions(
     # Each thread waits for a process of its own, which a damaged file may crash.
     with ThreadPoolExecutor(min(MOST_WORKERS, cores.usable())) as pool:
         while chunk := list(islice(paths, clip.batch_size)):
-            read = list(pool.map(lambda path: look_at(str(path), settings, side), chunk))
+            read = list(pool.map(lambda path: preprocess_file(str(path), settings, side), chunk))
             good = [
                 Looked(path, *found)
                 for path, found in zip(chunk, read, strict=True)

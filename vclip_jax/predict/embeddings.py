@@ -23,10 +23,11 @@ import numpy as np
 import numpy.typing as npt
 from ml_collections import ConfigDict
 
-from vclip_jax.data.images.preprocess import seen
+from vclip_jax.data.images.preprocess import preprocess_record
 from vclip_jax.data.record import Record
 from vclip_jax.datasets.records import find_dataset, open_builder, source_of
 from vclip_jax.files.foreign import parse_json
+from vclip_jax.files.writing import replacing
 from vclip_jax.predict.pretrained import CORES, Pretrained
 
 FORMAT = 1
@@ -106,7 +107,7 @@ def content_key(clip: Pretrained, name: str, data_dir: str | os.PathLike[str], s
             for part, digest in zip(parts, digests, strict=True)
         ]
     features = _digest(directory / "features.json")
-    described = [FORMAT, clip.fingerprint, name, directory.name, split, files, features]
+    described = [FORMAT, clip.digest, name, directory.name, split, files, features]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
@@ -118,7 +119,7 @@ def _digest(path: str | os.PathLike[str]) -> str:
 def _square(clip: Pretrained, record: Record) -> npt.NDArray[np.uint8]:
     if "fitted" not in record:
         return clip.preprocess(record["image"], record["key"])
-    return seen(record, ConfigDict(clip.config["data"]))
+    return preprocess_record(record, ConfigDict(clip.config["data"]))
 
 
 def compute(clip: Pretrained, source: Iterable[Record]) -> SplitEmbeddings:
@@ -176,14 +177,8 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
         OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Another name until it is whole, and in each process, of which several may write.
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            np.savez(file, **arrays)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part, open(part, "wb") as file:
+        np.savez(file, **arrays)
 
 
 def load_arrays(path: Path) -> dict[str, Any]:

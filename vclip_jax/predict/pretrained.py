@@ -20,9 +20,9 @@ from PIL import Image
 from vclip_jax import prompts as prompts_lib
 from vclip_jax.data.images.decode import ImageError, check_fit, pillow_rgb, read_rgb
 from vclip_jax.data.images.opening import as_image_error
-from vclip_jax.data.images.preprocess import shown
-from vclip_jax.data.text.tokenizer_json import AnyTokenizer
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.images.preprocess import preprocess_pixels
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.devices import cores, sharding
 from vclip_jax.files.foreign import MOST_IMAGE, read_bytes
 from vclip_jax.interop.source import folder_of, read_folder
@@ -86,7 +86,7 @@ class Pretrained:
     def __init__(
         self,
         weights: Weights,
-        tokenizer: AnyTokenizer,
+        tokenizer: Tokenizer,
         *,
         dtype: str = "auto",
         prompts: prompts_lib.PromptSet | None = None,
@@ -208,7 +208,7 @@ class Pretrained:
         return self._variables
 
     @cached_property
-    def fingerprint(self) -> str:
+    def digest(self) -> str:
         """SHA-256 of all that embeddings depend on: weights, configuration (the preprocessing is a
         part of it), tokenizer and the type of the computation; in hexadecimal."""
         digest = hashlib.sha256()
@@ -247,7 +247,7 @@ class Pretrained:
             return self.prompts
         usual = prompts_lib.load(own.USUAL)
         length = self.config["tokenizer"]["context_length"]
-        chinese = isinstance(self.tokenizer, Tokenizer)
+        chinese = isinstance(self.tokenizer, WordPiece)
         if not chinese or not own.reads(usual, self.tokenizer, length):
             raise ValueError(
                 f"this model has no prompts of its own and does not read {own.USUAL}: say what to "
@@ -301,7 +301,7 @@ class Pretrained:
                 f"image {index} is a {type(image).__name__}, expected a path, a Pillow image or "
                 "a uint8 array"
             )
-        return shown(rgb, self.config["data"])
+        return preprocess_pixels(rgb, self.config["data"])
 
     def _tokenize(self, texts: Sequence[str]) -> np.ndarray:
         return self.tokenizer.encode(texts, self.config["tokenizer"]["context_length"])

@@ -9,9 +9,10 @@ import json
 from pathlib import Path
 from typing import Final
 
-from vclip_jax.files.foreign import cleared
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.files.writing import write_text
 from vclip_jax.prompts import sets
-from vclip_jax.prompts.reading import Tokenizer, check_prompts, unknown_share
+from vclip_jax.prompts.reading import check_prompts, unknown_share
 from vclip_jax.prompts.sets import PromptSet
 
 FILE: Final = "prompts.json"
@@ -36,9 +37,7 @@ def save(folder: Path, prompt_set: PromptSet | None) -> None:
     if prompt_set is None:
         (folder / FILE).unlink(missing_ok=True)
         return
-    part = cleared(folder / f"{FILE}.tmp")
-    part.write_text(sets.dumps(prompt_set), "utf-8")
-    part.replace(folder / FILE)
+    write_text(folder / FILE, sets.dumps(prompt_set))
 
 
 def load(folder: Path) -> PromptSet | None:

@@ -7,12 +7,14 @@ from typing import Any
 
 from etils import epath
 
+from vclip_jax.config.saved import flatten
 from vclip_jax.evaluation.metrics import bootstrap, predictions
 from vclip_jax.evaluation.metrics.classification import mean_over
 from vclip_jax.evaluation.metrics.table import averaged
+from vclip_jax.files.writing import write_text
 from vclip_jax.report import curves, figures, plots
 from vclip_jax.report.figures import METRICS
-from vclip_jax.report.reader import Run, flatten, read_run
+from vclip_jax.report.reader import Run, read_run
 from vclip_jax.report.run_page import facts
 from vclip_jax.report.table1_page import is_systems_workdir
 from vclip_jax.report.templates import put_page, render_template
@@ -60,7 +62,7 @@ def write_comparison(
     tests, notices = _tests(folders, runs, resamples) if resamples else ({}, [])
     target.parent.mkdir(parents=True, exist_ok=True)
     rows = [{"dataset": name, **row} for name, found in tests.items() for row in found]
-    put_page(target.with_suffix(".json"), json.dumps(rows, indent=1, ensure_ascii=False))
+    write_text(target.with_suffix(".json"), json.dumps(rows, indent=1, ensure_ascii=False))
     return put_page(target, render(runs, tests, notices))
 
 
@@ -134,7 +136,7 @@ def differences(configs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]
     Returns:
       Dicts of `key`, dotted, and `values`, each run's in words, None where it has no such key.
     """
-    flat = [flatten(config) for config in configs.values()]
+    flat = [flatten(config, empty=True) for config in configs.values()]
     rows = []
     for key in dict.fromkeys(key for one in flat for key in one):
         values = [one.get(key, _ABSENT) for one in flat]

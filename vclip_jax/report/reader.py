@@ -206,14 +206,3 @@ def _newest(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         kept.append({k: v for k, v in row.items() if k in NO_VALUES or (step, k) not in replaced})
         replaced |= {(step, key) for key in row}
     return kept[::-1]
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested objects -> dotted keys, as `--config.a.b=value` takes them; lists stay whole."""
-    if not isinstance(value, Mapping) or not value:
-        return {prefix: value} if prefix else {}
-    return {
-        key: leaf
-        for name, child in value.items()
-        for key, leaf in flatten(child, f"{prefix}.{name}" if prefix else str(name)).items()
-    }

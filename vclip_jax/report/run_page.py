@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from vclip_jax.config.saved import flatten
 from vclip_jax.evaluation.metrics import paper, predictions
 from vclip_jax.evaluation.metrics.classification import mean_over
 from vclip_jax.evaluation.metrics.table import averaged
 from vclip_jax.report import curves, figures
 from vclip_jax.report.figures import METRICS, class_names, is_number
-from vclip_jax.report.reader import Run, flatten, read_run
+from vclip_jax.report.reader import Run, read_run
 from vclip_jax.report.templates import put_page, render_template
 
 _MEANS = (*METRICS, "chance", "majority")
@@ -78,8 +79,8 @@ def render(
             for name, result in run.zero_shot.items()
             if result.get("prompts")
         },
-        config=flatten(run.config),
-        environment=flatten(run.environment),
+        config=flatten(run.config, empty=True),
+        environment=flatten(run.environment, empty=True),
     )
 
 

@@ -10,7 +10,8 @@ from etils import epath
 from markupsafe import Markup
 
 from vclip_jax.evaluation.metrics.table import number
-from vclip_jax.files.foreign import cleared, shown
+from vclip_jax.files.foreign import shown
+from vclip_jax.files.writing import write_text
 from vclip_jax.report import figures
 
 
@@ -46,9 +47,8 @@ def _shown(value: Any) -> Any:
 def put_page(path: str | os.PathLike[str], page: str) -> epath.Path:
     """Write a page, of which a reader never sees half, and return its path."""
     target = epath.Path(path)
-    part = cleared(target.with_name(f"{target.name}.part"))
-    part.write_text(page)
-    return part.replace(target)
+    write_text(target, page)
+    return target
 
 
 def _recall(values: Any, key: str) -> str:

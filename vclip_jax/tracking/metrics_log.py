@@ -11,13 +11,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vclip_jax.files.foreign import cleared
+from vclip_jax.files.errors import one_line
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy",
             "tensorflow-datasets", "tokenizers", "opencv-python-headless", "pillow")  # fmt: skip
 
 
-LESS_IS_BETTER = ("loss", "ece", "brier")
+LESS_IS_BETTER = ("loss", "ece")
 NO_VALUES = ("step", "time", "evaluation")
 """Keys of a row that say what it is."""
 Listener = Callable[[int, Mapping[str, float], float], None]
@@ -61,7 +61,7 @@ class MetricsLog:
                 return row
             reason = "no step"
         except (ValueError, KeyError, RecursionError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
         raise ValueError(f"{self._path}, line {number}, is damaged ({reason}): repair or remove it")
 
     def has(self, step: int, keys: Iterable[str], evaluation: str = "") -> bool:
@@ -84,7 +84,7 @@ class MetricsLog:
     ) -> dict[str, float]:
         """Append one row with those of the values that are new for this step: the result.
 
-        `evaluation` names what was asked, see `measure.Measurement.evaluation`.
+        `evaluation` names what was asked, see `measurement.Measurement.evaluation`.
         """
         there = self._written.get(step, {})
         new = {
@@ -122,13 +122,6 @@ class MetricsLog:
         tracked = values.get(self._track)
         if tracked is not None and math.isfinite(tracked):
             self._tracked[step] = tracked
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Replace a JSON file in one step."""
-    temporary = cleared(path.with_name(f"{path.name}.tmp"))
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    temporary.replace(path)
 
 
 def environment() -> dict[str, Any]:

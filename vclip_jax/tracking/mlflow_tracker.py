@@ -8,7 +8,7 @@ from typing import Final
 from ml_collections import ConfigDict
 from PIL import Image
 
-from vclip_jax.tracking.tracker import PROJECT, Embeddings, Picture, parameters
+from vclip_jax.tracking.tracker import PROJECT, LoggedImage, LoggedPoints, parameters
 
 _PARAMETERS_A_BATCH: Final = 100  # MLflow's own limit
 
@@ -52,7 +52,7 @@ class MlflowTracker:
         metrics = [self._metric(key, float(value), at, step) for key, value in values.items()]
         self._client.log_batch(self.id, metrics=metrics)
 
-    def pictures(self, step: int, pictures: Sequence[Picture]) -> None:
+    def pictures(self, step: int, pictures: Sequence[LoggedImage]) -> None:
         """See `Tracker`; captions go to a text file, as MLflow's images have none."""
         for picture in pictures:
             image = Image.fromarray(picture.image)
@@ -61,7 +61,7 @@ class MlflowTracker:
         group = pictures[0].name.partition("/")[0]
         self._client.log_text(self.id, "".join(lines), f"captions/{group}_{step}.tsv")
 
-    def embeddings(self, embeddings: Embeddings) -> None:
+    def embeddings(self, embeddings: LoggedPoints) -> None:
         """Nothing: MLflow has no projector."""
 
     def close(self, ended: bool) -> None:

@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 
 from vclip_jax.data import pipeline
-from vclip_jax.data.images.preprocess import seen
+from vclip_jax.data.images.preprocess import preprocess_record
 from vclip_jax.data.record import Record
-from vclip_jax.tracking.tracker import Embeddings, Picture
+from vclip_jax.tracking.tracker import LoggedImage, LoggedPoints
 from vclip_jax.tracking.trackers import Trackers
 
 POINTS = 1000
@@ -50,12 +50,14 @@ def show_samples(
     )  # fmt: skip
     pairs = [("train", image, r) for image, r in zip(images, records, strict=True)]
     held_back = [validation[i] for i in range(min(n, len(validation)))] if validation else []
-    pairs += [("validation", seen(record, config.data), record) for record in held_back]
+    pairs += [
+        ("validation", preprocess_record(record, config.data), record) for record in held_back
+    ]
     counts: dict[str, int] = {}
     pictures = []
     for kind, image, record in pairs:
         counts[kind] = counts.get(kind, 0) + 1
-        pictures.append(Picture(f"{kind}/pair_{counts[kind]}", image, record["caption"]))
+        pictures.append(LoggedImage(f"{kind}/pair_{counts[kind]}", image, record["caption"]))
     trackers.pictures(step + 1, pictures)
 
 
@@ -73,7 +75,7 @@ def first_rows(array: jax.Array, n: int) -> tuple[list[int], npt.NDArray[Any]]:
 
 def project(
     name: str, vectors: npt.NDArray[np.floating], source: Sequence[Record], config: ConfigDict
-) -> Embeddings:
+) -> LoggedPoints:
     """Image embeddings `[n, d]` of the pairs of `source`, the first `POINTS`, to be projected.
 
     Without `config.tracker_samples` a caption is a number, the same for the same caption, and there
@@ -93,13 +95,15 @@ def project(
     thumbnails = None
     if config.tracker_samples:
         columns["text"] = captions
-        thumbnails = np.stack([seen(record, config.data, THUMBNAIL) for record in records])
-    return Embeddings(name, vectors[: len(records)], columns, thumbnails)
+        thumbnails = np.stack(
+            [preprocess_record(record, config.data, THUMBNAIL) for record in records]
+        )
+    return LoggedPoints(name, vectors[: len(records)], columns, thumbnails)
 
 
 def confusion_picture(
     name: str, confusion: Sequence[Sequence[int]], classes: Sequence[str]
-) -> Picture:
+) -> LoggedImage:
     """A confusion matrix, its rows the truth, each cell as dark as its share of its row."""
     counts = np.asarray(confusion)
     n = len(counts)
@@ -121,7 +125,7 @@ def confusion_picture(
             _write(draw, (middle + column * _CELL, at), str(counts[row, column]), ink)
     words = ", ".join(f"{number} {word}" for number, word in enumerate(classes))
     caption = f"rows: the truth, columns: the answers; {words}"
-    return Picture(f"confusion/{name}", np.asarray(image), caption)
+    return LoggedImage(f"confusion/{name}", np.asarray(image), caption)
 
 
 def _write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, ink: str) -> None:

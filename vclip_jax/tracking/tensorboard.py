@@ -18,8 +18,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from vclip_jax.files.foreign import cleared
-from vclip_jax.tracking.tracker import Embeddings, Picture
+from vclip_jax.files.writing import write_bytes
+from vclip_jax.tracking.tracker import LoggedImage, LoggedPoints
 
 CONFIG = "projector_config.pbtxt"
 """The name by which the projector finds its configuration."""
@@ -45,12 +45,12 @@ class TensorBoardTracker:
         summary = Summary(value=[Summary.Value(tag=k, simple_value=v) for k, v in values.items()])
         self._add(Event(wall_time=seconds, step=step, summary=summary))
 
-    def pictures(self, step: int, pictures: Sequence[Picture]) -> None:
+    def pictures(self, step: int, pictures: Sequence[LoggedImage]) -> None:
         """See `trackers.Tracker`; the captions are the pictures' descriptions."""
         summary = Summary(value=[_image_value(picture) for picture in pictures])
         self._add(Event(wall_time=time.time(), step=step, summary=summary))
 
-    def embeddings(self, embeddings: Embeddings) -> None:
+    def embeddings(self, embeddings: LoggedPoints) -> None:
         """See `trackers.Tracker`."""
         write_projection(self._folder, embeddings)
 
@@ -63,7 +63,7 @@ class TensorBoardTracker:
         self._writer.flush()
 
 
-def write_projection(folder: Path, embeddings: Embeddings) -> None:
+def write_projection(folder: Path, embeddings: LoggedPoints) -> None:
     """Write points for the projector into `folder/projector`, and the config that it looks for."""
     points = folder / "projector" / embeddings.name
     points.mkdir(parents=True, exist_ok=True)
@@ -81,9 +81,7 @@ def write_projection(folder: Path, embeddings: Embeddings) -> None:
 
 def _put(folder: Path, path: Path, content: str | bytes) -> str:
     """Replace a file in one step, as TensorBoard may be reading; its path within `folder`."""
-    temporary = cleared(path.with_name(f"{path.name}.tmp"))
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    temporary.replace(path)
+    write_bytes(path, content.encode() if isinstance(content, str) else content)
     return path.relative_to(folder).as_posix()
 
 
@@ -105,7 +103,7 @@ def _sprite(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return grid.reshape(across * side, across * side, 3)
 
 
-def _image_value(picture: Picture) -> Summary.Value:
+def _image_value(picture: LoggedImage) -> Summary.Value:
     height, width = picture.image.shape[:2]
     return Summary.Value(
         tag=picture.name,

@@ -16,7 +16,7 @@ _PATHS: Final = ("data_dir", "source", "restore_from", "vocab", "prompts", "weig
 
 
 @dataclass(frozen=True)
-class Picture:
+class LoggedImage:
     """An image to show, uint8 `[h, w, 3]`; the slashes in its `name` group it."""
 
     name: str
@@ -25,7 +25,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Embeddings:
+class LoggedPoints:
     """Points to project."""
 
     name: str
@@ -47,10 +47,10 @@ class Tracker(Protocol):
     def scalars(self, step: int, values: Mapping[str, float], seconds: float) -> None:
         """The values of a row of `metrics.jsonl`, written at `seconds` since 1970."""
 
-    def pictures(self, step: int, pictures: Sequence[Picture]) -> None:
+    def pictures(self, step: int, pictures: Sequence[LoggedImage]) -> None:
         """Pictures of a step."""
 
-    def embeddings(self, embeddings: Embeddings) -> None:
+    def embeddings(self, embeddings: LoggedPoints) -> None:
         """Points that replace earlier ones of that name."""
 
     def close(self, ended: bool) -> None:

@@ -15,9 +15,11 @@ from typing import Any, Final
 
 from ml_collections import ConfigDict
 
-from vclip_jax.tracking.metrics_log import NO_VALUES, write_json
+from vclip_jax.files.errors import one_line
+from vclip_jax.files.writing import write_json
+from vclip_jax.tracking.metrics_log import NO_VALUES
 from vclip_jax.tracking.mlflow_tracker import MlflowTracker
-from vclip_jax.tracking.tracker import Embeddings, Picture, Tracker
+from vclip_jax.tracking.tracker import LoggedImage, LoggedPoints, Tracker
 from vclip_jax.tracking.wandb_tracker import WandbTracker
 
 log = logging.getLogger("vclip_jax")
@@ -43,12 +45,12 @@ class Trackers:
         """See `Tracker`."""
         self._each(lambda tracker: tracker.scalars(step, values, seconds))
 
-    def pictures(self, step: int, pictures: Sequence[Picture]) -> None:
+    def pictures(self, step: int, pictures: Sequence[LoggedImage]) -> None:
         """See `Tracker`."""
         if pictures:
             self._each(lambda tracker: tracker.pictures(step, pictures))
 
-    def embeddings(self, embeddings: Embeddings) -> None:
+    def embeddings(self, embeddings: LoggedPoints) -> None:
         """See `Tracker`."""
         self._each(lambda tracker: tracker.embeddings(embeddings))
 
@@ -71,7 +73,9 @@ class Trackers:
                 tell(tracker)
             except Exception as error:  # a server that is gone is no reason to lose a night
                 del self._trackers[name]
-                log.warning("tracker %s is left out from now on, it failed: %s", name, _line(error))
+                log.warning(
+                    "tracker %s is left out from now on, it failed: %s", name, one_line(error, 200)
+                )
 
 
 def check_installed(names: Iterable[str]) -> None:
@@ -119,8 +123,8 @@ def open_trackers(
                     tracker.scalars(row["step"], values, row.get("time", 0.0))
         except Exception as error:
             raise ValueError(
-                f"tracker {name} does not start ({_line(error)}): mend that, or take it out of "
-                "config.trackers"
+                f"tracker {name} does not start ({one_line(error, 200)}): mend that, or take it "
+                "out of config.trackers"
             ) from error
         trackers[name] = tracker
         ids[name] = tracker.id
@@ -139,7 +143,3 @@ _OPEN: Final[dict[str, Callable[[ConfigDict, Path, str | None], Tracker]]] = {
     "wandb": WandbTracker,
     "mlflow": MlflowTracker,
 }
-
-
-def _line(error: BaseException) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]

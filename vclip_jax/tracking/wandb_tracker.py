@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from vclip_jax.tracking.tracker import PROJECT, Embeddings, Picture, parameters
+from vclip_jax.tracking.tracker import PROJECT, LoggedImage, LoggedPoints, parameters
 
 
 class WandbTracker:
@@ -46,12 +46,12 @@ class WandbTracker:
         """See `Tracker`."""
         self._run.log({"step": step, **values})
 
-    def pictures(self, step: int, pictures: Sequence[Picture]) -> None:
+    def pictures(self, step: int, pictures: Sequence[LoggedImage]) -> None:
         """See `Tracker`."""
         images = {p.name: self._image(p.image, caption=p.caption) for p in pictures}
         self._run.log({"step": step, **images})
 
-    def embeddings(self, embeddings: Embeddings) -> None:
+    def embeddings(self, embeddings: LoggedPoints) -> None:
         """Nothing: W&B would need a table of them at every step."""
 
     def close(self, ended: bool) -> None:

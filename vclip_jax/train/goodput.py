@@ -14,8 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from vclip_jax.files.writing import write_json
 from vclip_jax.models.flops import utilisation
-from vclip_jax.tracking.metrics_log import write_json
 
 ACCOUNTS = ("start", "compile", "step", "data_wait", "checkpoint", "evaluation")
 

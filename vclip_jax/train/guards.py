@@ -19,9 +19,9 @@ import numpy as np
 import optax
 
 from vclip_jax.devices.tree import path_string
+from vclip_jax.files.writing import write_json
 from vclip_jax.models.build import Batch
 from vclip_jax.models.clip import MAX_LOGIT_SCALE
-from vclip_jax.tracking.metrics_log import write_json
 from vclip_jax.train.state import Metrics, TrainState
 
 WINDOW = 50

@@ -21,10 +21,11 @@ from vclip_jax.data import pipeline, prefetch, workers
 from vclip_jax.data.images.augment import named_policy
 from vclip_jax.data.images.preprocess import check_fitted
 from vclip_jax.data.record import Record
-from vclip_jax.data.text.tokenizer_json import TOKENIZER, VOCAB, AnyTokenizer, file_name, in_folder
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.data.text.tokenizer_json import TOKENIZER, VOCAB, saved_tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.devices import cores, sharding
-from vclip_jax.tracking.metrics_log import write_json
+from vclip_jax.files.writing import write_json
 
 DATA = "data.json"
 
@@ -181,7 +182,7 @@ def open_train_batches(
     config: ConfigDict,
     mesh: Mesh,
     train: Any,
-    tokenizer: AnyTokenizer,
+    tokenizer: Tokenizer,
     size: int,
     start_step: int = 0,
     *,
@@ -216,20 +217,20 @@ def open_train_batches(
     return prefetch.prefetch_to_device(batches, NamedSharding(mesh, sharding.BATCH))
 
 
-def load_tokenizer(config: ConfigDict, train: Any, workdir: Path) -> AnyTokenizer:
+def load_tokenizer(config: ConfigDict, train: Any, workdir: Path) -> Tokenizer:
     """The run's own vocabulary if it has one, else what the config says, kept in the workdir."""
-    if config_lib.has_begun(workdir) and (own := in_folder(workdir)) is not None:
+    if config_lib.has_begun(workdir) and (own := saved_tokenizer(workdir)) is not None:
         return own
-    restored = in_folder(config.restore_from) if config.restore_from else None
-    tokenizer: AnyTokenizer
+    restored = saved_tokenizer(config.restore_from) if config.restore_from else None
+    tokenizer: Tokenizer
     if restored is not None:
         tokenizer = restored
     elif config.tokenizer.vocab == "captions":
-        tokenizer = Tokenizer.from_captions(record["caption"] for record in train)
+        tokenizer = WordPiece.from_captions(record["caption"] for record in train)
     else:
-        tokenizer = Tokenizer.load(config.tokenizer.vocab)
+        tokenizer = WordPiece.load(config.tokenizer.vocab)
     if jax.process_index() == 0:
         for left in (TOKENIZER, VOCAB):  # by a start that was refused
             (workdir / left).unlink(missing_ok=True)
-        tokenizer.save(workdir / file_name(tokenizer))
+        tokenizer.save(workdir / tokenizer.file_name)
     return tokenizer

@@ -10,9 +10,9 @@ from PIL import Image
 from vclip_jax.config import default
 from vclip_jax.data.images.augment import POLICIES
 from vclip_jax.data.images.decode import FITS, MODES
-from vclip_jax.data.images.preprocess import seen
+from vclip_jax.data.images.preprocess import preprocess_record
 from vclip_jax.data.pipeline import eval_batches, train_batches
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.datasets import open_source
 from vclip_jax.datasets.__main__ import main
 from vclip_jax.datasets.ingest import build as ingest
@@ -65,14 +65,16 @@ def test_a_ready_square_shows_what_the_photograph_shows(build, fit, mode, raw):
     photographs, squares = build(max_side=0), build(ready=64, fit=fit, raw=raw, quality=95)
     for photograph, square in zip(photographs, squares, strict=True):
         assert (photograph["key"], square["fitted"]) == (square["key"], fit)
-        want, got = (seen(r, settings(fit, mode)).astype(int) for r in (photograph, square))
+        want, got = (
+            preprocess_record(r, settings(fit, mode)).astype(int) for r in (photograph, square)
+        )
         assert np.abs(want - got).mean() < 4  # of 255; another fit is 15 and more away
 
 
 def test_raw_squares_are_the_fitted_pixels_themselves(build):
     photographs, squares = build(max_side=0), build(ready=56, fit="pad", raw=True)
     for photograph, square in zip(photographs, squares, strict=True):
-        want, got = (seen(record, settings("pad")) for record in (photograph, square))
+        want, got = (preprocess_record(record, settings("pad")) for record in (photograph, square))
         np.testing.assert_array_equal(want, got)
         with Image.open(io.BytesIO(square["image"])) as opened:
             assert (opened.format, opened.size) == ("PPM", (56, 56))
@@ -80,7 +82,7 @@ def test_raw_squares_are_the_fitted_pixels_themselves(build):
 
 def pipelines(source, fit: str, size: int = 56, augment="fundus"):
     policy = POLICIES.get(augment, augment)
-    tokenizer = Tokenizer.from_captions(CAPTIONS)
+    tokenizer = WordPiece.from_captions(CAPTIONS)
     options = {"global_batch_size": 2, "size": size, "fit": fit}
     yield train_batches(source, tokenizer, seed=0, augment=policy, num_threads=1, **options)
     yield eval_batches(source, num_threads=1, **options)
@@ -122,7 +124,7 @@ def test_a_run_with_another_fit_is_refused_when_its_data_is_opened(build):
 def test_a_record_alone_refuses_another_fit(build):
     record = build(ready=64, fit="fundus")[0]
     with pytest.raises(ValueError, match="contradicts"):
-        seen(record, settings("pad"))
+        preprocess_record(record, settings("pad"))
 
 
 def test_squares_are_not_exported_or_audited_as_photographs(build, tmp_path, capsys):

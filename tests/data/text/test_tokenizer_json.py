@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 
 from vclip_jax.data.text import tokenizer_json
-from vclip_jax.data.text.tokenizer_json import JsonTokenizer, bert_from_vocab, find, in_folder
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.tokenizer_json import (
+    FastTokenizer,
+    bert_from_vocab,
+    import_tokenizer,
+    saved_tokenizer,
+)
+from vclip_jax.data.text.wordpiece import WordPiece
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -34,7 +39,7 @@ def bert_files(tmp_path):
 
 
 def test_byte_pairs_are_merged_within_words_and_rows_end(clip_files):
-    tokenizer = find(clip_files)
+    tokenizer = import_tokenizer(clip_files)
     row = tokenizer.encode(["An EYE, eyes"], 12)
     assert row.dtype == np.int32
     assert row.shape == (1, 12)
@@ -46,7 +51,7 @@ def test_byte_pairs_are_merged_within_words_and_rows_end(clip_files):
 
 
 def test_long_texts_are_cut_and_keep_their_end(clip_files):
-    tokenizer = find(clip_files)
+    tokenizer = import_tokenizer(clip_files)
     row = tokenizer.encode(["an an an an"], 4)[0]
     assert row[0] == tokenizer.vocab_size - 2
     assert row[-1] == tokenizer.vocab_size - 1
@@ -59,30 +64,30 @@ def test_capitals_go_from_english_word_pieces_unless_a_file_says_otherwise(bert_
     assert rows[0].tolist() == [2, 5, 9, 5, 8, 3, 0, 0]
     assert bert_from_vocab(vocab, lowercase=False).encode(["Eye"], 4)[0].tolist() == [2, 6, 3, 0]
     (bert_files / "tokenizer_config.json").write_text('{"do_lower_case": false}')
-    assert find(bert_files).encode(["Eye"], 4)[0].tolist() == [2, 6, 3, 0]
+    assert import_tokenizer(bert_files).encode(["Eye"], 4)[0].tolist() == [2, 6, 3, 0]
 
 
 @pytest.mark.parametrize("cleaning", tokenizer_json.CLEANINGS)
 def test_what_is_saved_is_loaded_and_pickled(clip_files, tmp_path, cleaning):
-    tokenizer = find(clip_files).with_cleaning(cleaning)
+    tokenizer = import_tokenizer(clip_files).with_cleaning(cleaning)
     (tmp_path / "f").mkdir()
     tokenizer.save(tmp_path / "f" / "tokenizer.json")
     texts = ["an&nbsp;EYE", "", "“eye”"]
     want = tokenizer.encode(texts, 9)
-    for other in (in_folder(tmp_path / "f"), pickle.loads(pickle.dumps(tokenizer))):
+    for other in (saved_tokenizer(tmp_path / "f"), pickle.loads(pickle.dumps(tokenizer))):
         assert other == tokenizer
         assert hash(other) == hash(tokenizer)
         np.testing.assert_array_equal(other.encode(texts, 9), want)
-    assert in_folder(tmp_path) is None
+    assert saved_tokenizer(tmp_path) is None
 
 
 def test_a_folder_with_vocab_txt_has_the_chinese_tokenizer(bert_files):
-    assert isinstance(in_folder(bert_files), Tokenizer)
+    assert isinstance(saved_tokenizer(bert_files), WordPiece)
 
 
 def test_what_is_no_tokenizer_is_refused_in_one_line(clip_files, bert_files, tmp_path):
     with pytest.raises(ValueError, match="there is no tokenizer in"):
-        find(tmp_path / "nowhere")
+        import_tokenizer(tmp_path / "nowhere")
     path = tmp_path / "tokenizer.json"
     for content, message in (
         ("{", "is not JSON"), ("{}", "is not a tokenizer's description"),
@@ -90,24 +95,24 @@ def test_what_is_no_tokenizer_is_refused_in_one_line(clip_files, bert_files, tmp
     ):  # fmt: skip
         path.write_text(content)
         with pytest.raises(ValueError, match=message) as caught:
-            JsonTokenizer.from_file(path)
+            FastTokenizer.from_file(path)
         assert "\n" not in str(caught.value)
     (clip_files / "vocab.json").write_text('{"a": 0}')
     with pytest.raises(ValueError, match="are not those of a CLIP"):
-        find(clip_files / "vocab.json")
+        import_tokenizer(clip_files / "vocab.json")
     (tmp_path / "bpe.txt.gz").write_bytes(gzip.compress(b"#version\na b\n"))
     with pytest.raises(ValueError, match="48894 merges"):
-        find(tmp_path / "bpe.txt.gz")
+        import_tokenizer(tmp_path / "bpe.txt.gz")
     (tmp_path / "bpe.txt.gz").write_bytes(b"junk")
     with pytest.raises(ValueError, match="not CLIP's list of merges"):
-        find(tmp_path / "bpe.txt.gz")
+        import_tokenizer(tmp_path / "bpe.txt.gz")
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n")
     with pytest.raises(ValueError, match=r"lacks \[MASK\]"):
-        find(tmp_path / "vocab.txt")
+        import_tokenizer(tmp_path / "vocab.txt")
 
 
 def test_arguments_are_checked(clip_files):
-    tokenizer = find(clip_files)
+    tokenizer = import_tokenizer(clip_files)
     with pytest.raises(TypeError, match="sequence of texts"):
         tokenizer.encode("eye")
     with pytest.raises(ValueError, match="at least 2"):
@@ -133,7 +138,7 @@ def split(expression):
 def described(tmp_path, **changes):
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(SMALL | changes))
-    return JsonTokenizer.from_file(path)
+    return FastTokenizer.from_file(path)
 
 
 def sequence(*parts):
@@ -194,7 +199,7 @@ def test_a_strangers_vocabulary_is_refused_in_one_line(tmp_path, tokens, merges,
     (tmp_path / "vocab.json").write_text(json.dumps({START: 0, END: 1, **tokens}))
     (tmp_path / "merges.txt").write_text(merges)
     with pytest.raises(ValueError, match=message) as caught:
-        find(tmp_path)
+        import_tokenizer(tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -205,7 +210,7 @@ def test_a_strangers_vocabulary_is_refused_in_one_line(tmp_path, tokens, merges,
 def test_settings_beside_a_vocabulary_are_read_or_refused(bert_files, content, message):
     (bert_files / "tokenizer_config.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=rf"tokenizer_config\.json.*{message}"):
-        find(bert_files)
+        import_tokenizer(bert_files)
 
 
 def test_a_text_that_the_package_cannot_read_is_an_error_of_one_line(tmp_path):
@@ -219,7 +224,7 @@ def test_a_text_that_the_package_cannot_read_is_an_error_of_one_line(tmp_path):
 def test_deep_json_is_no_tokenizer(tmp_path):
     (tmp_path / "tokenizer.json").write_text('{"model": ' + "[" * 100_000)
     with pytest.raises(ValueError, match="levels deep"):
-        in_folder(tmp_path)
+        saved_tokenizer(tmp_path)
 
 
 def test_a_list_of_merges_that_unpacks_to_gigabytes_is_refused(tmp_path):
@@ -227,4 +232,4 @@ def test_a_list_of_merges_that_unpacks_to_gigabytes_is_refused(tmp_path):
         for _ in range(70):
             file.write(bytes(1 << 20))
     with pytest.raises(ValueError, match="more than 67,108,864 bytes"):
-        find(tmp_path)
+        import_tokenizer(tmp_path)

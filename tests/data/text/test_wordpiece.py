@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vclip_jax.data.text.wordpiece import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 
 REAL = Path(__file__).parents[4] / "shared/data/vocab/bert-base-chinese-vocab.txt"
 TEXTS = [
@@ -25,8 +25,8 @@ TEXTS = [
 ]
 
 
-def small() -> Tokenizer:
-    return Tokenizer(
+def small() -> WordPiece:
+    return WordPiece(
         ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "眼", "底", "un", "##aff", "##able", '"', "2", "##0"]
     )
 
@@ -74,14 +74,14 @@ def test_the_real_vocabulary_gives_what_transformers_gives():
     reference = transformers.BertTokenizer(str(REAL), do_lower_case=True)
     texts = [text.lower().replace("“", '"').replace("”", '"') for text in TEXTS]
     expected = reference(texts, padding="max_length", truncation=True, max_length=52)["input_ids"]
-    tokenizer = Tokenizer.load(str(REAL))
+    tokenizer = WordPiece.load(str(REAL))
     assert tokenizer.vocab_size == 21128
     np.testing.assert_array_equal(tokenizer.encode(TEXTS), expected)
 
 
 def test_a_small_vocabulary_gives_what_transformers_gives(tmp_path):
     transformers = pytest.importorskip("transformers")
-    tokenizer = Tokenizer.from_captions(TEXTS)
+    tokenizer = WordPiece.from_captions(TEXTS)
     tokenizer.save(tmp_path / "vocab.txt")
     reference = transformers.BertTokenizer(str(tmp_path / "vocab.txt"), do_lower_case=True)
     texts = [text.lower().replace("“", '"').replace("”", '"') for text in TEXTS]
@@ -92,13 +92,13 @@ def test_a_small_vocabulary_gives_what_transformers_gives(tmp_path):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(max_size=30), max_size=5))
 def test_a_vocabulary_of_captions_knows_all_of_them(captions):
-    tokenizer = Tokenizer.from_captions(captions)
+    tokenizer = WordPiece.from_captions(captions)
     assert not (tokenizer.encode(captions) == 1).any()
-    assert tokenizer == Tokenizer.from_captions(reversed(captions))
+    assert tokenizer == WordPiece.from_captions(reversed(captions))
 
 
 def test_a_vocabulary_of_captions_is_sorted_by_frequency_then_code_point():
-    tokenizer = Tokenizer.from_captions(["眼底眼", "眼b乙甲", "10"])
+    tokenizer = WordPiece.from_captions(["眼底眼", "眼b乙甲", "10"])
     assert tokenizer.vocabulary == (
         *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
         *("眼", "##0", "1", "b", "乙", "底", "甲"),
@@ -106,10 +106,10 @@ def test_a_vocabulary_of_captions_is_sorted_by_frequency_then_code_point():
 
 
 def test_saving_loading_and_pickling_change_nothing(tmp_path):
-    tokenizer = Tokenizer.from_captions(TEXTS)
+    tokenizer = WordPiece.from_captions(TEXTS)
     tokenizer.save(tmp_path / "vocab.txt")
     for copy in (
-        Tokenizer.load(str(tmp_path / "vocab.txt")),
+        WordPiece.load(str(tmp_path / "vocab.txt")),
         pickle.loads(pickle.dumps(tokenizer)),
     ):
         assert copy == tokenizer
@@ -118,7 +118,7 @@ def test_saving_loading_and_pickling_change_nothing(tmp_path):
 
 def test_windows_line_ends_are_read(tmp_path):
     (tmp_path / "v.txt").write_bytes("\r\n".join(small().vocabulary).encode() + b"\r\n")
-    assert Tokenizer.load(str(tmp_path / "v.txt")) == small()
+    assert WordPiece.load(str(tmp_path / "v.txt")) == small()
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_bad_vocabulary_is_refused_in_one_line(tmp_path, content, message):
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=message) as caught:
-        Tokenizer.from_vocab(path)
+        WordPiece.from_vocab(path)
     assert "\n" not in str(caught.value)
     assert "vocab.txt" in str(caught.value)
 

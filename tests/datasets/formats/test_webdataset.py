@@ -13,10 +13,14 @@ def records():
     return fixture.records()
 
 
+def scan(folder):
+    return [sample for path in sorted(folder.glob("*.tar")) for sample in webdataset.scan_tar(path)]
+
+
 def test_what_was_written_is_found_again(records, tmp_path):
     paths = webdataset.write(records, tmp_path, 4, "train", fixture.CLASSES)
     assert [path.name for path in paths] == [f"train-{i:06d}.tar" for i in range(3)]
-    samples = webdataset.scan_tars(tmp_path)
+    samples = scan(tmp_path)
     assert [sample.key for sample in samples] == [record["key"] for record in records]
     for sample, record in zip(samples, records, strict=True):
         assert blobs.read(sample.image) == record["image"]
@@ -27,7 +31,7 @@ def test_what_was_written_is_found_again(records, tmp_path):
 
 def test_labels_are_numbers_where_classes_have_no_names(records, tmp_path):
     webdataset.write(records, tmp_path)
-    assert [s.label for s in webdataset.scan_tars(tmp_path)] == [*"00112233", ""]
+    assert [s.label for s in scan(tmp_path)] == [*"00112233", ""]
 
 
 def test_the_same_records_give_the_same_bytes(records, tmp_path):
@@ -56,19 +60,17 @@ def test_foreign_shards_are_understood(tmp_path):
             ("b.png", "b.png"), ("b.json", "b.json"), ("a.json", ".hidden.json"),
         ):  # fmt: skip
             tar.add(tmp_path / file, name)
-    first, second = webdataset.scan_tars(tmp_path / "x.tar")
+    first, second = webdataset.scan_tar(tmp_path / "x.tar")
     assert (first.name, first.caption, first.label) == ("sub/a", "眼底正常。", "3")
     assert blobs.read(first.image) == b"image"
     assert blobs.read(second.image) == b"other"
     assert "b.json" in second.broken
 
 
-def test_a_damaged_or_missing_shard_is_one_line(tmp_path):
-    with pytest.raises(ValueError, match=r"there is no \.tar"):
-        webdataset.scan_tars(tmp_path)
+def test_a_damaged_shard_is_one_line(tmp_path):
     (tmp_path / "bad.tar").write_bytes(b"x" * 2000)
     with pytest.raises(ValueError, match=r"bad\.tar: not a readable \.tar"):
-        webdataset.scan_tars(tmp_path)
+        scan(tmp_path)
     with pytest.raises(ValueError, match="at least one record"):
         webdataset.write([], tmp_path, 0)
 
@@ -84,6 +86,6 @@ def test_deep_json_of_a_sample_is_told_and_the_others_are_read(tmp_path):
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
-    first, second = webdataset.scan_tars(tmp_path)
+    first, second = scan(tmp_path)
     assert first.broken == "0.json: the JSON is nested more than 64 levels deep"
     assert (second.caption, second.broken) == ("c", "")

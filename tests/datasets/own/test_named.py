@@ -129,13 +129,15 @@ def test_a_folder_that_cannot_be_read_is_named(folder):
 
 
 def test_an_unreadable_folder_is_reported(folder, monkeypatch):
-    walk = os.walk
+    (folder / "locked").mkdir()
+    scandir = os.scandir
 
-    def broken(top, onerror, **options):
-        onerror(PermissionError(13, "Permission denied", f"{top}/locked"))
-        yield from walk(top, onerror=onerror, **options)
+    def broken(path):
+        if path == folder / "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
 
-    monkeypatch.setattr(os, "walk", broken)
+    monkeypatch.setattr(os, "scandir", broken)
     assert "locked) cannot be read" in expand([str(folder)]).notes[0]
 
 
@@ -152,3 +154,13 @@ def test_what_is_not_there_or_empty_is_an_error(folder):
     (folder / "none/x.dat").touch()
     with pytest.raises(ValueError, match=r"there is no image .*; 1 other files .*1 \.dat"):
         expand([str(folder / "none")])
+
+
+def test_a_folder_gives_the_names_not_a_link_to_it_and_the_systems_folders_are_counted(folder):
+    (folder / "Link").symlink_to(folder / "deep")
+    (folder / "@eaDir").mkdir()
+    (folder / "@eaDir" / "a.png").touch()
+    named = expand([str(folder)])
+    assert folder / "deep/er/b.tif" in named.paths
+    assert len(named.paths) == 3
+    assert any("@eaDir" in note for note in named.notes)

@@ -5,15 +5,7 @@ from collections import Counter
 import pytest
 
 from vclip_jax import prompts
-from vclip_jax.datasets.fixtures import acrima as fixture
 from vclip_jax.datasets.readers.acrima import scan
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("acrima")
-    fixture.write(folder)
-    return folder
 
 
 def test_the_name_is_the_label(source):

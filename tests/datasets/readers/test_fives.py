@@ -11,18 +11,6 @@ from vclip_jax.datasets.fixtures.pictures import save_excel
 from vclip_jax.datasets.readers.fives import CLASSES, scan
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fives")
-    fixture.write(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def listing(source):
-    return scan(source)
-
-
 @pytest.fixture
 def copy(source, tmp_path):
     shutil.copytree(source / fixture.TITLE, tmp_path / "copy")

@@ -9,20 +9,12 @@ import numpy as np
 import pytest
 
 from vclip_jax import prompts
-from vclip_jax.data.text.wordpiece import Tokenizer
-from vclip_jax.datasets.fixtures import idrid as fixture
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.datasets.readers.idrid import CLASSES, caption, scan, split_of
 
 REAL = Path(__file__).parents[4] / "shared/data/idrid"
 IMAGES = "B. Disease Grading/1. Original Images/a. Training Set"
 LABELS = "B. Disease Grading/2. Groundtruths/a. IDRiD_Disease Grading_Training Labels.csv"
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("idrid")
-    fixture.write(folder)
-    return folder
 
 
 def test_grades_splits_and_captions_are_read(source):
@@ -90,7 +82,7 @@ def test_captions_are_varied_and_fit_the_context():
     by_grade = [{c for dme in range(3) for c in captions[dr, dme]} for dr in range(5)]
     assert sum(map(len, by_grade)) == len(set().union(*by_grade)), "grades share no caption"
     every = sorted(set().union(*by_grade))
-    tokens = Tokenizer.from_captions(every).encode(every, 80)
+    tokens = WordPiece.from_captions(every).encode(every, 80)
     assert (tokens > 0).sum(axis=1).max() <= 52
 
 

@@ -12,24 +12,6 @@ from vclip_jax.datasets.formats.tables import read_table
 from vclip_jax.datasets.readers.messidor import BASES, CLASSES, scan
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("messidor")
-    fixture.write(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def listing(source):
-    return scan(source)
-
-
-@pytest.fixture
-def copy(source, tmp_path):
-    shutil.copytree(source, tmp_path / "copy")
-    return tmp_path / "copy"
-
-
 def reasons(listing):
     return {(reject.key, reject.reason) for reject in listing.rejects}
 

@@ -6,23 +6,9 @@ from collections import Counter
 import pytest
 
 from vclip_jax import prompts
-from vclip_jax.datasets.fixtures import messidor2 as fixture
 from vclip_jax.datasets.fixtures.pictures import save_csv
 from vclip_jax.datasets.formats.tables import read_table
 from vclip_jax.datasets.readers.messidor2 import scan
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("messidor2")
-    fixture.write(folder)
-    return folder
-
-
-@pytest.fixture
-def copy(source, tmp_path):
-    shutil.copytree(source, tmp_path / "copy")
-    return tmp_path / "copy"
 
 
 def test_names_match_whatever_the_suffix_and_the_case(source):

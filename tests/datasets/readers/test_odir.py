@@ -11,18 +11,6 @@ from vclip_jax.datasets.readers import odir
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("odir")
-    fixture.write(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def listing(folder):
-    return odir.scan(folder)
-
-
-@pytest.fixture(scope="module")
 def items(listing):
     return {item.key: item for item in listing.items}
 
@@ -101,9 +89,9 @@ def test_kaggles_table_gives_the_same_items(items, tmp_path):
     assert Counter(reject.reason for reject in listing.rejects) == {"missing row": 2}
 
 
-def test_the_whole_table_is_read_rather_than_kaggles(folder, items, tmp_path):
+def test_the_whole_table_is_read_rather_than_kaggles(source, items, tmp_path):
     fixture.write_kaggle(tmp_path)
-    shutil.copy(next(folder.glob("*.xlsx")), tmp_path / "ODIR-5K/ODIR-5K/data.xlsx")
+    shutil.copy(next(source.glob("*.xlsx")), tmp_path / "ODIR-5K/ODIR-5K/data.xlsx")
     assert {item.key for item in odir.scan(tmp_path).items} == items.keys()
 
 

@@ -6,26 +6,7 @@ from collections import Counter
 import pytest
 
 from vclip_jax import prompts
-from vclip_jax.datasets.fixtures import refuge as fixture
 from vclip_jax.datasets.readers.refuge import scan
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("refuge")
-    fixture.write(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def listing(source):
-    return scan(source)
-
-
-@pytest.fixture
-def copy(source, tmp_path):
-    shutil.copytree(source, tmp_path / "copy")
-    return tmp_path / "copy"
 
 
 def test_each_part_is_a_split_with_its_own_kind_of_labels(listing):

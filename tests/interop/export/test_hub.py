@@ -148,7 +148,7 @@ def test_what_is_pushed_is_what_is_pulled(server, portable_folder, tmp_path):
     program = (
         "import sys, vclip_jax; from vclip_jax.interop.__main__ import main; "
         "assert main(sys.argv[1:]) == 0; "
-        "print(vclip_jax.load('hub:' + sys.argv[-1], dtype='float32').fingerprint)"
+        "print(vclip_jax.load('hub:' + sys.argv[-1], dtype='float32').digest)"
     )
     command = ["push", "--private", "--source", str(portable_folder), "--repo", REPOSITORY]
     changes = {
@@ -164,7 +164,7 @@ def test_what_is_pushed_is_what_is_pulled(server, portable_folder, tmp_path):
     assert completed.returncode == 0, completed.stderr
     url, fingerprint = completed.stdout.split()
     assert url.startswith(f"{server.url}/{REPOSITORY}/commit/")
-    assert fingerprint == vclip_jax.load(portable_folder, dtype="float32").fingerprint
+    assert fingerprint == vclip_jax.load(portable_folder, dtype="float32").digest
     assert TOKEN not in completed.stdout + completed.stderr
     assert server.private == {REPOSITORY: True}
 

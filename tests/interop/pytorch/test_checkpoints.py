@@ -15,7 +15,14 @@ import numpy as np
 import pytest
 
 from vclip_jax.interop.pytorch import checkpoints
-from vclip_jax.interop.pytorch.pickles import Call, Global, Persistent, Refused, dumps, loads
+from vclip_jax.interop.pytorch.pickles import (
+    Call,
+    Global,
+    Persistent,
+    RefusedPickleError,
+    dumps,
+    loads,
+)
 
 HOOKS = Call("collections.OrderedDict", ())
 
@@ -239,18 +246,18 @@ def test_misuse_of_what_is_known_is_refused(zip_of, pickled):
 
 @pytest.mark.filterwarnings("ignore:invalid escape sequence")  # in the random bytes
 def test_damaged_pickles_are_refused_by_one_kind_of_error():
-    """Whatever bytes change, there is a value or `Refused`."""
+    """Whatever bytes change, there is a value or `RefusedPickleError`."""
     good = pickletools.optimize(dumps({"a": [1, 2.5, "x", None, (1, 2)], "b": HOOKS}))
     known = {"collections.OrderedDict": dict}
     rng = random.Random(0)
     for length in range(len(good)):
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedPickleError):
             loads(good[:length], known, lambda identity: identity)
     for _ in range(3000):
         bad = bytearray(good)
         for _ in range(rng.randint(1, 3)):
             bad[rng.randrange(len(bad))] = rng.randrange(256)
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(RefusedPickleError):
             loads(bytes(bad), known, lambda identity: identity)
 
 

@@ -18,6 +18,7 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from vclip_jax.data.images import jpeg
+from vclip_jax.files.errors import one_line
 
 FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM")
 """Of Pillow's names, those that are opened. MPO, of cameras that append previews, is a JPEG."""
@@ -113,9 +114,9 @@ def as_image_error(error: Exception) -> ImageError:
     if isinstance(error, UnidentifiedImageError):
         return ImageError("its first bytes are damaged")
     # Pillow's messages may end with the address of the file object.
-    line = " ".join(str(error).split()).split(" <_io", 1)[0]
-    if not line or not isinstance(error, OSError | ValueError | SyntaxError | EOFError):
-        line = f"{type(error).__name__} {line}".rstrip()
+    line, kind = one_line(error).split(" <_io", 1)[0], type(error).__name__
+    if line != kind and not isinstance(error, OSError | ValueError | SyntaxError | EOFError):
+        line = f"{kind} {line}"
     many = isinstance(error, Image.DecompressionBombError)
     return ImageError(line, "too many pixels" if many else "damaged")
 

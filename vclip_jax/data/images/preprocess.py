@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vclip_jax.data.record import Record
 
 
-def seen(record: "Record", data: "ConfigDict", size: int = 0) -> npt.NDArray[np.uint8]:
+def preprocess_record(record: "Record", data: "ConfigDict", size: int = 0) -> npt.NDArray[np.uint8]:
     """A record as a model gets it when it is evaluated, uint8 `[size, size, 3]`.
 
     Args:
@@ -29,13 +29,13 @@ def seen(record: "Record", data: "ConfigDict", size: int = 0) -> npt.NDArray[np.
     Raises:
         ImageError: it cannot be used; names the key.
     """
-    image = square(
+    image = record_square(
         record, size or data.image_size, data.fit, data.decode, whole=True, key=record["key"]
     )
     return enhance(image) if data.enhance else image
 
 
-def shown(rgb: npt.NDArray[np.uint8], data: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
+def preprocess_pixels(rgb: npt.NDArray[np.uint8], data: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
     """The pixels of a whole photograph as a model gets them, uint8 `[size, size, 3]`.
 
     Args:
@@ -46,10 +46,10 @@ def shown(rgb: npt.NDArray[np.uint8], data: Mapping[str, Any]) -> npt.NDArray[np
     return enhance(square) if data["enhance"] else square
 
 
-def look_at(
+def preprocess_file(
     path: str, data: Mapping[str, Any], side: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None] | ImageError:
-    """Read a file in a worker process: `shown`, and a picture for people.
+    """Read a file in a worker process: `preprocess_pixels`, and a picture for people.
 
     Args:
         path: of the file.
@@ -60,12 +60,12 @@ def look_at(
         Both (the second None without a `side`), or what is wrong; it names the path.
     """
     try:
-        return guarded.call(_look_at, path, dict(data), side)
+        return guarded.call(_preprocess_file, path, dict(data), side)
     except guarded.Fault as error:
         return ImageError(f"{path}: cannot read the image: {error}", error.reason)
 
 
-def _look_at(path: str, data: Mapping[str, Any], side: int) -> Any:
+def _preprocess_file(path: str, data: Mapping[str, Any], side: int) -> Any:
     try:
         content = read_bytes(path, MOST_IMAGE)
     except (OSError, ValueError) as error:
@@ -74,12 +74,14 @@ def _look_at(path: str, data: Mapping[str, Any], side: int) -> Any:
     try:
         with guarded.limited():
             rgb = read_rgb(content, key=path)
-            return shown(rgb, data), fit_square(rgb, side, data["fit"]) if side else None
+            return preprocess_pixels(rgb, data), fit_square(
+                rgb, side, data["fit"]
+            ) if side else None
     except ImageError as error:
         return error
 
 
-def square(
+def record_square(
     record: "Record",
     size: int,
     fit: str,

@@ -1,7 +1,7 @@
 """The tokenizers of other systems: CLIP's byte pairs, and BERT's word pieces in English.
 
 Their files come in several forms, all of which become one `tokenizer.json`, as the `tokenizers`
-package writes it. Some systems also clean texts before, see `open_clip_text`.
+package writes it. Some systems also clean texts before, see `open_clip_cleaning`.
 """
 
 import gzip
@@ -19,19 +19,23 @@ from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers, p
 
 from vclip_jax.data.text import tokenizer_checks
 from vclip_jax.data.text.open_clip_cleaning import clean
-from vclip_jax.data.text.wordpiece import CONTEXT_LENGTH, MOST_VOCABULARY, Tokenizer, characters
+from vclip_jax.data.text.tokenizer import CONTEXT_LENGTH, Tokenizer, characters, rows
+from vclip_jax.data.text.wordpiece import MOST_VOCABULARY, SPECIAL, WordPiece
+from vclip_jax.files.errors import one_line
 from vclip_jax.files.foreign import read_bytes, read_json
 
 TOKENIZER: Final = "tokenizer.json"
-VOCAB: Final = "vocab.txt"
+VOCAB: Final = WordPiece.file_name
 CLEANINGS: Final = ("none", "whitespace", "lower")
 
 
-class JsonTokenizer:
+class FastTokenizer:
     """A tokenizer of the `tokenizers` package with its start and end; immutable and picklable.
 
-    Unlike `Tokenizer` it reads special tokens from text, as those systems do.
+    Unlike `WordPiece` it reads special tokens from text, as those systems do.
     """
+
+    file_name = TOKENIZER
 
     def __init__(self, description: str, *, clean: str = "none", name: str = TOKENIZER):
         """Take what the `tokenizers` package wrote.
@@ -71,7 +75,7 @@ class JsonTokenizer:
         return _restore, (self._description, self._clean)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, JsonTokenizer) and (self._description, self._clean) == (
+        return isinstance(other, FastTokenizer) and (self._description, self._clean) == (
             other._description,
             other._clean,
         )
@@ -84,7 +88,7 @@ class JsonTokenizer:
         """What rows are padded with."""
         return self._pad
 
-    def with_padding(self, token: str) -> "JsonTokenizer":
+    def with_padding(self, token: str) -> "FastTokenizer":
         """The same tokenizer, which pads rows with this token.
 
         Raises:
@@ -95,11 +99,11 @@ class JsonTokenizer:
         if index is None:
             raise ValueError(f"the tokenizer has no token {token!r} to pad with")
         changed.enable_padding(pad_id=index, pad_token=token)
-        return JsonTokenizer(changed.to_str(), clean=self._clean)
+        return FastTokenizer(changed.to_str(), clean=self._clean)
 
-    def with_cleaning(self, clean: str) -> "JsonTokenizer":
+    def with_cleaning(self, clean: str) -> "FastTokenizer":
         """The same tokenizer, before which texts are cleaned: see `clean` above."""
-        return JsonTokenizer(self._description, clean=clean)
+        return FastTokenizer(self._description, clean=clean)
 
     @property
     def vocab_size(self) -> int:
@@ -116,7 +120,7 @@ class JsonTokenizer:
         Path(path).write_text(text, "utf-8")
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str]) -> "JsonTokenizer":
+    def from_file(cls, path: str | os.PathLike[str]) -> "FastTokenizer":
         """From a `tokenizer.json`, ours or another program's.
 
         Raises:
@@ -132,28 +136,9 @@ class JsonTokenizer:
         return cls(json.dumps(description, ensure_ascii=False), clean=clean, name=name)
 
     def encode(self, texts: Sequence[str], context_length: int = CONTEXT_LENGTH) -> np.ndarray:
-        """Token ids: start, the text's first tokens, end, then padding.
-
-        Args:
-            texts: any strings, also empty ones.
-            context_length: length of a row, at least 2; longer texts are cut, the end stays.
-
-        Returns:
-            int32 `[len(texts), context_length]`.
-
-        Raises:
-            ValueError: `context_length` is below 2.
-            TypeError: a single string was passed, which would be read character by character.
-        """
-        if isinstance(texts, str):
-            raise TypeError("encode takes a sequence of texts, not one string: use [text]")
-        if context_length < 2:
-            raise ValueError(f"context_length must be at least 2, got {context_length}")
-        rows = np.full((len(texts), context_length), self._pad, np.int32)
-        for row, text in zip(rows, texts, strict=True):
-            ids = self.pieces(text)[: context_length - 2]
-            row[: len(ids) + 2] = [self._start, *ids, self._end]
-        return rows
+        """Token ids: start, the text's first tokens, end, padding; see `tokenizer.rows`."""
+        start, end = self._start, self._end
+        return rows(texts, context_length, self.pieces, start=start, end=end, pad=self._pad)
 
     def pieces(self, text: str) -> list[int]:
         """All token ids of a text, between start and end; `unknown_id` where there is none."""
@@ -181,9 +166,6 @@ class JsonTokenizer:
         return " ".join(token or "?" for token in tokens)
 
 
-AnyTokenizer = Tokenizer | JsonTokenizer
-
-
 @contextmanager
 def _one_line(what: str) -> Iterator[None]:
     """Raises ValueError, one line that says so, for whatever the `tokenizers` package raises."""
@@ -192,7 +174,7 @@ def _one_line(what: str) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the package's are of this very type, or a panic of Rust
-        raise ValueError(f"{what} ({' '.join(str(error).split())[:200]})") from error
+        raise ValueError(f"{what} ({one_line(error, 200)})") from error
 
 
 def _check_cleaning(clean: Any, name: str) -> None:
@@ -200,26 +182,21 @@ def _check_cleaning(clean: Any, name: str) -> None:
         raise ValueError(f"{name}: clean is {clean!r}, not one of {', '.join(CLEANINGS)}")
 
 
-def _restore(description: str, cleaning: str) -> JsonTokenizer:
-    return JsonTokenizer(description, clean=cleaning)
+def _restore(description: str, cleaning: str) -> FastTokenizer:
+    return FastTokenizer(description, clean=cleaning)
 
 
-def in_folder(folder: str | os.PathLike[str]) -> AnyTokenizer | None:
+def saved_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer | None:
     """The tokenizer of a run's workdir or a portable folder, or None if it has none.
 
     Raises:
         ValueError: its file is damaged.
     """
     if (Path(folder) / TOKENIZER).is_file():
-        return JsonTokenizer.from_file(Path(folder) / TOKENIZER)
+        return FastTokenizer.from_file(Path(folder) / TOKENIZER)
     if (Path(folder) / VOCAB).is_file():
-        return Tokenizer.from_vocab(Path(folder) / VOCAB)
+        return WordPiece.from_vocab(Path(folder) / VOCAB)
     return None
-
-
-def file_name(tokenizer: AnyTokenizer) -> str:
-    """What its file is called in such a folder."""
-    return VOCAB if isinstance(tokenizer, Tokenizer) else TOKENIZER
 
 
 # --- CLIP's tokenizer, in the forms in which it is published.
@@ -230,7 +207,7 @@ _MERGES: Final = 49152 - 256 - 2
 """So many of the file's merges belong to CLIP's vocabulary."""
 
 
-def clip_from_merges(path: Path) -> JsonTokenizer:
+def clip_from_merges(path: Path) -> FastTokenizer:
     """From `bpe_simple_vocab_16e6.txt.gz`, the file of OpenAI's CLIP and of open_clip.
 
     The vocabulary is bytes, bytes that end a word, the merges, the two special tokens; texts are
@@ -264,7 +241,7 @@ def clip_from_merges(path: Path) -> JsonTokenizer:
         return _clip(ids, [(a, b) for a, b in merges], start, end, openai=True)
 
 
-def clip_from_vocab(path: Path) -> JsonTokenizer:
+def clip_from_vocab(path: Path) -> FastTokenizer:
     """From `vocab.json` with `merges.txt` beside it, as Hugging Face's `transformers` reads them.
 
     Raises:
@@ -291,7 +268,7 @@ def clip_from_vocab(path: Path) -> JsonTokenizer:
 
 def _clip(
     ids: dict[str, int], merges: list[tuple[str, str]], start: str, end: str, *, openai: bool
-) -> JsonTokenizer:
+) -> FastTokenizer:
     """Byte pairs within words; `openai` is the original, and not what `transformers` made of it."""
     tokenizer = tokenizers.Tokenizer(
         models.BPE(ids, merges, end_of_word_suffix="</w>", unk_token=end)
@@ -313,7 +290,7 @@ def _clip(
     )
     if not openai:
         tokenizer.enable_padding(pad_id=ids[end], pad_token=end)
-    return JsonTokenizer(tokenizer.to_str(), clean="lower" if openai else "none")
+    return FastTokenizer(tokenizer.to_str(), clean="lower" if openai else "none")
 
 
 def _byte_letters() -> list[str]:
@@ -328,10 +305,8 @@ def _byte_letters() -> list[str]:
 
 # --- BERT's tokenizer.
 
-_BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
-
-def bert_from_vocab(path: Path, *, lowercase: bool | None = None) -> JsonTokenizer:
+def bert_from_vocab(path: Path, *, lowercase: bool | None = None) -> FastTokenizer:
     """From `vocab.txt`, as `transformers` reads it.
 
     Args:
@@ -343,9 +318,9 @@ def bert_from_vocab(path: Path, *, lowercase: bool | None = None) -> JsonTokeniz
     Raises:
         ValueError: it is not such a vocabulary.
     """
-    vocabulary = Tokenizer.from_vocab(path).vocabulary
+    vocabulary = WordPiece.from_vocab(path).vocabulary
     ids = {token: index for index, token in enumerate(vocabulary)}
-    if missing := [token for token in _BERT_SPECIAL if token not in ids]:
+    if missing := [token for token in SPECIAL if token not in ids]:
         raise ValueError(f"{path} lacks {', '.join(missing)}")
     beside = path.with_name("tokenizer_config.json")
     told = _settings(beside)
@@ -362,14 +337,14 @@ def bert_from_vocab(path: Path, *, lowercase: bool | None = None) -> JsonTokeniz
         lowercase=lowercase,
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in _BERT_SPECIAL])
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
     tokenizer.post_processor = processors.BertProcessing(
         ("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"])
     )
-    return JsonTokenizer(tokenizer.to_str(), name=os.fspath(path))
+    return FastTokenizer(tokenizer.to_str(), name=os.fspath(path))
 
 
-def find(source: str | os.PathLike[str]) -> JsonTokenizer:
+def import_tokenizer(source: str | os.PathLike[str]) -> FastTokenizer:
     """A system's tokenizer from whichever of its files there is.
 
     Args:
@@ -395,10 +370,10 @@ def find(source: str | os.PathLike[str]) -> JsonTokenizer:
         return bert_from_vocab(path)
     if path.name == "vocab.json":
         return clip_from_vocab(path)
-    return _with_padding(JsonTokenizer.from_file(path), path.with_name("tokenizer_config.json"))
+    return _with_padding(FastTokenizer.from_file(path), path.with_name("tokenizer_config.json"))
 
 
-def _with_padding(tokenizer: JsonTokenizer, config: Path) -> JsonTokenizer:
+def _with_padding(tokenizer: FastTokenizer, config: Path) -> FastTokenizer:
     """`transformers` leaves it to `tokenizer_config.json` to say what rows are padded with."""
     token = _settings(config).get("pad_token")
     token = token.get("content") if isinstance(token, dict) else token

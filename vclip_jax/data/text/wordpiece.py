@@ -7,30 +7,31 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from tokenizers import Tokenizer as WordPieceTokenizer
-from tokenizers.models import WordPiece
+import tokenizers
+from tokenizers import models
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
+from vclip_jax.data.text.tokenizer import CONTEXT_LENGTH, characters, rows
+from vclip_jax.files.errors import first_line
 from vclip_jax.files.foreign import hub_name, read_bytes
-
-CONTEXT_LENGTH: Final = 52
-"""[CLS] + at most 50 pieces + [SEP] (Chinese-CLIP)."""
 
 MOST_VOCABULARY: Final = 64 << 20
 """Bytes of a file with tokens; the largest known has 17 MB."""
-_SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_REQUIRED: Final = _SPECIAL[:4]
+SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_REQUIRED: Final = SPECIAL[:4]
 _LONGEST_WORD: Final = 200
 """Longer words become [UNK], as in Google's BERT."""
 
 
-class Tokenizer:
+class WordPiece:
     """WordPiece with a vocabulary; immutable and picklable.
 
     Text is cleaned, lower-cased, stripped of accents and split around every Chinese character and
     punctuation mark. Special tokens are never read from text: "[SEP]" in a caption is three words.
     """
+
+    file_name = "vocab.txt"
 
     def __init__(self, vocabulary: Sequence[str], *, name: str = "vocabulary"):
         """Take the tokens in the order of their ids.
@@ -60,17 +61,17 @@ class Tokenizer:
             raise ValueError(f"{name}: [PAD] must be the first token, it is number {ids['[PAD]']}")
         self._start, self._end = ids["[CLS]"], ids["[SEP]"]
         self.unknown_id: int | None = ids["[UNK]"]
-        self._pieces = WordPieceTokenizer(
-            WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=_LONGEST_WORD)
+        self._pieces = tokenizers.Tokenizer(
+            models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=_LONGEST_WORD)
         )
         self._pieces.normalizer = _normalizer()
         self._pieces.pre_tokenizer = BertPreTokenizer()
 
-    def __reduce__(self) -> tuple[type["Tokenizer"], tuple[tuple[str, ...]]]:
-        return Tokenizer, (self.vocabulary,)
+    def __reduce__(self) -> tuple[type["WordPiece"], tuple[tuple[str, ...]]]:
+        return WordPiece, (self.vocabulary,)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Tokenizer) and self.vocabulary == other.vocabulary
+        return isinstance(other, WordPiece) and self.vocabulary == other.vocabulary
 
     def __hash__(self) -> int:
         return hash(self.vocabulary)
@@ -81,7 +82,7 @@ class Tokenizer:
         return len(self.vocabulary)
 
     @classmethod
-    def load(cls, name: str) -> "Tokenizer":
+    def load(cls, name: str) -> "WordPiece":
         """From a vocabulary file, or from the Hub: "hub:hfl/chinese-roberta-wwm-ext", of a branch,
         a tag or a commit with "@REVISION" behind it.
 
@@ -96,7 +97,7 @@ class Tokenizer:
         try:
             path = hf_hub_download(repository, "vocab.txt", revision=revision)
         except Exception as error:  # the Hub's client raises a dozen unrelated types
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise ValueError(
                 f"cannot get vocab.txt of {repository!r} from the Hub ({reason}): "
                 "give the path of a vocabulary file instead"
@@ -104,11 +105,11 @@ class Tokenizer:
         return cls.from_vocab(path)
 
     @classmethod
-    def from_vocab(cls, path: str | os.PathLike[str]) -> "Tokenizer":
+    def from_vocab(cls, path: str | os.PathLike[str]) -> "WordPiece":
         """From a vocabulary file: UTF-8, one token a line, the line number is the id.
 
         Raises:
-            ValueError: there is no such file, it is not UTF-8, or see `Tokenizer`.
+            ValueError: there is no such file, it is not UTF-8, or see `WordPiece`.
         """
         try:
             text = read_bytes(path, MOST_VOCABULARY).decode("utf-8")
@@ -124,7 +125,7 @@ class Tokenizer:
         return cls(lines[:-1] if lines[-1] == "" else lines, name=os.fspath(path))
 
     @classmethod
-    def from_captions(cls, captions: Iterable[str]) -> "Tokenizer":
+    def from_captions(cls, captions: Iterable[str]) -> "WordPiece":
         """A small vocabulary: the special tokens and every character of the captions.
 
         Characters come in the order of their frequency, then of their code point, so that the
@@ -140,35 +141,15 @@ class Tokenizer:
                 for piece in [word[0], *(f"##{character}" for character in word[1:])]:
                     seen[piece] += times
         pieces = sorted(seen, key=lambda piece: (-seen[piece], piece))
-        return cls([*_SPECIAL, *pieces], name="vocabulary of the captions")
+        return cls([*SPECIAL, *pieces], name="vocabulary of the captions")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the vocabulary as a file that `from_vocab` and `transformers` read."""
         Path(path).write_bytes("".join(f"{t}\n" for t in self.vocabulary).encode("utf-8"))
 
     def encode(self, texts: Sequence[str], context_length: int = CONTEXT_LENGTH) -> np.ndarray:
-        """Token ids: [CLS], the text's first pieces, [SEP], then zeros.
-
-        Args:
-            texts: any strings, also empty ones.
-            context_length: length of a row, at least 2; longer texts are cut, [SEP] stays.
-
-        Returns:
-            int32 `[len(texts), context_length]`.
-
-        Raises:
-            ValueError: `context_length` is below 2.
-            TypeError: a single string was passed, which would be read character by character.
-        """
-        if isinstance(texts, str):
-            raise TypeError("encode takes a sequence of texts, not one string: use [text]")
-        if context_length < 2:
-            raise ValueError(f"context_length must be at least 2, got {context_length}")
-        ids = np.zeros((len(texts), context_length), np.int32)
-        for row, text in zip(ids, texts, strict=True):
-            pieces = self.pieces(text)[: context_length - 2]
-            row[: len(pieces) + 2] = [self._start, *pieces, self._end]
-        return ids
+        """Token ids: [CLS], the text's first pieces, [SEP], then zeros; see `tokenizer.rows`."""
+        return rows(texts, context_length, self.pieces, start=self._start, end=self._end, pad=0)
 
     def pieces(self, text: str) -> list[int]:
         """All token ids of a text, between [CLS] and [SEP]; `unknown_id` where there is none."""
@@ -183,14 +164,6 @@ class Tokenizer:
 def _clean(text: str) -> str:
     """Chinese-CLIP's preparation of captions."""
     return characters(text).lower().replace("“", '"').replace("”", '"')
-
-
-def characters(text: str) -> str:
-    """The text, with U+FFFD for halves of characters, which no tokenizer takes.
-
-    So does ftfy, which cleans for CLIP. BERT's tokenizers drop both.
-    """
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _normalizer() -> BertNormalizer:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from vclip_jax.datasets.listing import Blob
 from vclip_jax.files import limits
+from vclip_jax.files.errors import one_line
 from vclip_jax.files.foreign import MOST_IMAGE, check_regular, read_bytes
 
 _OPEN_ZIPS: Final = 32
@@ -49,7 +50,7 @@ def _from_zip(blob: Blob) -> bytes:
         raise ValueError(f"{blob}: the archive has no such member") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         # RuntimeError: it is encrypted, or (NotImplementedError) packed in a way zipfile lacks.
-        raise ValueError(f"{blob}: {_line(error)}") from error
+        raise ValueError(f"{blob}: {one_line(error)}") from error
 
 
 def _from_tar(blob: Blob) -> bytes:
@@ -81,11 +82,11 @@ def _from_parquet(blob: Blob) -> bytes:
         group = bisect_right(starts, row) - 1
         value = _row_group(blob.path, column, group)[row - starts[group]].as_py()
     except (pyarrow.ArrowException, limits.TooMuchError) as error:
-        raise ValueError(f"{blob}: {_line(error)}") from error
+        raise ValueError(f"{blob}: {one_line(error)}") from error
     except OSError as error:
         if error.errno is not None:
             raise
-        raise ValueError(f"{blob}: {_line(error)}") from error  # Arrow's, for damage
+        raise ValueError(f"{blob}: {one_line(error)}") from error  # Arrow's, for damage
     except KeyError:
         raise ValueError(f"{blob}: the file has no such column") from None
     except IndexError:
@@ -120,7 +121,3 @@ def _row_group_starts(path: str) -> tuple[int, ...]:
 @lru_cache(1)
 def _row_group(path: str, column: str, group: int) -> Any:
     return limits.parquet_group(path, column, group)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

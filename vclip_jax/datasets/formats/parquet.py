@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from vclip_jax.datasets.own.labels import listed, value_of, whole_number
 from vclip_jax.files import limits
+from vclip_jax.files.errors import one_line
 from vclip_jax.files.foreign import check_regular, parse_json
 
 USUAL_NAMES: Final = ("image", "img", "picture", "jpg", "png")
@@ -137,7 +138,7 @@ def rows(path: Path, image: str, columns: Sequence[str]) -> Iterator[tuple[str, 
             for row in range(count):
                 yield names[row], [column[row] for column in values]
     except (pyarrow.ArrowException, OSError, limits.TooMuchError) as error:
-        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path}: {one_line(error)}") from error
 
 
 def can_be_keys(keys: Sequence[str]) -> bool:
@@ -153,4 +154,4 @@ def _schema(path: str | os.PathLike[str]) -> Any:
         check_regular(path)
         return pyarrow.parquet.read_schema(path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: not a Parquet file ({' '.join(str(error).split())})") from error
+        raise ValueError(f"{path}: not a Parquet file ({one_line(error)})") from error

@@ -13,6 +13,7 @@ from typing import Any, Final
 from vclip_jax.datasets.formats import delimited
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET
 from vclip_jax.files import limits
+from vclip_jax.files.errors import one_line
 from vclip_jax.files.foreign import check_regular, parse_json, read_bytes
 from vclip_jax.files.text import decode_text
 
@@ -142,7 +143,7 @@ def _one_line(path: Path) -> Iterator[None]:
         reason = " ".join(str(error.strerror or error).split())  # Arrow's are long
         raise ValueError(f"{path}: cannot read the table: {reason}") from error
     except ValueError as error:
-        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path}: {one_line(error)}") from error
 
 
 def require(path: str | os.PathLike[str], rows: Sequence[Row], columns: Iterable[str]) -> None:

@@ -19,8 +19,10 @@ from typing import Any, Final
 from vclip_jax.datasets.formats.tables import text_of
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Blob
 from vclip_jax.datasets.own.folders import TABLE_SUFFIXES
-from vclip_jax.files.foreign import cleared, parse_json
+from vclip_jax.files.errors import one_line
+from vclip_jax.files.foreign import parse_json
 from vclip_jax.files.text import decode_text
+from vclip_jax.files.writing import replacing
 
 _TEXTS: Final = ("txt", "text", "caption", "cls", "json")
 _MOST_TEXT: Final = 1 << 20
@@ -115,8 +117,10 @@ def _write_shard(
     classes: Sequence[str],
 ) -> Path:
     path = folder / f"{prefix}-{index:06d}.tar"
-    temporary = cleared(path.with_suffix(".tmp"))
-    with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with (
+        replacing(path) as temporary,
+        tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
         for number, record in enumerate(records, start=first):
             # Keys may hold dots and slashes, which names here may not: they go into the .json.
             note: dict[str, Any] = {"key": record["key"]}
@@ -135,7 +139,6 @@ def _write_shard(
                 info = tarfile.TarInfo(f"{number:08d}.{suffix}")
                 info.size = len(data)
                 tar.addfile(info, io.BytesIO(data))
-    os.replace(temporary, path)
     return path
 
 
@@ -143,26 +146,8 @@ def _suffix(image: bytes) -> str:
     return next((suffix for magic, suffix in _MAGIC if image.startswith(magic)), "jpg")
 
 
-def shards(folder: Path) -> list[Path]:
-    """The .tar files of a folder and of those below it."""
-    return sorted(path for path in folder.rglob("*.tar") if path.is_file())
-
-
-def scan_tars(folder: str | os.PathLike[str]) -> list[Sample]:
-    """The samples of all shards in a folder (or of one shard), in order; no image is read.
-
-    Raises:
-        ValueError: one line: there is no shard, or one is damaged.
-    """
-    root = Path(folder)
-    paths = [root] if root.is_file() else shards(root)
-    if not paths:
-        raise ValueError(f"{root}: there is no .tar in it")
-    return [sample for path in paths for sample in scan_tar(path)]
-
-
 def scan_tar(path: Path) -> list[Sample]:
-    """The samples of one shard.
+    """The samples of one shard, in order; no image is read.
 
     Raises:
         ValueError: one line: it is damaged, or an archive of a folder with a table in it.
@@ -188,7 +173,7 @@ def scan_tar(path: Path) -> list[Sample]:
                     samples.append(current)
                 _take(current, tar, member, suffix.lower())
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: not a readable .tar ({' '.join(str(error).split())})") from error
+        raise ValueError(f"{path}: not a readable .tar ({one_line(error)})") from error
     return samples
 
 
@@ -216,7 +201,7 @@ def _take(sample: Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix:
         else:
             sample.caption = text
     except ValueError as error:
-        sample.broken = f"{member.name}: {' '.join(str(error).split())}"
+        sample.broken = f"{member.name}: {one_line(error)}"
         return
     if suffix == "json":
         sample.key = text_of(sample.extra.get("key"))

@@ -35,6 +35,7 @@ from vclip_jax.datasets.ingest.store import DEFAULT_STORAGE, Storage
 from vclip_jax.datasets.listing import Item, Listing, anonymous
 from vclip_jax.datasets.records import SUMS, DatasetError
 from vclip_jax.devices import cores
+from vclip_jax.files.writing import replacing
 
 VERSION: Final = "2.0.0"
 """Of the built form: raise it when the same listing would give other records, or another order."""
@@ -156,11 +157,9 @@ def _secret(folder: Path) -> bytes:
     path = folder / _SECRET
     if not path.exists():
         folder.mkdir(exist_ok=True)
-        part = path.with_suffix(".part")
-        part.unlink(missing_ok=True)
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        own = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with replacing(path) as part, open(os.open(part, own, 0o600), "wb") as file:
             file.write(secrets.token_bytes(32))
-        part.replace(path)
     return path.read_bytes()
 
 

@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-import os
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,7 +21,9 @@ from vclip_jax.datasets.formats.blobs import read
 from vclip_jax.datasets.ingest.store import Storage, StoreError, store
 from vclip_jax.datasets.listing import Blob, Item, Reject, hash_of
 from vclip_jax.datasets.records import DatasetError
+from vclip_jax.files.errors import one_line
 from vclip_jax.files.open_files import read_record
+from vclip_jax.files.writing import replacing, write_text
 
 _AT_A_TIME: Final = 16
 
@@ -65,37 +67,43 @@ def make_shard(shard: Shard, tick: Callable[[bool], None] = lambda kept: None) -
         shard: what to make.
         tick: called after each photograph, with whether it was kept.
     """
-    from array_record.python.array_record_module import ArrayRecordWriter
-
     kept: list[dict[str, Any]] = []
     rejects: list[dict[str, str]] = []
-    temporary = f"{shard.path}.{os.getpid()}.tmp"
-    writer = ArrayRecordWriter(temporary, _WRITER)
     size = 0
-    for item, outcome in zip(shard.items, _outcomes(shard), strict=True):
-        if isinstance(outcome, StoreError):
-            # What went wrong may be told with the file's name in it.
-            detail = "" if shard.storage.anonymous else f"{item.image}: {outcome.detail}"
-            rejects.append(asdict(Reject(item.key, outcome.reason, detail)))
-            tick(False)
-        else:
-            record = _example(item, outcome.image, shard.columns, shard.storage.fit)
-            writer.write(record)
-            size += len(record)
-            kept.append(
-                {
-                    "key": item.key,
-                    "width": outcome.width,
-                    "height": outcome.height,
-                    "digest": outcome.digest,
-                }
-            )
-            tick(True)
-    writer.close()
+    with _replacing_records(Path(shard.path)) as writer:
+        for item, outcome in zip(shard.items, _outcomes(shard), strict=True):
+            if isinstance(outcome, StoreError):
+                # What went wrong may be told with the file's name in it.
+                detail = "" if shard.storage.anonymous else f"{item.image}: {outcome.detail}"
+                rejects.append(asdict(Reject(item.key, outcome.reason, detail)))
+                tick(False)
+            else:
+                record = _example(item, outcome.image, shard.columns, shard.storage.fit)
+                writer.write(record)
+                size += len(record)
+                kept.append(
+                    {
+                        "key": item.key,
+                        "width": outcome.width,
+                        "height": outcome.height,
+                        "digest": outcome.digest,
+                    }
+                )
+                tick(True)
     note = {"kept": kept, "rejects": rejects, "bytes": size}
-    _replace(Path(temporary), Path(shard.path))
-    _write(Path(shard.note), json.dumps(note, ensure_ascii=False))
+    write_text(Path(shard.note), json.dumps(note, ensure_ascii=False), sync=True)
     return len(shard.items)
+
+
+@contextmanager
+def _replacing_records(path: Path) -> Iterator[Any]:
+    """Give a writer of records, whose file gets its name at the end and once it is on the disk."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    with replacing(path, sync=True) as temporary:
+        writer = ArrayRecordWriter(str(temporary), _WRITER)
+        yield writer
+        writer.close()
 
 
 def _outcomes(shard: Shard) -> Iterator[Stored | StoreError]:
@@ -137,7 +145,7 @@ def _read(blob: Blob) -> bytes | StoreError:
     except MemoryError:
         return StoreError(TOO_MUCH_MEMORY, "to read the file")
     except (OSError, ValueError) as error:
-        return StoreError("unreadable file", " ".join(str(error).split()))
+        return StoreError("unreadable file", one_line(error))
 
 
 def _store(data: bytes | StoreError, storage: Storage) -> Stored | StoreError:
@@ -170,19 +178,6 @@ def _example(item: Item, image: bytes, columns: Iterable[str], fitted: str) -> b
             features[name].int64_list.value.append(value)
     # Protobuf's map order varies from process to process.
     return example.SerializeToString(deterministic=True)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, "utf-8")
-    _replace(temporary, path)
-
-
-def _replace(temporary: Path, path: Path) -> None:
-    """Give a complete file its name, and not before its content is on the disk."""
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 # --- From the order of the source into that of the dataset.
@@ -220,8 +215,6 @@ def write_in_order(places: Sequence[Place], folder: Path, name: str, files: int)
     Raises:
         DatasetError: a record cannot be read back.
     """
-    from array_record.python.array_record_module import ArrayRecordWriter
-
     size = -(-len(places) // files)
     parts = [places[start : start + size] for start in range(0, len(places), size)]
     bar = terminal.bar(
@@ -232,15 +225,12 @@ def write_in_order(places: Sequence[Place], folder: Path, name: str, files: int)
         for index, part in enumerate(parts):
             path = folder / f"{name}.array_record-{index:05d}-of-{len(parts):05d}"
             if not path.exists():
-                temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-                writer = ArrayRecordWriter(str(temporary), _WRITER)
                 # Read as they lie on the disk: a file of them fits into memory.
                 there = sorted(part, key=lambda place: (place.path, place.number))
                 records = {place.key: _read_back(place, source) for place in there}
-                for place in part:
-                    writer.write(records[place.key])
-                writer.close()
-                _replace(temporary, path)
+                with _replacing_records(path) as writer:
+                    for place in part:
+                        writer.write(records[place.key])
             bar.update(len(part))
     return [len(part) for part in parts]
 
@@ -249,10 +239,9 @@ def _read_back(place: Place, source: str) -> bytes:
     try:
         return read_record(source, place.path, place.number)
     except Exception as error:  # ArrayRecord raises unrelated types
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise DatasetError(
-            f"{place.key} cannot be read back from {place.path} ({reason[:200]}): if the disk is "
-            f"sound, remove {Path(place.path).parents[1]} and build again"
+            f"{place.key} cannot be read back from {place.path} ({one_line(error, 200)}): if the "
+            f"disk is sound, remove {Path(place.path).parents[1]} and build again"
         ) from error
 
 

@@ -6,7 +6,7 @@ previews are none of the dataset's.
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -97,36 +97,21 @@ def walk(root: Path) -> Folder:
         ValueError: one line: the folder itself cannot be read.
     """
     folder = Folder(root)
-    seen: set[tuple[int, int]] = set()
-    pending, links = [""], list[str]()
-    while pending or links:
-        # Real folders first: of a folder and a link to it, the folder gives the names.
-        inner = pending.pop() if pending else links.pop(0)
+    for inner, entries in each_folder(root):
         path = root / inner
-        try:
-            about = path.stat()
-            if (about.st_dev, about.st_ino) in seen:
-                folder.unusable[inner] = ("folder seen before", f"{path} leads to {path.resolve()}")
-                continue
-            seen.add((about.st_dev, about.st_ino))
-            with os.scandir(path) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
-        except OSError as error:
-            if not inner:
-                raise ValueError(f"{root}: cannot be read: {error.strerror or error}") from error
-            folder.unusable[inner] = ("unreadable folder", f"{path}: {error.strerror or error}")
-            continue
-        below: list[str] = []
-        for entry in entries:
-            key = f"{inner}/{entry.name}" if inner else entry.name
-            if entry.name.startswith(".") or entry.name in _SYSTEM:
-                folder.hidden += _images_at(root, key)
-                continue
-            if _is_folder(entry):
-                (links if entry.is_symlink() else below).append(key)
-            else:
-                _note(folder, entry, key)
-        pending += reversed(below)
+        if entries is None:
+            folder.unusable[inner] = ("folder seen before", f"{path} leads to {path.resolve()}")
+        elif not isinstance(entries, OSError):
+            for entry in entries:
+                key = _join(inner, entry.name)
+                if is_passed_over(entry):
+                    folder.hidden += _images_at(root, key)
+                elif not is_folder(entry):
+                    _note(folder, entry, key)
+        elif inner:
+            folder.unusable[inner] = ("unreadable folder", f"{path}: {entries.strerror or entries}")
+        else:
+            raise ValueError(f"{root}: cannot be read: {entries.strerror or entries}") from entries
     folder.photographs.sort()
     for kind in (folder.tables, folder.perhaps_tables, folder.foreign_tables, folder.tars):
         kind.sort()
@@ -135,6 +120,40 @@ def walk(root: Path) -> Folder:
         folder.perhaps_tables.remove(path)
         folder.others[f"{path.suffix.lower()} named after photographs"] += 1
     return folder
+
+
+def each_folder(root: Path) -> Iterator[tuple[str, list["os.DirEntry[str]"] | OSError | None]]:
+    """Every folder from `root` on, links followed; those that `is_passed_over` are not entered.
+
+    Real folders come first: of a folder and a link to it, the folder gives the names.
+
+    Returns:
+        Its path within `root`, and all of its entries in sorted order; or why it cannot be read,
+        or None for a folder that another path has led to.
+    """
+    entered: set[tuple[int, int]] = set()
+    pending, links = [""], list[str]()
+    while pending or links:
+        inner = pending.pop() if pending else links.pop(0)
+        try:
+            about = (root / inner).stat()
+            if (about.st_dev, about.st_ino) in entered:
+                yield inner, None
+                continue
+            entered.add((about.st_dev, about.st_ino))
+            with os.scandir(root / inner) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            yield inner, error
+            continue
+        yield inner, entries
+        folders = [one for one in entries if not is_passed_over(one) and is_folder(one)]
+        links += [_join(inner, one.name) for one in folders if one.is_symlink()]
+        pending += [_join(inner, one.name) for one in reversed(folders) if not one.is_symlink()]
+
+
+def _join(inner: str, name: str) -> str:
+    return f"{inner}/{name}" if inner else name
 
 
 def _images_at(root: Path, key: str) -> list[str]:
@@ -153,7 +172,13 @@ def _key(path: Path, root: Path) -> str:
     return path.relative_to(root).with_suffix("").as_posix()
 
 
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
+def is_passed_over(entry: "os.DirEntry[str]") -> bool:
+    """Whether an entry is hidden or the system's own."""
+    return entry.name.startswith(".") or entry.name in _SYSTEM
+
+
+def is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether an entry is a folder or leads to one."""
     try:
         return entry.is_dir()
     except OSError:  # links in a circle
@@ -246,7 +271,6 @@ def only_folders(root: Path, folders: Iterable[str]) -> Folder:
         except OSError:
             continue
         for entry in entries:
-            key = f"{inner}/{entry.name}" if inner else entry.name
-            if not entry.name.startswith(".") and not _is_folder(entry):
-                _note(folder, entry, key)
+            if not entry.name.startswith(".") and not is_folder(entry):
+                _note(folder, entry, _join(inner, entry.name))
     return folder

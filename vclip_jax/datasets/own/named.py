@@ -3,13 +3,18 @@
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES
-from vclip_jax.datasets.own.folders import TABLE_SUFFIXES
+from vclip_jax.datasets.own.folders import (
+    TABLE_SUFFIXES,
+    each_folder,
+    is_folder,
+    is_passed_over,
+)
 from vclip_jax.datasets.own.listed import listed_paths
 
 LISTS: Final = TABLE_SUFFIXES
@@ -66,12 +71,18 @@ def _below(root: Path, notes: list[str]) -> list[Path]:
     other: Counter[str] = Counter()
     hidden: list[str] = []
     unreadable: list[str] = []
-    for folder, names in _walk(root, unreadable, hidden):
-        for name in names:
-            path = folder / name
-            if name.startswith("."):
+    for inner, entries in each_folder(root):
+        if isinstance(entries, OSError):
+            unreadable.append(str(root / inner))
+        for entry in entries if isinstance(entries, list) else ():
+            path = root / inner / entry.name
+            if entry.name.startswith("."):
                 # Archives from macOS hold a shadow "._name" of every file, its folders .DS_Store.
-                hidden += [str(path)] if not name.startswith(("._", ".DS_Store")) else []
+                hidden += [str(path)] if not entry.name.startswith(("._", ".DS_Store")) else []
+            elif is_folder(entry):
+                # The system's own: of them only macOS's shadows are never photographs.
+                own = is_passed_over(entry) and entry.name != "__MACOSX"
+                hidden += [str(path)] if own else []
             elif path.suffix.lower() not in IMAGE_SUFFIXES:
                 other[path.suffix.lower() or "no suffix"] += 1
             elif _is_special(path):
@@ -93,26 +104,6 @@ def _below(root: Path, notes: list[str]) -> list[Path]:
         )
     notes += [f"{root}: {text}" for text in said]
     return sorted(found)
-
-
-def _walk(
-    root: Path, unreadable: list[str], hidden: list[str]
-) -> Iterator[tuple[Path, Sequence[str]]]:
-    """Every folder with its files' names, links followed."""
-    entered: set[tuple[int, int]] = set()
-
-    def failed(error: OSError) -> None:
-        unreadable.append(str(error.filename))
-
-    for place, folders, names in os.walk(root, followlinks=True, onerror=failed):
-        status = os.stat(place)
-        if (status.st_dev, status.st_ino) in entered:
-            folders.clear()
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        hidden += [os.path.join(place, name) for name in folders if name.startswith(".")]
-        folders[:] = sorted(n for n in folders if not n.startswith(".") and n != "__MACOSX")
-        yield Path(place), names
 
 
 def _is_special(path: Path) -> bool:

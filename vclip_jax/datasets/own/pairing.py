@@ -5,12 +5,15 @@ convert .tif to .png and lose capitals, tables keep the names as published.
 """
 
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from vclip_jax.datasets.formats.tables import Row, whole
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Blob, Reject
+
+RowT = TypeVar("RowT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class NamedRow:
     """A row of a label table with the name of its picture, as the table spells it."""
 
     name: str
@@ -85,9 +88,9 @@ def by_name(
 
 
 def by_row(
-    entries: Iterable[Entry], values: Sequence[str], table: Path, rejects: list[Reject], *,
+    entries: Iterable[NamedRow], values: Sequence[str], table: Path, rejects: list[Reject], *,
     prefix: str = "",
-) -> dict[str, Entry]:  # fmt: skip
+) -> dict[str, NamedRow]:  # fmt: skip
     """A table's rows by lower-case name, one a name.
 
     Args:
@@ -99,7 +102,7 @@ def by_row(
             is right nobody knows.
         prefix: of their keys.
     """
-    grouped: dict[str, list[Entry]] = {}
+    grouped: dict[str, list[NamedRow]] = {}
     for entry in entries:
         grouped.setdefault(entry.name.lower(), []).append(entry)
     for entry in grouped.pop("", []):
@@ -135,7 +138,7 @@ def join(
             pictures without a row ("missing row").
         prefix: of the keys.
     """
-    entries = [Entry(stem(row[name]), row) for row in rows]
+    entries = [NamedRow(stem(row[name]), row) for row in rows]
     unique = by_row(entries, values, table, rejects, prefix=prefix)
     joined = []
     for lower, entry in unique.items():
@@ -150,6 +153,37 @@ def join(
             detail = f"{picture.blob} is not in {table.name}"
             rejects.append(Reject(prefix + picture.name, "missing row", detail))
     return joined
+
+
+def with_files(
+    rows: Iterable[tuple[str, RowT]], files: Mapping[str, Path], table: Path, folder: Path,
+    rejects: list[Reject], *, taken: Container[str] = (),
+) -> Iterator[tuple[str, RowT, Path]]:  # fmt: skip
+    """Key, row and file of all rows that have a file, in the table's order.
+
+    Args:
+        rows: the file's name, which is the key without a suffix and in lower case, and the row.
+        files: of `listing.image_files`.
+        table: where the rows come from, for `rejects`.
+        folder: where the files lie, likewise.
+        rejects: takes the second and later of rows with one key ("duplicate row"), rows without a
+            file ("missing image") and, after the last row, files without one ("missing row").
+        taken: keys that other tables have given already.
+    """
+    listed = set()
+    for name, row in rows:
+        key = stem(name).lower()
+        if key in listed or key in taken:
+            rejects.append(Reject(key, "duplicate row", f"{table.name} lists {name} again"))
+            continue
+        listed.add(key)
+        if key in files:
+            yield key, row, files[key]
+        else:
+            rejects.append(Reject(key, "missing image", f"{folder} lacks {name}"))
+    for lower in sorted(files.keys() - listed):
+        detail = f"{table.name} lacks {files[lower].name}"
+        rejects.append(Reject(files[lower].stem, "missing row", detail))
 
 
 def _plain(cell: str) -> str | int:

@@ -23,7 +23,7 @@ from typing import Final
 
 from vclip_jax.datasets.formats.tables import read_table, require, whole
 from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, find_below, image_files
-from vclip_jax.datasets.own.pairing import stem
+from vclip_jax.datasets.own.pairing import with_files
 from vclip_jax.datasets.own.words import RETINOPATHY, RETINOPATHY_CLASSES, caption
 
 UNKNOWN: Final = "眼底彩照。"
@@ -83,23 +83,12 @@ def _scan_part(
     graded = split != "unlabelled"
     rows = read_table(table)
     require(table, rows, ("id_code", *(["diagnosis"] if graded else [])))
-    listed = set()
-    for row in rows:
-        key = stem(row["id_code"]).lower()
+    named = ((row["id_code"], row) for row in rows)
+    for key, row, path in with_files(named, files, table, folder, rejects, taken=items):
         grade = whole(row["diagnosis"], 4) if graded else -1
-        if key in listed or key in items:
-            rejects.append(Reject(key, "duplicate row", f"{table.name} lists {key} again"))
-            continue
-        listed.add(key)
-        if key not in files:
-            rejects.append(Reject(key, "missing image", f"{folder} lacks {key}"))
-        elif grade is None:
+        if grade is None:
             detail = f"{table.name}: {key} has the grade {row['diagnosis']!r}"
             rejects.append(Reject(key, "invalid label", detail))
         else:
             text = caption(key, RETINOPATHY[grade]) if graded else UNKNOWN
-            image = Blob(str(files[key]))
-            items[key] = Item(key, split, image, text, grade)
-    for name in sorted(files.keys() - listed):
-        detail = f"{table.name} lacks {files[name].name}"
-        rejects.append(Reject(files[name].stem, "missing row", detail))
+            items[key] = Item(key, split, Blob(str(path)), text, grade)

@@ -25,7 +25,7 @@ from typing import Final
 
 from vclip_jax.datasets.formats.tables import Row, read_table, require, whole
 from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, find_below, image_files
-from vclip_jax.datasets.own.pairing import stem
+from vclip_jax.datasets.own.pairing import stem, with_files
 from vclip_jax.datasets.own.words import RETINOPATHY, RETINOPATHY_CLASSES, caption
 
 QUALITIES: Final = ("Overall quality", "Artifact", "Clarity", "Field definition")
@@ -110,25 +110,15 @@ def _scan_part(
     files: dict[str, Path] = {}
     for path in sorted(path for path in folder.iterdir() if path.is_dir()):
         files.update(image_files(path))
-    listed = set()
-    for row, level in zip(rows, levels, strict=True):
-        key = stem(row["image_id"]).lower()
+    named = ((row["image_id"], (row, level)) for row, level in zip(rows, levels, strict=True))
+    for key, (row, level), path in with_files(named, files, table, folder, rejects, taken=items):
         grade = whole(level, 4)
-        if key in listed or key in items:
-            rejects.append(Reject(key, "duplicate row", f"{table.name} lists {key} again"))
-            continue
-        listed.add(key)
-        if key not in files:
-            rejects.append(Reject(key, "missing image", f"{folder} lacks {key}.jpg"))
-        elif grade is None:
+        if grade is None:
             detail = f"{table.name}: {key} has the level {level!r}"
             rejects.append(Reject(key, "invalid label", detail))
         else:
-            image = Blob(str(files[key]))
             text = caption(key, RETINOPATHY[grade])
-            items[key] = Item(key, split, image, text, grade, _values(key, row))
-    for name in sorted(files.keys() - listed):
-        rejects.append(Reject(files[name].stem, "missing row", f"{table.name} lacks {name}"))
+            items[key] = Item(key, split, Blob(str(path)), text, grade, _values(key, row))
 
 
 def _values(key: str, row: Row) -> tuple[int | str, ...]:

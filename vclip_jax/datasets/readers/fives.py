@@ -129,7 +129,7 @@ def _read_quality(
         notes.append(f"The quality of the images in {split} is not known: no sheet of that name.")
         return {}
     require(table, rows, ("Disease", "Number", *_QUALITY))
-    entries = [pairing.Entry(f"{_number(row['Number'])}_{row['Disease']}", row) for row in rows]
+    entries = [pairing.NamedRow(f"{_number(row['Number'])}_{row['Disease']}", row) for row in rows]
     unique = pairing.by_row(entries, _QUALITY, table, rejects, prefix=f"{split}/")
     grades = {
         name: [whole(entry.row[column], 1) for column in _QUALITY] for name, entry in unique.items()

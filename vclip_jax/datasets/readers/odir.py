@@ -35,7 +35,7 @@ from typing import Final
 
 from vclip_jax.datasets.formats.tables import Row, read_table, require, whole
 from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, Value, image_files
-from vclip_jax.datasets.own.pairing import stem
+from vclip_jax.datasets.own.pairing import with_files
 from vclip_jax.datasets.own.words import caption
 
 LETTERS: Final = "NDGCAHMO"
@@ -206,27 +206,15 @@ def scan(source: str | os.PathLike[str]) -> Listing:
     files = image_files(folder)
     items: dict[str, Item] = {}
     rejects: list[Reject] = []
-    listed = set()
-    for row, eye, name in _eyes(rows):
-        key = stem(name).lower()
-        if key in listed:
-            rejects.append(Reject(key, "duplicate row", f"{table.name} lists {name} again"))
-            continue
-        listed.add(key)
+    for key, (row, eye), path in with_files(_eyes(rows), files, table, folder, rejects):
         keywords = split_keywords(row[f"{_SIDES[eye]}-Diagnostic Keywords"])
-        if key not in files:
-            rejects.append(Reject(key, "missing image", f"{folder} lacks {name}"))
-        elif any(keyword in NO_FUNDUS for keyword in keywords):
-            detail = f"{table.name}: {name} is {', '.join(keywords)}"
+        if any(keyword in NO_FUNDUS for keyword in keywords):
+            detail = f"{table.name}: {key} is {', '.join(keywords)}"
             rejects.append(Reject(key, "no fundus photograph", detail))
         elif not keywords:
-            detail = f"{table.name}: {name} has no keywords"
-            rejects.append(Reject(key, "invalid label", detail))
+            rejects.append(Reject(key, "invalid label", f"{table.name}: {key} has no keywords"))
         else:
-            items[key] = _item(key, eye, row, keywords, files[key])
-    for lower in sorted(files.keys() - listed):
-        detail = f"{table.name} lacks {files[lower].name}"
-        rejects.append(Reject(files[lower].stem, "missing row", detail))
+            items[key] = _item(key, eye, row, keywords, path)
     return Listing(
         name="odir",
         classes=CLASSES,
@@ -289,13 +277,13 @@ def _patient(cell: str) -> str:
     return cell if number is None else str(number)
 
 
-def _eyes(rows: list[Row]) -> Iterator[tuple[Row, str, str]]:
-    """Row, eye and file name of every image; a row of `full_df.csv` is of one image."""
+def _eyes(rows: list[Row]) -> Iterator[tuple[str, tuple[Row, str]]]:
+    """File name, row and eye of every image; a row of `full_df.csv` is of one image."""
     for row in rows:
         for eye, side in _SIDES.items():
             name = row[f"{side}-Fundus"]
             if name and row.get("filename", name) == name:
-                yield row, eye, name
+                yield name, (row, eye)
 
 
 def _notes(items: list[Item]) -> list[str]:

@@ -135,13 +135,13 @@ def _read_training(
     if missing:
         names = [f"Training400/{('Non-Glaucoma', 'Glaucoma')[label]}" for label in sorted(missing)]
         raise ValueError(f"{root}: not REFUGE as distributed, it lacks {', '.join(names)}")
-    fovea: dict[str, pairing.Entry] = {}
+    fovea: dict[str, pairing.NamedRow] = {}
     if (table := tables.get(_TRAINING_FOVEA)) is None:
         notes.append("Where the fovea is in Training400 is not known: no Fovea_location.xlsx.")
     else:
         rows = read_table(table)
         require(table, rows, (_IMAGE, *_FOVEA))
-        entries = [pairing.Entry(pairing.stem(row[_IMAGE]), row) for row in rows]
+        entries = [pairing.NamedRow(pairing.stem(row[_IMAGE]), row) for row in rows]
         fovea = pairing.by_row(entries, _FOVEA, table, rejects)
         for name in sorted(fovea.keys() - pictures.keys()):
             detail = f"{table.name} lists it, there is no such file"

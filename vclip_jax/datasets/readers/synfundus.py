@@ -51,7 +51,7 @@ from vclip_jax.datasets.own.words import RETINOPATHY
 from vclip_jax.datasets.readers.synfundus_files import (
     CAPTIONS,
     POSITIVE,
-    Table,
+    SourceTable,
     index_images,
     open_table,
 )
@@ -187,7 +187,7 @@ def scan(
 
 
 def _collect(
-    table: Table, images: dict[str, Blob], readable: str
+    table: SourceTable, images: dict[str, Blob], readable: str
 ) -> tuple[list[Item], list[Reject], _Counts]:
     header = table.header
     place = {name: index for index, name in enumerate(header)}
@@ -264,7 +264,7 @@ def _collect(
     return items, rejects, counts
 
 
-def _kept(table: Table) -> list[str]:
+def _kept(table: SourceTable) -> list[str]:
     """The columns that become features: all with a name, but for the caption."""
     names = [name for name in table.header if name and not name.startswith("Unnamed")]
     return [name for name in names if name not in (*CAPTIONS, *_RESERVED)]
@@ -371,7 +371,7 @@ def _randomly(items: list[Item]) -> list[Item]:
     return [replace(item, split=names[rank]) for item, rank in zip(items, ranks, strict=True)]
 
 
-def _notes(table: Table, split: str, counts: _Counts, kept: int) -> list[str]:
+def _notes(table: SourceTable, split: str, counts: _Counts, kept: int) -> list[str]:
     notes = []
     if table.kind == "gen_cond":
         notes.append(

@@ -15,6 +15,7 @@ from typing import Any, Final
 from vclip_jax.datasets.formats import parquet
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Blob
 from vclip_jax.datasets.synthetic.annotation import DISEASES
+from vclip_jax.files.errors import one_line
 from vclip_jax.files.foreign import check_regular
 
 POSITIVE: Final = ("dr_grade", *DISEASES)
@@ -25,7 +26,7 @@ _DEPTH: Final = 4
 
 
 @dataclass
-class Table:
+class SourceTable:
     """A form of the dataset, streamed."""
 
     path: Path
@@ -35,7 +36,7 @@ class Table:
     """Key, image where the row holds it, and cells."""
 
 
-def open_table(root: Path, table: str) -> Table:
+def open_table(root: Path, table: str) -> SourceTable:
     if not root.is_dir():
         raise ValueError(f"{root}: there is no such folder")
     for kind, pattern in (("annotation", "*annotation*.[ct]sv"), ("gen_cond", "*gen_cond*.[ct]sv")):
@@ -55,7 +56,7 @@ def open_table(root: Path, table: str) -> Table:
     )
 
 
-def _open_csv(path: Path, kind: str) -> Table:
+def _open_csv(path: Path, kind: str) -> SourceTable:
     lines = _lines(path)
     header = next(lines, [])
     needed = ["file_name", ADVICE] if kind == "annotation" else [*POSITIVE]
@@ -76,7 +77,7 @@ def _open_csv(path: Path, kind: str) -> Table:
             yield _stem(cells[place]) if place >= 0 else str(number), None, cells
             number += 1
 
-    return Table(path, kind, header, rows())
+    return SourceTable(path, kind, header, rows())
 
 
 def _lines(path: Path) -> Iterator[list[str]]:
@@ -104,9 +105,7 @@ def _lines(path: Path) -> Iterator[list[str]]:
                     raise csv.Error(f"line {reader.line_num} ends within quotes: is one too many?")
                 yield [cell.strip() for cell in line]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(
-            f"{path}: cannot read the table: {' '.join(str(error).split())}"
-        ) from error
+        raise ValueError(f"{path}: cannot read the table: {one_line(error)}") from error
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -117,7 +116,7 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def _open_parquet(root: Path, shards: Sequence[Path]) -> Table:
+def _open_parquet(root: Path, shards: Sequence[Path]) -> SourceTable:
     header = parquet.flat_columns(shards[0])
     if not any(name in header for name in CAPTIONS):
         raise ValueError(f"{shards[0]}: expected the column text or caption, got {header}")
@@ -134,7 +133,7 @@ def _open_parquet(root: Path, shards: Sequence[Path]) -> Table:
                 number += 1
                 yield key, Blob(str(path), f"{image}:{row}"), values
 
-    return Table(shards[0], "parquet", header, rows())
+    return SourceTable(shards[0], "parquet", header, rows())
 
 
 # --- Images.
@@ -151,8 +150,7 @@ def index_images(root: Path) -> dict[str, Blob]:
             with zipfile.ZipFile(archive) as opened:
                 names = opened.namelist()
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{archive}: not a readable .zip ({reason})") from error
+            raise ValueError(f"{archive}: not a readable .zip ({one_line(error)})") from error
         for name in names:
             if name.lower().endswith(IMAGE_SUFFIXES) and "__MACOSX" not in name:
                 images.setdefault(_stem(name), Blob(archive, name))

@@ -22,7 +22,9 @@ import numpy.typing as npt
 from etils import epath
 
 from vclip_jax.evaluation.metrics import bootstrap
-from vclip_jax.files.foreign import cleared, read_bytes
+from vclip_jax.files.errors import one_line
+from vclip_jax.files.foreign import read_bytes
+from vclip_jax.files.writing import write_bytes
 from vclip_jax.prompts.order import rises
 
 FOLDER = "predictions"
@@ -68,9 +70,7 @@ def save(path: epath.Path, predictions: Predictions) -> None:
         ordered=np.array(predictions.ordered),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = cleared(path.with_suffix(".part"))
-    part.write_bytes(buffer.getvalue())
-    part.replace(path)
+    write_bytes(path, buffer.getvalue())
 
 
 def load(path: epath.Path) -> Predictions:
@@ -97,7 +97,7 @@ def load(path: epath.Path) -> Predictions:
     except FileNotFoundError:
         raise
     except (ValueError, KeyError, EOFError, OSError, MemoryError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} could not be read: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path} could not be read: {one_line(error)}") from error
     shape = (len(found.hash), len(found.classes))
     if found.probabilities.shape != shape or found.labels.shape != shape[:1]:
         raise ValueError(f"{path} does not hold an answer for every image")

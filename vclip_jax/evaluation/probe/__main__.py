@@ -37,8 +37,8 @@ from vclip_jax.evaluation.probe.few_shot import (
     zero_shot,
 )
 from vclip_jax.files.foreign import shown
+from vclip_jax.files.writing import write_json
 from vclip_jax.prompts.order import rises
-from vclip_jax.tracking.metrics_log import write_json
 
 if TYPE_CHECKING:
     from vclip_jax.predict.embeddings import SplitEmbeddings
@@ -273,7 +273,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     about = {
         "checkpoint": str(options.checkpoint),
         "step": clip.step,
-        "model": clip.fingerprint,
+        "model": clip.digest,
         "dataset": options.dataset,
         "test_split": options.test_split,
     }

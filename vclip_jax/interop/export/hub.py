@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vclip_jax.files.errors import first_line
 from vclip_jax.interop import folder
 from vclip_jax.interop.export import towers
 
@@ -73,7 +74,7 @@ def _in_one_line(repository: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the Hub's client raises a dozen unrelated types
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        reason = first_line(error)
         raise ValueError(
             f"cannot push to {repository!r} on the Hub ({reason}): is HF_TOKEN set, or `hf auth "
             "login` done, with the right to write there?"

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vclip_jax.data.text.tokenizer_json import AnyTokenizer
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.files.errors import first_line
 from vclip_jax.interop.export import towers
 from vclip_jax.interop.weights import Weights
 
@@ -25,7 +26,7 @@ OPSET: Final = 21
 def save(
     target: str | Path,
     weights: Weights,
-    tokenizer: AnyTokenizer,
+    tokenizer: Tokenizer,
     *,
     card: str,
     overwrite: bool = False,
@@ -57,7 +58,7 @@ def save(
                         output_names=["embeddings"],
                     )
             except Exception as error:  # the converter's plugins raise whatever they meet
-                reason = (str(error) or type(error).__name__).splitlines()[0]
+                reason = first_line(error)
                 raise ValueError(
                     f"jax2onnx cannot convert the {tower.name} tower ({reason}): "
                     "nothing was exported"
@@ -110,7 +111,7 @@ def _session(path: Path) -> towers.Call:
     try:
         session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common type
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ValueError(f"onnxruntime cannot read {path} ({reason})") from error
     (given,) = session.get_inputs()
 

@@ -15,7 +15,8 @@ import numpy as np
 from jax import export
 from safetensors.numpy import load_file
 
-from vclip_jax.data.text.tokenizer_json import AnyTokenizer
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.files.errors import first_line
 from vclip_jax.interop import folder
 from vclip_jax.interop.export import towers
 from vclip_jax.interop.weights import Weights
@@ -27,7 +28,7 @@ PLATFORMS: Final = ("cpu", "cuda", "tpu")
 def save(
     target: str | Path,
     weights: Weights,
-    tokenizer: AnyTokenizer,
+    tokenizer: Tokenizer,
     *,
     card: str,
     overwrite: bool = False,
@@ -120,7 +121,7 @@ def _call(
     except FileNotFoundError as error:
         raise ValueError(f"there is no {path}: export the model again") from error
     except Exception as error:  # flatbuffers raises what it comes across
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ValueError(f"{path} is damaged ({reason}): export the model again") from error
     weights = jax.device_put({name: arrays[name] for name in reads})
 

@@ -28,13 +28,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from vclip_jax.data.text.tokenizer_json import AnyTokenizer, file_name
+from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.files.foreign import cleared, read_json
+from vclip_jax.files.writing import write_json
 from vclip_jax.interop import folder, names
 from vclip_jax.interop.weights import Weights, make_clip
 from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import Clip
-from vclip_jax.tracking.metrics_log import write_json
 
 FORMATS: Final = ("stablehlo", "onnx")
 BATCHES: Final = (1, 3)
@@ -177,7 +177,7 @@ def parity(weights: Weights, calls: Mapping[str, Call]) -> dict[str, dict[str, A
 def describe(
     kind: str,
     weights: Weights,
-    tokenizer: AnyTokenizer,
+    tokenizer: Tokenizer,
     digest: str,
     files: Mapping[str, str],
     details: Mapping[str, Mapping[str, Any]],
@@ -229,8 +229,8 @@ def describe(
             + "; vclip_jax.data.images.decode and .enhance say it exactly",
         },
         "tokenizer": {
-            "file": file_name(tokenizer),
-            "kind": "WordPiece, BERT's" if file_name(tokenizer) == folder.VOCAB else "tokenizers",
+            "file": tokenizer.file_name,
+            "kind": "WordPiece, BERT's" if tokenizer.file_name == folder.VOCAB else "tokenizers",
             "context_length": words["context_length"],
             "vocab_size": words["vocab_size"],
         },
@@ -241,7 +241,7 @@ def save(
     target: Path,
     kind: str,
     weights: Weights,
-    tokenizer: AnyTokenizer,
+    tokenizer: Tokenizer,
     write: Callable[[Path], Mapping[str, Call]],
     packages: Sequence[str],
     *,

@@ -14,13 +14,15 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from vclip_jax.files.foreign import check_regular, cleared
+from vclip_jax.files.errors import one_line
+from vclip_jax.files.foreign import check_regular
+from vclip_jax.files.writing import replacing
 from vclip_jax.interop.pytorch.pickles import (
     NUMPY_SCALARS,
     Call,
     Global,
     Persistent,
-    Refused,
+    RefusedPickleError,
     dumps,
     loads,
 )
@@ -81,28 +83,33 @@ def read(path: str | Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             return _read(archive, np.asarray(np.memmap(path, np.uint8, "r")))
-    except Refused as error:
+    except RefusedPickleError as error:
         raise ValueError(f"{path}: {error}") from error
     except Exception as error:  # zipfile meets damage with a dozen unrelated types
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path} is truncated or damaged ({reason}): get it again") from error
+        raise ValueError(
+            f"{path} is truncated or damaged ({one_line(error)}): get it again"
+        ) from error
 
 
 def _read(archive: zipfile.ZipFile, mapped: np.ndarray) -> Any:
     entries = {info.filename: info for info in archive.infolist()}
     roots = [name.removesuffix("/data.pkl") for name in entries if name.endswith("/data.pkl")]
     if len(roots) != 1 or "/" in roots[0]:
-        raise Refused("a zip, but not a PyTorch checkpoint: it should have one NAME/data.pkl")
+        raise RefusedPickleError(
+            "a zip, but not a PyTorch checkpoint: it should have one NAME/data.pkl"
+        )
     root = roots[0]
     size = sum(info.file_size for info in entries.values())
     if size > MOST_PACKED * len(mapped) + LARGEST_PICKLE:
-        raise Refused(f"it unpacks to {size:,} bytes, more than {MOST_PACKED} times its own")
+        raise RefusedPickleError(
+            f"it unpacks to {size:,} bytes, more than {MOST_PACKED} times its own"
+        )
     read: dict[str, np.ndarray] = {}
     if f"{root}/constants.pkl" in entries:
-        raise Refused("a TorchScript program: save the model's state_dict() instead")
+        raise RefusedPickleError("a TorchScript program: save the model's state_dict() instead")
     order = entries.get(f"{root}/byteorder")
     if order is not None and _bytes(archive, order, 16) != b"little":
-        raise Refused("written on a big-endian machine, which is not supported")
+        raise RefusedPickleError("written on a big-endian machine, which is not supported")
 
     def storage(identity: Any) -> np.ndarray:
         match identity:
@@ -112,12 +119,12 @@ def _read(archive: zipfile.ZipFile, mapped: np.ndarray) -> Any:
                 kind = None
         if kind is None:
             what = reprlib.repr(identity)[:100]
-            raise Refused(f"its pickle has an object of an unknown kind, {what!r}")
+            raise RefusedPickleError(f"its pickle has an object of an unknown kind, {what!r}")
         info = entries.get(f"{root}/data/{key}")
         if info is None:
-            raise Refused(f"the storage {key!r} is missing from the archive")
+            raise RefusedPickleError(f"the storage {key!r} is missing from the archive")
         if count * kind.itemsize > info.file_size:
-            raise Refused(
+            raise RefusedPickleError(
                 f"the storage {key!r} has {info.file_size} bytes, not {count} x {kind.itemsize}"
             )
         if key not in read:
@@ -136,9 +143,9 @@ def _read(archive: zipfile.ZipFile, mapped: np.ndarray) -> Any:
 
 def _bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
     if info.flag_bits & 1:
-        raise Refused(f"{info.filename} is encrypted")
+        raise RefusedPickleError(f"{info.filename} is encrypted")
     if info.file_size > most:
-        raise Refused(f"{info.filename} has {info.file_size} bytes, more than {most}")
+        raise RefusedPickleError(f"{info.filename} has {info.file_size} bytes, more than {most}")
     return archive.read(info)
 
 
@@ -154,7 +161,9 @@ def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, mapped: np.ndarray) 
         + int.from_bytes(header[28:30], "little")  # differ from those in the directory
     )
     if header[:4] != b"PK\x03\x04" or start + info.file_size > len(mapped):
-        raise Refused(f"{info.filename} lies outside the file: it is truncated or damaged")
+        raise RefusedPickleError(
+            f"{info.filename} lies outside the file: it is truncated or damaged"
+        )
     return mapped[start : start + info.file_size]
 
 
@@ -169,14 +178,14 @@ def _tensor(
         or len(size) != len(stride)
         or not all(isinstance(n, int) and n >= 0 for n in (offset, *size, *stride))
     ):
-        raise Refused("a tensor's size, stride or offset is not what it should be")
+        raise RefusedPickleError("a tensor's size, stride or offset is not what it should be")
     if 0 in size:
         return np.empty(size, storage.dtype)
     # The stride of an axis of length 1 means nothing and may be anything.
     stride = tuple(step if length > 1 else 0 for length, step in zip(size, stride, strict=True))
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     if last >= storage.size:
-        raise Refused(
+        raise RefusedPickleError(
             f"a tensor of size {list(size)}, stride {list(stride)} and offset {offset} lies "
             f"outside its storage of {storage.size} elements"
         )
@@ -221,17 +230,16 @@ def write(path: str | Path, content: Any) -> None:
         )
 
     description = dumps(described(content))
-    temporary = cleared(path.with_name(path.name + ".tmp"))
-    try:
-        with temporary.open("wb") as file, zipfile.ZipFile(file, "w") as archive:
-            _put(archive, "data.pkl", description, file.tell())
-            _put(archive, "byteorder", b"little", file.tell())
-            for key, array in enumerate(arrays):
-                _put(archive, f"data/{key}", array, file.tell())
-            _put(archive, "version", b"3\n", file.tell())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        replacing(path) as temporary,
+        temporary.open("wb") as file,
+        zipfile.ZipFile(file, "w") as archive,
+    ):
+        _put(archive, "data.pkl", description, file.tell())
+        _put(archive, "byteorder", b"little", file.tell())
+        for key, array in enumerate(arrays):
+            _put(archive, f"data/{key}", array, file.tell())
+        _put(archive, "version", b"3\n", file.tell())
 
 
 def _put(archive: zipfile.ZipFile, name: str, data: bytes | np.ndarray, position: int) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from vclip_jax.files.errors import one_line
+
 _ARGUMENT = (
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
     "STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
@@ -28,7 +30,7 @@ _LEAST_COPIED = 2**20
 """Items and bytes that calls may copy in any pickle."""
 
 
-class Refused(ValueError):
+class RefusedPickleError(ValueError):
     """A pickle asks for more than plain data. The message is one line, without the file's name."""
 
 
@@ -54,15 +56,14 @@ def loads(
         persistent: makes an object from its persistent id.
 
     Raises:
-        Refused: the pickle names something unknown, or is damaged. Nothing of it was run.
+        RefusedPickleError: it names something unknown, or is damaged. Nothing of it was run.
     """
     try:
         return _run(data, known, persistent)
-    except Refused:
+    except RefusedPickleError:
         raise
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise Refused(f"its pickle is damaged ({reason[:200]})") from error
+        raise RefusedPickleError(f"its pickle is damaged ({one_line(error, 200)})") from error
 
 
 def _run(data: bytes, known: Mapping[str, Any], persistent: Callable[[Any], Any]) -> Any:
@@ -133,23 +134,27 @@ def _run(data: bytes, known: Mapping[str, Any], persistent: Callable[[Any], Any]
             case "REDUCE":
                 arguments, function = _of(tuple, stack.pop()), _of(Global, stack.pop())
                 if function.call is None:
-                    raise Refused(f"its pickle calls {function.name}, which is not for calling")
+                    raise RefusedPickleError(
+                        f"its pickle calls {function.name}, which is not for calling"
+                    )
                 result = function.call(*arguments)
                 # A call copies what it is given, which a few bytes of a pickle can name again.
                 copied += len(result) if isinstance(result, dict | tuple | bytes) else 0
                 if copied > max(_LEAST_COPIED, 2 * len(data)):
-                    raise Refused("its pickle makes much of a little, as no weights do")
+                    raise RefusedPickleError("its pickle makes much of a little, as no weights do")
                 stack.append(result)
             case "BUILD":
                 _build(stack.pop(), stack[-1])
             case _:
-                raise Refused(f"its pickle has the opcode {name}, which plain data does not need")
-    raise Refused("its pickle has no end")
+                raise RefusedPickleError(
+                    f"its pickle has the opcode {name}, which plain data does not need"
+                )
+    raise RefusedPickleError("its pickle has no end")
 
 
 def _of(kind: type, value: Any) -> Any:
     if type(value) is not kind:
-        raise Refused(f"its pickle takes a {type(value).__name__} for a {kind.__name__}")
+        raise RefusedPickleError(f"its pickle takes a {type(value).__name__} for a {kind.__name__}")
     return value
 
 
@@ -163,13 +168,15 @@ def _key(value: Any) -> Any:
     plain = (type(None), bool, int, float, str, bytes)
     parts = value if type(value) is tuple else (value,)
     if not all(isinstance(part, plain) for part in parts):
-        raise Refused("its pickle has a key that is neither a number, a text nor a tuple of them")
+        raise RefusedPickleError(
+            "its pickle has a key that is neither a number, a text nor a tuple of them"
+        )
     return value
 
 
 def _global(name: str, known: Mapping[str, Any]) -> Global:
     if name not in known:
-        raise Refused(
+        raise RefusedPickleError(
             f"its pickle names {name!r}, which weights have no use for: nothing was run; if you "
             "trust the file, save its tensors alone with PyTorch (a dictionary of tensors)"
         )
@@ -183,7 +190,7 @@ def _build(state: Any, target: Any) -> None:
         return
     if isinstance(target, np.dtype) and isinstance(state, tuple) and state[1] in ("<", "|"):
         return
-    raise Refused(f"its pickle sets attributes of a {type(target).__name__}")
+    raise RefusedPickleError(f"its pickle sets attributes of a {type(target).__name__}")
 
 
 # --- NumPy's scalars. Chinese-CLIP's schedule leaves one in the optimiser's state, `lr`.
@@ -191,20 +198,22 @@ def _build(state: Any, target: Any) -> None:
 
 def _numpy_type(code: str, *_: Any) -> np.dtype:
     if code not in ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"):
-        raise Refused(f"its pickle has NumPy's type {code!r}, which is not a plain number's")
+        raise RefusedPickleError(
+            f"its pickle has NumPy's type {code!r}, which is not a plain number's"
+        )
     return np.dtype(f"<{code}")
 
 
 def _numpy_scalar(kind: Any, data: Any) -> int | float | bool:
     if not isinstance(kind, np.dtype) or not isinstance(data, bytes) or len(data) != kind.itemsize:
-        raise Refused("its pickle has a scalar of NumPy that is not a plain number")
+        raise RefusedPickleError("its pickle has a scalar of NumPy that is not a plain number")
     return np.frombuffer(data, kind)[0].item()
 
 
 def _encode(text: str, encoding: str) -> bytes:
     """Protocol 2 writes bytes as a string to be encoded."""
     if encoding != "latin1":
-        raise Refused(f"its pickle encodes text as {encoding!r}")
+        raise RefusedPickleError(f"its pickle encodes text as {encoding!r}")
     return text.encode("latin1")
 
 

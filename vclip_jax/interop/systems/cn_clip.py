@@ -35,7 +35,7 @@ def load(path: str | Path) -> Weights:
         The weights as float32, whatever type they were saved as.
 
     Raises:
-        ValueError: one line: see `torch_zip.read`, or an image tower of another kind, or every
+        ValueError: one line: see `checkpoints.read`, or an image tower of another kind, or every
             weight that is missing, unexpected or of another shape.
         OSError: the file cannot be read.
     """

@@ -11,7 +11,7 @@ from math import isqrt
 from pathlib import Path
 from typing import Any
 
-from vclip_jax.data.text.tokenizer_json import JsonTokenizer
+from vclip_jax.data.text.tokenizer_json import FastTokenizer
 from vclip_jax.files.foreign import read_json
 from vclip_jax.interop import names
 from vclip_jax.interop.names import Source
@@ -99,7 +99,7 @@ def load(source: str | Path, *, activation: str | None = None) -> Weights:
     return Weights(config, arrays)
 
 
-def with_cleaning(tokenizer: JsonTokenizer, config: Mapping[str, Any]) -> JsonTokenizer:
+def with_cleaning(tokenizer: FastTokenizer, config: Mapping[str, Any]) -> FastTokenizer:
     """A tokenizer that cleans texts as open_clip does for a model with this configuration."""
     return tokenizer.with_cleaning("lower" if _is_clip_text(config["model"]) else "whitespace")
 

@@ -61,7 +61,7 @@ def read(path: str | Path) -> dict[str, Any]:
     It may lie under `state_dict`, and its names may start with `module.`, as training leaves them.
 
     Raises:
-        ValueError: one line: see `torch_zip.read`, or there is no state dictionary in it.
+        ValueError: one line: see `checkpoints.read`, or there is no state dictionary in it.
         OSError: it cannot be read.
     """
     if Path(path).suffix == ".safetensors":
