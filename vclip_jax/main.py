@@ -335,7 +335,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     steps = saved_run.steps(source) if config.eval_all_checkpoints else ()
     loaded, tokenizer, found = load_weights(source, config.restore_step)
     step = found or 0  # a portable folder's figures stand at the start of a curve
-    weights.adopt(config, loaded)
+    config = weights.adopt(config, loaded)
     checks.validate(
         config, devices=jax.device_count(), processes=jax.process_count(), training=False
     )
