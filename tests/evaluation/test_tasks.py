@@ -10,7 +10,6 @@ from vclip_jax import prompts
 from vclip_jax.evaluation import measurement, tasks
 from vclip_jax.evaluation.tasks import ZeroShotTask
 from vclip_jax.evaluation.zero_shot import Embedded, ZeroShot
-from vclip_jax.report.run_page import write_report
 from vclip_jax.train import inputs
 
 CLASSES = ("正常", "青光眼")
@@ -87,8 +86,8 @@ def test_evaluations_that_the_model_cannot_read_are_named(config, chinese):
 
 def test_unknown_words_are_said_once(config, chinese, caplog):
     found = prompts.from_phrases({"a": "青光眼", "b": "Cataract"})
-    tasks = [ZeroShotTask(name, Source([0, 1]), found) for name in ("one", "two")]
-    tasks.check_readings(config, chinese, tasks, ["正常"] * 99 + ["龘"], most_unknown=0.1)
+    both = [ZeroShotTask(name, Source([0, 1]), found) for name in ("one", "two")]
+    tasks.check_readings(config, chinese, both, ["正常"] * 99 + ["龘"], most_unknown=0.1)
     assert len(warned(caplog)) == 2
     assert "the captions" not in warned(caplog)[1]
 
@@ -128,9 +127,8 @@ def test_an_evaluation_that_fails_does_not_lose_the_others(config, monkeypatch, 
     monkeypatch.setattr(measurement, "embed_images", embed)
     monkeypatch.setattr(measurement, "evaluate_zero_shot", score)
     monkeypatch.setattr(measurement, "flat_metrics", lambda results: {"eval/good/n": 2.0})
-    monkeypatch.setattr(measurement, "write_report", lambda _: None)
     log = measurement.MetricsLog(tmp_path / "metrics.jsonl")
-    call = measurement.Measurement(None, None, tasks, config, tmp_path, log, write_report)
+    call = measurement.Measurement(None, None, tasks, config, tmp_path, log, lambda _: None)
     with pytest.raises(ValueError, match="evaluation bad: no answer; evaluation unread: k1 is dam"):
         call(({}, {}), 5, final=True)
     assert (tmp_path / "zero_shot.json").read_text().count('"good"') == 1
