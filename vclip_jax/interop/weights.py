@@ -131,7 +131,7 @@ def full_config(config: Mapping[str, Any]) -> ConfigDict:
 
 
 def adopt(full: ConfigDict, weights: Weights) -> ConfigDict:
-    """A copy of a run's configuration with the sizes and the preprocessing of a trained model.
+    """Copy a run's configuration, with the sizes and the preprocessing of a trained model.
 
     Raises:
         ValueError: it is a text tower alone.

@@ -1,4 +1,4 @@
-"""Reading checkpoints back, and finding out whether they are what was saved.
+"""Verify checkpoints: compare what is read with what was saved.
 
 Orbax does not notice flipped bits in arrays. So the fingerprint of every array is stored beside
 them, from the arrays in memory, and compared with what is read back: whatever happened in between,
@@ -43,7 +43,7 @@ class VerifiedReader:
         self._handler = ocp.PyTreeCheckpointHandler()
 
     def position(self, step: int) -> dict[str, Any]:
-        """What was kept beside the arrays, see `sealed`.
+        """The JSON that was kept beside the arrays, see `sealed`.
 
         Raises:
             DamagedError: it cannot be read, or is not what was saved.
@@ -61,7 +61,7 @@ class VerifiedReader:
         return content
 
     def read(self, step: int, targets: Any, *, together: bool, whole: bool) -> Any:
-        """A tree of arrays like `targets`, verified.
+        """Read a tree of arrays like `targets`, and verify it.
 
         Args:
             step: of the checkpoint.
@@ -174,8 +174,8 @@ def small_arrays(tree: dict[str, Any], left: list[int]) -> dict[str, Any]:
 
 
 def sealed(state: TrainState, position: dict[str, Any]) -> dict[str, Any]:
-    """What is to be kept beside a state's arrays: `position`, which is JSON, the arrays'
-    fingerprints, and a digest of it all. With several processes all call it together.
+    """The JSON to keep beside a state's arrays: `position`, the arrays' fingerprints, and a digest of
+    both. With several processes all call it together.
     """
     content = position | {"arrays": _describe(state)}
     return content | {"digest": _digest(content)}
