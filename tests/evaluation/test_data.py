@@ -10,7 +10,6 @@ from vclip_jax import datasets, prompts
 from vclip_jax.evaluation import data
 from vclip_jax.evaluation.tasks import ZeroShotTask
 
-
 PROMPTS = prompts.load("zh/refuge")
 WORDS = "".join(text for texts in PROMPTS.prompts for text in texts)
 

@@ -68,7 +68,7 @@ def open_data(config: ConfigDict, workdir: Path) -> Data:
 
 
 def open_scored_data(config: ConfigDict, tokenizer: AnyTokenizer) -> Data:
-    """Open the data to score a trained model on: zero-shot tasks, and held-back pairs if there are any.
+    """Open the data to score a trained model on: zero-shot tasks, and held-back pairs if any.
 
     Raises:
         ValueError, OSError: one line: there is none, or it cannot be read.

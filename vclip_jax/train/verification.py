@@ -174,8 +174,9 @@ def small_arrays(tree: dict[str, Any], left: list[int]) -> dict[str, Any]:
 
 
 def sealed(state: TrainState, position: dict[str, Any]) -> dict[str, Any]:
-    """The JSON to keep beside a state's arrays: `position`, the arrays' fingerprints, and a digest of
-    both. With several processes all call it together.
+    """The JSON to keep beside a state's arrays: `position`, the arrays' fingerprints and a digest.
+
+    With several processes all call it together.
     """
     content = position | {"arrays": _describe(state)}
     return content | {"digest": _digest(content)}
