@@ -298,9 +298,12 @@ def test_a_damaged_checkpoint_costs_steps_and_nothing_else(config, finished, tmp
 def test_eval_mode_restores_and_scores_the_same(config, finished, tmp_path):
     before = json.loads((finished / "zero_shot.json").read_text())
     config.restore_from = str(finished)
+    config.model.embed_dim = 24  # is the checkpoint's, whatever the config says
+    asked = config.to_dict()
     trainer.main(config, tmp_path, "eval")
     assert json.loads((tmp_path / "zero_shot.json").read_text()) == before
     assert (tmp_path / "report.html").exists()
+    assert config.to_dict() == asked
 
 
 def test_a_finished_run_can_be_evaluated_in_place(config, finished):

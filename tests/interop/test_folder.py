@@ -9,11 +9,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from vclip_jax import config as config_lib
-from vclip_jax import main as trainer
 from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.interop import folder, workdir
 from vclip_jax.interop.systems import state_dicts
-from vclip_jax.train import optim, state
+from vclip_jax.train import build, optim, state
 from vclip_jax.train.checkpoint import Checkpoints
 
 from .conftest import assert_same
@@ -230,7 +229,7 @@ def run(tmp_path_factory, tokenizer):
     config_lib.save_or_check(config, path)
     tokenizer.save(path / "vocab.txt")
     optimizer = optim.make_optimizer(config.optimizer, config.total_steps)
-    make_model = trainer.model_maker(config, tokenizer.vocab_size)
+    make_model = build.model_maker(config, tokenizer.vocab_size)
     abstract = jax.eval_shape(lambda: state.init_state(make_model, optimizer, 0))
     rng = np.random.default_rng(0)
     train_state = jax.tree.map(

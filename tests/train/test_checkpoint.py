@@ -17,9 +17,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vclip_jax.devices import sharding
-from vclip_jax.train import array_checksums, checkpoint
-from vclip_jax.train.checkpoint import Checkpoints, DamagedError
+from vclip_jax.train import array_checksums, verification
+from vclip_jax.train.checkpoint import Checkpoints
 from vclip_jax.train.state import TrainState
+from vclip_jax.train.verification import DamagedError, VerifiedReader
 
 # Orbax leaves reads behind that nobody waits for when one of them fails.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -355,9 +356,9 @@ def test_what_cannot_be_read_back_is_noticed_when_it_is_written(tmp_path, monkey
 
 
 def test_the_large_arrays_are_read_back_by_structure_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "SMALLEST_ON_DEVICE", 0)
+    monkeypatch.setattr(verification, "SMALLEST_ON_DEVICE", 0)
     read = []
-    monkeypatch.setattr(Checkpoints, "_read", lambda *a, **options: read.append(a))
+    monkeypatch.setattr(VerifiedReader, "read", lambda *a, **options: read.append(a))
     save(tmp_path, _alone(), steps=(2,))
     assert not read
 
@@ -403,10 +404,3 @@ def test_large_arrays_are_verified_on_the_devices(tmp_path, layout, monkeypatch)
     save(tmp_path, layout)
     flip(data_files(tmp_path, 6)[0], data_files(tmp_path, 6)[0].stat().st_size * 4)
     assert restored_step(tmp_path, layout) == 4
-
-
-def test_of_a_long_story_the_systems_words_are_told():
-    told = 'RESOURCE_EXHAUSTED: Error writing "a/0": Failed to write 9 bytes to file 10: No space'
-    error = ValueError(f"{told} left on device [os_error_code='28']")
-    assert checkpoint._reason(error) == "No space left on device"
-    assert checkpoint._reason(OSError("first\nlast")) == "last"

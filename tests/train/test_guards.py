@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from vclip_jax import config as config_lib
 from vclip_jax.devices import sharding
 from vclip_jax.train import guards
 from vclip_jax.train.state import TrainState
@@ -103,6 +104,18 @@ def test_so_many_in_a_row_are_too_many_also_over_a_resume():
     assert resumed.position() == {"skipped": 3, "in_a_row": 1}
     add(resumed, [1, 1])
     assert resumed.exhausted()
+
+
+def test_a_watch_is_the_configs_and_goes_on_counting():
+    config = config_lib.default()
+    config.loss.kind, config.loss.targets, config.max_skipped = "sigmoid", "caption", 7
+    one = guards.Watch.of(config, {"skipped": 5, "in_a_row": 2})
+    assert (one.batch_size, one.patience) == (config.global_batch_size, 7)
+    assert one.quiet_steps == config.optimizer.warmup_steps
+    assert not one.softmax
+    assert not one.pairs
+    assert one.position() == {"skipped": 5, "in_a_row": 2}
+    assert guards.Watch.of(config_lib.default(), {}).position() == {"skipped": 0, "in_a_row": 0}
 
 
 def test_what_is_not_finite_is_told_and_not_logged(caplog):

@@ -1,12 +1,12 @@
-"""Starting from somebody else's weights: another run's checkpoint, or a portable folder.
+"""The start of a new run: at random, or from another run's checkpoint or a portable folder.
 
-A run that starts this way is a new run. It takes the weights (parameters and batch statistics), and
-begins at step 0 with a learning rate schedule and an optimizer of its own.
+A run that starts from others' weights is a new run. It takes the weights (parameters and batch
+statistics), and begins at step 0 with a learning rate schedule and an optimizer of its own.
 """
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,14 @@ import optax
 from ml_collections import ConfigDict
 
 from vclip_jax import config as config_lib
+from vclip_jax.data.record import Record
+from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.files.writing import write_json
 from vclip_jax.interop import folder, weights, workdir
-from vclip_jax.train import state
+from vclip_jax.train.build import Training
 from vclip_jax.train.checkpoint import Checkpoints
+from vclip_jax.train.state import TrainState
+from vclip_jax.train.whitening import whitened
 
 # Initialisation runs once: not worth the optimiser's time (2.6 s rather than 11 s to compile).
 QUICK_COMPILE = {"xla_backend_optimization_level": 0}
@@ -87,12 +91,49 @@ def _chosen_step(source: Path, steps: tuple[int, ...], choice: str) -> int | Non
         raise ValueError(f"config.restore_step={choice}: {error}") from error
 
 
+def start_at_0(
+    config: ConfigDict,
+    training: Training,
+    train: Sequence[Record],
+    tokenizer: Tokenizer,
+    own_workdir: Path,
+) -> TrainState:
+    """The state with which a new run begins: random weights, or those of `config.restore_from`,
+    whitened if that is asked for and nobody has trained them.
+
+    With several processes all call it together.
+
+    Args:
+        config: of the run.
+        training: its model and the layout of its state.
+        train: pairs to whiten on.
+        tokenizer: the run's own.
+        own_workdir: gets `start.json` where the weights are others'.
+
+    Raises:
+        ValueError: one line: there is nothing to start from, or it is of another model.
+    """
+    init = jax.jit(training.init, out_shardings=training.placement, compiler_options=QUICK_COMPILE)
+    state, taken = init(), ""
+    if config.restore_from:
+        state, origin = restore_other(config, state, training.placement, tokenizer.vocab_size)
+        taken = origin.taken
+        log.info("starts at step 0 from %s", origin)
+        if jax.process_index() == 0:
+            origin.save(own_workdir)
+    if config.model.whiten_pairs and taken in ("", TEXT_TOWER):
+        state = whitened(state, config, training, train, tokenizer)
+    elif config.model.whiten_pairs:
+        log.info("config.model.whiten_pairs is not used: the projections are trained already")
+    return state
+
+
 def restore_other(
     config: ConfigDict,
-    fresh: state.TrainState,
-    shardings: state.TrainState,
+    fresh: TrainState,
+    shardings: TrainState,
     vocab_size: int,
-) -> tuple[state.TrainState, Origin]:
+) -> tuple[TrainState, Origin]:
     """The state at step 0 with the weights that `config.restore_from` names.
 
     With several processes all call it together.

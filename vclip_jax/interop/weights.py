@@ -130,15 +130,17 @@ def full_config(config: Mapping[str, Any]) -> ConfigDict:
     return full
 
 
-def adopt(full: ConfigDict, weights: Weights) -> None:
-    """Give a run's configuration the sizes and the preprocessing of a trained model.
+def adopt(full: ConfigDict, weights: Weights) -> ConfigDict:
+    """Copy a run's configuration, with the sizes and the preprocessing of a trained model.
 
     Raises:
         ValueError: it is a text tower alone.
     """
     if weights.config["kind"] != "clip":
         raise ValueError("the weights are of a text tower alone, which cannot be evaluated")
-    _put(full, weights.config)
+    adopted = full.copy_and_resolve_references()
+    _put(adopted, weights.config)
+    return adopted
 
 
 def _put(full: ConfigDict, config: Mapping[str, Any]) -> None:

@@ -4,9 +4,11 @@ Training and `--mode compile` both take them from here, so what is compiled ahea
 runs.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,8 +17,9 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from vclip_jax.devices import sharding
+from vclip_jax.devices import sharding, tree
 from vclip_jax.devices.chips import COMPILER_OPTIONS
+from vclip_jax.files.writing import write_json
 from vclip_jax.models import build
 from vclip_jax.models.build import Batch, build_clip, compute_dtype
 from vclip_jax.models.clip import Clip
@@ -25,11 +28,14 @@ from vclip_jax.train import guards, optim, state
 from vclip_jax.train.state import Metrics, TrainState
 from vclip_jax.train.step import jit_train_step, make_train_step
 
+log = logging.getLogger("vclip_jax")
+
 
 @dataclass(frozen=True)
 class Training:
     """Model, state and step of a config on a mesh."""
 
+    mesh: Mesh
     graphdef: nnx.GraphDef
     """The model's structure, see `build.split_model`."""
     init: Callable[[], TrainState]
@@ -49,7 +55,7 @@ def make_training(config: ConfigDict, mesh: Mesh, vocab_size: int) -> Training:
     make_model = model_maker(config, vocab_size, platform=mesh.devices.flat[0].platform)
     if config.loss.kind.startswith("sigmoid"):
         make_model = state.with_logit_bias(make_model)
-    graphdef, _, _ = build.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
+    graphdef = graph_of(make_model)
     optimizer = optim.make_optimizer(config.optimizer, config.total_steps)
     init = partial(
         state.init_state, make_model, optimizer, config.seed, half=config.model.half_init
@@ -74,7 +80,29 @@ def make_training(config: ConfigDict, mesh: Mesh, vocab_size: int) -> Training:
         lambda state, batch: diagnosing(state.replace(opt_state=None), batch)[0].opt_state,
         out_shardings=NamedSharding(mesh, PartitionSpec()),
     )
-    return Training(graphdef, init, abstract, placement, step, gradient_norms)
+    return Training(mesh, graphdef, init, abstract, placement, step, gradient_norms)
+
+
+def describe(training: Training, workdir: Path) -> None:
+    """Log the size of the model and of its state, and write `placements.json`."""
+    mesh, abstract = training.mesh, training.abstract
+    arrays = sharding.abstract_arrays(abstract, training.placement)
+    log.info(
+        "model: %s parameters on %d x %s, mesh %s, %.2f GiB of state on each",
+        f"{tree.count(abstract.params):,}",
+        jax.device_count(),
+        jax.devices()[0].device_kind,
+        dict(mesh.shape),
+        sharding.bytes_per_device(arrays) / 2**30,
+    )
+    if jax.process_index() == 0:
+        write_json(workdir / "placements.json", sharding.describe(arrays))
+
+
+def graph_of(make_model: Callable[[nnx.Rngs], Clip]) -> nnx.GraphDef:
+    """The structure of a model; nothing is computed."""
+    graphdef, _, _ = build.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
+    return graphdef
 
 
 def model_maker(

@@ -1,16 +1,10 @@
-"""Checkpoints: the train state and the data position, saved together by Orbax, and verified.
+"""Checkpoints: the train state and the data position, saved together by Orbax.
 
-Orbax does not notice flipped bits in arrays. So the fingerprint of every array is stored beside
-them, from the arrays in memory, and compared with what is read back: whatever happened in between,
-a checkpoint that is used is the one that was saved. A checkpoint that cannot be read at all is
-noticed as soon as it is written: its structure and its small arrays are read back.
+What is read is verified, see `verification`. A checkpoint that cannot be read at all is noticed as
+soon as it is written: its structure and its small arrays are read back.
 """
 
-import hashlib
-import json
 import logging
-import os
-import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,20 +14,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
-from etils import epath
 from jax.experimental import multihost_utils
 
 from vclip_jax.devices.processes import is_lost_peer, is_out_of_memory
-from vclip_jax.devices.tree import path_string
-from vclip_jax.files.foreign import read_json
-from vclip_jax.train.array_checksums import SMALLEST_ON_DEVICE, fingerprints
 from vclip_jax.train.state import TrainState
+from vclip_jax.train.verification import (
+    DamagedError,
+    VerifiedReader,
+    reason_of,
+    sealed,
+    small_arrays,
+)
 
 ASIDE = "corrupt-"
-_MOST_POSITION = 2**26
-"""Bytes of a checkpoint's JSON with a fingerprint for every array: 64 MiB."""
 _SHARED_FROM = 2**20
 """Bytes from which on the devices that hold the same array each write a part of it. Cutting it up
 takes a compilation for every shape and device, which small arrays are not worth."""
@@ -45,10 +39,6 @@ _MISREAD = "*?[\\"
 
 log = logging.getLogger("vclip_jax")
 Read = TypeVar("Read")
-
-
-class DamagedError(ValueError):
-    """A checkpoint is not what was saved; one line that names it."""
 
 
 class Checkpoints:
@@ -111,7 +101,7 @@ class Checkpoints:
             raise DamagedError(
                 f"a checkpoint in {self._directory} has metadata that is nested too deep"
             ) from None
-        self._reader = ocp.PyTreeCheckpointHandler()
+        self._reader = VerifiedReader(self._directory)
         self._saving: int | None = None
         self._thread = ThreadPoolExecutor(1, "read back")
         self._reading: Future[None] | None = None
@@ -156,19 +146,19 @@ class Checkpoints:
         self.check(wait=True)
         if step in self._manager.all_steps():
             return
-        content = {"step": step, "next_batch": step, **position, "arrays": _describe(state)}
+        content = sealed(state, {"step": step, "next_batch": step, **position})
         with self._telling(step):
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.PyTreeSave(state),
-                    position=ocp.args.JsonSave(content | {"digest": _digest(content)}),
+                    position=ocp.args.JsonSave(content),
                 ),
                 force=True,  # the caller has decided
             )
             self._saving = step
             small = {"params": state.params, "batch_stats": state.batch_stats}
-            self._readable = _small_arrays(small, [_READ_BACK])
+            self._readable = small_arrays(small, [_READ_BACK])
 
     def check(self, *, wait: bool = False) -> None:
         """Look whether the save in the background went well, if it has ended or to `wait` for it.
@@ -201,21 +191,10 @@ class Checkpoints:
     def _read_back(self, step: int) -> None:
         """Raises OSError if a checkpoint that was just written is not what was saved."""
         try:
-            arrays = self.position(step)["arrays"]
-            tree = self._reader.metadata(epath.Path(self._directory) / str(step) / "state").tree
-            there = {
-                path_string(path): (str(np.dtype(leaf.dtype)), tuple(leaf.shape))
-                for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-            }
-            saved = {name: (a["dtype"], tuple(a["shape"])) for name, a in arrays.items()}
-            if there != saved:
-                first = min(n for n in there.keys() | saved if there.get(n) != saved.get(n))
-                raise ValueError(f"{first} is not what was saved")
-            if self._readable:
-                self._read(step, self._readable, together=False, whole=False)
+            self._reader.check_written(step, self._readable)
         except Exception as error:  # TensorStore's, or Orbax's own
             self._move_aside(step)
-            raise OSError(f"it cannot be read back ({_reason(error)})") from error
+            raise OSError(f"it cannot be read back ({reason_of(error)})") from error
 
     def close(self) -> None:
         """Wait until everything is on disk.
@@ -241,7 +220,7 @@ class Checkpoints:
             self._manager.reload()
             newest = self._manager.latest_step()
             message = (
-                f"checkpoint {step} could not be written to {self._directory}: {_reason(error)}; "
+                f"checkpoint {step} could not be written to {self._directory}: {reason_of(error)}; "
                 f"the newest one is {'none' if newest is None else newest}"
             )
             if self._on_error == "stop":
@@ -274,7 +253,7 @@ class Checkpoints:
         """
         targets = _targets(abstract, shardings)
         return self._newest_good(
-            step, lambda step: self._read(step, targets, together=True, whole=True)
+            step, lambda step: self._reader.read(step, targets, together=True, whole=True)
         )
 
     def restore_model(
@@ -294,7 +273,7 @@ class Checkpoints:
         together = not all(sharding.is_fully_addressable for sharding in jax.tree.leaves(shardings))
 
         def read(step: int) -> tuple[dict[str, Any], dict[str, Any], int]:
-            restored = self._read(step, model, together=together, whole=False)
+            restored = self._reader.read(step, model, together=together, whole=False)
             return restored["params"], restored["batch_stats"], step
 
         return self._newest_good(step, read)
@@ -305,17 +284,7 @@ class Checkpoints:
         Raises:
             DamagedError: it cannot be read, or is not what was saved.
         """
-        try:
-            content = read_json(self._directory / str(step) / "position/metadata", _MOST_POSITION)
-            if not isinstance(content, dict) or content["step"] != step:
-                raise ValueError("its position is that of another step")
-            arrays = content.get("arrays")
-            digest = content.pop("digest", None)  # earlier versions wrote neither
-            if (digest is not None or arrays is not None) and digest != _digest(content):
-                raise ValueError("its fingerprints were changed")
-        except (OSError, ValueError, KeyError) as error:
-            raise self._damaged(step, _reason(error)) from error
-        return content
+        return self._reader.position(step)
 
     def _newest_good(self, step: int | None, read: Callable[[int], Read]) -> Read:
         if step is not None:
@@ -347,65 +316,6 @@ class Checkpoints:
         (self._directory / str(step)).rename(new)
         return new
 
-    def _read(self, step: int, targets: Any, *, together: bool, whole: bool) -> Any:
-        """A tree of arrays like `targets`, verified; `together` with the other processes. `whole`
-        if it is all that there should be."""
-        arrays = self.position(step).get("arrays")
-        wanted = {
-            path_string(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(targets)
-        }
-        if arrays is None:
-            log.info("checkpoint %d is of an earlier version, without fingerprints", step)
-        else:
-            self._check_fit(step, arrays, wanted, whole=whole)
-        restored, problem = None, None
-        try:
-            restored = self._reader.restore(
-                epath.Path(self._directory) / str(step) / "state",
-                args=ocp.args.PyTreeRestore(
-                    targets,
-                    restore_args=ocp.checkpoint_utils.construct_restore_args(targets),
-                    partial_restore=not whole,
-                ),
-            )
-        except Exception as error:  # TensorStore's, or Orbax's own
-            problem = error
-        # Fingerprints are computed together: no process may be missing.
-        if not (_everywhere(problem is None) if together else problem is None):
-            reason = "another process cannot read it" if problem is None else _reason(problem)
-            if arrays is not None:
-                raise self._damaged(step, reason) from problem
-            raise ValueError(
-                f"checkpoint {step} in {self._directory} does not fit this config: {reason}"
-            ) from problem
-        if arrays is not None:
-            try:
-                found = fingerprints(restored)
-            except TypeError as error:  # metadata that make a leaf something else than an array
-                raise self._damaged(step, _reason(error)) from error
-            wrong = [name for name in wanted if found[name] != arrays[name]["fingerprint"]]
-            if wrong:
-                raise self._damaged(
-                    step, f"{len(wrong)} of {len(wanted)} arrays were changed, {wrong[0]} first"
-                )
-        return restored
-
-    def _check_fit(
-        self, step: int, saved: dict[str, Any], wanted: dict[str, Any], *, whole: bool
-    ) -> None:
-        for name in sorted(wanted.keys() | (saved.keys() if whole else set())):
-            have, want = saved.get(name), wanted.get(name)
-            is_there = None if have is None else (have["dtype"], tuple(have["shape"]))
-            expected = None if want is None else (str(want.dtype), tuple(want.shape))
-            if is_there != expected:
-                raise ValueError(
-                    f"checkpoint {step} in {self._directory} does not fit this config: "
-                    f"{name} is {_words(is_there)} there, {_words(expected)} here"
-                )
-
-    def _damaged(self, step: int, reason: str) -> DamagedError:
-        return DamagedError(f"checkpoint {step} in {self._directory} is damaged: {reason}")
-
 
 @dataclass(frozen=True)
 class _NewestAndBest:
@@ -434,63 +344,9 @@ def check_path(workdir: Path) -> None:
         )
 
 
-def _small_arrays(tree: dict[str, Any], left: list[int]) -> dict[str, Any]:
-    """Shapes and types of a nested dictionary's small arrays, on this process's processor.
-
-    Args:
-        tree: of arrays.
-        left: how many there may still be; is counted down.
-    """
-    processor = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-    small: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            if below := _small_arrays(value, left):
-                small[name] = below
-        elif value.size < SMALLEST_ON_DEVICE and left[0]:
-            left[0] -= 1
-            small[name] = jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=processor)
-    return small
-
-
-def _describe(state: TrainState) -> dict[str, dict[str, Any]]:
-    found = fingerprints(state)
-    return {
-        path_string(path): {
-            "shape": list(leaf.shape),
-            "dtype": str(leaf.dtype),
-            "fingerprint": found[path_string(path)],
-        }
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-    }
-
-
-def _digest(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _everywhere(here: bool) -> bool:
-    """Whether it holds on every process."""
-    if jax.process_count() == 1:
-        return here
-    return bool(np.all(multihost_utils.process_allgather(np.array(here))))
-
-
 def _targets(abstract: Any, shardings: Any) -> Any:
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         abstract,
         shardings,
     )
-
-
-def _words(array: tuple[str, tuple[int, ...]] | None) -> str:
-    return "not" if array is None else f"{array[0]}{list(array[1])}"
-
-
-def _reason(error: BaseException) -> str:
-    """What the system said, if TensorStore tells it; else the last line, shortened."""
-    if found := re.search(r"os_error_code='(\d+)'", str(error)):
-        return os.strerror(int(found[1]))
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1].strip()[:300]

@@ -6,16 +6,19 @@ the run was started, and steps that were done twice because a run ended after it
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from vclip_jax.files.writing import write_json
-from vclip_jax.models.flops import utilisation
+from vclip_jax.models.flops import step_flops, utilisation
+from vclip_jax.train.state import Metrics
 
 ACCOUNTS = ("start", "compile", "step", "data_wait", "checkpoint", "evaluation")
 
@@ -114,6 +117,67 @@ class Goodput:
     def close(self) -> None:
         """Write the ledger."""
         self._write()
+
+
+def open_goodput(
+    config: ConfigDict, workdir: Path, mesh: Mesh, step: int, *, began: float
+) -> Goodput:
+    """Open the ledger of a run at `step`, and book the time since it `began` as its start.
+
+    `began` is of `time.perf_counter`.
+    """
+    flops = step_flops(
+        config.model,
+        image_size=config.data.image_size,
+        context_length=config.tokenizer.context_length,
+        global_batch=config.global_batch_size,
+    )
+    goodput = Goodput(
+        workdir / "goodput.json",
+        step,
+        batch_size=config.global_batch_size,
+        flops=flops,
+        devices=list(mesh.devices.flat),
+        enabled=jax.process_index() == 0,
+    )
+    goodput.seconds["start"] += time.perf_counter() - began
+    return goodput
+
+
+class Pace:
+    """Keeps the host close to the devices, and books each step once it is done.
+
+    Args:
+        goodput: the ledger.
+        waited: gives the seconds that were spent waiting for data so far.
+    """
+
+    def __init__(self, goodput: Goodput, waited: Callable[[], float]):
+        self._goodput, self._waited = goodput, waited
+        self._running: list[Metrics] = []
+        self._compiled = False
+        self._booked_wait = waited()
+        self._since = time.perf_counter()
+
+    def resume(self) -> None:
+        """Start the clock of the next step now: the time before is no step's."""
+        self._since = time.perf_counter()
+
+    def follow(self, metrics: Metrics, *, catch_up: bool) -> None:
+        """Follow a step that was started: wait for the one before it, or to `catch_up` for all.
+
+        Never more than a step ahead of the devices, and in step with them where the host looks: so
+        time is booked where it goes. The first step, which is compiled, is waited for too.
+        """
+        self._running.append(metrics)
+        ahead = 0 if catch_up or not self._compiled else 1
+        while len(self._running) > ahead:
+            jax.block_until_ready(self._running.pop(0))
+            now, waited = time.perf_counter(), self._waited()
+            self._goodput.step_done(
+                now - self._since, waited - self._booked_wait, compiled=not self._compiled
+            )
+            self._since, self._booked_wait, self._compiled = now, waited, True
 
 
 class Trace:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from ml_collections import ConfigDict
 
 from vclip_jax.devices.tree import path_string
 from vclip_jax.files.writing import write_json
@@ -107,6 +108,19 @@ class Watch:
     _losses: deque[float] = field(init=False, default_factory=lambda: deque(maxlen=WINDOW))
     _said: set[str] = field(init=False, default_factory=set)
     _flat: int = field(init=False, default=0)
+
+    @classmethod
+    def of(cls, config: ConfigDict, counters: Mapping[str, int]) -> "Watch":
+        """The watch that a config asks for; `counters` are those of `position` at a resume."""
+        return cls(
+            config.global_batch_size,
+            config.max_skipped,
+            quiet_steps=config.optimizer.warmup_steps,
+            softmax=config.loss.kind.startswith("softmax"),
+            pairs=config.loss.targets == "pair",
+            skipped=counters.get("skipped", 0),
+            in_a_row=counters.get("in_a_row", 0),
+        )
 
     def add(self, metrics: Metrics) -> None:
         """Remember a step's flag, without waiting for the step."""

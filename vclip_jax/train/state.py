@@ -26,6 +26,11 @@ class TrainState(flax.struct.PyTreeNode):
     batch_stats: dict[str, Any]
     opt_state: optax.OptState
 
+    @property
+    def variables(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the model computes with: `params` and `batch_stats`."""
+        return self.params, self.batch_stats
+
 
 def with_logit_bias(make_model: Callable[[nnx.Rngs], Clip]) -> Callable[[nnx.Rngs], Clip]:
     """`make_model`, and what the sigmoid loss needs: a `logit_bias`, and its first temperature."""

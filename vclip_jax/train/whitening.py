@@ -8,15 +8,21 @@ saddle. Whitening the two output projections on unlabelled training pairs remove
 Only initial values change, not the model.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
+from vclip_jax.data.record import Record
+from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.models.build import Batch
+from vclip_jax.train.build import Training
+from vclip_jax.train.inputs import open_train_batches
 from vclip_jax.train.state import TrainState
 
 # Directions with less than this share of the mean variance are left small: they are noise.
@@ -83,3 +89,22 @@ def jit_whiten(
         return whiten_projections(graphdef, params, batch_stats, batch)
 
     return jax.jit(whiten, out_shardings=state_shardings.params)
+
+
+def whitened(
+    state: TrainState,
+    config: ConfigDict,
+    training: Training,
+    train: Sequence[Record],
+    tokenizer: Tokenizer,
+) -> TrainState:
+    """Whiten the output projections of `state` on `config.model.whiten_pairs` pairs of `train`.
+
+    With several processes all call it together.
+    """
+    mesh, pairs = training.mesh, config.model.whiten_pairs
+    batches = open_train_batches(config, mesh, train, tokenizer, pairs, few=True)
+    whiten = jit_whiten(training.graphdef, mesh, training.placement)
+    with closing(batches):
+        params = whiten(state.params, state.batch_stats, next(batches))
+    return state.replace(params=params)
