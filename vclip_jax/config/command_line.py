@@ -111,7 +111,7 @@ def _value_of(flag: str, argv: Sequence[str]) -> str | None:
     return found
 
 
-def check_recipe(recipe: str) -> None:
+def check_recipe(recipe: str) -> ConfigDict:
     """Load a recipe, FILE[:argument], for what is wrong with it.
 
     Raises:
@@ -134,6 +134,7 @@ def check_recipe(recipe: str) -> None:
         raise ValueError(f"{recipe}: {_fault(error, path)}") from error
     if not isinstance(config, ConfigDict):
         raise ValueError(f"{name}: get_config returns a {type(config).__name__}, not a ConfigDict")
+    return config
 
 
 def _where(path: Path) -> str:
