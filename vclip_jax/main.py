@@ -117,6 +117,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
     checks.validate(config, devices=jax.device_count(), processes=jax.process_count())
     check_installed(config.trackers)
     check_words(config)
+    optim.check_kind(config.optimizer)
     check_path(workdir)
     if config.restore_from and not (workdir / "checkpoints").exists():
         check_source(config)

@@ -11,7 +11,7 @@ from vclip_jax import config as config_lib
 from vclip_jax.config import keys, saved
 from vclip_jax.config.__main__ import main
 from vclip_jax.config.page import page
-from vclip_jax.models import losses, remat, vit
+from vclip_jax.models import kinds, losses, remat, vit
 from vclip_jax.tracking import trackers
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def test_every_alias_leads_to_a_key_and_to_one_alone():
 
 
 def test_what_is_offered_is_what_there_is():
-    assert keys.KINDS == losses.KINDS
+    assert tuple(kinds.LOSSES) == losses.KINDS
     assert {tower: tuple(kept) for tower, kept in remat.KEPT.items()} == keys.KEPT
     assert tuple(vit.ACTIVATIONS) == keys.ACTIVATIONS
     assert set(keys.TRACKERS) == set(trackers._OPEN)
@@ -67,7 +67,7 @@ def test_only_a_kept_key_says_what_was_before_it():
 
 def test_an_entry_with_an_unknown_key_is_refused_with_those_there_are():
     with pytest.raises(
-        TypeError, match=r"prompt is no key .*: use dataset, prompts, split, source"
+        TypeError, match=r"prompt is no key .*: use dataset, prompts, kind, split, source"
     ):
         config_lib.zero_shot_eval("idrid", "zh/idrid", prompt="zh")
 

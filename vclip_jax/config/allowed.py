@@ -37,9 +37,11 @@ def at_least(least: int, why: str = "") -> Allowed:
     )
 
 
-def one_of(names: Collection[str]) -> Allowed:
-    """The names in a list or a registry, as it is when the value is checked."""
-    return Allowed(lambda: f"one of {', '.join(names)}", lambda value: value in names)
+def one_of(names: Collection[str], *more: str) -> Allowed:
+    """The names in a list or a registry, as it is when the value is checked, and some `more`."""
+    return Allowed(
+        lambda: f"one of {', '.join([*names, *more])}", lambda value: value in (*names, *more)
+    )
 
 
 def any_of(names: Collection[str]) -> Allowed:

@@ -77,6 +77,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
     if recipe:
         check_recipe(recipe)
     arguments = flags.FLAGS(argv)
+    # What a recipe defines goes to worker processes by value, unless a module is named to them.
+    sys.modules.pop("config_config", None)
     if len(arguments) > 1:
         raise ValueError(f"unexpected argument {arguments[1]!r}: flags are --NAME=VALUE")
     if CONFIG.value is None:

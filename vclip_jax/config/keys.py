@@ -21,14 +21,14 @@ from vclip_jax.config.allowed import (
     pairs,
     that,
 )
-from vclip_jax.data.images.augment import POLICIES
+from vclip_jax.data.images.augment import AUGMENTATIONS
 from vclip_jax.data.images.decode import FITS, MODES
 from vclip_jax.data.images.statistics import IMAGE_MEAN, IMAGE_STD
 from vclip_jax.data.order import ORDERS
 from vclip_jax.data.workers import AUTOMATIC
+from vclip_jax.models.kinds import IMAGE_POOLS, IMAGE_TOWERS, LOSSES, TEXT_POOLS, TEXT_TOWERS
 
 # What rooms above, or modules that import JAX, offer; tests compare.
-KINDS = ("softmax", "softmax_ring", "sigmoid", "sigmoid_ring")
 KEPT = {"image": ("none", "norms", "blocks"), "text": ("none", "products", "blocks")}
 ACTIVATIONS = ("quick_gelu", "gelu")
 TRACKERS = ("tensorboard", "wandb", "mlflow")
@@ -360,7 +360,7 @@ KEYS = (
         'The random changes of training images: "recipe" (none), "fundus" (strong), "geometry", '
         'or "chinese_clip", the reference\'s own, off by default there '
         "(see `vclip_jax.data.images.augment`).",
-        one_of((*POLICIES, "chinese_clip")),
+        one_of(AUGMENTATIONS),
         aliases="aug augmentation use_augment data_aug aug_cfg",
     ),
     Key(
@@ -432,7 +432,7 @@ KEYS = (
         "clip",
         'Whose blocks they are: "clip"\'s (the recipe), or those of "imagenet": torchvision\'s '
         "ResNet, timm's Vision Transformer.",
-        one_of(("clip", "imagenet")),
+        one_of(IMAGE_TOWERS),
     ),
     Key(
         "model.activation",
@@ -469,13 +469,13 @@ KEYS = (
         "model.vision_pool",
         "attention",
         "How the positions of a ResNet's image become one vector; the recipe's is attention.",
-        one_of(("attention", "mean")),
+        one_of(IMAGE_POOLS),
     ),
     Key(
         "model.text_kind",
         "bert",
         'The text tower: "bert" (the recipe), or "clip", CLIP\'s own causal Transformer.',
-        one_of(("bert", "clip")),
+        one_of(TEXT_TOWERS),
     ),
     Key("model.text_width", 768, "Channels of the text tower.", POSITIVE),
     Key("model.text_layers", 12, "Layers of the text tower.", POSITIVE),
@@ -500,7 +500,7 @@ KEYS = (
         "first",
         'What stands for a caption: "first", the [CLS] token (the recipe), "mean", "layers" '
         "(FLAIR's mean over three layers too), or \"end\", which CLIP's own text tower needs.",
-        one_of(("first", "mean", "layers", "end")),
+        one_of(TEXT_POOLS, "end"),
     ),
     Key(
         "model.text_projection_kind",
@@ -545,7 +545,7 @@ KEYS = (
         '"softmax" (the recipe) or "sigmoid", see `vclip_jax.models.losses`; with "_ring" the same '
         "numbers from texts that go round the devices, for batches whose b x b logits do not fit "
         "otherwise.",
-        one_of(KINDS),
+        one_of(LOSSES),
         aliases="siglip loss_type",
     ),
     Key(
@@ -561,6 +561,12 @@ KEYS = (
         "The share of the target that is spread over the batch.",
         BELOW_ONE,
         aliases="label_smoothing_factor smoothing ls",
+    ),
+    Key(
+        "optimizer.kind",
+        "adamw",
+        'How gradients become steps: "adamw" (the recipe), or a name that a recipe adds to '
+        "`vclip_jax.train.optim.OPTIMIZERS`.",
     ),
     Key(
         "optimizer.learning_rate",
@@ -671,6 +677,13 @@ NAMED = {
             "",
             'A prompt set, `zh/messidor` or the path of a JSON file; or "labels", the names of '
             "the dataset's classes as they are.",
+            on_resume="free",
+        ),
+        Key(
+            "kind",
+            "zero_shot",
+            'What is measured: "zero_shot", the classes told apart by the prompts, or a name that '
+            "a recipe adds to `vclip_jax.evaluation.tasks.EVALUATIONS`.",
             on_resume="free",
         ),
         Key("split", "test", "Which split is scored.", on_resume="free"),

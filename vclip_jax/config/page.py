@@ -11,7 +11,8 @@ All keys of a configuration, as `vclip_jax/config/keys.py` declares them.
 
 A recipe sets keys in Python (`config.data.image_size = 128`), the command line as flags
 (`--config.data.image_size=128`). A key that does not exist, a value that is not allowed, and values
-that do not go together are refused before anything is spent.
+that do not go together are refused before anything is spent. A recipe may add to the names that are
+allowed, see [Parts of your own](extending.md).
 
 A run is continued with the values that it began with. The column "on resume" says what else holds:
 "free" keys may change, because no trained number depends on them; "kept" ones are taken from the

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
+from vclip_jax.models.kinds import TEXT_POOLS
+
 
 @dataclass(frozen=True)
 class Use:
@@ -27,8 +29,9 @@ def optimizer_state_needs_a_source(config: ConfigDict, use: Use) -> None:
 
 def text_pool_fits_the_tower(config: ConfigDict, use: Use) -> None:
     """Refuse a pool that the text tower does not have."""
-    pools = ("end",) if config.model.text_kind == "clip" else ("first", "mean", "layers")
-    if config.model.text_pool not in pools:
+    own = {"bert": tuple(TEXT_POOLS), "clip": ("end",)}
+    pools = own.get(config.model.text_kind)
+    if pools is not None and config.model.text_pool not in pools:
         raise ValueError(
             f"config.model.text_pool={config.model.text_pool!r} must be one of {', '.join(pools)} "
             f"where config.model.text_kind={config.model.text_kind!r}"
