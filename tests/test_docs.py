@@ -45,7 +45,7 @@ MAIN = "python -m vclip_jax.main --config configs/X.py --workdir W"
 SHORT = {"...": MAIN, "drills": "python -m vclip_jax.drills"}
 PARSERS = ("datasets.__main__", "interop.__main__", "report.__main__", "drills.__main__",
            "demo.__main__", "audit.__main__",
-           "predict.__main__", "evaluation.probe.__main__")  # fmt: skip
+           "config.__main__", "predict.__main__", "evaluation.probe.__main__")  # fmt: skip
 NO_KEYS = ("config.json", "config.py", "config.a.b", "config.KEY", "model.safetensors",
            "tokenizer.json")  # fmt: skip
 FOREIGN_FLAGS = {

@@ -448,7 +448,7 @@ COMMAND = [sys.executable, "-m", "vclip_jax.main", "--config", "configs/idrid.py
         (["--config.total_steps=many"], "--config.total_steps=many"),
         (["--config.global_batch_size=30"], "config.global_batch_size=30 does not divide"),
         (["--config.tokenizer.vocab=missing.txt"], "config.tokenizer.vocab: missing.txt: No such"),
-        (["--config.data.augment=strong"], "unknown augmentation 'strong'"),
+        (["--config.data.augment=strong"], "data.augment='strong' must be one of"),
         (["--config.data.dataset=imagenet"], "no dataset is called 'imagenet'"),
         (["--config.evals.idrid.prompts=zh/idird"], "did you mean zh/idrid?"),
     ],

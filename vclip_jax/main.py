@@ -8,6 +8,8 @@ checkpoint, another (`--config.restore_step=best`) or one after the other
 
 from contextlib import nullcontext
 
+from vclip_jax.train import optim
+
 if __name__ == "__main__":
     # A command line that is wrong is answered before the imports below, which take seconds.
     from absl import flags
@@ -215,6 +217,7 @@ def check_training(config: ConfigDict, workdir: Path) -> None:
         ValueError, OSError: one line about what is wrong.
     """
     check_config(config, training=True)
+    optim.check_kind(config.optimizer)
     check_path(workdir)
     if config.restore_from and not (workdir / "checkpoints").exists():
         check_source(config)

@@ -4,9 +4,8 @@ from contextlib import nullcontext
 
 import pytest
 
-from vclip_jax.config import checks, default, flatten, small
+from vclip_jax.config import default, small
 from vclip_jax.config.checks import check_overrides, validate
-from vclip_jax.models import losses, remat, vit
 
 
 def test_an_unknown_way_to_decode_is_refused_with_those_there_are():
@@ -40,8 +39,8 @@ def test_every_contrast_and_every_statistic_needs_two(size, parts, norm, message
     [
         ("kind", "ring", "'ring' must be one of softmax, softmax_ring, sigmoid, sigmoid_ring"),
         ("targets", "label", "'label' must be one of pair, caption"),
-        ("label_smoothing", 1.0, r"1\.0 must lie in \[0, 1\)"),
-        ("label_smoothing", -0.1, r"-0\.1 must lie in \[0, 1\)"),
+        ("label_smoothing", 1.0, r"1\.0 must be in \[0, 1\)"),
+        ("label_smoothing", -0.1, r"-0\.1 must be in \[0, 1\)"),
     ],
 )
 def test_a_loss_that_there_is_not_is_refused_with_those_there_are(key, value, message):
@@ -56,14 +55,14 @@ def test_a_loss_that_there_is_not_is_refused_with_those_there_are(key, value, me
     ("key", "value", "message"),
     [
         ("optimizer.learning_rate", float("nan"), r"learning_rate=nan must be positive"),
-        ("optimizer.warmup_steps", -5, r"warmup_steps=-5 must not be negative"),
-        ("seed", -1, r"seed=-1 must not be negative"),
-        ("optimizer.beta2", 1.0, r"beta2=1\.0 must lie in \[0, 1\)"),
+        ("optimizer.warmup_steps", -5, r"warmup_steps=-5 must be at least 0"),
+        ("seed", -1, r"seed=-1 must be at least 0"),
+        ("optimizer.beta2", 1.0, r"beta2=1\.0 must be in \[0, 1\)"),
         ("model.vision_layers", (3, 4), r"vision_layers=\(3, 4\) must be four stages"),
         ("model.vision_layers", (3, 4, 0, 3), r"vision_layers=\(3, 4, 0, 3\) must be four stages"),
-        ("mesh.rules", ("foo",), r"config\.mesh\.rules holds 'foo': its parts are like"),
-        ("mesh.rules", (("(", "fsdp"),), r"'\(', which is no regular expression"),
-        ("optimizer.learning_rate_factors", (("a", "b"),), r"holds \('a', 'b'\)"),
+        ("mesh.rules", ("foo",), r"config\.mesh\.rules=.* must be pairs like .*; 'foo' is none"),
+        ("mesh.rules", (("(", "fsdp"),), r"'\(' is no regular expression: missing"),
+        ("optimizer.learning_rate_factors", (("a", "b"),), r"; \('a', 'b'\) is none"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_by_its_own_key(key, value, message):
@@ -73,12 +72,6 @@ def test_a_value_that_cannot_work_is_refused_by_its_own_key(key, value, message)
     (config[section] if section else config)[name] = value
     with pytest.raises(ValueError, match=message):
         validate(config, devices=1)
-
-
-def test_what_is_offered_is_what_there_is():
-    assert checks.KINDS == losses.KINDS
-    assert {tower: tuple(kept) for tower, kept in remat.KEPT.items()} == checks.KEPT
-    assert tuple(vit.ACTIVATIONS) == checks.ACTIVATIONS
 
 
 # --- Names of keys.
@@ -121,10 +114,3 @@ def test_no_suggestion_is_better_than_a_wrong_one(written):
     with pytest.raises(ValueError, match=rf"unknown key config\.{written}: ") as caught:
         check_overrides([f"--config.{written}=1"])
     assert "did you mean" not in str(caught.value)
-
-
-def test_every_alias_leads_to_a_key_and_to_one_alone():
-    keys = flatten(default())
-    assert set(checks._ALIASES) <= set(keys)
-    names = [word for words in checks._ALIASES.values() for word in words.split()]
-    assert len(set(names)) == len(names)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vclip_jax.data.images.augment import POLICIES, Policy
+from vclip_jax.data.images.augment import AUGMENTATIONS, Policy
 from vclip_jax.data.images.decode import FITS, MODES, ImageError, decode, decode_whole
 from vclip_jax.data.images.enhance import enhance
 from vclip_jax.data.order import ORDERS
@@ -42,7 +42,7 @@ OPTIONS = {
     "seed": 7,
     "global_batch_size": 4,
     "size": SIZE,
-    "augment": POLICIES["fundus"],
+    "augment": AUGMENTATIONS["fundus"],
     "context_length": 16,
     "num_threads": 2,
 }
@@ -315,7 +315,7 @@ def test_fast_crops_lose_no_resolution():
     assert detail["fast"] > 1.2 * detail["exact"]
 
 
-@pytest.mark.parametrize("policy", [POLICIES["fundus"], "chinese_clip"])
+@pytest.mark.parametrize("policy", [AUGMENTATIONS["fundus"], "chinese_clip"])
 @pytest.mark.parametrize("fit", FITS)
 def test_fast_augmentation_is_a_function_of_seed_and_step(policy, fit):
     made = jpeg_records(96)

@@ -209,8 +209,8 @@ def test_a_folder_of_a_trackers_name_is_no_package(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"trackers": ("tensorbord",)}, "'tensorbord': the trackers are tensorboard, wandb"),
-        ({"tracker_samples": -1}, "must not be negative"),
+        ({"trackers": ("tensorbord",)}, "'tensorbord',\\) must be any of tensorboard, wandb"),
+        ({"tracker_samples": -1}, "tracker_samples=-1 must be at least 0"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(config, changes, message):

@@ -85,6 +85,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
     if recipe:
         check_recipe(recipe)
     arguments = flags.FLAGS(argv)
+    # What a recipe defines goes to worker processes by value, unless a module is named to them.
+    sys.modules.pop("config_config", None)
     if len(arguments) > 1:
         raise ValueError(f"unexpected argument {arguments[1]!r}: flags are --NAME=VALUE")
     if CONFIG.value is None:
@@ -122,7 +124,7 @@ def _value_of(flag: str, argv: Sequence[str]) -> str | None:
     return found
 
 
-def check_recipe(recipe: str) -> None:
+def check_recipe(recipe: str) -> ConfigDict:
     """Load a recipe, FILE[:argument], for what is wrong with it.
 
     Raises:
@@ -145,6 +147,7 @@ def check_recipe(recipe: str) -> None:
         raise ValueError(f"{recipe}: {_fault(error, path)}") from error
     if not isinstance(config, ConfigDict):
         raise ValueError(f"{name}: get_config returns a {type(config).__name__}, not a ConfigDict")
+    return config
 
 
 def _where(path: Path) -> str:

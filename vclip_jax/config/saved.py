@@ -8,22 +8,21 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vclip_jax.config.defaults import default
+from vclip_jax.config.keys import KEYS, SECTIONS, keys_of
 from vclip_jax.files.foreign import read_json
 from vclip_jax.files.writing import write_text
 
-# What may differ between a run and its continuation, because no trained number depends on it.
-FREE_ON_RESUME = ("log_every", "remat", "scan_text_layers", "profile", "checkpoint_every",
-                  "keep_checkpoints", "evals", "systems", "mesh", "data.data_dir", "data.source",
-                  "eval_every", "eval_batch_size", "validation_batches", "eval_all_checkpoints",
-                  "restore_step", "bootstrap_resamples", "heat_maps", "data.test_split",
-                  "keep_best", "checkpoint_errors", "preemption_seconds",
-                  "max_skipped", "trackers", "tracker_samples",
-                  "data.workers", "data.threads", "tokenizer.max_unknown")  # fmt: skip
+FREE_ON_RESUME = {key.name for key in KEYS if key.on_resume == "free"} | {
+    section
+    for section in SECTIONS
+    if section and all(key.on_resume == "free" for key in keys_of(section))
+}
+"""What may differ between a run and its continuation: keys, and sections with all that they hold
+or held in earlier versions."""
 
-
-# What a continued run takes from its own config.json, whatever it is asked for, and what it did
-# before there was such a key.
-KEPT_ON_RESUME = {"data.shuffle": "grain"}
+KEPT_ON_RESUME = {key.name: key.before for key in KEYS if key.on_resume == "kept"}
+"""What a continued run takes from its own config.json, whatever it is asked for -> what it did
+before there was such a key."""
 
 
 def flatten(config: Any, prefix: str = "", *, empty: bool = False) -> dict[str, Any]:
@@ -38,6 +37,13 @@ def flatten(config: Any, prefix: str = "", *, empty: bool = False) -> dict[str, 
         else:
             flat[prefix + key] = json.loads(json.dumps(value))
     return flat
+
+
+def as_text(config: ConfigDict) -> str:
+    """A line `key = value` for every key, sorted, with values as JSON has them."""
+    return "".join(
+        f"{key} = {json.dumps(value)}\n" for key, value in sorted(flatten(config).items())
+    )
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -10,17 +10,18 @@ step takes constant time.
 import hashlib
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import grain
 import numpy as np
 
 from vclip_jax.data import workers
-from vclip_jax.data.images.augment import Policy, augment
+from vclip_jax.data.images.augment import Change, Policy, augment
 from vclip_jax.data.images.chinese_clip_augment import SHORTEST_CROP, chinese_clip_augment
-from vclip_jax.data.images.decode import FINER, check_fit, read_rgb
+from vclip_jax.data.images.decode import FINER, FITS, Fit, check_fit, read_rgb
 from vclip_jax.data.images.enhance import enhance
 from vclip_jax.data.images.preprocess import check_fitted, record_square
 from vclip_jax.data.order import EXAMPLES, ORDERS, Shuffled
@@ -83,7 +84,7 @@ def train_batches(
     size: int,
     fit: str = "squash",
     decode: str = "exact",
-    augment: Policy | str | None = None,
+    augment: Policy | Change | str | None = None,
     enhance: bool = False,
     shuffle: str = "permutation",
     context_length: int = CONTEXT_LENGTH,
@@ -103,8 +104,8 @@ def train_batches(
         fit: see `vclip_jax.data.images.decode`.
         decode: "exact" or "fast", the `mode` there. With "fast", crops are taken from a picture
             that is larger by as much as they may be smaller, so that they lose no resolution.
-        augment: see `augment`; None is no augmentation, and "chinese_clip" that of `autoaugment`,
-            which crops the photograph itself and so leaves `fit` nothing to do.
+        augment: a value of `augment.AUGMENTATIONS`; None is no augmentation. "chinese_clip" crops
+            the photograph itself and so leaves `fit` nothing to do.
         enhance: show local contrast instead of colours, see `enhance`; after augmentation.
         shuffle: of `order.ORDERS`; "grain" for runs that began with it.
         context_length: of the token rows.
@@ -244,7 +245,7 @@ class _TrainExample(grain.transforms.RandomMap):
     size: int
     fit: str
     mode: str
-    policy: Policy | str
+    policy: Policy | Change | str
     enhance: bool
     context_length: int
     progress: Progress
@@ -259,6 +260,9 @@ class _TrainExample(grain.transforms.RandomMap):
             least = math.ceil(FINER * self.size / SHORTEST_CROP) if fast else 0
             whole = read_rgb(element["image"], least, key=f"{self.name} {element['key']}")
             image = chinese_clip_augment(whole, self.size, rng, fast=fast)
+        elif callable(self.policy):
+            image = _decode(element, self.name, self.size, self.fit, self.mode)
+            image = self.policy(image, rng)
         else:
             room = 1.0 / self.policy.min_crop
             image = _decode(element, self.name, self.size, self.fit, self.mode, room)
@@ -337,9 +341,15 @@ def _iterate(
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     processes = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=1)
     prefetched = dataset.to_iter_dataset(options).mp_prefetch(
-        processes, worker_init_fn=workers.start
+        processes, worker_init_fn=partial(_start_worker, dict(FITS))
     )
     return Batches(iter(prefetched), progress)
+
+
+def _start_worker(fits: Mapping[str, Fit], index: int, count: int) -> None:
+    """What a worker does first; a recipe's own fits are not in its registry otherwise."""
+    FITS.update(fits)
+    workers.start(index, count)
 
 
 def _derived_seed(seed: int, purpose: str) -> int:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from vclip_jax.evaluation.metrics import predictions
 from vclip_jax.evaluation.metrics.table import averaged, format_table
-from vclip_jax.evaluation.tasks import ZeroShotTask
+from vclip_jax.evaluation.tasks import EVALUATIONS, ZERO_SHOT, ZeroShotTask
 from vclip_jax.evaluation.zero_shot import (
     Embedded,
     embed_images,
@@ -75,6 +75,9 @@ class Measurement:
             try:
                 if isinstance(embedded, Exception):
                     raise embedded
+                if task.kind != ZERO_SHOT:
+                    values |= self._own_figures(variables, task, embedded)
+                    continue
                 scored = evaluate_zero_shot(
                     self.scorer, variables, task, embedded, self.config, keys=lead,
                     heat=final and self.config.heat_maps,
@@ -120,8 +123,18 @@ class Measurement:
         for task, embedded in self._embedded_tasks(variables):
             if isinstance(embedded, Exception):
                 raise embedded
+            if task.kind != ZERO_SHOT:
+                values |= self._own_figures(variables, task, embedded)
+                continue
             values |= zero_shot_points(self.scorer, variables, task, embedded)
         self.metrics_log.write(step, values, self.evaluation)
+
+    def _own_figures(
+        self, variables: Variables, task: ZeroShotTask, embedded: Embedded
+    ) -> dict[str, float]:
+        """What a recipe's own evaluation measures, under the task's name."""
+        figures = EVALUATIONS[task.kind](self.scorer, variables, task, embedded)
+        return {f"eval/{task.name}/{figure}": float(value) for figure, value in figures.items()}
 
     @cached_property
     def evaluation(self) -> str:
@@ -134,7 +147,7 @@ class Measurement:
             ],
             None if pairs is None else [pairs.name, pairs.split, len(pairs), batch],
             PAIRS_FORMAT,
-        ]
+        ] + [(t.name, t.kind) for t in self.tasks if t.kind != ZERO_SHOT]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
 
     def is_logged(self, step: int) -> bool:
@@ -142,8 +155,8 @@ class Measurement:
 
         Of several processes all must measure the same; they may not see one file, so: no.
         """
-        if jax.process_count() > 1:
-            return False
+        if jax.process_count() > 1 or any(task.kind != ZERO_SHOT for task in self.tasks):
+            return False  # which figures a recipe's own evaluation has is not known before
         keys = [f"eval/{task.name}/accuracy" for task in self.tasks]
         keys += ["eval/validation/loss"] if self.validation is not None else []
         return self.metrics_log.has(step, keys, self.evaluation)

@@ -5,7 +5,7 @@ What is wrong with them is said here, before anything is compiled.
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,15 @@ from vclip_jax.train.inputs import open_split, prepare_dataset
 log = logging.getLogger("vclip_jax")
 
 
+ZERO_SHOT = "zero_shot"
+"""The kind of evaluation that tells classes apart by their prompts, see `zero_shot`."""
+
+EVALUATIONS: dict[str, Callable[..., dict[str, float]]] = {}
+"""The other values of `config.evals.NAME.kind`, which a recipe adds: functions of scorer,
+variables, `ZeroShotTask` and `zero_shot.Embedded` to figures by their names, which `metrics.jsonl`
+has as `eval/NAME/FIGURE`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ZeroShotTask:
     """One dataset and the prompts that stand for its classes."""
@@ -33,6 +42,8 @@ class ZeroShotTask:
     source: Any
     """Random access to records, from `datasets.open_source`."""
     prompts: prompts.PromptSet
+    kind: str = ZERO_SHOT
+    """What is measured: "zero_shot" or one of `EVALUATIONS`."""
 
     @property
     def coarse(self) -> bool:
@@ -71,13 +82,19 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
                 f"config.keep_best={config.keep_best!r} is never measured: the classes of {name} "
                 'have no order (if they are grades: "ordered": true in their prompt set)'
             )
-        tasks.append(ZeroShotTask(name, source, prompt_set))
+        tasks.append(ZeroShotTask(name, source, prompt_set, entry.get("kind", ZERO_SHOT)))
         _check_labels(tasks[-1])
     return tasks
 
 
 def check_words(config: ConfigDict) -> None:
-    """Load vocabulary and prompts once: a wrong name should not cost the building of a dataset."""
+    """Look up kinds, vocabulary and prompts: a wrong name should not cost a dataset's building."""
+    for name, entry in config.evals.items():
+        if (kind := entry.get("kind", ZERO_SHOT)) not in (ZERO_SHOT, *EVALUATIONS):
+            raise ValueError(
+                f"config.evals.{name}.kind={kind!r} must be one of "
+                f"{', '.join([ZERO_SHOT, *EVALUATIONS])}"
+            )
     checks.check_names(config)
     if config.tokenizer.vocab != "captions":
         with checks.naming("tokenizer.vocab"):

@@ -345,7 +345,9 @@ def _image_lines(weights: Weights) -> str:
     data, model = weights.config["data"], weights.config["model"]
     layers = "-".join(str(blocks) for blocks in model["vision_layers"])
     tower = "ResNet" if len(model["vision_layers"]) == 4 else "Vision Transformer"
-    owner = {"clip": "CLIP's", "imagenet": "the ImageNet models'"}[model["vision_kind"]]
+    owner = {"clip": "CLIP's", "imagenet": "the ImageNet models'"}.get(
+        model["vision_kind"], f"`{model['vision_kind']}`,"
+    )
     contrast = ", local contrast instead of colours" if data["enhance"] else ""
     return (
         f"- Image: {owner} {tower}, {layers} blocks, width {model['vision_width']}, "
@@ -356,7 +358,8 @@ def _image_lines(weights: Weights) -> str:
 
 def _text_line(weights: Weights) -> str:
     model, tokenizer = weights.config["model"], weights.config["tokenizer"]
-    tower = "BERT" if model["text_kind"] == "bert" else "CLIP's Transformer"
+    towers = {"bert": "BERT", "clip": "CLIP's Transformer"}
+    tower = towers.get(model["text_kind"], f"`{model['text_kind']}`")
     return (
         f"- Text: {tower}, {model['text_layers']} layers of width {model['text_width']}, "
         f"{tokenizer['vocab_size']} tokens, captions of at most {tokenizer['context_length']} "

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vclip_jax.models.dropout import dropout, split_rows
+from vclip_jax.models.kinds import TEXT_POOLS
 from vclip_jax.models.layers import at_least_float32, normal_init
 from vclip_jax.models.remat import keep
 
@@ -40,6 +41,10 @@ class BertConfig:
     average of the states after the first, the second and the last layer (FLAIR)."""
     scan: bool = False
     """Compile one layer and run it in a loop: faster to compile, slower to run."""
+
+    def make(self, *, dtype: Any, rngs: nnx.Rngs) -> "Bert":
+        """The tower at random weights."""
+        return Bert(self, dtype=dtype, rngs=rngs)
 
 
 def _dense(inputs: int, outputs: int, config: BertConfig, dtype, rngs: nnx.Rngs) -> nnx.Linear:
@@ -140,6 +145,16 @@ class Layer(nnx.Module):
             return keep(self.output(hidden, x, output), "block")
 
 
+def first_state(states: jax.Array, counted: jax.Array) -> jax.Array:
+    """The state of [CLS]: `[b, length, width]` to `[b, width]`."""
+    return states[:, 0]
+
+
+def mean_state(states: jax.Array, counted: jax.Array) -> jax.Array:
+    """The mean of the states that count: `[b, length, width]` to `[b, width]`."""
+    return (states * counted).sum(axis=1) / jnp.maximum(counted.sum(axis=1), 1)
+
+
 class Bert(nnx.Module):
     """BERT's embeddings and encoder layers."""
 
@@ -165,12 +180,9 @@ class Bert(nnx.Module):
         with jax.named_scope("embeddings"):
             x = self.embeddings(jnp.maximum(tokens, PAD_ID), None if own is None else own[:, 0, 0])
         x, states = (self._scanned if self.scan else self._unrolled)(x, bias, own)
-        if self.pool == "first":
-            return x[:, 0]
         if self.pool == "layers":
             x = (states[0] + states[1] + x) / 3
-        counted = (tokens != PAD_ID)[:, :, None].astype(x.dtype)
-        return (x * counted).sum(axis=1) / jnp.maximum(counted.sum(axis=1), 1)
+        return TEXT_POOLS[self.pool](x, (tokens != PAD_ID)[:, :, None].astype(x.dtype))
 
     def _unrolled(self, x: jax.Array, bias: jax.Array, keys: jax.Array | None) -> Any:
         """The states after the last layer and after each, from that before the first and keys

@@ -12,6 +12,7 @@ from vclip_jax.data.images.statistics import IMAGE_MEAN, IMAGE_STD
 from vclip_jax.models.bert import BertConfig
 from vclip_jax.models.clip import Clip
 from vclip_jax.models.clip_text import ClipTextConfig
+from vclip_jax.models.kinds import TEXT_TOWERS
 
 
 def compute_dtype(name: str, platform: str | None = None) -> Any:
@@ -24,11 +25,9 @@ def compute_dtype(name: str, platform: str | None = None) -> Any:
     return jnp.dtype(name)
 
 
-def text_config(model: Mapping[str, Any], vocab_size: int) -> BertConfig | ClipTextConfig:
-    """Sizes of the text tower, from the keys `text_...`; `activation` only if it is CLIP's."""
-    if model["text_kind"] == "clip":
-        return ClipTextConfig(**_text_sizes(model, vocab_size), activation=model["activation"])
-    return bert_config(model, vocab_size)
+def clip_text_config(model: Mapping[str, Any], vocab_size: int) -> ClipTextConfig:
+    """Sizes of CLIP's own text tower, from the keys `text_...` and `activation`."""
+    return ClipTextConfig(**_text_sizes(model, vocab_size), activation=model["activation"])
 
 
 def bert_config(model: Mapping[str, Any], vocab_size: int) -> BertConfig:
@@ -70,7 +69,7 @@ def build_clip(
         scan_layers: see `BertConfig.scan`; CLIP's own text tower is never scanned.
         dtype: the type of the computation.
     """
-    text = text_config(model, vocab_size)
+    text = TEXT_TOWERS[model["text_kind"]](model, vocab_size)
     if isinstance(text, BertConfig):
         text = replace(text, scan=scan_layers)
     return Clip(

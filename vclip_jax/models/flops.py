@@ -60,17 +60,21 @@ def pair_flops(model: Mapping[str, Any], *, image_size: int, context_length: int
 
 def step_flops(
     model: Mapping[str, Any], *, image_size: int, context_length: int, global_batch: int
-) -> float:
+) -> float | None:
     """What a training step takes on all devices together: towers, loss, and gradients of both.
 
-    The loss multiplies all images by all texts once (see `vclip_jax.models.losses`).
+    The loss multiplies all images by all texts once (see `vclip_jax.models.losses`). None where a
+    tower is a recipe's own, whose operations are not known.
     """
+    known = {"vision_kind": ("clip", "imagenet"), "text_kind": ("bert", "clip")}
+    if any(model[key] not in kinds for key, kinds in known.items()):
+        return None
     pair = pair_flops(model, image_size=image_size, context_length=context_length)
     loss = 3 * 2 * global_batch**2 * model["embed_dim"]
     return float(global_batch * pair.training + loss)
 
 
-def utilisation(flops: float, seconds: float, devices: Sequence[jax.Device]) -> float | None:
+def utilisation(flops: float | None, seconds: float, devices: Sequence[jax.Device]) -> float | None:
     """Model FLOP utilisation (MFU): the share of the devices' bfloat16 peak, in [0, 1].
 
     Args:
@@ -79,10 +83,14 @@ def utilisation(flops: float, seconds: float, devices: Sequence[jax.Device]) -> 
         devices: all of one kind.
 
     Returns:
-        None where the peak is not known, as for CPUs.
+        None where the peak, as for CPUs, or the operations are not known.
     """
     chip = chip_of(devices[0].device_kind)
-    return None if chip is None else flops / (seconds * len(devices) * chip.peak_flops)
+    return (
+        None
+        if chip is None or flops is None
+        else flops / (seconds * len(devices) * chip.peak_flops)
+    )
 
 
 def _convolution(image: int, inputs: int, outputs: int, kernel: int, stride: int = 1) -> int:

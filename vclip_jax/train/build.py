@@ -23,7 +23,7 @@ from vclip_jax.files.writing import write_json
 from vclip_jax.models import build
 from vclip_jax.models.build import Batch, build_clip, compute_dtype
 from vclip_jax.models.clip import Clip
-from vclip_jax.models.losses import contrastive_loss
+from vclip_jax.models.kinds import LOSSES
 from vclip_jax.train import guards, optim, state
 from vclip_jax.train.state import Metrics, TrainState
 from vclip_jax.train.step import jit_train_step, make_train_step
@@ -64,9 +64,7 @@ def make_training(config: ConfigDict, mesh: Mesh, vocab_size: int) -> Training:
     placement = sharding.state_sharding(abstract, mesh, config.mesh.rules)
     make_step = partial(
         make_train_step, graphdef, seed=config.seed, mesh=mesh, placement=placement,
-        loss=partial(
-            contrastive_loss, kind=config.loss.kind, label_smoothing=config.loss.label_smoothing
-        ),
+        loss=partial(LOSSES[config.loss.kind], label_smoothing=config.loss.label_smoothing),
         targets=config.loss.targets, clamp=config.optimizer.clamp,
         feature_gradient=1.0 if config.optimizer.gather_gradient else 1 / mesh.size,
         micro_batches=config.micro_batches, remat=config.remat,

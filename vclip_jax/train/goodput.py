@@ -41,7 +41,7 @@ class Goodput:
         step: int,
         *,
         batch_size: int,
-        flops: float,
+        flops: float | None,
         devices: Sequence[jax.Device],
         enabled: bool = True,
     ):

@@ -1,7 +1,8 @@
-"""The recipe's optimizer: AdamW with a decay mask by name, linear warm-up, cosine to zero."""
+"""The optimizer: AdamW with a decay mask by name (the recipe's), or another of `OPTIMIZERS`, with
+linear warm-up and cosine to zero."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -42,10 +43,9 @@ def decay_mask(params: dict, no_decay: tuple[str, ...]) -> dict:
     )
 
 
-def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
-    """AdamW as `config.optimizer` describes it, for a run of `total_steps`."""
-    schedule = learning_rate_schedule(config.learning_rate, config.warmup_steps, total_steps)
-    adamw = optax.adamw(
+def adamw(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """AdamW as `config.optimizer` describes it, with a decay mask by name."""
+    return optax.adamw(
         schedule,
         b1=config.beta1,
         b2=config.beta2,
@@ -53,7 +53,32 @@ def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransf
         weight_decay=config.weight_decay,
         mask=lambda params: decay_mask(params, tuple(config.no_decay)),
     )
-    parts = [adamw]
+
+
+OPTIMIZERS: dict[str, Callable[[ConfigDict, optax.Schedule], optax.GradientTransformation]] = {
+    "adamw": adamw
+}
+"""The values of `config.optimizer.kind`: functions of `config.optimizer` and the learning rate's
+schedule; a recipe may add its own, see `docs/extending.md`."""
+
+
+def check_kind(config: ConfigDict) -> None:
+    """Raise ValueError, one line, unless `OPTIMIZERS` has the kind of `config.optimizer`."""
+    if config.kind not in OPTIMIZERS:
+        raise ValueError(
+            f"config.optimizer.kind={config.kind!r} must be one of {', '.join(OPTIMIZERS)}"
+        )
+
+
+def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
+    """The optimizer that `config.optimizer` describes, for a run of `total_steps`.
+
+    Raises:
+        ValueError: one line: its kind is not known.
+    """
+    check_kind(config)
+    schedule = learning_rate_schedule(config.learning_rate, config.warmup_steps, total_steps)
+    parts = [OPTIMIZERS[config.kind](config, schedule)]
     if config.clip_grad_norm:
         parts.insert(0, optax.clip_by_global_norm(config.clip_grad_norm))
     if config.learning_rate_factors:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vclip_jax.data.images.augment import POLICIES, Policy, augment, named_policy
+from vclip_jax.data.images.augment import AUGMENTATIONS, Policy, augment, named_policy
 
 
 def photograph(size: int = 96) -> np.ndarray:
@@ -25,7 +25,7 @@ def test_policies_without_change_return_the_image(name):
 
 
 def test_the_result_depends_on_the_generator_alone():
-    image, policy = photograph(), POLICIES["fundus"]
+    image, policy = photograph(), AUGMENTATIONS["fundus"]
     before = image.copy()
     first, again, other = (augment(image, rng(seed), policy) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -67,7 +67,7 @@ def test_a_flip_mirrors_and_nothing_else():
 
 
 def test_the_fundus_policy_never_flips():
-    assert POLICIES["fundus"].flip == 0
+    assert AUGMENTATIONS["fundus"].flip == 0
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vclip_jax.config import default
-from vclip_jax.data.images.augment import POLICIES
+from vclip_jax.data.images.augment import AUGMENTATIONS
 from vclip_jax.data.images.decode import FITS, MODES
 from vclip_jax.data.images.preprocess import preprocess_record
 from vclip_jax.data.pipeline import eval_batches, train_batches
@@ -81,7 +81,7 @@ def test_raw_squares_are_the_fitted_pixels_themselves(build):
 
 
 def pipelines(source, fit: str, size: int = 56, augment="fundus"):
-    policy = POLICIES.get(augment, augment)
+    policy = AUGMENTATIONS.get(augment, augment)
     tokenizer = WordPiece.from_captions(CAPTIONS)
     options = {"global_batch_size": 2, "size": size, "fit": fit}
     yield train_batches(source, tokenizer, seed=0, augment=policy, num_threads=1, **options)

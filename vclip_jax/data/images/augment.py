@@ -6,6 +6,7 @@ of them, so that a result depends on the generator's state and on nothing else.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,7 +60,13 @@ class Policy:
     """Probability of sensor noise, standard deviation up to 8 of 255."""
 
 
-POLICIES: Final[dict[str, Policy]] = {
+Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""uint8 `[side, side, 3]` and where every random draw comes from to another such image."""
+
+CHINESE_CLIP: Final = "chinese_clip"
+"""The reference's own, which crops the photograph itself: see `chinese_clip_augment`."""
+
+AUGMENTATIONS: Final[dict[str, Policy | Change | str]] = {
     "none": Policy(),
     # Chinese-CLIP's default: images are resized and nothing else.
     "recipe": Policy(),
@@ -81,22 +88,20 @@ POLICIES: Final[dict[str, Policy]] = {
     "geometry": Policy(
         min_crop=0.85, rotation=15.0, translation=0.03, blur=0.2, low_pass=0.15, noise=0.2
     ),
+    CHINESE_CLIP: CHINESE_CLIP,
 }
+"""The values of `config.data.augment`; a recipe may add a policy or a function of its own."""
 
 
-def named_policy(name: str) -> Policy | str:
-    """The policy called `name`, or "chinese_clip" itself, see
-    `vclip_jax.data.images.chinese_clip_augment`.
+def named_policy(name: str) -> Policy | Change | str:
+    """The augmentation called `name`.
 
     Raises:
         ValueError: there is none; the message names those that there are.
     """
-    if name == "chinese_clip":
-        return name
-    if name not in POLICIES:
-        known = ", ".join([*POLICIES, "chinese_clip"])
-        raise ValueError(f"unknown augmentation {name!r}: use one of {known}")
-    return POLICIES[name]
+    if name not in AUGMENTATIONS:
+        raise ValueError(f"unknown augmentation {name!r}: use one of {', '.join(AUGMENTATIONS)}")
+    return AUGMENTATIONS[name]
 
 
 def augment(

@@ -1,7 +1,7 @@
 """Chinese-CLIP's optional augmentation (`--use-augment`): crop, flip, AutoAugment for ImageNet.
 
 It is made for everyday photographs: it inverts and solarises, and its flip turns right eyes into
-left ones. It is here because the reference has it; `augment.POLICIES` are made for the fundus.
+left ones. It is here because the reference has it; `augment.AUGMENTATIONS` are made for the fundus.
 """
 
 import math

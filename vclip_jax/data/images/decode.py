@@ -6,7 +6,8 @@ half. What is opened at all, `vclip_jax.data.images.opening` says.
 """
 
 import math
-from typing import Final, Literal, get_args
+from collections.abc import Callable
+from typing import Final
 
 import cv2
 import numpy as np
@@ -23,11 +24,7 @@ from vclip_jax.data.images.opening import (
     turn,
 )
 
-Fit = Literal["squash", "pad", "fundus", "flair", "centre_crop"]
-FITS: Final[tuple[str, ...]] = get_args(Fit)
-
-Mode = Literal["exact", "fast"]
-MODES: Final[tuple[str, ...]] = get_args(Mode)
+MODES: Final = ("exact", "fast")
 
 _ORIENTATION: Final = 0x0112
 _THUMBNAIL_SIDE: Final = 256
@@ -59,11 +56,11 @@ def decode(
     Args:
         data: an encoded image of one of `opening.FORMATS`.
         size: height and width of the result in pixels.
-        fit: "squash" resizes straight to the square; "pad" keeps the aspect ratio, centred on
-            black; "fundus" first crops to the illuminated field of a fundus photograph, see
-            `field_box`; "flair" keeps the aspect ratio at the top left, black at the right or
-            below, as FLAIR does; "centre_crop" brings the shorter side to the size and cuts the
-            longer one's ends off, as CLIP and open_clip do.
+        fit: of `FITS`: "squash" resizes straight to the square; "pad" keeps the aspect ratio,
+            centred on black; "fundus" first crops to the illuminated field of a fundus
+            photograph, see `field_box`; "flair" keeps the aspect ratio at the top left, black at
+            the right or below, as FLAIR does; "centre_crop" brings the shorter side to the size
+            and cuts the longer one's ends off, as CLIP and open_clip do.
         mode: "exact" decodes in full and resizes "squash" pixel for pixel as CLIP's recipe does
             (bicubic with antialiasing), "pad" and "centre_crop" likewise, "flair" bilinear with
             antialiasing, "fundus" by area. "fast" lets a JPEG be scaled by 2, 4 or 8 while it is
@@ -93,6 +90,8 @@ def decode(
     least = math.ceil(FINER * most)
     if fit in ("pad", "flair"):
         rgb, _ = _read(data, 0, least, key)
+    elif fit not in BUILT_IN_FITS:
+        rgb, _ = _read(data, 0, 0, key)
     else:
         rgb, factor = _read(data, least, 0, key)
     if fit == "fundus":
@@ -102,9 +101,10 @@ def decode(
             finer = least * min(rgb.shape[:2]) / max(field.shape[:2])
             field = _field(_read(data, math.ceil(finer), 0, key)[0])
         rgb = field
-    shorter = fit in ("squash", "centre_crop")
-    offered = min(rgb.shape[:2]) if shorter else max(rgb.shape[:2])
-    return _square(rgb, max(size, min(most, offered)), fit, mode)
+    longer = fit in ("pad", "fundus", "flair")
+    offered = max(rgb.shape[:2]) if longer else min(rgb.shape[:2])
+    side = max(size, min(most, offered))
+    return _pad_field(rgb, side, mode) if fit == "fundus" else FITS[fit](rgb, side, mode)
 
 
 def decode_whole(
@@ -247,7 +247,21 @@ def pillow_rgb(image: Image.Image) -> np.ndarray:
 
 def fit_square(rgb: np.ndarray, size: int, fit: str, mode: str = "exact") -> np.ndarray:
     """uint8 RGB `[height, width, 3]` to `[size, size, 3]`, see `decode`."""
-    return _square(_field(rgb) if fit == "fundus" else rgb, size, fit, mode)
+    return FITS[fit](rgb, size, mode)
+
+
+def _squash(rgb: np.ndarray, size: int, mode: str) -> np.ndarray:
+    return resize_fast(rgb, size, size) if mode == "fast" else _resize(rgb, size, size)
+
+
+def _pad(rgb: np.ndarray, size: int, mode: str) -> np.ndarray:
+    height, width = _inside(rgb, size)
+    resize = resize_fast if mode == "fast" else _resize
+    return _on_black(resize(rgb, height, width), size)
+
+
+def _fundus(rgb: np.ndarray, size: int, mode: str) -> np.ndarray:
+    return _pad_field(_field(rgb), size, mode)
 
 
 def _field(rgb: np.ndarray) -> np.ndarray:
@@ -255,31 +269,36 @@ def _field(rgb: np.ndarray) -> np.ndarray:
     return rgb[top:bottom, left:right]
 
 
-def _square(rgb: np.ndarray, size: int, fit: str, mode: str) -> np.ndarray:
-    """Like `fit_square`, but for "fundus" of the field."""
-    if fit == "centre_crop":
-        return _centre(rgb, size, mode)
-    height, width = rgb.shape[:2]
-    if fit == "squash":
-        new_height, new_width = size, size
-    elif fit == "flair":
-        longest = max(height, width)
-        new_height, new_width = (max(1, side * size // longest) for side in (height, width))
-    else:
-        scale = size / max(height, width)
-        new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
+def _pad_field(field: np.ndarray, size: int, mode: str) -> np.ndarray:
+    height, width = _inside(field, size)
     if mode == "fast":
-        small = resize_fast(rgb, new_height, new_width)
-    elif fit == "fundus":
-        method = cv2.INTER_AREA if max(height, width) > size else cv2.INTER_CUBIC
-        small = cv2.resize(rgb, (new_width, new_height), interpolation=method)
-    else:
-        small = _resize(rgb, new_height, new_width, bilinear=fit == "flair")
-    if new_height == new_width == size:
+        return _on_black(resize_fast(field, height, width), size)
+    method = cv2.INTER_AREA if max(field.shape[:2]) > size else cv2.INTER_CUBIC
+    return _on_black(cv2.resize(field, (width, height), interpolation=method), size)
+
+
+def _flair(rgb: np.ndarray, size: int, mode: str) -> np.ndarray:
+    height, width = (max(1, side * size // max(rgb.shape[:2])) for side in rgb.shape[:2])
+    if mode == "fast":
+        return _on_black(resize_fast(rgb, height, width), size, centred=False)
+    return _on_black(_resize(rgb, height, width, bilinear=True), size, centred=False)
+
+
+def _inside(rgb: np.ndarray, size: int) -> tuple[int, int]:
+    """Height and width of a picture whose longer side becomes `size`."""
+    scale = size / max(rgb.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in rgb.shape[:2])
+    return height, width
+
+
+def _on_black(small: np.ndarray, size: int, *, centred: bool = True) -> np.ndarray:
+    """A picture in the middle, or at the top left, of a black square; a square as it is."""
+    height, width = small.shape[:2]
+    if height == width == size:
         return small
     square = np.zeros((size, size, 3), np.uint8)
-    top, left = (0, 0) if fit == "flair" else ((size - new_height) // 2, (size - new_width) // 2)
-    square[top : top + new_height, left : left + new_width] = small
+    top, left = ((size - height) // 2, (size - width) // 2) if centred else (0, 0)
+    square[top : top + height, left : left + width] = small
     return square
 
 
@@ -300,6 +319,22 @@ def _centre(rgb: np.ndarray, size: int, mode: str) -> np.ndarray:
     end = max(start + 1, round((left + size) * horizontal))
     seen = rgb[first:last, start:end]
     return resize_fast(seen, size, size) if mode == "fast" else _resize(seen, size, size)
+
+
+Fit = Callable[[np.ndarray, int, str], np.ndarray]
+"""uint8 RGB `[height, width, 3]`, the result's side and the mode ("exact" or "fast") to uint8
+`[side, side, 3]`."""
+
+FITS: Final[dict[str, Fit]] = {
+    "squash": _squash,
+    "pad": _pad,
+    "fundus": _fundus,
+    "flair": _flair,
+    "centre_crop": _centre,
+}
+"""The values of `config.data.fit`; a recipe may add its own, which gets photographs in full."""
+
+BUILT_IN_FITS: Final = frozenset(FITS)
 
 
 def _resize(rgb: np.ndarray, height: int, width: int, *, bilinear: bool = False) -> np.ndarray:

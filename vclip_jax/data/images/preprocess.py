@@ -8,7 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from vclip_jax.data.images import guarded
-from vclip_jax.data.images.decode import ImageError, decode, decode_whole, fit_square, read_rgb
+from vclip_jax.data.images.decode import (
+    BUILT_IN_FITS,
+    ImageError,
+    decode,
+    decode_whole,
+    fit_square,
+    read_rgb,
+)
 from vclip_jax.data.images.enhance import enhance
 from vclip_jax.files.foreign import MOST_IMAGE, read_bytes
 
@@ -60,12 +67,21 @@ def preprocess_file(
         Both (the second None without a `side`), or what is wrong; it names the path.
     """
     try:
-        return guarded.call(_preprocess_file, path, dict(data), side)
+        if data["fit"] in BUILT_IN_FITS:
+            return guarded.call(_preprocess_file, path, dict(data), side)
+        # A fit of one's own is not known in the worker.
+        rgb = guarded.call(_preprocess_file, path, None, 0)
+        return rgb if isinstance(rgb, ImageError) else _views(rgb, data, side)
     except guarded.Fault as error:
         return ImageError(f"{path}: cannot read the image: {error}", error.reason)
 
 
-def _preprocess_file(path: str, data: Mapping[str, Any], side: int) -> Any:
+def _views(rgb: npt.NDArray[np.uint8], data: Mapping[str, Any], side: int) -> Any:
+    return preprocess_pixels(rgb, data), fit_square(rgb, side, data["fit"]) if side else None
+
+
+def _preprocess_file(path: str, data: Mapping[str, Any] | None, side: int) -> Any:
+    """The views of a file, or its pixels without `data`."""
     try:
         content = read_bytes(path, MOST_IMAGE)
     except (OSError, ValueError) as error:
@@ -74,9 +90,7 @@ def _preprocess_file(path: str, data: Mapping[str, Any], side: int) -> Any:
     try:
         with guarded.limited():
             rgb = read_rgb(content, key=path)
-            return preprocess_pixels(rgb, data), fit_square(
-                rgb, side, data["fit"]
-            ) if side else None
+            return rgb if data is None else _views(rgb, data, side)
     except ImageError as error:
         return error
 

@@ -50,6 +50,7 @@ Function = Callable[[Arrays, Any], jax.Array]
 Call = Callable[[np.ndarray], np.ndarray]
 
 _FITS: Final = {
+    "pad": "padded to a square with black, resized",
     "squash": "resized to a square, whatever its shape",
     "fundus": "cropped to the illuminated field, padded to a square with black, resized",
     "flair": "padded at the right or below to a square with black, resized",
@@ -224,7 +225,7 @@ def describe(
             "fit": data["fit"],
             "decode": data["decode"],
             "enhance": data["enhance"],
-            "meaning": f"a photograph as RGB, {_FITS[data['fit']]}"
+            "meaning": f"a photograph as RGB, {_FITS.get(data['fit'], 'made square')}"
             + (", local contrast instead of colours" if data["enhance"] else "")
             + "; vclip_jax.data.images.decode and .enhance say it exactly",
         },
