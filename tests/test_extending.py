@@ -14,7 +14,7 @@ from vclip_jax.config import checks
 from vclip_jax.config.command_line import check_recipe
 from vclip_jax.data.images.augment import AUGMENTATIONS, named_policy
 from vclip_jax.data.images.decode import FITS, decode, decode_whole
-from vclip_jax.data.images.preprocess import look_at
+from vclip_jax.data.images.preprocess import preprocess_file
 from vclip_jax.data.pipeline import train_batches
 from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.devices import sharding
@@ -50,7 +50,7 @@ def recipe(tmp_path):
         path = tmp_path / f"{name}.py"
         path.write_text(BLOCKS[name])
         config = check_recipe(str(path))
-        config.data.dataset = "none"
+        config.data.dataset = "synthetic/synfundus_like-32px-60-s0"
         check(config)
         config.update_from_flattened_dict(
             {
@@ -130,7 +130,7 @@ def test_a_fit_of_ones_own_is_what_models_train_on_and_answer_by(recipe, tmp_pat
     np.testing.assert_array_equal(square, decode_whole(photograph(), 32, fit, "fast"))
     (tmp_path / "a.png").write_bytes(photograph())
     data = {"image_size": 32, "fit": fit, "decode": "exact", "enhance": False}
-    seen, picture = look_at(str(tmp_path / "a.png"), data, 16)
+    seen, picture = preprocess_file(str(tmp_path / "a.png"), data, 16)
     np.testing.assert_array_equal(seen, square)
     assert picture.shape == (16, 16, 3)
 
