@@ -282,7 +282,11 @@ def test_a_pipe_in_a_workdir_is_not_waited_for(workdir, contents, name):
 UNFINISHED = [f"{page}.html.{os.getpid()}.tmp" for page in ("report", "comparison")]
 
 
-@pytest.mark.parametrize("name", [*UNFINISHED, "comparison.json"])
+@pytest.mark.parametrize(
+    "name",
+    [*UNFINISHED, "comparison.json"],
+    ids=["report.html", "comparison.html", "comparison.json"],
+)
 def test_a_link_in_a_workdir_is_not_written_through(workdir, contents, tmp_path, name):
     folder = workdir(contents)
     other = tmp_path / "other"
