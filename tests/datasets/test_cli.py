@@ -90,6 +90,15 @@ def test_a_run_can_name_ready_squares_that_are_yet_to_be_built(tmp_path):
             prepare(other, folder, data)
 
 
+def test_a_dataset_of_a_wrong_name_is_told_what_is_built(tmp_path):
+    folder, data = tmp_path / "own", str(tmp_path / "data")
+    assert main(["fixture", "generic", str(folder)]) == 0
+    build = ["build", "generic", "--source", str(folder), "--name", "mine", "--data_dir", data]
+    assert main(build) == 0
+    with pytest.raises(DatasetError, match=r"'mien', did you mean mine\? use .* built .*\(mine\)"):
+        prepare("mien", "", data)
+
+
 def test_a_synthetic_dataset_is_built_and_shown(tmp_path, capsys):
     build = "build synthetic --size 32 --count 12 --seed 5 --workers 1 --data_dir"
     assert main([*build.split(), str(tmp_path)]) == 0

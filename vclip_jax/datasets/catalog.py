@@ -1,13 +1,16 @@
 """The datasets that can be built from files: what each is called and which module reads it."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
 from typing import Final
 
 from vclip_jax.datasets import fixtures
 from vclip_jax.datasets.listing import Listing
 from vclip_jax.datasets.own import generic
+from vclip_jax.datasets.own.folders import left_out
 from vclip_jax.datasets.readers import (
     acrima,
     aptos,
@@ -50,11 +53,23 @@ class Dataset:
         return f"{self.title} ({self.licence})" if self.licence else self.title
 
 
+def _counted(scan: Callable[..., Listing]) -> Callable[..., Listing]:
+    """A published dataset's reader, which also counts the images that are in no record."""
+
+    @wraps(scan)
+    def counting(source: str | os.PathLike[str], **options: str) -> Listing:
+        listing = scan(source, **options)
+        listing.notes.extend(left_out(source, (item.image.path for item in listing.items)))
+        return listing
+
+    return counting
+
+
 DATASETS: Final[dict[str, Dataset]] = {
     "synfundus": Dataset(
         "SynFundus-1M: a million synthetic photographs with Chinese descriptions",
         "CC BY-NC-SA 4.0",
-        synfundus.scan,
+        _counted(synfundus.scan),
         prompts="zh/synfundus",
         options={
             "table": ("auto", "annotation", "gen_cond"),
@@ -66,7 +81,7 @@ DATASETS: Final[dict[str, Dataset]] = {
     "messidor": Dataset(
         "MESSIDOR: 1200 photographs, retinopathy 0-3 and risk of macular oedema",
         "research and education only",
-        messidor.scan,
+        _counted(messidor.scan),
         prompts="zh/messidor",
         options={"errata": ("applied", "none")},
         fixture=fixtures.messidor.write,
@@ -74,14 +89,14 @@ DATASETS: Final[dict[str, Dataset]] = {
     "messidor2": Dataset(
         "MESSIDOR-2: 1748 photographs, adjudicated ICDR grades",
         "research and education only",
-        messidor2.scan,
+        _counted(messidor2.scan),
         prompts="zh/idrid",
         fixture=fixtures.messidor2.write,
     ),
     "fives": Dataset(
         "FIVES: 800 photographs, normal, AMD, DR and glaucoma",
         "CC BY 4.0",
-        fives.scan,
+        _counted(fives.scan),
         prompts="zh/fives",
         split="train+test",  # all 800, as FLAIR scores them
         fixture=fixtures.fives.write,
@@ -89,7 +104,7 @@ DATASETS: Final[dict[str, Dataset]] = {
     "refuge": Dataset(
         "REFUGE: 1200 photographs, glaucoma or not",
         "research only, rules of the challenge",
-        refuge.scan,
+        _counted(refuge.scan),
         prompts="zh/refuge",
         options={"files": ("all", "flair")},
         fixture=fixtures.refuge.write,
@@ -97,14 +112,14 @@ DATASETS: Final[dict[str, Dataset]] = {
     "idrid": Dataset(
         "IDRiD: 516 photographs, retinopathy and macular oedema",
         "CC BY 4.0",
-        idrid.scan,
+        _counted(idrid.scan),
         prompts="zh/idrid",
         fixture=fixtures.idrid.write,
     ),
     "odir": Dataset(
         "ODIR-5K: both eyes of 3500 patients, eight classes",
         "rules of the challenge",
-        odir.scan,
+        _counted(odir.scan),
         prompts="zh/odir",
         split="train",  # the challenge published no other labels
         fixture=fixtures.odir.write,
@@ -112,7 +127,7 @@ DATASETS: Final[dict[str, Dataset]] = {
     "aptos": Dataset(
         "APTOS 2019: 3662 photographs, ICDR grades",
         "rules of the competition",
-        aptos.scan,
+        _counted(aptos.scan),
         prompts="zh/idrid",
         split="train",
         fixture=fixtures.aptos.write,
@@ -120,21 +135,21 @@ DATASETS: Final[dict[str, Dataset]] = {
     "acrima": Dataset(
         "ACRIMA: 705 photographs of the optic disc, glaucoma or not",
         "CC BY 4.0",
-        acrima.scan,
+        _counted(acrima.scan),
         prompts="zh/refuge",
         fixture=fixtures.acrima.write,
     ),
     "papila": Dataset(
         "PAPILA: both eyes of 244 patients, glaucoma, suspect or neither",
         "CC BY 4.0",
-        papila.scan,
+        _counted(papila.scan),
         prompts="zh/papila",
         fixture=fixtures.papila.write,
     ),
     "deepdrid": Dataset(
         "DeepDRiD: two photographs an eye, ICDR grades",
         "rules of the challenge",
-        deepdrid.scan,
+        _counted(deepdrid.scan),
         prompts="zh/idrid",
         split="validation",
         fixture=fixtures.deepdrid.write,

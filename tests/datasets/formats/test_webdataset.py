@@ -6,6 +6,7 @@ import pytest
 
 from vclip_jax.datasets.fixtures import generic as fixture
 from vclip_jax.datasets.formats import blobs, webdataset
+from vclip_jax.datasets.own import generic
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +90,39 @@ def test_deep_json_of_a_sample_is_told_and_the_others_are_read(tmp_path):
     first, second = scan(tmp_path)
     assert first.broken == "0.json: the JSON is nested more than 64 levels deep"
     assert (second.caption, second.broken) == ("c", "")
+
+
+def test_classnames_beside_the_shards_name_the_classes(records, tmp_path):
+    webdataset.write(records, tmp_path / "train")
+    names = tmp_path / "classnames.txt"
+    names.write_text("".join(f"{name}\n" for name in ("c", "b", "a", "d")))
+    for source in (tmp_path, tmp_path / "train"):
+        listing = generic.scan(source)
+        labels = {listing.classes[item.label] for item in listing.items if item.label >= 0}
+        assert (listing.classes == ("c", "b", "a", "d")) == (source == tmp_path)
+        assert labels == set("abcd" if source == tmp_path else "0123")
+        said = "classnames.txt names the classes: 0 is 'c'."
+        assert (said in listing.guesses) == (source == tmp_path)
+    assert generic.scan(tmp_path, classes="w,x,y,z").classes == ("w", "x", "y", "z")
+    names.rename(tmp_path / "train/classnames.txt")
+    shard = next((tmp_path / "train").glob("*.tar"))
+    assert generic.scan(shard).classes == ("c", "b", "a", "d")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a\nb\n", r"2 names, none for the label 2"), ("a\na\nb\nc", "twice"), ("a\n\nb\nc", "empty")],
+)
+def test_classnames_that_do_not_fit_are_refused(records, tmp_path, text, message):
+    webdataset.write(records, tmp_path)
+    (tmp_path / "classnames.txt").write_text(text)
+    with pytest.raises(ValueError, match=rf"classnames\.txt: .*{message}"):
+        generic.scan(tmp_path)
+
+
+def test_classnames_beside_labels_that_are_names_are_noted(records, tmp_path):
+    webdataset.write(records, tmp_path, classes=fixture.CLASSES)
+    (tmp_path / "classnames.txt").write_text("x\ny\n")
+    listing = generic.scan(tmp_path)
+    assert set(listing.classes) == set(fixture.CLASSES)
+    assert "classnames.txt is not read: the labels are no numbers." in listing.guesses

@@ -861,3 +861,119 @@ def test_a_list_in_an_object_is_read_and_another_form_is_refused(two):
     (two / "t.json").write_text(json.dumps({"a": "dr", "b": "normal"}))
     with pytest.raises(ValueError, match=r"t\.json"):
         generic.scan(two)
+
+
+@pytest.mark.parametrize("word", ["待定", "未知", "待查", "Unknown", "ungradable", "N/A"])
+def test_words_for_no_class_are_none_unless_they_are_named(two, word):
+    place(two, "images/c.jpg")
+    (two / "t.csv").write_text(f"image,label\na,dr\nb,amd\nc,{word}\n")
+    listing = generic.scan(two)
+    assert listing.classes == ("amd", "dr")
+    (reject,) = listing.rejects
+    assert reject.reason == ("no label" if word == "N/A" else f"no label ({word})")
+    assert any(f"1 labels ({word!r}) are taken for no class" in note for note in listing.notes)
+    for name in (word, word.upper()):
+        kept = generic.scan(two, classes=f"amd,dr,{name}", spellings="merge")
+        assert labels(kept)["images/c.jpg"] == name
+
+
+def test_folders_of_words_for_no_class_are_noted(tmp_path):
+    place(tmp_path, "dr/1.jpg", "amd/2.jpg", "ungradable/3.jpg")
+    notes = generic.scan(tmp_path).notes
+    assert any("'ungradable' is a class of 1 photographs" in note for note in notes)
+    kept = generic.scan(tmp_path, classes="dr,amd,ungradable").notes
+    assert not any("'ungradable'" in note and "move" in note for note in kept)
+
+
+def test_names_below_titles_are_found_where_none_is_known(two):
+    rows = [["眼底筛查 2024"], [], ["Bild", "Befund", "x"], ["a.jpg", "dr", 1], ["b.jpg", "amd", 2]]
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.active.merge_cells("A1:C1")
+    book.save(two / "t.xlsx")
+    with pytest.raises(ValueError, match=r"only \['Bild', 'Befund', 'x'\]: name it with --image-c"):
+        generic.scan(two)
+    options = {"image_column": "Bild", "label_column": "Befund"}
+    assert set(labels(generic.scan(two, **options)).values()) == {"dr", "amd"}
+    (two / "t.xlsx").unlink()
+    for mark in ",;\t":
+        lines = [mark.join(map(str, row)) for row in rows]
+        (two / "t.csv").write_text("\n".join(lines))
+        with pytest.raises(ValueError, match=r"only \['Bild', 'Befund', 'x'\]: name it"):
+            generic.scan(two)
+
+
+def test_a_row_taken_for_names_below_a_title_is_noted(two):
+    (two / "t.csv").write_text("Screening 2024\nid,label\na,dr\nb,amd\n")
+    listing = generic.scan(two)
+    assert labels(listing) == {"images/a.jpg": "dr", "images/b.jpg": "amd"}
+    note = "t.csv: row 2 is taken for the columns' names, below 'Screening 2024'."
+    assert note in listing.guesses
+
+
+@pytest.mark.parametrize("name", ["image", "影像编号", "id"])
+def test_ids_whose_digits_excel_has_lost_are_rejected(tmp_path, name):
+    place(tmp_path, "1234567890123456789.jpg", "1234567890123456768.jpg", "123456789012345.jpg")
+    book = openpyxl.Workbook()
+    cells = (1234567890123456789, "1234567890123456789", 123456789012345)
+    for row in ((name, "label"), *((cell, "dr") for cell in cells)):
+        book.active.append(row)
+    book.save(tmp_path / "t.xlsx")
+    listing = generic.scan(tmp_path)
+    assert set(labels(listing)) == {"1234567890123456789.jpg", "123456789012345.jpg"}
+    (lost,) = [one for one in listing.rejects if "digits" in one.reason]
+    assert lost.key == "t.xlsx, row 2"
+    assert "format the column as text" in lost.detail
+
+
+def test_persons_whose_digits_excel_has_lost_are_nobody(two):
+    book = openpyxl.Workbook()
+    for row in (("image", "label", "患者编号"), ("a", "dr", 10**17 + 1), ("b", "amd", 10**17 + 2)):
+        book.active.append(row)
+    book.save(two / "t.xlsx")
+    listing = generic.scan(two)
+    assert len(listing.items) == 2
+    assert any("2 cells of '患者编号' are numbers that have lost" in n for n in listing.guesses)
+
+
+@pytest.mark.parametrize(
+    "start", ["../input/x", "/kaggle/input/x", "C:\\data\\x", "../../x/images"]
+)
+def test_paths_outside_the_folder_are_matched_by_their_end_where_one_fits(two, start):
+    place(two, "more/d.jpg", "more/e/d.jpg")
+    cells = [f"{start}/1/a.jpg", f"{start}/2/b.jpg", f"{start}/3/gone.jpg", f"{start}/4/d.jpg"]
+    (two / "t.csv").write_text("image,label\n" + "".join(f"{cell},dr\n" for cell in cells))
+    listing = generic.scan(two)
+    assert set(labels(listing)) == {"images/a.jpg", "images/b.jpg"}
+    assert len(listing.rejects) == 4  # and two photographs that no row names
+    assert any("t.csv: 2 rows name paths outside the folder" in note for note in listing.guesses)
+
+
+def test_a_path_outside_is_no_photograph_of_another_split_eye_or_row(tmp_path):
+    place(tmp_path, "train/1.jpg", "left/2.jpg", "3.jpg")
+    cells = ["../test/1.jpg", "../x/right/2.jpg", "../normal/3.jpg", "../glaucoma/3.jpg"]
+    (tmp_path / "t.csv").write_text("image,label\n" + "".join(f"{cell},dr\n" for cell in cells))
+    listing = generic.scan(tmp_path)
+    assert not listing.items
+    found = reasons(listing)
+    assert (found["outside the folder"], found["ambiguous image"]) == (2, 2)
+
+
+def test_of_two_columns_of_photographs_the_one_whose_files_are_there_is_taken(two):
+    (two / "t.csv").write_text(
+        "filepath,filename,label\n../x/1.jpg,a.jpg,dr\n../x/2.jpg,b.jpg,amd\n"
+    )
+    listing = generic.scan(two)
+    assert labels(listing) == {"images/a.jpg": "dr", "images/b.jpg": "amd"}
+    assert any("'filename' names 2 in the first 2 rows and is taken" in n for n in listing.guesses)
+
+
+@pytest.mark.parametrize("start", ["/data/study", "..", "../x"])
+def test_a_photograph_that_is_not_there_is_not_taken_for_its_namesake(tmp_path, start):
+    place(tmp_path, "p1/eye.jpg", "p3/b.jpg")
+    rows = f"{start}/p2/eye.jpg,amd\n{start}/p3/b.jpg,dr\n"
+    (tmp_path / "t.csv").write_text(f"image,label\np1/eye.jpg,normal\n{rows}")
+    listing = generic.scan(tmp_path)
+    assert labels(listing) == {"p1/eye.jpg": "normal", "p3/b.jpg": "dr"}
+    assert len(listing.rejects) == 1

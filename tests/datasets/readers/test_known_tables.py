@@ -8,6 +8,7 @@ import pytest
 from vclip_jax.datasets.catalog import DATASETS
 from vclip_jax.datasets.formats.tables import read_table
 from vclip_jax.datasets.own import pairing
+from vclip_jax.datasets.own.folders import left_out
 
 NAMES = ("aptos", "deepdrid", "fives", "idrid", "messidor", "messidor2", "odir", "papila", "refuge")
 IDS = ("id_code", "image_id", "Image name", "ImgName", "Left-Fundus", "Right-Fundus")
@@ -72,3 +73,30 @@ def test_names_with_suffixes_capitals_and_white_space_change_nothing(tmp_path, n
     for path in list(tmp_path.rglob("*.*")):
         rewrite(path, lambda column, cell: respelt(cell) if column in IDS else cell)
     assert scanned(name, tmp_path) == before
+
+
+def test_images_that_no_record_has_are_counted(tmp_path):
+    DATASETS["aptos"].fixture(tmp_path / "aptos")
+    (tmp_path / "aptos/test.csv").unlink()
+    count = len(list((tmp_path / "aptos/test_images").iterdir()))
+    notes = DATASETS["aptos"].scan(tmp_path / "aptos").notes
+    assert any("are in no record" in n and f"{count} in test_images" in n for n in notes)
+    DATASETS["odir"].fixture(tmp_path / "odir")
+    (tmp_path / "odir/Testing Images").mkdir()
+    for name in ("937_left.jpg", "937_right.jpg"):
+        (tmp_path / "odir/Testing Images" / name).write_bytes(b"\xff\xd8\xff")
+    notes = DATASETS["odir"].scan(tmp_path / "odir").notes
+    assert any("are in no record" in n and "2 in Testing Images" in n for n in notes)
+
+
+def test_where_every_image_is_in_a_record_nothing_is_said(tmp_path):
+    used = [tmp_path / "a.jpg", tmp_path / "real/b.jpg"]
+    (tmp_path / "real").mkdir()
+    for path in used:
+        path.write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert left_out(tmp_path, [str(used[0]), str(tmp_path / "link/b.jpg")]) == []
+    assert left_out(tmp_path, [str(used[1])]) == [
+        "1 images below the folder are in no record, rejected ones among them: 1 in the folder "
+        "itself."
+    ]

@@ -28,7 +28,9 @@ def delimiter_of(text: str, find: Callable[[Sequence[str]], int]) -> str:
         known = [one for one in _DELIMITERS if find(_split(line, one)) >= 0]
         if known:
             return max(known, key=lambda one: len(_split(line, one)))
-    first = next((line for line in lines if line.strip()), "")
+    filled = [line for line in lines if line.strip()]
+    parted = [line for line in filled if any(one in line for one in _DELIMITERS)]
+    first = next(iter(parted or filled), "")  # a title above the names may have none
     return max(_DELIMITERS, key=lambda one: len(_split(first, one)))
 
 

@@ -4,9 +4,10 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +29,11 @@ MOST_BYTES = 2 << 30
 
 NO_VALUE: Final = "formula without a stored value"
 """The text of an Excel cell that only a spreadsheet could reckon."""
+LOST_DIGITS: Final = "number that has lost digits"
+"""The text of an Excel cell with a number of more digits than Excel keeps: some of them are 0."""
+_KEPT_DIGITS: Final = 15
+_MOST_TITLES: Final = 3
+"""Rows above names of which none is known."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,12 @@ class Table:
     """Whether a cell that is not there is a fault: in CSV each row has all of them."""
     notes: list[str] = field(default_factory=list)
     """What was guessed."""
+    side: str = ""
+    """ "left" or "right" where a row is of both eyes and these are one eye's columns."""
+    eyes: tuple[str, ...] = ()
+    """Then the columns of both eyes' photographs."""
+    paired: Mapping[str, str] = field(default_factory=dict)
+    """Then this eye's column for the name of the other's, and for the name without the side."""
 
     @property
     def where(self) -> str:
@@ -108,15 +120,19 @@ def read_tables(path: str | os.PathLike[str], find: Callable[[Sequence[str]], in
             if cells and (image := find(cells[header])) >= 0:
                 delimited.check_swallowed(cells, header, image, delimiter)
             table = _table(path, "", cells, header, strict=True)
+            notes += [f"{path.name}: {note}" for note in _titles(cells, header, find)]
             return [Table(path, "", table.columns, table.rows, True, notes)]
         sheets = {name: _cells(sheet) for name, sheet in limits.excel_sheets(path).items()}
         filled = {name: cells for name, cells in sheets.items() if any(map(any, cells))}
         if not filled:
             raise ValueError("the table is empty, there is no row with the columns' names")
-        return [
-            _table(path, name if len(sheets) > 1 else "", cells, _header_row(cells, find), True)
-            for name, cells in filled.items()
-        ]
+        tables = []
+        for name, cells in filled.items():
+            header = _header_row(cells, find)
+            table = _table(path, name if len(sheets) > 1 else "", cells, header, True)
+            table.notes.extend(f"{table.where}: {note}" for note in _titles(cells, header, find))
+            tables.append(table)
+        return tables
 
 
 def _rows_by_name(path: Path) -> list[tuple[int, Row]] | None:
@@ -176,12 +192,14 @@ def _table(
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the column {twice!r} is there twice: rename or remove one of them")
     last = named[-1] + 1 if strict else len(header)
-    rows = []
+    rows: list[tuple[int, Row]] = []
     for number, line in enumerate(cells[header_row + 1 :], start=header_row + 2):
         if any(line[last:]):
+            title = " (if the rows above are titles, name a column with --image-column)"
             raise ValueError(
                 f"row {number} has {len(line)} cells for {last} columns: name all columns, and put "
                 "text with the separator in it into quotation marks"
+                f"{'' if rows else title}"
             )
         row = {header[i]: line[i] for i in named if i < len(line)}
         if any(row.values()):
@@ -191,11 +209,23 @@ def _table(
 
 def _header_row(cells: Sequence[Sequence[str]], find: Callable[[Sequence[str]], int]) -> int:
     """The row with the names: the first of those at the top that `find` knows and that names no
-    photograph; else the first that is not empty."""
+    photograph; else the first that is not empty, below titles: rows of one cell above a wider
+    one."""
     for index, line in enumerate(cells[: delimited.HEADER_WITHIN]):
         if find(line) >= 0 and not any(cell.lower().endswith(IMAGE_SUFFIXES) for cell in line):
             return index
-    return next((index for index, line in enumerate(cells) if any(line)), 0)
+    filled = (index for index, line in enumerate(cells) if any(line))
+    top = list(islice(filled, _MOST_TITLES + 1))
+    wide = [index for index in top if sum(map(bool, cells[index])) > 1]
+    return next(iter(wide or top), 0)
+
+
+def _titles(cells: Sequence[Sequence[str]], header: int, find: Callable[..., int]) -> list[str]:
+    """What is to be said of rows above names of which none is known."""
+    above = [cell for line in cells[:header] for cell in line if cell]
+    if not above or find(cells[header]) >= 0:
+        return []
+    return [f"row {header + 1} is taken for the columns' names, below {above[0][:60]!r}."]
 
 
 def _csv(path: Path) -> list[list[str]]:
@@ -229,8 +259,10 @@ def _excel(path: Path, sheet: str | None) -> list[list[str]]:
 
 def _cells(sheet: limits.Sheet) -> list[list[str]]:
     """The cells as text; those that are merged downwards show one value for all their rows, and so
-    each gets it."""
-    rows = [[text_of(cell) for cell in line] for line in sheet.rows]
+    each gets it. Numbers of more digits than Excel keeps are `LOST_DIGITS`."""
+    rows = [
+        [LOST_DIGITS if _has_lost(cell) else text_of(cell) for cell in line] for line in sheet.rows
+    ]
     for row, column in sheet.formulas:
         if row < len(rows) and column < len(rows[row]):
             rows[row][column] = NO_VALUE
@@ -239,6 +271,10 @@ def _cells(sheet: limits.Sheet) -> list[list[str]]:
             for line in rows[top + 1 : bottom + 1]:
                 line[left] = rows[top][left]
     return rows
+
+
+def _has_lost(value: Any) -> bool:
+    return isinstance(value, (int, float)) and abs(value) >= 10**_KEPT_DIGITS
 
 
 def _parquet(path: Path) -> list[Row]:

@@ -89,10 +89,13 @@ def _known(name: str, data_dir: str | os.PathLike[str]) -> tuple[str, Storage] |
     base, _, config = name.partition("/")
     storage = ready_storage(config) if config else DEFAULT_STORAGE
     if base not in DATASETS or storage is None:
-        close = difflib.get_close_matches(name, DATASETS, n=1)
+        plain = [one if one.startswith("synthetic/") else one.split("/")[0] for one in built]
+        own = list(dict.fromkeys(plain))
+        close = difflib.get_close_matches(name, [*own, *DATASETS], n=1)
+        there = f"what is built in {data_dir} ({', '.join(own)}), " if own else ""
         raise DatasetError(
             f"no dataset is called {name!r}{f', did you mean {close[0]}?' if close else ':'} use "
-            f"{', '.join(DATASETS)}, or synthetic/DOMAIN-SIZEpx-COUNT-sSEED, for example "
+            f"{there}{', '.join(DATASETS)}, or synthetic/DOMAIN-SIZEpx-COUNT-sSEED, for example "
             "synthetic/synfundus_like-128px-12000-s0"
         )
     return base, storage

@@ -104,6 +104,11 @@ def label_column(columns: Sequence[str]) -> str:
     return found[0] if found else ""
 
 
+def said_columns(columns: Sequence[str]) -> list[str]:
+    """The columns with a usual name of captions or classes."""
+    return [*_known(columns, _CAPTION), *_known(columns, _LABEL)]
+
+
 def _several(found: Sequence[str]) -> str:
     names = ", ".join(map(repr, found))
     return f"the columns {names} may all be the class: name one with --label-column"

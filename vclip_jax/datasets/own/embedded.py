@@ -3,15 +3,21 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from vclip_jax.datasets.formats import parquet, webdataset
-from vclip_jax.datasets.formats.tables import Table, text_of
+from vclip_jax.datasets.formats.tables import Table, decode_text, text_of
 from vclip_jax.datasets.listing import Blob
 from vclip_jax.datasets.own import rows as table_rows
 from vclip_jax.datasets.own.columns import Wanted
 from vclip_jax.datasets.own.found import Found
 from vclip_jax.datasets.own.lookup import check_tests, relative, split_of, split_of_path
 from vclip_jax.datasets.own.people import person_column, person_of
+from vclip_jax.files.foreign import read_bytes
+
+CLASS_NAMES: Final = "classnames.txt"
+"""Beside WebDataset's shards: a name a line."""
+_MOST_NAMES: Final = 1 << 20
 
 
 def image_column(path: Path, wanted: Wanted) -> str:
@@ -80,6 +86,37 @@ def from_parquet(
     others = [name for name in parquet.image_columns(path) if name != image]
     note = chosen.note("Parquet", [*flat, *others])
     return found, [(names, graded)] if chosen.label else [], [note]
+
+
+def names_of_classes(files: Sequence[Path], found: Sequence[Found]) -> tuple[str, ...]:
+    """The names that `classnames.txt` beside WebDataset's shards has for the numbers of classes, a
+    line each from 0; the photographs found get them.
+
+    Args:
+        files: of this name; several must be the same.
+        found: what the shards hold.
+
+    Raises:
+        ValueError: one line: a name is empty or there twice, files differ, or a label has none.
+    """
+    labels = {one.label for one in found if one.label}
+    if not files or not labels or not all(map(str.isdecimal, labels)):
+        return ()
+    texts = {decode_text(read_bytes(file, _MOST_NAMES)).rstrip() for file in files}
+    if len(texts) > 1:
+        raise ValueError(f"{files[0]} and {files[1]}: the names of classes differ")
+    names = tuple(line.strip() for line in texts.pop().splitlines())
+    if "" in names or len(set(names)) < len(names):
+        raise ValueError(f"{files[0]}: a name of a class is empty or there twice")
+    for one in found:
+        if one.label:
+            if int(one.label) >= len(names):
+                raise ValueError(
+                    f"{files[0]}: has {len(names)} names, none for the label {one.label} "
+                    f"({one.detail}): complete it, or give all with --classes"
+                )
+            one.label, one.is_name = names[int(one.label)], True
+    return names
 
 
 def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[Found], list[str]]:

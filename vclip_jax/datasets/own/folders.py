@@ -8,6 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -259,6 +260,35 @@ def _link_as_text(path: Path) -> str:
         return text if "/" in text and (path.parent / text).is_dir() else ""
     except (OSError, ValueError):
         return ""
+
+
+def left_out(source: str | os.PathLike[str], used: Iterable[str]) -> list[str]:
+    """What is to be said of images that lie below a folder and are not used: one sentence, or none.
+
+    Args:
+        source: the folder.
+        used: paths of images, or of archives that hold them.
+    """
+    real = lru_cache(None)(os.path.realpath)
+
+    def place(path: str) -> str:
+        return os.path.join(real(os.path.dirname(path)), os.path.basename(path))
+
+    root, known = Path(source), {place(path) for path in used}
+    keys = walk(root).photographs if root.is_dir() else []
+    others = Counter(
+        os.path.dirname(key) or "the folder itself"
+        for key in keys
+        if place(os.path.join(root, key)) not in known
+    )
+    if not others:
+        return []
+    named = ", ".join(f"{n} in {folder}" for folder, n in others.most_common(_SUFFIXES_NAMED))
+    more = ", ..." if len(others) > _SUFFIXES_NAMED else ""
+    return [
+        f"{others.total()} images below the folder are in no record, rejected ones among them: "
+        f"{named}{more}."
+    ]
 
 
 def only_folders(root: Path, folders: Iterable[str]) -> Folder:

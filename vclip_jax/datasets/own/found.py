@@ -12,6 +12,7 @@ from vclip_jax.datasets.own.labels import (
     SEVERAL,
     in_order,
     is_parted,
+    is_undecided,
     read_caption,
     read_labels,
     says_nothing,
@@ -40,6 +41,10 @@ class Found:
     """The table, so that rows of several can be joined."""
     person: tuple[str, str] = ("", "")
     """The column that says whose eye it is, and who it says; "" where none does."""
+    group: str = ""
+    """What photographs of one split share, such as the eyes of one row; "" for the key."""
+    word: str = ""
+    """What stands in the place of a label and is none, such as "unknown"."""
     is_name: bool = False
     """Whether the label is a class's name as it stands, and not a cell to be understood."""
 
@@ -100,11 +105,12 @@ def listing_of(
     for one in kept:
         number = numbers.get(one.label, -1)
         caption = one.caption or (names[number] if number >= 0 else "")
-        reason = one.reason or ("" if caption else silent)
+        word = f" ({one.word})" if one.word and silent != "empty caption" else ""
+        reason = one.reason or ("" if caption else f"{silent}{word}")
         if reason or one.image is None:
             rejects.append(Reject(one.key, reason or "missing image", one.detail))
         else:
-            split = one.split or split_by_hash(one.key)
+            split = one.split or split_by_hash(one.group or one.key)
             items.append(Item(one.key, split, one.image, caption, number))
     usable = [one for one in kept if not one.reason]
     if written := [one.label for one in usable if one.label and not one.caption]:
@@ -122,6 +128,10 @@ def listing_of(
         )
     if any(not one.split for one in usable):
         notes.append("Photographs without a split of their own are split by a hash of their key.")
+        if any(one.group and not one.split for one in usable):
+            notes.append(
+                "The eyes of one row, and of one person where a column names them, stay together."
+            )
     counts = Counter(item.label for item in items if item.label >= 0)
     if len(counts) > 20 and 2 * len(counts) >= len(items):
         notes.append(
@@ -184,17 +194,31 @@ def _read_labels(found: Sequence[Found], classes: Classes) -> list[str]:
     for one, (text, fault) in zip(cells, read, strict=True):
         if fault and not one.reason:
             one.reason, one.detail = fault, f"{one.detail}: {one.label!r}"
+        one.word = one.label if not text and is_undecided(one.label) else ""
         one.label = text
     notes = []
     if nothing:
         such = ", ".join(repr(text) for text, _ in nothing.most_common(3))
-        notes.append(f"{nothing.total()} labels ({such}) are taken for no class.")
+        notes.append(
+            f"{nothing.total()} labels ({such}) are taken for no class: list one that is "
+            "a class in --classes."
+        )
     if several:
         such = ", ".join(repr(text) for text, _ in several.most_common(3))
         notes.append(
             f"{several.total()} labels ({such}) are several in one cell and rejected: list one "
             "that is a single class in --classes."
         )
+    named = Counter(
+        one.label
+        for one in found
+        if one.is_name and one.label not in classes.given and is_undecided(one.label)
+    )
+    notes += [
+        f"{text!r} is a class of {count} photographs, by their folder or file: move them out if "
+        "it is none, or list the classes in --classes."
+        for text, count in named.items()
+    ]
     parted = sorted({one.label for one in cells if not one.reason and is_parted(one.label)})
     if parted:
         such = ", ".join(map(repr, parted[:3]))

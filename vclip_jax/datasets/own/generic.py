@@ -13,7 +13,8 @@ In this order:
 
 All photographs of the folder are listed or rejected. Without a split of its own (by a column, the
 names of tables, those of folders) a photograph goes to train, validation or test by a hash of its
-key, 8:1:1. Where there is no caption the class name is the caption. What was guessed is noted.
+key, 8:1:1 (the eyes of a row that is of both by one hash). Where there is no caption the class name
+is the caption. What was guessed is noted.
 """
 
 import os
@@ -33,7 +34,7 @@ from vclip_jax.datasets.own.folders import ARCHIVES, FOREIGN_TABLES, Folder, onl
 from vclip_jax.datasets.own.found import SPELLINGS, Classes, Found, listing_of
 from vclip_jax.datasets.own.labels import given_classes
 from vclip_jax.datasets.own.lookup import Photographs, check_tests, relative, split_of_path
-from vclip_jax.datasets.own.rows import choose, found_in, image_column, image_finder, unlisted
+from vclip_jax.datasets.own.rows import by_eye, choose, found_in, image_finder, unlisted
 
 
 def scan(
@@ -92,8 +93,8 @@ Kinds = tuple[list[Found], tuple[str, ...], bool, list[str]]
 
 def _found(root: Path, wanted: Wanted, one_class: bool) -> Kinds:
     if root.is_file() and root.suffix.lower() == ".tar":
-        found, notes = from_tars([root], root.parent, wanted)
-        return found, (), False, notes
+        beside = [path for path in [root.with_name(embedded.CLASS_NAMES)] if path.is_file()]
+        return _from_shards([root], root.parent, wanted, [] if one_class else beside)
     if root.is_file():
         return _from_one_table(root, wanted)
     folder = walk(root)
@@ -102,6 +103,9 @@ def _found(root: Path, wanted: Wanted, one_class: bool) -> Kinds:
             f"{folder.foreign_tables[0]}: tables of this form are not read: unpack it, or save it "
             "as .csv or .parquet, or move it out of the folder"
         )
+    names = [one for one in folder.perhaps_tables if one.name.lower() == embedded.CLASS_NAMES]
+    names = names if folder.tars and not one_class else []
+    folder.perhaps_tables = [path for path in folder.perhaps_tables if path not in names]
     listed = Photographs(folder.photographs if folder.perhaps_tables else ())
     tables = folder.tables + [
         path for path in folder.perhaps_tables if _is_table(path, listed, wanted)
@@ -115,8 +119,8 @@ def _found(root: Path, wanted: Wanted, one_class: bool) -> Kinds:
                 f"{root}: both {relative(folder.tars[0], root)} and {relative(tables[0], root)} "
                 "list photographs: give one of them as --source, or a folder of one kind"
             )
-        found, more = from_tars(folder.tars, root, wanted)
-        return found + unlisted(found, folder, everywhere=True), (), False, notes + more
+        found, order, graded, more = _from_shards(folder.tars, root, wanted, names)
+        return found + unlisted(found, folder, everywhere=True), order, graded, notes + more
     if tables:
         if form := next((path for path in tables if "submission" in path.stem.casefold()), None):
             raise ValueError(
@@ -134,6 +138,16 @@ def _found(root: Path, wanted: Wanted, one_class: bool) -> Kinds:
         )
     found, more = from_folders(folder, one_class=one_class)
     return found, (), False, notes + more
+
+
+def _from_shards(tars: Sequence[Path], root: Path, wanted: Wanted, files: Sequence[Path]) -> Kinds:
+    """WebDataset's shards, with the names of their classes where a file has them."""
+    found, notes = from_tars(tars, root, wanted)
+    if names := embedded.names_of_classes(files, found):
+        notes.append(f"{files[0].name} names the classes: 0 is {names[0]!r}.")
+    elif files:
+        notes.append(f"{files[0].name} is not read: the labels are no numbers.")
+    return found, names, False, notes
 
 
 def _lies(folder: Folder) -> str:
@@ -197,16 +211,16 @@ def _from_tables(paths: Sequence[Path], folder: Folder, wanted: Wanted) -> Kinds
             found, notes = found + rows, notes + more
             continue
         for table in read_tables(path, image_finder(wanted)):
-            if not (column := image_column(table, folder.root, photographs, wanted)):
-                unrelated.append(table)
-                continue
-            chosen = choose(table, column, wanted)
-            rows, more = found_in(table, chosen, folder, photographs)
-            if is_parquet and chosen.label:
-                names = [parquet.class_names(path, chosen.label)]
-                orders += names
-                unnamed += [path] if _numbered(names, rows) else []
-            found, notes = found + rows, notes + more
+            eyes = by_eye(table, folder.root, photographs, wanted)
+            unrelated += [] if eyes else [table]
+            for one, column in eyes:
+                chosen = choose(one, column, wanted)
+                rows, more = found_in(one, chosen, folder, photographs)
+                if is_parquet and chosen.label:
+                    names = [parquet.class_names(path, chosen.label)]
+                    orders += names
+                    unnamed += [path] if _numbered(names, rows) else []
+                found, notes = found + rows, notes + more
     if unrelated and not found:
         table = unrelated[0]
         raise ValueError(

@@ -10,7 +10,10 @@ from typing import Final
 
 _MISSING: Final = frozenset(("nan", "n/a", "na", "null", "<na>", "#n/a", "#na", "nat"))
 """What spreadsheets and pandas write for no value."""
-_NOTHING: Final = _MISSING | {"-", "--", "?", "/"}
+_UNDECIDED: Final = """
+    unknown unk tbd ungradable ungradeable 待定 待查 未知 不详 不明 无法分级 不可分级 无法判断
+"""
+_NOTHING: Final = _MISSING | {"-", "--", "?", "/"} | set(_UNDECIDED.split())
 """What people write in a column of classes, too."""
 _BETWEEN: Final = re.compile(
     r"[\s,，、/\\+&_]+|(?<!\d)-|-(?!\d)|\b(?:and|with)\b|[和与及伴]|合并", re.IGNORECASE
@@ -26,6 +29,11 @@ _ONE_OF_A_LIST: Final = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)"|([^,'"]+))\s*(?
 def value_of(cell: str) -> str:
     """The cell, or "" where it says that there is no value."""
     return "" if cell.strip().casefold() in _NOTHING else cell.strip()
+
+
+def is_undecided(cell: str) -> bool:
+    """Whether a cell says in a word that nobody could tell the class: "unknown", 待查."""
+    return cell.strip().casefold() in _UNDECIDED.split()
 
 
 def one_line(name: str) -> str:
@@ -68,10 +76,11 @@ def read_labels(cells: Sequence[str], classes: Sequence[str] = ()) -> list[tuple
     """The class that each cell of a column names, and what is wrong with it.
 
     Line breaks within are made spaces; whole numbers lose their ".0"; true and false are 1 and
-    0, as Excel and JSON store them; nothing, NaN, "N/A", "-", "?" and negative numbers are no
-    class. A list of one is that one. "|" and ";" part several labels; so do ",", "/", "+", "&",
-    "、", white space, "and" and the like where every part is a label of its own in another cell,
-    one of `classes` or a common name of a finding, however it is spelt.
+    0, as Excel and JSON store them; nothing, NaN, "N/A", "-", "?", "unknown" and the like (unless
+    they are of `classes`) and negative numbers are no class. A list of one is that one. "|" and ";"
+    part several labels; so do ",", "/", "+", "&", "、", white space, "and" and the like where every
+    part is a label of its own in another cell, one of `classes` or a common name of a finding,
+    however it is spelt.
 
     Returns:
         (class, "") each, where the class may be ""; or ("", reason of a reject).
@@ -79,7 +88,13 @@ def read_labels(cells: Sequence[str], classes: Sequence[str] = ()) -> list[tuple
     distinct = set(cells)
     commas = [cell for cell in distinct if "," in cell]
     decimal = bool(commas) and all(re.fullmatch(r"\s*[+-]?\d+,0+\s*", cell) for cell in commas)
-    texts = {cell: _one(cell, decimal) for cell in distinct}
+    meant = {spelling(text) for text in classes}
+    texts = {
+        cell: cell.strip()
+        if spelling(cell) in meant and not value_of(cell)
+        else _one(cell, decimal)
+        for cell in distinct
+    }
     singles = [text for text in texts.values() if isinstance(text, str)]
     known = {spelling(text) for text in (*singles, *classes)}
     read = {cell: _class(text, known) for cell, text in texts.items()}

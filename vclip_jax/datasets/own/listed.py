@@ -7,7 +7,7 @@ from vclip_jax.datasets.formats.tables import read_tables
 from vclip_jax.datasets.own.columns import Wanted
 from vclip_jax.datasets.own.folders import only_folders, walk
 from vclip_jax.datasets.own.lookup import Photographs
-from vclip_jax.datasets.own.rows import image_column, image_finder, path_of
+from vclip_jax.datasets.own.rows import by_eye, image_finder, path_of
 
 
 def listed_paths(
@@ -31,13 +31,13 @@ def listed_paths(
     path, wanted = Path(table), Wanted(image=column)
     near = Photographs(only_folders(path.parent, [""]).photographs)
     tables = read_tables(path, image_finder(wanted))
-    named = [(one, image_column(one, path.parent, near, wanted)) for one in tables]
-    if not any(name for _, name in named):
+    named = [(one, by_eye(one, path.parent, near, wanted)) for one in tables]
+    if not any(eyes for _, eyes in named):
         raise ValueError(
             f"{path}: there is no column 'image' or of another usual name, only "
             f"{list(tables[0].columns)}"
         )
-    rows = [row.get(name, "") for one, name in named if name for _, row in one.rows]
+    rows = [row.get(name, "") for one, eyes in named for _, row in one.rows for _, name in eyes]
     cells = [cell for cell in rows if cell]
     if not cells:
         raise ValueError(f"{path}: the list names no image")

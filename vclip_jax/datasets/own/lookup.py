@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 from typing import Final
 
+from vclip_jax.datasets.eyes import side_of_path
+
 _TRIED: Final = 1000
 """Paths by which the start of all is judged."""
 _ABSOLUTE: Final = re.compile(r"/|[A-Za-z]:/")
@@ -49,7 +51,7 @@ class Photographs:
         found = [key for key in self._ends.get(posixpath.basename(end), ()) if _ends(key, end)]
         return sorted(found or (self._ends.get(_number(end), []) if end.isdecimal() else []))
 
-    def find(self, cell: str, home: str = "", split: str = "") -> tuple[str, str]:
+    def find(self, cell: str, home: str = "", split: str = "", side: str = "") -> tuple[str, str]:
         """The photograph that a cell names.
 
         In this order: the path from the table's folder, then from the dataset's; the one
@@ -59,6 +61,7 @@ class Photographs:
             cell: a path or id that is not absolute (see `below`).
             home: the table's folder, relative to the dataset's.
             split: of photographs of the same end, those below a folder of this split are meant.
+            side: likewise, of this eye.
 
         Returns:
             (key, "") or, where there is none, (the path as the cell gives it, reason).
@@ -83,9 +86,38 @@ class Photographs:
             found = nearer or found
         if len(found) > 1 and split:
             found = [key for key in found if split_of_path(key) == split] or found
+        if len(found) > 1 and side:
+            found = [key for key in found if side_of_path(key) == side] or found
         if len(found) > 1:
             return given, "ambiguous image"
         return (found[0], "") if found else (given, "missing image")
+
+    def by_end(self, cell: str, split: str = "", side: str = "") -> str:
+        """The one photograph that the end of a path outside the folder fits, however short the end;
+        "" where there is none, or one that lies in the folder of another split or eye.
+
+        Args:
+            cell: the path.
+            split: of the row, else that of the path.
+            side: likewise, of the eye.
+        """
+        parts = [part for part in cell.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+        text = "/".join(parts)
+        split, side = split or split_of_path(text), side or side_of_path(text)
+        name = _folded(parts[-1]) if parts else ""
+        # A longer end fits no more photographs than the name alone: it tells them apart.
+        longest = max((key.count("/") + 1 for key in self._ends.get(name, ())), default=1)
+        for count in range(min(len(parts), longest), 0, -1):
+            found = self.alike("/".join(parts[-count:]))
+            fit = [
+                key
+                for key in found
+                if split_of_path(key) in ("", split or split_of_path(key))
+                and side_of_path(key) in ("", side or side_of_path(key))
+            ]
+            if found:
+                return fit[0] if len(fit) == 1 else ""
+        return ""
 
     def below(self, cells: Sequence[str]) -> str:
         """The folder that absolute paths start with in place of the dataset's: the one below which
