@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 from typing import Final
 
-from vclip_jax.datasets.eyes import side_of_path
+from vclip_jax.datasets.own.eyes import side_of_path
 
 _TRIED: Final = 1000
 """Paths by which the start of all is judged."""

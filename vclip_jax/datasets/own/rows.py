@@ -7,12 +7,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from vclip_jax.datasets.eyes import SIDES, pairs, side_column, side_of, without_side
 from vclip_jax.datasets.formats import parquet
 from vclip_jax.datasets.formats.tables import LOST_DIGITS, NO_VALUE, Table
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET, Blob
 from vclip_jax.datasets.own import columns as names_of
 from vclip_jax.datasets.own.columns import Wanted, named
+from vclip_jax.datasets.own.eyes import SIDES, pairs, side_column, side_of, without_side
 from vclip_jax.datasets.own.folders import Folder
 from vclip_jax.datasets.own.found import Found
 from vclip_jax.datasets.own.labels import listed

@@ -3,8 +3,7 @@
 import openpyxl
 import pytest
 
-from vclip_jax.datasets import eyes
-from vclip_jax.datasets.own import generic
+from vclip_jax.datasets.own import eyes, generic
 from vclip_jax.datasets.own.listed import listed_paths
 
 from .test_own_tables import labels, place, reasons, splits
