@@ -99,7 +99,7 @@ def write_source(source: Path, options: argparse.Namespace) -> None:
 def build(source: Path, data_dir: Path) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "vclip_jax.datasets", "build", "generic", "--source", str(source),
-         "--data_dir", str(data_dir)],
+         "--data-dir", str(data_dir)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 

@@ -254,8 +254,8 @@ def test_the_best_checkpoint_outlasts_the_newest_and_can_be_chosen(
     trainer.main(light, tmp_path)
     assert saved_run.steps(tmp_path) == (1, STEPS)
     assert saved_run.load(tmp_path, "best")[2] == 1
-    export = ["export", "--format=safetensors", f"--source={tmp_path}", "--step=best"]
-    assert interop([*export, f"--target={tmp_path / 'best'}"]) == 0
+    export = ["export", "--format=safetensors", f"--model={tmp_path}", "--step=best"]
+    assert interop([*export, f"--out={tmp_path / 'best'}"]) == 0
     assert f"{tmp_path}: step 1\n" in capsys.readouterr().err
     assert "step 1" in (tmp_path / "best/README.md").read_text()
     light.restore_step = "best"
@@ -379,7 +379,7 @@ def test_two_prompt_sets_share_the_images_and_are_compared(config, finished, tmp
 
 def test_all_checkpoints_are_for_evaluation_and_of_a_run(config, portable_folder, tmp_path):
     config.eval_all_checkpoints = True
-    with pytest.raises(ValueError, match=r"eval_all_checkpoints=True needs --mode eval"):
+    with pytest.raises(ValueError, match=r"eval_all_checkpoints=True needs `vclip eval`"):
         trainer.main(config, tmp_path)
     config.restore_from = str(portable_folder)
     with pytest.raises(ValueError, match="is not a training run's workdir: it lacks checkpoints"):
@@ -676,7 +676,7 @@ def test_a_start_that_is_not_there_is_refused_before_any_data(
 
 def test_a_portable_folder_is_evaluated_like_the_run_it_came_from(config, finished, tmp_path):
     exported = tmp_path / "exported"
-    arguments = ["export", "--format", "safetensors", "--source", finished, "--target", exported]
+    arguments = ["export", "--format", "safetensors", "--model", finished, "--out", exported]
     assert interop([str(argument) for argument in arguments]) == 0
     config.restore_from = str(exported)
     trainer.main(config, tmp_path / "run", "eval")
@@ -689,7 +689,7 @@ def test_a_portable_folder_is_evaluated_like_the_run_it_came_from(config, finish
 
 def test_a_folder_of_another_size_is_refused_with_every_name(config, finished, tmp_path):
     exported = tmp_path / "exported"
-    arguments = ["export", "--format", "safetensors", "--source", finished, "--target", exported]
+    arguments = ["export", "--format", "safetensors", "--model", finished, "--out", exported]
     assert interop([str(argument) for argument in arguments]) == 0
     config.restore_from, config.model.embed_dim = str(exported), 24
     with pytest.raises(ValueError, match=r"does not fit.*text_projection has the shape"):

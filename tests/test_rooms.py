@@ -10,7 +10,8 @@ PACKAGE = Path(vclip_jax.__file__).parent
 
 # From the ground up. Rooms of one floor do not know each other.
 FLOORS = (
-    ("files", "console"),
+    ("files",),
+    ("console",),
     ("devices",),
     ("data",),
     ("prompts", "models"),
@@ -23,7 +24,8 @@ FLOORS = (
     ("evaluation",),
     ("report", "demo"),
     ("audit",),
-    ("main", "__main__"),
+    ("main",),
+    ("__main__",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

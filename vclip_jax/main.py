@@ -1,21 +1,15 @@
-"""Train, evaluate, report: `python -m vclip_jax.main --config configs/X.py --workdir W`.
+"""Train, evaluate, report: `vclip train --config configs/X.py --workdir W`.
 
-Run the same command again and it goes on where it stopped. `--mode eval` restores the newest
-checkpoint, another (`--config.restore_step=best`) or one after the other
-(`--config.eval_all_checkpoints=True`), scores it and rewrites the report. `--mode compile
---topology v5e:4x4` compiles the step for accelerators ahead of time.
+The same command again continues where the run stopped. `vclip eval` restores the newest checkpoint,
+another (`--step best`) or one after the other (`--config.eval_all_checkpoints=True`), scores it and
+rewrites the report. `vclip plan --topology v5e:4x4` compiles the step for accelerators ahead of
+time. `python -m vclip_jax.main` is the same with `--mode train`, `eval` or `compile`.
 """
-
-from contextlib import nullcontext
-
-from vclip_jax.train import optim
 
 if __name__ == "__main__":
     # A command line that is wrong is answered before the imports below, which take seconds.
-    from absl import flags
-
     from vclip_jax.config import command_line
-    from vclip_jax.console import terminal
+    from vclip_jax.console import commands
 
     def start() -> None:
         """Import this module anew, now that it is worth its seconds."""
@@ -23,15 +17,14 @@ if __name__ == "__main__":
 
         run_flags()
 
-    terminal.prepare()
-    flags.adopt_module_key_flags(command_line)  # for --help
+    commands.prepare()
     command_line.run(start)
 
 import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,7 +37,6 @@ from ml_collections import ConfigDict
 from vclip_jax.compilation import topologies
 from vclip_jax.compilation.plan import compile_step
 from vclip_jax.config import checks, command_line
-from vclip_jax.console import terminal
 from vclip_jax.devices import processes, sharding
 from vclip_jax.devices.preemption import Preempted, Preemption
 from vclip_jax.evaluation import table1
@@ -55,13 +47,17 @@ from vclip_jax.files import open_files
 from vclip_jax.files.writing import write_json
 from vclip_jax.interop import weights
 from vclip_jax.interop import workdir as saved_run
-from vclip_jax.interop.restore import check_source, start_at_0
+from vclip_jax.interop.restore import (
+    check_source,
+    start_at_0,
+)
 from vclip_jax.interop.source import load_weights
 from vclip_jax.predict.scorer import Scorer
 from vclip_jax.report import write_report, write_systems_report
 from vclip_jax.tracking.metrics_log import MetricsLog
 from vclip_jax.tracking.pictures import show_samples
 from vclip_jax.tracking.trackers import check_installed, open_trackers
+from vclip_jax.train import optim
 from vclip_jax.train.build import describe, graph_of, make_training, model_maker
 from vclip_jax.train.checkpoint import check_path
 from vclip_jax.train.due import Timetable

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from vclip_jax.audit import __main__ as audit
+from vclip_jax.audit import findings as audit
 from vclip_jax.audit import near_duplicates
 from vclip_jax.audit.near_duplicates import compare
 from vclip_jax.datasets.__main__ import main
@@ -46,7 +46,7 @@ SETS = ["synthetic/synfundus_like-64px-24-s0", "synthetic/messidor_like-64px-4-s
 
 
 def test_the_command_prints_counts_and_writes_pairs(data_dir, tmp_path, capsys):
-    wide = ["--data_dir", data_dir, "--distance", "256", "--workers", "2", "--out", str(tmp_path)]
+    wide = ["--data-dir", data_dir, "--distance", "256", "--workers", "2", "--out", str(tmp_path)]
     assert main(["audit", *SETS, *wide]) == 0
     printed = capsys.readouterr()
     assert re.search(r"B  \S+messidor_like-64px-4-s0:test: 4 pictures compared", printed.out)
@@ -64,14 +64,14 @@ def test_the_command_prints_counts_and_writes_pairs(data_dir, tmp_path, capsys):
 
 
 def test_one_split_is_compared_with_itself(data_dir, capsys):
-    command = ["audit", SETS[1], SETS[1], "--split_a", "test", "--data_dir", data_dir]
+    command = ["audit", SETS[1], SETS[1], "--split-a", "test", "--data-dir", data_dir]
     assert main([*command, "--distance", "256"]) == 0
     assert re.search(r"by hash, distance <= 256 +6 +4 ", capsys.readouterr().out)
 
 
 def test_a_checkpoint_adds_cosines(data_dir, portable_folder, tmp_path, capsys):
-    command = ["audit", SETS[1], SETS[1], "--split_a", "test", "--data_dir", data_dir]
-    more = ["--checkpoint", str(portable_folder), "--cosine", "-1", "--out", str(tmp_path)]
+    command = ["audit", SETS[1], SETS[1], "--split-a", "test", "--data-dir", data_dir]
+    more = ["--model", str(portable_folder), "--cosine", "-1", "--out", str(tmp_path)]
     assert main([*command, *more]) == 0
     assert re.search(r"by embedding, cosine >= -1 +6 +4 ", capsys.readouterr().out)
     with open(tmp_path / "audit.csv", newline="") as file:
@@ -79,7 +79,7 @@ def test_a_checkpoint_adds_cosines(data_dir, portable_folder, tmp_path, capsys):
 
 
 def test_an_unknown_split_is_one_line(data_dir, capsys):
-    assert main(["audit", *SETS, "--split_a", "holdout", "--data_dir", data_dir]) == 1
+    assert main(["audit", *SETS, "--split-a", "holdout", "--data-dir", data_dir]) == 1
     assert "no split 'holdout'" in capsys.readouterr().err.splitlines()[-1]
 
 

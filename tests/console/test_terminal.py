@@ -1,6 +1,5 @@
 """The terminal of a command: any locale, other libraries' warnings, progress bars."""
 
-import importlib
 import io
 import logging
 import os
@@ -14,12 +13,12 @@ from pathlib import Path
 import pytest
 from absl import logging as absl_logging
 
-from vclip_jax.console import terminal
+from vclip_jax.console import commands, terminal
 
 PROGRAM = """
 import sys
-from vclip_jax.console import terminal
-terminal.prepare()
+from vclip_jax.console import commands
+commands.prepare()
 print(sys.argv[1], sys.flags.utf8_mode)
 print("\u9752", file=sys.stderr)
 import os; print(os.path.exists(sys.argv[1]))
@@ -73,7 +72,7 @@ def test_a_line_of_the_log_has_no_progress_bar_in_it(monkeypatch):
     with terminal.bar(total=3, unit=" x", mininterval=0) as bar:
         for number in range(3):
             record = logging.LogRecord("x", 30, "", 0, "word %d", (number,), None)
-            terminal.Handler().emit(record)
+            commands.Handler().emit(record)
             bar.update()
     lines = [part for line in stream.getvalue().split("\n") for part in line.split("\r")]
     assert [line for line in lines if "word" in line] == ["word 0", "word 1", "word 2"]
@@ -103,54 +102,12 @@ def test_off_a_terminal_progress_is_a_line_now_and_then_and_one_at_the_end(monke
 def test_nobody_draws_bars_but_the_console():
     package = Path(terminal.__file__).parent
     drawn = [path for path in package.rglob("*.py") if re.search(r"\btqdm\(", path.read_text())]
-    assert drawn == [package / "console.py"]
-
-
-COMMANDS = ("predict", "probe", "demo", "report", "interop", "datasets", "drills")
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_names_the_nearest_option(name):
-    command = importlib.import_module(f"vclip_jax.{name}")
-    if hasattr(command, "__path__"):
-        command = importlib.import_module(f"vclip_jax.{name}.__main__")
-    assert isinstance(command._parser(), terminal.Parser)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--promts", "x", "--need", "1"], "there is no --promts: did you mean --prompts?"),
-        (["--neeed=1"], "there is no --neeed: did you mean --need?"),
-        (["sub", "--need", "1", "--colour", "red"], "unrecognized arguments: --colour red"),
-        (["--need"], "argument --need: expected one argument"),
-    ],
-)
-def test_a_wrong_option_is_named_before_what_it_leaves_out(arguments, message, capsys):
-    parser = terminal.Parser(prog="x")
-    parser.add_argument("word", nargs="?")
-    parser.add_argument("--prompts")
-    parser.add_argument("--need", required=True)
-    with pytest.raises(SystemExit):
-        parser.parse_args(arguments)
-    assert capsys.readouterr().err.splitlines()[-1] == f"x: error: {message}"
-    assert parser.parse_args(["--nee=1", "--prom", "a"]).prompts == "a"
-    assert parser.parse_args(["--need=1", "--", "--promts"]).word == "--promts"
-
-
-def test_the_options_of_a_subcommand_are_its_own(capsys):
-    parser = terminal.Parser(prog="x")
-    build = parser.add_subparsers().add_parser("build")
-    build.add_argument("--source")
-    assert parser.parse_args(["build", "--source=a"]).source == "a"
-    with pytest.raises(SystemExit):
-        parser.parse_args(["build", "--sorce=a"])
-    assert "there is no --sorce: did you mean --source?" in capsys.readouterr().err
+    assert drawn == [package / "terminal.py"]
 
 
 def test_the_hubs_client_is_imported_later_and_warns_of_nothing_either():
     program = (
-        "import logging\nfrom vclip_jax import console\nconsole.prepare()\n"
+        "import logging\nfrom vclip_jax.console import commands\ncommands.prepare()\n"
         "from huggingface_hub import hf_hub_download\n"
         "logging.getLogger('huggingface_hub.utils').warning('retrying')\n"
         "logging.getLogger('huggingface_hub.utils').error('told')\n"
@@ -191,7 +148,8 @@ def test_every_command_is_prepared():
     assert {path.name for path in commands} >= {"main.py", "__main__.py"}
     for path in commands:
         start = path.read_text().partition('if __name__ == "__main__":')[2]
-        assert "terminal.prepare()" in start.partition("\n\n\n")[0], path
+        starts = ("commands.start(main)", "commands.prepare()", "script()")
+        assert any(call in start.partition("\n\n\n")[0] for call in starts), path
 
 
 def test_a_bar_lasts_when_its_reader_is_gone(monkeypatch):

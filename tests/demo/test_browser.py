@@ -47,7 +47,7 @@ def server(portable_folder, photographs, tmp_path):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-m", "vclip_jax.demo", "--checkpoint", portable_folder,
+        [sys.executable, "-m", "vclip_jax.demo", "--model", portable_folder,
          "--images", photographs, "--port", "0"],
         stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(temporary)},
     )  # fmt: skip

@@ -301,10 +301,10 @@ def test_the_page_says_that_it_is_no_diagnosis():
 def test_mistakes_on_the_command_line_are_one_line(portable_folder, tmp_path):
     pytest.importorskip("gradio", reason="needs the extra [demo]")
     for arguments, message in (
-        (["--checkpoint", tmp_path / "no"], "there is no"),
-        (["--checkpoint", portable_folder, "--prompts", "zh/fivs"], "did you mean zh/fives"),
-        (["--checkpoint", portable_folder, "--images", tmp_path / "no"], "no such folder"),
-        (["--checkpoint", portable_folder, "--port", "70000"], "choose others with --host, --port"),
+        (["--model", tmp_path / "no"], "there is no"),
+        (["--model", portable_folder, "--prompts", "zh/fivs"], "did you mean zh/fives"),
+        (["--model", portable_folder, "--images", tmp_path / "no"], "no such folder"),
+        (["--model", portable_folder, "--port", "70000"], "choose others with --host, --port"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "vclip_jax.demo", *map(str, arguments)],
@@ -321,14 +321,14 @@ def test_without_gradio_the_command_says_what_to_install(capsys, monkeypatch, po
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "")
-    assert command.main(["--checkpoint", str(portable_folder)]) == 1
+    assert command.main(["--model", str(portable_folder)]) == 1
     assert capsys.readouterr().err == (
         "error: the demo needs Gradio: pip install 'vclip_jax[demo]'\n"
     )
 
 
 def test_only_this_machine_reaches_the_page_unless_one_asks():
-    assert command._parser().parse_args(["--checkpoint", "w"]).host == "127.0.0.1"
+    assert command._parser().parse_args(["--model", "w"]).host == "127.0.0.1"
     assert command._is_loopback("127.0.0.1")
     assert command._is_loopback("::1")
     assert command._is_loopback("localhost")

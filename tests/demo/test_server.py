@@ -110,7 +110,7 @@ def demo(portable_folder, tmp_path_factory) -> Iterator[Demo]:
     (root / "secret.jpg").write_text(SECRET)
     path = f"{root / 'spy'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     process = subprocess.Popen(
-        [sys.executable, "-m", "vclip_jax.demo", "--checkpoint", portable_folder, "--port", "0"],
+        [sys.executable, "-m", "vclip_jax.demo", "--model", portable_folder, "--port", "0"],
         stdout=subprocess.PIPE, text=True,
         env=os.environ | {
             "TMPDIR": str(root / "uploads"), "PYTHONPATH": path, "SPY": str(root / "names"),

@@ -54,11 +54,11 @@ def test_a_dead_process_ends_the_others():
 def test_a_folder_that_is_in_use_is_refused(tmp_path):
     (tmp_path / "a").write_text("")
     completed = subprocess.run(
-        [sys.executable, "-m", "vclip_jax.drills", "kill", "--folder", str(tmp_path)],
+        [sys.executable, "-m", "vclip_jax.drills", "kill", "--out", str(tmp_path)],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert completed.returncode == 1
-    assert completed.stderr.startswith("error: --folder=")
+    assert completed.stderr.startswith("error: --out=")
 
 
 def finished(workdir: Path, *rows: dict, fingerprint: str = "a") -> Path:

@@ -27,7 +27,7 @@ def test_names_in_any_script_are_shown_as_they_are():
 
 def test_a_name_in_an_error_of_a_command_is_escaped(tmp_path, capsys):
     folder = tmp_path / "\x1b[31mred\u202e"
-    assert main(["build", "idrid", "--source", str(folder), "--data_dir", str(tmp_path)]) == 1
+    assert main(["build", "idrid", "--source", str(folder), "--data-dir", str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert "\\x1b[31mred\\u202e" in error
     assert not set(error) & {"\x1b", "\u202e"}

@@ -184,6 +184,6 @@ def test_a_card_that_was_edited_stays(tmp_path, portable_folder):
     for path in portable_folder.iterdir():
         (source / path.name).write_bytes(path.read_bytes())
     (source / folder.CARD).write_text("---\nlicense: mit\n---\n\nMine.\n")
-    command = ["export", "--format", "safetensors", "--source", source, "--target", target]
+    command = ["export", "--format", "safetensors", "--model", source, "--out", target]
     assert main([str(part) for part in command]) == 0
     assert (target / folder.CARD).read_text() == (source / folder.CARD).read_text()

@@ -230,7 +230,7 @@ def test_an_imported_system_embeds_and_classifies(tmp_path, system, name, capsys
         (beside / "merges.txt").write_text("#version: 0.2\n")
     format = name.split()[0]
     work = tmp_path / "w"
-    command = ["import", "--format", format, "--source", str(source), "--workdir", str(work)]
+    command = ["import", "--format", format, "--source", str(source), "--out", str(work)]
     assert main(command) == 0, capsys.readouterr().err
     assert {path.name for path in work.iterdir()} == {
         "model.safetensors", "config.json", "tokenizer.json", "README.md"

@@ -47,7 +47,7 @@ def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def imported(format: str, source: Path, work: Path, *options: Any) -> Path:
-    arguments = ["--format", format, "--source", source, "--workdir", work, *options]
+    arguments = ["--format", format, "--source", source, "--out", work, *options]
     assert interop(["import", *map(str, arguments)]) == 0
     return work
 

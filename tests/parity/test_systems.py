@@ -221,7 +221,7 @@ def test_a_state_dict_of_openai_needs_its_activation_told(tmp_path, capsys):
     source = tmp_path / "clip.pt"
     torch.save(state | {k: torch.tensor(v) for k, v in numbers.items()}, source)
     command = ["import", "--format", "open_clip", "--source", str(source), "--vocab", str(MERGES),
-               "--workdir", str(tmp_path / "w")]  # fmt: skip
+               "--out", str(tmp_path / "w")]  # fmt: skip
     assert interop(command) == 1
     assert "--activation quick_gelu" in capsys.readouterr().err
     assert interop([*command, "--activation", "quick_gelu"]) == 0

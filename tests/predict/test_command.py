@@ -1,4 +1,4 @@
-"""`python -m vclip_jax.predict`: inputs, outputs and failures."""
+"""`vclip predict`: inputs, outputs and failures."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from vclip_jax import prompts
 from vclip_jax.data.images import guarded
 from vclip_jax.data.images.decode import decode
 from vclip_jax.predict import __main__ as predict
-from vclip_jax.predict import heat_maps
+from vclip_jax.predict import classify, heat_maps
 from vclip_jax.prompts import own
 
 
@@ -42,7 +42,7 @@ def run(capsys, *arguments) -> tuple[int, str, str]:
 def test_json_lines_hold_what_classify_says(capsys, portable_folder, photographs):
     status, out, err = run(
         capsys,
-        "--checkpoint",
+        "--model",
         portable_folder,
         "--prompts",
         "zh/idrid",
@@ -65,7 +65,7 @@ def test_json_lines_hold_what_classify_says(capsys, portable_folder, photographs
 
 def test_phrases_may_be_classes_and_csv_is_a_table(capsys, portable_folder, photographs):
     status, out, _ = run(
-        capsys, "--checkpoint", portable_folder, "--prompt", "正常", "--prompt", "青光眼, 视盘",
+        capsys, "--model", portable_folder, "--prompt", "正常", "--prompt", "青光眼, 视盘",
         "--format", "csv", photographs / "a.png",
     )  # fmt: skip
     assert status == 0
@@ -79,7 +79,7 @@ def test_lists_come_from_csv_files_and_standard_input(
 ):
     (photographs / "list.csv").write_text("\ufeffimage,grade\na.png,1\nsub/b.JPG,2\n", "utf-8")
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{photographs / 'a.png'}\n\n"))
-    status, out, _ = run(capsys, "--checkpoint", portable_folder, photographs / "list.csv", "-")
+    status, out, _ = run(capsys, "--model", portable_folder, photographs / "list.csv", "-")
     assert status == 0
     names = [line.split(":  ")[0] for line in out.splitlines()]
     assert names == [str(photographs / name) for name in ("a.png", "sub/b.JPG", "a.png")]
@@ -92,7 +92,7 @@ def test_a_bad_image_is_named_counted_and_no_reason_to_stop(
     bad = photographs / "bad.jpg"
     bad.write_bytes(b"\xff\xd8 not an image")
     status, out, err = run(
-        capsys, "--checkpoint", portable_folder, "--format", form, bad, photographs / "a.png"
+        capsys, "--model", portable_folder, "--format", form, bad, photographs / "a.png"
     )
     assert status == 1
     assert "bad.jpg: cannot read the image" in out
@@ -106,7 +106,7 @@ def test_a_photograph_that_takes_too_long_is_named_and_no_reason_to_stop(
     monkeypatch.setattr(guarded, "LIMITS", guarded.Limits(cpu_seconds=0.15))
     slow = photographs / "slow.png"
     Image.new("RGB", (5000, 5000)).save(slow, compress_level=1)
-    status, out, err = run(capsys, "--checkpoint", portable_folder, slow, photographs / "a.png")
+    status, out, err = run(capsys, "--model", portable_folder, slow, photographs / "a.png")
     assert (status, err) == (1, "1 of the images could not be read\n")
     first, second = out.splitlines()
     assert first.startswith(f"error: {slow}: cannot read the image: decoding it takes more than")
@@ -115,7 +115,7 @@ def test_a_photograph_that_takes_too_long_is_named_and_no_reason_to_stop(
 
 def test_other_formats_are_named(capsys, portable_folder, photographs):
     (photographs / "drawing.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n(%pipe%id) (r) file\n")
-    status, out, _ = run(capsys, "--checkpoint", portable_folder, photographs / "drawing.jpg")
+    status, out, _ = run(capsys, "--model", portable_folder, photographs / "drawing.jpg")
     assert status == 1
     assert "an EPS or PostScript file is not read: convert it to PNG or JPEG" in out
 
@@ -134,7 +134,7 @@ def test_other_formats_are_named(capsys, portable_folder, photographs):
         (["--prompts", "zh/fivs", "{image}"], "did you mean zh/fives"),
         (["--prompts", "labels", "{image}"], "there is no dataset here: give a prompt set such as"),
         (["--prompt", "一", "{image}"], "at least two classes"),
-        (["--checkpoint", "{empty}", "{image}"], "it lacks config.json"),
+        (["--model", "{empty}", "{image}"], "it lacks config.json"),
     ],
 )
 def test_mistakes_are_one_line(capsys, portable_folder, photographs, tmp_path, arguments, message):
@@ -144,7 +144,7 @@ def test_mistakes_are_one_line(capsys, portable_folder, photographs, tmp_path, a
         "empty": tmp_path / "empty", "list": tmp_path / "list.csv", "image": photographs / "a.png",
     }  # fmt: skip
     given = [argument.format(**places) for argument in arguments]
-    status, out, err = run(capsys, "--checkpoint", portable_folder, *given)
+    status, out, err = run(capsys, "--model", portable_folder, *given)
     assert (status, out) == (1, "")
     assert err.startswith("error: ")
     assert message in err
@@ -172,7 +172,7 @@ def test_heat_maps_are_written_beside_the_answers(capsys, portable_folder, photo
     other.mkdir()
     (other / "A.png").write_bytes((photographs / "a.png").read_bytes())
     (other / "bad.jpg").write_bytes(b"\xff\xd8 not an image")
-    inputs = "--checkpoint", portable_folder, "--prompts", "zh/refuge", photographs, other
+    inputs = "--model", portable_folder, "--prompts", "zh/refuge", photographs, other
     status, plain, _ = run(capsys, *inputs, "--format", "jsonl")
     assert status == 1
     heat = tmp_path / "new" / "heat"
@@ -201,7 +201,7 @@ def test_heat_maps_are_written_beside_the_answers(capsys, portable_folder, photo
 
 def test_a_table_with_heat_maps_names_them(capsys, portable_folder, photographs, tmp_path):
     status, out, _ = run(
-        capsys, "--checkpoint", portable_folder, "--format", "csv", "--explain", tmp_path / "heat",
+        capsys, "--model", portable_folder, "--format", "csv", "--explain", tmp_path / "heat",
         photographs / "a.png",
     )  # fmt: skip
     assert status == 0
@@ -214,13 +214,13 @@ def test_a_model_is_asked_its_own_prompts(capsys, portable_folder, photographs, 
     folder = tmp_path / "m"
     shutil.copytree(portable_folder, folder)
     own.save(folder, prompts.from_phrases({"healthy": "正常", "ill": "青光眼"}, "two"))
-    status, out, _ = run(capsys, "--checkpoint", folder, "--format", "jsonl", photographs / "a.png")
+    status, out, _ = run(capsys, "--model", folder, "--format", "jsonl", photographs / "a.png")
     assert status == 0
     assert list(json.loads(out)["probabilities"]) == ["healthy", "ill"]
     assert not caplog.messages
 
     status, out, _ = run(
-        capsys, "--checkpoint", portable_folder, "--format", "jsonl", photographs / "a.png"
+        capsys, "--model", portable_folder, "--format", "jsonl", photographs / "a.png"
     )
     assert status == 0
     assert list(json.loads(out)["probabilities"]) == list(prompts.load("zh/fives").class_names)
@@ -235,7 +235,7 @@ def test_pipes_and_folders_named_as_images_are_errors_and_not_opened(
         "".join(json.dumps({"image": name}) + "\n" for name in ("pipe.jpg", "sub", "a.png"))
     )
     status, out, err = run(
-        capsys, "--checkpoint", portable_folder, photographs / "pipe.jpg",
+        capsys, "--model", portable_folder, photographs / "pipe.jpg",
         photographs / "list.jsonl",
     )  # fmt: skip
     assert status == 1
@@ -247,7 +247,7 @@ def test_pipes_and_folders_named_as_images_are_errors_and_not_opened(
 
 def test_a_name_in_csv_is_one_cell_and_no_formula():
     names = ["a\nb.png,glaucoma", "a\rb.png", 'a"b.png', "=cmd|x!A0.png", "@SUM(1).png", "-1.png"]
-    lines = [predict.LINES["csv"]({"image": name, "error": "e"}, ["x"]) for name in names]
+    lines = [classify.LINES["csv"]({"image": name, "error": "e"}, ["x"]) for name in names]
     rows = list(csv.reader(io.StringIO("".join(f"{line}\n" for line in lines), newline="")))
     assert [row[1:] for row in rows] == [["", "", "e"]] * len(names)
     assert [Path(row[0]) for row in rows] == [Path(name) for name in names]
@@ -256,4 +256,4 @@ def test_a_name_in_csv_is_one_cell_and_no_formula():
 
 def test_names_of_classes_do_not_reach_the_terminal_raw():
     row = {"image": "a.png", "prediction": "x", "probabilities": {"\x1b]0;t\x07": 1.0}}
-    assert "\x1b" not in predict.LINES["table"](row, [])
+    assert "\x1b" not in classify.LINES["table"](row, [])

@@ -170,9 +170,7 @@ def test_the_command_compares_several_workdirs(tmp_path):
     done = subprocess.run([*command, *runs], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(tmp_path / "a/comparison.html")
     assert "Settings that differ" in (tmp_path / "a/comparison.html").read_text()
-    wrong = subprocess.run(
-        [*command, runs[0], "--output", "x.html"], capture_output=True, text=True
-    )
+    wrong = subprocess.run([*command, runs[0], "--out", "x.html"], capture_output=True, text=True)
     assert (wrong.returncode, wrong.stderr) == (
-        1, "error: --output is of a comparison: name several workdirs\n",
+        1, "error: --out is of a comparison: name several workdirs\n",
     )  # fmt: skip

@@ -89,7 +89,7 @@ def test_what_is_not_built_is_named_with_the_command_that_builds_it(tmp_path, ca
     config = config_lib.default()
     config.data.dataset, config.data.data_dir = "synfundus", f"{tmp_path}/my data"
     config.evals.fives = config_lib.zero_shot_eval("fives", "zh/fives")
-    command = "python -m vclip_jax.datasets build {} --source DIR --data_dir '" + str(tmp_path)
+    command = "vclip datasets build {} --source DIR --data-dir '" + str(tmp_path)
     with pytest.raises(ValueError, match=command.format("synfundus")):
         open_training_data(config)
     with caplog.at_level(logging.INFO, "vclip_jax"):

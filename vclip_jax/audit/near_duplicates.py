@@ -42,14 +42,12 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from vclip_jax.audit import COSINE, DISTANCE
 from vclip_jax.audit.perceptual_hash import BITS, CHUNK, Fingerprints, fingerprint
 from vclip_jax.console import terminal
 from vclip_jax.data.images.decode import read_rgb
 from vclip_jax.data.record import Record
 
-DISTANCE: Final = 40
-"""Bits of 256, see above."""
-COSINE: Final = 0.98
 MAX_PAIRS: Final = 1_000_000
 """More pairs within the distance are no finding but a mistake, and would fill the memory."""
 MAX_SIMILAR: Final = 1000

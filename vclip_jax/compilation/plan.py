@@ -1,4 +1,4 @@
-"""`--mode compile`: the training step for accelerators that nobody has at hand."""
+"""`vclip plan`: the training step for accelerators that nobody has at hand."""
 
 import logging
 from pathlib import Path

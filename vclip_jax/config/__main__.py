@@ -1,31 +1,31 @@
-"""Print the page of all keys (`docs/config.md`), or the values of a recipe:
-`python -m vclip_jax.config [configs/X.py]`.
+"""Print the values of a config, or the page of all keys (`docs/config.md`) without one:
+`vclip config [configs/X.py]`.
 """
 
-import argparse
+from collections.abc import Sequence
 
-from vclip_jax.config.command_line import check_recipe
-from vclip_jax.config.page import page
-from vclip_jax.config.saved import as_text
+from vclip_jax.console import commands
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m vclip_jax.config", description="Print all keys, or a recipe's values."
-    )
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+
+    def run() -> None:
+        from vclip_jax.config.command_line import check_recipe
+        from vclip_jax.config.page import page
+        from vclip_jax.config.saved import as_text
+
+        print(as_text(check_recipe(options.recipe)) if options.recipe else page(), end="")
+
+    return commands.run(run)
+
+
+def _parser() -> commands.Parser:
+    parser = commands.Parser(prog="vclip config", description=__doc__)
     parser.add_argument("recipe", nargs="?", help="configs/X.py[:argument]")
     return parser
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command line."""
-    parser = _parser()
-    options = parser.parse_args(argv)
-    try:
-        print(as_text(check_recipe(options.recipe)) if options.recipe else page(), end="")
-    except ValueError as error:
-        parser.error(str(error))
-
-
 if __name__ == "__main__":
-    main()
+    commands.start(main)

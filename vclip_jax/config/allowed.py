@@ -37,11 +37,16 @@ def at_least(least: int, why: str = "") -> Allowed:
     )
 
 
-def one_of(names: Collection[str], *more: str) -> Allowed:
-    """The names in a list or a registry, as it is when the value is checked, and some `more`."""
-    return Allowed(
-        lambda: f"one of {', '.join([*names, *more])}", lambda value: value in (*names, *more)
-    )
+def one_of(names: Collection[str] | Callable[[], Collection[str]], *more: str) -> Allowed:
+    """The names in a list or a registry, as it is when the value is checked, and some `more`.
+
+    A function is asked for the names: what it imports is not imported before.
+    """
+
+    def now() -> list[str]:
+        return [*(names() if callable(names) else names), *more]
+
+    return Allowed(lambda: f"one of {', '.join(now())}", lambda value: value in now())
 
 
 def any_of(names: Collection[str]) -> Allowed:

@@ -6,12 +6,13 @@ JAX takes seconds to import, so nothing here imports it before the command line 
 import importlib.util
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from vclip_jax.config import checks
@@ -24,7 +25,9 @@ MODE = flags.DEFINE_enum(
     "Train and evaluate; evaluate; or compile the training step for --topology.",
 )  # fmt: skip
 TOPOLOGY = flags.DEFINE_string(
-    "topology", None, "Of --mode compile: v5e:4x4, 2xv5e:4x4 (slices), h100:8; no device is needed."
+    "topology",
+    None,
+    "What is compiled for: v5e:4x4, 2xv5e:4x4 (slices), h100:8; no device is needed.",
 )
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One of several processes that find each other: TPU pods, SLURM, GKE."
@@ -47,30 +50,100 @@ DETERMINISTIC = flags.DEFINE_bool(
 _ROOT = Path(__file__).parents[2]
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parse `sys.argv`, then call `main`; does not return."""
+# --mode -> the command, and what it does.
+_COMMANDS = {
+    "train": (
+        "vclip train",
+        "Train a model, evaluate it and write the report; the same command again continues.",
+    ),
+    "eval": (
+        "vclip eval",
+        "Score a trained model and rewrite the report: the run of --workdir, or --model (a "
+        "workdir, a portable folder, or hub:OWNER/NAME[@REVISION]), of which --step takes latest "
+        "(default), best or a number.",
+    ),
+    "compile": (
+        "vclip plan",
+        "Compile the training step for accelerators that are not here: memory, time, traffic.",
+    ),
+}
+_MODEL = {"model": "config.restore_from", "step": "config.restore_step"}
+"""Flags of `vclip eval` -> the keys that they set."""
+_HELP = ("--help", "-help", "-h", "--helpshort", "-helpshort")
+
+
+def run(main: Callable[[], None], mode: str = "") -> None:
+    """Parse `sys.argv`, then call `main`; does not return.
+
+    `mode` is that of the command that `sys.argv[0]` names, which leaves --mode out.
+    """
+    # Orbax tells every move, and of what fails the whole way there, which is an error of ours too.
+    logging.set_verbosity(logging.FATAL)
+    sys.argv[1:] = _own_flags(sys.argv[1:], mode)
     app.run(lambda _: main(), flags_parser=parse)
+
+
+def _own_flags(words: Sequence[str], mode: str) -> list[str]:
+    """A command's words as the trainer's flags, whose names have underscores."""
+    found = [f"--mode={mode}"] if mode else []
+    for word in words:
+        name, equals, value = word.removeprefix("--").partition("=")
+        if word == name or not name:  # a value, or -- alone
+            found.append(word)
+            continue
+        if mode and name == "mode":
+            names = ", ".join(command for command, _ in _COMMANDS.values())
+            _end(f"--mode is set by the command: {names}")
+        if mode == "eval":
+            name = _MODEL.get(name, name)
+        flag = name.replace("-", "_")
+        found.append(f"--{flag if flag in flags.FLAGS else name}{equals}{value}")
+    return found
 
 
 def parse(argv: Sequence[str]) -> list[str]:
     """Like absl's own parser, but whatever is wrong is one line rather than a traceback."""
+    if set(argv) & set(_HELP):
+        print(help_of(argv))
+        sys.exit(0)
     try:
         return _parse(argv)
     except flags.UnrecognizedFlagError as error:
-        _end(f"unknown flag --{error.flagname}: {_meant(error.flagname)}")
+        _end(f"unknown flag --{error.flagname}: {_meant(error.flagname, argv)}")
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         # A KeyError's own text is a representation, quotes and escapes included.
         _end(str(error.args[0]) if isinstance(error, KeyError) else str(error))
 
 
-def _meant(name: str) -> str:
+def _meant(name: str, argv: Sequence[str]) -> str:
     """What somebody may have meant by a flag that there is not."""
     own = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(__name__)]
     if close := get_close_matches(name, own, n=1, cutoff=0.8):
         return f"did you mean --{close[0]}?"
     if key := checks.suggestion(name):
         return f"keys are set with --config.KEY=VALUE, here --config.{key}"
-    return "--help lists all flags"
+    return f"{_program(argv)}--help lists all flags"
+
+
+def _program(argv: Sequence[str]) -> str:
+    """The command's name and a space; nothing for the module, which has no short name."""
+    return f"{argv[0]} " if argv[0] in dict(_COMMANDS.values()) else ""
+
+
+def help_of(argv: Sequence[str]) -> str:
+    """What --help says: usage, what the command does, and every flag."""
+    own = dict(_COMMANDS.values())
+    name = argv[0] if argv[0] in own else "python -m vclip_jax.main"
+    more = " --topology KIND:SHAPE" if name == _COMMANDS["compile"][0] else ""
+    about = own.get(name, "Train a model and evaluate it (the default), or what --mode says.")
+    lines = [f"usage: {name} --config FILE --workdir FOLDER{more} [--config.KEY=VALUE ...]", ""]
+    lines += [*textwrap.wrap(about, 80), "", "options:"]
+    for flag in flags.FLAGS.get_key_flags_for_module(__name__):
+        if name in own and (flag.name == "mode" or (flag.name == "topology" and not more)):
+            continue
+        lines += [f"  --{flag.name}", *textwrap.wrap(flag.help, 80, initial_indent=" " * 6,
+                                                     subsequent_indent=" " * 6)]  # fmt: skip
+    return "\n".join(lines)
 
 
 def _end(message: str) -> NoReturn:
@@ -101,7 +174,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
     if Path(WORKDIR.value).exists() and not Path(WORKDIR.value).is_dir():
         raise ValueError(f"--workdir={WORKDIR.value} is not a folder: name a folder, new or not")
     if (MODE.value == "compile") != (TOPOLOGY.value is not None):
-        raise ValueError("--mode compile and --topology, for example v5e:4x4, go together")
+        command = _COMMANDS["compile"][0] if _program(argv) else "--mode compile"
+        raise ValueError(f"{command} and --topology, for example v5e:4x4, go together")
     by_hand = (COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     if any(value is not None for value in by_hand) and None in by_hand:
         raise ValueError("--coordinator, --num_processes and --process_id go together")

@@ -5,6 +5,7 @@ The configuration (`defaults`), the checks of single keys (`checks`), what a con
 change (`saved`) and the page `docs/config.md` (`page`) are made from these declarations.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,11 +22,8 @@ from vclip_jax.config.allowed import (
     pairs,
     that,
 )
-from vclip_jax.data.images.augment import AUGMENTATIONS
-from vclip_jax.data.images.decode import FITS, MODES
+from vclip_jax.data.choices import AUTOMATIC, MODES, ORDERS
 from vclip_jax.data.images.statistics import IMAGE_MEAN, IMAGE_STD
-from vclip_jax.data.order import ORDERS
-from vclip_jax.data.workers import AUTOMATIC
 from vclip_jax.models.kinds import IMAGE_POOLS, IMAGE_TOWERS, LOSSES, TEXT_POOLS, TEXT_TOWERS
 
 # What rooms above, or modules that import JAX, offer; tests compare.
@@ -33,6 +31,21 @@ KEPT = {"image": ("none", "norms", "blocks"), "text": ("none", "products", "bloc
 ACTIVATIONS = ("quick_gelu", "gelu")
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 LEAST_RESAMPLES = 100
+
+
+# These are imported when a value is checked: --help does not wait for OpenCV.
+
+
+def _fits() -> Collection[str]:
+    from vclip_jax.data.images.decode import FITS
+
+    return FITS
+
+
+def _augmentations() -> Collection[str]:
+    from vclip_jax.data.images.augment import AUGMENTATIONS
+
+    return AUGMENTATIONS
 
 
 @dataclass(frozen=True)
@@ -324,7 +337,7 @@ KEYS = (
         'How a photograph becomes a square: "squash" (the recipe), "pad", "fundus" (crop to the '
         'illuminated field, then pad), "flair" (pad at the right or below), or "centre_crop" '
         "(CLIP's).",
-        one_of(FITS),
+        one_of(_fits),
     ),
     Key(
         "data.image_mean",
@@ -360,7 +373,7 @@ KEYS = (
         'The random changes of training images: "recipe" (none), "fundus" (strong), "geometry", '
         'or "chinese_clip", the reference\'s own, off by default there '
         "(see `vclip_jax.data.images.augment`).",
-        one_of(AUGMENTATIONS),
+        one_of(_augmentations),
         aliases="aug augmentation use_augment data_aug aug_cfg",
     ),
     Key(

@@ -1,4 +1,4 @@
-"""The terminal: the set-up that all commands share, progress bars, log lines.
+"""The terminal: what all commands share (`commands`), progress bars, whose warnings are shown.
 
-The ground floor, with `files`: it imports nothing else of the package.
+It stands on `files`, and imports nothing else of the package.
 """

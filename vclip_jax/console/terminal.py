@@ -1,32 +1,15 @@
-"""What all commands share: the encoding of the terminal, and whose warnings are shown there."""
+"""Progress bars, lines of standard input, and whose warnings are shown on the terminal."""
 
-import argparse
-import logging
 import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from difflib import get_close_matches
 from typing import Any, TextIO, cast
 
 from absl import logging as absl_logging
 from tqdm import tqdm
-
-OTHERS = ("jax", "orbax", "huggingface_hub", "tensorflow", "tensorflow_datasets", "etils")
-"""Libraries whose warnings say nothing to who did not write this package; errors are shown."""
-
-
-class Handler(logging.Handler):
-    """Writes the package's log to standard error, never into a progress bar's line."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """See `logging.Handler`."""
-        try:
-            tqdm.write(self.format(record), file=sys.stderr)
-        except Exception:
-            self.handleError(record)
 
 
 class Lasting:
@@ -123,84 +106,24 @@ def bar(
     )  # fmt: skip
 
 
-def prepare() -> None:
-    """Set a command's process up; before anything is parsed or printed.
-
-    Where the locale's encoding is not UTF-8, arguments and file names of other letters cannot be
-    told from noise: the command starts again in Python's UTF-8 mode, and says so. What standard
-    output cannot hold (PYTHONIOENCODING) is written as \\\\uXXXX.
-    """
-    encoding = sys.getfilesystemencoding()
-    if encoding != "utf-8" and not sys.flags.utf8_mode:
-        print(
-            f"note: the locale's encoding is {encoding}: text is read and written as UTF-8 "
-            "(LC_ALL=C.UTF-8 makes the terminal agree)",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
-    # Orbax tells every move, and of what fails the whole way there, which is an error of ours too.
+@contextmanager
+def without_absl() -> Iterator[None]:
+    """Leave out what Orbax logs meanwhile: every move, and of what fails the whole way there, which
+    is an error of ours too."""
+    before = absl_logging.get_verbosity()
     absl_logging.set_verbosity(absl_logging.FATAL)
-    for name in OTHERS:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it sets its level when it is imported
-    log = logging.getLogger("vclip_jax")
-    log.addHandler(Handler())
-    log.propagate = False
+    try:
+        yield
+    finally:
+        absl_logging.set_verbosity(before)
 
 
 @contextmanager
 def without_others_warnings() -> Iterator[None]:
     """Leave out what other libraries warn of meanwhile, in people's own programs too."""
-    before = absl_logging.get_verbosity()
-    absl_logging.set_verbosity(absl_logging.FATAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        absl_logging.set_verbosity(before)
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse's, which names the nearest option where one is not known."""
-
-    def parse_known_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, namespace: Any = None
-    ) -> tuple[Any, list[str]]:
-        """See `argparse.ArgumentParser`."""
-        words = list(sys.argv[1:] if args is None else args)
-        if self._subparsers is None:  # whose own parsers look at their options
-            self._check_options(words[: words.index("--")] if "--" in words else words)
-        return super().parse_known_args(words, namespace)
-
-    def _check_options(self, words: Sequence[str]) -> None:
-        options = [name for name in self._option_string_actions if name.startswith("--")]
-        for word in words:
-            name = word.partition("=")[0]
-            known = any(option.startswith(name) for option in options)  # or an abbreviation
-            if not name.startswith("--") or known:
-                continue
-            if close := get_close_matches(name, options, n=1, cutoff=0.7):
-                self.error(f"there is no {name}: did you mean {close[0]}?")
-
-
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name a model: --checkpoint and --step."""
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        help="a workdir, a portable folder, or hub:OWNER/NAME[@REVISION]",
-    )
-    parser.add_argument(
-        "--step",
-        default="latest",
-        help="of a run: latest (default), best (by its config.keep_best) or a number",
-    )
+    with without_absl(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def lines_of_stdin() -> Iterator[str]:

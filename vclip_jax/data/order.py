@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 EXAMPLES: Final = 2**48
 """Length of the training stream, "without end": Grain's own endless repeat overflows in `batch`."""
 
-ORDERS: Final = ("permutation", "grain")
-"""Names of `config.data.shuffle`: the one of this module, and Grain's of the runs before it, in
-which records that are neighbours, or in one batch, are so again more often than by chance."""
-
 _ROUNDS: Final = 12
 """Four make a permutation that is hard to tell from a random one (Luby and Rackoff, 1988); more
 are for small datasets, where a round has little to mix."""

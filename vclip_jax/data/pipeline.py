@@ -19,12 +19,13 @@ import grain
 import numpy as np
 
 from vclip_jax.data import workers
+from vclip_jax.data.choices import ORDERS
 from vclip_jax.data.images.augment import Change, Policy, augment
 from vclip_jax.data.images.chinese_clip_augment import SHORTEST_CROP, chinese_clip_augment
 from vclip_jax.data.images.decode import FINER, FITS, Fit, check_fit, read_rgb
 from vclip_jax.data.images.enhance import enhance
 from vclip_jax.data.images.preprocess import check_fitted, record_square
-from vclip_jax.data.order import EXAMPLES, ORDERS, Shuffled
+from vclip_jax.data.order import EXAMPLES, Shuffled
 from vclip_jax.data.progress import Progress
 from vclip_jax.data.record import Record
 from vclip_jax.data.text.tokenizer import Tokenizer

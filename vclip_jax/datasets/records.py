@@ -227,8 +227,8 @@ def find_dataset(name: str, data_dir: str | os.PathLike[str]) -> Path:
     if not found:
         raise DatasetError(
             f"the dataset {name!r} is not in {data_dir}: build it with "
-            f"python -m vclip_jax.datasets build {parts[0]}{_build_hint(name)} "
-            f"--data_dir {data_dir}"
+            f"vclip datasets build {parts[0]}{_build_hint(name)} "
+            f"--data-dir {data_dir}"
         )
     return max((directory for _, directory in found), key=lambda d: _version(d.name))
 

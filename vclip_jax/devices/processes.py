@@ -145,7 +145,7 @@ def ending_together() -> Iterator[None]:
                 f"{error}\nerror: {where} has too little memory ({first}): make "
                 "config.global_batch_size smaller or config.micro_batches larger, set "
                 "config.remat.image and config.remat.text, or spread the state with "
-                "config.mesh.fsdp; --mode compile says what a step needs",
+                "config.mesh.fsdp; `vclip plan` says what a step needs",
                 OUT_OF_MEMORY,
             )
         if is_lost_peer(error):

@@ -24,7 +24,7 @@ TIMES = (
 PATIENCE = 1800.0
 
 
-class DrillError(Exception):
+class DrillError(ValueError):
     """A run that nobody disturbed did not end well; one line."""
 
 

@@ -132,7 +132,7 @@ def load_file_alone(path: str | Path) -> Weights:
         if METADATA_KEY not in metadata:
             raise ValueError(
                 f"{path} has no configuration of vclip_jax in its metadata: was it made by "
-                "`python -m vclip_jax.interop`? BERTs are imported with --format hf_bert"
+                "`vclip weights`? BERTs are imported with --format hf_bert"
             )
         told = parse_json(metadata[METADATA_KEY], f"{path}: its metadata")
         config.update(complete_config(told, origin=str(path)))

@@ -319,7 +319,7 @@ def _results(run: TrainingRun) -> str:
     if run.scored_step is not None and run.scored_step != run.step:
         text += (
             f"\n\nThese figures are of step {run.scored_step:,}, the weights of step {run.step:,}: "
-            "evaluate the run again (`--mode eval`) and export it again."
+            "evaluate the run again (`vclip eval`) and export it again."
         )
     return text
 

@@ -1,5 +1,5 @@
 """A trained model in use: loaded (`pretrained`), asked (`scorer`), embedded by the split, explained
-by heat maps; `python -m vclip_jax.predict` is a command.
+by heat maps; `vclip predict` is a command.
 
 It stands on `interop`, which reads all kinds of weights.
 """

@@ -21,7 +21,7 @@ def write_systems_report(
     """Writes `workdir/report.html` from `table1.json` and the systems' answers; returns its path.
 
     Args:
-        workdir: of `--mode eval` with `config.systems`.
+        workdir: of `vclip eval` with `config.systems`.
         resamples: behind the paired tests; 0 for no tests.
 
     Raises:

@@ -1,6 +1,6 @@
 """What a config and a mesh make of training: the model, its state, and the step.
 
-Training and `--mode compile` both take them from here, so what is compiled ahead of time is what
+Training and `vclip plan` both take them from here, so what is compiled ahead of time is what
 runs.
 """
 

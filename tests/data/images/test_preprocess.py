@@ -130,10 +130,10 @@ def test_a_record_alone_refuses_another_fit(build):
 def test_squares_are_not_exported_or_audited_as_photographs(build, tmp_path, capsys):
     name = "eyes/ready64px-fundus-q92"
     build(ready=64, fit="fundus")
-    data_dir = ["--data_dir", str(build.folder)]
-    assert main(["export", name, *data_dir, "--target", str(tmp_path / "shards")]) == 1
+    data_dir = ["--data-dir", str(build.folder)]
+    assert main(["export", name, *data_dir, "--out", str(tmp_path / "shards")]) == 1
     assert "built with --ready" in capsys.readouterr().err
-    assert main(["audit", name, name, *data_dir, "--split_b", "train"]) == 1
+    assert main(["audit", name, name, *data_dir, "--split-b", "train"]) == 1
     assert "built with --ready" in capsys.readouterr().err
 
 

@@ -10,7 +10,8 @@ from sklearn.linear_model import LogisticRegression
 
 from vclip_jax import datasets, prompts
 from vclip_jax.evaluation.metrics import classification, retrieval
-from vclip_jax.evaluation.probe import __main__ as probe
+from vclip_jax.evaluation.probe import __main__ as command
+from vclip_jax.evaluation.probe import experiment as probe
 from vclip_jax.evaluation.probe import few_shot
 from vclip_jax.predict.embeddings import SplitEmbeddings
 
@@ -292,15 +293,15 @@ def data_dir(tmp_path_factory):
 
 
 def run(capsys, portable_folder, data_dir, *arguments):
-    status = probe.main(
-        ["--checkpoint", str(portable_folder), "--dataset", NAME, "--data_dir", str(data_dir),
+    status = command.main(
+        ["--model", str(portable_folder), "--dataset", NAME, "--data-dir", str(data_dir),
          *map(str, arguments)]
     )  # fmt: skip
     captured = capsys.readouterr()
     return status, captured.out, captured.err
 
 
-HALVES = ("--train_split", "test[:50%]", "--test_split", "test[50%:]")
+HALVES = ("--train-split", "test[:50%]", "--test-split", "test[50%:]")
 
 
 def test_the_command_prints_a_table_and_writes_probe_json(
@@ -367,7 +368,7 @@ def _pixels(data):
     ("arguments", "message"),
     [
         ((), "has no split 'train'"),
-        (("--train_split", "test"), "are in the training and in the test split"),
+        (("--train-split", "test"), "are in the training and in the test split"),
         ((*HALVES, "--prompts", "zh/fives"), "is for the classes normal"),
         ((*HALVES, "--prompts", "zh/fivs"), "did you mean zh/fives"),
     ],

@@ -150,7 +150,7 @@ def test_what_is_pushed_is_what_is_pulled(server, portable_folder, tmp_path):
         "assert main(sys.argv[1:]) == 0; "
         "print(vclip_jax.load('hub:' + sys.argv[-1], dtype='float32').digest)"
     )
-    command = ["push", "--private", "--source", str(portable_folder), "--repo", REPOSITORY]
+    command = ["push", "--private", "--model", str(portable_folder), "--repo", REPOSITORY]
     changes = {
         "HF_ENDPOINT": server.url,
         "HF_HUB_DISABLE_XET": "1",
@@ -221,7 +221,7 @@ def test_refusals_are_one_line_without_the_token(
         monkeypatch.setenv("HF_TOKEN", token)
     else:
         monkeypatch.delenv("HF_TOKEN")
-    assert main(["push", "--source", str(portable_folder), "--repo", repository]) == 1
+    assert main(["push", "--model", str(portable_folder), "--repo", repository]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
@@ -232,6 +232,6 @@ def test_refusals_are_one_line_without_the_token(
 
 def test_a_workdir_is_told_to_be_exported_first(server, tmp_path, capsys):
     (tmp_path / "checkpoints").mkdir()
-    assert main(["push", "--source", str(tmp_path), "--repo", REPOSITORY]) == 1
+    assert main(["push", "--model", str(tmp_path), "--repo", REPOSITORY]) == 1
     assert "export --format safetensors" in capsys.readouterr().err
     assert not server.asked

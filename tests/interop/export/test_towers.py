@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def run(source: Path, kind: str, target: Path, *more: str) -> int:
-    arguments = ["--format", kind, "--source", str(source), "--target", str(target), *more]
+    arguments = ["--format", kind, "--model", str(source), "--out", str(target), *more]
     return main(["export", *arguments])
 
 

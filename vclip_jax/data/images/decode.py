@@ -14,6 +14,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
+from vclip_jax.data.choices import MODES
 from vclip_jax.data.images import jpeg, sixteen_bit
 from vclip_jax.data.images.opening import (
     ImageError,
@@ -23,8 +24,6 @@ from vclip_jax.data.images.opening import (
     open_image,
     turn,
 )
-
-MODES: Final = ("exact", "fast")
 
 _ORIENTATION: Final = 0x0112
 _THUMBNAIL_SIDE: Final = 256

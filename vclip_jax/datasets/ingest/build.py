@@ -29,7 +29,7 @@ from typing import Final
 import numpy as np
 
 from vclip_jax.console import terminal
-from vclip_jax.datasets.ingest import data_card
+from vclip_jax.datasets.ingest import FEW_REJECTS, MAX_REJECTS, data_card
 from vclip_jax.datasets.ingest.shards import Place, Shard, run, run_beam, shuffled, write_in_order
 from vclip_jax.datasets.ingest.store import DEFAULT_STORAGE, Storage
 from vclip_jax.datasets.listing import Item, Listing, anonymous
@@ -45,10 +45,6 @@ RECORDS_PER_SHARD: Final = 512
 SHARD_BYTES: Final = 256 * 2**20
 """About the size of the files that stay: SynFundus-1M at 512 px has some 140, where a process may
 open a thousand as a rule."""
-MAX_REJECTS: Final = 0.05
-"""Share of what is listed."""
-FEW_REJECTS: Final = 10
-"""So many never fail a build: of a handful, a share says nothing."""
 _PARTS: Final = ("unordered", "notes", "data")
 """Folders of an unfinished build."""
 _SECRET: Final = "secret"
@@ -235,12 +231,12 @@ def _finish(
     if strict and unusable:
         raise DatasetError(
             f"{listing.name}: {_reasons(unusable)}: mend or remove the files, or build it with "
-            f"`python -m vclip_jax.datasets build {listing.name}`, which leaves them out"
+            f"`vclip datasets build {listing.name}`, which leaves them out"
         )
     if len(rejects) > allowed or not kept:
         raise DatasetError(
             f"{listing.name}: {len(rejects)} of {listed} are rejected, more than the {allowed} "
-            f"that --max_rejects allows: {_reasons(rejects)}; all are in "
+            f"that --max-rejects allows: {_reasons(rejects)}; all are in "
             f"{folder / 'rejects.jsonl'}"
         )
     splits: dict[str, tuple[list[int], int]] = {}

@@ -23,14 +23,14 @@ class SourceNeededError(DatasetError):
 def build_command(name: str, data_dir: str | os.PathLike[str]) -> str:
     """The command that builds a dataset of the catalogue; DIR is its folder as downloaded."""
     target = shlex.quote(os.fspath(data_dir))
-    return f"python -m vclip_jax.datasets build {name} --source DIR --data_dir {target}"
+    return f"vclip datasets build {name} --source DIR --data-dir {target}"
 
 
 def prepare(name: str, source: str | os.PathLike[str], data_dir: str | os.PathLike[str]) -> None:
     """Make sure that `open_source(name, data_dir, ...)` finds the dataset.
 
     Synthetic datasets are made from their name alone (a finished one of the current version is
-    found again); others are built once, from `source`, as `python -m vclip_jax.datasets build`
+    found again); others are built once, from `source`, as `vclip datasets build`
     does without further options, except that every image must be usable.
 
     Args:

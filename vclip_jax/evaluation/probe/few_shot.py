@@ -15,14 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import optax
 
+from vclip_jax.evaluation.probe import INVERSE_PENALTY
 from vclip_jax.models.clip import normalise
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
-
-INVERSE_PENALTY = 0.316
-"""Of the linear probe: the value of CLIP's published example and of FLAIR's probe (which, unlike
-this one, also weighs classes by their rarity)."""
 
 # Embeddings of retinas are much alike: no half precision in products on accelerators.
 _matmul = partial(jnp.matmul, precision="highest")
@@ -346,4 +343,3 @@ METHODS: dict[str, Callable[[FewShot], Floats]] = {
     "tip_adapter": tip_adapter,
     "tip_adapter_f": tip_adapter_f,
 }
-WITHOUT_PROMPTS = ("linear",)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vclip_jax.files.errors import first_line
 from vclip_jax.interop import folder
-from vclip_jax.interop.export import towers
+from vclip_jax.interop.export import FORMATS, towers
 
 
 def push(source: str | Path, repository: str, *, private: bool = False) -> str:
@@ -57,12 +57,12 @@ def push(source: str | Path, repository: str, *, private: bool = False) -> str:
 def _files(source: Path) -> list[Path]:
     if not (source / folder.MODEL).is_file():
         raise ValueError(
-            f"{source} is not a portable folder: make one with `python -m vclip_jax.interop export "
-            f"--format safetensors --source {source} --target FOLDER` and push that"
+            f"{source} is not a portable folder: make one with `vclip export "
+            f"--format safetensors --model {source} --out FOLDER` and push that"
         )
     folder.load(source)  # refuses what does not belong together
     paths = [source / name for name in folder.POSSIBLE_FILES if (source / name).is_file()]
-    for kind in towers.FORMATS:
+    for kind in FORMATS:
         if (source / f"{kind}.json").exists():
             towers.read_info(source, kind)
             paths += towers.files(source, kind)

@@ -36,7 +36,6 @@ from vclip_jax.interop.weights import Weights, make_clip
 from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import Clip
 
-FORMATS: Final = ("stablehlo", "onnx")
 BATCHES: Final = (1, 3)
 """Batch sizes at which an export is compared with the model."""
 TOLERANCE: Final = 1e-4
@@ -336,7 +335,7 @@ def read_info(source: str | Path, kind: str) -> dict[str, Any]:
         names = [info["towers"][name]["file"] for name in ("image", "text")]
     except FileNotFoundError as error:
         raise ValueError(
-            f"there is no {path}: make it with `python -m vclip_jax.interop export --format {kind}`"
+            f"there is no {path}: make it with `vclip export --format {kind}`"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error}): export the model again") from error
