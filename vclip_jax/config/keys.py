@@ -209,7 +209,7 @@ KEYS = (
         10_000,
         "Resamples behind the intervals of zero-shot figures, a second for 1744 images.",
         that(
-            f"0 for no interval, or at least {LEAST_RESAMPLES}: fewer are too few for one",
+            f"at least {LEAST_RESAMPLES}, or 0 for no interval",
             lambda value: value == 0 or value >= LEAST_RESAMPLES,
         ),
         on_resume="free",
