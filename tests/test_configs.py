@@ -37,7 +37,7 @@ def test_a_recipe_divides_among_eight_devices(name):
 
 
 def test_the_papers_recipe_is_the_reviewed_one():
-    """If this fails on purpose: `python -m vclip_jax.config configs/visionclip.py` writes the file;
+    """If this fails on purpose: `vclip config configs/visionclip.py` writes the file;
     have it reviewed."""
     text = config_lib.as_text(load(ROOT / "configs/visionclip.py").get_config())
     assert text == (ROOT / "tests/golden/visionclip.txt").read_text()

@@ -183,7 +183,7 @@ def test_code_is_found_in_blocks_spans_and_short_forms():
 def test_there_are_commands_to_check():
     found = [command for page in PAGES for command in commands_in(code_of(page.read_text()))]
     assert len(found) > 40
-    for name in vclip.COMMANDS:
+    for name in set(vclip.COMMANDS) - {"config"}:  # which has no flags
         assert any(f"vclip {name}" in command for command in found), name
 
 

@@ -141,7 +141,7 @@ def test_hostile_images_are_pictures_or_an_error_of_one_line(mode):
     outcomes = Counter()
     for index in range(IMAGES):
         kind, data = hostile(index)
-        fit = FITS[index // len(HOSTILE) % len(FITS)]
+        fit = list(FITS)[index // len(HOSTILE) % len(FITS)]
         square, error = outcome(decode, data, 32, fit, mode, key=f"h/{index}")
         if error:
             outcomes["refused"] += 1

@@ -6,8 +6,8 @@ _HEAD = """\
 # Configuration
 
 All keys of a configuration, as `vclip_jax/config/keys.py` declares them.
-`python -m vclip_jax.config` prints this page; with a recipe, as in
-`python -m vclip_jax.config configs/quickstart.py`, it prints the recipe's values.
+`vclip config` prints this page; with a recipe, as in
+`vclip config configs/quickstart.py`, it prints the recipe's values.
 
 A recipe sets keys in Python (`config.data.image_size = 128`), the command line as flags
 (`--config.data.image_size=128`). A key that does not exist, a value that is not allowed, and values
