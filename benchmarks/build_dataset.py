@@ -98,10 +98,20 @@ def write_source(source: Path, options: argparse.Namespace) -> None:
 
 def build(source: Path, data_dir: Path) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "vclip_jax.datasets", "build", "generic", "--source", str(source),
-         "--data-dir", str(data_dir)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "vclip_jax.datasets",
+            "build",
+            "generic",
+            "--source",
+            str(source),
+            "--data-dir",
+            str(data_dir),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def digests(data_dir: Path) -> dict[str, str]:

@@ -60,17 +60,27 @@ def main() -> None:
             start = time.perf_counter()
             fingerprints(state)
             seconds["fingerprint"].append(time.perf_counter() - start)
-            print(f"round {index}: {seconds['plain'][-1]:.2f} s without, "
-                  f"{seconds['saving'][-1]:.2f} s with a checkpoint")  # fmt: skip
+            print(
+                f"round {index}: {seconds['plain'][-1]:.2f} s without, "
+                f"{seconds['saving'][-1]:.2f} s with a checkpoint"
+            )
     median = {name: statistics.median(values) for name, values in seconds.items()}
-    print(json.dumps({
-        "config": options.config, "devices": f"{mesh.size} x {jax.devices()[0].device_kind}",
-        "parameters": tree.count(state.params), "steps": options.every, "rounds": options.rounds,
-        "seconds_without": round(median["plain"], 3), "seconds_with": round(median["saving"], 3),
-        "overhead": round(median["saving"] / median["plain"] - 1, 4),
-        "blocking_seconds": round(median["blocking"], 3),
-        "fingerprint_seconds": round(median["fingerprint"], 3),
-    }))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "config": options.config,
+                "devices": f"{mesh.size} x {jax.devices()[0].device_kind}",
+                "parameters": tree.count(state.params),
+                "steps": options.every,
+                "rounds": options.rounds,
+                "seconds_without": round(median["plain"], 3),
+                "seconds_with": round(median["saving"], 3),
+                "overhead": round(median["saving"] / median["plain"] - 1, 4),
+                "blocking_seconds": round(median["blocking"], 3),
+                "fingerprint_seconds": round(median["fingerprint"], 3),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

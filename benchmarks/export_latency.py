@@ -26,15 +26,22 @@ from typing import Any
 MODELS = {
     "quickstart": {
         "model": {
-            "embed_dim": 256, "vision_layers": [1, 1, 1, 1], "vision_width": 16,
-            "vision_pool": "mean", "text_width": 128, "text_layers": 2, "text_heads": 4,
-            "text_mlp_width": 256, "text_max_positions": 64, "text_pool": "mean",
+            "embed_dim": 256,
+            "vision_layers": [1, 1, 1, 1],
+            "vision_width": 16,
+            "vision_pool": "mean",
+            "text_width": 128,
+            "text_layers": 2,
+            "text_heads": 4,
+            "text_mlp_width": 256,
+            "text_max_positions": 64,
+            "text_pool": "mean",
         },
         "data": {"image_size": 128},
         "tokenizer": {"context_length": 52, "vocab_size": 512},
     },
     "visionclip": {},
-}  # fmt: skip
+}
 
 
 def main() -> None:

@@ -334,13 +334,28 @@ def main() -> None:
 
     sides = {
         name: subprocess.Popen(
-            [sys.executable, __file__, "--serve", name, "--vocab", vocab,
-             "--cache", str(cache), "--images", str(options.images),
-             "--source", options.source, "--workers", str(options.workers)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [
+                sys.executable,
+                __file__,
+                "--serve",
+                name,
+                "--vocab",
+                vocab,
+                "--cache",
+                str(cache),
+                "--images",
+                str(options.images),
+                "--source",
+                options.source,
+                "--workers",
+                str(options.workers),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for name in IMPLEMENTATIONS
-    }  # fmt: skip
+    }
     forms = [*(str(side) for side in SIDES), f"{SIDES[0]}-stored"]
     cases = [(form, name) for form in forms for name in IMPLEMENTATIONS]
     cases += [(f"{side}-stored", "ours") for side in SIDES[1:]]

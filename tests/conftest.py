@@ -163,9 +163,12 @@ def tiny_weights() -> Callable[..., Any]:
 
     def make(kind: str = "clip", seed: int = 0, **changes) -> Weights:
         text = {
-            "text_width": 64, "text_layers": 2, "text_heads": 1, "text_mlp_width": 24,
+            "text_width": 64,
+            "text_layers": 2,
+            "text_heads": 1,
+            "text_mlp_width": 24,
             "text_max_positions": 12,
-        }  # fmt: skip
+        }
         vision = {"embed_dim": 10, "vision_layers": [1, 2, 1, 1], "vision_width": 8}
         sections = {"tokenizer": {"context_length": 12, "vocab_size": len(_VOCABULARY)}}
         sections["model"] = {**text, **(vision if kind == "clip" else {}), **changes}

@@ -20,8 +20,19 @@ import numpy as np
 SIDE = 40
 TEXTS = ("正常眼底", "疑似青光眼", "an eye", 'a "quoted", one', "x\ty\nz", "")
 NUMBERS = (0, 1, -1, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 10**30, 1e308, 0.5)
-HOSTILE = (None, True, [], {}, "", "x" * 5000, "\x1b[2J\u202e", "\ud800", [[1]], {"a": {"b": 1}},
-           *NUMBERS)  # fmt: skip
+HOSTILE = (
+    None,
+    True,
+    [],
+    {},
+    "",
+    "x" * 5000,
+    "\x1b[2J\u202e",
+    "\ud800",
+    [[1]],
+    {"a": {"b": 1}},
+    *NUMBERS,
+)
 
 
 @dataclass(frozen=True)
@@ -161,10 +172,13 @@ def picture(kind: str) -> Callable[[random.Random], bytes]:
         from PIL import Image
 
         modes = {
-            "JPEG": ("RGB", "L", "CMYK"), "PNG": ("RGB", "L", "P", "RGBA", "1", "LA"),
-            "TIFF": ("RGB", "L", "RGBA", "CMYK", "P", "1"), "BMP": ("RGB", "L", "P"),
-            "WEBP": ("RGB", "RGBA"), "PPM": ("RGB", "L", "1"),
-        }[kind]  # fmt: skip
+            "JPEG": ("RGB", "L", "CMYK"),
+            "PNG": ("RGB", "L", "P", "RGBA", "1", "LA"),
+            "TIFF": ("RGB", "L", "RGBA", "CMYK", "P", "1"),
+            "BMP": ("RGB", "L", "P"),
+            "WEBP": ("RGB", "RGBA"),
+            "PPM": ("RGB", "L", "1"),
+        }[kind]
         image = Image.fromarray(pixels(rng, SIDE, SIDE + rng.randrange(9), 3))
         options: dict[str, object] = {}
         if kind == "JPEG":
@@ -274,10 +288,13 @@ def archive(rng: random.Random) -> bytes:
 
 def state(rng: random.Random) -> dict[str, np.ndarray]:
     shapes = {
-        "module.visual.conv1.weight": (4, 3, 3, 3), "module.visual.bn1.bias": (4,),
-        "module.text_projection": (8, 6), "module.bert.embeddings.word_embeddings.weight": (9, 8),
-        "module.logit_scale": (), "module.bert.encoder.layer.0.output.dense.bias": (8,),
-    }  # fmt: skip
+        "module.visual.conv1.weight": (4, 3, 3, 3),
+        "module.visual.bn1.bias": (4,),
+        "module.text_projection": (8, 6),
+        "module.bert.embeddings.word_embeddings.weight": (9, 8),
+        "module.logit_scale": (),
+        "module.bert.encoder.layer.0.output.dense.bias": (8,),
+    }
     return {name: pixels(rng, *shape).astype(np.float32) for name, shape in shapes.items()}
 
 
@@ -309,43 +326,111 @@ def as_json(content: object) -> Callable[[random.Random], bytes]:
 TOKENIZER = {
     "version": "1.0",
     "truncation": None,
-    "padding": {"strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": None,
-                "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"},
-    "added_tokens": [{"id": 0, "content": "[PAD]", "single_word": False, "lstrip": False,
-                      "rstrip": False, "normalized": False, "special": True}],
-    "normalizer": {"type": "Sequence", "normalizers": [
-        {"type": "NFC"}, {"type": "Replace", "pattern": {"Regex": "\\s+"}, "content": " "},
-        {"type": "Lowercase"}]},
-    "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-        {"type": "Split", "pattern": {"Regex": "'s|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+"},
-         "behavior": "Removed", "invert": True},
-        {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
-         "use_regex": False}]},
-    "post_processor": {"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 1],
-                       "trim_offsets": False, "add_prefix_space": False},
+    "padding": {
+        "strategy": "BatchLongest",
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "[PAD]",
+    },
+    "added_tokens": [
+        {
+            "id": 0,
+            "content": "[PAD]",
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
+    ],
+    "normalizer": {
+        "type": "Sequence",
+        "normalizers": [
+            {"type": "NFC"},
+            {"type": "Replace", "pattern": {"Regex": "\\s+"}, "content": " "},
+            {"type": "Lowercase"},
+        ],
+    },
+    "pre_tokenizer": {
+        "type": "Sequence",
+        "pretokenizers": [
+            {
+                "type": "Split",
+                "pattern": {"Regex": "'s|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+"},
+                "behavior": "Removed",
+                "invert": True,
+            },
+            {
+                "type": "ByteLevel",
+                "add_prefix_space": False,
+                "trim_offsets": True,
+                "use_regex": False,
+            },
+        ],
+    },
+    "post_processor": {
+        "type": "RobertaProcessing",
+        "sep": ["</s>", 2],
+        "cls": ["<s>", 1],
+        "trim_offsets": False,
+        "add_prefix_space": False,
+    },
     "decoder": None,
-    "model": {"type": "BPE", "dropout": None, "unk_token": "a", "continuing_subword_prefix": "",
-              "end_of_word_suffix": "</w>", "fuse_unk": False, "byte_fallback": False,
-              "vocab": {"[PAD]": 0, "<s>": 1, "</s>": 2, "a": 3, "b": 4, "ab": 5},
-              "merges": ["a b"]},
-}  # fmt: skip
+    "model": {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": "a",
+        "continuing_subword_prefix": "",
+        "end_of_word_suffix": "</w>",
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "vocab": {"[PAD]": 0, "<s>": 1, "</s>": 2, "a": 3, "b": 4, "ab": 5},
+        "merges": ["a b"],
+    },
+}
 PROMPTS = {
-    "dataset": "fives", "language": "zh", "source": "a test", "templates": ["{}", "眼底，{}"],
+    "dataset": "fives",
+    "language": "zh",
+    "source": "a test",
+    "templates": ["{}", "眼底，{}"],
     "classes": [{"name": "dr", "prompts": ["糖网", "x"]}, {"name": "normal", "prompts": ["正常"]}],
     "groups": [{"name": "a", "members": [0]}, {"name": "b", "members": [1]}],
-}  # fmt: skip
+}
 HF_CLIP = {
-    "model_type": "clip", "projection_dim": 16,
-    "vision_config": {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1,
-                      "intermediate_size": 256, "patch_size": 16, "image_size": 32},
-    "text_config": {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1,
-                    "intermediate_size": 256, "max_position_embeddings": 77, "vocab_size": 99},
-}  # fmt: skip
+    "model_type": "clip",
+    "projection_dim": 16,
+    "vision_config": {
+        "hidden_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "intermediate_size": 256,
+        "patch_size": 16,
+        "image_size": 32,
+    },
+    "text_config": {
+        "hidden_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "intermediate_size": 256,
+        "max_position_embeddings": 77,
+        "vocab_size": 99,
+    },
+}
 HF_BERT = {
-    "model_type": "bert", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1,
-    "intermediate_size": 256, "max_position_embeddings": 77, "vocab_size": 99,
-    "hidden_act": "gelu", "type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 0,
-}  # fmt: skip
+    "model_type": "bert",
+    "hidden_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "intermediate_size": 256,
+    "max_position_embeddings": 77,
+    "vocab_size": 99,
+    "hidden_act": "gelu",
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+    "pad_token_id": 0,
+}
 
 
 def portable(rng: random.Random) -> bytes:
@@ -598,8 +683,14 @@ def formats() -> list[Format]:
     return [
         *(
             Format(name, picture(kind), flip, read_picture, 8)
-            for name, kind in (("jpg", "JPEG"), ("png", "PNG"), ("tif", "TIFF"), ("bmp", "BMP"),
-                               ("webp", "WEBP"), ("ppm", "PPM"))
+            for name, kind in (
+                ("jpg", "JPEG"),
+                ("png", "PNG"),
+                ("tif", "TIFF"),
+                ("bmp", "BMP"),
+                ("webp", "WEBP"),
+                ("ppm", "PPM"),
+            )
         ),
         Format("csv", delimited(","), flip, read_table, 8),
         Format("tsv", delimited("\t"), flip, read_table, 8),
@@ -626,4 +717,4 @@ def formats() -> list[Format]:
             Format(f"checkpoint-{one.name.replace('/', '-')}", one.make, tear_json, one.read, 1)
             for one in checkpoints
         ),
-    ]  # fmt: skip
+    ]

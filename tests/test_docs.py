@@ -31,8 +31,11 @@ from vclip_jax.predict.pretrained import Pretrained
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-TRANSLATED = [(path.with_name(f"{path.name.removesuffix('.zh.md')}.md"), path)
-              for path in PAGES if path.name.endswith(".zh.md")]  # fmt: skip
+TRANSLATED = [
+    (path.with_name(f"{path.name.removesuffix('.zh.md')}.md"), path)
+    for path in PAGES
+    if path.name.endswith(".zh.md")
+]
 each_translation = pytest.mark.parametrize(
     ("english", "chinese"), TRANSLATED, ids=lambda page: page.stem
 )
@@ -40,20 +43,36 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 # What people are to replace -> an instance of it.
 PLACEHOLDERS = {
-    "configs/X.py": "configs/quickstart.py", "C": "configs/quickstart.py", "NAME": "fives",
+    "configs/X.py": "configs/quickstart.py",
+    "C": "configs/quickstart.py",
+    "NAME": "fives",
     "--config.total_steps=STEPS": "--config.total_steps=100",
-}  # fmt: skip
+}
 SHORT = {"drills": "vclip drills"}
 # `vclip eval ... --step best`
 DOTS = "--config configs/X.py --workdir W"
-NO_KEYS = ("config.json", "config.py", "config.a.b", "config.KEY", "model.safetensors",
-           "tokenizer.json")  # fmt: skip
+NO_KEYS = (
+    "config.json",
+    "config.py",
+    "config.a.b",
+    "config.KEY",
+    "model.safetensors",
+    "tokenizer.json",
+)
 FOREIGN_FLAGS = {
-    "--no-deps", "--disable-pip", "--gpus-per-task", "--requeue", "--help", "--logdir",
+    "--no-deps",
+    "--disable-pip",
+    "--gpus-per-task",
+    "--requeue",
+    "--help",
+    "--logdir",
     "--backend-store-uri",
     # The names of before, which docs/commands.md mentions.
-    "--checkpoint", "--target", "--output", "--data_dir",
-}  # fmt: skip
+    "--checkpoint",
+    "--target",
+    "--output",
+    "--data_dir",
+}
 
 
 class Code(NamedTuple):

@@ -91,14 +91,27 @@ def losses(workdir: Path) -> dict[int, float]:
 def test_a_run_leaves_the_files_of_the_contract(finished):
     names = {path.name for path in finished.iterdir()}
     assert names >= {
-        "config.json", "environment.json", "metrics.jsonl", "checkpoints", "zero_shot.json",
-        "retrieval.json", "report.html", "vocab.txt", "prompts.json",
-    }  # fmt: skip
+        "config.json",
+        "environment.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "zero_shot.json",
+        "retrieval.json",
+        "report.html",
+        "vocab.txt",
+        "prompts.json",
+    }
     training = [row for row in rows(finished) if "loss" in row]
     assert [row["step"] for row in training] == list(range(1, STEPS + 1))
     for row in training:
-        for key in ("loss", "logit_scale", "learning_rate", "grad_norm", "examples_per_second",
-                    "data_wait_fraction"):  # fmt: skip
+        for key in (
+            "loss",
+            "logit_scale",
+            "learning_rate",
+            "grad_norm",
+            "examples_per_second",
+            "data_wait_fraction",
+        ):
             assert math.isfinite(row[key])
     evaluation = [row for row in rows(finished) if "eval/messidor_like/accuracy" in row]
     assert [row["step"] for row in evaluation] == [STEPS]
@@ -290,8 +303,10 @@ def test_a_damaged_checkpoint_costs_steps_and_nothing_else(config, finished, tmp
     assert f"checkpoint {STEPS} in {workdir}/checkpoints is damaged" in caplog.text
     assert losses(workdir) == losses(finished)
     assert saved_run.steps(workdir) == (4, STEPS)
-    arrays = [json.loads((w / f"checkpoints/{STEPS}/position/metadata").read_text())["arrays"]
-              for w in (workdir, finished)]  # fmt: skip
+    arrays = [
+        json.loads((w / f"checkpoints/{STEPS}/position/metadata").read_text())["arrays"]
+        for w in (workdir, finished)
+    ]
     assert arrays[0] == arrays[1]
 
 
@@ -482,9 +497,10 @@ def test_an_image_that_is_none_is_named_before_training(tmp_path, write_idrid):
     bad = next(source.rglob("IDRiD_007.jpg"))
     bad.write_bytes(b"this is no image")
     completed = _run(
-        f"--config.data.source={source}", f"--config.data.data_dir={tmp_path}/data",
+        f"--config.data.source={source}",
+        f"--config.data.data_dir={tmp_path}/data",
         workdir=tmp_path / "run",
-    )  # fmt: skip
+    )
     assert completed.returncode == 1
     assert "IDRiD_007.jpg" in completed.stderr.splitlines()[-1]
     assert not (tmp_path / "run" / "checkpoints").exists()
@@ -498,11 +514,20 @@ def test_xla_is_asked_for_the_same_bits_before_it_has_a_device(tmp_path, asked):
         "main.main = show\ncommand_line.run(main.run_flags)"
     )
     completed = subprocess.run(
-        [sys.executable, "-c", code, "--config=configs/quickstart.py", f"--workdir={tmp_path}",
-         *(["--deterministic"] if asked else [])],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        [
+            sys.executable,
+            "-c",
+            code,
+            "--config=configs/quickstart.py",
+            f"--workdir={tmp_path}",
+            *(["--deterministic"] if asked else []),
+        ],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
         check=True,
-    )  # fmt: skip
+    )
     # XLA ends the process at a flag that it does not know.
     assert completed.stdout.startswith("2.0 ")
     assert ("--xla_gpu_deterministic_ops=true" in completed.stdout) == asked
@@ -511,9 +536,13 @@ def test_xla_is_asked_for_the_same_bits_before_it_has_a_device(tmp_path, asked):
 def _run(*arguments: str, workdir: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [*COMMAND, "--workdir", str(workdir), *arguments],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
-    )  # fmt: skip
+    )
 
 
 # --- Kinds of start.

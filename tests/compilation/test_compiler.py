@@ -106,10 +106,12 @@ def test_other_errors_are_not_about_main_memory(message):
     [
         ((), "15.75 GiB"),
         (["fsdp=4"], "15.75 GiB: try fsdp=4"),
-        (["fsdp=4", "micro_batches=2", "remat=..."],
-         "15.75 GiB: try fsdp=4, micro_batches=2 or remat=..."),
+        (
+            ["fsdp=4", "micro_batches=2", "remat=..."],
+            "15.75 GiB: try fsdp=4, micro_batches=2 or remat=...",
+        ),
     ],
-)  # fmt: skip
+)
 def test_advice_is_one_line(topology, suggestions, end):
     message = too_large(topology, int(21.3 * GIB), suggestions)
     assert message == f"a device of v5e:2x2 needs 21.3 of {end}"

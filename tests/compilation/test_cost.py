@@ -239,36 +239,44 @@ def meeting_positions(image: int, kernel: int, result: int, stride: int, pad: in
 
 def test_a_convolution_counts_what_is_inside_the_image():
     got = convolution(
-        (2, 9, 9, 3), (3, 3, 3, 16), (2, 5, 5, 16),
+        (2, 9, 9, 3),
+        (3, 3, 3, 16),
+        (2, 5, 5, 16),
         "window={size=3x3 stride=2x2 pad=1_1x1_1}, dim_labels=b01f_01io->b01f",
-    )  # fmt: skip
+    )
     assert got == 2 * 2 * 3 * 16 * meeting_positions(9, 3, 5, 2, 1) ** 2
 
 
 def test_the_gradient_of_an_image_counts_what_the_convolution_does():
     # Of stride 2: zeros between the incoming gradient's pixels are not multiplied.
     got = convolution(
-        (2, 5, 5, 16), (3, 3, 3, 16), (2, 9, 9, 3),
+        (2, 5, 5, 16),
+        (3, 3, 3, 16),
+        (2, 9, 9, 3),
         "window={size=3x3 pad=1_1x1_1 lhs_dilate=2x2 rhs_reversal=1x1}, dim_labels=b01f_01oi->b01f",
-    )  # fmt: skip
+    )
     assert got == 2 * 2 * 3 * 16 * meeting_positions(9, 3, 5, 2, 1) ** 2
 
 
 def test_the_gradient_of_a_kernel_counts_what_the_convolution_does():
     # Channels of the image are the batch, and the incoming gradient is a widely spaced kernel.
     got = convolution(
-        (2, 9, 9, 3), (2, 5, 5, 16), (3, 3, 3, 16),
+        (2, 9, 9, 3),
+        (2, 5, 5, 16),
+        (3, 3, 3, 16),
         "window={size=5x5 pad=1_1x1_1 rhs_dilate=2x2}, dim_labels=f01b_i01o->01bf",
-    )  # fmt: skip
+    )
     assert got == 2 * 2 * 3 * 16 * meeting_positions(9, 3, 5, 2, 1) ** 2
 
 
 def test_a_product_of_many_matrices_is_a_convolution_that_meets_itself_only():
     # How a TPU's compiler writes [4, 8, 16] x [4, 16, 32].
     got = convolution(
-        (4, 8, 16), (4, 16, 32), (4, 8, 32),
+        (4, 8, 16),
+        (4, 16, 32),
+        (4, 8, 32),
         "window={size=4 stride=3 lhs_dilate=4}, dim_labels=0bf_0io->0bf",
-    )  # fmt: skip
+    )
     assert got == 2 * 4 * 8 * 16 * 32
 
 

@@ -74,8 +74,17 @@ def test_the_vocabulary_is_the_runs_own_the_configs_or_berts(tmp_path):
 
 
 def test_a_mode_without_its_topology_is_refused(tmp_path):
-    command = [sys.executable, "-m", "vclip_jax.main", "--config", "configs/quickstart.py",
-               "--workdir", str(tmp_path), "--mode", "compile"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "vclip_jax.main",
+        "--config",
+        "configs/quickstart.py",
+        "--workdir",
+        str(tmp_path),
+        "--mode",
+        "compile",
+    ]
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 1
     assert "--mode compile and --topology, for example v5e:4x4, go together" in run.stderr
@@ -129,14 +138,31 @@ def test_the_paper_sized_step_fits_on_the_chips_it_is_meant_for(name, topology, 
 @pytest.mark.tpu_compile
 def test_the_command_leaves_a_report_and_the_program(tmp_path):
     pytest.importorskip("libtpu", reason="needs libtpu")
-    command = [sys.executable, "-m", "vclip_jax.main", "--config", "configs/quickstart.py",
-               "--workdir", str(tmp_path), "--mode", "compile",
-               "--topology", "v5e:2x2"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "vclip_jax.main",
+        "--config",
+        "configs/quickstart.py",
+        "--workdir",
+        str(tmp_path),
+        "--mode",
+        "compile",
+        "--topology",
+        "v5e:2x2",
+    ]
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ)
     assert run.returncode == 0, run.stderr
     report = json.loads((tmp_path / "compile.json").read_text())
-    assert {"topology", "devices", "global_batch", "compile_seconds", "per_device",
-            "collectives", "placements"} <= report.keys()  # fmt: skip
+    assert {
+        "topology",
+        "devices",
+        "global_batch",
+        "compile_seconds",
+        "per_device",
+        "collectives",
+        "placements",
+    } <= report.keys()
     assert (report["topology"], report["devices"]) == ("v5e:2x2", 4)
     assert report["per_device"]["predicted_ms"] > 0
     assert "all-reduce" in report["collectives"]

@@ -43,26 +43,42 @@ def refusal(arguments: list[str], capsys, monkeypatch) -> str:
         (GOOD[:2], "--workdir FOLDER is needed: where the run's files go"),
         ([GOOD[0], GOOD[2]], "--config FILE is needed, for example configs/quickstart.py"),
         ([*GOOD, "--mode=fly"], "flag --mode=fly: value should be one of <train|eval|compile>"),
-        ([*GOOD, "--config.total_steps=ten"],
-         "flag --config.total_steps=ten: must be a whole number"),
-        ([*GOOD, "--config.optimizer.learning_rate=fast"],
-         "flag --config.optimizer.learning_rate=fast: must be a number"),
-        ([*GOOD, "--config.optimizer.lr=1"],
-         "unknown key config.optimizer.lr: did you mean config.optimizer.learning_rate?"),
-        ([*GOOD, "--lr=1"], "unknown flag --lr: keys are set with --config.KEY=VALUE, here "
-         "--config.optimizer.learning_rate"),
+        (
+            [*GOOD, "--config.total_steps=ten"],
+            "flag --config.total_steps=ten: must be a whole number",
+        ),
+        (
+            [*GOOD, "--config.optimizer.learning_rate=fast"],
+            "flag --config.optimizer.learning_rate=fast: must be a number",
+        ),
+        (
+            [*GOOD, "--config.optimizer.lr=1"],
+            "unknown key config.optimizer.lr: did you mean config.optimizer.learning_rate?",
+        ),
+        (
+            [*GOOD, "--lr=1"],
+            "unknown flag --lr: keys are set with --config.KEY=VALUE, here "
+            "--config.optimizer.learning_rate",
+        ),
         ([*GOOD[:2], "--workdri", "W"], "unknown flag --workdri: did you mean --workdir?"),
         ([*GOOD, "--nosuch=1"], "unknown flag --nosuch: --help lists all flags"),
         ([*GOOD, "train"], "unexpected argument 'train': flags are --NAME=VALUE"),
-        ([*GOOD, "--workdir=README.md"], "--workdir=README.md is not a folder: name a folder, new "
-         "or not"),
-        ([*GOOD, "--config.model.vision_layers=(3,4)"], "config.model.vision_layers=(3, 4) must be "
-         "four stages (a ResNet), such as (3, 4, 6, 3), or one number (a Vision Transformer), such "
-         "as (12,)"),
-        ([*GOOD, "--mode=compile"],
-         "--mode compile and --topology, for example v5e:4x4, go together"),
+        (
+            [*GOOD, "--workdir=README.md"],
+            "--workdir=README.md is not a folder: name a folder, new or not",
+        ),
+        (
+            [*GOOD, "--config.model.vision_layers=(3,4)"],
+            "config.model.vision_layers=(3, 4) must be "
+            "four stages (a ResNet), such as (3, 4, 6, 3), or one number (a Vision Transformer), "
+            "such as (12,)",
+        ),
+        (
+            [*GOOD, "--mode=compile"],
+            "--mode compile and --topology, for example v5e:4x4, go together",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_said_in_one_line(arguments, message, capsys, monkeypatch):
     assert refusal(arguments, capsys, monkeypatch) == message
 
@@ -79,11 +95,14 @@ def test_what_is_wrong_is_said_in_one_line(arguments, message, capsys, monkeypat
         ("data.dataset=idird", "no dataset is called 'idird', did you mean idrid?"),
         ("tokenizer.vocab={tmp}/none", "{tmp}/none: No such file or directory"),
     ],
-)  # fmt: skip
+)
 def test_what_a_key_names_is_looked_for_first(setting, message, tmp_path, capsys, monkeypatch):
     (tmp_path / "bad.json").write_text("{")
-    arguments = [*GOOD, f"--config.data.data_dir={tmp_path}",
-                 f"--config.{setting.format(tmp=tmp_path)}"]  # fmt: skip
+    arguments = [
+        *GOOD,
+        f"--config.data.data_dir={tmp_path}",
+        f"--config.{setting.format(tmp=tmp_path)}",
+    ]
     said = refusal(arguments, capsys, monkeypatch)
     assert said.startswith(f"config.{setting.split('=')[0]}: {message.format(tmp=tmp_path)}")
 
@@ -118,7 +137,7 @@ def test_what_is_compiled_for_another_machine_may_name_what_is_there(monkeypatch
         ("configs/table1.py:mesidor", "table1.py:mesidor: no dataset is called 'mesidor': use "),
         ("configs/quickstart.py:a", "it takes no argument after the colon, or needs one"),
     ],
-)  # fmt: skip
+)
 def test_a_recipe_that_is_not_there_or_refuses_is_named(recipe, message):
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         check_recipe(recipe)

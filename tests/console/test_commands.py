@@ -57,16 +57,25 @@ OLD = [
     ("report a b --output x.html", "--output is called --out now", {"out": "x.html"}),
     ("drills kill --folder F", "--folder is called --out now", {"out": "F"}),
     ("datasets build idrid --source S --data_dir D", "--data_dir", {"data_dir": "D"}),
-    ("datasets build generic --source S --data-dir D --label_column x", "--label_column is called "
-     "--label-column now", {"label_column": "x"}),
+    (
+        "datasets build generic --source S --data-dir D --label_column x",
+        "--label_column is called --label-column now",
+        {"label_column": "x"},
+    ),
     ("datasets export x --data-dir D --target T", "--target is called --out", {"out": Path("T")}),
-    ("weights import --format flair --source S --workdir W", "--workdir is called --out now",
-     {"source": Path("S"), "out": Path("W")}),
-    ("weights export --format onnx --source W --target F", "--source is called --model now",
-     {"model": "W", "out": Path("F")}),
+    (
+        "weights import --format flair --source S --workdir W",
+        "--workdir is called --out now",
+        {"source": Path("S"), "out": Path("W")},
+    ),
+    (
+        "weights export --format onnx --source W --target F",
+        "--source is called --model now",
+        {"model": "W", "out": Path("F")},
+    ),
     ("weights push --source F --repo a/b", "--source is called --model now", {"model": Path("F")}),
     ("export --format onnx --source W --target F", "--target is called --out now", {"model": "W"}),
-]  # fmt: skip
+]
 
 
 def parser_of(name: str) -> commands.Parser:
@@ -91,9 +100,12 @@ def answers() -> dict[str, tuple[int, str, str, list[str]]]:
         *(f"{module} --help" for module in MODULES.values()),
     ]
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], input="\n".join(lines), cwd=ROOT, capture_output=True,
+        [sys.executable, "-c", PROGRAM],
+        input="\n".join(lines),
+        cwd=ROOT,
+        capture_output=True,
         text=True,
-    )  # fmt: skip
+    )
     assert not done.stderr
     return dict(zip(lines, map(json.loads, done.stdout.splitlines()), strict=True))
 
@@ -216,7 +228,7 @@ def raises(error: BaseException):
         (raises(KeyboardInterrupt()), 130, ""),
         (raises(BrokenPipeError(32, "Broken pipe")), 1, "error: [Errno 32] Broken pipe\n"),
     ],
-)  # fmt: skip
+)
 def test_an_expected_error_is_one_line_and_a_status(main, status, said, capsys):
     assert commands.run(main) == status
     assert capsys.readouterr() == ("", said)
@@ -271,7 +283,7 @@ GOOD = ("--config", "configs/quickstart.py", "--workdir", "W")
         (("train", *GOOD, "--model", "F"), "unknown flag --model: "),
         (("train", *GOOD, "--num-processes=2"), "--coordinator, --num_processes and --process_id"),
     ],
-)  # fmt: skip
+)
 def test_the_trainers_command_line_is_answered_in_one_line(words, message, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["vclip"])

@@ -31,8 +31,10 @@ def run(tmp_path, name, **environment):
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHON"))}
     done = subprocess.run(
         [sys.executable, "program.py", name],
-        cwd=tmp_path, env=kept | {"PYTHONPATH": os.getcwd()} | environment, capture_output=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=kept | {"PYTHONPATH": os.getcwd()} | environment,
+        capture_output=True,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.decode(), done.stderr.decode()
 
@@ -113,9 +115,12 @@ def test_the_hubs_client_is_imported_later_and_warns_of_nothing_either():
         "logging.getLogger('huggingface_hub.utils').error('told')\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], env=os.environ | {"LC_ALL": "C.UTF-8"},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", program],
+        env=os.environ | {"LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stderr.strip() == "told"
 
 

@@ -125,8 +125,10 @@ def test_a_run_that_began_with_grains_shuffle_goes_on_with_it():
     keys = np.concatenate([b["key_hash"] for b in take(batches(shuffle="grain"), 5)])
     names = {zlib.crc32(r["key"].encode()): index for index, r in enumerate(RECORDS)}
     assert [names[key] for key in keys] == GRAIN_ORDER
-    both = [step_records(RECORDS, seed=7, global_batch_size=4, step=2, rows=range(4), shuffle=order)
-            for order in ORDERS]  # fmt: skip
+    both = [
+        step_records(RECORDS, seed=7, global_batch_size=4, step=2, rows=range(4), shuffle=order)
+        for order in ORDERS
+    ]
     assert both[0] != both[1] == [RECORDS[i] for i in GRAIN_ORDER[8:12]]
 
 

@@ -46,9 +46,15 @@ def prefetched(tokenizer, records=RECORDS, patience=1.0, **changes):
     import jax
 
     batches = train_batches(
-        records, tokenizer, seed=0, global_batch_size=4, size=16, context_length=16, num_threads=2,
+        records,
+        tokenizer,
+        seed=0,
+        global_batch_size=4,
+        size=16,
+        context_length=16,
+        num_threads=2,
         **changes,
-    )  # fmt: skip
+    )
     return DevicePrefetcher(
         batches, jax.sharding.SingleDeviceSharding(jax.devices()[0]), 1, patience
     )

@@ -109,8 +109,12 @@ def test_a_folder_that_names_a_module_is_read_without_it(data_dir, trap):
 @pytest.mark.parametrize(
     ("name", "edit"),
     [
-        ("features.json", lambda c: c["featuresDict"]["features"]["label"]["classLabel"].update(
-            numClasses="1000000000000")),
+        (
+            "features.json",
+            lambda c: c["featuresDict"]["features"]["label"]["classLabel"].update(
+                numClasses="1000000000000"
+            ),
+        ),
         ("features.json", lambda c: [c]),
         ("features.json", lambda c: {"featuresDict": {}}),
         ("features.json", lambda c: {"featuresDict": "x"}),
@@ -120,7 +124,7 @@ def test_a_folder_that_names_a_module_is_read_without_it(data_dir, trap):
         ("dataset_info.json", lambda c: c.update(fileFormat="vclip_trap")),
         ("dataset_info.json", lambda c: c.update(version="one")),
     ],
-)  # fmt: skip
+)
 def test_what_a_folder_claims_is_refused_in_one_line(data_dir, trap, name, edit):
     change(data_dir, name, edit)
     refused(data_dir)

@@ -94,8 +94,10 @@ def test_a_million_records_are_built_shuffled_and_read_under_a_low_limit(tmp_pat
     run = subprocess.run(
         [sys.executable, str(script), str(tmp_path), str(RECORDS), str(FILES)],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256)),
-        stdout=subprocess.PIPE, check=True, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
     figures = json.loads(run.stdout.splitlines()[-1])
     print(json.dumps(figures))
     assert figures["records"] == RECORDS

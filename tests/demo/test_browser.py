@@ -47,10 +47,21 @@ def server(portable_folder, photographs, tmp_path):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-m", "vclip_jax.demo", "--model", portable_folder,
-         "--images", photographs, "--port", "0"],
-        stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(temporary)},
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "vclip_jax.demo",
+            "--model",
+            portable_folder,
+            "--images",
+            photographs,
+            "--port",
+            "0",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(temporary)},
+    )
     try:
         address = process.stdout.readline().split(" ")[0]
         assert address.startswith("http://127.0.0.1:")

@@ -308,8 +308,10 @@ def test_mistakes_on_the_command_line_are_one_line(portable_folder, tmp_path):
     ):
         done = subprocess.run(
             [sys.executable, "-m", "vclip_jax.demo", *map(str, arguments)],
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert done.returncode == 1
         assert done.stderr.startswith("error: ")
         assert message in done.stderr

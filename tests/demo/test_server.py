@@ -111,12 +111,16 @@ def demo(portable_folder, tmp_path_factory) -> Iterator[Demo]:
     path = f"{root / 'spy'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     process = subprocess.Popen(
         [sys.executable, "-m", "vclip_jax.demo", "--model", portable_folder, "--port", "0"],
-        stdout=subprocess.PIPE, text=True,
-        env=os.environ | {
-            "TMPDIR": str(root / "uploads"), "PYTHONPATH": path, "SPY": str(root / "names"),
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ
+        | {
+            "TMPDIR": str(root / "uploads"),
+            "PYTHONPATH": path,
+            "SPY": str(root / "names"),
             "SECRET": SECRET,
         },
-    )  # fmt: skip
+    )
     try:
         yield Demo(process.stdout.readline().split(" ")[0], root / "uploads", root / "names")
         process.send_signal(signal.SIGTERM)
@@ -223,10 +227,19 @@ def test_a_path_that_was_not_uploaded_is_refused(demo, visitor, function):
     secret = str(demo.folder.parent / "secret.jpg")
     given = visitor.upload(b"1")
     paths = (
-        secret, "/proc/self/environ", "/etc/passwd", f"{given['path']}/../../../../secret.jpg",
-        Path(given["path"]).parent, demo.folder, "", "\0", 5, None, "http://attacker.example/a.jpg",
+        secret,
+        "/proc/self/environ",
+        "/etc/passwd",
+        f"{given['path']}/../../../../secret.jpg",
+        Path(given["path"]).parent,
+        demo.folder,
+        "",
+        "\0",
+        5,
+        None,
+        "http://attacker.example/a.jpg",
         "file:///etc/passwd",
-    )  # fmt: skip
+    )
     odd = [secret], [a_file(secret)], {"x": a_file(secret)}, {"url": secret}, [[given]]
     for value in (*map(a_file, paths), *odd):
         assert visitor.ask(function, [value] * 3, f"v{function}").startswith("400 ")
@@ -269,13 +282,32 @@ def test_a_prompt_set_is_one_of_those_that_the_page_offers(visitor):
 @pytest.mark.parametrize(
     "path",
     [
-        "file=/etc/passwd", "file=http://attacker.example/a", "file/etc/passwd", "deep_link",
-        "proxy=http://attacker.example/a", "proxy=https://attacker.hf.space/a", "openapi.json",
-        "info", "user", "token", "app_id", "login_check", "queue/status", "startup-events", "runs",
-        "custom_component/a/client/b/c", "stream/a/b/c/playlist.m3u8", "call/x/y", "theme.css",
-        "vibe-code", "dev/reload", "heartbeat/a/../../info", "../config", "mcp/sse",
+        "file=/etc/passwd",
+        "file=http://attacker.example/a",
+        "file/etc/passwd",
+        "deep_link",
+        "proxy=http://attacker.example/a",
+        "proxy=https://attacker.hf.space/a",
+        "openapi.json",
+        "info",
+        "user",
+        "token",
+        "app_id",
+        "login_check",
+        "queue/status",
+        "startup-events",
+        "runs",
+        "custom_component/a/client/b/c",
+        "stream/a/b/c/playlist.m3u8",
+        "call/x/y",
+        "theme.css",
+        "vibe-code",
+        "dev/reload",
+        "heartbeat/a/../../info",
+        "../config",
+        "mcp/sse",
     ],
-)  # fmt: skip
+)
 def test_gradios_other_routes_are_not_there(visitor, path):
     assert visitor.get(f"/gradio_api/{path}").status_code == 404
     assert visitor.head(f"/gradio_api/{path}").status_code == 404
@@ -285,11 +317,23 @@ def test_gradios_other_routes_are_not_there(visitor, path):
 @pytest.mark.parametrize(
     "path",
     [
-        "config", "config/", "monitoring", "monitoring/summary", "login", "logout", "docs",
-        "manifest.json", "pwa_icon", "svelte/x", "assets/../config", "robots.txt", "openapi.json",
-        "static/../../../../../../../../etc/passwd", "static/%2e%2e/%2e%2e/routes.py",
+        "config",
+        "config/",
+        "monitoring",
+        "monitoring/summary",
+        "login",
+        "logout",
+        "docs",
+        "manifest.json",
+        "pwa_icon",
+        "svelte/x",
+        "assets/../config",
+        "robots.txt",
+        "openapi.json",
+        "static/../../../../../../../../etc/passwd",
+        "static/%2e%2e/%2e%2e/routes.py",
     ],
-)  # fmt: skip
+)
 def test_nor_are_those_of_its_applications(demo, visitor, path):
     assert visitor.get(f"/{path}").status_code == 404
     assert b" 404 " in raw(demo, f"GET /{path} HTTP/1.1", f"Cookie: {cookie(visitor)}")
@@ -328,15 +372,22 @@ def test_a_header_does_not_say_where_the_page_is(visitor):
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"[]", b"{", b"[" * 100_000, b'{"data": ' + b"[" * 100_000, b"\xff", b"null",
-        b'{"data": [], "fn_index": 0}', b'{"data": [], "fn_index": "x", "session_hash": "a"}',
+        b"",
+        b"[]",
+        b"{",
+        b"[" * 100_000,
+        b'{"data": ' + b"[" * 100_000,
+        b"\xff",
+        b"null",
+        b'{"data": [], "fn_index": 0}',
+        b'{"data": [], "fn_index": "x", "session_hash": "a"}',
         b'{"data": [], "fn_index": 0, "session_hash": "../a"}',
         b'{"data": 5, "fn_index": 0, "session_hash": "a"}',
         b'{"data": [[]], "fn_index": 0, "session_hash": "a"}',
         b'{"data": [{}], "fn_index": 0, "session_hash": "a"}',
         b'{"data": [], "fn_index": 1e999, "session_hash": "a"}',
     ],
-)  # fmt: skip
+)
 def test_questions_of_another_form_are_refused(visitor, body):
     answer = visitor.post("/gradio_api/queue/join", content=body)
     assert answer.status_code == 400
@@ -345,9 +396,12 @@ def test_questions_of_another_form_are_refused(visitor, body):
 def test_what_is_too_large_is_refused_before_it_is_read(demo, visitor):
     for path, size in (("queue/join", 2**18 + 1), ("upload", 21 * 2**20)):
         answer = raw(
-            demo, f"POST /gradio_api/{path} HTTP/1.1", f"Content-Length: {size}",
-            f"Cookie: {cookie(visitor)}", "Content-Type: multipart/form-data; boundary=x",
-        )  # fmt: skip
+            demo,
+            f"POST /gradio_api/{path} HTTP/1.1",
+            f"Content-Length: {size}",
+            f"Cookie: {cookie(visitor)}",
+            "Content-Type: multipart/form-data; boundary=x",
+        )
         assert b" 413 " in answer
         chunked = visitor.post(f"/gradio_api/{path}", content=iter([b"x"]))
         assert chunked.status_code == 411
@@ -360,12 +414,20 @@ def test_what_is_too_large_is_refused_before_it_is_read(demo, visitor):
 
 
 EVERYWHERE = (
-    ("GET", "/"), ("GET", "/theme.css"), ("GET", "/favicon.ico"), ("GET", "/assets/x.js"),
-    ("GET", "/gradio_api/heartbeat/a"), ("GET", "/gradio_api/queue/data?session_hash=a"),
-    ("GET", "/gradio_api/upload_progress?upload_id=a"), ("POST", "/gradio_api/queue/join"),
-    ("POST", "/gradio_api/upload"), ("GET", "/config"), ("GET", "/gradio_api/info"),
-    ("OPTIONS", "/gradio_api/upload"), ("GET", "/none"),
-)  # fmt: skip
+    ("GET", "/"),
+    ("GET", "/theme.css"),
+    ("GET", "/favicon.ico"),
+    ("GET", "/assets/x.js"),
+    ("GET", "/gradio_api/heartbeat/a"),
+    ("GET", "/gradio_api/queue/data?session_hash=a"),
+    ("GET", "/gradio_api/upload_progress?upload_id=a"),
+    ("POST", "/gradio_api/queue/join"),
+    ("POST", "/gradio_api/upload"),
+    ("GET", "/config"),
+    ("GET", "/gradio_api/info"),
+    ("OPTIONS", "/gradio_api/upload"),
+    ("GET", "/none"),
+)
 
 
 def test_without_the_token_there_is_nothing(demo):
@@ -424,11 +486,17 @@ def test_other_websites_are_refused(demo, visitor):
     foreign = [
         {"Origin": origin}
         for origin in (
-            "http://attacker.example", "null", "http://localhost:9999", "http://localhost",
-            f"http://127.0.0.1:{demo.port + 1}", f"http://localhost:{demo.port}", "http://[", "",
+            "http://attacker.example",
+            "null",
+            "http://localhost:9999",
+            "http://localhost",
+            f"http://127.0.0.1:{demo.port + 1}",
+            f"http://localhost:{demo.port}",
+            "http://[",
+            "",
             f"http://127.0.0.1:{demo.port}.attacker.example",
         )
-    ] + [{"Sec-Fetch-Site": site} for site in ("cross-site", "same-site", "odd")]  # fmt: skip
+    ] + [{"Sec-Fetch-Site": site} for site in ("cross-site", "same-site", "odd")]
     for headers in foreign:
         for method, path in EVERYWHERE:
             answer = visitor.request(method, path, headers=headers)
@@ -441,20 +509,32 @@ def test_other_websites_are_refused(demo, visitor):
 
 
 def test_the_page_itself_and_a_person_are_let_in(demo, visitor):
-    for headers in ({"Sec-Fetch-Site": "none"},
-                    {"Sec-Fetch-Site": "same-origin", "Origin": demo.base}):  # fmt: skip
+    for headers in (
+        {"Sec-Fetch-Site": "none"},
+        {"Sec-Fetch-Site": "same-origin", "Origin": demo.base},
+    ):
         assert visitor.get("/", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(
     ("host", "status"),
     [
-        ("127.0.0.1", 200), ("127.0.0.1:9", 200), ("localhost:9", 200), ("LOCALHOST", 200),
-        ("[::1]:9", 200), ("10.0.0.7", 200), ("attacker.example", 400), ("", 400),
-        ("localhost.attacker.example", 400), ("127.0.0.1.attacker.example", 400),
-        ("localhost@attacker.example", 400), ("a:b:c", 400), ("[::1", 400), ("localhost.", 400),
+        ("127.0.0.1", 200),
+        ("127.0.0.1:9", 200),
+        ("localhost:9", 200),
+        ("LOCALHOST", 200),
+        ("[::1]:9", 200),
+        ("10.0.0.7", 200),
+        ("attacker.example", 400),
+        ("", 400),
+        ("localhost.attacker.example", 400),
+        ("127.0.0.1.attacker.example", 400),
+        ("localhost@attacker.example", 400),
+        ("a:b:c", 400),
+        ("[::1", 400),
+        ("localhost.", 400),
     ],
-)  # fmt: skip
+)
 def test_a_name_that_is_not_the_pages_is_refused(demo, visitor, host, status):
     answer = raw(demo, "GET / HTTP/1.1", f"Cookie: {cookie(visitor)}", host=host)
     assert answer.startswith(b"HTTP/1.1 %d " % status)
@@ -479,10 +559,14 @@ def half_an_upload(demo: Demo, visitor: Visitor) -> None:
     head = '--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
     with socket.create_connection((demo.host, demo.port), timeout=60) as connection:
         request = (
-            "POST /gradio_api/upload HTTP/1.1", "Host: localhost", "Content-Length: 100000",
-            f"Cookie: {cookie(visitor)}", "Content-Type: multipart/form-data; boundary=x", "",
+            "POST /gradio_api/upload HTTP/1.1",
+            "Host: localhost",
+            "Content-Length: 100000",
+            f"Cookie: {cookie(visitor)}",
+            "Content-Type: multipart/form-data; boundary=x",
+            "",
             head + "half a photograph",
-        )  # fmt: skip
+        )
         connection.sendall("\r\n".join(request).encode())
         deadline = time.monotonic() + 20
         while not any(path.name.startswith("tmp") for path in demo.folder.rglob("*")):

@@ -26,8 +26,11 @@ processes.leave(3)
 def run(body: str) -> tuple[int, str, str]:
     completed = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(body=body)],
-        capture_output=True, text=True, timeout=50, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
     return completed.returncode, completed.stdout, completed.stderr
 
 
@@ -137,8 +140,13 @@ DISK = (
         (RuntimeError("while saving\nDEADLINE_EXCEEDED: Barrier timed out. Id: x"), "lost"),
         (jax.errors.JaxRuntimeError(HEARTBEAT), "lost"),
         (jax.errors.JaxRuntimeError(NCCL), "lost"),
-        (jax.errors.JaxRuntimeError("FAILED_PRECONDITION: Buffer Definition Event: Gloo all-reduce "
-                                    "failed: Connection closed by peer [10.0.0.2]:1"), "lost"),
+        (
+            jax.errors.JaxRuntimeError(
+                "FAILED_PRECONDITION: Buffer Definition Event: Gloo all-reduce "
+                "failed: Connection closed by peer [10.0.0.2]:1"
+            ),
+            "lost",
+        ),
         (jax.errors.JaxRuntimeError("ABORTED: the coordinator was restarted"), "lost"),
         (jax.errors.JaxRuntimeError(TPU_COMPILE), "memory"),
         (ValueError(TPU_ALLOCATE), "memory"),
@@ -153,7 +161,7 @@ DISK = (
         (OSError(28, "No space left on device"), "other"),
         (ValueError("RESOURCE_EXHAUSTED: Received message larger than max"), "other"),
     ],
-)  # fmt: skip
+)
 def test_a_lost_process_and_a_full_memory_are_told_from_other_trouble(monkeypatch, error, kind):
     assert not processes.is_lost_peer(error)  # there is no other process
     assert processes.is_out_of_memory(error) == (kind == "memory")

@@ -165,10 +165,29 @@ def test_a_single_process_has_all_rows_in_order():
 @pytest.mark.tpu_compile
 @pytest.mark.parametrize(
     "name",
-    ["v3:4x4", "v4:2x2x1", "v4:2x2x2", "v4:2x2x4", "v4:4x4x4", "v5p:2x2x2", "v5e:1x1", "v5e:2x2",
-     "v5e:2x4", "v5e:4x4", "v5e:4x8", "v5e:8x8", "v5e:16x16", "2xv5e:2x4", "2xv5e:4x4", "v6e:4x4",
-     "v6e:8x8", "7x:2x2x1", "7x:2x2x2", "2x7x:2x2x2"],
-)  # fmt: skip
+    [
+        "v3:4x4",
+        "v4:2x2x1",
+        "v4:2x2x2",
+        "v4:2x2x4",
+        "v4:4x4x4",
+        "v5p:2x2x2",
+        "v5e:1x1",
+        "v5e:2x2",
+        "v5e:2x4",
+        "v5e:4x4",
+        "v5e:4x8",
+        "v5e:8x8",
+        "v5e:16x16",
+        "2xv5e:2x4",
+        "2xv5e:4x4",
+        "v6e:4x4",
+        "v6e:8x8",
+        "7x:2x2x1",
+        "7x:2x2x2",
+        "2x7x:2x2x2",
+    ],
+)
 def test_the_rows_of_a_process_are_those_that_jax_puts_on_its_devices(name, mesh_orders):
     pytest.importorskip("libtpu", reason="needs libtpu")
     devices = topologies.parse(name).devices

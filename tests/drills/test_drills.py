@@ -15,8 +15,12 @@ ROOT = Path(__file__).parents[2]
 def drill(*arguments: str, timeout: float = 1500) -> dict:
     completed = subprocess.run(
         [sys.executable, "-m", "vclip_jax.drills", *arguments],
-        cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
     assert completed.returncode == 0, completed.stdout[-3000:] + completed.stderr[-3000:]
     return json.loads(completed.stdout.splitlines()[-1])
 
@@ -55,8 +59,11 @@ def test_a_folder_that_is_in_use_is_refused(tmp_path):
     (tmp_path / "a").write_text("")
     completed = subprocess.run(
         [sys.executable, "-m", "vclip_jax.drills", "kill", "--out", str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert completed.returncode == 1
     assert completed.stderr.startswith("error: --out=")
 

@@ -112,8 +112,10 @@ def test_the_number_of_choices_is_bounded_and_each_class_has_one_prompt(monkeypa
     wide = PromptSet("wide", "en", ("x", "y"), (texts, ("a", "see a")), templates=TEMPLATES)
     kinds = prompt_sensitivity.choices(wide)
     assert {kind: len(options) for kind, options in kinds.items()} == {
-        "template": 2, "phrase": 90, "single": prompt_sensitivity.MOST_CHOICES,
-    }  # fmt: skip
+        "template": 2,
+        "phrase": 90,
+        "single": prompt_sensitivity.MOST_CHOICES,
+    }
     assert all(len(own) == 1 for choice in kinds["single"] for own in choice)
     assert all(len(choice[0]) == 2 for choice in kinds["phrase"])
     assert len({choice[0].item() for choice in kinds["single"]}) == prompt_sensitivity.MOST_CHOICES

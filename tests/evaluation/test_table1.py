@@ -83,9 +83,19 @@ def test_the_papers_figure_stands_beside_ours_on_the_papers_datasets_alone():
     }
     header, _, flair, mine, clip, reason = table1.format_systems(table).splitlines()
     assert header.split("  ")[0] == "system"
-    assert flair.split() == ["flair_ek", "0.500", "[0.400,", "0.600]", "0.450",
-                             f"{TABLE_1['FLAIR_EK'][1]}", "0.500", "[0.400,", "0.600]", "0.450",
-                             "–"]  # fmt: skip
+    assert flair.split() == [
+        "flair_ek",
+        "0.500",
+        "[0.400,",
+        "0.600]",
+        "0.450",
+        f"{TABLE_1['FLAIR_EK'][1]}",
+        "0.500",
+        "[0.400,",
+        "0.600]",
+        "0.450",
+        "–",
+    ]
     assert mine.split()[5] == "–"
     assert clip.split() == ["clip", "–", "–", f"{TABLE_1['CLIP'][1]:.3f}", "–", "–", "–"]
     assert reason == "clip: no weights"

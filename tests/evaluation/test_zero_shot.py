@@ -17,9 +17,14 @@ from vclip_jax.prompts import Group, PromptSet
 
 N, D, SCALE = 24, 5, 2.0
 PROMPTS = PromptSet(
-    "toy", "en", ("none", "mild", "severe"), (("a", "b"), ("c", "d"), ("e", "f")),
-    (Group("healthy", (0,)), Group("ill", (1, 2))), templates=("{}",), source="made up for a test",
-)  # fmt: skip
+    "toy",
+    "en",
+    ("none", "mild", "severe"),
+    (("a", "b"), ("c", "d"), ("e", "f")),
+    (Group("healthy", (0,)), Group("ill", (1, 2))),
+    templates=("{}",),
+    source="made up for a test",
+)
 
 
 def unit(rng, n):

@@ -129,7 +129,10 @@ def test_it_runs_as_a_module_without_pytorch(tmp_path, checkpoint):
     for command in (["-c", program], ["-m", "vclip_jax.interop"]):
         completed = subprocess.run(
             [sys.executable, *command, *arguments, "--overwrite"],
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
         assert completed.returncode == 0, completed.stderr
     assert (work / "model.safetensors").exists()

@@ -19,17 +19,21 @@ BATCH, LENGTH = 4, 12
 
 def model(**changes):
     section = default().model.to_dict()
-    return section | {
-        "embed_dim": 48,
-        "vision_layers": (2, 1, 1, 1),
-        "vision_width": 16,
-        "text_width": 64,
-        "text_layers": 2,
-        "text_heads": 4,
-        "text_mlp_width": 160,
-        "text_max_positions": LENGTH,
-        "text_dropout": 0.0,
-    } | changes  # fmt: skip
+    return (
+        section
+        | {
+            "embed_dim": 48,
+            "vision_layers": (2, 1, 1, 1),
+            "vision_width": 16,
+            "text_width": 64,
+            "text_layers": 2,
+            "text_heads": 4,
+            "text_mlp_width": 160,
+            "text_max_positions": LENGTH,
+            "text_dropout": 0.0,
+        }
+        | changes
+    )
 
 
 def lowered(section, image_size: int, length: int, batch: int):
@@ -68,11 +72,16 @@ SYSTEMS = {
     ),
     "resnet v1.5": ({"vision_layers": (1, 1, 1, 1), "vision_kind": "imagenet"}, 32),
     "vision transformer and clip's text": (
-        {"vision_layers": (2,), "vision_width": 64, "vision_patch_size": 8, "text_kind": "clip",
-         "text_pool": "end"},
+        {
+            "vision_layers": (2,),
+            "vision_width": 64,
+            "vision_patch_size": 8,
+            "text_kind": "clip",
+            "text_pool": "end",
+        },
         32,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(

@@ -65,9 +65,17 @@ def test_json_lines_hold_what_classify_says(capsys, portable_folder, photographs
 
 def test_phrases_may_be_classes_and_csv_is_a_table(capsys, portable_folder, photographs):
     status, out, _ = run(
-        capsys, "--model", portable_folder, "--prompt", "正常", "--prompt", "青光眼, 视盘",
-        "--format", "csv", photographs / "a.png",
-    )  # fmt: skip
+        capsys,
+        "--model",
+        portable_folder,
+        "--prompt",
+        "正常",
+        "--prompt",
+        "青光眼, 视盘",
+        "--format",
+        "csv",
+        photographs / "a.png",
+    )
     assert status == 0
     (row,) = csv.DictReader(io.StringIO(out))
     assert list(row) == ["image", "prediction", "正常", "青光眼, 视盘", "error"]
@@ -141,8 +149,10 @@ def test_mistakes_are_one_line(capsys, portable_folder, photographs, tmp_path, a
     (tmp_path / "empty").mkdir()
     (tmp_path / "list.csv").write_text("grade\n1\n")
     places = {
-        "empty": tmp_path / "empty", "list": tmp_path / "list.csv", "image": photographs / "a.png",
-    }  # fmt: skip
+        "empty": tmp_path / "empty",
+        "list": tmp_path / "list.csv",
+        "image": photographs / "a.png",
+    }
     given = [argument.format(**places) for argument in arguments]
     status, out, err = run(capsys, "--model", portable_folder, *given)
     assert (status, out) == (1, "")
@@ -156,8 +166,10 @@ def test_prompts_that_are_cut_are_counted_once(capsys, portable_folder, photogra
     classes = [{"name": "a", "prompts": ["正常", long]}, {"name": "b", "prompts": ["视"]}]
     words = {"dataset": "d", "language": "zh", "classes": classes}
     (photographs / "words.json").write_text(json.dumps(words))
-    for asked in (("--prompt", "正常", "--prompt", long),
-                  ("--prompts", photographs / "words.json")):  # fmt: skip
+    for asked in (
+        ("--prompt", "正常", "--prompt", long),
+        ("--prompts", photographs / "words.json"),
+    ):
         caplog.clear()
         status, *_ = run(
             capsys, "--checkpoint", portable_folder, *asked, photographs, photographs / "a.png"
@@ -201,9 +213,15 @@ def test_heat_maps_are_written_beside_the_answers(capsys, portable_folder, photo
 
 def test_a_table_with_heat_maps_names_them(capsys, portable_folder, photographs, tmp_path):
     status, out, _ = run(
-        capsys, "--model", portable_folder, "--format", "csv", "--explain", tmp_path / "heat",
+        capsys,
+        "--model",
+        portable_folder,
+        "--format",
+        "csv",
+        "--explain",
+        tmp_path / "heat",
         photographs / "a.png",
-    )  # fmt: skip
+    )
     assert status == 0
     (row,) = csv.DictReader(io.StringIO(out))
     assert row["explanation"] == str(tmp_path / "heat" / "a-heat.png")
@@ -235,9 +253,12 @@ def test_pipes_and_folders_named_as_images_are_errors_and_not_opened(
         "".join(json.dumps({"image": name}) + "\n" for name in ("pipe.jpg", "sub", "a.png"))
     )
     status, out, err = run(
-        capsys, "--model", portable_folder, photographs / "pipe.jpg",
+        capsys,
+        "--model",
+        portable_folder,
+        photographs / "pipe.jpg",
         photographs / "list.jsonl",
-    )  # fmt: skip
+    )
     assert status == 1
     assert [line.startswith("error: ") for line in out.splitlines()] == [True, True, True, False]
     assert out.count("a pipe, a socket or a device, not a file") == 2

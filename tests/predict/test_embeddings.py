@@ -69,10 +69,14 @@ def test_equal_captions_share_a_row(clip):
     import cv2
 
     records = [
-        {"image": cv2.imencode(".png", image)[1].tobytes(), "caption": caption, "key": str(key),
-         "label": -1}
+        {
+            "image": cv2.imencode(".png", image)[1].tobytes(),
+            "caption": caption,
+            "key": str(key),
+            "label": -1,
+        }
         for key, (image, caption) in enumerate(zip(pixels, ["正常", "青光眼", "正常"], strict=True))
-    ]  # fmt: skip
+    ]
     found = embeddings.compute(clip, records)
     assert found.captions == tuple(sorted(("正常", "青光眼")))
     assert found.caption_ids[0] == found.caption_ids[2] != found.caption_ids[1]

@@ -17,12 +17,16 @@ TOWERS = {
     "resnet with mean pooling": {"vision_layers": (1, 1, 1, 1), "vision_pool": "mean"},
     "torchvision's resnet": {"vision_layers": (1, 1, 1, 1), "vision_kind": "imagenet"},
     "vision transformer": {
-        "vision_layers": (3,), "vision_width": 64, "vision_patch_size": 8,
+        "vision_layers": (3,),
+        "vision_width": 64,
+        "vision_patch_size": 8,
     },
     "vision transformer of one block": {
-        "vision_layers": (1,), "vision_width": 64, "vision_patch_size": 8,
+        "vision_layers": (1,),
+        "vision_width": 64,
+        "vision_patch_size": 8,
     },
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module", params=TOWERS)

@@ -232,8 +232,9 @@ def test_padding_counts_up_to_the_longest_prompt_of_its_class_where_it_is_to(mod
             return super()._embed_tokens(variables, tokens)
 
     def parts(count_padding):
-        scorer = Scribe(graphdef, make_mesh(1, jax.devices()[:1]), tokenize,
-                        count_padding=count_padding)  # fmt: skip
+        scorer = Scribe(
+            graphdef, make_mesh(1, jax.devices()[:1]), tokenize, count_padding=count_padding
+        )
         return scorer.prompt_embeddings(tuple(variables), PROMPTS), scorer
 
     plain, _ = parts(False)

@@ -153,8 +153,10 @@ def test_every_prompt_set_of_the_package_loads_and_names_its_source():
 
 
 def test_there_is_a_set_of_each_kind_for_the_datasets_it_can_speak_of():
-    kinds = {kind: {n.split("/")[1] for n in prompts.known() if n.startswith(f"{kind}/")}
-             for kind in LANGUAGES}  # fmt: skip
+    kinds = {
+        kind: {n.split("/")[1] for n in prompts.known() if n.startswith(f"{kind}/")}
+        for kind in LANGUAGES
+    }
     assert kinds["zh"] == kinds["en"] == kinds["flair"] == DATASETS
     assert kinds["flair_ek"] == {"messidor", "fives", "refuge", "idrid"}
     assert kinds["zh_grammar"] == {"messidor", "fives", "refuge", "idrid", "synfundus"}
@@ -178,9 +180,12 @@ def test_flairs_prompts_are_its_own():
     naive, expert = prompts.load("flair/fives"), prompts.load("flair_ek/fives")
     assert naive.prompts[1] == ("A fundus photograph of age related macular degeneration",)
     assert [text.removeprefix("A fundus photograph of ") for text in expert.prompts[1]] == [
-        "many small drusen", "few medium-sized drusen", "large drusen", "macular degeneration",
+        "many small drusen",
+        "few medium-sized drusen",
+        "large drusen",
+        "macular degeneration",
         "age related macular degeneration",
-    ]  # fmt: skip
+    ]
     grades = prompts.load("flair_ek/idrid").prompts
     assert [len(texts) for texts in grades] == [2, 2, 7, 4, 3]
     assert grades[0] == (
@@ -252,8 +257,11 @@ def test_classes_are_matched_by_name_in_any_order(tmp_path):
 
 
 def test_groups_are_ordered_where_they_part_ordered_classes():
-    groups = [{"name": "a", "members": [0]}, {"name": "b", "members": [1]},
-              {"name": "c", "members": [2]}]  # fmt: skip
+    groups = [
+        {"name": "a", "members": [0]},
+        {"name": "b", "members": [1]},
+        {"name": "c", "members": [2]},
+    ]
     assert not parse(groups=groups, ordered=False).labels_ordered
     assert parse(groups=groups, ordered=True).labels_ordered
     assert not parse(groups=groups[::-1], ordered=True).labels_ordered

@@ -36,8 +36,17 @@ def read(folders, **options) -> Page:
 
 def test_the_figures_of_all_runs_stand_side_by_side_with_their_intervals(folders, contents):
     page = read(folders)
-    assert page.headings() == ["runs", "overview", "dataset-1", "dataset-2", "dataset-3",
-                               "retrieval", "training", "validation", "config"]  # fmt: skip
+    assert page.headings() == [
+        "runs",
+        "overview",
+        "dataset-1",
+        "dataset-2",
+        "dataset-3",
+        "retrieval",
+        "training",
+        "validation",
+        "config",
+    ]
     text = page.text.replace("\n", "")
     results = contents["zero_shot.json"].values()
     for result in results:
@@ -172,5 +181,6 @@ def test_the_command_compares_several_workdirs(tmp_path):
     assert "Settings that differ" in (tmp_path / "a/comparison.html").read_text()
     wrong = subprocess.run([*command, runs[0], "--out", "x.html"], capture_output=True, text=True)
     assert (wrong.returncode, wrong.stderr) == (
-        1, "error: --out is of a comparison: name several workdirs\n",
-    )  # fmt: skip
+        1,
+        "error: --out is of a comparison: name several workdirs\n",
+    )

@@ -126,9 +126,18 @@ def test_the_command_rewrites_the_page_of_systems(folder):
 def test_rows_and_columns_stand_in_the_papers_order():
     systems = ["visionclip", "mine", "flair_ek", "clip", "FLAIR", "biomedclip"]
     assert paper.in_order_of_rows(systems) == [
-        "clip", "biomedclip", "FLAIR", "flair_ek", "visionclip", "mine",
-    ]  # fmt: skip
+        "clip",
+        "biomedclip",
+        "FLAIR",
+        "flair_ek",
+        "visionclip",
+        "mine",
+    ]
     names = ["fives", "idrid", "messidor_ill", "refuge", "messidor"]
     assert paper.in_order_of_columns(names) == [
-        "messidor_ill", "messidor", "fives", "refuge", "idrid",
-    ]  # fmt: skip
+        "messidor_ill",
+        "messidor",
+        "fives",
+        "refuge",
+        "idrid",
+    ]

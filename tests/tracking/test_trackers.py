@@ -130,8 +130,9 @@ def test_samples_are_the_pairs_that_the_step_is_trained_on(config, recorded, tmp
     pairs = {p.name: p for _, p in recorded[0].shown}
     by_caption = {}
     for record in train:
-        by_caption.setdefault(record["caption"], []).append(pipeline._decode(
-            record, "train", 32, config.data.fit, config.data.decode))  # fmt: skip
+        by_caption.setdefault(record["caption"], []).append(
+            pipeline._decode(record, "train", 32, config.data.fit, config.data.decode)
+        )
     for number in range(1, 17):
         pair = pairs[f"train/pair_{number}"]
         assert any(np.array_equal(pair.image, image) for image in by_caption[pair.caption])

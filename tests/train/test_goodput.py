@@ -33,9 +33,13 @@ def test_time_goes_to_its_account(tmp_path):
     found = ledger(tmp_path)
     assert set(found["seconds"]) == set(ACCOUNTS)
     assert found["seconds"] | {"checkpoint": 0.0} == {
-        "start": 0.0, "compile": 4.0, "step": 4.5, "data_wait": 2.5, "checkpoint": 0.0,
+        "start": 0.0,
+        "compile": 4.0,
+        "step": 4.5,
+        "data_wait": 2.5,
+        "checkpoint": 0.0,
         "evaluation": 0.0,
-    }  # fmt: skip
+    }
     assert found["step_fraction"] == pytest.approx(4.5 / 11, abs=1e-4)
 
 

@@ -31,14 +31,18 @@ def _parser() -> commands.Parser:
     parser.add_argument("--split-a", default="train", help="in TFDS's notation (default: train)")
     parser.add_argument("--split-b", default="test", help="(default: test)")
     parser.add_argument(
-        "--distance", type=int, default=DISTANCE,
+        "--distance",
+        type=int,
+        default=DISTANCE,
         help=f"bits of 256 that hashes may differ in (default: {DISTANCE})",
-    )  # fmt: skip
+    )
     commands.add_model(parser, "compare its embeddings too: ", required=False)
     parser.add_argument(
-        "--cosine", type=float, default=COSINE,
+        "--cosine",
+        type=float,
+        default=COSINE,
         help=f"list pairs with at least this (default: {COSINE})",
-    )  # fmt: skip
+    )
     parser.add_argument("--out", type=Path, help="a folder for audit.csv and audit.html")
     parser.add_argument("--workers", type=int, help="threads (default: one a core)")
     return parser

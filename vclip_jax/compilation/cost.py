@@ -31,15 +31,28 @@ from vclip_jax.compilation.hlo import Array, Instruction, Program, arrays, matri
 from vclip_jax.devices.chips import Chip
 
 COLLECTIVES = (
-    "all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all", "send",
-)  # fmt: skip
+    "all-reduce",
+    "all-gather",
+    "reduce-scatter",
+    "collective-permute",
+    "all-to-all",
+    "send",
+)
 UNNAMED = "(unnamed)"
 
 # They move nothing: names for parts of other values, or the end of what started before.
 _FREE = frozenset(
-    ("parameter", "tuple", "get-tuple-element", "bitcast", "constant", "after-all", "partition-id",
-     "iota")
-)  # fmt: skip
+    (
+        "parameter",
+        "tuple",
+        "get-tuple-element",
+        "bitcast",
+        "constant",
+        "after-all",
+        "partition-id",
+        "iota",
+    )
+)
 
 
 @dataclass(frozen=True)

@@ -59,17 +59,25 @@ def report_step(
     training = make_training(config, mesh, vocab_size)
     state, batch = step_arguments(config, mesh, training)
     compilation = compile_for(
-        topology, topologies.lower(training.step, topology, state, batch), options=options,
-        cache_dir=cache_dir, suggestions=memory_savers(config, topology),
-    )  # fmt: skip
+        topology,
+        topologies.lower(training.step, topology, state, batch),
+        options=options,
+        cache_dir=cache_dir,
+        suggestions=memory_savers(config, topology),
+    )
     flops = step_flops(
-        config.model, image_size=config.data.image_size,
-        context_length=config.tokenizer.context_length, global_batch=config.global_batch_size,
-    )  # fmt: skip
+        config.model,
+        image_size=config.data.image_size,
+        context_length=config.tokenizer.context_length,
+        global_batch=config.global_batch_size,
+    )
     report = compile_report.make_report(
-        topology, compilation, global_batch=config.global_batch_size, model_flops=flops,
+        topology,
+        compilation,
+        global_batch=config.global_batch_size,
+        model_flops=flops,
         placements=sharding.describe(state),
-    )  # fmt: skip
+    )
     return report, compilation
 
 

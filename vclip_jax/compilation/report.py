@@ -107,19 +107,24 @@ def format_report(report: Report, topology: Topology, suggestions: Sequence[str]
     each, chip = report["per_device"], topology.chip
     ms, mfu = each["predicted_ms"], report["mfu"]
     rows = [
-        ("topology", f"{report['topology']}: {report['devices']} devices of "
-         f"{chip.peak_flops / 1e12:.0f} TFLOP/s"),
+        (
+            "topology",
+            f"{report['topology']}: {report['devices']} devices of "
+            f"{chip.peak_flops / 1e12:.0f} TFLOP/s",
+        ),
         ("global batch", f"{report['global_batch']}"),
         ("compiled in", f"{report['compile_seconds']:.0f} s"),
-        ("memory of a device", f"{_gib(each['peak_bytes'])} of {_gib(each['capacity_bytes'])} GiB "
-         f"at the peak"),
+        (
+            "memory of a device",
+            f"{_gib(each['peak_bytes'])} of {_gib(each['capacity_bytes'])} GiB at the peak",
+        ),
         ("  arguments", f"{_gib(each['argument_bytes'])} GiB"),
         ("  temporaries", f"{_gib(each['temp_bytes'])} GiB"),
         ("  results", f"{_gib(each['output_bytes'])} GiB"),
         ("arithmetic", f"{each['flops'] / 1e12:.2f} TFLOP"),
         ("memory traffic", f"{each['bytes_accessed'] / 1e9:.1f} GB"),
         ("predicted step", f"{ms:.1f} ms" + (f", MFU {mfu:.1%}" if mfu is not None else "")),
-    ]  # fmt: skip
+    ]
     for kind, traffic in report["collectives"].items():
         rows.append((kind, f"{traffic['count']} with {traffic['bytes'] / 1e6:.1f} MB"))
     lines = [f"{name:20}{value}" for name, value in rows]

@@ -21,9 +21,11 @@ from vclip_jax.files.foreign import shown
 CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe: configs/X.py[:argument].")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go.")
 MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "eval", "compile"],
+    "mode",
+    "train",
+    ["train", "eval", "compile"],
     "Train and evaluate; evaluate; or compile the training step for --topology.",
-)  # fmt: skip
+)
 TOPOLOGY = flags.DEFINE_string(
     "topology",
     None,
@@ -141,8 +143,10 @@ def help_of(argv: Sequence[str]) -> str:
     for flag in flags.FLAGS.get_key_flags_for_module(__name__):
         if name in own and (flag.name == "mode" or (flag.name == "topology" and not more)):
             continue
-        lines += [f"  --{flag.name}", *textwrap.wrap(flag.help, 80, initial_indent=" " * 6,
-                                                     subsequent_indent=" " * 6)]  # fmt: skip
+        lines += [
+            f"  --{flag.name}",
+            *textwrap.wrap(flag.help, 80, initial_indent=" " * 6, subsequent_indent=" " * 6),
+        ]
     return "\n".join(lines)
 
 

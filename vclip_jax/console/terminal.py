@@ -83,27 +83,42 @@ class Lines(tqdm):
     def _say(self) -> None:
         self._said = time.monotonic()
         progress = tqdm.format_meter(
-            self.n, self.total, self._said - self._began, initial=self._initial,
-            unit=self._unit, prefix=self.desc,
+            self.n,
+            self.total,
+            self._said - self._began,
+            initial=self._initial,
+            unit=self._unit,
+            prefix=self.desc,
             bar_format="{desc}: {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]",
-        )  # fmt: skip
+        )
         self._file.write(f"{progress}{self._more}\n")
         self._file.flush()
 
 
 def bar(
-    *, total: int, unit: str, desc: str = "", initial: int = 0, disable: bool = False,
+    *,
+    total: int,
+    unit: str,
+    desc: str = "",
+    initial: int = 0,
+    disable: bool = False,
     mininterval: float = 0.1,
-) -> tqdm:  # fmt: skip
+) -> tqdm:
     """Progress on standard error, whether or not anybody reads it: a bar on a terminal, a line now
     and then in a file; see `tqdm.tqdm`."""
     stream = cast(TextIO, Lasting(sys.stderr))
     if not disable and not sys.stderr.isatty():
         return Lines(file=stream, total=total, desc=desc, initial=initial, unit=unit)
     return tqdm(
-        file=stream, total=total, unit=unit, desc=desc, initial=initial, disable=disable,
-        mininterval=mininterval, dynamic_ncols=True,
-    )  # fmt: skip
+        file=stream,
+        total=total,
+        unit=unit,
+        desc=desc,
+        initial=initial,
+        disable=disable,
+        mininterval=mininterval,
+        dynamic_ncols=True,
+    )
 
 
 @contextmanager

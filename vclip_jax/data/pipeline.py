@@ -132,9 +132,16 @@ def train_batches(
     check_fitted(_name(source), source, size, fit, augment)
     progress = Progress()
     example = _TrainExample(
-        _name(source), tokenizer, size, fit, decode, augment or Policy(), enhance, context_length,
+        _name(source),
+        tokenizer,
+        size,
+        fit,
+        decode,
+        augment or Policy(),
+        enhance,
+        context_length,
         progress,
-    )  # fmt: skip
+    )
     examples = _in_order(source, seed, shuffle).random_map(
         example, seed=_derived_seed(seed, "augmentation")
     )
@@ -153,9 +160,13 @@ def record_keys(
 ) -> list[str]:
     """The keys of the records that `train_batches` gives at a step, in the global batch's order."""
     records = step_records(
-        source, seed=seed, global_batch_size=global_batch_size, step=step,
-        rows=range(global_batch_size), shuffle=shuffle,
-    )  # fmt: skip
+        source,
+        seed=seed,
+        global_batch_size=global_batch_size,
+        step=step,
+        rows=range(global_batch_size),
+        shuffle=shuffle,
+    )
     return [record["key"] for record in records]
 
 

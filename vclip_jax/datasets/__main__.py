@@ -85,15 +85,20 @@ def _add_dataset(parser: commands.Parser, name: str, dataset: Dataset) -> None:
     parser.add_argument("--source", required=True, help="the folder as downloaded")
     parser.add_argument("--data-dir", required=True, help="where built datasets are")
     parser.add_argument(
-        "--max-side", type=int, default=512,
+        "--max-side",
+        type=int,
+        default=512,
         help="longest side in pixels; 0 keeps the original bytes without metadata (default: 512)",
-    )  # fmt: skip
+    )
     parser.add_argument("--quality", type=int, default=92, help="of JPEGs (default: 92)")
     parser.add_argument("--crop", action="store_true", help="cut to the illuminated field")
     parser.add_argument(
-        "--ready", type=int, default=0, metavar="SIDE",
+        "--ready",
+        type=int,
+        default=0,
+        metavar="SIDE",
         help="store squares of so many pixels, which cost training little; needs --fit",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--fit", type=_fit, default="", help="how: the config.data.fit of the runs to come"
     )
@@ -101,16 +106,19 @@ def _add_dataset(parser: commands.Parser, name: str, dataset: Dataset) -> None:
         "--raw", action="store_true", help="squares as bytes of colours rather than as JPEGs"
     )
     parser.add_argument(
-        "--convert", action="store_true",
+        "--convert",
+        action="store_true",
         help="accept greyscale, CMYK, 16-bit, transparent and palette images",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--anonymous", action="store_true", help="random keys, no file name is kept"
     )
     parser.add_argument(
-        "--max-rejects", type=float, default=MAX_REJECTS,
+        "--max-rejects",
+        type=float,
+        default=MAX_REJECTS,
         help=f"fail above this share of rejects, and above {FEW_REJECTS} (default: {MAX_REJECTS})",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--seed", type=int, default=0, help="of the order in which records are stored (default: 0)"
     )

@@ -42,9 +42,15 @@ def build_synthetic(options: Namespace) -> None:
 def build(options: Namespace) -> None:
     dataset = DATASETS[options.name_of_dataset]
     storage = Storage(
-        options.max_side, options.quality, options.crop, options.convert, options.anonymous,
-        options.ready, options.fit, options.raw,
-    )  # fmt: skip
+        options.max_side,
+        options.quality,
+        options.crop,
+        options.convert,
+        options.anonymous,
+        options.ready,
+        options.fit,
+        options.raw,
+    )
     given = {name: getattr(options, name) for name in dataset.options}
     listing = dataset.scan(
         options.source, **{name: value for name, value in given.items() if value is not None}

@@ -17,12 +17,19 @@ _TFDS: Final = "tensorflow_datasets.core.features."
 FEATURES: Final = frozenset(
     _TFDS + name
     for name in (
-        "audio_feature.Audio", "bounding_boxes.BBoxFeature", "class_label_feature.ClassLabel",
-        "features_dict.FeaturesDict", "image_feature.Image", "labeled_image.LabeledImage",
-        "scalar.Scalar", "sequence_feature.Sequence", "tensor_feature.Tensor", "text_feature.Text",
+        "audio_feature.Audio",
+        "bounding_boxes.BBoxFeature",
+        "class_label_feature.ClassLabel",
+        "features_dict.FeaturesDict",
+        "image_feature.Image",
+        "labeled_image.LabeledImage",
+        "scalar.Scalar",
+        "sequence_feature.Sequence",
+        "tensor_feature.Tensor",
+        "text_feature.Text",
         "video_feature.Video",
     )
-)  # fmt: skip
+)
 """TFDS's own that datasets of images have; none of them runs or reads what the file says."""
 MOST_NAMES: Final = 64 << 20
 """Bytes of the classes' names."""

@@ -58,9 +58,12 @@ def _parser() -> commands.Parser:
         "--data-dir", metavar="D", help="the training data, if it is not where the run had it"
     )
     parser.add_argument(
-        "--captions", type=int, default=CAPTIONS, metavar="N",
+        "--captions",
+        type=int,
+        default=CAPTIONS,
+        metavar="N",
         help=f"embed those of so many training records, 0 for none (default: {CAPTIONS})",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--cache", metavar="DIR", help="where embeddings are kept (default: beside the data)"
     )
@@ -69,9 +72,10 @@ def _parser() -> commands.Parser:
         "--port", type=int, default=PORT, help=f"0 for any that is free (default: {PORT})"
     )
     parser.add_argument(
-        "--no-token", action="store_true",
+        "--no-token",
+        action="store_true",
         help="let in everybody who reaches the port, such as all users of this machine",
-    )  # fmt: skip
+    )
     return parser
 
 
@@ -108,16 +112,24 @@ def serve(options: argparse.Namespace) -> None:
         photographs = index.index_folder(clip, options.images, options.cache)
     with _listen(options.host, options.port) as listener:
         sources = Sources(
-            clip, Path(options.model).absolute().name, options.prompts or asked.name,
-            captions, photographs, options.images or ".", partial(guard, pixels),
-        )  # fmt: skip
+            clip,
+            Path(options.model).absolute().name,
+            options.prompts or asked.name,
+            captions,
+            photographs,
+            options.images or ".",
+            partial(guard, pixels),
+        )
         hosts = {"localhost", options.host}
         if not _is_loopback(options.host):
             hosts.add(socket.gethostname())
         config = uvicorn.Config(
-            application(build(sources), hosts, token), log_level="warning",
-            timeout_graceful_shutdown=2, proxy_headers=False, server_header=False,
-        )  # fmt: skip
+            application(build(sources), hosts, token),
+            log_level="warning",
+            timeout_graceful_shutdown=2,
+            proxy_headers=False,
+            server_header=False,
+        )
         host, port = listener.getsockname()[:2]
         if not _is_loopback(options.host):
             who = "everybody who reaches it" if token is None else "everybody who has its address"

@@ -143,6 +143,6 @@ class Preemption:
 
 
 def _force(why: str) -> None:
-    os.write(2, f"error: {why}: ended at once; the same command goes on from the last checkpoint\n"
-             .encode())  # fmt: skip
+    line = f"error: {why}: ended at once; the same command goes on from the last checkpoint\n"
+    os.write(2, line.encode())
     os._exit(FORCED)

@@ -96,8 +96,9 @@ def alone_in(workdir: Path) -> Iterator[None]:
                 if error.errno not in (errno.EACCES, errno.EAGAIN):
                     log.warning(
                         "warning: %s cannot be locked (%s): see to it that no other run uses it",
-                        workdir, error.strerror,
-                    )  # fmt: skip
+                        workdir,
+                        error.strerror,
+                    )
                     break
             file.seek(0)
             holder = file.read(300).strip() or "another process"

@@ -40,8 +40,9 @@ def _drill(options: argparse.Namespace) -> int:
     seconds = round(time.monotonic() - started, 1)
     print(json.dumps({"drill": options.drill, **result, "seed": options.seed, "seconds": seconds}))
     counts = ("identical", "recognised", "ended", "intact", "saved_and_exit_0")
-    wanted = {key: result.get("trained_on", times) if key == "identical" else times
-              for key in counts}  # fmt: skip
+    wanted = {
+        key: result.get("trained_on", times) if key == "identical" else times for key in counts
+    }
     return int(any(result[key] != wanted[key] for key in counts if key in result))
 
 

@@ -69,9 +69,13 @@ def corrupt(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
         drill.finish(name)
         identical += not differences(source, drill.workdir(name))
     return {
-        "times": times, "recognised": recognised, "wrong": wrong, "harmless_redrawn": harmless,
-        "trained_on": times // END_TO_END, "identical": identical,
-    }  # fmt: skip
+        "times": times,
+        "recognised": recognised,
+        "wrong": wrong,
+        "harmless_redrawn": harmless,
+        "trained_on": times // END_TO_END,
+        "identical": identical,
+    }
 
 
 def _layout(workdir: Path) -> tuple[TrainState, TrainState]:

@@ -79,9 +79,14 @@ class Measurement:
                     values |= self._own_figures(variables, task, embedded)
                     continue
                 scored = evaluate_zero_shot(
-                    self.scorer, variables, task, embedded, self.config, keys=lead,
+                    self.scorer,
+                    variables,
+                    task,
+                    embedded,
+                    self.config,
+                    keys=lead,
                     heat=final and self.config.heat_maps,
-                )  # fmt: skip
+                )
             except (ValueError, OSError) as error:
                 failed[task.name] = error
                 continue

@@ -66,8 +66,11 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
         except datasets.SourceNeededError:
             log.info(
                 "evaluation %s is skipped, %s is not built: %s (or --config.evals.%s.source=DIR)",
-                name, entry.dataset, build_command(entry.dataset, config.data.data_dir), name,
-            )  # fmt: skip
+                name,
+                entry.dataset,
+                build_command(entry.dataset, config.data.data_dir),
+                name,
+            )
             continue
         source = open_split(f"evals.{name}.split", entry.dataset, config.data.data_dir, entry.split)
         check_fitted(entry.dataset, source, config.data.image_size, config.data.fit)
@@ -130,10 +133,13 @@ def _check_labels(task: ZeroShotTask) -> None:
     if missing := [name for number, name in enumerate(names) if number not in numbers]:
         log.warning("evaluation %s: no image in %s is of %s", task.name, where, ", ".join(missing))
     log.info(
-        "evaluation %s: %d images of %s, classes %s (%s)", task.name, len(source), where,
+        "evaluation %s: %d images of %s, classes %s (%s)",
+        task.name,
+        len(source),
+        where,
         ", ".join(task.prompts.label_names),
         "in order" if task.prompts.labels_ordered else "without an order, so no kappa",
-    )  # fmt: skip
+    )
 
 
 def check_readings(

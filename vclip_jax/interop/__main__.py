@@ -41,26 +41,29 @@ def _parser() -> commands.Parser:
 
     importing = actions.add_parser("import", help="make a portable folder of somebody's weights")
     importing.add_argument(
-        "--format", required=True,
+        "--format",
+        required=True,
         choices=("cn_clip", "hf_clip", "open_clip", "flair", "hf_bert", "safetensors"),
         help="Chinese-CLIP's .pt; a folder with a CLIPModel of Hugging Face; open_clip's file or "
         "folder (CLIP's ViT and RN50, BiomedCLIP); FLAIR's .pth; a folder with a BERT of Hugging "
         "Face (the text tower alone); our own model.safetensors or portable folder",
-    )  # fmt: skip
+    )
     importing.add_argument("--source", required=True, type=Path, help="the file or folder")
     importing.add_argument(
         "--out", old=["--workdir"], required=True, type=Path, help="the folder to write"
     )
     importing.add_argument(
-        "--vocab", help="the tokenizer: vocab.txt or hub:REPOSITORY; of hf_clip, open_clip and "
+        "--vocab",
+        help="the tokenizer: vocab.txt or hub:REPOSITORY; of hf_clip, open_clip and "
         "flair tokenizer.json, vocab.json, bpe_simple_vocab_16e6.txt.gz or vocab.txt, or a folder "
         "with one (default: beside the source)",
-    )  # fmt: skip
+    )
     importing.add_argument(
-        "--activation", choices=("quick_gelu", "gelu"),
+        "--activation",
+        choices=("quick_gelu", "gelu"),
         help="of an open_clip file without open_clip_config.json beside it: OpenAI's weights have "
         "quick_gelu, most others gelu",
-    )  # fmt: skip
+    )
     _add_overwrite(importing)
     importing.set_defaults(action="import_weights")
 
@@ -84,10 +87,12 @@ def _export_parser() -> commands.Parser:
 
 def _add_export(parser: commands.Parser) -> None:
     parser.add_argument(
-        "--format", required=True, choices=("cn_clip", "safetensors", *FORMATS),
+        "--format",
+        required=True,
+        choices=("cn_clip", "safetensors", *FORMATS),
         help="a .pt for Chinese-CLIP; a portable folder; a portable folder with both towers as "
         "StableHLO (for cpu, cuda and tpu) or as ONNX, for programs without this package",
-    )  # fmt: skip
+    )
     commands.add_model(parser, old="--source")
     parser.add_argument(
         "--out", old=["--target"], required=True, type=Path, help="the file or folder to write"

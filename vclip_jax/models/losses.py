@@ -88,9 +88,16 @@ def contrastive_loss(
 
         def shard(image, text, logit_scale, logit_bias, group) -> jax.Array:
             return contrastive_loss(
-                image, text, logit_scale, kind=kind, logit_bias=logit_bias, group=group,
-                label_smoothing=label_smoothing, axes=names, precision=precision,
-            )  # fmt: skip
+                image,
+                text,
+                logit_scale,
+                kind=kind,
+                logit_bias=logit_bias,
+                group=group,
+                label_smoothing=label_smoothing,
+                axes=names,
+                precision=precision,
+            )
 
         return jax.shard_map(
             shard,
@@ -362,9 +369,15 @@ def _softmax_ring_backward(smoothing, axes, precision, residuals, bars):
         )
 
     image_bar, text_bar, scale_bar, _ = _ring_gradients(
-        logits_bar, image, text, scale, jnp.zeros_like(scale), (group, columns, columns_bar), axes,
+        logits_bar,
+        image,
+        text,
+        scale,
+        jnp.zeros_like(scale),
+        (group, columns, columns_bar),
+        axes,
         precision,
-    )  # fmt: skip
+    )
     return image_bar, text_bar, scale_bar, None
 
 

@@ -70,9 +70,10 @@ class Scorer:
 
         # Labels and numbers travel along: on several hosts each knows only its own rows'.
         compiled = partial(
-            jax.jit, out_shardings=self.replicated,
+            jax.jit,
+            out_shardings=self.replicated,
             compiler_options=COMPILER_OPTIONS.get(mesh.devices.flat[0].platform),
-        )  # fmt: skip
+        )
         self._encode_images, self._encode_texts = compiled(encode_images), compiled(encode_texts)
 
     def embed_images(

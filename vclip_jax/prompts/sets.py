@@ -39,8 +39,15 @@ from vclip_jax.files.foreign import MOST_JSON, parse_json, read_bytes
 from vclip_jax.prompts.order import rises
 
 _KEYS = (
-    "dataset", "language", "source", "renormalise", "templates", "classes", "ordered", "groups",
-)  # fmt: skip
+    "dataset",
+    "language",
+    "source",
+    "renormalise",
+    "templates",
+    "classes",
+    "ordered",
+    "groups",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -142,8 +142,10 @@ def differences(configs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]
         values = [one.get(key, _ABSENT) for one in flat]
         plain = [None if value is _ABSENT else _json(value) for value in values]
         if len(set(plain)) > 1:
-            words = [value if isinstance(value, str) else text
-                     for value, text in zip(values, plain, strict=True)]  # fmt: skip
+            words = [
+                value if isinstance(value, str) else text
+                for value, text in zip(values, plain, strict=True)
+            ]
             rows.append({"key": key, "values": words})
     return rows
 

@@ -14,8 +14,15 @@ TABLE = "table1.json"
 _MOST = 64 << 20
 """Bytes of a JSON file."""
 _RESULT_KEYS = {
-    "n", "accuracy", "accuracy_ci95", "balanced_accuracy", "auc", "kappa", "f1", "confusion",
-}  # fmt: skip
+    "n",
+    "accuracy",
+    "accuracy_ci95",
+    "balanced_accuracy",
+    "auc",
+    "kappa",
+    "f1",
+    "confusion",
+}
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,19 @@ from typing import Any
 
 from vclip_jax.files.errors import one_line
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy",
-            "tensorflow-datasets", "tokenizers", "opencv-python-headless", "pillow")  # fmt: skip
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "numpy",
+    "tensorflow-datasets",
+    "tokenizers",
+    "opencv-python-headless",
+    "pillow",
+)
 
 
 LESS_IS_BETTER = ("loss", "ece")
@@ -138,8 +149,11 @@ def environment() -> dict[str, Any]:
     try:
         commit = subprocess.run(
             ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True, text=True, timeout=10, check=True,
-        ).stdout.strip()  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         commit = None
     return {

@@ -45,9 +45,13 @@ def show_samples(
         return
     rows, images = first_rows(batch["image"], n)
     records = pipeline.step_records(
-        train, seed=config.seed, global_batch_size=config.global_batch_size, step=step,
-        rows=rows, shuffle=config.data.shuffle,
-    )  # fmt: skip
+        train,
+        seed=config.seed,
+        global_batch_size=config.global_batch_size,
+        step=step,
+        rows=rows,
+        shuffle=config.data.shuffle,
+    )
     pairs = [("train", image, r) for image, r in zip(images, records, strict=True)]
     held_back = [validation[i] for i in range(min(n, len(validation)))] if validation else []
     pairs += [

@@ -34,10 +34,14 @@ class WandbTracker:
             mode=mode,
             config=parameters(config),
             settings=wandb.Settings(
-                console="off", disable_git=True, save_code=False, silent=True,
-                x_disable_meta=True, x_save_requirements=False,
+                console="off",
+                disable_git=True,
+                save_code=False,
+                silent=True,
+                x_disable_meta=True,
+                x_save_requirements=False,
             ),
-        )  # fmt: skip
+        )
         # W&B's own step only counts up, and an evaluation may be made up for.
         self._run.define_metric("step", hidden=True)
         self._run.define_metric("*", step_metric="step")

@@ -63,12 +63,18 @@ def make_training(config: ConfigDict, mesh: Mesh, vocab_size: int) -> Training:
     abstract = jax.eval_shape(init)
     placement = sharding.state_sharding(abstract, mesh, config.mesh.rules)
     make_step = partial(
-        make_train_step, graphdef, seed=config.seed, mesh=mesh, placement=placement,
+        make_train_step,
+        graphdef,
+        seed=config.seed,
+        mesh=mesh,
+        placement=placement,
         loss=partial(LOSSES[config.loss.kind], label_smoothing=config.loss.label_smoothing),
-        targets=config.loss.targets, clamp=config.optimizer.clamp,
+        targets=config.loss.targets,
+        clamp=config.optimizer.clamp,
         feature_gradient=1.0 if config.optimizer.gather_gradient else 1 / mesh.size,
-        micro_batches=config.micro_batches, remat=config.remat,
-    )  # fmt: skip
+        micro_batches=config.micro_batches,
+        remat=config.remat,
+    )
     platform = mesh.devices.flat[0].platform
     step = jit_train_step(
         guards.guarded(make_step(optimizer)), mesh, placement, COMPILER_OPTIONS.get(platform)

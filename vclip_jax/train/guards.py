@@ -143,18 +143,32 @@ class Watch:
         self.position()
         loss = values["loss"]
         if not math.isfinite(loss) or values["skipped"]:
-            log.warning("warning: step %d was skipped: loss %g, gradient norm %g; %d in a row",
-                        step, loss, values["grad_norm"], self.in_a_row)  # fmt: skip
+            log.warning(
+                "warning: step %d was skipped: loss %g, gradient norm %g; %d in a row",
+                step,
+                loss,
+                values["grad_norm"],
+                self.in_a_row,
+            )
         else:
             self._look_at_loss(step, loss)
         if values["logit_scale"] >= 0.999 * math.exp(MAX_LOGIT_SCALE):
-            self._once("clamp", "warning: step %d: logit_scale is at its clamp, %g", step,
-                       values["logit_scale"])  # fmt: skip
+            self._once(
+                "clamp",
+                "warning: step %d: logit_scale is at its clamp, %g",
+                step,
+                values["logit_scale"],
+            )
         share = values.get("repeated_captions", 0.0)
         if share > MANY_REPEATED and self.pairs:
-            self._once("repeated", "warning: step %d: %.0f %% of a batch's captions are there "
-                       "already, and count as wrong ones: config.loss.targets=caption would count "
-                       "them as right", step, 100 * share)  # fmt: skip
+            self._once(
+                "repeated",
+                "warning: step %d: %.0f %% of a batch's captions are there "
+                "already, and count as wrong ones: config.loss.targets=caption would count "
+                "them as right",
+                step,
+                100 * share,
+            )
         kept = {k: v for k, v in values.items() if k != "skipped" and math.isfinite(v)}
         return kept | ({"skipped_steps": float(self.skipped)} if self.skipped else {})
 
@@ -181,10 +195,14 @@ class Watch:
         bad = [name for name, norm in told.items() if not math.isfinite(norm)]
         if jax.process_index() == 0:
             content = {
-                "step": step, "first_skipped": first, "in_a_row": self.in_a_row,
-                "skipped": self.skipped, "records": list(keys), "last_good_checkpoint": good,
+                "step": step,
+                "first_skipped": first,
+                "in_a_row": self.in_a_row,
+                "skipped": self.skipped,
+                "records": list(keys),
+                "last_good_checkpoint": good,
                 "gradient_norms": {k: v if math.isfinite(v) else str(v) for k, v in told.items()},
-            }  # fmt: skip
+            }
             write_json(workdir / "diagnosis.json", content)
         some = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
         where = f"in {', '.join(bad[:4])}{', ...' if len(bad) > 4 else ''}" if bad else "nowhere"
@@ -200,15 +218,21 @@ class Watch:
             middle = statistics.median(self._losses)
             spread = statistics.median(abs(earlier - middle) for earlier in self._losses)
             if loss > middle + max(10 * spread, 0.5 * abs(middle)):
-                log.warning("warning: step %d: the loss jumps from about %.3g to %.3g",
-                            step, middle, loss)  # fmt: skip
+                log.warning(
+                    "warning: step %d: the loss jumps from about %.3g to %.3g", step, middle, loss
+                )
         self._losses.append(loss)
         # Equal embeddings give all texts the same probability.
         nothing = self.softmax and abs(loss - math.log(self.batch_size)) < 1e-3
         self._flat = self._flat + 1 if nothing and step > self.quiet_steps else 0
         if self._flat == 3:
-            self._once("collapse", "warning: step %d: the loss is log(%d) = %.3f, as if all "
-                       "embeddings were the same", step, self.batch_size, loss)  # fmt: skip
+            self._once(
+                "collapse",
+                "warning: step %d: the loss is log(%d) = %.3f, as if all embeddings were the same",
+                step,
+                self.batch_size,
+                loss,
+            )
 
     def _once(self, what: str, message: str, *values: Any) -> None:
         if what not in self._said:

@@ -95,8 +95,10 @@ def open_training_data(config: ConfigDict) -> tuple[Any, Any]:
     prepare_dataset("data", data, data.data_dir)
     train = open_split("data.train_split", data.dataset, data.data_dir, data.train_split)
     if len(train) < config.global_batch_size:
-        raise ValueError(f"{data.dataset} has {len(train)} records in {data.train_split}, fewer "
-                         f"than config.global_batch_size={config.global_batch_size}")  # fmt: skip
+        raise ValueError(
+            f"{data.dataset} has {len(train)} records in {data.train_split}, fewer "
+            f"than config.global_batch_size={config.global_batch_size}"
+        )
     check_fitted(data.dataset, train, data.image_size, data.fit, data.augment)
     if not data.validation_split or not config.validation_batches:
         return train, None
@@ -104,8 +106,9 @@ def open_training_data(config: ConfigDict) -> tuple[Any, Any]:
         "data.validation_split", data.dataset, data.data_dir, data.validation_split
     )
     pairs = draw_pairs(validation, config.validation_batches * config.global_batch_size)
-    log.info("validation: %d of %d pairs, drawn with seed %d",
-             len(pairs), len(validation), PAIRS_SEED)  # fmt: skip
+    log.info(
+        "validation: %d of %d pairs, drawn with seed %d", len(pairs), len(validation), PAIRS_SEED
+    )
     return train, pairs
 
 

@@ -68,9 +68,16 @@ def test_the_policy_has_25_pairs_of_known_operations():
 
 @pytest.mark.parametrize(
     ("name", "magnitude"),
-    [("color", 5), ("contrast", 5), ("sharpness", 5), ("rotate", 0), ("shear_x", 0),
-     ("posterize", 10), ("solarize", 10)],
-)  # fmt: skip
+    [
+        ("color", 5),
+        ("contrast", 5),
+        ("sharpness", 5),
+        ("rotate", 0),
+        ("shear_x", 0),
+        ("posterize", 10),
+        ("solarize", 10),
+    ],
+)
 def test_an_operation_without_effect_leaves_the_image(name, magnitude):
     image = Image.fromarray(photograph())
     for sign in (-1, 1):

@@ -108,11 +108,20 @@ def test_no_program_runs_for_a_drawing_that_is_called_a_photograph(tmp_path, mon
 
 @pytest.mark.parametrize(
     "error",
-    [MemoryError(), RecursionError("deep"), struct.error("unpack"), zlib.error("Error -3"),
-     KeyError("tag"), OverflowError("large"), AssertionError(), ZeroDivisionError(),
-     UnicodeDecodeError("a", b"", 0, 1, "b"), NotImplementedError("kind")],
+    [
+        MemoryError(),
+        RecursionError("deep"),
+        struct.error("unpack"),
+        zlib.error("Error -3"),
+        KeyError("tag"),
+        OverflowError("large"),
+        AssertionError(),
+        ZeroDivisionError(),
+        UnicodeDecodeError("a", b"", 0, 1, "b"),
+        NotImplementedError("kind"),
+    ],
     ids=lambda error: type(error).__name__,
-)  # fmt: skip
+)
 @pytest.mark.parametrize("place", ["open", "load"])
 def test_whatever_a_decoder_raises_is_an_image_error_of_one_line(monkeypatch, error, place):
     def fails(*arguments, **options):
@@ -144,11 +153,18 @@ def webp_that_claims(width: int, height: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(content)) + content
 
 
-@pytest.mark.parametrize("data", [
-    webp_that_claims(16384, 16384),
-    b"RIFF\0\0\0\0WEBPVP8L\0\0\0\0\x2f" + (16383 | 16383 << 14).to_bytes(4, "little") + bytes(9),
-    b"RIFF\0\0\0\0WEBPVP8 \0\0\0\0\0\0\0\x9d\x01\x2a" + struct.pack("<HH", 16383, 16383) + bytes(9),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "data",
+    [
+        webp_that_claims(16384, 16384),
+        b"RIFF\0\0\0\0WEBPVP8L\0\0\0\0\x2f"
+        + (16383 | 16383 << 14).to_bytes(4, "little")
+        + bytes(9),
+        b"RIFF\0\0\0\0WEBPVP8 \0\0\0\0\0\0\0\x9d\x01\x2a"
+        + struct.pack("<HH", 16383, 16383)
+        + bytes(9),
+    ],
+)
 def test_a_webp_is_measured_before_its_decoder_takes_the_memory(data, monkeypatch):
     monkeypatch.setattr(Image, "open", lambda *a, **k: pytest.fail("it was opened"))
     with pytest.raises(ImageError, match=f"more than the {MAX_PIXELS_OF['WEBP']} allowed") as error:
@@ -193,9 +209,10 @@ def test_a_baseline_jpeg_with_a_scan_a_colour_is_read_and_counted():
 def test_of_thousands_of_tiff_pages_the_second_is_enough(monkeypatch):
     pages = encoded(noise(), "TIFF", save_all=True, append_images=[noise()] * 40)
     monkeypatch.setattr(
-        TiffImagePlugin.TiffImageFile, "n_frames",
+        TiffImagePlugin.TiffImageFile,
+        "n_frames",
         property(lambda self: pytest.fail("all pages were visited")),
-    )  # fmt: skip
+    )
     with pytest.raises(StoreError) as caught:
         store(pages, Storage())
     assert caught.value.reason == "several frames"

@@ -112,9 +112,13 @@ def test_a_run_with_another_fit_is_refused_when_its_data_is_opened(build):
     config = default()
     config.global_batch_size = 2
     config.data.update(
-        {"dataset": "eyes/ready64px-fundus-q92", "data_dir": str(build.folder), "image_size": 56,
-         "validation_split": ""}
-    )  # fmt: skip
+        {
+            "dataset": "eyes/ready64px-fundus-q92",
+            "data_dir": str(build.folder),
+            "image_size": 56,
+            "validation_split": "",
+        }
+    )
     with pytest.raises(ValueError, match=r"config\.data\.fit='squash' contradicts: set that to"):
         open_training_data(config)
     config.data.fit = "fundus"
@@ -139,9 +143,14 @@ def test_squares_are_not_exported_or_audited_as_photographs(build, tmp_path, cap
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"ready": 64}, {"fit": "pad"}, {"raw": True}, {"ready": 8, "fit": "pad"},
-     {"ready": 64, "fit": "pad", "crop": True}],
-)  # fmt: skip
+    [
+        {"ready": 64},
+        {"fit": "pad"},
+        {"raw": True},
+        {"ready": 8, "fit": "pad"},
+        {"ready": 64, "fit": "pad", "crop": True},
+    ],
+)
 def test_storage_that_contradicts_itself_is_refused(wrong):
     with pytest.raises(ValueError, match="fit"):
         Storage(**wrong)

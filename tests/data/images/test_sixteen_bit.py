@@ -36,11 +36,17 @@ def tiff(samples: np.ndarray, order: str, photometric: int = 1, orientation: int
     pixels = samples.astype(f"{order}u2").tobytes()
     bits = (258, 3, 3, 8) if channels == 3 else (258, 3, 1, 16)  # of three: where they stand
     entries = [
-        (256, 3, 1, width), (257, 3, 1, height), bits, (259, 3, 1, 1),
-        (262, 3, 1, 2 if channels == 3 else photometric), (273, 4, 1, 256),
-        (274, 3, 1, orientation), (277, 3, 1, channels), (278, 3, 1, height),
+        (256, 3, 1, width),
+        (257, 3, 1, height),
+        bits,
+        (259, 3, 1, 1),
+        (262, 3, 1, 2 if channels == 3 else photometric),
+        (273, 4, 1, 256),
+        (274, 3, 1, orientation),
+        (277, 3, 1, channels),
+        (278, 3, 1, height),
         (279, 4, 1, len(pixels)),
-    ]  # fmt: skip
+    ]
     file = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I4H", 16, 16, 16, 16, 0)
     file += struct.pack(f"{order}H", len(entries))
     for tag, kind, count, value in entries:

@@ -90,9 +90,10 @@ def test_what_is_no_tokenizer_is_refused_in_one_line(clip_files, bert_files, tmp
         import_tokenizer(tmp_path / "nowhere")
     path = tmp_path / "tokenizer.json"
     for content, message in (
-        ("{", "is not JSON"), ("{}", "is not a tokenizer's description"),
+        ("{", "is not JSON"),
+        ("{}", "is not a tokenizer's description"),
         ('{"clean": "all", "tokenizer": {}}', "clean is 'all', not one of"),
-    ):  # fmt: skip
+    ):
         path.write_text(content)
         with pytest.raises(ValueError, match=message) as caught:
             FastTokenizer.from_file(path)
@@ -131,8 +132,12 @@ SMALL = {
 
 
 def split(expression):
-    return {"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated",
-            "invert": False}  # fmt: skip
+    return {
+        "type": "Split",
+        "pattern": {"Regex": expression},
+        "behavior": "Isolated",
+        "invert": False,
+    }
 
 
 def described(tmp_path, **changes):
@@ -148,10 +153,12 @@ def sequence(*parts):
 @pytest.mark.parametrize(
     "expression",
     [
-        r"\s+", r"(?i)<\|startoftext\|>|<\|endoftext\|>|'s|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
-        r" ?\p{L}+| ?[^\s\p{L}]+", "x",
+        r"\s+",
+        r"(?i)<\|startoftext\|>|<\|endoftext\|>|'s|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+        r" ?\p{L}+| ?[^\s\p{L}]+",
+        "x",
     ],
-)  # fmt: skip
+)
 def test_plain_expressions_of_a_strangers_tokenizer_are_taken(tmp_path, expression):
     tokenizer = described(tmp_path, pre_tokenizer=split(expression))
     assert tokenizer.encode(["a" * 100_000], 4).shape == (1, 4)
@@ -170,15 +177,27 @@ def test_plain_expressions_of_a_strangers_tokenizer_are_taken(tmp_path, expressi
         ({"model": SMALL["model"] | {"type": "Unigram"}}, "'Unigram'"),
         ({"model": SMALL["model"] | {"max_input_chars_per_word": 10**9}}, "max_input_chars"),
         ({"model": SMALL["model"] | {"type": "BPE", "dropout": 0.5}}, "dropout"),
-        ({"model": SMALL["model"] | {"vocab": {"[CLS]": 0, "[SEP]": 1, "a": 4_000_000_000}}},
-         "number 4000000000"),
+        (
+            {"model": SMALL["model"] | {"vocab": {"[CLS]": 0, "[SEP]": 1, "a": 4_000_000_000}}},
+            "number 4000000000",
+        ),
         ({"model": 3}, "it has no model"),
         ({"post_processor": SMALL["post_processor"] | {"sep": ["[SEP]", 9]}}, "number 9"),
-        ({"padding": {"strategy": "BatchLongest", "direction": "Right", "pad_id": 4_000_000_000,
-                      "pad_to_multiple_of": None, "pad_type_id": 0, "pad_token": "a"}},
-         "number 4000000000"),
+        (
+            {
+                "padding": {
+                    "strategy": "BatchLongest",
+                    "direction": "Right",
+                    "pad_id": 4_000_000_000,
+                    "pad_to_multiple_of": None,
+                    "pad_type_id": 0,
+                    "pad_token": "a",
+                }
+            },
+            "number 4000000000",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_takes_for_ever_or_all_memory_is_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message) as caught:
         described(tmp_path, **changes)

@@ -26,16 +26,24 @@ EXPECTED = [
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_csv_in_any_encoding_with_any_separator(tmp_path, encoding, newline, delimiter):
-    lines = [["name ", " grade", "备注", "", ""], ["a.jpg", " 1 ", "正常", "", ""], [""] * 5,
-             ["b.jpg", "", "x"]]  # fmt: skip
+    lines = [
+        ["name ", " grade", "备注", "", ""],
+        ["a.jpg", " 1 ", "正常", "", ""],
+        [""] * 5,
+        ["b.jpg", "", "x"],
+    ]
     text = newline.join(delimiter.join(line) for line in lines) + newline
     (tmp_path / "t.csv").write_bytes(text.encode(encoding))
     assert read_table(tmp_path / "t.csv") == EXPECTED
 
 
 def test_old_and_new_excel_files_give_the_same(tmp_path):
-    rows = [["name ", "grade", "备注", None], ["a.jpg", 1.0, "正常", None], [None] * 4,
-            ["b.jpg", None, "x", None]]  # fmt: skip
+    rows = [
+        ["name ", "grade", "备注", None],
+        ["a.jpg", 1.0, "正常", None],
+        [None] * 4,
+        ["b.jpg", None, "x", None],
+    ]
     new = openpyxl.Workbook()
     new.active.title = "Feuil1"
     for row in rows:
@@ -173,8 +181,9 @@ def test_a_cell_at_the_right_edge_is_no_reason_to_refuse(tmp_path):
 def test_a_sheet_is_read_as_before_in_a_process_of_its_own(tmp_path):
     path = xlsx_of(tmp_path, ("A2", "眼.png"), ("B2", 3.0), ("A3", True), ("B3", "a\nb"))
     assert read_table(path) == [
-        {"image": "眼.png", "label": "3"}, {"image": "1", "label": "a\nb"},
-    ]  # fmt: skip
+        {"image": "眼.png", "label": "3"},
+        {"image": "1", "label": "a\nb"},
+    ]
     with pytest.raises(ValueError, match="there is no sheet 'x', only Sheet"):
         read_table(path, sheet="x")
 

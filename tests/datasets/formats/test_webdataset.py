@@ -57,9 +57,13 @@ def test_foreign_shards_are_understood(tmp_path):
     (tmp_path / "b.json").write_text("not json")
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
         for file, name in (
-            ("a.jpg", "sub/a.x.JPG"), ("a.jpg", "sub/a.jpg"), ("a.json", "sub/a.json"),
-            ("b.png", "b.png"), ("b.json", "b.json"), ("a.json", ".hidden.json"),
-        ):  # fmt: skip
+            ("a.jpg", "sub/a.x.JPG"),
+            ("a.jpg", "sub/a.jpg"),
+            ("a.json", "sub/a.json"),
+            ("b.png", "b.png"),
+            ("b.json", "b.json"),
+            ("a.json", ".hidden.json"),
+        ):
             tar.add(tmp_path / file, name)
     first, second = webdataset.scan_tar(tmp_path / "x.tar")
     assert (first.name, first.caption, first.label) == ("sub/a", "眼底正常。", "3")

@@ -138,8 +138,11 @@ def test_the_card_tells_classes_sizes_duplicates_and_captions(built):
     assert card["splits"]["test"]["classes"] == {"no class": 6, "a": 7, "b": 7}
     assert card["sizes"] == {"96 x 80": 88}
     assert card["identical_images"] == {
-        "groups": 1, "across_splits": 0, "across_labels": 1, "examples": [["eye/07", "eye/08"]],
-    }  # fmt: skip
+        "groups": 1,
+        "across_splits": 0,
+        "across_labels": 1,
+        "examples": [["eye/07", "eye/08"]],
+    }
     assert card["captions"]["unique"] == 4
     assert card["captions"]["characters"] == {"least": 3, "median": 3, "most": 3}
     text = (folder / "card.md").read_text()
@@ -361,8 +364,15 @@ def named(folder: Path, stems: int = 90) -> Listing:
         pixels = np.random.default_rng(index).integers(0, 256, (40, 40, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(path)
         items.append(
-            Item(f"MUELLER_{index:03}", "train", Blob(str(path)), f"眼底{index}", 0,
-                 (index, f"MUELLER {index}", index * 10)))  # fmt: skip
+            Item(
+                f"MUELLER_{index:03}",
+                "train",
+                Blob(str(path)),
+                f"眼底{index}",
+                0,
+                (index, f"MUELLER {index}", index * 10),
+            )
+        )
     Path(items[3].image.path).write_bytes(b"no image")
     Path(items[4].image.path).unlink()
     rejects = [Reject("MUELLER_900", "missing image", "MUELLER_900.png")]

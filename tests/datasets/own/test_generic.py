@@ -35,8 +35,11 @@ def test_every_row_and_every_image_is_kept_or_rejected(table):
     listing = generic.scan(table)
     assert len(listing.items) == 13
     assert reasons(listing) == {
-        "duplicate row": 1, "missing image": 1, "outside the folder": 1, "missing row": 1,
-    }  # fmt: skip
+        "duplicate row": 1,
+        "missing image": 1,
+        "outside the folder": 1,
+        "missing row": 1,
+    }
 
 
 def test_a_table_gives_captions_classes_and_splits(table):
@@ -66,8 +69,10 @@ def test_the_label_may_be_another_column_and_whole_numbers_keep_their_order(pict
     listing = generic.scan(pictures, label="grade")
     assert listing.classes == ("9", "10")
     assert {item.key: item.label for item in listing.items} == {
-        "images/0_0.jpg": 1, "images/1_0.jpg": 0, "images/2_0.jpg": 0,
-    }  # fmt: skip
+        "images/0_0.jpg": 1,
+        "images/1_0.jpg": 0,
+        "images/2_0.jpg": 0,
+    }
     assert all(item.split == split_by_hash(item.key) for item in listing.items)
     with pytest.raises(ValueError, match="no column 'stage' for --label-column"):
         generic.scan(pictures, label="stage")

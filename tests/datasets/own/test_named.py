@@ -89,8 +89,12 @@ def test_a_folder_is_searched_through_links_once(folder):
     (folder / "gone.jpg").symlink_to(folder / "nowhere.jpg")
     found = expand([str(folder)])
     assert [p.relative_to(folder).as_posix() for p in found.paths] == [
-        "a.png", "deep/er/b.tif", "file.jpg", "gone.jpg", NAMES[0],
-    ]  # fmt: skip
+        "a.png",
+        "deep/er/b.tif",
+        "file.jpg",
+        "gone.jpg",
+        NAMES[0],
+    ]
     outside = folder / "deep/only"
     outside.mkdir()
     (outside / "link").symlink_to(folder / "图像 目录")
@@ -98,8 +102,17 @@ def test_a_folder_is_searched_through_links_once(folder):
 
 
 def test_shadows_are_skipped_and_what_else_is_passed_over_is_counted(folder):
-    for name in ("._a.jpg", ".DS_Store", "__MACOSX/c.jpg", ".hidden.jpg", "notes.txt", "d.dat",
-                 "e.dat", "README", ".git/f.jpg"):  # fmt: skip
+    for name in (
+        "._a.jpg",
+        ".DS_Store",
+        "__MACOSX/c.jpg",
+        ".hidden.jpg",
+        "notes.txt",
+        "d.dat",
+        "e.dat",
+        "README",
+        ".git/f.jpg",
+    ):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
     found = expand([str(folder)])

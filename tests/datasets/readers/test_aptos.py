@@ -26,11 +26,14 @@ def mirror(tmp_path_factory):
 def test_kaggles_training_set_is_graded_and_its_test_set_is_not(kaggle):
     listing = aptos.scan(kaggle)
     assert Counter((item.split, item.label) for item in listing.items) == {
-        **{("train", grade): 3 for grade in range(5)}, ("unlabelled", -1): 4,
-    }  # fmt: skip
+        **{("train", grade): 3 for grade in range(5)},
+        ("unlabelled", -1): 4,
+    }
     assert Counter(reject.reason for reject in listing.rejects) == {
-        "duplicate row": 1, "missing image": 1, "missing row": 1,
-    }  # fmt: skip
+        "duplicate row": 1,
+        "missing image": 1,
+        "missing row": 1,
+    }
     for item in listing.items:
         assert blobs.read(item.image).startswith(b"\x89PNG")
         if item.label < 0:
@@ -42,8 +45,10 @@ def test_kaggles_training_set_is_graded_and_its_test_set_is_not(kaggle):
 def test_the_mirror_is_graded_throughout_and_its_empty_rows_are_nothing(mirror):
     listing = aptos.scan(mirror.parent)
     assert Counter(item.split for item in listing.items) == {
-        "train": 10, "validation": 5, "test": 5,
-    }  # fmt: skip
+        "train": 10,
+        "validation": 5,
+        "test": 5,
+    }
     assert min(item.label for item in listing.items) == 0
     assert listing.rejects == []
     assert listing.variant == "mirror"

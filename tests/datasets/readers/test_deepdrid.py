@@ -25,8 +25,10 @@ def listing(folder):
 def test_both_photographs_of_an_eye_have_its_level(listing):
     items = {item.key: item for item in listing.items}
     assert Counter(item.split for item in listing.items) == {
-        "train": 12, "validation": 4, "test": 4,
-    }  # fmt: skip
+        "train": 12,
+        "validation": 4,
+        "test": 4,
+    }
     assert [items[f"1_{view}"].label for view in ("l1", "l2", "r1", "r2")] == [1, 1, 2, 2]
     assert set(Counter(item.label for item in listing.items)) == set(range(5))
     for item in listing.items:
@@ -59,9 +61,13 @@ def test_qualities_come_along_from_both_kinds_of_table(listing):
         item.key: dict(zip(listing.columns, item.values, strict=True)) for item in listing.items
     }
     assert items["1_l2"] == {
-        "patient": "1", "eye": "left", "overall_quality": 1, "artefact": 4, "clarity": 8,
+        "patient": "1",
+        "eye": "left",
+        "overall_quality": 1,
+        "artefact": 4,
+        "clarity": 8,
         "field_definition": 10,
-    }  # fmt: skip
+    }
     assert items["347_r1"]["artefact"] == 8
     assert items["347_r1"]["clarity"] == 6
 
@@ -76,8 +82,10 @@ def test_nothing_is_lost(listing):
 
 
 def test_the_training_set_alone_will_do(folder, listing, tmp_path):
-    shutil.copytree(folder / "regular_fundus_images/regular-fundus-training",
-                    tmp_path / "regular-fundus-training")  # fmt: skip
+    shutil.copytree(
+        folder / "regular_fundus_images/regular-fundus-training",
+        tmp_path / "regular-fundus-training",
+    )
     items = deepdrid.scan(tmp_path).items
     assert [i.key for i in items] == [i.key for i in listing.items if i.split == "train"]
 

@@ -57,9 +57,12 @@ def test_captions_are_the_keywords_in_chinese(items):
 def test_patient_eye_age_and_sex_come_along(listing, items):
     values = row(listing, items["4_right"])
     assert {k: values[k] for k in ("patient", "eye", "age", "sex", "keywords")} == {
-        "patient": "4", "eye": "right", "age": 48, "sex": "female",
+        "patient": "4",
+        "eye": "right",
+        "age": 48,
+        "sex": "female",
         "keywords": "mild nonproliferative retinopathy",
-    }  # fmt: skip
+    }
     assert blobs.read(items["4_right"].image)[:2] == b"\xff\xd8"
     assert {item.split for item in items.values()} == {"train"}
 
@@ -84,8 +87,10 @@ def test_kaggles_table_gives_the_same_items(items, tmp_path):
     assert found.keys() == items.keys()
     for key, item in found.items():
         assert (item.caption, item.label, item.values) == (
-            items[key].caption, items[key].label, items[key].values,
-        )  # fmt: skip
+            items[key].caption,
+            items[key].label,
+            items[key].values,
+        )
     assert Counter(reject.reason for reject in listing.rejects) == {"missing row": 2}
 
 

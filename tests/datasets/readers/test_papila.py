@@ -37,8 +37,11 @@ def test_an_eye_has_its_own_diagnosis(listing):
 def test_age_sex_and_eye_come_along(listing):
     items = {item.key: item for item in listing.items}
     assert dict(zip(listing.columns, items["RET005OS"].values, strict=True)) == {
-        "patient": 5, "eye": "left", "age": 41, "sex": "female",
-    }  # fmt: skip
+        "patient": 5,
+        "eye": "left",
+        "age": 41,
+        "sex": "female",
+    }
 
 
 def test_nothing_is_lost(listing):

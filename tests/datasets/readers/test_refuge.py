@@ -12,9 +12,13 @@ from vclip_jax.datasets.readers.refuge import scan
 def test_each_part_is_a_split_with_its_own_kind_of_labels(listing):
     counts = Counter((item.split, item.label) for item in listing.items)
     assert counts == {
-        ("train", 0): 4, ("train", 1): 2, ("validation", 0): 2, ("validation", 1): 2,
-        ("test", 0): 2, ("test", 1): 2,
-    }  # fmt: skip
+        ("train", 0): 4,
+        ("train", 1): 2,
+        ("validation", 0): 2,
+        ("validation", 1): 2,
+        ("test", 0): 2,
+        ("test", 1): 2,
+    }
     labels = {item.key: item.label for item in listing.items}
     assert (labels["g0001"], labels["n0001"], labels["V0002"], labels["T0004"]) == (1, 0, 1, 0)
     assert listing.classes == prompts.load("zh/refuge").label_names

@@ -72,8 +72,10 @@ def test_descriptions_are_the_captions(listing):
     assert all(item.caption for item in listing.items)
 
 
-HEADER = "file_name,is_abnormal,dr_grade,is_amd,is_aon,is_crp,is_dm,is_dme,is_em,is_gc,is_htr," \
-    "is_pm,is_rvo,is_md,is_mh,has_lesion,is_tessellated,is_treated,diagnosticAdvice"  # fmt: skip
+HEADER = (
+    "file_name,is_abnormal,dr_grade,is_amd,is_aon,is_crp,is_dm,is_dme,is_em,is_gc,is_htr,"
+    "is_pm,is_rvo,is_md,is_mh,has_lesion,is_tessellated,is_treated,diagnosticAdvice"
+)
 
 
 def scan_row(folder, delimiter=",", encoding="utf-8", **cells):
@@ -216,8 +218,9 @@ def test_conditions_are_written_out_and_their_images_lie_in_zips(conditions):
     assert listing.variant == "gen_cond"
     assert listing.rejects == []
     assert Counter(item.label for item in listing.items) == {
-        -1: 2, **dict.fromkeys(range(12), 2),
-    }  # fmt: skip
+        -1: 2,
+        **dict.fromkeys(range(12), 2),
+    }
     for item in listing.items:
         assert blobs.read(item.image).startswith(b"\x89PNG")
         named = synfundus._named(item.caption, {})
@@ -226,8 +229,11 @@ def test_conditions_are_written_out_and_their_images_lie_in_zips(conditions):
         eye = "左眼" if row(listing, item.key)["eye_side"] == 0 else "右眼"
         assert eye in item.caption or "眼：" not in item.caption
     assert {item.image.path.rpartition("/")[2] for item in listing.items} == {
-        "Part0.zip", "Part1.zip", "Part18.zip", "Part19.zip",
-    }  # fmt: skip
+        "Part0.zip",
+        "Part1.zip",
+        "Part18.zip",
+        "Part19.zip",
+    }
 
 
 def test_shards_hold_images_and_texts(shards, annotated):
@@ -262,8 +268,10 @@ def test_a_table_with_further_columns_and_all_images_in_one_folder_is_read(copy,
     for image in copy.glob("Part*/*.png"):
         image.rename(copy / "Fundus" / image.name)
     lines = (copy / TABLE).read_text().splitlines()
-    lines = [f"{i - 1 if i else ''},{line},{'True' if i else 'is_readable'}"
-             for i, line in enumerate(lines)]  # fmt: skip
+    lines = [
+        f"{i - 1 if i else ''},{line},{'True' if i else 'is_readable'}"
+        for i, line in enumerate(lines)
+    ]
     (copy / TABLE).unlink()
     (copy / "SynFundus-1M_annotation_with_is_readable.csv").write_bytes(
         "\r\n".join(lines).encode("gb18030")

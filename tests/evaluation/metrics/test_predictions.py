@@ -112,8 +112,12 @@ def test_every_two_are_compared_where_both_have_answers(tmp_path):
 
 
 def test_systems_of_one_run_are_compared_if_they_share_all_images_and_classes(tmp_path):
-    systems = {"zh": system(0), "en": system(1), "part": rows(system(2), slice(0, 40)),
-               "else": system(3, dataset="acrima")}  # fmt: skip
+    systems = {
+        "zh": system(0),
+        "en": system(1),
+        "part": rows(system(2), slice(0, 40)),
+        "else": system(3, dataset="acrima"),
+    }
     for name, one in systems.items():
         predictions.save(predictions.path_of(tmp_path, name), one)
     predictions.path_of(tmp_path, "bad").write_text("x")

@@ -154,8 +154,13 @@ def test_one_shot_leaves_nothing_to_hold_out(task):
     assert not few_shot.held_out(one.labels).any()
     assert few_shot._choose(one) == few_shot.USUAL
     assert few_shot.held_out(np.array([0, 0, 1, 2, 2, 2, 2, 2, 2, 2, 2])).tolist() == [
-        False, True, False, *[False] * 6, True, True,
-    ]  # fmt: skip
+        False,
+        True,
+        False,
+        *[False] * 6,
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("method", ["linear", "clip_adapter", "tip_adapter", "tip_adapter_f"])
@@ -226,8 +231,10 @@ def test_mean_and_deviation_are_over_the_folds(splits):
         ordered=True,
     )
     assert [(row["method"], row["shots"], row["train_images"]) for row in rows] == [
-        ("zero_shot", 0, 0), ("linear", 2, 6), ("linear", None, 30),
-    ]  # fmt: skip
+        ("zero_shot", 0, 0),
+        ("linear", 2, 6),
+        ("linear", None, 30),
+    ]
     assert len(rows[0]["folds"]) == 1
     assert rows[0]["accuracy"]["std"] == 0
     known = unlabelled.labels >= 0
@@ -294,9 +301,16 @@ def data_dir(tmp_path_factory):
 
 def run(capsys, portable_folder, data_dir, *arguments):
     status = command.main(
-        ["--model", str(portable_folder), "--dataset", NAME, "--data-dir", str(data_dir),
-         *map(str, arguments)]
-    )  # fmt: skip
+        [
+            "--model",
+            str(portable_folder),
+            "--dataset",
+            NAME,
+            "--data-dir",
+            str(data_dir),
+            *map(str, arguments),
+        ]
+    )
     captured = capsys.readouterr()
     return status, captured.out, captured.err
 
@@ -315,8 +329,9 @@ def test_the_command_prints_a_table_and_writes_probe_json(
     assert content["n"] == 30
     assert content["prompts"] == "zh/messidor"
     assert [row["method"] for row in content["results"]] == [
-        "zero_shot", *[name for name in METHODS[1:] for _ in range(2)],
-    ]  # fmt: skip
+        "zero_shot",
+        *[name for name in METHODS[1:] for _ in range(2)],
+    ]
     run(capsys, portable_folder, data_dir, *arguments, "--out", tmp_path / "again")
     assert json.loads((tmp_path / "again" / "probe.json").read_text("utf-8")) == content
     assert len(list((data_dir / ".embeddings").iterdir())) == 2
@@ -331,8 +346,16 @@ def test_what_the_model_does_not_read_of_captions_is_said_where_they_are_scored(
     assert not caplog.messages
     for _ in range(2):  # also where their embeddings are kept
         caplog.clear()
-        run(capsys, portable_folder, data_dir, "--test_split", "test[50%:]", "--method",
-            "retrieval", *cache)  # fmt: skip
+        run(
+            capsys,
+            portable_folder,
+            data_dir,
+            "--test_split",
+            "test[50%:]",
+            "--method",
+            "retrieval",
+            *cache,
+        )
         assert [text.startswith("captions: ") for text in caplog.messages] == [True] * 2
 
 

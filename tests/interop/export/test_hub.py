@@ -159,8 +159,12 @@ def test_what_is_pushed_is_what_is_pulled(server, portable_folder, tmp_path):
     }
     completed = subprocess.run(
         [sys.executable, "-c", program, *command],
-        env=os.environ | changes, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        env=os.environ | changes,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert completed.returncode == 0, completed.stderr
     url, fingerprint = completed.stdout.split()
     assert url.startswith(f"{server.url}/{REPOSITORY}/commit/")

@@ -53,9 +53,15 @@ def test_arrays_of_every_type_come_back(tmp_path, dtype):
 
 def test_plain_data_comes_back(tmp_path):
     content = {
-        "epoch": 3, "step": 2**40, "name": "眼底", "none": None, "flags": [True, False, -1],
-        "betas": (0.9, 0.999), "empty": [{}, [], ()], "nested": {"lr": {0: 1e-3}},
-    }  # fmt: skip
+        "epoch": 3,
+        "step": 2**40,
+        "name": "眼底",
+        "none": None,
+        "flags": [True, False, -1],
+        "betas": (0.9, 0.999),
+        "empty": [{}, [], ()],
+        "nested": {"lr": {0: 1e-3}},
+    }
     checkpoints.write(tmp_path / "a.pt", content)
     assert checkpoints.read(tmp_path / "a.pt") == content
 
@@ -150,9 +156,11 @@ def test_brain_floats_are_read(zip_of):
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_every_protocol_of_plain_data_is_read(zip_of, protocol):
     content = {
-        "a": [1, -2, 2**70, 0.5, None, True, "眼", "x" * 300], "b": ({"c": ()}, (1,), (1, 2, 3)),
-        "o": collections.OrderedDict([("z", 1), ("a", 2)]), "deep": [[[[]]], {}],
-    }  # fmt: skip
+        "a": [1, -2, 2**70, 0.5, None, True, "眼", "x" * 300],
+        "b": ({"c": ()}, (1,), (1, 2, 3)),
+        "o": collections.OrderedDict([("z", 1), ("a", 2)]),
+        "deep": [[[[]]], {}],
+    }
     read = checkpoints.read(zip_of(pickle.dumps(content, protocol)))
     assert read == content
     assert list(read["o"]) == ["z", "a"]
@@ -206,7 +214,7 @@ def evil_pickles(proof: Path) -> dict[str, bytes]:
         "ext": b"\x80\x02\x82\x01.",
         "dotted": b"\x80\x04\x8c\x0bcollections\x8c\x10OrderedDict.copy\x93.",
         "numpy's objects": dumps(Call("numpy.dtype", ("O8", False, True))),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("kind", evil_pickles(Path("x")))

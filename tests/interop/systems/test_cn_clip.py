@@ -72,11 +72,21 @@ def test_sizes_follow_from_the_shapes(tmp_path, state):
     assert config["tokenizer"] == {"context_length": 12, "vocab_size": 15}
     assert config["model"]["vision_layers"] == [1, 2, 1, 1]
     for key, value in {
-        "embed_dim": 10, "vision_width": 8, "vision_pool": "attention", "text_width": 64,
-        "text_layers": 2, "text_heads": 1, "text_mlp_width": 24, "text_max_positions": 12,
-        "text_pool": "first", "text_dropout": 0.1, "text_kind": "bert",
-        "text_projection_kind": "linear", "vision_kind": "clip", "activation": "quick_gelu",
-    }.items():  # fmt: skip
+        "embed_dim": 10,
+        "vision_width": 8,
+        "vision_pool": "attention",
+        "text_width": 64,
+        "text_layers": 2,
+        "text_heads": 1,
+        "text_mlp_width": 24,
+        "text_max_positions": 12,
+        "text_pool": "first",
+        "text_dropout": 0.1,
+        "text_kind": "bert",
+        "text_projection_kind": "linear",
+        "vision_kind": "clip",
+        "activation": "quick_gelu",
+    }.items():
         assert config["model"][key] == value, key
     full = full_config(config)
     assert full.model.vision_layers == (1, 2, 1, 1)
@@ -93,21 +103,22 @@ def test_the_exported_file_is_the_references(tmp_path, weights):
     for theirs, array in {
         "visual.conv1.weight": ours["visual.conv1.kernel"].transpose(3, 2, 0, 1),
         "visual.bn1.running_var": ours["visual.bn1.var"],
-        "visual.layer2.0.downsample.0.weight":
-            ours["visual.layer2.0.downsample.conv.kernel"].transpose(3, 2, 0, 1),
+        "visual.layer2.0.downsample.0.weight": ours[
+            "visual.layer2.0.downsample.conv.kernel"
+        ].transpose(3, 2, 0, 1),
         "visual.layer2.0.downsample.1.running_mean": ours["visual.layer2.0.downsample.norm.mean"],
         "visual.attnpool.c_proj.weight": ours["visual.attnpool.c_proj.kernel"].T,
         "visual.attnpool.positional_embedding": ours["visual.attnpool.positional_embedding"],
-        "bert.embeddings.word_embeddings.weight":
-            ours["bert.embeddings.word_embeddings.embedding"],
+        "bert.embeddings.word_embeddings.weight": ours["bert.embeddings.word_embeddings.embedding"],
         "bert.embeddings.LayerNorm.weight": ours["bert.embeddings.LayerNorm.scale"],
-        "bert.encoder.layer.1.attention.self.query.weight":
-            ours["bert.layer.1.attention.self_.query.kernel"].T,
+        "bert.encoder.layer.1.attention.self.query.weight": ours[
+            "bert.layer.1.attention.self_.query.kernel"
+        ].T,
         "bert.encoder.layer.1.intermediate.dense.bias": ours["bert.layer.1.intermediate.bias"],
         "bert.encoder.layer.1.output.dense.weight": ours["bert.layer.1.output.dense.kernel"].T,
         "text_projection": ours["text_projection"],
         "logit_scale": ours["logit_scale"],
-    }.items():  # fmt: skip
+    }.items():
         np.testing.assert_array_equal(state["module." + theirs], array, theirs)
     counters = [name for name in state if name.endswith("num_batches_tracked")]
     assert len(counters) == sum(name.endswith("running_var") for name in state) == 22

@@ -14,11 +14,20 @@ from vclip_jax.interop.systems import hf_bert
 from ..conftest import assert_same
 
 CONFIG = {
-    "model_type": "bert", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 1,
-    "intermediate_size": 24, "max_position_embeddings": 12, "vocab_size": 15, "type_vocab_size": 2,
-    "hidden_act": "gelu", "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1, "pad_token_id": 0,
+    "model_type": "bert",
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 1,
+    "intermediate_size": 24,
+    "max_position_embeddings": 12,
+    "vocab_size": 15,
+    "type_vocab_size": 2,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+    "hidden_dropout_prob": 0.1,
+    "pad_token_id": 0,
     "initializer_range": 0.02,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

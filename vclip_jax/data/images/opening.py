@@ -40,31 +40,58 @@ _LARGE_AT_A_TIME: Final = 160_000_000
 """Pixels: threads wait for each other rather than unpack more of large pictures at a time."""
 
 _MAGIC: Final = (
-    (b"\xff\xd8", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"),
-    (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"), (b"BM", "BMP"), (b"P1", "PPM"), (b"P2", "PPM"),
-    (b"P3", "PPM"), (b"P4", "PPM"), (b"P5", "PPM"), (b"P6", "PPM"),
-)  # fmt: skip
+    (b"\xff\xd8", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+    (b"BM", "BMP"),
+    (b"P1", "PPM"),
+    (b"P2", "PPM"),
+    (b"P3", "PPM"),
+    (b"P4", "PPM"),
+    (b"P5", "PPM"),
+    (b"P6", "PPM"),
+)
 _OTHER_PICTURES: Final = (
-    (b"GIF8", "a GIF"), (b"\0\0\0\x0cjP  ", "a JPEG 2000 file"),
-    (b"\xff\x4f\xff\x51", "a JPEG 2000 file"), (b"\xff\x0a", "a JPEG XL file"),
-    (b"\0\0\0\x0cJXL ", "a JPEG XL file"), (b"%!PS", "an EPS or PostScript file"),
-    (b"\xc5\xd0\xd3\xc6", "an EPS file"), (b"8BPS", "a Photoshop file"), (b"DDS ", "a DDS file"),
-    (b"BLP", "a BLP file"), (b"\0\0\1\0", "an icon"), (b"SIMPLE  =", "a FITS file"),
+    (b"GIF8", "a GIF"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 file"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 file"),
+    (b"\xff\x0a", "a JPEG XL file"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL file"),
+    (b"%!PS", "an EPS or PostScript file"),
+    (b"\xc5\xd0\xd3\xc6", "an EPS file"),
+    (b"8BPS", "a Photoshop file"),
+    (b"DDS ", "a DDS file"),
+    (b"BLP", "a BLP file"),
+    (b"\0\0\1\0", "an icon"),
+    (b"SIMPLE  =", "a FITS file"),
     (b"<svg", "an SVG drawing"),
-)  # fmt: skip
+)
 _OTHER_FILES: Final = (
-    (b"%PDF", "a PDF document"), (b"PK\3\4", "a ZIP archive or an Office document"),
-    (b"\x1f\x8b", "a gzip archive"), (b"\x89HDF", "an HDF5 file"),
-    (b"\xd0\xcf\x11\xe0", "an Office document"), (b"<!doctype html", "a web page"),
-    (b"<html", "a web page"), (b"<?xml", "an XML document"),
+    (b"%PDF", "a PDF document"),
+    (b"PK\3\4", "a ZIP archive or an Office document"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"\xd0\xcf\x11\xe0", "an Office document"),
+    (b"<!doctype html", "a web page"),
+    (b"<html", "a web page"),
+    (b"<?xml", "an XML document"),
     (b"version https://git-lfs", "a pointer of Git LFS to the file: run `git lfs pull`"),
-)  # fmt: skip
+)
 _BOXES: Final = {
-    b"avif": "an AVIF file", b"avis": "an AVIF file", b"heic": "a HEIC file",
-    b"heix": "a HEIC file", b"hevc": "a HEIC file", b"hevx": "a HEIC file",
-    b"heim": "a HEIC file", b"heis": "a HEIC file", b"mif1": "a HEIC or AVIF file",
+    b"avif": "an AVIF file",
+    b"avis": "an AVIF file",
+    b"heic": "a HEIC file",
+    b"heix": "a HEIC file",
+    b"hevc": "a HEIC file",
+    b"hevx": "a HEIC file",
+    b"heim": "a HEIC file",
+    b"heis": "a HEIC file",
+    b"mif1": "a HEIC or AVIF file",
     b"msf1": "a HEIC or AVIF file",
-}  # fmt: skip
+}
 
 # What they warn of is refused here with an error, or of no interest.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -181,8 +208,9 @@ def check_pixels(width: int, height: int, kind: str = "") -> None:
     """Raises ImageError for more pixels than a picture of this format may have."""
     most = MAX_PIXELS_OF.get(kind, MAX_PIXELS)
     if width * height > most:
-        raise ImageError(f"{width} x {height} pixels are more than the {most} allowed",
-                         "too many pixels")  # fmt: skip
+        raise ImageError(
+            f"{width} x {height} pixels are more than the {most} allowed", "too many pixels"
+        )
 
 
 _large_free = _LARGE_AT_A_TIME
@@ -256,8 +284,10 @@ def _check_tiff(image: Image.Image) -> None:
     """What a TIFF's first directory says (TIFF 6.0: tags 254, 322, 323)."""
     tags = image.tag_v2  # type: ignore[attr-defined]
     if tags.get(254, 0) & 1:
-        raise ImageError("its first page is a preview (a camera's raw file?): convert it to JPEG",
-                         "format not read")  # fmt: skip
+        raise ImageError(
+            "its first page is a preview (a camera's raw file?): convert it to JPEG",
+            "format not read",
+        )
     # A tile is unpacked whole, even if the picture shows little of it.
     check_pixels(tags.get(322, 0), tags.get(323, 0))
 
@@ -276,8 +306,9 @@ def _unread(data: bytes) -> ImageError:
     other = _named(_OTHER_FILES, data, start) or ("a text" if _is_text(data[:512]) else "")
     if other:
         return ImageError(f"it is {other}", "not an image")
-    return ImageError(f"it is no picture of a known format: it starts with {data[:4].hex(' ')}",
-                      "not an image")  # fmt: skip
+    return ImageError(
+        f"it is no picture of a known format: it starts with {data[:4].hex(' ')}", "not an image"
+    )
 
 
 def _named(magics: tuple[tuple[bytes, str], ...], data: bytes, start: bytes) -> str:

@@ -46,8 +46,9 @@ def refuse_unreadable(image: Image.Image) -> None:
     if not image.mode.startswith("I;16"):
         raise ImageError(
             f"16-bit samples of mode {image.mode}: give the file itself, or one of 8 bits (what is "
-            "transparent, or of inks, is not read in 16 bits)", "16-bit",
-        )  # fmt: skip
+            "transparent, or of inks, is not read in 16 bits)",
+            "16-bit",
+        )
     if image.format == "TIFF" and _tags(image).get(262) == 0:
         raise ImageError("16-bit samples whose 0 is white: convert them to 8 bits", "16-bit")
 
@@ -62,8 +63,9 @@ def colours(data: bytes) -> np.ndarray:
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     samples = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if samples is None or samples.dtype != np.uint16 or samples.shape[2:] != (3,):
-        raise ImageError("16-bit samples of a kind that is not read: convert them to 8 bits",
-                         "16-bit")  # fmt: skip
+        raise ImageError(
+            "16-bit samples of a kind that is not read: convert them to 8 bits", "16-bit"
+        )
     return samples[..., ::-1]
 
 
@@ -81,8 +83,9 @@ def agreed(readings: Sequence[np.ndarray], upper: np.ndarray) -> np.ndarray:
     for samples in readings:
         if np.array_equal(samples >> 8, upper):
             return to_eight_bits(samples)
-    raise ImageError("16-bit samples that two readers see differently: convert them to 8 bits",
-                     "16-bit")  # fmt: skip
+    raise ImageError(
+        "16-bit samples that two readers see differently: convert them to 8 bits", "16-bit"
+    )
 
 
 def _tags(image: Image.Image) -> dict:

@@ -6,12 +6,30 @@ from typing import Any, Final
 
 PARTS: Final = frozenset(
     {
-        "BPE", "WordPiece", "WordLevel",
-        "Sequence", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "StripAccents", "Replace",
-        "BertNormalizer", "Split", "ByteLevel", "BertPreTokenizer", "Whitespace", "WhitespaceSplit",
-        "BertProcessing", "RobertaProcessing", "TemplateProcessing", "BPEDecoder",
+        "BPE",
+        "WordPiece",
+        "WordLevel",
+        "Sequence",
+        "NFC",
+        "NFD",
+        "NFKC",
+        "NFKD",
+        "Lowercase",
+        "Strip",
+        "StripAccents",
+        "Replace",
+        "BertNormalizer",
+        "Split",
+        "ByteLevel",
+        "BertPreTokenizer",
+        "Whitespace",
+        "WhitespaceSplit",
+        "BertProcessing",
+        "RobertaProcessing",
+        "TemplateProcessing",
+        "BPEDecoder",
     }
-)  # fmt: skip
+)
 """What the tokenizers of CLIP and BERT are made of."""
 LONGEST_WORD: Final = 1000
 """Characters: word pieces are looked for in a time that grows with the square of a word."""

@@ -356,8 +356,12 @@ def import_tokenizer(source: str | os.PathLike[str]) -> FastTokenizer:
     """
     path = Path(source)
     if path.is_dir():
-        places = [path / TOKENIZER, path / "vocab.json", *sorted(path.glob("bpe*.gz")),
-                  path / VOCAB]  # fmt: skip
+        places = [
+            path / TOKENIZER,
+            path / "vocab.json",
+            *sorted(path.glob("bpe*.gz")),
+            path / VOCAB,
+        ]
         path = next((place for place in places if place.is_file()), path)
     if not path.is_file():
         raise ValueError(

@@ -109,9 +109,11 @@ def build(
         shards = _plan(listing, unfinished, storage)
         pending = [shard for shard in shards if not os.path.exists(shard.note)]
         bar = terminal.bar(
-            total=len(listing.items), unit=" images", desc=listing.name,
+            total=len(listing.items),
+            unit=" images",
+            desc=listing.name,
             initial=len(listing.items) - sum(len(shard.items) for shard in pending),
-        )  # fmt: skip
+        )
         with bar:
             if beam is not None:
                 run_beam(pending, beam)
@@ -295,9 +297,11 @@ def _write_info(
     )
     # TFDS reads name and version off the folder's path, which is not yet the final one.
     identity = tfds.core.dataset_info.DatasetIdentity(
-        name=listing.name, version=tfds.core.Version(VERSION), data_dir=str(folder),
+        name=listing.name,
+        version=tfds.core.Version(VERSION),
+        data_dir=str(folder),
         module_name="vclip_jax",
-    )  # fmt: skip
+    )
     info = tfds.core.DatasetInfo(
         builder=identity,
         description=listing.description or listing.name,

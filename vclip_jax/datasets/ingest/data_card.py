@@ -166,8 +166,10 @@ def warnings(card: Mapping[str, Any]) -> list[str]:
 
 def _spread(values: np.ndarray) -> dict[str, int]:
     return {
-        "least": int(values.min()), "median": int(np.median(values)), "most": int(values.max()),
-    }  # fmt: skip
+        "least": int(values.min()),
+        "median": int(np.median(values)),
+        "most": int(values.max()),
+    }
 
 
 def markdown(card: Mapping[str, Any]) -> str:

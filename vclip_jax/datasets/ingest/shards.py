@@ -218,8 +218,10 @@ def write_in_order(places: Sequence[Place], folder: Path, name: str, files: int)
     size = -(-len(places) // files)
     parts = [places[start : start + size] for start in range(0, len(places), size)]
     bar = terminal.bar(
-        total=len(places), unit=" records", desc=f"{name}, in order",
-    )  # fmt: skip
+        total=len(places),
+        unit=" records",
+        desc=f"{name}, in order",
+    )
     source = uuid.uuid4().hex
     with bar:
         for index, part in enumerate(parts):

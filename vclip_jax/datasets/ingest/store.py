@@ -29,10 +29,18 @@ MIN_SIDE: Final = 32
 """Smaller pictures are icons, not photographs."""
 
 _MODES: Final = {
-    "1": "greyscale", "L": "greyscale", "LA": "transparency", "RGBA": "transparency",
-    "PA": "palette", "P": "palette", "CMYK": "CMYK", "YCCK": "CMYK", "I": "32-bit", "F": "32-bit",
+    "1": "greyscale",
+    "L": "greyscale",
+    "LA": "transparency",
+    "RGBA": "transparency",
+    "PA": "palette",
+    "P": "palette",
+    "CMYK": "CMYK",
+    "YCCK": "CMYK",
+    "I": "32-bit",
+    "F": "32-bit",
     "LAB": "Lab",
-}  # fmt: skip
+}
 _COLOURS: Final = {"Gray": "greyscale", "CMYK": "CMYK", "YCCK": "CMYK"}
 
 
@@ -176,8 +184,12 @@ def _look(data: bytes) -> tuple[int, int, str, bool, bool]:
     """Width, height, what it is instead of 8-bit RGB, several frames, an upright JPEG."""
     if kind_of(data) == "JPEG":
         header = jpeg_header(data)
-        return (*header.size, _COLOURS.get(header.colours, ""), False,
-                not header.app1 or orientation(data) == 1)  # fmt: skip
+        return (
+            *header.size,
+            _COLOURS.get(header.colours, ""),
+            False,
+            not header.app1 or orientation(data) == 1,
+        )
     with open_image(data) as image:
         mode = _MODES.get(image.mode, "" if image.mode == "RGB" else image.mode)
         if not mode and "transparency" in image.info:

@@ -183,9 +183,10 @@ def _read_labels(found: Sequence[Found], classes: Classes) -> list[str]:
     cells = [one for one in found if not one.is_name and one.label not in classes.given]
     read = read_labels([one.label for one in cells], classes.given)
     nothing = Counter(
-        one.label for one, (text, fault) in zip(cells, read, strict=True)
+        one.label
+        for one, (text, fault) in zip(cells, read, strict=True)
         if one.label and not text and not fault and not one.reason
-    )  # fmt: skip
+    )
     several = Counter(
         one.label
         for one, (_, fault) in zip(cells, read, strict=True)

@@ -88,9 +88,13 @@ def by_name(
 
 
 def by_row(
-    entries: Iterable[NamedRow], values: Sequence[str], table: Path, rejects: list[Reject], *,
+    entries: Iterable[NamedRow],
+    values: Sequence[str],
+    table: Path,
+    rejects: list[Reject],
+    *,
     prefix: str = "",
-) -> dict[str, NamedRow]:  # fmt: skip
+) -> dict[str, NamedRow]:
     """A table's rows by lower-case name, one a name.
 
     Args:
@@ -123,9 +127,15 @@ def by_row(
 
 
 def join(
-    pictures: Mapping[str, Picture], rows: Sequence[Row], name: str, values: Sequence[str],
-    table: Path, rejects: list[Reject], *, prefix: str = "",
-) -> list[tuple[str, Row, Blob]]:  # fmt: skip
+    pictures: Mapping[str, Picture],
+    rows: Sequence[Row],
+    name: str,
+    values: Sequence[str],
+    table: Path,
+    rejects: list[Reject],
+    *,
+    prefix: str = "",
+) -> list[tuple[str, Row, Blob]]:
     """Key, row and image of all that have both, in the table's order.
 
     Args:
@@ -156,9 +166,14 @@ def join(
 
 
 def with_files(
-    rows: Iterable[tuple[str, RowT]], files: Mapping[str, Path], table: Path, folder: Path,
-    rejects: list[Reject], *, taken: Container[str] = (),
-) -> Iterator[tuple[str, RowT, Path]]:  # fmt: skip
+    rows: Iterable[tuple[str, RowT]],
+    files: Mapping[str, Path],
+    table: Path,
+    folder: Path,
+    rejects: list[Reject],
+    *,
+    taken: Container[str] = (),
+) -> Iterator[tuple[str, RowT, Path]]:
     """Key, row and file of all rows that have a file, in the table's order.
 
     Args:

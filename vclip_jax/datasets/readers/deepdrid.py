@@ -76,7 +76,11 @@ def scan(source: str | os.PathLike[str]) -> Listing:
         items=list(items.values()),
         rejects=rejects,
         columns={
-            "patient": str, "eye": str, "overall_quality": int, "artefact": int, "clarity": int,
+            "patient": str,
+            "eye": str,
+            "overall_quality": int,
+            "artefact": int,
+            "clarity": int,
             "field_definition": int,
         },
         notes=[
@@ -86,7 +90,7 @@ def scan(source: str | os.PathLike[str]) -> Listing:
         description="Two fundus photographs an eye with grades of diabetic retinopathy (ICDR).",
         homepage="https://github.com/deepdrdoc/DeepDRiD",
         licence="CC BY-SA 4.0 (as reported; the repository states none)",
-    )  # fmt: skip
+    )
 
 
 def _level(row: Row) -> str:

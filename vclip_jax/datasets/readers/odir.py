@@ -75,28 +75,35 @@ KEYWORDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "normal fundus": ("N", CLASS_WORDS[0]),
     "diabetic retinopathy": ("D", CLASS_WORDS[1]),
     "mild nonproliferative retinopathy": (
-        "D", ("轻度非增殖期糖尿病视网膜病变", "轻度糖尿病视网膜病变"),
+        "D",
+        ("轻度非增殖期糖尿病视网膜病变", "轻度糖尿病视网膜病变"),
     ),
     "moderate non proliferative retinopathy": (
-        "D", ("中度非增殖期糖尿病视网膜病变", "中度糖尿病视网膜病变"),
+        "D",
+        ("中度非增殖期糖尿病视网膜病变", "中度糖尿病视网膜病变"),
     ),
     "severe nonproliferative retinopathy": (
-        "D", ("重度非增殖期糖尿病视网膜病变", "重度糖尿病视网膜病变"),
+        "D",
+        ("重度非增殖期糖尿病视网膜病变", "重度糖尿病视网膜病变"),
     ),
     "proliferative diabetic retinopathy": (
-        "D", ("增殖期糖尿病视网膜病变", "增殖性糖尿病视网膜病变"),
+        "D",
+        ("增殖期糖尿病视网膜病变", "增殖性糖尿病视网膜病变"),
     ),
     "severe proliferative diabetic retinopathy": (
-        "D", ("重度增殖期糖尿病视网膜病变", "重度增殖性糖尿病视网膜病变"),
+        "D",
+        ("重度增殖期糖尿病视网膜病变", "重度增殖性糖尿病视网膜病变"),
     ),
     "glaucoma": ("G", CLASS_WORDS[2]),
     "cataract": ("C", CLASS_WORDS[3]),
     "age-related macular degeneration": ("A", CLASS_WORDS[4]),
     "dry age-related macular degeneration": (
-        "A", ("干性年龄相关性黄斑变性", "萎缩型年龄相关性黄斑变性"),
+        "A",
+        ("干性年龄相关性黄斑变性", "萎缩型年龄相关性黄斑变性"),
     ),
     "wet age-related macular degeneration": (
-        "A", ("湿性年龄相关性黄斑变性", "渗出型年龄相关性黄斑变性"),
+        "A",
+        ("湿性年龄相关性黄斑变性", "渗出型年龄相关性黄斑变性"),
     ),
     "hypertensive retinopathy": ("H", CLASS_WORDS[5]),
     "pathological myopia": ("M", CLASS_WORDS[6]),
@@ -127,7 +134,8 @@ KEYWORDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "chorioretinal atrophy": ("O", ("脉络膜视网膜萎缩",)),
     "diffuse chorioretinal atrophy": ("O", ("弥漫性脉络膜视网膜萎缩",)),
     "chorioretinal atrophy with pigmentation proliferation": (
-        "O", ("脉络膜视网膜萎缩伴色素增生",),
+        "O",
+        ("脉络膜视网膜萎缩伴色素增生",),
     ),
     "diffuse retinal atrophy": ("O", ("弥漫性视网膜萎缩",)),
     "retinal pigment epithelium atrophy": ("O", ("视网膜色素上皮萎缩",)),
@@ -162,7 +170,7 @@ KEYWORDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "old chorioretinopathy": ("O", ("陈旧性脉络膜视网膜病变",)),
     "old choroiditis": ("O", ("陈旧性脉络膜炎",)),
     "punctate inner choroidopathy": ("O", ("点状内层脉络膜病变",)),
-}  # fmt: skip
+}
 """Keyword -> its class and what it is in Chinese; what is not here is told by its words."""
 
 _BY_WORDS: Final = (
@@ -177,8 +185,11 @@ _BY_WORDS: Final = (
 _SUSPECTED: Final = re.compile(r"^(suspected|suspicious)\s+")
 _TABLES: Final = ("*Annotations*.xlsx", "data.xlsx", "full_df.csv")
 _FOLDERS: Final = (
-    "ODIR-5K_Training_Dataset", "ODIR-5K_Training_Images", "Training Images", "preprocessed_images",
-)  # fmt: skip
+    "ODIR-5K_Training_Dataset",
+    "ODIR-5K_Training_Images",
+    "Training Images",
+    "preprocessed_images",
+)
 _SIDES: Final = {"left": "Left", "right": "Right"}
 
 
@@ -221,14 +232,18 @@ def scan(source: str | os.PathLike[str]) -> Listing:
         items=list(items.values()),
         rejects=rejects,
         columns={
-            "patient": str, "eye": str, "age": int, "sex": str, "keywords": str,
+            "patient": str,
+            "eye": str,
+            "age": int,
+            "sex": str,
+            "keywords": str,
             **dict.fromkeys(LETTERS, int),
         },
         notes=_notes(list(items.values())),
         description="Fundus photographs of both eyes with doctors' keywords in eight classes.",
         homepage="https://odir2019.grand-challenge.org",
         licence="ODIR-2019 challenge terms: research use",
-    )  # fmt: skip
+    )
 
 
 def split_keywords(text: str) -> list[str]:
@@ -266,9 +281,13 @@ def _item(key: str, eye: str, row: Row, keywords: list[str], path: Path) -> Item
     findings = dict.fromkeys(phrases_of(keyword) for keyword in decisive or keywords)
     age = whole(row["Patient Age"], 120)
     values: tuple[Value, ...] = (
-        _patient(row["ID"]), eye, -1 if age is None else age, row["Patient Sex"].lower(),
-        ", ".join(keywords), *(int(letter in letters) for letter in LETTERS),
-    )  # fmt: skip
+        _patient(row["ID"]),
+        eye,
+        -1 if age is None else age,
+        row["Patient Sex"].lower(),
+        ", ".join(keywords),
+        *(int(letter in letters) for letter in LETTERS),
+    )
     return Item(key, "train", Blob(str(path)), caption(key, *findings), label, values)
 
 

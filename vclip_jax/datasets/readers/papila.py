@@ -66,9 +66,11 @@ def scan(source: str | os.PathLike[str]) -> Listing:
             else:
                 age = whole(row["Age"], 120)
                 values = (
-                    patient, eye, -1 if age is None else age,
+                    patient,
+                    eye,
+                    -1 if age is None else age,
                     _SEXES.get(whole(row["Gender"], 1), ""),
-                )  # fmt: skip
+                )
                 image = Blob(str(files[key.lower()]))
                 items[key] = Item(key, "test", image, caption(key, WORDS[label]), label, values)
     listed = {key.lower() for key in (*items, *(reject.key for reject in rejects))}

@@ -123,9 +123,12 @@ def _pictures(folder: Path, rejects: list[Reject]) -> dict[str, pairing.Picture]
 
 
 def _read_training(
-    root: Path, folder: Path | None, tables: dict[str, Path], rejects: list[Reject],
+    root: Path,
+    folder: Path | None,
+    tables: dict[str, Path],
+    rejects: list[Reject],
     notes: list[str],
-) -> list[Item]:  # fmt: skip
+) -> list[Item]:
     pictures = {} if folder is None else _pictures(folder, rejects)
     labels = {
         name: _CLASS_FOLDERS.get(Path(picture.blob.path).parent.name.lower())

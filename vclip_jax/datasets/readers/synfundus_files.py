@@ -63,9 +63,11 @@ def _open_csv(path: Path, kind: str) -> SourceTable:
     if missing := [name for name in needed if name not in header]:
         raise ValueError(f"{path}: expected the columns {', '.join(missing)}, got {header}")
     # Rows of the conditions are numbered, by a column or by their order.
-    place = header.index("file_name" if kind == "annotation" else "idx") if (
-        kind == "annotation" or "idx" in header
-    ) else -1  # fmt: skip
+    place = (
+        header.index("file_name" if kind == "annotation" else "idx")
+        if (kind == "annotation" or "idx" in header)
+        else -1
+    )
 
     def rows() -> Iterator[tuple[str, Blob | None, list[Any]]]:
         number = 0

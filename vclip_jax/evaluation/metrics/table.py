@@ -11,9 +11,16 @@ from vclip_jax.evaluation.metrics.classification import mean_over
 Results = Mapping[str, Mapping[str, Any]]
 
 _HEADER = (
-    "dataset", "n", "classes", "accuracy [95% CI]", "chance", "majority", "balanced", "AUC",
+    "dataset",
+    "n",
+    "classes",
+    "accuracy [95% CI]",
+    "chance",
+    "majority",
+    "balanced",
+    "AUC",
     "kappa",
-)  # fmt: skip
+)
 
 
 def chance(result: Mapping[str, Any]) -> float:

@@ -58,9 +58,12 @@ def _parser() -> commands.Parser:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--C", type=float, default=INVERSE_PENALTY, dest="inverse_penalty",
+        "--C",
+        type=float,
+        default=INVERSE_PENALTY,
+        dest="inverse_penalty",
         help=f"inverse penalty of the linear probe (default: {INVERSE_PENALTY})",
-    )  # fmt: skip
+    )
     parser.add_argument("--cache", help="of embeddings (default: .embeddings in the --data-dir)")
     parser.add_argument("--out", help="folder for probe.json or retrieval.json")
     return parser

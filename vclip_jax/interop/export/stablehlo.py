@@ -58,9 +58,16 @@ def save(
         return {tower.name: _call(part, tower.name, weights.arrays, tower.reads) for tower in both}
 
     return towers.save(
-        Path(target), KIND, weights, tokenizer, write, ("jax",),
-        card=card, details=details, overwrite=overwrite,
-    )  # fmt: skip
+        Path(target),
+        KIND,
+        weights,
+        tokenizer,
+        write,
+        ("jax",),
+        card=card,
+        details=details,
+        overwrite=overwrite,
+    )
 
 
 def load(source: str | Path, *, trust: bool = False) -> towers.Exported:

@@ -123,14 +123,24 @@ def towers(config: Mapping[str, Any]) -> tuple[Tower, Tower]:
     size, length = config["data"]["image_size"], config["tokenizer"]["context_length"]
     return (
         Tower(
-            "image", "images", (size, size, 3), jnp.uint8, image_reads, image,
+            "image",
+            "images",
+            (size, size, 3),
+            jnp.uint8,
+            image_reads,
+            image,
             "RGB photographs, preprocessed; the channel statistics are removed within",
         ),
         Tower(
-            "text", "tokens", (length,), jnp.int32, text_reads, text,
+            "text",
+            "tokens",
+            (length,),
+            jnp.int32,
+            text_reads,
+            text,
             "numbers of the tokens, padded to the context length",
         ),
-    )  # fmt: skip
+    )
 
 
 def samples(weights: Weights) -> dict[str, np.ndarray]:

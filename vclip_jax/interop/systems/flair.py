@@ -105,4 +105,4 @@ def _infer(found: Mapping[str, Any]) -> dict[str, Any]:
             "context_length": min(CONTEXT_LENGTH, max_positions),
             "vocab_size": size(28996, (words, 0)),
         },
-    }  # fmt: skip
+    }

@@ -36,10 +36,22 @@ _PROJECTIONS = {
     "visual.proj": "visual_projection.weight",
     "text_projection": "text_projection.weight",
 }
-_VISION = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
-           "intermediate_size": 3072, "patch_size": 32, "image_size": 224}  # fmt: skip
-_TEXT = {"hidden_size": 512, "num_hidden_layers": 12, "num_attention_heads": 8,
-         "intermediate_size": 2048, "max_position_embeddings": 77, "vocab_size": 49408}  # fmt: skip
+_VISION = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "patch_size": 32,
+    "image_size": 224,
+}
+_TEXT = {
+    "hidden_size": 512,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 8,
+    "intermediate_size": 2048,
+    "max_position_embeddings": 77,
+    "vocab_size": 49408,
+}
 """What a config.json without the key means."""
 _LEGACY_END = 2
 """`eos_token_id` of files from before 2023, which is wrong and read as "the highest id"."""

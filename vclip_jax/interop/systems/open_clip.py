@@ -27,26 +27,59 @@ _IGNORED = ("input_resolution", "context_length", "vocab_size", "attn_mask")
 
 # What our towers compute; a config may leave the keys out, or have these values.
 _VISION = {
-    "head_width": (HEAD_WIDTH,), "mlp_ratio": (4.0,), "ls_init_value": (None,),
-    "attentional_pool": (False,), "no_ln_pre": (False,), "pos_embed_type": ("learnable",),
-    "final_ln_after_pool": (False,), "pool_type": ("tok",), "output_tokens": (False,),
-    "timm_pool": ("", "token"), "timm_proj": ("linear",), "timm_proj_bias": (False,),
-    "qk_norm": (False,), "scaled_cosine_attn": (False,),
-}  # fmt: skip
+    "head_width": (HEAD_WIDTH,),
+    "mlp_ratio": (4.0,),
+    "ls_init_value": (None,),
+    "attentional_pool": (False,),
+    "no_ln_pre": (False,),
+    "pos_embed_type": ("learnable",),
+    "final_ln_after_pool": (False,),
+    "pool_type": ("tok",),
+    "output_tokens": (False,),
+    "timm_pool": ("", "token"),
+    "timm_proj": ("linear",),
+    "timm_proj_bias": (False,),
+    "qk_norm": (False,),
+    "scaled_cosine_attn": (False,),
+}
 _TEXT = {
-    "mlp_ratio": (4.0,), "ls_init_value": (None,), "embed_cls": (False,),
+    "mlp_ratio": (4.0,),
+    "ls_init_value": (None,),
+    "embed_cls": (False,),
     "no_causal_mask": (False,),
-    "final_ln_after_pool": (False,), "pool_type": ("argmax",), "proj_bias": (False,),
-    "proj_type": ("linear",), "output_tokens": (False,), "pad_id": (0,), "eos_id": (2,),
-    "qk_norm": (False,), "scaled_cosine_attn": (False,),
-}  # fmt: skip
+    "final_ln_after_pool": (False,),
+    "pool_type": ("argmax",),
+    "proj_bias": (False,),
+    "proj_type": ("linear",),
+    "output_tokens": (False,),
+    "pad_id": (0,),
+    "eos_id": (2,),
+    "qk_norm": (False,),
+    "scaled_cosine_attn": (False,),
+}
 _FREE = {
     # What shapes tell, or has no part in the computation.
-    "layers", "width", "heads", "patch_size", "image_size", "patch_dropout", "context_length",
-    "vocab_size", "timm_model_name", "timm_model_pretrained", "timm_drop", "timm_drop_path",
-    "hf_model_name", "hf_model_pretrained", "hf_tokenizer_name", "tokenizer_kwargs",
-    "hf_proj_type", "hf_pooler_type", "proj", "pooler_type",
-}  # fmt: skip
+    "layers",
+    "width",
+    "heads",
+    "patch_size",
+    "image_size",
+    "patch_dropout",
+    "context_length",
+    "vocab_size",
+    "timm_model_name",
+    "timm_model_pretrained",
+    "timm_drop",
+    "timm_drop_path",
+    "hf_model_name",
+    "hf_model_pretrained",
+    "hf_tokenizer_name",
+    "tokenizer_kwargs",
+    "hf_proj_type",
+    "hf_pooler_type",
+    "proj",
+    "pooler_type",
+}
 _POOLS = {"cls_last_hidden_state_pooler": "first", "mean_pooler": "mean"}
 
 _TIMM = (
@@ -198,7 +231,7 @@ def _vision_sizes(found: Mapping[str, Any]) -> dict[str, Any]:
             "vision_patch_size": patch,
             "image_size": patch * grid,
             "embed_dim": size(512, ("visual.head.proj.weight", 0), ("text.proj.2.weight", 0)),
-        }  # fmt: skip
+        }
     text_projection = (f"{_text_prefix(found)}text_projection", 1)
     if "visual.class_embedding" in found or "visual.proj" in found:
         grid = isqrt(max(size(197, ("visual.positional_embedding", 0)) - 1, 1))
@@ -253,15 +286,13 @@ def _bert_sizes(found: Mapping[str, Any], described: Mapping[str, Any]) -> dict[
         "text_width": width,
         "text_layers": state_dicts.blocks(found, f"{stem}encoder.layer."),
         "text_heads": max(1, width // HEAD_WIDTH),
-        "text_mlp_width": size(
-            4 * width, (f"{stem}encoder.layer.0.intermediate.dense.bias", 0)
-        ),
+        "text_mlp_width": size(4 * width, (f"{stem}encoder.layer.0.intermediate.dense.bias", 0)),
         "text_max_positions": size(512, (f"{stem}embeddings.position_embeddings.weight", 0)),
         "text_dropout": 0.1,
         "text_pool": _POOLS[pooler],
         "text_projection_kind": "mlp",
         "vocab_size": size(30522, (words, 0)),
-    }  # fmt: skip
+    }
 
 
 def _preparation(theirs: Mapping[str, Any], size: int, origin: str) -> dict[str, Any]:
