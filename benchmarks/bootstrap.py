@@ -20,7 +20,7 @@ import numpy as np
 import sklearn.calibration
 import sklearn.metrics
 
-from vclip_jax import bootstrap
+from vclip_jax.evaluation.metrics import bootstrap
 
 MESSIDOR_2 = (1017, 270, 347, 75, 35)
 """Images of each grade: the default sizes are those of this dataset."""

@@ -21,9 +21,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from vclip_jax import cores
 from vclip_jax.datasets.synthetic.domains import sample_case
 from vclip_jax.datasets.synthetic.render import render
+from vclip_jax.devices import cores
 
 DIFFERENT = 200
 
@@ -98,10 +98,20 @@ def write_source(source: Path, options: argparse.Namespace) -> None:
 
 def build(source: Path, data_dir: Path) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "vclip_jax.datasets", "build", "generic", "--source", str(source),
-         "--data_dir", str(data_dir)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "vclip_jax.datasets",
+            "build",
+            "generic",
+            "--source",
+            str(source),
+            "--data-dir",
+            str(data_dir),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def digests(data_dir: Path) -> dict[str, str]:

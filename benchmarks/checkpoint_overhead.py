@@ -19,9 +19,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from vclip_jax import sharding, training, tree
-from vclip_jax.checkpoint import Checkpoints
-from vclip_jax.fingerprints import fingerprints
+from vclip_jax.devices import sharding, tree
+from vclip_jax.train import build
+from vclip_jax.train.array_checksums import fingerprints
+from vclip_jax.train.checkpoint import Checkpoints
 
 
 def main() -> None:
@@ -32,10 +33,10 @@ def main() -> None:
     options = parser.parse_args()
     config = runpy.run_path(options.config)["get_config"]()
     mesh = sharding.make_mesh(config.mesh.fsdp)
-    made = training.make_training(config, mesh, vocab_size=512)
+    made = build.make_training(config, mesh, vocab_size=512)
     state = jax.jit(made.init, out_shardings=made.placement)()
     rng = np.random.default_rng(0)
-    _, shapes = training.step_arguments(config, mesh, made)
+    _, shapes = build.step_arguments(config, mesh, made)
     batch = {
         name: jax.device_put(rng.integers(0, 256, x.shape).astype(x.dtype), x.sharding)
         for name, x in shapes.items()
@@ -59,17 +60,27 @@ def main() -> None:
             start = time.perf_counter()
             fingerprints(state)
             seconds["fingerprint"].append(time.perf_counter() - start)
-            print(f"round {index}: {seconds['plain'][-1]:.2f} s without, "
-                  f"{seconds['saving'][-1]:.2f} s with a checkpoint")  # fmt: skip
+            print(
+                f"round {index}: {seconds['plain'][-1]:.2f} s without, "
+                f"{seconds['saving'][-1]:.2f} s with a checkpoint"
+            )
     median = {name: statistics.median(values) for name, values in seconds.items()}
-    print(json.dumps({
-        "config": options.config, "devices": f"{mesh.size} x {jax.devices()[0].device_kind}",
-        "parameters": tree.count(state.params), "steps": options.every, "rounds": options.rounds,
-        "seconds_without": round(median["plain"], 3), "seconds_with": round(median["saving"], 3),
-        "overhead": round(median["saving"] / median["plain"] - 1, 4),
-        "blocking_seconds": round(median["blocking"], 3),
-        "fingerprint_seconds": round(median["fingerprint"], 3),
-    }))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "config": options.config,
+                "devices": f"{mesh.size} x {jax.devices()[0].device_kind}",
+                "parameters": tree.count(state.params),
+                "steps": options.every,
+                "rounds": options.rounds,
+                "seconds_without": round(median["plain"], 3),
+                "seconds_with": round(median["saving"], 3),
+                "overhead": round(median["saving"] / median["plain"] - 1, 4),
+                "blocking_seconds": round(median["blocking"], 3),
+                "fingerprint_seconds": round(median["fingerprint"], 3),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -68,10 +68,13 @@ def in_turns(options: argparse.Namespace, precision: str) -> dict[str, list[floa
         for name in SIDES:
             sides[name] = running.enter_context(
                 subprocess.Popen(
-                    [*command, f"--side={name}"], text=True, env=ENVIRONMENT | os.environ,
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                    [*command, f"--side={name}"],
+                    text=True,
+                    env=ENVIRONMENT | os.environ,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
                 )
-            )  # fmt: skip
+            )
             one_step(sides[name])  # compiles
         for _ in range(options.rounds):
             for name, side in sides.items():
@@ -112,13 +115,23 @@ def cn_clip_side(options: argparse.Namespace, precision: str) -> Callable[[], No
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     model = CLIP(
-        embed_dim=1024, image_resolution=224, vision_layers=[3, 4, 6, 3], vision_width=64,
-        vision_patch_size=None, vocab_size=VOCABULARY, text_attention_probs_dropout_prob=0.1,
-        text_hidden_act="gelu", text_hidden_dropout_prob=0.1, text_hidden_size=768,
-        text_initializer_range=0.02, text_intermediate_size=3072,
-        text_max_position_embeddings=512, text_num_attention_heads=12, text_num_hidden_layers=12,
+        embed_dim=1024,
+        image_resolution=224,
+        vision_layers=[3, 4, 6, 3],
+        vision_width=64,
+        vision_patch_size=None,
+        vocab_size=VOCABULARY,
+        text_attention_probs_dropout_prob=0.1,
+        text_hidden_act="gelu",
+        text_hidden_dropout_prob=0.1,
+        text_hidden_size=768,
+        text_initializer_range=0.02,
+        text_intermediate_size=3072,
+        text_max_position_embeddings=512,
+        text_num_attention_heads=12,
+        text_num_hidden_layers=12,
         text_type_vocab_size=2,
-    )  # fmt: skip
+    )
     model = model.float().train().to(memory_format=torch.channels_last)
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     plain = [p for n, p in named if p.ndim < 2 or any(w in n for w in ("bn", "ln", "bias"))]
@@ -153,8 +166,8 @@ def our_side(options: argparse.Namespace, precision: str) -> Callable[[], None]:
     import numpy as np
 
     from vclip_jax import config as config_lib
-    from vclip_jax import sharding
-    from vclip_jax.training import make_training
+    from vclip_jax.devices import sharding
+    from vclip_jax.train.build import make_training
 
     config = config_lib.default()
     config.compute_dtype = precision

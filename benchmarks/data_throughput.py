@@ -24,11 +24,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from vclip_jax.data.augment import named_policy
+from vclip_jax.data.images.augment import named_policy
 from vclip_jax.data.pipeline import train_batches
-from vclip_jax.data.tokenizer import Tokenizer
-from vclip_jax.datasets.records import Record
-from vclip_jax.datasets.store import Storage, store
+from vclip_jax.data.record import Record
+from vclip_jax.data.text.wordpiece import WordPiece
+from vclip_jax.datasets.ingest.store import Storage, store
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
@@ -63,7 +63,7 @@ def ready(records: list[Record], fit: str, *, raw: bool) -> list[Record]:
 
 
 def reference_batches(
-    records: list[Record], tokenizer: Tokenizer, batch: int, size: int
+    records: list[Record], tokenizer: WordPiece, batch: int, size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The reference recipe's work, over and over."""
     order = np.random.Generator(np.random.Philox(0))
@@ -105,7 +105,7 @@ def main() -> None:
     options = parser.parse_args()
 
     records = photographs(options.images, options.source_px)
-    tokenizer = Tokenizer.from_captions(record["caption"] for record in records)
+    tokenizer = WordPiece.from_captions(record["caption"] for record in records)
     # What is stored, how it is fitted, decoded and augmented.
     squares = {raw: ready(records, "squash", raw=raw) for raw in (False, True)}
     cases = {

@@ -26,15 +26,22 @@ from typing import Any
 MODELS = {
     "quickstart": {
         "model": {
-            "embed_dim": 256, "vision_layers": [1, 1, 1, 1], "vision_width": 16,
-            "vision_pool": "mean", "text_width": 128, "text_layers": 2, "text_heads": 4,
-            "text_mlp_width": 256, "text_max_positions": 64, "text_pool": "mean",
+            "embed_dim": 256,
+            "vision_layers": [1, 1, 1, 1],
+            "vision_width": 16,
+            "vision_pool": "mean",
+            "text_width": 128,
+            "text_layers": 2,
+            "text_heads": 4,
+            "text_mlp_width": 256,
+            "text_max_positions": 64,
+            "text_pool": "mean",
         },
         "data": {"image_size": 128},
         "tokenizer": {"context_length": 52, "vocab_size": 512},
     },
     "visionclip": {},
-}  # fmt: skip
+}
 
 
 def main() -> None:
@@ -68,8 +75,8 @@ def make_sides(
     import jax
     import numpy as np
 
-    from vclip_jax.data.tokenizer import Tokenizer
-    from vclip_jax.interop import onnx, stablehlo, towers
+    from vclip_jax.data.text.wordpiece import WordPiece
+    from vclip_jax.interop.export import onnx, stablehlo, towers
     from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
 
     config = complete_config(config, origin="benchmark")
@@ -82,7 +89,7 @@ def make_sides(
     weights = Weights(config, arrays)
     vocab = config["tokenizer"]["vocab_size"]
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer([*special, *(f"t{index}" for index in range(vocab - len(special)))])
+    tokenizer = WordPiece([*special, *(f"t{index}" for index in range(vocab - len(special)))])
 
     own = {}
     for tower in towers.towers(config):

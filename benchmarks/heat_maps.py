@@ -1,6 +1,6 @@
 """How often the heat maps of a trained model are highest where the one lesion of an eye is.
 
-    python benchmarks/heat_maps.py --checkpoint runs/quickstart [--count 100] [--pictures DIR]
+    python benchmarks/heat_maps.py --model runs/quickstart [--count 100] [--pictures DIR]
 
 Healthy eyes are rendered with one lesion each, whose place the renderer knows. The model is asked
 for the heat of the lesion's name against healthy words, and of the class "diabetic retinopathy" of
@@ -24,12 +24,12 @@ import numpy as np
 from PIL import Image
 
 import vclip_jax
-from vclip_jax.data.decode import field_box, fit_square
+from vclip_jax.data.images.decode import field_box, fit_square
 from vclip_jax.datasets.synthetic import signs
 from vclip_jax.datasets.synthetic.case import Case, Myopia, Quality, Retinopathy
 from vclip_jax.datasets.synthetic.domains import sample_case
 from vclip_jax.datasets.synthetic.render import draw, render
-from vclip_jax.explain import Explainer, overlay
+from vclip_jax.predict.heat_maps import Explainer, overlay
 from vclip_jax.prompts import PromptSet
 
 LESIONS = {
@@ -67,14 +67,14 @@ class Planted:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--model", required=True)
     parser.add_argument("--count", type=int, default=100, help="eyes for each kind of lesion")
     parser.add_argument("--domain", default="fives_like")
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--prompts", default="zh/fives", help="a prompt set with the class")
     parser.add_argument("--pictures", help="folder for overlays")
     options = parser.parse_args()
-    clip = vclip_jax.load(options.checkpoint)
+    clip = vclip_jax.load(options.model)
     prompt_set = clip.prompt_set(options.prompts)
     results: dict[str, dict[str, float]] = {}
     for kind, (_, words) in LESIONS.items():
@@ -96,7 +96,7 @@ def main() -> None:
         key: round(float(np.mean([figures[key] for figures in results.values()])), 4)
         for key in ("hit", "chance", "healthy", "mass")
     }
-    print(json.dumps({"checkpoint": options.checkpoint, "count": options.count, **mean}))
+    print(json.dumps({"checkpoint": options.model, "count": options.count, **mean}))
 
 
 def plant(clip: vclip_jax.Pretrained, kind: str, options: argparse.Namespace) -> Iterator[Planted]:

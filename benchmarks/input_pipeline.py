@@ -40,7 +40,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from vclip_jax import cores
+from vclip_jax.devices import cores
 
 SIZE = 224
 CONTEXT_LENGTH = 52
@@ -87,7 +87,7 @@ def photographs(side: int, count: int, source: str) -> Iterator[tuple[bytes, str
     """JPEGs with a longest side of `side`, and captions."""
     import simplejpeg
 
-    from vclip_jax.data.decode import read_rgb
+    from vclip_jax.data.images.decode import read_rgb
     from vclip_jax.datasets.synthetic.caption import caption
     from vclip_jax.datasets.synthetic.domains import TRAINING_DOMAIN, sample_case
     from vclip_jax.datasets.synthetic.render import render
@@ -109,7 +109,7 @@ def stored(original: bytes) -> bytes:
     """What a dataset of `STORED` px keeps of a file."""
     import simplejpeg
 
-    from vclip_jax.data.decode import read_rgb
+    from vclip_jax.data.images.decode import read_rgb
 
     return simplejpeg.encode_jpeg(bounded(read_rgb(original), STORED), 92, "RGB", "444")
 
@@ -246,12 +246,12 @@ def torch_batches(folder: Path, vocab: str, workers: int) -> Iterator[Any]:
 def our_batches(folder: Path, vocab: str, workers: int, decode: str) -> Iterator[Any]:
     """Ours, from a built dataset."""
     from vclip_jax.data.pipeline import train_batches
-    from vclip_jax.data.tokenizer import Tokenizer
+    from vclip_jax.data.text.wordpiece import WordPiece
     from vclip_jax.datasets import open_source
 
     return train_batches(
         open_source("pairs", folder, "train"),
-        Tokenizer.from_vocab(vocab),
+        WordPiece.from_vocab(vocab),
         seed=0,
         global_batch_size=BATCH,
         size=SIZE,
@@ -334,13 +334,28 @@ def main() -> None:
 
     sides = {
         name: subprocess.Popen(
-            [sys.executable, __file__, "--serve", name, "--vocab", vocab,
-             "--cache", str(cache), "--images", str(options.images),
-             "--source", options.source, "--workers", str(options.workers)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [
+                sys.executable,
+                __file__,
+                "--serve",
+                name,
+                "--vocab",
+                vocab,
+                "--cache",
+                str(cache),
+                "--images",
+                str(options.images),
+                "--source",
+                options.source,
+                "--workers",
+                str(options.workers),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for name in IMPLEMENTATIONS
-    }  # fmt: skip
+    }
     forms = [*(str(side) for side in SIDES), f"{SIDES[0]}-stored"]
     cases = [(form, name) for form in forms for name in IMPLEMENTATIONS]
     cases += [(f"{side}-stored", "ours") for side in SIDES[1:]]

@@ -74,13 +74,23 @@ def cn_clip_side(options: argparse.Namespace, precision: str) -> Callable:
     from cn_clip.clip.model import CLIP
 
     model = CLIP(
-        embed_dim=1024, image_resolution=224, vision_layers=[3, 4, 6, 3], vision_width=64,
-        vision_patch_size=None, vocab_size=21128, text_attention_probs_dropout_prob=0.1,
-        text_hidden_act="gelu", text_hidden_dropout_prob=0.1, text_hidden_size=768,
-        text_initializer_range=0.02, text_intermediate_size=3072,
-        text_max_position_embeddings=512, text_num_attention_heads=12, text_num_hidden_layers=12,
+        embed_dim=1024,
+        image_resolution=224,
+        vision_layers=[3, 4, 6, 3],
+        vision_width=64,
+        vision_patch_size=None,
+        vocab_size=21128,
+        text_attention_probs_dropout_prob=0.1,
+        text_hidden_act="gelu",
+        text_hidden_dropout_prob=0.1,
+        text_hidden_size=768,
+        text_initializer_range=0.02,
+        text_intermediate_size=3072,
+        text_max_position_embeddings=512,
+        text_num_attention_heads=12,
+        text_num_hidden_layers=12,
         text_type_vocab_size=2,
-    )  # fmt: skip
+    )
     return torch_side(options, precision, model, 1024)
 
 
@@ -97,10 +107,9 @@ def our_side(options: argparse.Namespace, precision: str) -> Callable:
     from flax import nnx
 
     from vclip_jax import config as config_lib
-    from vclip_jax import sharding
-    from vclip_jax.models.build import build_clip
-    from vclip_jax.state import split_model
-    from vclip_jax.zero_shot import Scorer, class_probabilities
+    from vclip_jax.devices import sharding
+    from vclip_jax.models.build import build_clip, split_model
+    from vclip_jax.predict.scorer import Scorer, class_probabilities
 
     model = config_lib.default().model
     graphdef, params, batch_stats = split_model(

@@ -3,8 +3,9 @@
     pip install -e '.[tpu]'
     python benchmarks/tpu_step.py [--topology v5e:4x4] [--per_device 256] [--only NAME ...]
 
-No TPU is needed (see `vclip_jax.topologies`); each program compiles for minutes, once: results are
-kept in --cache. RN50 + RoBERTa-base at 224 px, bfloat16, dropout on, statistics per device:
+No TPU is needed (see `vclip_jax.compilation.topologies`); each program compiles for minutes, once:
+results are kept in --cache. RN50 + RoBERTa-base at 224 px, bfloat16, dropout on, statistics per
+device:
 
     padded            52 tokens, everything kept for the gradients
     padded_remat      the same, what is cheap is computed twice (remat norms, products)
@@ -15,14 +16,14 @@ kept in --cache. RN50 + RoBERTa-base at 224 px, bfloat16, dropout on, statistics
     trimmed_blocks    blocks of both towers computed twice
     micro_batches     trimmed, in two parts
 
-Times are predictions by `vclip_jax.hlo_cost`. The last line is one JSON object.
+Times are predictions by `vclip_jax.compilation.cost`. The last line is one JSON object.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from vclip_jax import topologies
+from vclip_jax.compilation import topologies
 
 REMAT = {"remat.image": "norms", "remat.text": "products"}
 SHORT = {"tokenizer.context_length": 32}
@@ -70,7 +71,7 @@ def figures(
 ) -> dict[str, float | str]:
     """What the compiler says of one variant."""
     from vclip_jax import config as config_lib
-    from vclip_jax.ahead_of_time import report_step
+    from vclip_jax.compilation.plan import report_step
 
     config = config_lib.default()
     config.data.dataset = "synfundus"

@@ -1,10 +1,10 @@
 """Score a trained model on datasets that it was not trained on.
 
-    python -m vclip_jax.main --config configs/external.py:messidor,fives,refuge --mode eval \
-        --workdir runs/external --config.restore_from=runs/quickstart \
+    vclip eval --config configs/external.py:messidor,fives,refuge \
+        --workdir runs/external --model runs/quickstart \
         --config.evals.messidor.source=DIR
 
-The names are those of `python -m vclip_jax.datasets list`. A dataset that is neither built nor has
+The names are those of `vclip datasets list`. A dataset that is neither built nor has
 a source is skipped, and the run says so. `restore_from` takes a workdir, a portable folder, or
 hub:OWNER/NAME; model and preprocessing are the checkpoint's.
 

@@ -1,6 +1,6 @@
 """Real photographs: train a small model on IDRiD, grade diabetic retinopathy on a held-back part.
 
-    python -m vclip_jax.main --config configs/idrid.py --workdir runs/idrid \
+    vclip train --config configs/idrid.py --workdir runs/idrid \
         --config.data.source=DIR
 
 DIR holds IDRiD's "B. Disease Grading" as downloaded (CC BY 4.0). A fifth of its training set, by a

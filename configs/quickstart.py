@@ -1,7 +1,7 @@
 """The whole system in small: generated fundus images in, zero-shot tables out.
 
     make quickstart
-    python -m vclip_jax.main --config configs/quickstart.py --workdir runs/quickstart
+    vclip train --config configs/quickstart.py --workdir runs/quickstart
 
 Trains on one synthetic domain and scores three others, whose cameras and people differ.
 Hardware: 2 CPU cores, about 10 minutes with the installation.

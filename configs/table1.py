@@ -1,10 +1,10 @@
 """The paper's Table 1: five systems, three datasets, the same images.
 
-    python -m vclip_jax.main --config configs/table1.py --mode eval --workdir runs/table1 \
+    vclip eval --config configs/table1.py --workdir runs/table1 \
         --config.evals.messidor.source=DIR --config.systems.visionclip.weights=runs/visionclip
 
 Weights are workdirs, portable folders or hub:OWNER/NAME; those of other systems are imported once
-(`python -m vclip_jax.interop import`). A system without weights is a row that says where to get
+(`vclip weights import`). A system without weights is a row that says where to get
 them; a dataset that is neither built nor has a source is a column less. `:NAME,NAME` after the
 config's name chooses other datasets.
 
@@ -15,7 +15,7 @@ Expected: the paper's accuracies stand beside ours in the table.
 from vclip_jax import config as config_lib
 from vclip_jax.datasets.catalog import DATASETS
 
-IMPORT = "python -m vclip_jax.interop import --format {} --source FILE --workdir FOLDER"
+IMPORT = "vclip weights import --format {} --source FILE --out FOLDER"
 
 
 def get_config(names: str = "messidor,fives,refuge"):

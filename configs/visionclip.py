@@ -2,8 +2,8 @@
 initialisation, on SynFundus-1M by Chinese-CLIP's recipe (AdamW, 500 steps of warm-up, cosine, no
 augmentation), scored on MESSIDOR, FIVES and REFUGE.
 
-    python -m vclip_jax.datasets build synfundus --source DIR --data_dir data
-    python -m vclip_jax.main --config configs/visionclip.py --workdir runs/visionclip
+    vclip datasets build synfundus --source DIR --data-dir data
+    vclip train --config configs/visionclip.py --workdir runs/visionclip
 
 DIR is SynFundus-1M as downloaded. 400,000 steps of 64 pairs are 32 epochs of its 800,000 training
 pairs: the paper does not say how many it took, and 32 is Chinese-CLIP's default. The three other
@@ -12,7 +12,7 @@ to build it. The checkpoint with the least validation loss is kept besides the n
 
 A trial needs IDRiD's photographs alone, and takes 1,000 steps:
 
-    python -m vclip_jax.main --config configs/visionclip.py:idrid --workdir runs/trial \
+    vclip train --config configs/visionclip.py:idrid --workdir runs/trial \
         --config.data.source=DIR
 
 Another dataset's name after the colon trains on that one for 1,000 steps; --config.total_steps says

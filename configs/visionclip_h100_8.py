@@ -1,9 +1,8 @@
 """VisionCLIP on one host of eight H100s: the paper's model, 2,048 pairs a step.
 
-    python -m vclip_jax.main --config configs/visionclip_h100_8.py --workdir runs/h100 \
+    vclip train --config configs/visionclip_h100_8.py --workdir runs/h100 \
         --config.data.source=DIR
-    python -m vclip_jax.main --config configs/visionclip_h100_8.py --workdir runs/h100-plan \
-        --mode compile --topology h100:8
+    vclip plan --config configs/visionclip_h100_8.py --workdir runs/h100-plan --topology h100:8
 
 DIR is SynFundus-1M as downloaded. MESSIDOR, FIVES and REFUGE are scored every 500 steps where they
 are built, and the checkpoint with the least validation loss is kept. The second command needs no

@@ -1,9 +1,9 @@
 """VisionCLIP on a Cloud TPU v5e pod: the paper's model, 32,768 pairs a step on 256 chips.
 
-    python -m vclip_jax.main --config configs/visionclip_tpu_v5e_256.py --workdir runs/v5e \
+    vclip train --config configs/visionclip_tpu_v5e_256.py --workdir runs/v5e \
         --distributed --config.data.source=DIR
-    python -m vclip_jax.main --config configs/visionclip_tpu_v5e_256.py --workdir runs/v5e-plan \
-        --mode compile --topology v5e:16x16
+    vclip plan --config configs/visionclip_tpu_v5e_256.py --workdir runs/v5e-plan \
+        --topology v5e:16x16
 
 DIR is SynFundus-1M as downloaded; `launch/tpu.sh` starts it on a slice. MESSIDOR, FIVES and REFUGE
 are scored every 50 steps where they are built, and the checkpoint with the least validation loss is

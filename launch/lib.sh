@@ -141,7 +141,7 @@ usage() {
     printf '  %-26s %s\n' "--$name $argument" "${option_help[$name]}"
   done
   printf '  %-26s %s\n' '--env KEY=VALUE' "for the training's environment, nothing secret; may be repeated" \
-    '--config.KEY=VALUE' 'overrides the recipe; whatever follows -- goes to vclip_jax.main as it is' \
+    '--config.KEY=VALUE' 'overrides the recipe; whatever follows -- goes to the trainer as it is' \
     '--dry-run' 'print the commands, run nothing' '--help' 'this'
 }
 

@@ -104,8 +104,8 @@ def random_variables() -> Callable[..., tuple[Any, Any, Any]]:
     import jax
     from flax import nnx
 
-    from vclip_jax.state import split_model
-    from vclip_jax.tree import path_string
+    from vclip_jax.devices.tree import path_string
+    from vclip_jax.models.build import split_model
 
     def draw(make, seed: int = 0):
         graphdef, params, batch_stats = split_model(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
@@ -138,19 +138,19 @@ _VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"视网膜病变�
 @pytest.fixture(scope="session")
 def tokenizer():
     """Of a few characters."""
-    from vclip_jax.data.tokenizer import Tokenizer
+    from vclip_jax.data.text.wordpiece import WordPiece
 
-    return Tokenizer(_VOCABULARY)
+    return WordPiece(_VOCABULARY)
 
 
 @pytest.fixture(scope="session")
 def chinese():
     """A tokenizer of all characters of the Chinese prompt sets."""
     from vclip_jax import prompts
-    from vclip_jax.data.tokenizer import Tokenizer
+    from vclip_jax.data.text.wordpiece import WordPiece
 
     sets = [prompts.load(name) for name in prompts.known() if name.startswith("zh")]
-    return Tokenizer.from_captions(text for own in sets for texts in own.prompts for text in texts)
+    return WordPiece.from_captions(text for own in sets for texts in own.prompts for text in texts)
 
 
 @pytest.fixture(scope="session")
@@ -163,9 +163,12 @@ def tiny_weights() -> Callable[..., Any]:
 
     def make(kind: str = "clip", seed: int = 0, **changes) -> Weights:
         text = {
-            "text_width": 64, "text_layers": 2, "text_heads": 1, "text_mlp_width": 24,
+            "text_width": 64,
+            "text_layers": 2,
+            "text_heads": 1,
+            "text_mlp_width": 24,
             "text_max_positions": 12,
-        }  # fmt: skip
+        }
         vision = {"embed_dim": 10, "vision_layers": [1, 2, 1, 1], "vision_width": 8}
         sections = {"tokenizer": {"context_length": 12, "vocab_size": len(_VOCABULARY)}}
         sections["model"] = {**text, **(vision if kind == "clip" else {}), **changes}

@@ -20,8 +20,19 @@ import numpy as np
 SIDE = 40
 TEXTS = ("正常眼底", "疑似青光眼", "an eye", 'a "quoted", one', "x\ty\nz", "")
 NUMBERS = (0, 1, -1, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 10**30, 1e308, 0.5)
-HOSTILE = (None, True, [], {}, "", "x" * 5000, "\x1b[2J\u202e", "\ud800", [[1]], {"a": {"b": 1}},
-           *NUMBERS)  # fmt: skip
+HOSTILE = (
+    None,
+    True,
+    [],
+    {},
+    "",
+    "x" * 5000,
+    "\x1b[2J\u202e",
+    "\ud800",
+    [[1]],
+    {"a": {"b": 1}},
+    *NUMBERS,
+)
 
 
 @dataclass(frozen=True)
@@ -161,10 +172,13 @@ def picture(kind: str) -> Callable[[random.Random], bytes]:
         from PIL import Image
 
         modes = {
-            "JPEG": ("RGB", "L", "CMYK"), "PNG": ("RGB", "L", "P", "RGBA", "1", "LA"),
-            "TIFF": ("RGB", "L", "RGBA", "CMYK", "P", "1"), "BMP": ("RGB", "L", "P"),
-            "WEBP": ("RGB", "RGBA"), "PPM": ("RGB", "L", "1"),
-        }[kind]  # fmt: skip
+            "JPEG": ("RGB", "L", "CMYK"),
+            "PNG": ("RGB", "L", "P", "RGBA", "1", "LA"),
+            "TIFF": ("RGB", "L", "RGBA", "CMYK", "P", "1"),
+            "BMP": ("RGB", "L", "P"),
+            "WEBP": ("RGB", "RGBA"),
+            "PPM": ("RGB", "L", "1"),
+        }[kind]
         image = Image.fromarray(pixels(rng, SIDE, SIDE + rng.randrange(9), 3))
         options: dict[str, object] = {}
         if kind == "JPEG":
@@ -274,17 +288,20 @@ def archive(rng: random.Random) -> bytes:
 
 def state(rng: random.Random) -> dict[str, np.ndarray]:
     shapes = {
-        "module.visual.conv1.weight": (4, 3, 3, 3), "module.visual.bn1.bias": (4,),
-        "module.text_projection": (8, 6), "module.bert.embeddings.word_embeddings.weight": (9, 8),
-        "module.logit_scale": (), "module.bert.encoder.layer.0.output.dense.bias": (8,),
-    }  # fmt: skip
+        "module.visual.conv1.weight": (4, 3, 3, 3),
+        "module.visual.bn1.bias": (4,),
+        "module.text_projection": (8, 6),
+        "module.bert.embeddings.word_embeddings.weight": (9, 8),
+        "module.logit_scale": (),
+        "module.bert.encoder.layer.0.output.dense.bias": (8,),
+    }
     return {name: pixels(rng, *shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 def torch_file(rng: random.Random) -> bytes:
     import tempfile
 
-    from vclip_jax.interop import torch_zip
+    from vclip_jax.interop.pytorch import checkpoints as torch_zip
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.pt"
@@ -309,43 +326,111 @@ def as_json(content: object) -> Callable[[random.Random], bytes]:
 TOKENIZER = {
     "version": "1.0",
     "truncation": None,
-    "padding": {"strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": None,
-                "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"},
-    "added_tokens": [{"id": 0, "content": "[PAD]", "single_word": False, "lstrip": False,
-                      "rstrip": False, "normalized": False, "special": True}],
-    "normalizer": {"type": "Sequence", "normalizers": [
-        {"type": "NFC"}, {"type": "Replace", "pattern": {"Regex": "\\s+"}, "content": " "},
-        {"type": "Lowercase"}]},
-    "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-        {"type": "Split", "pattern": {"Regex": "'s|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+"},
-         "behavior": "Removed", "invert": True},
-        {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
-         "use_regex": False}]},
-    "post_processor": {"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 1],
-                       "trim_offsets": False, "add_prefix_space": False},
+    "padding": {
+        "strategy": "BatchLongest",
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "[PAD]",
+    },
+    "added_tokens": [
+        {
+            "id": 0,
+            "content": "[PAD]",
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
+    ],
+    "normalizer": {
+        "type": "Sequence",
+        "normalizers": [
+            {"type": "NFC"},
+            {"type": "Replace", "pattern": {"Regex": "\\s+"}, "content": " "},
+            {"type": "Lowercase"},
+        ],
+    },
+    "pre_tokenizer": {
+        "type": "Sequence",
+        "pretokenizers": [
+            {
+                "type": "Split",
+                "pattern": {"Regex": "'s|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+"},
+                "behavior": "Removed",
+                "invert": True,
+            },
+            {
+                "type": "ByteLevel",
+                "add_prefix_space": False,
+                "trim_offsets": True,
+                "use_regex": False,
+            },
+        ],
+    },
+    "post_processor": {
+        "type": "RobertaProcessing",
+        "sep": ["</s>", 2],
+        "cls": ["<s>", 1],
+        "trim_offsets": False,
+        "add_prefix_space": False,
+    },
     "decoder": None,
-    "model": {"type": "BPE", "dropout": None, "unk_token": "a", "continuing_subword_prefix": "",
-              "end_of_word_suffix": "</w>", "fuse_unk": False, "byte_fallback": False,
-              "vocab": {"[PAD]": 0, "<s>": 1, "</s>": 2, "a": 3, "b": 4, "ab": 5},
-              "merges": ["a b"]},
-}  # fmt: skip
+    "model": {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": "a",
+        "continuing_subword_prefix": "",
+        "end_of_word_suffix": "</w>",
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "vocab": {"[PAD]": 0, "<s>": 1, "</s>": 2, "a": 3, "b": 4, "ab": 5},
+        "merges": ["a b"],
+    },
+}
 PROMPTS = {
-    "dataset": "fives", "language": "zh", "source": "a test", "templates": ["{}", "眼底，{}"],
+    "dataset": "fives",
+    "language": "zh",
+    "source": "a test",
+    "templates": ["{}", "眼底，{}"],
     "classes": [{"name": "dr", "prompts": ["糖网", "x"]}, {"name": "normal", "prompts": ["正常"]}],
     "groups": [{"name": "a", "members": [0]}, {"name": "b", "members": [1]}],
-}  # fmt: skip
+}
 HF_CLIP = {
-    "model_type": "clip", "projection_dim": 16,
-    "vision_config": {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1,
-                      "intermediate_size": 256, "patch_size": 16, "image_size": 32},
-    "text_config": {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1,
-                    "intermediate_size": 256, "max_position_embeddings": 77, "vocab_size": 99},
-}  # fmt: skip
+    "model_type": "clip",
+    "projection_dim": 16,
+    "vision_config": {
+        "hidden_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "intermediate_size": 256,
+        "patch_size": 16,
+        "image_size": 32,
+    },
+    "text_config": {
+        "hidden_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "intermediate_size": 256,
+        "max_position_embeddings": 77,
+        "vocab_size": 99,
+    },
+}
 HF_BERT = {
-    "model_type": "bert", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1,
-    "intermediate_size": 256, "max_position_embeddings": 77, "vocab_size": 99,
-    "hidden_act": "gelu", "type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 0,
-}  # fmt: skip
+    "model_type": "bert",
+    "hidden_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "intermediate_size": 256,
+    "max_position_embeddings": 77,
+    "vocab_size": 99,
+    "hidden_act": "gelu",
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+    "pad_token_id": 0,
+}
 
 
 def portable(rng: random.Random) -> bytes:
@@ -364,8 +449,8 @@ def vocabulary(rng: random.Random) -> bytes:
 
 
 def read_picture(path: Path) -> None:
-    from vclip_jax.data import decode
-    from vclip_jax.datasets import store
+    from vclip_jax.data.images import decode
+    from vclip_jax.datasets.ingest import store
 
     data = path.read_bytes()
     failed: ValueError | None = None
@@ -401,15 +486,15 @@ def also(words: str = "") -> Iterator[None]:
 
 
 def read_table(path: Path) -> None:
-    from vclip_jax.datasets import tables
+    from vclip_jax.datasets.formats import tables
 
     for row in tables.read_table(path):
         assert all(isinstance(value, str) for value in row.values())
 
 
 def read_parquet(path: Path) -> None:
-    from vclip_jax.datasets import blobs
-    from vclip_jax.datasets import parquet as reader
+    from vclip_jax.datasets.formats import blobs
+    from vclip_jax.datasets.formats import parquet as reader
     from vclip_jax.datasets.listing import Blob
 
     read_table(path)
@@ -421,16 +506,17 @@ def read_parquet(path: Path) -> None:
 
 
 def read_tar(path: Path) -> None:
-    from vclip_jax.datasets import blobs, webdataset
+    from vclip_jax.datasets.formats import blobs, webdataset
 
-    for sample in webdataset.scan_tars(path):
+    for sample in webdataset.scan_tar(path):
         if sample.image is not None:
             blobs.read(sample.image)
 
 
 def read_zip(path: Path) -> None:
-    from vclip_jax.datasets import blobs, synfundus_files
+    from vclip_jax.datasets.formats import blobs
     from vclip_jax.datasets.listing import Blob
+    from vclip_jax.datasets.readers import synfundus_files
 
     synfundus_files.index_images(path.parent)
     for index in range(3):
@@ -438,13 +524,13 @@ def read_zip(path: Path) -> None:
 
 
 def read_state(path: Path) -> None:
-    from vclip_jax.interop import states
+    from vclip_jax.interop.systems import state_dicts
 
-    states.read(path)
+    state_dicts.read(path)
 
 
 def read_cn_clip(path: Path) -> None:
-    from vclip_jax.interop import cn_clip
+    from vclip_jax.interop.systems import cn_clip
 
     with also("does not fit"):  # most of its weights are missing
         cn_clip.load(path)
@@ -458,21 +544,21 @@ def read_alone(path: Path) -> None:
 
 
 def read_tokenizer(path: Path) -> None:
-    from vclip_jax.data.json_tokenizer import JsonTokenizer
+    from vclip_jax.data.text.tokenizer_json import FastTokenizer
 
-    tokenizer = JsonTokenizer.from_file(path)
+    tokenizer = FastTokenizer.from_file(path)
     ids = tokenizer.encode(["a b ab's", "眼底 " * 50, ""], 12)
     assert 0 <= ids.min() <= ids.max() < tokenizer.vocab_size
 
 
 def read_vocabulary(path: Path) -> None:
-    from vclip_jax.data.tokenizer import Tokenizer
+    from vclip_jax.data.text.wordpiece import WordPiece
 
-    Tokenizer.from_vocab(path).encode(["正常 a"], 8)
+    WordPiece.from_vocab(path).encode(["正常 a"], 8)
 
 
 def read_portable(path: Path) -> None:
-    from vclip_jax.data.foreign import read_json
+    from vclip_jax.files.foreign import read_json
     from vclip_jax.interop.weights import complete_config
 
     complete_config(read_json(path), origin=str(path))
@@ -489,14 +575,14 @@ def beside(path: Path, name: str) -> Path:
 
 
 def read_hf_clip(path: Path) -> None:
-    from vclip_jax.interop import hf_clip
+    from vclip_jax.interop.systems import hf_clip
 
     with also("has neither"):  # weights
         hf_clip.load(beside(path, "config.json"))
 
 
 def read_hf_bert(path: Path) -> None:
-    from vclip_jax.interop import hf_bert
+    from vclip_jax.interop.systems import hf_bert
 
     with also("has neither"):
         hf_bert.load(beside(path, "config.json"))
@@ -515,7 +601,7 @@ class Dataset:
 
             from PIL import Image
 
-            from vclip_jax.datasets import ingest
+            from vclip_jax.datasets.ingest import build as ingest
             from vclip_jax.datasets.listing import Blob, Item, Listing
 
             folder = Path(tempfile.mkdtemp(prefix="vclip-fuzz-"))
@@ -548,8 +634,8 @@ class Checkpoint:
         import jax
         import optax
 
-        from vclip_jax import sharding
-        from vclip_jax.state import TrainState
+        from vclip_jax.devices import sharding
+        from vclip_jax.train.state import TrainState
 
         params = {"a": jax.numpy.ones((2, 3)), "b": jax.numpy.zeros(4)}
         state = TrainState(jax.numpy.int32(2), params, {}, optax.sgd(1e-3).init(params))
@@ -562,7 +648,7 @@ class Checkpoint:
 
             import jax
 
-            from vclip_jax.checkpoint import Checkpoints
+            from vclip_jax.train.checkpoint import Checkpoints
 
             self.folder = Path(tempfile.mkdtemp(prefix="vclip-fuzz-"))
             state, layout = self.parts()
@@ -577,7 +663,7 @@ class Checkpoint:
     def read(self, path: Path) -> None:
         import jax
 
-        from vclip_jax.checkpoint import Checkpoints
+        from vclip_jax.train.checkpoint import Checkpoints
 
         folder = shutil.copytree(self.build(), path.parent / "run")
         path.rename(folder / "checkpoints" / self.name)
@@ -597,8 +683,14 @@ def formats() -> list[Format]:
     return [
         *(
             Format(name, picture(kind), flip, read_picture, 8)
-            for name, kind in (("jpg", "JPEG"), ("png", "PNG"), ("tif", "TIFF"), ("bmp", "BMP"),
-                               ("webp", "WEBP"), ("ppm", "PPM"))
+            for name, kind in (
+                ("jpg", "JPEG"),
+                ("png", "PNG"),
+                ("tif", "TIFF"),
+                ("bmp", "BMP"),
+                ("webp", "WEBP"),
+                ("ppm", "PPM"),
+            )
         ),
         Format("csv", delimited(","), flip, read_table, 8),
         Format("tsv", delimited("\t"), flip, read_table, 8),
@@ -625,4 +717,4 @@ def formats() -> list[Format]:
             Format(f"checkpoint-{one.name.replace('/', '-')}", one.make, tear_json, one.read, 1)
             for one in checkpoints
         ),
-    ]  # fmt: skip
+    ]

@@ -21,9 +21,13 @@ import fuzz_formats
 
 with atheris.instrument_imports(include=["vclip_jax"]):
     from vclip_jax import prompts
-    from vclip_jax.data import decode, foreign, json_tokenizer
-    from vclip_jax.datasets import store, tables
-    from vclip_jax.interop import torch_zip, weights
+    from vclip_jax.data.images import decode
+    from vclip_jax.data.text import tokenizer_json
+    from vclip_jax.datasets.formats import tables
+    from vclip_jax.datasets.ingest import store
+    from vclip_jax.files import foreign
+    from vclip_jax.interop import weights
+    from vclip_jax.interop.pytorch import checkpoints
 
 FOLDER = Path(tempfile.mkdtemp(prefix="vclip-fuzz-"))
 
@@ -59,7 +63,7 @@ def read_torch(data: bytes) -> None:
         archive.writestr("archive/data/0", bytes(24))
     path = FOLDER / "a.pt"
     path.write_bytes(buffer.getvalue())
-    outcome(torch_zip.read, path)
+    outcome(checkpoints.read, path)
 
 
 def read_json(data: bytes) -> None:
@@ -67,7 +71,7 @@ def read_json(data: bytes) -> None:
     path.write_bytes(data)
     content = outcome(foreign.read_json, path)
     outcome(prompts.load, str(path))
-    outcome(json_tokenizer.JsonTokenizer.from_file, path)
+    outcome(tokenizer_json.FastTokenizer.from_file, path)
     outcome(weights.complete_config, content, origin="p.json")
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from absl import app
 from jax.sharding import Mesh
 
-from vclip_jax import main, sharding
+from vclip_jax import main
+from vclip_jax.devices import sharding
 
 
 def permuted_mesh(order: Sequence[int], devices: Sequence[jax.Device], fsdp: int = 1) -> Mesh:

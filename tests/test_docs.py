@@ -8,28 +8,34 @@ import argparse
 import ast
 import copy
 import importlib
-import importlib.util
 import re
 import shlex
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import pytest
 import yaml
 from absl import flags
 from ml_collections import config_flags
 
-from vclip_jax import command_line, config_checks, main, prompts
+from vclip_jax import __main__ as vclip
 from vclip_jax import config as config_lib
+from vclip_jax import prompts
+from vclip_jax.config import checks, command_line
+from vclip_jax.console import commands
 from vclip_jax.datasets.catalog import DATASETS
-from vclip_jax.pretrained import Pretrained
+from vclip_jax.predict.pretrained import Pretrained
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-TRANSLATED = [(path.with_name(f"{path.name.removesuffix('.zh.md')}.md"), path)
-              for path in PAGES if path.name.endswith(".zh.md")]  # fmt: skip
+TRANSLATED = [
+    (path.with_name(f"{path.name.removesuffix('.zh.md')}.md"), path)
+    for path in PAGES
+    if path.name.endswith(".zh.md")
+]
 each_translation = pytest.mark.parametrize(
     ("english", "chinese"), TRANSLATED, ids=lambda page: page.stem
 )
@@ -37,19 +43,36 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 # What people are to replace -> an instance of it.
 PLACEHOLDERS = {
-    "configs/X.py": "configs/quickstart.py", "C": "configs/quickstart.py", "NAME": "fives",
+    "configs/X.py": "configs/quickstart.py",
+    "C": "configs/quickstart.py",
+    "NAME": "fives",
     "--config.total_steps=STEPS": "--config.total_steps=100",
-}  # fmt: skip
-MAIN = "python -m vclip_jax.main --config configs/X.py --workdir W"
-SHORT = {"...": MAIN, "drills": "python -m vclip_jax.drills"}
-PARSERS = ("datasets.__main__", "interop.__main__", "report.__main__", "drills.__main__",
-           "demo.__main__", "predict", "probe")  # fmt: skip
-NO_KEYS = ("config.json", "config.py", "config.a.b", "config.KEY", "model.safetensors",
-           "tokenizer.json")  # fmt: skip
+}
+SHORT = {"drills": "vclip drills"}
+# `vclip eval ... --step best`
+DOTS = "--config configs/X.py --workdir W"
+NO_KEYS = (
+    "config.json",
+    "config.py",
+    "config.a.b",
+    "config.KEY",
+    "model.safetensors",
+    "tokenizer.json",
+)
 FOREIGN_FLAGS = {
-    "--no-deps", "--disable-pip", "--gpus-per-task", "--requeue", "--help", "--logdir",
+    "--no-deps",
+    "--disable-pip",
+    "--gpus-per-task",
+    "--requeue",
+    "--help",
+    "--logdir",
     "--backend-store-uri",
-}  # fmt: skip
+    # The names of before, which docs/commands.md mentions.
+    "--checkpoint",
+    "--target",
+    "--output",
+    "--data_dir",
+}
 
 
 class Code(NamedTuple):
@@ -87,16 +110,28 @@ def commands_in(code: Code) -> list[str]:
         span = f"{SHORT[first]} {rest}" if first in SHORT else span
         if "--" in span or first == "drills":
             lines.append(span.replace("[--", "--").removesuffix("]"))
-    found = (re.search(r"python -m vclip_jax.*", line) for line in lines)
+    known = "|".join(vclip.COMMANDS)
+    found = (re.search(rf"python -m vclip_jax.*|\bvclip (?:{known})\b.*", line) for line in lines)
     return [match[0] for match in found if match]
 
 
-def module_of(name: str):
-    """`vclip_jax.X` as `python -m` runs it."""
-    spec = importlib.util.find_spec(name)
-    assert spec is not None, f"there is no module {name}"
-    package = spec.submodule_search_locations is not None
-    return importlib.import_module(f"{name}.__main__" if package else name)
+def split_command(words: list[str]) -> tuple[str, list[str]]:
+    """The name of a command in `vclip.COMMANDS` ("" for the trainer's module), and its words."""
+    if words[0] == "vclip" or words[:3] == ["python", "-m", "vclip_jax"]:
+        rest = words[1:] if words[0] == "vclip" else words[3:]
+        assert rest, "no command"
+        assert rest[0] in vclip.COMMANDS, rest[0]
+        return rest[0], rest[1:]
+    if words[2] == "vclip_jax.main":
+        return "", words[3:]
+    names = {c.module.removesuffix(".__main__"): n for n, c in reversed(vclip.COMMANDS.items())}
+    assert words[2] in names, words[2]
+    return names[words[2]], words[3:]
+
+
+def parser_of(name: str) -> argparse.ArgumentParser:
+    module = importlib.import_module(vclip.COMMANDS[name].module)
+    return module._export_parser() if name == "export" else module._parser()
 
 
 def parse_main(argv: list[str]) -> None:
@@ -106,13 +141,13 @@ def parse_main(argv: list[str]) -> None:
     for flag in flags.FLAGS.flags_by_module_dict()[command_line.__name__]:
         if not flag.name.startswith("config"):
             values[flag.name] = copy.deepcopy(flag)
-    config_checks.check_overrides(argv)
+    checks.check_overrides(argv)
     assert values(argv)[1:] == [], "words that are no flags"
     assert values.workdir, "no --workdir"
     assert (values.mode == "compile") == bool(values.topology)
     if values.topology:
         assert re.fullmatch(r"(\d+x)?(v4|v5e|v5p|v6e|7x|h100):\d+(x\d+)*", values.topology)
-    config_checks.validate(values.config, devices=1, training=values.mode != "eval")
+    checks.validate(values.config, devices=1, training=values.mode != "eval")
     for entry in values.config.evals.values():
         if entry.prompts != "labels":
             prompts.load(entry.prompts)
@@ -131,7 +166,7 @@ def options_of(parser: argparse.ArgumentParser) -> set[str]:
 def known_flags() -> set[str]:
     """Of everything in the repository that takes any."""
     known = FOREIGN_FLAGS.union(
-        *(options_of(importlib.import_module(f"vclip_jax.{name}")._parser()) for name in PARSERS)
+        *(options_of(parser_of(n)) for n, command in vclip.COMMANDS.items() if not command.mode)
     )
     known |= {"--config"} | {
         f"--{flag.name}" for flag in flags.FLAGS.flags_by_module_dict()[command_line.__name__]
@@ -152,39 +187,43 @@ def slug(heading: str) -> str:
 
 def test_code_is_found_in_blocks_spans_and_short_forms():
     text = (
-        "Say `... --mode eval`, `drills\nkill`, or `python -m vclip_jax.probe` alone:\n\n"
-        "    python -m vclip_jax.predict \\\n        --checkpoint W a.jpg\n\n"
+        "Say `vclip eval ... --step best`, `drills\nkill`, or `vclip audit` alone:\n\n"
+        "    .venv/bin/vclip predict \\\n        --model W a.jpg\n\n"
         "```bash\nfind . | python -m vclip_jax.report W\n```\n"
     )
     assert commands_in(code_of(text)) == [
         "python -m vclip_jax.report W",
-        "python -m vclip_jax.predict --checkpoint W a.jpg",
-        f"{MAIN} --mode eval",
-        "python -m vclip_jax.drills kill",
+        "vclip predict --model W a.jpg",
+        "vclip eval ... --step best",
+        "vclip drills kill",
     ]
 
 
 def test_there_are_commands_to_check():
     found = [command for page in PAGES for command in commands_in(code_of(page.read_text()))]
     assert len(found) > 40
-    for name in ("main", "datasets", "interop", "report", "predict", "probe", "drills"):
-        assert any(f"vclip_jax.{name}" in command for command in found), name
+    for name in set(vclip.COMMANDS) - {"config"}:  # which has no flags
+        assert any(f"vclip {name}" in command for command in found), name
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 @pytest.mark.parametrize(
     "line",
     [
+        "vclip trian --config configs/quickstart.py --workdir W",
         "python -m vclip_jax.mian --config configs/quickstart.py --workdir W",
-        "python -m vclip_jax.main --config configs/quickstart.py --workdir W --config.sed=1",
-        "python -m vclip_jax.main --config configs/quickstart.py --workdir W --speed 9",
-        "python -m vclip_jax.main --config configs/none.py --workdir W",
-        "python -m vclip_jax.main --config configs/external.py:messydor --workdir W --mode eval",
         "python -m vclip_jax.main --config configs/quickstart.py --workdir W --mode compile",
-        "python -m vclip_jax.main --config configs/quickstart.py --workdir W "
-        "--config.data.fit=round",
-        "python -m vclip_jax.datasets build messydor --source DIR --data_dir D",
-        "python -m vclip_jax.predict --checkpoint W",
+        "vclip train --config configs/quickstart.py --workdir W --config.sed=1",
+        "vclip train ... --speed 9",
+        "vclip train ... --mode eval",
+        "vclip train ... --model F",
+        "vclip train --config configs/none.py --workdir W",
+        "vclip eval --config configs/external.py:messydor --workdir W",
+        "vclip plan ...",
+        "vclip train ... --config.data.fit=round",
+        "vclip datasets build messydor --source DIR --data-dir D",
+        "vclip predict --model W",
+        "vclip predict --checkpoint W a.jpg",
     ],
 )
 def test_a_wrong_command_is_found(line, monkeypatch):
@@ -195,14 +234,15 @@ def test_a_wrong_command_is_found(line, monkeypatch):
 
 def check_command(line: str, built: Sequence[str] = ()) -> None:
     """Raises unless the program accepts the command; `built` are names of datasets, beside ours."""
-    words = [PLACEHOLDERS.get(word, word) for word in shlex.split(line, comments=True)]
-    module = module_of(words[2])
-    arguments = words[3:]
-    if module is main:
-        parse_main([line, *arguments])
-        return
+    words = shlex.split(line.replace(" ...", f" {DOTS}", 1), comments=True)
+    name, arguments = split_command([PLACEHOLDERS.get(word, word) for word in words])
     try:
-        options = module._parser().parse_args(arguments)
+        if not name or vclip.COMMANDS[name].mode:
+            mode = vclip.COMMANDS[name].mode if name else ""
+            parse_main([line, *command_line._own_flags(arguments, mode)])
+            return
+        with mock.patch.object(commands, "note_once", side_effect=AssertionError("an old name")):
+            options = parser_of(name).parse_args(arguments)
     except SystemExit as end:
         raise AssertionError(f"refused: {line}") from end
     named = [getattr(options, name, None) for name in ("dataset", "name", "training", "evaluation")]
@@ -237,10 +277,10 @@ def test_every_command_is_one_that_its_program_accepts(page, monkeypatch, tmp_pa
 @each_page
 def test_every_program_and_subcommand_exists(page):
     code = code_of(page.read_text()).all
-    for name, word in re.findall(r"python -m (vclip_jax[\w.]*)(?: ([a-z]+\b))?", code):
-        module = module_of(name.rstrip("."))
-        commands = subcommands(module._parser()) if module is not main else {}
-        assert not (word and commands) or word in commands, f"{name} {word}"
+    for line in re.findall(r"(?:\bvclip|python -m vclip_jax)(?:[. ][a-z][\w.]*(?: [a-z]+)?)", code):
+        name, words = split_command(line.rstrip(".").split())
+        inner = {} if not name or vclip.COMMANDS[name].mode else subcommands(parser_of(name))
+        assert not (words and inner) or words[0] in inner, line
     for path in re.findall(r"python ((?:benchmarks|tests)/[\w/.]+)", code):
         assert (ROOT / path).is_file(), path
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
@@ -263,7 +303,7 @@ def test_every_configuration_key_exists(page):
     code = code_of(page.read_text()).all
     for key in set(re.findall(r"(?<![\w./])(?:--)?(config\.[\w.]*\w)", code)):
         if key not in NO_KEYS:
-            config_checks.check_overrides([f"--{key}"])
+            checks.check_overrides([f"--{key}"])
 
 
 @each_page
@@ -278,9 +318,9 @@ def test_every_value_of_a_key_is_one_that_it_takes(page):
             config = config_lib.default()
             config.eval_every = 10  # some keys need it
             config.update_from_flattened_dict({found[1]: ast.literal_eval(found[2])})
-            config_checks.validate(config, devices=1, training=False)
+            checks.validate(config, devices=1, training=False)
         elif re.fullmatch(rf"(?:{sections})\.[a-z_]+", span) and span not in NO_KEYS:
-            config_checks.check_overrides([f"--config.{span}"])
+            checks.check_overrides([f"--config.{span}"])
 
 
 @each_page
@@ -295,7 +335,7 @@ def test_every_path_of_the_repository_exists(page):
     code = code_of(page.read_text())
     folders = r"(?:vclip_jax|tests|benchmarks|configs|launch|docs)/"
     named = [span for span in code.spans if re.fullmatch(folders + r"[\w/.-]*", span)]
-    for _, block in code.blocks:  # "vclip_jax/losses.py optim.py  what they are"
+    for _, block in code.blocks:  # "vclip_jax/models/losses.py optim.py  what they are"
         for line in block.splitlines():
             if re.match(folders, line):
                 first, *others = re.split(r"\s{2,}|$", line)[0].split()

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vclip_jax import config as config_lib
-from vclip_jax import config_checks
-from vclip_jax.data.decode import FITS, MODES, decode
-from vclip_jax.data.tokenizer import Tokenizer
-from vclip_jax.datasets import generic
-from vclip_jax.datasets.ingest import build
-from vclip_jax.datasets.tables import whole
-from vclip_jax.logs import MetricsLog
+from vclip_jax.config import checks
+from vclip_jax.data.images.decode import FITS, MODES, decode
+from vclip_jax.data.text.wordpiece import WordPiece
+from vclip_jax.datasets.formats.tables import whole
+from vclip_jax.datasets.ingest.build import build
+from vclip_jax.datasets.own import generic
+from vclip_jax.tracking.metrics_log import MetricsLog
 
 IMAGES = 200
 TABLES = 50
@@ -99,35 +99,54 @@ HOSTILE = {
     "truncated": lambda rng: (data := of_some_kind(rng))[: rng.randrange(len(data))],
     "flipped bytes": flipped,
     "random bytes": lambda rng: rng.randbytes(rng.randrange(300)),
-    "another header": lambda rng: rng.choice([b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a",
-                                              b"II*\0", b"BM", b"RIFF\0\0\0\0WEBP"])
-    + rng.randbytes(200),
+    "another header": lambda rng: (
+        rng.choice(
+            [
+                b"\xff\xd8\xff\xe0",
+                b"\x89PNG\r\n\x1a\n",
+                b"GIF89a",
+                b"II*\0",
+                b"BM",
+                b"RIFF\0\0\0\0WEBP",
+            ]
+        )
+        + rng.randbytes(200)
+    ),
     "one pixel": lambda rng: encoded(Image.new("RGB", (1, 1)), rng.choice(["JPEG", "PNG"])),
     "a line": lambda rng: encoded(
         Image.new("L", rng.choice([(30_000, 1), (1, 30_000)])), rng.choice(["JPEG", "PNG"])
     ),
     "a bomb": lambda rng: png(30_000, 30_000, zlib.compress(bytes(10**6))),
     "a text bomb": lambda rng: png(
-        8, 8, zlib.compress(bytes(72)),
+        8,
+        8,
+        zlib.compress(bytes(72)),
         png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(10**8))),
     ),
     "a jpeg that claims much": lambda rng: jpeg_of(65_500, rng.choice([65_500, 8, 1])),
     "no pixels": lambda rng: png(rng.choice([0, 8]), 0, b""),
     "2**31 pixels wide": lambda rng: png(2**31 - 1, 1, zlib.compress(bytes(100))),
-    "another mode": lambda rng: rng.choice([
-        encoded(Image.new("CMYK", (9, 9)), "JPEG"), encoded(Image.new("F", (9, 9)), "TIFF"),
-        encoded(Image.new("I", (9, 9)), "TIFF"), encoded(Image.new("LAB", (9, 9)), "TIFF"),
-    ]),
+    "another mode": lambda rng: rng.choice(
+        [
+            encoded(Image.new("CMYK", (9, 9)), "JPEG"),
+            encoded(Image.new("F", (9, 9)), "TIFF"),
+            encoded(Image.new("I", (9, 9)), "TIFF"),
+            encoded(Image.new("LAB", (9, 9)), "TIFF"),
+        ]
+    ),
     "animated": lambda rng: frames(rng.choice(["GIF", "WEBP", "PNG", "TIFF"]), 20),
-    "exif that lies": lambda rng: encoded(Image.new("RGB", (9, 9)), "JPEG",
-                                          exif=b"Exif\0\0" + rng.randbytes(60)),
-    "vector or document": lambda rng: rng.choice([
-        b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>",
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%id) (r) file\n",
-        b"%PDF-1.4\n",
-    ]),
+    "exif that lies": lambda rng: encoded(
+        Image.new("RGB", (9, 9)), "JPEG", exif=b"Exif\0\0" + rng.randbytes(60)
+    ),
+    "vector or document": lambda rng: rng.choice(
+        [
+            b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>",
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%id) (r) file\n",
+            b"%PDF-1.4\n",
+        ]
+    ),
     "nothing": lambda rng: b"",
-}  # fmt: skip
+}
 
 
 def hostile(index: int) -> tuple[str, bytes]:
@@ -141,7 +160,7 @@ def test_hostile_images_are_pictures_or_an_error_of_one_line(mode):
     outcomes = Counter()
     for index in range(IMAGES):
         kind, data = hostile(index)
-        fit = FITS[index // len(HOSTILE) % len(FITS)]
+        fit = list(FITS)[index // len(HOSTILE) % len(FITS)]
         square, error = outcome(decode, data, 32, fit, mode, key=f"h/{index}")
         if error:
             outcomes["refused"] += 1
@@ -196,7 +215,7 @@ CAPTIONS = {
     "marks upon marks": "a" + "\u0301" * 10_000,
     "planes beyond": "𠮷👁️‍🗨️" * 100,
 }
-TOKENIZER = Tokenizer.from_captions(["视网膜正常", "疑似青光眼"])
+TOKENIZER = WordPiece.from_captions(["视网膜正常", "疑似青光眼"])
 
 
 @pytest.mark.parametrize("kind", CAPTIONS)
@@ -236,8 +255,21 @@ def test_every_row_of_captions_is_kept_or_counted(tmp_path):
 # --- Tables.
 
 
-WRONG = ("none", "duplicate row", "missing row", "more cells", "fewer cells", "quotes", "twice",
-         "cut off", "flipped", "megabyte", "deep", "utf-16", "no header")  # fmt: skip
+WRONG = (
+    "none",
+    "duplicate row",
+    "missing row",
+    "more cells",
+    "fewer cells",
+    "quotes",
+    "twice",
+    "cut off",
+    "flipped",
+    "megabyte",
+    "deep",
+    "utf-16",
+    "no header",
+)
 
 
 def table(index: int) -> tuple[str, bytes, str]:
@@ -340,4 +372,4 @@ def test_a_damaged_line_of_a_log_is_named_and_not_removed(tmp_path, line):
 )
 def test_any_override_is_known_or_refused_with_the_nearest(key, value):
     with contextlib.suppress(ValueError):
-        config_checks.check_overrides([f"--config.{key}={value}"])
+        checks.check_overrides([f"--config.{key}={value}"])

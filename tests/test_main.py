@@ -15,31 +15,27 @@ import numpy as np
 import optax
 import pytest
 
-from vclip_jax import (
-    bootstrap,
-    config_checks,
-    datasets,
-    measure,
-    metrics,
-    predictions,
-    pretrained,
-    prompts,
-    sharding,
-)
 from vclip_jax import config as config_lib
+from vclip_jax import datasets, prompts
 from vclip_jax import main as trainer
+from vclip_jax.config import checks
 from vclip_jax.data import prefetch
+from vclip_jax.devices import sharding
 from vclip_jax.drills.tiny import get_config
-from vclip_jax.inputs import load_tokenizer
+from vclip_jax.evaluation import measurement
+from vclip_jax.evaluation.metrics import bootstrap, classification, predictions
 from vclip_jax.interop import folder as portable
+from vclip_jax.interop import source
 from vclip_jax.interop import workdir as saved_run
 from vclip_jax.interop.__main__ import main as interop
+from vclip_jax.interop.restore import restore_other
 from vclip_jax.interop.weights import Weights, complete_config
-from vclip_jax.logs import MetricsLog
 from vclip_jax.prompts import own
 from vclip_jax.report.reader import read_run
-from vclip_jax.restore import restore_other
-from vclip_jax.training import make_training
+from vclip_jax.report.run_page import write_report
+from vclip_jax.tracking.metrics_log import MetricsLog
+from vclip_jax.train.build import make_training
+from vclip_jax.train.inputs import load_tokenizer
 
 ROOT = Path(__file__).parents[1]
 STEPS = 6
@@ -95,14 +91,27 @@ def losses(workdir: Path) -> dict[int, float]:
 def test_a_run_leaves_the_files_of_the_contract(finished):
     names = {path.name for path in finished.iterdir()}
     assert names >= {
-        "config.json", "environment.json", "metrics.jsonl", "checkpoints", "zero_shot.json",
-        "retrieval.json", "report.html", "vocab.txt", "prompts.json",
-    }  # fmt: skip
+        "config.json",
+        "environment.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "zero_shot.json",
+        "retrieval.json",
+        "report.html",
+        "vocab.txt",
+        "prompts.json",
+    }
     training = [row for row in rows(finished) if "loss" in row]
     assert [row["step"] for row in training] == list(range(1, STEPS + 1))
     for row in training:
-        for key in ("loss", "logit_scale", "learning_rate", "grad_norm", "examples_per_second",
-                    "data_wait_fraction"):  # fmt: skip
+        for key in (
+            "loss",
+            "logit_scale",
+            "learning_rate",
+            "grad_norm",
+            "examples_per_second",
+            "data_wait_fraction",
+        ):
             assert math.isfinite(row[key])
     evaluation = [row for row in rows(finished) if "eval/messidor_like/accuracy" in row]
     assert [row["step"] for row in evaluation] == [STEPS]
@@ -110,7 +119,7 @@ def test_a_run_leaves_the_files_of_the_contract(finished):
     assert result["n"] == np.sum(result["confusion"]) == 40
     assert result["accuracy"] == evaluation[0]["eval/messidor_like/accuracy"]
     assert len(result["classes"]) == 4
-    for key in metrics.SCALARS:
+    for key in classification.SCALARS:
         assert f"{key}_ci95" in result
     assert len(result["per_class"]) == len(result["auc_per_class"]) == 4
     assert result["prompt_sensitivity"].keys() == {"template", "phrase", "single"}
@@ -119,7 +128,7 @@ def test_a_run_leaves_the_files_of_the_contract(finished):
 
 
 def test_a_run_is_loaded_without_other_libraries_warnings(finished, caplog):
-    pretrained.load_weights(finished)
+    source.load_weights(finished)
     assert not caplog.records
 
 
@@ -165,7 +174,9 @@ def test_the_test_pairs_stay_unseen_while_a_run_goes_on(config, tmp_path):
         __len__ = __iter__
 
     log = MetricsLog(tmp_path / "metrics.jsonl")
-    during = measure.Measurement(None, None, [], config, tmp_path, log, Untouchable())
+    during = measurement.Measurement(
+        None, None, [], config, tmp_path, log, write_report, Untouchable()
+    )
     during((None, None), 1)
     during.log_points((None, None), 2)
     with pytest.raises(AssertionError, match="were looked at"):
@@ -224,7 +235,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
 def test_an_evaluation_that_was_cut_off_is_made_up_for(light, tmp_path, monkeypatch):
     light.eval_every = 2
     light.checkpoint_every = 100
-    measured = measure.Measurement.__call__
+    measured = measurement.Measurement.__call__
 
     def interrupted(self, variables, step):
         if step == 4:
@@ -232,7 +243,7 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(light, tmp_path, monkeypa
         measured(self, variables, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(measure.Measurement, "__call__", interrupted)
+        patch.setattr(measurement.Measurement, "__call__", interrupted)
         with pytest.raises(KeyboardInterrupt):
             trainer.main(light, tmp_path)
     assert saved_run.steps(tmp_path) == (2, 4)  # what it had trained by then is not lost
@@ -246,18 +257,18 @@ def test_the_best_checkpoint_outlasts_the_newest_and_can_be_chosen(
     light.eval_every = 1
     light.keep_checkpoints = 1
     light.keep_best = "eval/validation/loss"
-    found, worse = measure.evaluate_pairs, itertools.count(1.0)
+    found, worse = measurement.evaluate_pairs, itertools.count(1.0)
 
     def rising(*arguments, **options):
         values, retrieval = found(*arguments, **options)
         return values | {"eval/validation/loss": next(worse)}, retrieval
 
-    monkeypatch.setattr(measure, "evaluate_pairs", rising)
+    monkeypatch.setattr(measurement, "evaluate_pairs", rising)
     trainer.main(light, tmp_path)
     assert saved_run.steps(tmp_path) == (1, STEPS)
     assert saved_run.load(tmp_path, "best")[2] == 1
-    export = ["export", "--format=safetensors", f"--source={tmp_path}", "--step=best"]
-    assert interop([*export, f"--target={tmp_path / 'best'}"]) == 0
+    export = ["export", "--format=safetensors", f"--model={tmp_path}", "--step=best"]
+    assert interop([*export, f"--out={tmp_path / 'best'}"]) == 0
     assert f"{tmp_path}: step 1\n" in capsys.readouterr().err
     assert "step 1" in (tmp_path / "best/README.md").read_text()
     light.restore_step = "best"
@@ -292,17 +303,22 @@ def test_a_damaged_checkpoint_costs_steps_and_nothing_else(config, finished, tmp
     assert f"checkpoint {STEPS} in {workdir}/checkpoints is damaged" in caplog.text
     assert losses(workdir) == losses(finished)
     assert saved_run.steps(workdir) == (4, STEPS)
-    arrays = [json.loads((w / f"checkpoints/{STEPS}/position/metadata").read_text())["arrays"]
-              for w in (workdir, finished)]  # fmt: skip
+    arrays = [
+        json.loads((w / f"checkpoints/{STEPS}/position/metadata").read_text())["arrays"]
+        for w in (workdir, finished)
+    ]
     assert arrays[0] == arrays[1]
 
 
 def test_eval_mode_restores_and_scores_the_same(config, finished, tmp_path):
     before = json.loads((finished / "zero_shot.json").read_text())
     config.restore_from = str(finished)
+    config.model.embed_dim = 24  # is the checkpoint's, whatever the config says
+    asked = config.to_dict()
     trainer.main(config, tmp_path, "eval")
     assert json.loads((tmp_path / "zero_shot.json").read_text()) == before
     assert (tmp_path / "report.html").exists()
+    assert config.to_dict() == asked
 
 
 def test_a_finished_run_can_be_evaluated_in_place(config, finished):
@@ -365,8 +381,10 @@ def test_two_prompt_sets_share_the_images_and_are_compared(config, finished, tmp
         config.evals.messidor_like.dataset, "zh_grammar/messidor"
     )
     calls = []
-    embed = measure.embed_images
-    monkeypatch.setattr(measure, "embed_images", lambda *a: calls.append(a[2].name) or embed(*a))
+    embed = measurement.embed_images
+    monkeypatch.setattr(
+        measurement, "embed_images", lambda *a: calls.append(a[2].name) or embed(*a)
+    )
     trainer.main(config, tmp_path, "eval")
     assert calls == ["grammar"]
     assert (
@@ -376,7 +394,7 @@ def test_two_prompt_sets_share_the_images_and_are_compared(config, finished, tmp
 
 def test_all_checkpoints_are_for_evaluation_and_of_a_run(config, portable_folder, tmp_path):
     config.eval_all_checkpoints = True
-    with pytest.raises(ValueError, match=r"eval_all_checkpoints=True needs --mode eval"):
+    with pytest.raises(ValueError, match=r"eval_all_checkpoints=True needs `vclip eval`"):
         trainer.main(config, tmp_path)
     config.restore_from = str(portable_folder)
     with pytest.raises(ValueError, match="is not a training run's workdir: it lacks checkpoints"):
@@ -445,7 +463,7 @@ COMMAND = [sys.executable, "-m", "vclip_jax.main", "--config", "configs/idrid.py
         (["--config.total_steps=many"], "--config.total_steps=many"),
         (["--config.global_batch_size=30"], "config.global_batch_size=30 does not divide"),
         (["--config.tokenizer.vocab=missing.txt"], "config.tokenizer.vocab: missing.txt: No such"),
-        (["--config.data.augment=strong"], "unknown augmentation 'strong'"),
+        (["--config.data.augment=strong"], "data.augment='strong' must be one of"),
         (["--config.data.dataset=imagenet"], "no dataset is called 'imagenet'"),
         (["--config.evals.idrid.prompts=zh/idird"], "did you mean zh/idrid?"),
     ],
@@ -479,9 +497,10 @@ def test_an_image_that_is_none_is_named_before_training(tmp_path, write_idrid):
     bad = next(source.rglob("IDRiD_007.jpg"))
     bad.write_bytes(b"this is no image")
     completed = _run(
-        f"--config.data.source={source}", f"--config.data.data_dir={tmp_path}/data",
+        f"--config.data.source={source}",
+        f"--config.data.data_dir={tmp_path}/data",
         workdir=tmp_path / "run",
-    )  # fmt: skip
+    )
     assert completed.returncode == 1
     assert "IDRiD_007.jpg" in completed.stderr.splitlines()[-1]
     assert not (tmp_path / "run" / "checkpoints").exists()
@@ -490,16 +509,25 @@ def test_an_image_that_is_none_is_named_before_training(tmp_path, write_idrid):
 @pytest.mark.parametrize("asked", [False, True])
 def test_xla_is_asked_for_the_same_bits_before_it_has_a_device(tmp_path, asked):
     code = (
-        "import os, jax\nfrom vclip_jax import command_line, main\n"
+        "import os, jax\nfrom vclip_jax import main\nfrom vclip_jax.config import command_line\n"
         "def show(*_): print(jax.numpy.ones(2).sum(), os.environ['XLA_FLAGS'])\n"
-        "main.main = show\ncommand_line.run()"
+        "main.main = show\ncommand_line.run(main.run_flags)"
     )
     completed = subprocess.run(
-        [sys.executable, "-c", code, "--config=configs/quickstart.py", f"--workdir={tmp_path}",
-         *(["--deterministic"] if asked else [])],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        [
+            sys.executable,
+            "-c",
+            code,
+            "--config=configs/quickstart.py",
+            f"--workdir={tmp_path}",
+            *(["--deterministic"] if asked else []),
+        ],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
         check=True,
-    )  # fmt: skip
+    )
     # XLA ends the process at a flag that it does not know.
     assert completed.stdout.startswith("2.0 ")
     assert ("--xla_gpu_deterministic_ops=true" in completed.stdout) == asked
@@ -508,9 +536,13 @@ def test_xla_is_asked_for_the_same_bits_before_it_has_a_device(tmp_path, asked):
 def _run(*arguments: str, workdir: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [*COMMAND, "--workdir", str(workdir), *arguments],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
-    )  # fmt: skip
+    )
 
 
 # --- Kinds of start.
@@ -518,7 +550,7 @@ def _run(*arguments: str, workdir: Path) -> subprocess.CompletedProcess:
 
 def start(config, workdir: Path):
     """The state with which a run in a new workdir begins, and from what."""
-    config_checks.validate(config, devices=8)
+    checks.validate(config, devices=8)
     mesh = sharding.make_mesh(1)
     size = load_tokenizer(config, [], workdir).vocab_size
     training = make_training(config, mesh, size)
@@ -673,7 +705,7 @@ def test_a_start_that_is_not_there_is_refused_before_any_data(
 
 def test_a_portable_folder_is_evaluated_like_the_run_it_came_from(config, finished, tmp_path):
     exported = tmp_path / "exported"
-    arguments = ["export", "--format", "safetensors", "--source", finished, "--target", exported]
+    arguments = ["export", "--format", "safetensors", "--model", finished, "--out", exported]
     assert interop([str(argument) for argument in arguments]) == 0
     config.restore_from = str(exported)
     trainer.main(config, tmp_path / "run", "eval")
@@ -686,7 +718,7 @@ def test_a_portable_folder_is_evaluated_like_the_run_it_came_from(config, finish
 
 def test_a_folder_of_another_size_is_refused_with_every_name(config, finished, tmp_path):
     exported = tmp_path / "exported"
-    arguments = ["export", "--format", "safetensors", "--source", finished, "--target", exported]
+    arguments = ["export", "--format", "safetensors", "--model", finished, "--out", exported]
     assert interop([str(argument) for argument in arguments]) == 0
     config.restore_from, config.model.embed_dim = str(exported), 24
     with pytest.raises(ValueError, match=r"does not fit.*text_projection has the shape"):

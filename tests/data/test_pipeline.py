@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vclip_jax.data.augment import POLICIES, Policy
-from vclip_jax.data.decode import FITS, MODES, ImageError, decode, decode_whole
-from vclip_jax.data.enhance import enhance
+from vclip_jax.data.images.augment import AUGMENTATIONS, Policy
+from vclip_jax.data.images.decode import FITS, MODES, ImageError, decode, decode_whole
+from vclip_jax.data.images.enhance import enhance
 from vclip_jax.data.order import ORDERS
 from vclip_jax.data.pipeline import eval_batches, step_records, train_batches
 from vclip_jax.data.prefetch import prefetch_to_device
-from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 
 SIZE = 16
 CAPTIONS = ("未见异常。", "疑似青光眼。", "糖尿病视网膜病变3级。")
@@ -35,14 +35,14 @@ def records(count: int) -> list[dict]:
 
 RECORDS = records(11)
 GRAIN_ORDER = [9, 3, 2, 6, 4, 0, 7, 1, 10, 5, 8, 0, 7, 1, 8, 4, 3, 2, 10, 9]
-TOKENIZER = Tokenizer.from_captions(CAPTIONS)
+TOKENIZER = WordPiece.from_captions(CAPTIONS)
 
 
 OPTIONS = {
     "seed": 7,
     "global_batch_size": 4,
     "size": SIZE,
-    "augment": POLICIES["fundus"],
+    "augment": AUGMENTATIONS["fundus"],
     "context_length": 16,
     "num_threads": 2,
 }
@@ -125,8 +125,10 @@ def test_a_run_that_began_with_grains_shuffle_goes_on_with_it():
     keys = np.concatenate([b["key_hash"] for b in take(batches(shuffle="grain"), 5)])
     names = {zlib.crc32(r["key"].encode()): index for index, r in enumerate(RECORDS)}
     assert [names[key] for key in keys] == GRAIN_ORDER
-    both = [step_records(RECORDS, seed=7, global_batch_size=4, step=2, rows=range(4), shuffle=order)
-            for order in ORDERS]  # fmt: skip
+    both = [
+        step_records(RECORDS, seed=7, global_batch_size=4, step=2, rows=range(4), shuffle=order)
+        for order in ORDERS
+    ]
     assert both[0] != both[1] == [RECORDS[i] for i in GRAIN_ORDER[8:12]]
 
 
@@ -315,7 +317,7 @@ def test_fast_crops_lose_no_resolution():
     assert detail["fast"] > 1.2 * detail["exact"]
 
 
-@pytest.mark.parametrize("policy", [POLICIES["fundus"], "chinese_clip"])
+@pytest.mark.parametrize("policy", [AUGMENTATIONS["fundus"], "chinese_clip"])
 @pytest.mark.parametrize("fit", FITS)
 def test_fast_augmentation_is_a_function_of_seed_and_step(policy, fit):
     made = jpeg_records(96)

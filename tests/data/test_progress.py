@@ -12,10 +12,10 @@ import pytest
 from vclip_jax.data.pipeline import eval_batches, record_keys, train_batches
 from vclip_jax.data.prefetch import DevicePrefetcher
 from vclip_jax.data.progress import Progress, StalledError
-from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 
 CAPTION = "未见异常。"
-TOKENIZER = Tokenizer.from_captions([CAPTION])
+TOKENIZER = WordPiece.from_captions([CAPTION])
 PICTURE = np.zeros((20, 24, 3), np.uint8)
 
 
@@ -46,9 +46,15 @@ def prefetched(tokenizer, records=RECORDS, patience=1.0, **changes):
     import jax
 
     batches = train_batches(
-        records, tokenizer, seed=0, global_batch_size=4, size=16, context_length=16, num_threads=2,
+        records,
+        tokenizer,
+        seed=0,
+        global_batch_size=4,
+        size=16,
+        context_length=16,
+        num_threads=2,
         **changes,
-    )  # fmt: skip
+    )
     return DevicePrefetcher(
         batches, jax.sharding.SingleDeviceSharding(jax.devices()[0]), 1, patience
     )
@@ -136,5 +142,5 @@ def test_it_can_be_pickled_and_long_keys_are_cut():
     with pickle.loads(pickle.dumps(progress)).at("界" * 1000):
         (entry,) = progress.entries()
     assert entry.key.startswith("界" * 100)
-    assert progress.of_dead() == []
+    assert progress.records_of_dead_workers() == []
     progress.close()

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vclip_jax.data.augment import POLICIES
+from vclip_jax.data.images.augment import AUGMENTATIONS
 from vclip_jax.data.pipeline import train_batches
 from vclip_jax.data.prefetch import prefetch_to_device
-from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.data.workers import AUTOMATIC, how_many
 
 MIB = 2**20
@@ -56,8 +56,8 @@ def batches(**changes):
         image = np.full((20, 24, 3), 40 + index, np.uint8)
         png = cv2.imencode(".png", image)[1].tobytes()
         records.append({"image": png, "caption": "未见异常。", "key": f"k{index}", "label": 0})
-    options = {"seed": 7, "global_batch_size": 4, "size": 16, "augment": POLICIES["fundus"]}
-    tokenizer = Tokenizer.from_captions(["未见异常。"])
+    options = {"seed": 7, "global_batch_size": 4, "size": 16, "augment": AUGMENTATIONS["fundus"]}
+    tokenizer = WordPiece.from_captions(["未见异常。"])
     return train_batches(records, tokenizer, context_length=16, **options, **changes)
 
 

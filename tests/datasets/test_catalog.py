@@ -8,8 +8,9 @@ import pytest
 from vclip_jax import main as trainer
 from vclip_jax import prompts
 from vclip_jax.config import default, zero_shot_eval
-from vclip_jax.datasets import ingest, open_source
+from vclip_jax.datasets import open_source
 from vclip_jax.datasets.catalog import DATASETS
+from vclip_jax.datasets.ingest import build
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("catalogue")
     for name, dataset in DATASETS.items():
         dataset.fixture(folder / "source" / name)
-        ingest.build(dataset.scan(folder / "source" / name), folder / "data", workers=1)
+        build.build(dataset.scan(folder / "source" / name), folder / "data", workers=1)
     return folder / "data"
 
 

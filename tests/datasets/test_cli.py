@@ -1,4 +1,4 @@
-"""`python -m vclip_jax.datasets`: what it prints and how it fails."""
+"""`vclip datasets`: what it prints and how it fails."""
 
 import json
 import subprocess
@@ -7,29 +7,30 @@ import sys
 import numpy as np
 import pytest
 
-from vclip_jax.datasets import DatasetError, SourceNeededError, card, open_source, prepare
+from vclip_jax.datasets import DatasetError, SourceNeededError, open_source, prepare
 from vclip_jax.datasets.__main__ import main
+from vclip_jax.datasets.ingest import data_card as card
 
-from .photographs import jpeg
+from ..audit.photographs import jpeg
 
 
 def test_build_list_and_show(tmp_path, write_idrid, capsys):
     source = write_idrid(tmp_path / "source", train=10, test=3)
     data_dir = str(tmp_path / "data")
-    assert main(["build", "idrid", "--source", str(source), "--data_dir", data_dir]) == 0
+    assert main(["build", "idrid", "--source", str(source), "--data-dir", data_dir]) == 0
     printed = capsys.readouterr().out
     assert "test: 3 records" in printed
     assert f"built in {data_dir}" in printed
 
-    assert main(["build", "idrid", "--source", str(source), "--data_dir", data_dir]) == 0
+    assert main(["build", "idrid", "--source", str(source), "--data-dir", data_dir]) == 0
     assert "was built before" in capsys.readouterr().out
 
-    assert main(["list", "--data_dir", data_dir]) == 0
+    assert main(["list", "--data-dir", data_dir]) == 0
     printed = capsys.readouterr().out
     assert "synthetic" in printed
     assert "idrid/512px-q92 2.0.0" in printed
 
-    assert main(["show", "idrid", "--data_dir", data_dir]) == 0
+    assert main(["show", "idrid", "--data-dir", data_dir]) == 0
     printed = capsys.readouterr().out
     assert "test: 3 records" in printed
     assert "0 no diabetic retinopathy: 1, such as test/IDRiD_001: " in printed
@@ -39,7 +40,7 @@ def test_what_was_left_out_is_printed(tmp_path, write_idrid, capsys):
     source = write_idrid(tmp_path / "source", train=10)
     images = source / "B. Disease Grading" / "1. Original Images" / "a. Training Set"
     (images / "IDRiD_004.jpg").write_bytes(b"junk")
-    arguments = ["build", "idrid", "--source", str(source), "--data_dir", str(tmp_path / "data")]
+    arguments = ["build", "idrid", "--source", str(source), "--data-dir", str(tmp_path / "data")]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert "10 listed = 9 kept + 1 rejected" in printed
@@ -51,20 +52,20 @@ def test_a_miniature_is_written_built_and_exported(tmp_path, capsys):
     assert main(["fixture", "fives", str(folder)]) == 0
     assert main(["fixture", "fives", str(folder)]) == 1
     assert "is not empty" in capsys.readouterr().err
-    build = ["build", "fives", "--source", str(folder), "--data_dir", data]
-    assert main([*build, "--max_side", "64", "--crop", "--anonymous"]) == 0
+    build = ["build", "fives", "--source", str(folder), "--data-dir", data]
+    assert main([*build, "--max-side", "64", "--crop", "--anonymous"]) == 0
     assert (tmp_path / "data/fives/64px-q92-crop-anonymous/2.0.0/card.md").is_file()
-    arguments = ["export", "fives", "--data_dir", data, "--split", "train+test"]
-    assert main([*arguments, "--target", str(tmp_path / "tars"), "--shard_size", "10"]) == 0
+    arguments = ["export", "fives", "--data-dir", data, "--split", "train+test"]
+    assert main([*arguments, "--out", str(tmp_path / "tars"), "--shard-size", "10"]) == 0
     assert "16 records in 2 shards" in capsys.readouterr().out
-    assert main(["build", "generic", "--source", str(tmp_path / "tars"), "--data_dir", data]) == 0
+    assert main(["build", "generic", "--source", str(tmp_path / "tars"), "--data-dir", data]) == 0
     assert "16 listed = 16 kept + 0 rejected" in capsys.readouterr().out
 
 
 def test_ready_squares_are_built(tmp_path, capsys):
     folder, data = tmp_path / "fives", str(tmp_path / "data")
     assert main(["fixture", "fives", str(folder)]) == 0
-    build = ["build", "fives", "--source", str(folder), "--data_dir", data, "--seed", "2"]
+    build = ["build", "fives", "--source", str(folder), "--data-dir", data, "--seed", "2"]
     assert main([*build, "--ready", "48"]) == 1
     assert "fit must be one of squash, pad, fundus" in capsys.readouterr().err
     assert main([*build, "--ready", "48", "--fit", "fundus", "--raw"]) == 0
@@ -78,7 +79,7 @@ def test_a_run_can_name_ready_squares_that_are_yet_to_be_built(tmp_path):
     folder, data = tmp_path / "fives", str(tmp_path / "data")
     assert main(["fixture", "fives", str(folder)]) == 0
     name = "fives/ready40px-pad-q90"
-    with pytest.raises(DatasetError, match="--ready 40 --fit pad --data_dir"):
+    with pytest.raises(DatasetError, match="--ready 40 --fit pad --data-dir"):
         open_source(name, data, "train")
     with pytest.raises(SourceNeededError, match=r"config\.data\.source"):
         prepare(name, "", data)
@@ -99,10 +100,10 @@ def test_a_dataset_of_a_wrong_name_is_told_what_is_built(tmp_path):
 
 
 def test_a_synthetic_dataset_is_built_and_shown(tmp_path, capsys):
-    build = "build synthetic --size 32 --count 12 --seed 5 --workers 1 --data_dir"
+    build = "build synthetic --size 32 --count 12 --seed 5 --workers 1 --data-dir"
     assert main([*build.split(), str(tmp_path)]) == 0
     name = "synthetic/synfundus_like-32px-12-s5"
-    assert main(["show", name, "--data_dir", str(tmp_path)]) == 0
+    assert main(["show", name, "--data-dir", str(tmp_path)]) == 0
     assert f"{name}: {tmp_path}" in capsys.readouterr().out
 
 
@@ -116,7 +117,7 @@ def test_what_contradicts_itself_and_what_was_guessed_is_printed(tmp_path, capsy
     grades = ("mild", "no DR", "mild", "mild", "no DR", "mild")
     rows = [f"{i},{grade},{'train' if i < 2 else 'test'}" for i, grade in enumerate(grades)]
     (source / "t.csv").write_text("\n".join(["id_code,Grade,split", *rows]))
-    build = ["build", "generic", "--source", str(source), "--name", "mine", "--data_dir", data]
+    build = ["build", "generic", "--source", str(source), "--name", "mine", "--data-dir", data]
     options = ["--label-column", "grade", "--classes", "no DR,mild", "--ordered", "yes"]
     assert main([*build, *options]) == 0
     printed = capsys.readouterr().out
@@ -131,7 +132,7 @@ def test_what_contradicts_itself_and_what_was_guessed_is_printed(tmp_path, capsy
     assert "note: t.csv: image is 'id_code'" in capsys.readouterr().out
     card = (tmp_path / "data/hidden/512px-q92-anonymous/2.0.0/card.json").read_text()
     assert "t.csv" not in card
-    assert main(["show", "mine", "--data_dir", data]) == 0
+    assert main(["show", "mine", "--data-dir", data]) == 0
     assert "0 no DR: 1, such as images/1.jpg" in capsys.readouterr().out
 
 
@@ -141,8 +142,8 @@ def test_captions_without_classes_are_built_and_read(tmp_path, capsys):
     rows = [f"{index}.jpg,the eye {index},train" for index in range(3)]
     (tmp_path / "t.csv").write_text("\n".join(["image,caption,split", *rows]))
     data = str(tmp_path / "data")
-    assert main(["build", "generic", "--source", str(tmp_path), "--data_dir", data]) == 0
-    assert main(["show", "generic", "--data_dir", data]) == 0
+    assert main(["build", "generic", "--source", str(tmp_path), "--data-dir", data]) == 0
+    assert main(["show", "generic", "--data-dir", data]) == 0
     assert "no class: 3, such as" in capsys.readouterr().out
     records = open_source("generic", data, "train")
     assert {record["caption"] for record in records} == {f"the eye {i}" for i in range(3)}
@@ -158,7 +159,7 @@ def test_captions_without_classes_are_built_and_read(tmp_path, capsys):
     ],
 )
 def test_an_error_is_one_line_and_status_1(tmp_path, capsys, arguments, message):
-    assert main([*arguments, "--data_dir", str(tmp_path)]) == 1
+    assert main([*arguments, "--data-dir", str(tmp_path)]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ")
     assert message in error
@@ -175,7 +176,7 @@ def test_wrong_usage_is_status_2(capsys):
 def test_the_module_runs_without_tensorflow_and_torch(tmp_path):
     code = (
         "import sys; from vclip_jax.datasets.__main__ import main;"
-        f"main(['list', '--data_dir', {str(tmp_path)!r}]);"
+        f"main(['list', '--data-dir', {str(tmp_path)!r}]);"
         "print([m for m in ('tensorflow', 'torch', 'jax') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -200,8 +201,8 @@ def test_control_characters_in_names_reach_no_terminal(tmp_path, capsys):
     (tmp_path / "mine" / "t\x1b[31mX.txt").write_text("notes")
     data = str(tmp_path / "data")
     build = ["build", "generic", "--source", str(tmp_path / "mine"), "--name", "mine"]
-    assert main([*build, "--data_dir", data]) == 0
-    assert main(["show", "mine", "--data_dir", data]) == 0
+    assert main([*build, "--data-dir", data]) == 0
+    assert main(["show", "mine", "--data-dir", data]) == 0
     printed = capsys.readouterr().out
     assert "\x1b" not in printed
     assert "evil\\x1b" in printed

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vclip_jax.datasets import DatasetError, ingest, open_source
+from vclip_jax.datasets import DatasetError, open_source
+from vclip_jax.datasets.ingest import build
 from vclip_jax.datasets.listing import Blob, Item, Listing
 
 TFDS = "tensorflow_datasets.core.features."
@@ -22,7 +23,7 @@ def built(tmp_path_factory):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(folder / "a.png")
     item = Item("a", "train", Blob(str(folder / "a.png")), "眼底", 0)
-    ingest.build(Listing("toy", ("x", "y"), [item]), folder / "data", workers=1)
+    build.build(Listing("toy", ("x", "y"), [item]), folder / "data", workers=1)
     return folder / "data"
 
 
@@ -108,8 +109,12 @@ def test_a_folder_that_names_a_module_is_read_without_it(data_dir, trap):
 @pytest.mark.parametrize(
     ("name", "edit"),
     [
-        ("features.json", lambda c: c["featuresDict"]["features"]["label"]["classLabel"].update(
-            numClasses="1000000000000")),
+        (
+            "features.json",
+            lambda c: c["featuresDict"]["features"]["label"]["classLabel"].update(
+                numClasses="1000000000000"
+            ),
+        ),
         ("features.json", lambda c: [c]),
         ("features.json", lambda c: {"featuresDict": {}}),
         ("features.json", lambda c: {"featuresDict": "x"}),
@@ -119,7 +124,7 @@ def test_a_folder_that_names_a_module_is_read_without_it(data_dir, trap):
         ("dataset_info.json", lambda c: c.update(fileFormat="vclip_trap")),
         ("dataset_info.json", lambda c: c.update(version="one")),
     ],
-)  # fmt: skip
+)
 def test_what_a_folder_claims_is_refused_in_one_line(data_dir, trap, name, edit):
     change(data_dir, name, edit)
     refused(data_dir)

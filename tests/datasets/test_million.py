@@ -26,7 +26,7 @@ from PIL import Image
 
 from vclip_jax.data.order import permuted
 from vclip_jax.data.pipeline import train_batches
-from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.datasets import ingest, open_source
 from vclip_jax.datasets.listing import Blob, Item, Listing
 
@@ -63,7 +63,7 @@ def main():
     figures |= {"order_s": time.perf_counter() - start}
     figures["all_once"] = bool((np.bincount(order, minlength=records) == 1).all())
 
-    tokenizer = Tokenizer.from_captions(captions)
+    tokenizer = WordPiece.from_captions(captions)
     batches = train_batches(
         source, tokenizer, seed=0, global_batch_size=1000, size=32, context_length=16, num_threads=2
     )
@@ -94,8 +94,10 @@ def test_a_million_records_are_built_shuffled_and_read_under_a_low_limit(tmp_pat
     run = subprocess.run(
         [sys.executable, str(script), str(tmp_path), str(RECORDS), str(FILES)],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256)),
-        stdout=subprocess.PIPE, check=True, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
     figures = json.loads(run.stdout.splitlines()[-1])
     print(json.dumps(figures))
     assert figures["records"] == RECORDS

@@ -86,10 +86,10 @@ def test_an_unknown_split_names_the_known_ones(data_dir):
 @pytest.mark.parametrize(
     ("name", "command"),
     [
-        ("idrid", "build idrid --source FOLDER --data_dir"),
+        ("idrid", "build idrid --source FOLDER --data-dir"),
         (
             "synthetic/messidor_like-64px-10-s3",
-            "build synthetic --domain messidor_like --size 64 --count 10 --seed 3 --data_dir",
+            "build synthetic --domain messidor_like --size 64 --count 10 --seed 3 --data-dir",
         ),
     ],
 )

@@ -9,13 +9,18 @@ from flax import nnx
 
 from vclip_jax.interop import names
 from vclip_jax.models.bert import BertConfig
+from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import Clip, normalise_image
-from vclip_jax.state import split_model
 
 EMBED_DIM, IMAGE_SIZE, VISION_LAYERS, VISION_WIDTH = 16, 64, (2, 1, 1, 1), 8
 TEXT = {
-    "vocab_size": 60, "width": 32, "layers": 2, "heads": 2, "mlp_width": 64, "max_positions": 24,
-}  # fmt: skip
+    "vocab_size": 60,
+    "width": 32,
+    "layers": 2,
+    "heads": 2,
+    "mlp_width": 64,
+    "max_positions": 24,
+}
 
 
 def split() -> tuple[Any, Any, Any]:

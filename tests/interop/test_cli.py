@@ -1,4 +1,4 @@
-"""`python -m vclip_jax.interop`: there and back, and one line for what goes wrong."""
+"""`vclip weights`: there and back, and one line for what goes wrong."""
 
 import json
 import subprocess
@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from vclip_jax.interop import cn_clip, folder, names
+from vclip_jax.interop import folder, names
 from vclip_jax.interop.__main__ import main
+from vclip_jax.interop.systems import cn_clip
 
 from .conftest import assert_same
-from .test_hf_bert import CONFIG
+from .systems.test_hf_bert import CONFIG
 
 
 @pytest.fixture(scope="module")
@@ -35,27 +36,27 @@ def run(command: str, *paths) -> int:
 
 def test_import_and_export_give_back_the_file(tmp_path, checkpoint, weights, capsys):
     work, target = tmp_path / "w", tmp_path / "back.pt"
-    assert run("import --format cn_clip --source", checkpoint, "--workdir", work) == 0
+    assert run("import --format cn_clip --source", checkpoint, "--out", work) == 0
     assert capsys.readouterr().out == f"{work}: {weights.count:,} parameters\n"
     assert_same(folder.load(work)[0], weights)
     assert "rn.pt (cn_clip)" in (work / "README.md").read_text()
-    assert run("export --format cn_clip --source", work, "--target", target) == 0
+    assert run("export --format cn_clip --model", work, "--out", target) == 0
     assert target.read_bytes() == checkpoint.read_bytes()
     assert "note: the sizes are those of no config of cn_clip" in capsys.readouterr().out
 
 
 def test_folders_and_files_of_ours_are_copied(tmp_path, checkpoint, weights, tokenizer):
     work, copy, other = tmp_path / "w", tmp_path / "copy", tmp_path / "other"
-    assert run("import --format cn_clip --source", checkpoint, "--workdir", work) == 0
-    assert run("import --format safetensors --source", work, "--workdir", copy) == 0
+    assert run("import --format cn_clip --source", checkpoint, "--out", work) == 0
+    assert run("import --format safetensors --source", work, "--out", copy) == 0
     assert_same(folder.load(copy)[0], weights)
     vocab = work / "vocab.txt"
     alone = tmp_path / "alone.safetensors"
     alone.write_bytes((work / "model.safetensors").read_bytes())
     command = "import --format safetensors --source"
-    assert run(command, alone, "--vocab", vocab, "--workdir", other) == 0
+    assert run(command, alone, "--vocab", vocab, "--out", other) == 0
     assert_same(folder.load(other)[0], weights)
-    assert run("export --format safetensors --source", other, "--target", tmp_path / "out") == 0
+    assert run("export --format safetensors --model", other, "--out", tmp_path / "out") == 0
     assert folder.load(tmp_path / "out")[1] == tokenizer
 
 
@@ -67,37 +68,37 @@ def test_a_bert_becomes_a_text_tower(tmp_path, tiny_weights, tokenizer):
     state = names.to_reference(weights.arrays)
     save_file({n: np.ascontiguousarray(a) for n, a in state.items()}, source / "model.safetensors")
     tokenizer.save(source / "vocab.txt")
-    assert run("import --format hf_bert --source", source, "--workdir", tmp_path / "w") == 0
+    assert run("import --format hf_bert --source", source, "--out", tmp_path / "w") == 0
     assert_same(folder.load(tmp_path / "w")[0], weights)
 
 
 def test_targets_are_kept_unless_told_otherwise(tmp_path, checkpoint, capsys):
     work, target = tmp_path / "w", tmp_path / "back.pt"
     commands = (
-        ("import --format cn_clip --source", checkpoint, "--workdir", work),
-        ("export --format cn_clip --source", work, "--target", target),
-        ("export --format safetensors --source", work, "--target", tmp_path / "out"),
+        ("import --format cn_clip --source", checkpoint, "--out", work),
+        ("export --format cn_clip --model", work, "--out", target),
+        ("export --format safetensors --model", work, "--out", tmp_path / "out"),
     )
     for command in commands:
         assert run(*command) == 0
         assert run(*command) == 1
         assert "pass --overwrite" in capsys.readouterr().err
         assert run(*command, "--overwrite") == 0
-    folder_as_file = ("export --format cn_clip --overwrite --source", work, "--target", work)
+    folder_as_file = ("export --format cn_clip --overwrite --model", work, "--out", work)
     assert run(*folder_as_file) == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("import --format cn_clip --source {t}/none.pt --workdir {t}/w", "there is no"),
-        ("import --format cn_clip --source {t}/a.pt --workdir {t}/w", "no zip"),
-        ("import --format cn_clip --source {t} --workdir {t}/w", "directory"),
-        ("import --format hf_bert --source {t} --workdir {t}/w", "no config.json"),
-        ("import --format safetensors --source {t}/a.pt --workdir {t}/w", "damaged"),
-        ("import --format safetensors --source {t} --workdir {t}/w", "not a portable folder"),
-        ("export --format cn_clip --source {t} --target {t}/b.pt", "not a training run's workdir"),
-        ("export --format safetensors --source {t}/a.pt --target {t}/w", "workdir: it lacks"),
+        ("import --format cn_clip --source {t}/none.pt --out {t}/w", "there is no"),
+        ("import --format cn_clip --source {t}/a.pt --out {t}/w", "no zip"),
+        ("import --format cn_clip --source {t} --out {t}/w", "directory"),
+        ("import --format hf_bert --source {t} --out {t}/w", "no config.json"),
+        ("import --format safetensors --source {t}/a.pt --out {t}/w", "damaged"),
+        ("import --format safetensors --source {t} --out {t}/w", "not a portable folder"),
+        ("export --format cn_clip --model {t} --out {t}/b.pt", "not a training run's workdir"),
+        ("export --format safetensors --model {t}/a.pt --out {t}/w", "workdir: it lacks"),
     ],
 )
 def test_errors_are_one_line(tmp_path, tokenizer, capsys, arguments, message):
@@ -114,7 +115,7 @@ def test_errors_are_one_line(tmp_path, tokenizer, capsys, arguments, message):
 
 def test_a_missing_vocabulary_is_asked_for(tmp_path, checkpoint, capsys):
     (checkpoint.parent / "vocab.txt").unlink()
-    assert run("import --format cn_clip --source", checkpoint, "--workdir", tmp_path / "w") == 1
+    assert run("import --format cn_clip --source", checkpoint, "--out", tmp_path / "w") == 1
     assert "--vocab" in capsys.readouterr().err
 
 
@@ -124,11 +125,14 @@ def test_it_runs_as_a_module_without_pytorch(tmp_path, checkpoint):
         "from vclip_jax.interop.__main__ import main; sys.exit(main(sys.argv[1:]))"
     )
     work = tmp_path / "w"
-    arguments = ["import", "--format=cn_clip", f"--source={checkpoint}", f"--workdir={work}"]
+    arguments = ["import", "--format=cn_clip", f"--source={checkpoint}", f"--out={work}"]
     for command in (["-c", program], ["-m", "vclip_jax.interop"]):
         completed = subprocess.run(
             [sys.executable, *command, *arguments, "--overwrite"],
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
         assert completed.returncode == 0, completed.stderr
     assert (work / "model.safetensors").exists()

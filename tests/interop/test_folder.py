@@ -9,11 +9,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from vclip_jax import config as config_lib
-from vclip_jax import main as trainer
-from vclip_jax import optim, state
-from vclip_jax.checkpoint import Checkpoints
-from vclip_jax.data.tokenizer import Tokenizer
-from vclip_jax.interop import folder, states, workdir
+from vclip_jax.data.text.wordpiece import WordPiece
+from vclip_jax.interop import folder, workdir
+from vclip_jax.interop.systems import state_dicts
+from vclip_jax.train import build, optim, state
+from vclip_jax.train.checkpoint import Checkpoints
 
 from .conftest import assert_same
 
@@ -77,7 +77,7 @@ def test_links_are_replaced_not_followed(tmp_path, tiny_weights, tokenizer):
 
 
 def test_another_vocabulary_is_refused(tmp_path, tiny_weights, tokenizer):
-    other = Tokenizer([*tokenizer.vocabulary, "多"])
+    other = WordPiece([*tokenizer.vocabulary, "多"])
     with pytest.raises(ValueError, match="the vocabulary has 16 tokens, the model 15"):
         folder.save(tmp_path, tiny_weights(), other, origin="a test")
     folder.save(tmp_path, tiny_weights(), tokenizer, origin="a test")
@@ -173,7 +173,7 @@ def test_a_pipe_is_not_waited_for(tmp_path, tiny_weights, tokenizer, name):
     with pytest.raises((ValueError, OSError)):
         folder.load(tmp_path)
     with pytest.raises(OSError, match="a pipe, a socket or a device"):
-        states.read_safetensors(tmp_path / name)
+        state_dicts.read_safetensors(tmp_path / name)
 
 
 def test_files_of_others_are_refused(tmp_path, tiny_weights):
@@ -229,7 +229,7 @@ def run(tmp_path_factory, tokenizer):
     config_lib.save_or_check(config, path)
     tokenizer.save(path / "vocab.txt")
     optimizer = optim.make_optimizer(config.optimizer, config.total_steps)
-    make_model = trainer.model_maker(config, tokenizer.vocab_size)
+    make_model = build.model_maker(config, tokenizer.vocab_size)
     abstract = jax.eval_shape(lambda: state.init_state(make_model, optimizer, 0))
     rng = np.random.default_rng(0)
     train_state = jax.tree.map(
@@ -293,7 +293,7 @@ def test_a_type_that_numpy_lacks_is_an_error_of_one_line(tmp_path, tiny_weights)
     path = tmp_path / "model.safetensors"
     raw_safetensors(path, tiny_weights().config, "F8_E4M3", [4], 4)
     with pytest.raises(ValueError, match=r"model\.safetensors has arrays of a type") as caught:
-        states.read_safetensors(path)
+        state_dicts.read_safetensors(path)
     assert "\n" not in str(caught.value)
 
 
@@ -305,7 +305,7 @@ def test_a_link_under_the_name_of_an_unfinished_file_is_not_written_through(
     target = tmp_path / "m"
     target.mkdir()
     for name in ("model.safetensors", "config.json", "vocab.txt", "README.md"):
-        (target / f"{name}.tmp").symlink_to(other)
+        (target / f"{name}.{os.getpid()}.tmp").symlink_to(other)
     folder.save(target, tiny_weights(), tokenizer)
     assert other.read_text() == "mine"
     assert not (target / "README.md").is_symlink()

@@ -11,31 +11,60 @@ import pytest
 from safetensors.numpy import save_file
 
 import vclip_jax
-from vclip_jax.interop import flair, folder, hf_clip, names, open_clip, torch_zip
+from vclip_jax.interop import folder, names
 from vclip_jax.interop.__main__ import main
 from vclip_jax.interop.names import Source
+from vclip_jax.interop.pytorch import checkpoints
+from vclip_jax.interop.systems import flair, hf_clip, open_clip
 from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
 
 from .conftest import assert_same
 
 WORDS = 12
 CLIP_TEXT = {
-    "text_kind": "clip", "text_pool": "end", "text_dropout": 0.0, "text_width": 64,
-    "text_layers": 1, "text_heads": 1, "text_mlp_width": 128, "text_max_positions": 77,
-}  # fmt: skip
-BERT = {"text_width": 64, "text_layers": 2, "text_heads": 1, "text_mlp_width": 24,
-        "text_max_positions": 80}  # fmt: skip
+    "text_kind": "clip",
+    "text_pool": "end",
+    "text_dropout": 0.0,
+    "text_width": 64,
+    "text_layers": 1,
+    "text_heads": 1,
+    "text_mlp_width": 128,
+    "text_max_positions": 77,
+}
+BERT = {
+    "text_width": 64,
+    "text_layers": 2,
+    "text_heads": 1,
+    "text_mlp_width": 24,
+    "text_max_positions": 80,
+}
 VIT = {"embed_dim": 8, "vision_layers": [1], "vision_width": 64, "vision_patch_size": 16}
 SYSTEMS: dict[str, dict[str, Any]] = {
     "hf_clip": {**VIT, **CLIP_TEXT},
     "open_clip ViT": {**VIT, **CLIP_TEXT, "activation": "gelu"},
-    "open_clip RN50": {"embed_dim": 8, "vision_layers": [1, 2, 1, 1], "vision_width": 8,
-                       **CLIP_TEXT},
-    "biomedclip": {**VIT, **BERT, "vision_kind": "imagenet", "activation": "gelu",
-                   "text_projection_kind": "mlp"},
-    "flair": {"embed_dim": 8, "vision_kind": "imagenet", "vision_layers": [1, 2, 1, 1],
-              "vision_width": 8, "vision_pool": "mean", **BERT, "text_pool": "layers"},
-}  # fmt: skip
+    "open_clip RN50": {
+        "embed_dim": 8,
+        "vision_layers": [1, 2, 1, 1],
+        "vision_width": 8,
+        **CLIP_TEXT,
+    },
+    "biomedclip": {
+        **VIT,
+        **BERT,
+        "vision_kind": "imagenet",
+        "activation": "gelu",
+        "text_projection_kind": "mlp",
+    },
+    "flair": {
+        "embed_dim": 8,
+        "vision_kind": "imagenet",
+        "vision_layers": [1, 2, 1, 1],
+        "vision_width": 8,
+        "vision_pool": "mean",
+        **BERT,
+        "text_pool": "layers",
+    },
+}
 SOURCES: dict[str, Callable[[str], Source]] = {
     "hf_clip": hf_clip.source,
     "open_clip ViT": partial(open_clip._source, timm=False, text=""),
@@ -50,8 +79,12 @@ def system() -> Callable[[str], Weights]:
     def make(name: str) -> Weights:
         data = {"image_size": 64, "fit": "centre_crop"}
         if name == "flair":
-            data = {"image_size": 512, "fit": "flair", "image_mean": [0.0] * 3,
-                    "image_std": [1.0] * 3}  # fmt: skip
+            data = {
+                "image_size": 512,
+                "fit": "flair",
+                "image_mean": [0.0] * 3,
+                "image_std": [1.0] * 3,
+            }
         words = {"context_length": 77, "vocab_size": WORDS}
         config = complete_config(
             {"model": SYSTEMS[name], "data": data, "tokenizer": words}, origin="test"
@@ -90,21 +123,37 @@ def write(name: str, root: Path, state: dict[str, np.ndarray], **changes: Any) -
     """The system's files in its package's layout; what to import."""
     root.mkdir(exist_ok=True)
     if name == "hf_clip":
-        vision = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1,
-                  "intermediate_size": 256, "image_size": 64, "patch_size": 16}  # fmt: skip
-        text = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1,
-                "intermediate_size": 128, "vocab_size": WORDS, "eos_token_id": 2}  # fmt: skip
+        vision = {
+            "hidden_size": 64,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 1,
+            "intermediate_size": 256,
+            "image_size": 64,
+            "patch_size": 16,
+        }
+        text = {
+            "hidden_size": 64,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 1,
+            "intermediate_size": 128,
+            "vocab_size": WORDS,
+            "eos_token_id": 2,
+        }
         for key, value in changes.items():
             (vision if key in vision or key == "hidden_act" else text)[key] = value
-        config = {"model_type": "clip", "projection_dim": 8, "vision_config": vision,
-                  "text_config": text}  # fmt: skip
+        config = {
+            "model_type": "clip",
+            "projection_dim": 8,
+            "vision_config": vision,
+            "text_config": text,
+        }
         (root / "config.json").write_text(json.dumps(config))
         extra = {"text_model.embeddings.position_ids": np.arange(77)}
         save_file(state | extra, root / "model.safetensors")
         return root
     if name == "flair":
         extra = {"text_model.model.pooler.dense.bias": np.zeros(3, np.float32)}
-        torch_zip.write(root / "flair_resnet.pth", state | extra)
+        checkpoints.write(root / "flair_resnet.pth", state | extra)
         return root / "flair_resnet.pth"
     model: dict[str, Any] = {"vision_cfg": {}, "text_cfg": {"context_length": 77}}
     if name == "biomedclip":
@@ -116,7 +165,7 @@ def write(name: str, root: Path, state: dict[str, np.ndarray], **changes: Any) -
         )
     model["quick_gelu"] = name == "open_clip RN50"
     (root / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
-    torch_zip.write(root / "open_clip_pytorch_model.bin", {"state_dict": state})
+    checkpoints.write(root / "open_clip_pytorch_model.bin", {"state_dict": state})
     return root
 
 
@@ -153,10 +202,12 @@ def test_everything_that_is_wrong_is_named_at_once(tmp_path, system, name):
 
 def test_half_precision_and_openais_numbers_are_read(tmp_path, system):
     weights = system("open_clip ViT")
-    state = {key: array.astype(np.float16) if array.dtype == np.float32 else array
-             for key, array in under_their_names("open_clip ViT", weights).items()}  # fmt: skip
+    state = {
+        key: array.astype(np.float16) if array.dtype == np.float32 else array
+        for key, array in under_their_names("open_clip ViT", weights).items()
+    }
     state |= {"input_resolution": np.array(64), "context_length": np.array(77)}
-    torch_zip.write(tmp_path / "clip.pt", state)
+    checkpoints.write(tmp_path / "clip.pt", state)
     with pytest.raises(ValueError, match="--activation quick_gelu"):
         open_clip.load(tmp_path / "clip.pt")
     loaded = open_clip.load(tmp_path / "clip.pt", activation="gelu")
@@ -190,8 +241,13 @@ def test_other_architectures_are_refused_by_their_configuration(
 def test_the_preparation_of_transformers_is_read_or_refused(tmp_path, system):
     source = write("hf_clip", tmp_path / "s", under_their_names("hf_clip", system("hf_clip")))
     path = source / "preprocessor_config.json"
-    usual = {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64},
-             "image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1], "resample": 3}  # fmt: skip
+    usual = {
+        "size": {"shortest_edge": 64},
+        "crop_size": {"height": 64, "width": 64},
+        "image_mean": [0.1, 0.2, 0.3],
+        "image_std": [1, 1, 1],
+        "resample": 3,
+    }
     path.write_text(json.dumps(usual))
     assert hf_clip.load(source).config["data"]["image_mean"] == [0.1, 0.2, 0.3]
     for change in ({"resample": 2}, {"do_center_crop": False}, {"size": 72}):
@@ -201,7 +257,7 @@ def test_the_preparation_of_transformers_is_read_or_refused(tmp_path, system):
 
 
 def test_files_of_other_models_are_refused(tmp_path):
-    torch_zip.write(tmp_path / "a.pth", {"x": np.zeros(2, np.float32)})
+    checkpoints.write(tmp_path / "a.pth", {"x": np.zeros(2, np.float32)})
     with pytest.raises(ValueError, match="it is not FLAIR's"):
         flair.load(tmp_path / "a.pth")
     with pytest.raises(ValueError, match="not a model of open_clip"):
@@ -222,17 +278,24 @@ def test_an_imported_system_embeds_and_classifies(tmp_path, system, name, capsys
         words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefg"]
         (beside / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
     else:
-        tokens = [*"abcde", *(f"{letter}</w>" for letter in "abcde"),
-                  "<|startoftext|>", "<|endoftext|>"]  # fmt: skip
+        tokens = [
+            *"abcde",
+            *(f"{letter}</w>" for letter in "abcde"),
+            "<|startoftext|>",
+            "<|endoftext|>",
+        ]
         (beside / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
         (beside / "merges.txt").write_text("#version: 0.2\n")
     format = name.split()[0]
     work = tmp_path / "w"
-    command = ["import", "--format", format, "--source", str(source), "--workdir", str(work)]
+    command = ["import", "--format", format, "--source", str(source), "--out", str(work)]
     assert main(command) == 0, capsys.readouterr().err
     assert {path.name for path in work.iterdir()} == {
-        "model.safetensors", "config.json", "tokenizer.json", "README.md"
-    }  # fmt: skip
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "README.md",
+    }
     assert "language: en" in (work / "README.md").read_text()
     assert_same(folder.load(work)[0], weights)
     clip = vclip_jax.load(work)
@@ -245,11 +308,11 @@ def test_an_imported_system_embeds_and_classifies(tmp_path, system, name, capsys
 
 
 def test_padding_that_bert_would_read_is_refused(tmp_path, system):
-    from vclip_jax.data import json_tokenizer
+    from vclip_jax.data.text import tokenizer_json
 
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefg"]
     (tmp_path / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
-    tokenizer = json_tokenizer.find(tmp_path).with_padding("[MASK]")
+    tokenizer = tokenizer_json.import_tokenizer(tmp_path).with_padding("[MASK]")
     with pytest.raises(ValueError, match="pads with the token 4, BERT takes 0"):
         folder.save(tmp_path / "w", system("flair"), tokenizer, origin="test")
 
@@ -257,11 +320,11 @@ def test_padding_that_bert_would_read_is_refused(tmp_path, system):
 def test_the_folder_of_one_tokenizer_can_become_that_of_another(
     tmp_path, system, tiny_weights, tokenizer
 ):
-    from vclip_jax.data import json_tokenizer
+    from vclip_jax.data.text import tokenizer_json
 
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefg"]
     (tmp_path / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
-    english = json_tokenizer.find(tmp_path)
+    english = tokenizer_json.import_tokenizer(tmp_path)
     work = tmp_path / "w"
     for weights, words_of in ((tiny_weights(), tokenizer), (system("flair"), english)) * 2:
         folder.save(work, weights, words_of, origin="test", overwrite=True)

@@ -8,9 +8,11 @@ import pytest
 from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
+from vclip_jax import config as config_lib
 from vclip_jax.interop import names
-from vclip_jax.interop.weights import into_state, make_clip
-from vclip_jax.state import TrainState, split_model
+from vclip_jax.interop.weights import adopt, into_state, make_clip
+from vclip_jax.models.build import split_model
+from vclip_jax.train.state import TrainState
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +50,19 @@ def test_weights_of_another_size_are_refused_with_every_name(state, shardings, t
         into_state(tiny_weights(embed_dim=12), state, shardings, origin="folder")
     assert "text_projection has the shape [64, 12], not [64, 10]" in str(caught.value)
     assert "visual.attnpool.c_proj.bias has the shape [12], not [10]" in str(caught.value)
+
+
+def test_a_config_that_takes_over_a_models_sizes_is_a_copy(tiny_weights):
+    config = config_lib.default()
+    config.evals.mine = config_lib.zero_shot_eval("mine", "labels")
+    before = config.to_dict()
+    adopted = adopt(config, tiny_weights())
+    assert config.to_dict() == before
+    assert adopted.model.embed_dim == 10 != config.model.embed_dim
+    assert adopted.data.image_size == 64 != config.data.image_size
+    adopted.evals.mine.split = "test"
+    adopted.model.vision_layers = (1,)
+    assert config.to_dict() == before
+    assert adopted.is_locked == config.is_locked
+    with pytest.raises(ValueError, match="text tower alone"):
+        adopt(config, tiny_weights("text"))

@@ -6,12 +6,25 @@ import json
 import pytest
 import yaml
 
-from vclip_jax.processes import OUT_OF_MEMORY
+from vclip_jax.devices.processes import OUT_OF_MEMORY
 
-TPU = ("--image=reg.io/p/vclip:1", "--accelerator=tpu-v5-lite-podslice", "--topology=4x4",
-            "--hosts=4", "--config=configs/visionclip.py", "--workdir=/mnt/b/w")  # fmt: skip
-GPU = ("--platform=gpu", "--image=reg.io/p/vclip:1", "--accelerator=nvidia-h100-80gb", "--hosts=2",
-       "--chips=8", "--config=configs/visionclip.py", "--workdir=/nfs/w")  # fmt: skip
+TPU = (
+    "--image=reg.io/p/vclip:1",
+    "--accelerator=tpu-v5-lite-podslice",
+    "--topology=4x4",
+    "--hosts=4",
+    "--config=configs/visionclip.py",
+    "--workdir=/mnt/b/w",
+)
+GPU = (
+    "--platform=gpu",
+    "--image=reg.io/p/vclip:1",
+    "--accelerator=nvidia-h100-80gb",
+    "--hosts=2",
+    "--chips=8",
+    "--config=configs/visionclip.py",
+    "--workdir=/nfs/w",
+)
 KUBECTL = ["kubectl", "--namespace=default"]
 CONDITIONS = '{.metadata.name} {.status.conditions[?(@.status=="True")].type}'
 GET = [*KUBECTL, "get", "jobset", "vclip", "--ignore-not-found", f"--output=jsonpath={CONDITIONS}"]
@@ -61,9 +74,15 @@ def test_a_tpu_slice(launch):
         "cloud.google.com/gke-tpu-topology": "4x4",
     }
     assert container["resources"]["limits"] == {"google.com/tpu": 4}
-    assert container["args"] == ["--config", "configs/visionclip.py", "--workdir", "/mnt/b/w",
-                                 "--config.seed=1", "--distributed",
-                                 "--preempted_exit_code=75"]  # fmt: skip
+    assert container["args"] == [
+        "--config",
+        "configs/visionclip.py",
+        "--workdir",
+        "/mnt/b/w",
+        "--config.seed=1",
+        "--distributed",
+        "--preempted_exit_code=75",
+    ]
     assert container["env"] == []
     assert "envFrom" not in container
     assert not {"hostNetwork", "serviceAccountName", "tolerations"} & set(pod)
@@ -82,13 +101,24 @@ def test_too_little_memory_ends_the_training_and_is_not_started_again(launch, pl
     [container] = job["template"]["spec"]["containers"]
     assert rule["action"] == "FailJob"
     assert rule["onExitCodes"] == {
-        "containerName": container["name"], "operator": "In", "values": [OUT_OF_MEMORY]
-    }  # fmt: skip
+        "containerName": container["name"],
+        "operator": "In",
+        "values": [OUT_OF_MEMORY],
+    }
 
 
 def test_several_spot_slices_with_a_bucket(launch):
-    launch("gke.sh", "run", *TPU, "--slices=2", "--spot", "--bucket=my-bucket", "--env=A=1",
-           "--service-account=trainer", "--max-restarts=3")  # fmt: skip
+    launch(
+        "gke.sh",
+        "run",
+        *TPU,
+        "--slices=2",
+        "--spot",
+        "--bucket=my-bucket",
+        "--env=A=1",
+        "--service-account=trainer",
+        "--max-restarts=3",
+    )
     jobset, replicated, job, pod, container = applied(launch)
     assert jobset["spec"]["failurePolicy"]["maxRestarts"] == 3
     assert replicated["replicas"] == 2
@@ -106,8 +136,11 @@ def test_gpu_nodes_find_each_other(launch):
     assert launch("gke.sh", "run", *GPU).code == 0
     jobset, replicated, job, _, container = applied(launch)
     first = f"{jobset['metadata']['name']}-{replicated['name']}-0-0.{jobset['metadata']['name']}"
-    assert container["args"][-3:] == [f"--coordinator={first}:8476", "--num_processes=2",
-                                      "--process_id=$(PROCESS_ID)"]  # fmt: skip
+    assert container["args"][-3:] == [
+        f"--coordinator={first}:8476",
+        "--num_processes=2",
+        "--process_id=$(PROCESS_ID)",
+    ]
     [process_id] = container["env"]
     assert process_id["name"] == "PROCESS_ID"
     assert "job-completion-index" in process_id["valueFrom"]["fieldRef"]["fieldPath"]
@@ -134,9 +167,7 @@ def test_secrets_become_a_secret(launch, flags):
     secret = yaml.safe_load(launch.stdin(1))
     assert (secret["kind"], secret["metadata"]) == ("Secret", {"name": "vclip-env"})
     values = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
-    assert values == {
-        "WANDB_API_KEY": "it's \"$(odd)\" ${name} \\", "EMPTY": "", "LONG": "é" * 200
-    }  # fmt: skip
+    assert values == {"WANDB_API_KEY": 'it\'s "$(odd)" ${name} \\', "EMPTY": "", "LONG": "é" * 200}
     *_, container = applied(launch)
     assert container["envFrom"] == [{"secretRef": {"name": "vclip-env"}}]
     assert {"name": "A", "value": "1"} in container["env"]
@@ -197,18 +228,29 @@ def test_status_logs_delete(launch):
     launch.answer({" get jobset": "vclip ", "get pods": "pod-0 Running\n"})
     assert launch("gke.sh", "status", "--context=c").out == "training: running\npod-0 Running\n"
     assert launch.calls[1] == [
-        "kubectl", "--context=c", "--namespace=default", "get", "pods",
-        "--selector=jobset.sigs.k8s.io/jobset-name=vclip", "--output=wide",
-    ]  # fmt: skip
+        "kubectl",
+        "--context=c",
+        "--namespace=default",
+        "get",
+        "pods",
+        "--selector=jobset.sigs.k8s.io/jobset-name=vclip",
+        "--output=wide",
+    ]
     launch.forget()
     launch("gke.sh", "logs", "--lines=3", "--follow")
     launch("gke.sh", "delete")
     assert launch.calls == [
-        [*KUBECTL, "logs", "--tail=3", "--selector=jobset.sigs.k8s.io/jobset-name=vclip,"
-         "jobset.sigs.k8s.io/job-index=0,batch.kubernetes.io/job-completion-index=0", "--follow"],
+        [
+            *KUBECTL,
+            "logs",
+            "--tail=3",
+            "--selector=jobset.sigs.k8s.io/jobset-name=vclip,"
+            "jobset.sigs.k8s.io/job-index=0,batch.kubernetes.io/job-completion-index=0",
+            "--follow",
+        ],
         DELETE,
         DELETE_SECRET,
-    ]  # fmt: skip
+    ]
     launch.answer({})
     assert launch("gke.sh", "status").out == "training: ABSENT\n"
 

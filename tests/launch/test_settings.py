@@ -36,8 +36,10 @@ def test_help_and_mistakes_name_what_there_is(launch, script):
     "name", ["two words", "a;touch x", "$(touch x)", "`touch x`", "-a", "Upper", "a\nb", "a" * 41]
 )
 def test_names_that_a_shell_or_the_cloud_would_trip_over_are_refused(launch, script, name):
-    for result in (launch(script, "delete", f"--name={name}"),
-                   launch(script, "delete", VCLIP_NAME=name)):  # fmt: skip
+    for result in (
+        launch(script, "delete", f"--name={name}"),
+        launch(script, "delete", VCLIP_NAME=name),
+    ):
         assert result.error.startswith("error: --name ")
     assert not launch.calls
     assert not list(launch.root.parent.glob("**/x"))
@@ -125,15 +127,36 @@ def test_environment_must_be_key_and_value(launch, value):
 def test_odd_paths_and_overrides_arrive_as_they_are(launch):
     odd = """it's $(touch x); "quoted" *"""
     result = launch(
-        "single.sh", "run", "--host=box", "--dry-run", "--config", "configs/q.py:a b", "--workdir",
-        odd, f"--config.tokenizer.vocab={odd}", "--env", f"HF_HOME={odd}", "--", "--mode", "eval",
-    )  # fmt: skip
+        "single.sh",
+        "run",
+        "--host=box",
+        "--dry-run",
+        "--config",
+        "configs/q.py:a b",
+        "--workdir",
+        odd,
+        f"--config.tokenizer.vocab={odd}",
+        "--env",
+        f"HF_HOME={odd}",
+        "--",
+        "--mode",
+        "eval",
+    )
     ssh, host, remote = shlex.split(result.out)
     assert (ssh, host) == ("ssh", "box")
     assert shlex.split(remote)[2:] == [
-        "start", "vclip", f"HF_HOME={odd}", "--", "--config", "configs/q.py:a b", "--workdir", odd,
-        f"--config.tokenizer.vocab={odd}", "--mode", "eval",
-    ]  # fmt: skip
+        "start",
+        "vclip",
+        f"HF_HOME={odd}",
+        "--",
+        "--config",
+        "configs/q.py:a b",
+        "--workdir",
+        odd,
+        f"--config.tokenizer.vocab={odd}",
+        "--mode",
+        "eval",
+    ]
     assert "--workdir" in launch("single.sh", "run", "--workdir=-rf").error
     assert "control" in launch("single.sh", "run", "--config.a=b\nc").error
 
@@ -148,12 +171,18 @@ RUN = ("--config=c", "--workdir=w")
 @pytest.mark.parametrize(
     "setting",
     [
-        "WANDB_API_KEY=hunter2", "HF_TOKEN=hunter2", "MLFLOW_TRACKING_PASSWORD=hunter2",
-        "AWS_SECRET_ACCESS_KEY=hunter2", "my_apikey=hunter2", "GITHUB_PAT=hunter2",
-        "API_TOKENS=hunter2", "DB_PASS=hunter2", "TOKEN_FOR_X=hunter2",
+        "WANDB_API_KEY=hunter2",
+        "HF_TOKEN=hunter2",
+        "MLFLOW_TRACKING_PASSWORD=hunter2",
+        "AWS_SECRET_ACCESS_KEY=hunter2",
+        "my_apikey=hunter2",
+        "GITHUB_PAT=hunter2",
+        "API_TOKENS=hunter2",
+        "DB_PASS=hunter2",
+        "TOKEN_FOR_X=hunter2",
         "https_proxy=http://me:hunter2@proxy:80",
     ],
-)  # fmt: skip
+)
 def test_env_refuses_what_looks_secret_and_does_not_show_it(launch, script, setting):
     for flags in (("--env", setting), (f"--env={setting}",), ("--dry-run", "--env", setting)):
         result = launch(script, "run", *REQUIRED[script], *RUN, *flags)
@@ -165,9 +194,17 @@ def test_env_refuses_what_looks_secret_and_does_not_show_it(launch, script, sett
 
 @pytest.mark.parametrize(
     "setting",
-    ["TOKENIZERS_PARALLELISM=false", "HF_HOME=/a", "GLIBC_TUNABLES=a.b=1", "KEYBOARD=x",
-     "PATH=/a:/b", "PASSES=2", "HTTPS_PROXY=http://proxy:80", "AUTHOR=x"],
-)  # fmt: skip
+    [
+        "TOKENIZERS_PARALLELISM=false",
+        "HF_HOME=/a",
+        "GLIBC_TUNABLES=a.b=1",
+        "KEYBOARD=x",
+        "PATH=/a:/b",
+        "PASSES=2",
+        "HTTPS_PROXY=http://proxy:80",
+        "AUTHOR=x",
+    ],
+)
 def test_env_takes_what_does_not(launch, setting):
     result = launch("single.sh", "run", *RUN, "--env", setting, "--dry-run")
     assert setting in result.out
@@ -188,9 +225,7 @@ def test_env_takes_what_does_not(launch, setting):
     ],
 )
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_file_that_others_read_or_that_is_odd_is_refused(
-    launch, script, content, mode, message
-):  # fmt: skip
+def test_a_file_that_others_read_or_that_is_odd_is_refused(launch, script, content, mode, message):
     file = launch.root.parent / "my secrets"
     if content is not None:
         file.write_text(content)
@@ -214,8 +249,9 @@ def test_secrets_are_on_no_command_line_and_in_no_output(launch, script):
     for mode in (0o600, 0o400):
         file.chmod(mode)
         for flags in (("--dry-run",), ()):
-            result = launch(script, "run", *REQUIRED[script], *RUN, *host, "--env-file=my secrets",
-                            *flags)  # fmt: skip
+            result = launch(
+                script, "run", *REQUIRED[script], *RUN, *host, "--env-file=my secrets", *flags
+            )
             assert result.code == 0, result.err
             assert "hunter2" not in result.out + result.err
             assert flags or result.err.count("+ ") > 0

@@ -107,8 +107,9 @@ def test_a_copy_replaces_a_copy_and_nothing_else(launch):
     home.mkdir()
 
     def unpack():
-        return subprocess.run(["bash", "-c", launch.calls[0][2]], cwd=home, input=launch.stdin(0),
-                              capture_output=True)  # fmt: skip
+        return subprocess.run(
+            ["bash", "-c", launch.calls[0][2]], cwd=home, input=launch.stdin(0), capture_output=True
+        )
 
     copy = home / "my code"
     assert unpack().returncode == 0

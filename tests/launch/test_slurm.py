@@ -28,12 +28,23 @@ def squeue(name="vclip"):
 def test_run_submits_one_process_per_gpu(cluster):
     assert cluster("slurm.sh", "run", *RUN, "--nodes=2", "--gpus=4", "--partition=gpu").code == 0
     sbatch = [
-        "sbatch", "--job-name=vclip", "--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4",
-        "--cpus-per-task=8", "--time=24:00:00", f"--chdir={cluster.root}",
-        "--output=runs/.launch/vclip.log", "--partition=gpu", "--export=ALL",
-        f"{cluster.root}/launch/slurm.sbatch", "--config", "configs/visionclip.py", "--workdir",
+        "sbatch",
+        "--job-name=vclip",
+        "--nodes=2",
+        "--ntasks-per-node=4",
+        "--gpus-per-node=4",
+        "--cpus-per-task=8",
+        "--time=24:00:00",
+        f"--chdir={cluster.root}",
+        "--output=runs/.launch/vclip.log",
+        "--partition=gpu",
+        "--export=ALL",
+        f"{cluster.root}/launch/slurm.sbatch",
+        "--config",
+        "configs/visionclip.py",
+        "--workdir",
         "/scratch/my run",
-    ]  # fmt: skip
+    ]
     assert cluster.calls == [squeue(), sbatch]
     assert (cluster.root / "runs/.launch").is_dir()
 
@@ -111,8 +122,20 @@ def batch(cluster, **environment):
     )
 
 
-SRUN = ["srun", "--kill-on-bad-exit=1", "--gpu-bind=none", "--cpus-per-task=8", ".venv/bin/python",
-        "-m", "vclip_jax.main", "--distributed", "--config", "c", "--workdir", "w x"]  # fmt: skip
+SRUN = [
+    "srun",
+    "--kill-on-bad-exit=1",
+    "--gpu-bind=none",
+    "--cpus-per-task=8",
+    ".venv/bin/python",
+    "-m",
+    "vclip_jax.main",
+    "--distributed",
+    "--config",
+    "c",
+    "--workdir",
+    "w x",
+]
 
 
 def test_batch_script_runs_and_passes_the_exit_code_on(cluster):

@@ -18,8 +18,13 @@ def gcloud(verb, *what, zone="us-x1-a"):
 
 
 DESCRIBE = gcloud("describe", "vclip", "--format=value(state.state)")
-CREATE = gcloud("create", "vclip", "--node-id=vclip", "--accelerator-type=v5litepod-16",
-                "--runtime-version=v2-alpha-tpuv5-lite")  # fmt: skip
+CREATE = gcloud(
+    "create",
+    "vclip",
+    "--node-id=vclip",
+    "--accelerator-type=v5litepod-16",
+    "--runtime-version=v2-alpha-tpuv5-lite",
+)
 DELETE = gcloud("delete", "vclip", "--force", "--quiet")
 
 
@@ -57,20 +62,40 @@ def test_create_replaces_what_was_lost(launch, state):
 
 def test_create_of_several_spot_slices(launch):
     launch.answer({"describe": ABSENT})
-    launch("tpu.sh", "create", "--name=big", "--zone=z", "--project=p", "--accelerator=v6e-64",
-           "--node-count=4", "--spot", "--service-account=a@p.iam.gserviceaccount.com")  # fmt: skip
+    launch(
+        "tpu.sh",
+        "create",
+        "--name=big",
+        "--zone=z",
+        "--project=p",
+        "--accelerator=v6e-64",
+        "--node-count=4",
+        "--spot",
+        "--service-account=a@p.iam.gserviceaccount.com",
+    )
     assert launch.calls[1] == [
-        *gcloud("create", "big", "--node-count=4", "--node-prefix=big", "--accelerator-type=v6e-64",
-                "--runtime-version=v2-alpha-tpuv6e", "--spot",
-                "--service-account=a@p.iam.gserviceaccount.com", zone="z"), "--project=p",
-    ]  # fmt: skip
+        *gcloud(
+            "create",
+            "big",
+            "--node-count=4",
+            "--node-prefix=big",
+            "--accelerator-type=v6e-64",
+            "--runtime-version=v2-alpha-tpuv6e",
+            "--spot",
+            "--service-account=a@p.iam.gserviceaccount.com",
+            zone="z",
+        ),
+        "--project=p",
+    ]
 
 
 def test_run_waits_copies_installs_starts_and_watches(launch):
-    launch.answer({
-        "describe": ["PROVISIONING\n", "PROVISIONING\n", "ACTIVE\n"],
-        "worker.sh status": ["absent\n", "running\n", "exit 0\n"],
-    })  # fmt: skip
+    launch.answer(
+        {
+            "describe": ["PROVISIONING\n", "PROVISIONING\n", "ACTIVE\n"],
+            "worker.sh status": ["absent\n", "running\n", "exit 0\n"],
+        }
+    )
     (launch.root / "new file.py").write_text("new")
     (launch.root / "gone.py").write_text("gone")
     launch.git("add", "gone.py")
@@ -90,9 +115,12 @@ def test_run_waits_copies_installs_starts_and_watches(launch):
     assert calls[5][:8] == gcloud("ssh", "vclip", *everywhere)[:8]
     assert calls[5][8].endswith("&& tar -xzf ../vclip.tgz && bash launch/worker.sh install tpu")
     start = "bash vclip/launch/worker.sh start vclip 'A=b c' -- --config configs/visionclip.py"
-    assert calls[6] == gcloud("ssh", "vclip", *everywhere,
-                              f"--command={start} --workdir /mnt/b/w --distributed "
-                              "--preempted_exit_code=75")  # fmt: skip
+    assert calls[6] == gcloud(
+        "ssh",
+        "vclip",
+        *everywhere,
+        f"--command={start} --workdir /mnt/b/w --distributed --preempted_exit_code=75",
+    )
     assert calls[7:] == [DESCRIBE, status, DESCRIBE, status]
     names = subprocess.run(["tar", "-tzf", archive], capture_output=True, text=True).stdout.split(
         "\n"
@@ -108,8 +136,9 @@ def test_secrets_are_copied_as_a_file_that_is_read_once(launch):
     source.chmod(0o600)
     # What is copied is gone after the run: the stand-in keeps it, as scp does, with its mode.
     tool = launch.tools / "gcloud"
-    (launch.tools / "gcloud-record").write_text(tool.read_text().replace(
-        'os.path.basename(sys.argv[0])', '"gcloud"'))  # fmt: skip
+    (launch.tools / "gcloud-record").write_text(
+        tool.read_text().replace("os.path.basename(sys.argv[0])", '"gcloud"')
+    )
     (launch.tools / "gcloud-record").chmod(0o755)
     tool.write_text(
         '#!/bin/bash\n[[ $5 != *.env ]] || cp -p "$5" "$(dirname "$0")/copied"\n'
@@ -142,8 +171,9 @@ def test_secrets_are_copied_as_a_file_that_is_read_once(launch):
 
 
 def test_a_dry_run_prints_what_a_run_does(launch):
-    launch.answer({"describe": ["SUSPENDED\n", "ACTIVE\n"],
-                   "worker.sh status": ["absent\n", "exit 0\n"]})  # fmt: skip
+    launch.answer(
+        {"describe": ["SUSPENDED\n", "ACTIVE\n"], "worker.sh status": ["absent\n", "exit 0\n"]}
+    )
     arguments = ("resume", *SLICE, *RUN, "--spot", "--config.seed=1")
     launch("tpu.sh", *arguments)
     printed = launch("tpu.sh", *arguments, "--dry-run").out.splitlines()
@@ -153,20 +183,40 @@ def test_a_dry_run_prints_what_a_run_does(launch):
 
 
 def test_a_preempted_slice_is_replaced_and_the_training_goes_on(launch):
-    launch.answer({
-        "describe": ["ACTIVE\n", "ACTIVE\n", "ACTIVE\n", "SUSPENDING\n", "SUSPENDED\n",
-                     "WAITING_FOR_RESOURCES\n", "ACTIVE\n"],
-        "worker.sh status": ["absent\n", "running\n", "absent\n", "exit 0\n"],
-    })  # fmt: skip
+    launch.answer(
+        {
+            "describe": [
+                "ACTIVE\n",
+                "ACTIVE\n",
+                "ACTIVE\n",
+                "SUSPENDING\n",
+                "SUSPENDED\n",
+                "WAITING_FOR_RESOURCES\n",
+                "ACTIVE\n",
+            ],
+            "worker.sh status": ["absent\n", "running\n", "absent\n", "exit 0\n"],
+        }
+    )
     result = launch("tpu.sh", "run", *SLICE, *RUN, "--spot")
     assert result.code == 0, result.err
     assert "restart 1 of 20" in result.err
     began = ["ssh status", "scp", "ssh install", "ssh start"]
     assert verbs(launch) == [
-        "describe", "describe", *began, "describe", "ssh status",
-        "describe", "describe", "delete", "create",
-        "describe", "describe", *began, "describe", "ssh status",
-    ]  # fmt: skip
+        "describe",
+        "describe",
+        *began,
+        "describe",
+        "ssh status",
+        "describe",
+        "describe",
+        "delete",
+        "create",
+        "describe",
+        "describe",
+        *began,
+        "describe",
+        "ssh status",
+    ]
 
 
 def test_restarts_are_bounded(launch):
@@ -179,10 +229,19 @@ def test_restarts_are_bounded(launch):
 
 
 def test_processes_that_die_of_a_preemption_are_no_failure(launch):
-    launch.answer({
-        "describe": ["ACTIVE\n", "ACTIVE\n", "ACTIVE\n", "SUSPENDED\n", "SUSPENDED\n", "ACTIVE\n"],
-        "worker.sh status": ["absent\n", "exit 134\n", "absent\n", "exit 0\n"],
-    })  # fmt: skip
+    launch.answer(
+        {
+            "describe": [
+                "ACTIVE\n",
+                "ACTIVE\n",
+                "ACTIVE\n",
+                "SUSPENDED\n",
+                "SUSPENDED\n",
+                "ACTIVE\n",
+            ],
+            "worker.sh status": ["absent\n", "exit 134\n", "absent\n", "exit 0\n"],
+        }
+    )
     assert launch("tpu.sh", "run", *SLICE, *RUN).code == 0
     assert verbs(launch).count("create") == 1
 
@@ -251,16 +310,20 @@ def test_errors_are_one_line_and_say_what_to_do(launch):
     launch.answer({"describe": "ACTIVE\n", "scp": ("", "", 255)})
     assert "could not be prepared" in launch("tpu.sh", "run", *SLICE, *RUN).error
 
-    launch.answer({"describe": "ACTIVE\n",
-                   "worker.sh status": ["running\n", ("", "timed out\n", 255)]})  # fmt: skip
+    launch.answer(
+        {"describe": "ACTIVE\n", "worker.sh status": ["running\n", ("", "timed out\n", 255)]}
+    )
     assert "timed out" in launch("tpu.sh", "run", *SLICE, *RUN).error
 
 
 def test_a_preemption_while_installing_is_a_restart(launch):
-    launch.answer({
-        "describe": ["ACTIVE\n", "ACTIVE\n", "SUSPENDED\n", "SUSPENDED\n", "ACTIVE\n"],
-        "install": [("", "", 255), ""], "worker.sh status": ["absent\n", "absent\n", "exit 0\n"],
-    })  # fmt: skip
+    launch.answer(
+        {
+            "describe": ["ACTIVE\n", "ACTIVE\n", "SUSPENDED\n", "SUSPENDED\n", "ACTIVE\n"],
+            "install": [("", "", 255), ""],
+            "worker.sh status": ["absent\n", "absent\n", "exit 0\n"],
+        }
+    )
     assert launch("tpu.sh", "run", *SLICE, *RUN).code == 0
     assert verbs(launch).count("create") == 1
 
@@ -274,8 +337,9 @@ def test_status_logs_and_delete(launch):
     result = launch("tpu.sh", "logs", *SLICE, "--lines=5", "--worker=2", "--follow", "--iap")
     assert result.out == "a line\n"
     log = "--command=bash vclip/launch/worker.sh log vclip 5 follow"
-    assert launch.calls == [[*gcloud("ssh", "vclip", "--node=0", "--worker=2", log),
-                             "--tunnel-through-iap"]]  # fmt: skip
+    assert launch.calls == [
+        [*gcloud("ssh", "vclip", "--node=0", "--worker=2", log), "--tunnel-through-iap"]
+    ]
     launch.forget()
     assert launch("tpu.sh", "delete", *SLICE).code == 0
     assert launch.calls == [DESCRIBE, DELETE]

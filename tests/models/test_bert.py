@@ -205,8 +205,9 @@ def test_a_loop_over_layers_gives_what_the_layers_give_one_after_another(params,
     both = jax.jit(jax.value_and_grad(run, has_aux=True), static_argnums=1)
     ((_, want), want_grads), ((_, got), grads) = both(params, False), both(params, True)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
-                 grads, want_grads)  # fmt: skip
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), grads, want_grads
+    )
 
 
 # --- types and sizes -----------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vclip_jax import tree
+from vclip_jax.devices import tree
 from vclip_jax.models.bert import BertConfig
 from vclip_jax.models.clip import IMAGE_MEAN, IMAGE_STD, Clip, normalise, normalise_image
 

@@ -10,8 +10,8 @@ import pytest
 from flax import nnx
 
 from vclip_jax.interop import names
-from vclip_jax.losses import contrastive_loss
 from vclip_jax.models.clip import normalise
+from vclip_jax.models.losses import contrastive_loss
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -44,9 +44,16 @@ def results(tiny):
             return loss, (logits, nnx.to_pure_dict(nnx.state(clip, nnx.BatchStat)))
 
         (loss, (logits, stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params)
-        return {
-            "image_eval": evaluated, "text": text, "logits_train": logits, "loss": loss,
-        }, gradients, stats  # fmt: skip
+        return (
+            {
+                "image_eval": evaluated,
+                "text": text,
+                "logits_train": logits,
+                "loss": loss,
+            },
+            gradients,
+            stats,
+        )
 
     values, gradients, stats = run(params, batch_stats, tiny.batch())
     values["gradients"] = tiny.sketch(names.flatten(gradients))

@@ -10,7 +10,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vclip_jax import tree
+from vclip_jax.devices import tree
 from vclip_jax.models.resnet import (
     AttentionPool,
     Bottleneck,

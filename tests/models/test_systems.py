@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vclip_jax import tree
+from vclip_jax.devices import tree
 from vclip_jax.models.bert import Bert, BertConfig
 from vclip_jax.models.clip import Clip
 from vclip_jax.models.clip_text import ClipText, ClipTextConfig
@@ -23,13 +23,20 @@ def parameters(make) -> int:
 @pytest.mark.parametrize(
     ("published", "sizes"),
     [
-        (151_277_313, {"embed_dim": 512, "vision_layers": (12,), "vision_width": 768,
-                       "vision_patch_size": 32}),
+        (
+            151_277_313,
+            {
+                "embed_dim": 512,
+                "vision_layers": (12,),
+                "vision_width": 768,
+                "vision_patch_size": 32,
+            },
+        ),
         (149_620_737, {"embed_dim": 512, "vision_layers": (12,), "vision_width": 768}),
         (102_007_137, {"embed_dim": 1024, "vision_layers": (3, 4, 6, 3), "vision_width": 64}),
     ],
     ids=["ViT-B/32", "ViT-B/16", "RN50"],
-)  # fmt: skip
+)
 def test_clip_has_the_published_number_of_parameters(published, sizes):
     def make():
         return Clip(**sizes, image_size=224, text=ClipTextConfig(), rngs=nnx.Rngs(0))
@@ -43,8 +50,13 @@ def test_the_towers_of_imagenet_have_the_published_numbers_of_parameters():
     for sizes, published in ((flair, 23_508_032 + 2048 * 512), (vit, 85_798_656 + 768 * 512)):
 
         def make(sizes=sizes):
-            clip = Clip(**sizes, embed_dim=512, vision_kind="imagenet", text=BertConfig(layers=0),
-                        rngs=nnx.Rngs(0))  # fmt: skip
+            clip = Clip(
+                **sizes,
+                embed_dim=512,
+                vision_kind="imagenet",
+                text=BertConfig(layers=0),
+                rngs=nnx.Rngs(0),
+            )
             return clip.visual
 
         assert parameters(make) == published
@@ -76,8 +88,14 @@ def test_a_short_row_is_the_beginning_of_a_long_one(text_tower):
 
 
 def test_pooling_of_layers_is_the_mean_over_three_layers_and_the_real_tokens(random_variables):
-    sizes = {"vocab_size": 20, "width": 16, "heads": 2, "mlp_width": 32, "max_positions": 8,
-             "dropout": 0.0}  # fmt: skip
+    sizes = {
+        "vocab_size": 20,
+        "width": 16,
+        "heads": 2,
+        "mlp_width": 32,
+        "max_positions": 8,
+        "dropout": 0.0,
+    }
     _, params, _ = random_variables(lambda rngs: Bert(BertConfig(**sizes, layers=4), rngs=rngs))
     tokens = jnp.array([[2, 5, 6, 3, 0, 0], [2, 7, 3, 0, 0, 0]])
 
@@ -94,10 +112,13 @@ def test_pooling_of_layers_is_the_mean_over_three_layers_and_the_real_tokens(ran
 def test_the_largest_of_three_by_three_is_taken_around_every_second_position():
     x = np.random.default_rng(0).standard_normal((1, 6, 6, 2)).astype(np.float32)
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
-    want = np.stack([
-        np.stack([padded[:, r : r + 3, c : c + 3].max((1, 2)) for c in (0, 2, 4)], 1)
-        for r in (0, 2, 4)
-    ], 1)  # fmt: skip
+    want = np.stack(
+        [
+            np.stack([padded[:, r : r + 3, c : c + 3].max((1, 2)) for c in (0, 2, 4)], 1)
+            for r in (0, 2, 4)
+        ],
+        1,
+    )
     np.testing.assert_array_equal(max_pool(jnp.asarray(x)), want)
 
 

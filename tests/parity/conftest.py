@@ -11,37 +11,71 @@ import pytest
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
-        "embed_dim": 16, "image_resolution": 64, "vision_layers": [2, 1, 1, 1], "vision_width": 8,
-        "vision_patch_size": None, "vocab_size": 60, "text_hidden_size": 32,
-        "text_intermediate_size": 64, "text_max_position_embeddings": 24,
-        "text_num_attention_heads": 2, "text_num_hidden_layers": 2,
+        "embed_dim": 16,
+        "image_resolution": 64,
+        "vision_layers": [2, 1, 1, 1],
+        "vision_width": 8,
+        "vision_patch_size": None,
+        "vocab_size": 60,
+        "text_hidden_size": 32,
+        "text_intermediate_size": 64,
+        "text_max_position_embeddings": 24,
+        "text_num_attention_heads": 2,
+        "text_num_hidden_layers": 2,
     },
     "tiny ViT": {
-        "embed_dim": 16, "image_resolution": 32, "vision_layers": 2, "vision_width": 128,
-        "vision_patch_size": 8, "vocab_size": 60, "text_hidden_size": 32,
-        "text_intermediate_size": 64, "text_max_position_embeddings": 24,
-        "text_num_attention_heads": 2, "text_num_hidden_layers": 1,
+        "embed_dim": 16,
+        "image_resolution": 32,
+        "vision_layers": 2,
+        "vision_width": 128,
+        "vision_patch_size": 8,
+        "vocab_size": 60,
+        "text_hidden_size": 32,
+        "text_intermediate_size": 64,
+        "text_max_position_embeddings": 24,
+        "text_num_attention_heads": 2,
+        "text_num_hidden_layers": 1,
     },
     "RN50 + RoBERTa-base": {
-        "embed_dim": 1024, "image_resolution": 224, "vision_layers": [3, 4, 6, 3],
-        "vision_width": 64, "vision_patch_size": None, "vocab_size": 21128,
-        "text_hidden_size": 768, "text_intermediate_size": 3072,
-        "text_max_position_embeddings": 512, "text_num_attention_heads": 12,
+        "embed_dim": 1024,
+        "image_resolution": 224,
+        "vision_layers": [3, 4, 6, 3],
+        "vision_width": 64,
+        "vision_patch_size": None,
+        "vocab_size": 21128,
+        "text_hidden_size": 768,
+        "text_intermediate_size": 3072,
+        "text_max_position_embeddings": 512,
+        "text_num_attention_heads": 12,
         "text_num_hidden_layers": 12,
     },
     "ViT-B/16 + RBT3": {
-        "embed_dim": 512, "image_resolution": 224, "vision_layers": 12, "vision_width": 768,
-        "vision_patch_size": 16, "vocab_size": 21128, "text_hidden_size": 768,
-        "text_intermediate_size": 3072, "text_max_position_embeddings": 512,
-        "text_num_attention_heads": 12, "text_num_hidden_layers": 3,
+        "embed_dim": 512,
+        "image_resolution": 224,
+        "vision_layers": 12,
+        "vision_width": 768,
+        "vision_patch_size": 16,
+        "vocab_size": 21128,
+        "text_hidden_size": 768,
+        "text_intermediate_size": 3072,
+        "text_max_position_embeddings": 512,
+        "text_num_attention_heads": 12,
+        "text_num_hidden_layers": 3,
     },
     "ViT-L/14 + RoBERTa-large": {
-        "embed_dim": 768, "image_resolution": 224, "vision_layers": 24, "vision_width": 1024,
-        "vision_patch_size": 14, "vocab_size": 21128, "text_hidden_size": 1024,
-        "text_intermediate_size": 4096, "text_max_position_embeddings": 512,
-        "text_num_attention_heads": 16, "text_num_hidden_layers": 24,
+        "embed_dim": 768,
+        "image_resolution": 224,
+        "vision_layers": 24,
+        "vision_width": 1024,
+        "vision_patch_size": 14,
+        "vocab_size": 21128,
+        "text_hidden_size": 1024,
+        "text_intermediate_size": 4096,
+        "text_max_position_embeddings": 512,
+        "text_num_attention_heads": 16,
+        "text_num_hidden_layers": 24,
     },
-}  # fmt: skip
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -67,8 +101,10 @@ class Table:
         assert value <= bound, f"{what}, {model}: {figure} {value:.3g} > {bound:.3g}"
 
     def markdown(self) -> str:
-        lines = ["| compared | model | figure | worst | bound | comparisons |",
-                 "|---|---|---|---|---|---|"]  # fmt: skip
+        lines = [
+            "| compared | model | figure | worst | bound | comparisons |",
+            "|---|---|---|---|---|---|",
+        ]
         lines += [
             f"| {what} | {model} | {figure} | {worst:.2g} | {bound:.2g} | {times} |"
             for (what, model, figure), (worst, bound, times) in self.rows.items()
@@ -97,8 +133,17 @@ def page(table: Table) -> str:
     """docs/fidelity.md."""
     import importlib.metadata
 
-    packages = ("cn-clip", "open_clip_torch", "timm", "transformers", "torch", "torchvision", "jax",
-                "flax", "optax")  # fmt: skip
+    packages = (
+        "cn-clip",
+        "open_clip_torch",
+        "timm",
+        "transformers",
+        "torch",
+        "torchvision",
+        "jax",
+        "flax",
+        "optax",
+    )
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     return (
         "# Fidelity\n\n"
@@ -213,16 +258,19 @@ def ours(make_clip) -> Callable[..., tuple[Any, Any, Any]]:
     from flax import nnx
 
     from vclip_jax.interop import names
-    from vclip_jax.state import split_model
+    from vclip_jax.models.build import split_model
 
     def build(size: str, model: Any, dtype: Any = np.float32) -> tuple[Any, Any, Any]:
         shapes = split_model(nnx.eval_shape(lambda: make_clip(size, dtype)(nnx.Rngs(0))))
         weights = names.from_reference(
-            {name: value.detach().numpy() for name, value in model.state_dict().items()
-             if "bert.pooler" not in name},
+            {
+                name: value.detach().numpy()
+                for name, value in model.state_dict().items()
+                if "bert.pooler" not in name
+            },
             names.flatten(*shapes[1:]),
             origin="cn_clip",
-        )  # fmt: skip
+        )
         return shapes[0], *names.unflatten(weights)
 
     return build

@@ -47,7 +47,7 @@ def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def imported(format: str, source: Path, work: Path, *options: Any) -> Path:
-    arguments = ["--format", format, "--source", source, "--workdir", work, *options]
+    arguments = ["--format", format, "--source", source, "--out", work, *options]
     assert interop(["import", *map(str, arguments)]) == 0
     return work
 
@@ -68,14 +68,28 @@ def write_clip_words(folder: Path) -> Path:
 
 def clip_of_transformers(tiny: bool, activation: str = "quick_gelu") -> Any:
     """CLIP's ViT-B/32, or a tiny one of 64 pixels."""
-    vision = {"hidden_act": activation} | ({} if not tiny else {
-        "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "intermediate_size": 512, "image_size": 64, "patch_size": 16,
-    })  # fmt: skip
-    text = {"hidden_act": activation} | ({} if not tiny else {
-        "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "intermediate_size": 128,
-    })  # fmt: skip
+    vision = {"hidden_act": activation} | (
+        {}
+        if not tiny
+        else {
+            "hidden_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 512,
+            "image_size": 64,
+            "patch_size": 16,
+        }
+    )
+    text = {"hidden_act": activation} | (
+        {}
+        if not tiny
+        else {
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 128,
+        }
+    )
     config = transformers.CLIPConfig(
         text_config=text, vision_config=vision, projection_dim=16 if tiny else 512
     )
@@ -107,8 +121,16 @@ word b c x amp lt gt
 def write_bert_words(path: Path) -> Path:
     """A vocabulary with capitals, as Bio_ClinicalBERT's, and every letter; returns the path."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters,
-              *(f"##{letter}" for letter in letters), *WORDS.split()]  # fmt: skip
+    tokens = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *letters,
+        *(f"##{letter}" for letter in letters),
+        *WORDS.split(),
+    ]
     path.write_text("".join(f"{token}\n" for token in dict.fromkeys(tokens)))
     return path
 
@@ -120,10 +142,18 @@ def flair(tiny: bool, words: int) -> Any:
     """Modules named as FLAIR's are."""
     torch.manual_seed(0)
     vision, text = torch.nn.Module(), torch.nn.Module()
-    bert = transformers.BertConfig(vocab_size=words) if not tiny else transformers.BertConfig(
-        vocab_size=words, hidden_size=128, num_hidden_layers=3, num_attention_heads=2,
-        intermediate_size=64, max_position_embeddings=80,
-    )  # fmt: skip
+    bert = (
+        transformers.BertConfig(vocab_size=words)
+        if not tiny
+        else transformers.BertConfig(
+            vocab_size=words,
+            hidden_size=128,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=80,
+        )
+    )
     if tiny:
         vision.model = torchvision.models.ResNet(
             torchvision.models.resnet.Bottleneck, [1, 2, 1, 1], width_per_group=64
@@ -174,17 +204,28 @@ class BiomedText(torch.nn.Module):
     def __init__(self, config: Any, outputs: int):
         super().__init__()
         self.tower = open_clip.hf_model.HFTextEncoder(
-            "", outputs, config=config, pooler_type="cls_last_hidden_state_pooler",
-            proj_type="mlp", pretrained=False,
-        )  # fmt: skip
+            "",
+            outputs,
+            config=config,
+            pooler_type="cls_last_hidden_state_pooler",
+            proj_type="mlp",
+            pretrained=False,
+        )
 
 
 def biomedclip(tiny: bool, words: int) -> Any:
     torch.manual_seed(0)
-    sizes = {} if not tiny else {
-        "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "intermediate_size": 64, "max_position_embeddings": 300,
-    }  # fmt: skip
+    sizes = (
+        {}
+        if not tiny
+        else {
+            "hidden_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+            "max_position_embeddings": 300,
+        }
+    )
     bert = transformers.BertConfig(vocab_size=words, **sizes)
     embed_dim = 16 if tiny else 512
     model = torch.nn.Module()
@@ -209,16 +250,23 @@ def write_biomedclip(folder: Path, model: Any, tokenizer: Any, *, tiny: bool) ->
         "model_cfg": {
             "embed_dim": 16 if tiny else 512,
             "vision_cfg": {
-                "timm_model_name": "vit_base_patch16_224", "timm_model_pretrained": False,
-                "timm_pool": "", "timm_proj": "linear", "image_size": 64 if tiny else 224,
+                "timm_model_name": "vit_base_patch16_224",
+                "timm_model_pretrained": False,
+                "timm_pool": "",
+                "timm_proj": "linear",
+                "image_size": 64 if tiny else 224,
             },
             "text_cfg": {
-                "hf_model_name": "none", "hf_tokenizer_name": "none", "hf_proj_type": "mlp",
-                "hf_pooler_type": "cls_last_hidden_state_pooler", "context_length": 256,
+                "hf_model_name": "none",
+                "hf_tokenizer_name": "none",
+                "hf_proj_type": "mlp",
+                "hf_pooler_type": "cls_last_hidden_state_pooler",
+                "context_length": 256,
             },
         },
         "preprocess_cfg": {
-            "mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]
+            "mean": [0.48145466, 0.4578275, 0.40821073],
+            "std": [0.26862954, 0.26130258, 0.27577711],
         },
-    }  # fmt: skip
+    }
     (folder / "open_clip_config.json").write_text(json.dumps(described))

@@ -7,7 +7,11 @@ import pytest
 import scipy.stats
 from PIL import Image
 
-from vclip_jax.data.autoaugment import IMAGENET_POLICY, OPERATIONS, chinese_clip_augment
+from vclip_jax.data.images.chinese_clip_augment import (
+    IMAGENET_POLICY,
+    OPERATIONS,
+    chinese_clip_augment,
+)
 from vclip_jax.datasets.synthetic.domains import sample_case
 from vclip_jax.datasets.synthetic.render import render
 from vclip_jax.models.clip import IMAGE_MEAN, IMAGE_STD
@@ -51,9 +55,15 @@ def test_every_operation_gives_their_pixels(monkeypatch):
 def test_the_variants_are_distributed_like_theirs(shape, table):
     image = render(sample_case("synfundus_like", 5, 2), *shape)
     transform = timm.create_transform(
-        input_size=64, scale=(0.9, 1.0), is_training=True, color_jitter=None,
-        auto_augment="original", interpolation="bicubic", mean=IMAGE_MEAN, std=IMAGE_STD,
-    )  # fmt: skip
+        input_size=64,
+        scale=(0.9, 1.0),
+        is_training=True,
+        color_jitter=None,
+        auto_augment="original",
+        interpolation="bicubic",
+        mean=IMAGE_MEAN,
+        std=IMAGE_STD,
+    )
     random.seed(0)
     import torch
 

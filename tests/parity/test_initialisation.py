@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 from vclip_jax.interop import names
-from vclip_jax.state import split_model
+from vclip_jax.models.build import split_model
 
 pytest.importorskip("torch", reason="needs the [parity] extra: torch")
 

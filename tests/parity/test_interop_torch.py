@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vclip_jax.interop import cn_clip, hf_bert, names, torch_zip
+from vclip_jax.interop import names
+from vclip_jax.interop.pytorch import checkpoints
+from vclip_jax.interop.systems import cn_clip, hf_bert
 from vclip_jax.interop.weights import (
     Weights,
     bert_config,
@@ -27,13 +29,23 @@ pytest.importorskip("cn_clip", reason="needs the [parity] extra: cn-clip")
 pytestmark = pytest.mark.parity
 
 TINY = {
-    "embed_dim": 16, "image_resolution": 64, "vision_layers": [1, 2, 1, 1], "vision_width": 8,
-    "vision_patch_size": None, "vocab_size": 30, "text_attention_probs_dropout_prob": 0.1,
-    "text_hidden_act": "gelu", "text_hidden_dropout_prob": 0.1, "text_hidden_size": 128,
-    "text_initializer_range": 0.02, "text_intermediate_size": 48,
-    "text_max_position_embeddings": 20, "text_num_attention_heads": 2,
-    "text_num_hidden_layers": 2, "text_type_vocab_size": 2,
-}  # fmt: skip
+    "embed_dim": 16,
+    "image_resolution": 64,
+    "vision_layers": [1, 2, 1, 1],
+    "vision_width": 8,
+    "vision_patch_size": None,
+    "vocab_size": 30,
+    "text_attention_probs_dropout_prob": 0.1,
+    "text_hidden_act": "gelu",
+    "text_hidden_dropout_prob": 0.1,
+    "text_hidden_size": 128,
+    "text_initializer_range": 0.02,
+    "text_intermediate_size": 48,
+    "text_max_position_embeddings": 20,
+    "text_num_attention_heads": 2,
+    "text_num_hidden_layers": 2,
+    "text_type_vocab_size": 2,
+}
 
 
 def released(vision: str = "RN50") -> dict:
@@ -209,12 +221,15 @@ def test_a_checkpoint_as_training_leaves_it_comes_back_bit_by_bit(tmp_path):
     optimizer.step()
     optimizer.param_groups[0]["lr"] = np.float64(2.5e-4)
     content = {
-        "epoch": 1, "step": 2, "name": "x", "state_dict": wrapped.state_dict(),
+        "epoch": 1,
+        "step": 2,
+        "name": "x",
+        "state_dict": wrapped.state_dict(),
         "optimizer": optimizer.state_dict(),
-    }  # fmt: skip
+    }
     path = tmp_path / "epoch_latest.pt"
     torch.save(content, path)
-    read = torch_zip.read(path)
+    read = checkpoints.read(path)
     assert read["optimizer"]["param_groups"][0]["lr"] == 2.5e-4
     back = names.to_reference(cn_clip.load(path).arrays)
     for name, value in model.state_dict().items():
@@ -227,19 +242,30 @@ def test_what_pytorch_writes_is_read_equal(tmp_path):
     base = torch.arange(24, dtype=torch.float32).reshape(2, 3, 4)
     content = {
         "views": [base, base[1], base[:, ::2, 1:], base.permute(2, 0, 1), base.expand(2, 2, 3, 4)],
-        "scalar": torch.tensor(2.5), "empty": torch.zeros(0, 3),
+        "scalar": torch.tensor(2.5),
+        "empty": torch.zeros(0, 3),
         "types": {
             str(dtype): torch.arange(5).to(dtype)
             for dtype in (
-                torch.float16, torch.float64, torch.int8, torch.int16, torch.int32, torch.int64,
-                torch.uint8, torch.bool, torch.complex64, torch.complex128,
+                torch.float16,
+                torch.float64,
+                torch.int8,
+                torch.int16,
+                torch.int32,
+                torch.int64,
+                torch.uint8,
+                torch.bool,
+                torch.complex64,
+                torch.complex128,
             )
         },
-        "size": base.shape, "ordered": collections.OrderedDict(a=1), "betas": (0.9, 0.999),
-    }  # fmt: skip
+        "size": base.shape,
+        "ordered": collections.OrderedDict(a=1),
+        "betas": (0.9, 0.999),
+    }
     for protocol in (2, 3, 4):
         torch.save(content, tmp_path / "a.pt", pickle_protocol=protocol)
-        read = torch_zip.read(tmp_path / "a.pt")
+        read = checkpoints.read(tmp_path / "a.pt")
         for ours, theirs in zip(read["views"], content["views"], strict=True):
             np.testing.assert_array_equal(ours, theirs.numpy())
         assert read["scalar"] == 2.5
@@ -255,9 +281,9 @@ def test_what_pytorch_writes_is_read_equal(tmp_path):
 def test_brain_floats_are_read_and_written(tmp_path):
     theirs = torch.randn(50).bfloat16()
     torch.save(theirs, tmp_path / "a.pt")
-    ours = torch_zip.read(tmp_path / "a.pt")
+    ours = checkpoints.read(tmp_path / "a.pt")
     np.testing.assert_array_equal(ours.astype(np.float32), theirs.float().numpy())
-    torch_zip.write(tmp_path / "b.pt", {"a": ours})
+    checkpoints.write(tmp_path / "b.pt", {"a": ours})
     assert torch.equal(torch.load(tmp_path / "b.pt", weights_only=True)["a"], theirs)
 
 
@@ -265,11 +291,13 @@ def test_brain_floats_are_read_and_written(tmp_path):
 def test_what_we_write_is_loaded_as_weights_only(tmp_path, mapped):
     rng = np.random.default_rng(0)
     content = {
-        "a": rng.standard_normal((3, 4)).astype(np.float32).T, "scalar": np.zeros((), np.int64),
-        "empty": np.zeros((0, 2), np.float16), "flags": np.array([True, False]),
+        "a": rng.standard_normal((3, 4)).astype(np.float32).T,
+        "scalar": np.zeros((), np.int64),
+        "empty": np.zeros((0, 2), np.float16),
+        "flags": np.array([True, False]),
         "nested": [{"x": (1, 2**40, 1.5, None, "眼底", True)}, [], {}, ()],
-    }  # fmt: skip
-    torch_zip.write(tmp_path / "a.pt", content)
+    }
+    checkpoints.write(tmp_path / "a.pt", content)
     read = torch.load(tmp_path / "a.pt", weights_only=True, mmap=mapped)
     for name in ("a", "scalar", "empty", "flags"):
         assert read[name].numpy().dtype == content[name].dtype
@@ -281,24 +309,29 @@ def test_the_old_format_and_programs_and_modules_are_refused(tmp_path):
     path = tmp_path / "a.pt"
     torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=False)
     with pytest.raises(ValueError, match=r"before 1\.6"):
-        torch_zip.read(path)
+        checkpoints.read(path)
     torch.save(torch.nn.Linear(2, 2), path)
     with pytest.raises(ValueError, match=r"names 'torch\.nn\.modules\.linear\.Linear'"):
-        torch_zip.read(path)
+        checkpoints.read(path)
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), buffer)
     path.write_bytes(buffer.getvalue())
     with pytest.raises(ValueError, match="TorchScript"):
-        torch_zip.read(path)
+        checkpoints.read(path)
 
 
 @pytest.mark.parametrize("kind", ["BertModel", "BertForMaskedLM"])
 def test_a_bert_of_transformers_is_imported(tmp_path, kind, table, relative_error):
     transformers = pytest.importorskip("transformers")
     config = transformers.BertConfig(
-        vocab_size=30, hidden_size=128, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=48, max_position_embeddings=20, hidden_dropout_prob=0.1,
-    )  # fmt: skip
+        vocab_size=30,
+        hidden_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        max_position_embeddings=20,
+        hidden_dropout_prob=0.1,
+    )
     torch.manual_seed(0)
     torch.set_num_threads(1)
     _, tokens = inputs(TINY)

@@ -17,15 +17,15 @@ from flax import nnx
 from PIL import Image
 
 import vclip_jax
-from vclip_jax import zero_shot
-from vclip_jax.data import json_tokenizer, open_clip_text
-from vclip_jax.data.decode import fit_square
+from vclip_jax.data.images.decode import fit_square
+from vclip_jax.data.text import open_clip_cleaning, tokenizer_json
 from vclip_jax.datasets.synthetic.domains import sample_case
 from vclip_jax.datasets.synthetic.render import render
 from vclip_jax.interop import folder
 from vclip_jax.interop.__main__ import main as interop
 from vclip_jax.interop.weights import Weights, make_clip
 from vclip_jax.models.bert import COUNTED_PAD_ID
+from vclip_jax.predict import scorer
 
 from .systems import (
     biomedclip,
@@ -50,27 +50,53 @@ pytestmark = pytest.mark.parity
 
 MERGES = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
 PHRASES = [
-    "a fundus photograph of a healthy eye", "A photo of GLAUCOMA, cup-to-disc ratio 0.8",
-    "severe non-proliferative diabetic retinopathy", "drusen",
-]  # fmt: skip
+    "a fundus photograph of a healthy eye",
+    "A photo of GLAUCOMA, cup-to-disc ratio 0.8",
+    "severe non-proliferative diabetic retinopathy",
+    "drusen",
+]
 NASTY = [
-    "", " ", "\t\n", ".", "A Cat's EYE, don't they'LL we've I'm",
-    "AT&amp;T &lt;b&gt; &ldquo;x&rdquo;", "<b>&amp;</b>",
-    "&notanentity; &#233;", "<end_of_text> <START_OF_TEXT> x", "a  b\r\n c",
-    "fundus_photograph-of__severe (NPDR) 4:2:1!!!", "\x1b[31mred\x1b[0m", "\x85a\x80b",
-    "1234567 3/4 ½ ²", "dr. o'neil's 'S", "ＡＢＣ ｶﾞ ＦＵＬＬ　ｗｉｄｔｈ", "naïve café Ünïcödé",
-    "İstanbul ŉ ǆ ΑΣ ΟΔΟΣ", "👁️眼底👩‍⚕️🏥", "[CLS][SEP][PAD] [MASK]", "<|endoftext|> a", "a" * 300,
-    "word " * 300, "ab\u200bcd\ufeffef", "a\u0000b\ufffdc", "e\u0301a\u0308",
+    "",
+    " ",
+    "\t\n",
+    ".",
+    "A Cat's EYE, don't they'LL we've I'm",
+    "AT&amp;T &lt;b&gt; &ldquo;x&rdquo;",
+    "<b>&amp;</b>",
+    "&notanentity; &#233;",
+    "<end_of_text> <START_OF_TEXT> x",
+    "a  b\r\n c",
+    "fundus_photograph-of__severe (NPDR) 4:2:1!!!",
+    "\x1b[31mred\x1b[0m",
+    "\x85a\x80b",
+    "1234567 3/4 ½ ²",
+    "dr. o'neil's 'S",
+    "ＡＢＣ ｶﾞ ＦＵＬＬ　ｗｉｄｔｈ",
+    "naïve café Ünïcödé",
+    "İstanbul ŉ ǆ ΑΣ ΟΔΟΣ",
+    "👁️眼底👩‍⚕️🏥",
+    "[CLS][SEP][PAD] [MASK]",
+    "<|endoftext|> a",
+    "a" * 300,
+    "word " * 300,
+    "ab\u200bcd\ufeffef",
+    "a\u0000b\ufffdc",
+    "e\u0301a\u0308",
     "한국어 ภาษาไทย עברית",
-    "don't—won't… “quotes” ‘x’", "ﬁ ﬂ ß ẞ ς Σ ſt", "line\u2028separator\u2029paragraph", "\ud83d",
-    "\u3000wide\u00a0space", "ⅠⅡⅢ①②③ ㎜ ㎏ ℃ Å", "糖尿病视网膜病变",
-]  # fmt: skip
+    "don't—won't… “quotes” ‘x’",
+    "ﬁ ﬂ ß ẞ ς Σ ſt",
+    "line\u2028separator\u2029paragraph",
+    "\ud83d",
+    "\u3000wide\u00a0space",
+    "ⅠⅡⅢ①②③ ㎜ ㎏ ℃ Å",
+    "糖尿病视网膜病变",
+]
 
 
 @pytest.fixture(autouse=True)
 def small_text_batches(monkeypatch):
     """Sixty-four captions at a time would take most of the tests' time."""
-    monkeypatch.setattr(zero_shot, "TEXT_BATCH", len(PHRASES))
+    monkeypatch.setattr(scorer, "TEXT_BATCH", len(PHRASES))
 
 
 # --- What is compared.
@@ -106,17 +132,20 @@ def compare(
         # Otherwise nothing would have been compared.
         unit = want / np.linalg.norm(want, axis=1, keepdims=True)
         assert np.abs(unit[1:] - unit[:1]).max() > 1e-4
-    ours, logits = (cosines(*pair) * np.exp(theirs.scale) for pair in (
-        (image, text), (theirs.image, theirs.text)
-    ))  # fmt: skip
-    table.check("logits of the system", model, "relative error",
-                relative_error(ours, logits), bound)  # fmt: skip
+    ours, logits = (
+        cosines(*pair) * np.exp(theirs.scale)
+        for pair in ((image, text), (theirs.image, theirs.text))
+    )
+    table.check(
+        "logits of the system", model, "relative error", relative_error(ours, logits), bound
+    )
     different = int((ours.argmax(1) != logits.argmax(1)).sum())
     table.check("predicted classes", model, "different", different, 0)
 
     length = weights.config["tokenizer"]["context_length"]
-    np.testing.assert_array_equal(tokenizer.encode(PHRASES, length)[:, : theirs.tokens.shape[1]],
-                                  theirs.tokens)  # fmt: skip
+    np.testing.assert_array_equal(
+        tokenizer.encode(PHRASES, length)[:, : theirs.tokens.shape[1]], theirs.tokens
+    )
     assert float(weights.arrays["logit_scale"]) == pytest.approx(theirs.scale, rel=1e-6)
     if full:  # The way there depends on no size, and takes as long again.
         return
@@ -124,8 +153,13 @@ def compare(
     got = clip.classify([Image.fromarray(pixels) for pixels in photographs()], PHRASES)
     want = np.exp(logits - logits.max(1, keepdims=True))
     want /= want.sum(1, keepdims=True)
-    table.check("probabilities from photographs", model, "largest difference",
-                float(np.abs(got - want).max()), 1e-4)  # fmt: skip
+    table.check(
+        "probabilities from photographs",
+        model,
+        "largest difference",
+        float(np.abs(got - want).max()),
+        1e-4,
+    )
 
 
 def features(weights: Weights, pixels: np.ndarray, tokens: np.ndarray) -> Any:
@@ -143,7 +177,7 @@ def features(weights: Weights, pixels: np.ndarray, tokens: np.ndarray) -> Any:
     return [np.asarray(x) for x in run(weights.variables, pixels.transpose(0, 2, 3, 1), padded)]
 
 
-def differing(ours: json_tokenizer.JsonTokenizer, theirs: Any, texts: Sequence[str]) -> list[str]:
+def differing(ours: tokenizer_json.FastTokenizer, theirs: Any, texts: Sequence[str]) -> list[str]:
     want = np.asarray([theirs(text) for text in texts])
     got = ours.encode(texts, want.shape[1])
     return [text for text, a, b in zip(texts, got, want, strict=True) if a.tolist() != b.tolist()]
@@ -189,10 +223,12 @@ def run_open_clip(model: Any, tokenize: Any) -> Theirs:
 
 
 OPEN_CLIP = [
-    ("ViT-B-32", True, ".safetensors"), ("ViT-B-32-quickgelu", True, ".bin"),
-    ("RN50-quickgelu", True, ".bin"), ("RN50", True, ".safetensors"),
+    ("ViT-B-32", True, ".safetensors"),
+    ("ViT-B-32-quickgelu", True, ".bin"),
+    ("RN50-quickgelu", True, ".bin"),
+    ("RN50", True, ".safetensors"),
     ("RN50-quickgelu", False, ".bin"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "tiny", "suffix"), OPEN_CLIP)
@@ -220,8 +256,17 @@ def test_a_state_dict_of_openai_needs_its_activation_told(tmp_path, capsys):
     numbers = {"input_resolution": 64, "context_length": 77, "vocab_size": 49408}
     source = tmp_path / "clip.pt"
     torch.save(state | {k: torch.tensor(v) for k, v in numbers.items()}, source)
-    command = ["import", "--format", "open_clip", "--source", str(source), "--vocab", str(MERGES),
-               "--workdir", str(tmp_path / "w")]  # fmt: skip
+    command = [
+        "import",
+        "--format",
+        "open_clip",
+        "--source",
+        str(source),
+        "--vocab",
+        str(MERGES),
+        "--out",
+        str(tmp_path / "w"),
+    ]
     assert interop(command) == 1
     assert "--activation quick_gelu" in capsys.readouterr().err
     assert interop([*command, "--activation", "quick_gelu"]) == 0
@@ -238,9 +283,10 @@ def hugging_face_words(tmp_path_factory) -> Path:
 
 
 HUGGING_FACE = [
-    ("tiny CLIP ViT", "quick_gelu", True), ("tiny CLIP ViT, GELU", "gelu", True),
+    ("tiny CLIP ViT", "quick_gelu", True),
+    ("tiny CLIP ViT, GELU", "gelu", True),
     ("CLIP ViT-B/32", "quick_gelu", False),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "activation", "safe"), HUGGING_FACE)
@@ -261,8 +307,13 @@ def test_clip_of_transformers_is_imported(
         hidden = model.text_model(**tokens).pooler_output
         image = model.visual_projection(model.vision_model(pixels).pooler_output)
         text = model.text_projection(hidden)
-    theirs = Theirs(pixels.numpy(), tokens["input_ids"].numpy().astype(np.int32), image.numpy(),
-                    text.numpy(), model.logit_scale.item())  # fmt: skip
+    theirs = Theirs(
+        pixels.numpy(),
+        tokens["input_ids"].numpy().astype(np.int32),
+        image.numpy(),
+        text.numpy(),
+        model.logit_scale.item(),
+    )
     # Their own logits are the product of these features.
     expected = np.exp(theirs.scale) * cosines(theirs.image, theirs.text)
     np.testing.assert_allclose(out.logits_per_image.numpy(), expected, rtol=1e-3, atol=1e-4)
@@ -270,7 +321,7 @@ def test_clip_of_transformers_is_imported(
 
 
 def test_clip_tokens_are_those_of_open_clip(table):
-    ours, theirs = json_tokenizer.clip_from_merges(MERGES), open_clip.tokenizer.SimpleTokenizer()
+    ours, theirs = tokenizer_json.clip_from_merges(MERGES), open_clip.tokenizer.SimpleTokenizer()
     different = differing(ours, lambda text: theirs(text)[0].numpy(), NASTY)
     table.check("tokens of nasty strings", "CLIP, open_clip", "different", len(different), 0)
 
@@ -278,11 +329,18 @@ def test_clip_tokens_are_those_of_open_clip(table):
 def test_cleaning_is_that_of_open_clip(table):
     theirs = open_clip.tokenizer.get_clean_fn("whitespace")
     rng = np.random.default_rng(0)
-    codes = [*range(0x20, 0x250), *range(0x2000, 0x2070), *range(0x3000, 0x3100),
-             *range(0xFF00, 0xFFF0), 0x1F600, 0x4E00, 0x301]  # fmt: skip
+    codes = [
+        *range(0x20, 0x250),
+        *range(0x2000, 0x2070),
+        *range(0x3000, 0x3100),
+        *range(0xFF00, 0xFFF0),
+        0x1F600,
+        0x4E00,
+        0x301,
+    ]
     texts = ["".join(map(chr, rng.choice(codes, rng.integers(1, 12)))) for _ in range(3000)]
     wrong = ["drusen â‰¥ 63 Âµm", "Ã©dÃ¨me", "BruchÃ¢â‚¬â„¢s membrane"]
-    different = sum(open_clip_text.clean(t) != theirs(t) for t in [*texts, *wrong, *NASTY])
+    different = sum(open_clip_cleaning.clean(t) != theirs(t) for t in [*texts, *wrong, *NASTY])
     table.check("cleaning of random strings", "open_clip", "different", different, 0)
 
 
@@ -295,7 +353,7 @@ def test_clip_tokens_are_those_of_transformers(table, tmp_path, hugging_face_wor
 
     texts = [text for text in NASTY if not any(0xD800 <= ord(c) < 0xE000 for c in text)]
     for source in (hugging_face_words, tmp_path):
-        different = differing(json_tokenizer.find(source), encode, texts)
+        different = differing(tokenizer_json.import_tokenizer(source), encode, texts)
         table.check("tokens of nasty strings", "CLIP, transformers", "different", len(different), 0)
 
 
@@ -316,7 +374,7 @@ def test_bert_tokens_are_those_of_transformers(table, tmp_path, bert_words, lowe
         told = {"do_lower_case": lowercase, "tokenizer_class": "BertTokenizer"}
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(told))
     theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
-    ours = json_tokenizer.find(tmp_path)
+    ours = tokenizer_json.import_tokenizer(tmp_path)
 
     def encode(text: str) -> list[int]:
         return theirs(text, padding="max_length", max_length=64, truncation=True)["input_ids"]
@@ -331,7 +389,7 @@ def test_bert_tokens_are_those_of_transformers(table, tmp_path, bert_words, lowe
 def test_biomedclip_tokens_are_those_of_open_clip(table, tmp_path, bert_words):
     transformers.BertTokenizer(str(bert_words)).save_pretrained(tmp_path)
     theirs = open_clip.tokenizer.HFTokenizer(str(tmp_path), context_length=64)
-    ours = json_tokenizer.find(tmp_path).with_cleaning("whitespace")
+    ours = tokenizer_json.import_tokenizer(tmp_path).with_cleaning("whitespace")
     different = differing(ours, lambda text: theirs(text)[0].numpy(), NASTY)
     table.check("tokens of nasty strings", "BiomedCLIP", "different", len(different), 0)
 
@@ -367,8 +425,10 @@ def test_flair_is_imported(tmp_path, table, relative_error, bert_words, tiny):
     weights, _ = folder.load(work)
     ours = features(weights, pixels.numpy(), ids)
     bound = 1e-5 if tiny else 1e-4
-    units = [[x / np.linalg.norm(x, axis=1, keepdims=True) for x in pair]
-             for pair in zip(ours, (image, text), strict=True)]  # fmt: skip
+    units = [
+        [x / np.linalg.norm(x, axis=1, keepdims=True) for x in pair]
+        for pair in zip(ours, (image, text), strict=True)
+    ]
     for what, (got, want) in zip(("image", "text"), units, strict=True):
         error = relative_error(got, want)
         table.check(f"{what} features of the system", label, "relative error", error, bound)
@@ -423,8 +483,9 @@ def test_biomedclip_is_imported(tmp_path, table, relative_error, bert_words, tin
     tokens = tokenize(PHRASES)
     with torch.no_grad():
         image, text = model.visual(pixels).numpy(), model.text(tokens).numpy()
-    theirs = Theirs(pixels.numpy(), tokens.numpy().astype(np.int32), image, text,
-                    model.logit_scale.item())  # fmt: skip
+    theirs = Theirs(
+        pixels.numpy(), tokens.numpy().astype(np.int32), image, text, model.logit_scale.item()
+    )
     label = f"{'tiny ' if tiny else ''}BiomedCLIP"
     compare(table, relative_error, work, label, theirs, full=not tiny)
 

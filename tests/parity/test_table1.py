@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vclip_jax import datasets, predictions, prompts
+from vclip_jax import datasets, prompts
 from vclip_jax import main as trainer
-from vclip_jax.data.decode import fit_square
+from vclip_jax.data.images.decode import fit_square
 from vclip_jax.datasets.__main__ import main as datasets_command
+from vclip_jax.evaluation.metrics import paper, predictions
 from vclip_jax.prompts import PromptSet
-from vclip_jax.report import paper
 
 from .systems import (
     biomedclip,
@@ -47,13 +47,23 @@ pytestmark = pytest.mark.parity
 
 TASKS = ("messidor", "fives", "refuge")
 VISIONCLIP = {
-    "embed_dim": 16, "image_resolution": 64, "vision_layers": [1, 2, 1, 1], "vision_width": 8,
-    "vision_patch_size": None, "vocab_size": 21128, "text_attention_probs_dropout_prob": 0.0,
-    "text_hidden_act": "gelu", "text_hidden_dropout_prob": 0.0, "text_hidden_size": 64,
-    "text_initializer_range": 0.02, "text_intermediate_size": 128,
-    "text_max_position_embeddings": 64, "text_num_attention_heads": 1,
-    "text_num_hidden_layers": 2, "text_type_vocab_size": 2,
-}  # fmt: skip
+    "embed_dim": 16,
+    "image_resolution": 64,
+    "vision_layers": [1, 2, 1, 1],
+    "vision_width": 8,
+    "vision_patch_size": None,
+    "vocab_size": 21128,
+    "text_attention_probs_dropout_prob": 0.0,
+    "text_hidden_act": "gelu",
+    "text_hidden_dropout_prob": 0.0,
+    "text_hidden_size": 64,
+    "text_initializer_range": 0.02,
+    "text_intermediate_size": 128,
+    "text_max_position_embeddings": 64,
+    "text_num_attention_heads": 1,
+    "text_num_hidden_layers": 2,
+    "text_type_vocab_size": 2,
+}
 
 
 @dataclass(frozen=True)

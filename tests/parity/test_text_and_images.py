@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vclip_jax.data.decode import decode
-from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.data.images.decode import decode
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.datasets.synthetic.caption import caption
 from vclip_jax.datasets.synthetic.domains import sample_case
 from vclip_jax.datasets.synthetic.render import render
@@ -20,20 +20,47 @@ prepare = pytest.importorskip("cn_clip.training.data")._preprocess_text
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared/data"
 
 NASTY = [
-    "", " ", "\t\n", "。", "糖尿病视网膜病变", "OCT检查DR3级，视力0.5",
+    "",
+    " ",
+    "\t\n",
+    "。",
+    "糖尿病视网膜病变",
+    "OCT检查DR3级，视力0.5",
     "ＦＵＬＬ　ｗｉｄｔｈ　１２３",
-    "naïve café Ünïcödé", "İstanbul ŉ ǆ", "👁️眼底👩‍⚕️🏥", "[CLS][SEP][PAD]", "[MASK] [unused1]",
-    "a" * 300, "病" * 300, "x" * 199 + "眼", "ab\u200bcd\ufeffef", "a\u0000b\ufffdc",
-    "e\u0301a\u0308", "한국어 텍스트", "ภาษาไทย", "עברית", "العربية", "𠀀𪛖豈更",
-    "1,234.56%（±3σ）≥½", "don't—won't…", "“双引号”and“quotes”", "A/B\\C|D_E~F`G^H",
-    "\u3000全角空格\u00a0不换行", "ⅠⅡⅢ①②③", "㎜ ㎏ ℃ Å", "line\u2028separator\u2029paragraph",
-    "\u0300leading accent", "##眼 ##a", "視網膜 黃斑", "ﬁ ﬂ ß ẞ ς Σ",
-]  # fmt: skip
+    "naïve café Ünïcödé",
+    "İstanbul ŉ ǆ",
+    "👁️眼底👩‍⚕️🏥",
+    "[CLS][SEP][PAD]",
+    "[MASK] [unused1]",
+    "a" * 300,
+    "病" * 300,
+    "x" * 199 + "眼",
+    "ab\u200bcd\ufeffef",
+    "a\u0000b\ufffdc",
+    "e\u0301a\u0308",
+    "한국어 텍스트",
+    "ภาษาไทย",
+    "עברית",
+    "العربية",
+    "𠀀𪛖豈更",
+    "1,234.56%（±3σ）≥½",
+    "don't—won't…",
+    "“双引号”and“quotes”",
+    "A/B\\C|D_E~F`G^H",
+    "\u3000全角空格\u00a0不换行",
+    "ⅠⅡⅢ①②③",
+    "㎜ ㎏ ℃ Å",
+    "line\u2028separator\u2029paragraph",
+    "\u0300leading accent",
+    "##眼 ##a",
+    "視網膜 黃斑",
+    "ﬁ ﬂ ß ẞ ς Σ",
+]
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return Tokenizer.from_vocab(Path(clip.__file__).parent / "vocab.txt")
+    return WordPiece.from_vocab(Path(clip.__file__).parent / "vocab.txt")
 
 
 @pytest.mark.parametrize("length", [52, 24, 77])

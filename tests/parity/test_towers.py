@@ -7,10 +7,10 @@ import pytest
 from flax import nnx
 
 from vclip_jax.interop import names
-from vclip_jax.losses import contrastive_loss
 from vclip_jax.models import resnet
 from vclip_jax.models.batch_norm import BatchNorm
 from vclip_jax.models.clip import normalise, normalise_image
+from vclip_jax.models.losses import contrastive_loss
 
 torch = pytest.importorskip("torch", reason="needs the [parity] extra: torch")
 

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vclip_jax import config, state
+from vclip_jax import config
 from vclip_jax.interop import names
 from vclip_jax.models.clip import normalise_image
-from vclip_jax.optim import make_optimizer
+from vclip_jax.train import state
+from vclip_jax.train.optim import make_optimizer
+from vclip_jax.train.step import make_train_step
 
 torch = pytest.importorskip("torch", reason="needs the [parity] extra: torch")
 STEPS = 10
@@ -36,20 +38,26 @@ def test_ten_steps(size, reference, ours, batch, table, monkeypatch):
 
     groups = [
         {"params": [p for n, p in model.named_parameters() if excluded(n)], "weight_decay": 0.0},
-        {"params": [p for n, p in model.named_parameters() if not excluded(n)],
-         "weight_decay": settings.weight_decay},
-    ]  # fmt: skip
+        {
+            "params": [p for n, p in model.named_parameters() if not excluded(n)],
+            "weight_decay": settings.weight_decay,
+        },
+    ]
     betas = (settings.beta1, settings.beta2)
     adamw = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, eps=settings.epsilon)
     schedule = scheduler.cosine_lr(adamw, settings.learning_rate, settings.warmup_steps, STEPS)
     arguments = types.SimpleNamespace(
-        accum_freq=1, mask_ratio=0, distillation=False, aggregate=False, local_device_rank=0,
+        accum_freq=1,
+        mask_ratio=0,
+        distillation=False,
+        aggregate=False,
+        local_device_rank=0,
         report_training_batch_acc=False,
-    )  # fmt: skip
+    )
     cross_entropy = torch.nn.CrossEntropyLoss()
 
     optimizer = make_optimizer(settings, STEPS)
-    step = jax.jit(state.make_train_step(graphdef, optimizer, seed=0))
+    step = jax.jit(make_train_step(graphdef, optimizer, seed=0))
     train_state = state.TrainState(
         jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params)
     )
@@ -59,9 +67,13 @@ def test_ten_steps(size, reference, ours, batch, table, monkeypatch):
         adamw.zero_grad()
         pixels = np.array(normalise_image(jnp.asarray(data["image"]))).transpose(0, 3, 1, 2)
         loss, _ = training.get_loss(
-            model, torch.from_numpy(np.ascontiguousarray(pixels)),
-            torch.from_numpy(data["tokens"]).long(), cross_entropy, cross_entropy, arguments,
-        )  # fmt: skip
+            model,
+            torch.from_numpy(np.ascontiguousarray(pixels)),
+            torch.from_numpy(data["tokens"]).long(),
+            cross_entropy,
+            cross_entropy,
+            arguments,
+        )
         loss.backward()
         adamw.step()
         model.logit_scale.data = torch.clamp(model.logit_scale.data, 0, 4.6052)
@@ -71,10 +83,14 @@ def test_ten_steps(size, reference, ours, batch, table, monkeypatch):
         table.check("loss in ten steps of training", size, "relative error", off, 1e-4)
 
     want = names.from_reference(
-        {name: value.detach().numpy() for name, value in model.named_parameters()
-         if "bert.pooler" not in name},
-        start, origin="cn_clip",
-    )  # fmt: skip
+        {
+            name: value.detach().numpy()
+            for name, value in model.named_parameters()
+            if "bert.pooler" not in name
+        },
+        start,
+        origin="cn_clip",
+    )
     got = names.flatten(jax.device_get(train_state.params))
     # Adam moves the keys' bias, which has no gradient but rounding, at random.
     furthest = settings.learning_rate * STEPS
@@ -94,8 +110,8 @@ def test_ten_steps(size, reference, ours, batch, table, monkeypatch):
 
 
 def test_the_decay_mask_is_theirs(reference, ours):
-    from vclip_jax.optim import decay_mask
-    from vclip_jax.tree import path_string
+    from vclip_jax.devices.tree import path_string
+    from vclip_jax.train.optim import decay_mask
 
     for size in ("tiny", "tiny ViT"):
         model = reference(size, 0)

@@ -47,7 +47,7 @@ def test_an_export_takes_them_along_and_its_card_asks_them(
     (tmp_path / "a/README.md").unlink()
     two = prompts.from_phrases({"healthy": "正常", "ill": ["青光眼", "病变"]}, "two")
     own.save(tmp_path / "a", two)
-    export = ["export", "--format", "safetensors", "--source", str(tmp_path / "a"), "--target"]
+    export = ["export", "--format", "safetensors", "--model", str(tmp_path / "a"), "--out"]
     assert interop.main([*export, str(tmp_path / "b")]) == 0
     assert own.load(tmp_path / "b") == two
     card = (tmp_path / "b/README.md").read_text("utf-8")

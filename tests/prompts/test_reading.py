@@ -5,14 +5,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vclip_jax import prompts
-from vclip_jax.data.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.prompts import own, reading
 
 
 @pytest.fixture(scope="module")
 def english():
     sets = [prompts.load(name) for name in prompts.known() if not name.startswith("zh")]
-    return Tokenizer.from_captions(text for s in sets for texts in s.prompts for text in texts)
+    return WordPiece.from_captions(text for s in sets for texts in s.prompts for text in texts)
 
 
 def asked(*texts):
@@ -114,7 +114,7 @@ def test_bytes_spell_every_word():
     import tokenizers
     from tokenizers import models, pre_tokenizers, processors
 
-    from vclip_jax.data.json_tokenizer import JsonTokenizer
+    from vclip_jax.data.text.tokenizer_json import FastTokenizer
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     ids = {letter: index for index, letter in enumerate([*letters, "<s>", "<e>"])}
@@ -122,6 +122,6 @@ def test_bytes_spell_every_word():
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.add_special_tokens(["<s>", "<e>"])
     made.post_processor = processors.RobertaProcessing(("<e>", ids["<e>"]), ("<s>", ids["<s>"]))
-    spelling = JsonTokenizer(made.to_str())
+    spelling = FastTokenizer(made.to_str())
     assert spelling.unknown_id is None
     assert reading.check_prompts(asked("糖尿病", "Glaucoma"), spelling, 52) == []

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vclip_jax import bootstrap, predictions, prompts, recall
-from vclip_jax.sensitivity import prompt_sensitivity
+from vclip_jax import prompts
+from vclip_jax.evaluation.metrics import bootstrap, predictions, retrieval
+from vclip_jax.evaluation.prompt_sensitivity import prompt_sensitivity
 
 DATASETS = {
     "messidor_like": (
@@ -176,8 +177,8 @@ def files() -> dict[str, Any]:
         "metrics.jsonl": log(),
         "zero_shot.json": {name: result for name, (result, _) in results.items()},
         "retrieval.json": {
-            **recall.retrieval(images, texts, ids),
-            "test": recall.retrieval(images[:200], texts, ids[:200]),
+            **retrieval.retrieval(images, texts, ids),
+            "test": retrieval.retrieval(images[:200], texts, ids[:200]),
         },
         "examples.json": {name: examples for name, (_, examples) in results.items()},
     }

@@ -64,9 +64,18 @@ def test_a_step_is_one_two_or_five_times_a_power_of_ten(span, count):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (0.25, "0.25"), (-1.5, "−1.5"), (4000, "4000"), (12_000, "12k"), (1.5e6, "1.5M"),
-     (2e9, "2G"), (5e-4, "5e−4"), (1.25e-5, "1.25e−5")],
-)  # fmt: skip
+    [
+        (0, "0"),
+        (0.25, "0.25"),
+        (-1.5, "−1.5"),
+        (4000, "4000"),
+        (12_000, "12k"),
+        (1.5e6, "1.5M"),
+        (2e9, "2G"),
+        (5e-4, "5e−4"),
+        (1.25e-5, "1.25e−5"),
+    ],
+)
 def test_numbers_are_short(value, text):
     assert plots.compact(value) == text
 

@@ -15,9 +15,9 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from vclip_jax import predictions
-from vclip_jax.report import paper, write_comparison, write_report
-from vclip_jax.report.build import duration, hardware_of
+from vclip_jax.evaluation.metrics import paper, predictions
+from vclip_jax.report import write_comparison, write_report
+from vclip_jax.report.run_page import duration, hardware_of
 
 from .page import Page
 
@@ -30,8 +30,20 @@ def make(workdir):
     return write_and_read
 
 
-SECTIONS = ["zero-shot", "table-1", "training", "validation", "classes", "confusion", "calibration",
-            "sensitivity", "retrieval", "examples", "prompts", "setup"]  # fmt: skip
+SECTIONS = [
+    "zero-shot",
+    "table-1",
+    "training",
+    "validation",
+    "classes",
+    "confusion",
+    "calibration",
+    "sensitivity",
+    "retrieval",
+    "examples",
+    "prompts",
+    "setup",
+]
 
 
 def test_a_finished_run_has_every_section_and_every_number(finished, contents):
@@ -118,8 +130,13 @@ def test_hostile_text_stays_text(make, contents):
     results = contents["zero_shot.json"]
     result = copy.deepcopy(results["refuge_like"])
     result["classes"] = [evil, "b"]
-    result["prompts"] = {"name": evil, "language": evil, "class_names": [evil, "b"],
-                         "prompts": [[evil], [evil]], "groups": []}  # fmt: skip
+    result["prompts"] = {
+        "name": evil,
+        "language": evil,
+        "class_names": [evil, "b"],
+        "prompts": [[evil], [evil]],
+        "groups": [],
+    }
     contents["zero_shot.json"] = {evil: result, f"refuge{evil}": result}
     contents["examples.json"] = {evil: contents["examples.json"]["refuge_like"]}
     contents["config.json"] = {"name": evil, evil: evil, "list": [evil]}
@@ -189,9 +206,11 @@ def test_a_missing_file_costs_its_own_sections_only(make, contents, missing, sec
 
 @pytest.mark.parametrize(
     ("step", "text"),
-    [(320, "runs/other, step 320 (weights), trained on from step 0"),
-     (None, "runs/other (weights), trained on from step 0")],
-)  # fmt: skip
+    [
+        (320, "runs/other, step 320 (weights), trained on from step 0"),
+        (None, "runs/other (weights), trained on from step 0"),
+    ],
+)
 def test_the_page_says_from_what_a_run_started(make, contents, step, text):
     assert "Started from" not in make(contents).text
     contents["start.json"] = {"source": "runs/other", "step": step, "taken": "weights"}
@@ -200,10 +219,13 @@ def test_the_page_says_from_what_a_run_started(make, contents, step, text):
 
 @pytest.mark.parametrize(
     ("started", "shown"),
-    [("2026-09-23 23:20:05 +0200", "2026-09-23 21:20 UTC"), ("a while ago", "a while ago"),
-     ("2026-09-23 21:20:05 +0000", "2026-09-23 21:20 UTC"),
-     (time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(0)), "1970-01-01 00:00 UTC")],
-)  # fmt: skip
+    [
+        ("2026-09-23 23:20:05 +0200", "2026-09-23 21:20 UTC"),
+        ("a while ago", "a while ago"),
+        ("2026-09-23 21:20:05 +0000", "2026-09-23 21:20 UTC"),
+        (time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(0)), "1970-01-01 00:00 UTC"),
+    ],
+)
 def test_times_have_one_form(make, contents, started, shown):
     contents["environment.json"]["started"] = started
     facts = make(contents).text.partition("Configuration (")[0]
@@ -279,7 +301,14 @@ def test_a_pipe_in_a_workdir_is_not_waited_for(workdir, contents, name):
         assert f"{path.name} could not be read and is left out" in page
 
 
-@pytest.mark.parametrize("name", ["report.html.part", "comparison.html.part", "comparison.json"])
+UNFINISHED = [f"{page}.html.{os.getpid()}.tmp" for page in ("report", "comparison")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*UNFINISHED, "comparison.json"],
+    ids=["report.html", "comparison.html", "comparison.json"],
+)
 def test_a_link_in_a_workdir_is_not_written_through(workdir, contents, tmp_path, name):
     folder = workdir(contents)
     other = tmp_path / "other"
@@ -299,8 +328,18 @@ def test_undefined_figures_are_dashes(make, contents):
 
 
 def test_the_results_of_an_earlier_version_still_make_a_page(make, contents):
-    old = ("n", "accuracy", "accuracy_ci95", "balanced_accuracy", "auc", "kappa", "f1", "confusion",
-           "classes", "prompts")  # fmt: skip
+    old = (
+        "n",
+        "accuracy",
+        "accuracy_ci95",
+        "balanced_accuracy",
+        "auc",
+        "kappa",
+        "f1",
+        "confusion",
+        "classes",
+        "prompts",
+    )
     results = contents["zero_shot.json"]
     contents["zero_shot.json"] = {n: {key: r[key] for key in old} for n, r in results.items()}
     page = make(contents)
@@ -359,8 +398,12 @@ def test_the_same_workdir_gives_the_same_page(finished):
 
 def test_durations_and_devices_read_well():
     assert [duration(s) for s in (0.5, 42, 725, 27_000, 280_000)] == [
-        "0.5 s", "42 s", "12 min 5 s", "7 h 30 min", "3 d 5 h",
-    ]  # fmt: skip
+        "0.5 s",
+        "42 s",
+        "12 min 5 s",
+        "7 h 30 min",
+        "3 d 5 h",
+    ]
     assert hardware_of({"devices": [{"kind": "TPU v5e"}] * 4}) == "4 × TPU v5e"
     assert hardware_of({"device_kind": "cpu", "device_count": 1}) == "1 × cpu"
     assert hardware_of({}) == ""
@@ -396,13 +439,22 @@ def test_chromium_shows_the_page_without_sideways_scrolling(finished, tmp_path, 
     html = re.sub(r"<meta http-equiv.*?>", "", html, flags=re.S).replace("<body>", "<body>" + probe)
     html = html.replace(' loading="lazy"', "")
     (tmp_path / "page.html").write_text(html)
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-             "--disable-background-networking", "--window-size=500,900",
-             f"--user-data-dir={tmp_path / 'profile'}"]  # fmt: skip
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--window-size=500,900",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
     done = subprocess.run(
         ["chromium", *flags, "--dump-dom", str(tmp_path / "page.html")],
-        capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     found = json.loads(re.search(r'data-probe="([^"]*)"', done.stdout)[1].replace("&quot;", '"'))
     assert found["wide"] <= found["view"]
     assert found["images"]
@@ -418,13 +470,22 @@ def test_chromium_shades_the_edge_beyond_which_a_table_goes_on(tmp_path):
     for name, width in (("narrow", 100), ("wide", 900)):
         page = tmp_path / f"{name}.html"
         page.write_text(f"<!doctype html><style>{style}</style>{table.format(width)}")
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-                 "--hide-scrollbars", "--disable-background-networking", "--window-size=390,300",
-                 f"--user-data-dir={tmp_path / 'profile'}"]  # fmt: skip
+        flags = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--hide-scrollbars",
+            "--disable-background-networking",
+            "--window-size=390,300",
+            f"--user-data-dir={tmp_path / 'profile'}",
+        ]
         subprocess.run(
             ["chromium", *flags, f"--screenshot={tmp_path / name}.png", str(page)],
-            capture_output=True, check=True, timeout=60,
-        )  # fmt: skip
+            capture_output=True,
+            check=True,
+            timeout=60,
+        )
     narrow, wide = (
         np.asarray(Image.open(tmp_path / f"{name}.png").convert("L")) for name in ("narrow", "wide")
     )

@@ -1,7 +1,7 @@
 import pytest
 
+from vclip_jax.evaluation.metrics.table import averaged
 from vclip_jax.report import format_table
-from vclip_jax.report.table import averaged
 
 
 @pytest.fixture
@@ -15,11 +15,16 @@ def test_the_table_holds_every_figure_in_aligned_columns(results):
     for line, (name, result) in zip(lines[2:5], results.items(), strict=True):
         lo, hi = result["accuracy_ci95"]
         assert line.split() == [
-            name, "300", str(len(result["classes"])), f"{result['accuracy']:.3f}",
-            f"[{lo:.3f},", f"{hi:.3f}]", f"{1 / len(result['classes']):.3f}",
+            name,
+            "300",
+            str(len(result["classes"])),
+            f"{result['accuracy']:.3f}",
+            f"[{lo:.3f},",
+            f"{hi:.3f}]",
+            f"{1 / len(result['classes']):.3f}",
             f"{max(map(sum, result['confusion'])) / 300:.3f}",
             *(f"{result[key]:.3f}" for key in ("balanced_accuracy", "auc", "kappa")),
-        ]  # fmt: skip
+        ]
     starts = {line.index("[") for line in lines[2:5]}
     assert len(starts) == 1
 

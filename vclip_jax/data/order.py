@@ -17,14 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from vclip_jax.datasets.records import Record
+    from vclip_jax.data.record import Record
 
 EXAMPLES: Final = 2**48
 """Length of the training stream, "without end": Grain's own endless repeat overflows in `batch`."""
-
-ORDERS: Final = ("permutation", "grain")
-"""Names of `config.data.shuffle`: the one of this module, and Grain's of the runs before it, in
-which records that are neighbours, or in one batch, are so again more often than by chance."""
 
 _ROUNDS: Final = 12
 """Four make a permutation that is hard to tell from a random one (Luby and Rackoff, 1988); more

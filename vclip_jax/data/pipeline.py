@@ -10,25 +10,28 @@ step takes constant time.
 import hashlib
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import grain
 import numpy as np
 
-from vclip_jax import cores
 from vclip_jax.data import workers
-from vclip_jax.data.augment import Policy, augment
-from vclip_jax.data.autoaugment import SHORTEST_CROP, chinese_clip_augment
-from vclip_jax.data.decode import FINER, check_fit, read_rgb
-from vclip_jax.data.enhance import enhance
-from vclip_jax.data.json_tokenizer import AnyTokenizer
-from vclip_jax.data.order import EXAMPLES, ORDERS, Shuffled
+from vclip_jax.data.choices import ORDERS
+from vclip_jax.data.images.augment import Change, Policy, augment
+from vclip_jax.data.images.chinese_clip_augment import SHORTEST_CROP, chinese_clip_augment
+from vclip_jax.data.images.decode import FINER, FITS, Fit, check_fit, read_rgb
+from vclip_jax.data.images.enhance import enhance
+from vclip_jax.data.images.preprocess import check_fitted, record_square
+from vclip_jax.data.order import EXAMPLES, Shuffled
 from vclip_jax.data.progress import Progress
-from vclip_jax.data.seen import check_fitted, square
-from vclip_jax.data.tokenizer import CONTEXT_LENGTH
-from vclip_jax.datasets.records import Record
+from vclip_jax.data.record import Record
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import CONTEXT_LENGTH
+from vclip_jax.devices import cores
+from vclip_jax.files.errors import first_line
 
 HostBatch = dict[str, np.ndarray]
 
@@ -52,8 +55,12 @@ class Batches(Iterator[HostBatch]):
         try:
             return next(self._batches)
         except BaseException as error:
-            if isinstance(error, RuntimeError) and (keys := self._progress.of_dead()):
-                self._error = OSError(f"a data worker died at {', '.join(keys)}: {_first(error)}")
+            if isinstance(error, RuntimeError) and (
+                keys := self._progress.records_of_dead_workers()
+            ):
+                self._error = OSError(
+                    f"a data worker died at {', '.join(keys)}: {first_line(error)}"
+                )
                 raise self._error from error
             self._error = error
             raise
@@ -71,14 +78,14 @@ class Batches(Iterator[HostBatch]):
 
 def train_batches(
     source: Sequence[Record],
-    tokenizer: AnyTokenizer,
+    tokenizer: Tokenizer,
     *,
     seed: int,
     global_batch_size: int,
     size: int,
     fit: str = "squash",
     decode: str = "exact",
-    augment: Policy | str | None = None,
+    augment: Policy | Change | str | None = None,
     enhance: bool = False,
     shuffle: str = "permutation",
     context_length: int = CONTEXT_LENGTH,
@@ -95,11 +102,11 @@ def train_batches(
         seed: of order and augmentation, any non-negative integer.
         global_batch_size: examples a step over all hosts.
         size: height and width of the images in pixels.
-        fit: see `vclip_jax.data.decode`.
+        fit: see `vclip_jax.data.images.decode`.
         decode: "exact" or "fast", the `mode` there. With "fast", crops are taken from a picture
             that is larger by as much as they may be smaller, so that they lose no resolution.
-        augment: see `augment`; None is no augmentation, and "chinese_clip" that of `autoaugment`,
-            which crops the photograph itself and so leaves `fit` nothing to do.
+        augment: a value of `augment.AUGMENTATIONS`; None is no augmentation. "chinese_clip" crops
+            the photograph itself and so leaves `fit` nothing to do.
         enhance: show local contrast instead of colours, see `enhance`; after augmentation.
         shuffle: of `order.ORDERS`; "grain" for runs that began with it.
         context_length: of the token rows.
@@ -125,9 +132,16 @@ def train_batches(
     check_fitted(_name(source), source, size, fit, augment)
     progress = Progress()
     example = _TrainExample(
-        _name(source), tokenizer, size, fit, decode, augment or Policy(), enhance, context_length,
+        _name(source),
+        tokenizer,
+        size,
+        fit,
+        decode,
+        augment or Policy(),
+        enhance,
+        context_length,
         progress,
-    )  # fmt: skip
+    )
     examples = _in_order(source, seed, shuffle).random_map(
         example, seed=_derived_seed(seed, "augmentation")
     )
@@ -146,9 +160,13 @@ def record_keys(
 ) -> list[str]:
     """The keys of the records that `train_batches` gives at a step, in the global batch's order."""
     records = step_records(
-        source, seed=seed, global_batch_size=global_batch_size, step=step,
-        rows=range(global_batch_size), shuffle=shuffle,
-    )  # fmt: skip
+        source,
+        seed=seed,
+        global_batch_size=global_batch_size,
+        step=step,
+        rows=range(global_batch_size),
+        shuffle=shuffle,
+    )
     return [record["key"] for record in records]
 
 
@@ -180,7 +198,7 @@ def _in_order(source: Sequence[Record], seed: int, shuffle: str) -> grain.MapDat
 
 def eval_batches(
     source: Sequence[Record],
-    tokenizer: AnyTokenizer | None = None,
+    tokenizer: Tokenizer | None = None,
     *,
     global_batch_size: int,
     size: int,
@@ -235,11 +253,11 @@ class _TrainExample(grain.transforms.RandomMap):
     """A record to arrays, at random."""
 
     name: str
-    tokenizer: AnyTokenizer
+    tokenizer: Tokenizer
     size: int
     fit: str
     mode: str
-    policy: Policy | str
+    policy: Policy | Change | str
     enhance: bool
     context_length: int
     progress: Progress
@@ -254,6 +272,9 @@ class _TrainExample(grain.transforms.RandomMap):
             least = math.ceil(FINER * self.size / SHORTEST_CROP) if fast else 0
             whole = read_rgb(element["image"], least, key=f"{self.name} {element['key']}")
             image = chinese_clip_augment(whole, self.size, rng, fast=fast)
+        elif callable(self.policy):
+            image = _decode(element, self.name, self.size, self.fit, self.mode)
+            image = self.policy(image, rng)
         else:
             room = 1.0 / self.policy.min_crop
             image = _decode(element, self.name, self.size, self.fit, self.mode, room)
@@ -272,7 +293,7 @@ class _EvalExample(grain.transforms.Map):
 
     source: Sequence[Record]
     name: str
-    tokenizer: AnyTokenizer | None
+    tokenizer: Tokenizer | None
     size: int
     fit: str
     mode: str
@@ -293,7 +314,7 @@ class _EvalExample(grain.transforms.Map):
         if record is not None:
             key = f"{self.name} {record['key']}"
             # Decoded in full, as by all that answers: the same photograph, the same answer.
-            image = square(record, self.size, self.fit, self.mode, whole=True, key=key)
+            image = record_square(record, self.size, self.fit, self.mode, whole=True, key=key)
             image = enhance(image) if self.enhance else image
         if record is not None and self.tokenizer is not None:
             tokens = self.tokenizer.encode([record["caption"]], self.context_length)[0]
@@ -308,7 +329,7 @@ class _EvalExample(grain.transforms.Map):
 def _decode(
     record: Record, name: str, size: int, fit: str, mode: str, room: float = 1.0
 ) -> np.ndarray:
-    return square(record, size, fit, mode, room=room, key=f"{name} {record['key']}")
+    return record_square(record, size, fit, mode, room=room, key=f"{name} {record['key']}")
 
 
 def _iterate(
@@ -332,18 +353,20 @@ def _iterate(
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     processes = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=1)
     prefetched = dataset.to_iter_dataset(options).mp_prefetch(
-        processes, worker_init_fn=workers.start
+        processes, worker_init_fn=partial(_start_worker, dict(FITS))
     )
     return Batches(iter(prefetched), progress)
+
+
+def _start_worker(fits: Mapping[str, Fit], index: int, count: int) -> None:
+    """What a worker does first; a recipe's own fits are not in its registry otherwise."""
+    FITS.update(fits)
+    workers.start(index, count)
 
 
 def _derived_seed(seed: int, purpose: str) -> int:
     digest = hashlib.sha256(f"{purpose}:{seed}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
-
-
-def _first(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
 
 
 def _name(source: Sequence[Record]) -> str:

@@ -24,7 +24,7 @@ class StalledError(OSError):
 
 
 @dataclass(frozen=True)
-class Entry:
+class ThreadState:
     """What one thread was at."""
 
     process: int
@@ -53,7 +53,7 @@ class Progress:
         finally:
             self._write("")
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[ThreadState]:
         """Of all threads that have begun."""
         found = []
         now = time.time()
@@ -62,7 +62,7 @@ class Progress:
             if len(content) == _SIZE:
                 then, length = _TIME.unpack_from(content)
                 key = content[_TIME.size : _TIME.size + length].decode(errors="replace")
-                found.append(Entry(int(path.name.partition("-")[0]), now - then, key))
+                found.append(ThreadState(int(path.name.partition("-")[0]), now - then, key))
         return found
 
     def stalled(self, limit: float) -> str | None:
@@ -79,7 +79,7 @@ class Progress:
             return f"no record was read for {limit:.0f} s: does the storage answer?"
         return None
 
-    def of_dead(self) -> list[str]:
+    def records_of_dead_workers(self) -> list[str]:
         """The records that processes were at which are no more."""
         return [entry.key for entry in self.entries() if entry.key and not _lives(entry.process)]
 

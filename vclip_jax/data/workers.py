@@ -15,9 +15,10 @@ from typing import Final
 
 import cv2
 
+from vclip_jax.data.choices import AUTOMATIC
+
 log = logging.getLogger("vclip_jax")
 
-AUTOMATIC: Final = -1
 _MANY_CORES: Final = 8
 """From here on processes are started: each costs seconds at the start and 140 MB of memory."""
 _MOST: Final = 64

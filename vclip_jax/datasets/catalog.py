@@ -1,29 +1,18 @@
-"""The datasets that can be built from files: what each is called and which module reads it."""
+"""The datasets that can be built from files: what each is called and which module reads it.
+
+The readers are imported when they are asked for: command lines and configurations name datasets.
+"""
 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
-from vclip_jax.datasets import (
-    acrima,
-    aptos,
-    deepdrid,
-    fives,
-    fixtures,
-    generic,
-    idrid,
-    messidor,
-    messidor2,
-    odir,
-    papila,
-    refuge,
-    synfundus,
-)
-from vclip_jax.datasets.folders import left_out
-from vclip_jax.datasets.listing import Listing
+if TYPE_CHECKING:
+    from vclip_jax.datasets.listing import Listing
 
 
 @dataclass(frozen=True)
@@ -34,8 +23,8 @@ class Dataset:
     """A line for people."""
     licence: str
     """The terms that the data comes under; empty where they are not ours to know."""
-    scan: Callable[..., Listing]
-    """`scan(source, **options)` lists it; raises ValueError if the layout is another's."""
+    reader: str
+    """The module of `vclip_jax.datasets` that lists it, imported when it is asked to."""
     prompts: str = ""
     """The prompt set for its classes."""
     split: str = "test"
@@ -44,8 +33,18 @@ class Dataset:
     """Keyword arguments of `scan` -> their choices, the default first; no choices means any."""
     helps: Mapping[str, str] = field(default_factory=dict)
     """What options are for, in a few words."""
-    fixture: Callable[[Path], None] | None = None
-    """Writes a miniature in the distributed layout, quirks included."""
+
+    @property
+    def scan(self) -> "Callable[..., Listing]":
+        """`scan(source, **options)` lists it; raises ValueError if the layout is another's."""
+        scan = cast("Callable[..., Listing]", import_module(f"{_ROOM}.{self.reader}").scan)
+        return _counted(scan) if self.reader.startswith("readers.") else scan
+
+    @property
+    def fixture(self) -> Callable[[Path], None]:
+        """Writes a miniature in the distributed layout, quirks included."""
+        name = self.reader.rpartition(".")[2]
+        return cast("Callable[[Path], None]", import_module(f"{_ROOM}.fixtures.{name}").write)
 
     @property
     def line(self) -> str:
@@ -53,11 +52,15 @@ class Dataset:
         return f"{self.title} ({self.licence})" if self.licence else self.title
 
 
-def _counted(scan: Callable[..., Listing]) -> Callable[..., Listing]:
+_ROOM: Final = __package__
+
+
+def _counted(scan: "Callable[..., Listing]") -> "Callable[..., Listing]":
     """A published dataset's reader, which also counts the images that are in no record."""
+    from vclip_jax.datasets.own.folders import left_out
 
     @wraps(scan)
-    def counting(source: str | os.PathLike[str], **options: str) -> Listing:
+    def counting(source: str | os.PathLike[str], **options: str) -> "Listing":
         listing = scan(source, **options)
         listing.notes.extend(left_out(source, (item.image.path for item in listing.items)))
         return listing
@@ -69,95 +72,84 @@ DATASETS: Final[dict[str, Dataset]] = {
     "synfundus": Dataset(
         "SynFundus-1M: a million synthetic photographs with Chinese descriptions",
         "CC BY-NC-SA 4.0",
-        _counted(synfundus.scan),
+        "readers.synfundus",
         prompts="zh/synfundus",
         options={
             "table": ("auto", "annotation", "gen_cond"),
             "split": ("hash", "random"),
             "readable": ("all", "fundus", "strict"),
         },
-        fixture=fixtures.synfundus.write,
     ),
     "messidor": Dataset(
         "MESSIDOR: 1200 photographs, retinopathy 0-3 and risk of macular oedema",
         "research and education only",
-        _counted(messidor.scan),
+        "readers.messidor",
         prompts="zh/messidor",
         options={"errata": ("applied", "none")},
-        fixture=fixtures.messidor.write,
     ),
     "messidor2": Dataset(
         "MESSIDOR-2: 1748 photographs, adjudicated ICDR grades",
         "research and education only",
-        _counted(messidor2.scan),
+        "readers.messidor2",
         prompts="zh/idrid",
-        fixture=fixtures.messidor2.write,
     ),
     "fives": Dataset(
         "FIVES: 800 photographs, normal, AMD, DR and glaucoma",
         "CC BY 4.0",
-        _counted(fives.scan),
+        "readers.fives",
         prompts="zh/fives",
         split="train+test",  # all 800, as FLAIR scores them
-        fixture=fixtures.fives.write,
     ),
     "refuge": Dataset(
         "REFUGE: 1200 photographs, glaucoma or not",
         "research only, rules of the challenge",
-        _counted(refuge.scan),
+        "readers.refuge",
         prompts="zh/refuge",
         options={"files": ("all", "flair")},
-        fixture=fixtures.refuge.write,
     ),
     "idrid": Dataset(
         "IDRiD: 516 photographs, retinopathy and macular oedema",
         "CC BY 4.0",
-        _counted(idrid.scan),
+        "readers.idrid",
         prompts="zh/idrid",
-        fixture=fixtures.idrid.write,
     ),
     "odir": Dataset(
         "ODIR-5K: both eyes of 3500 patients, eight classes",
         "rules of the challenge",
-        _counted(odir.scan),
+        "readers.odir",
         prompts="zh/odir",
         split="train",  # the challenge published no other labels
-        fixture=fixtures.odir.write,
     ),
     "aptos": Dataset(
         "APTOS 2019: 3662 photographs, ICDR grades",
         "rules of the competition",
-        _counted(aptos.scan),
+        "readers.aptos",
         prompts="zh/idrid",
         split="train",
-        fixture=fixtures.aptos.write,
     ),
     "acrima": Dataset(
         "ACRIMA: 705 photographs of the optic disc, glaucoma or not",
         "CC BY 4.0",
-        _counted(acrima.scan),
+        "readers.acrima",
         prompts="zh/refuge",
-        fixture=fixtures.acrima.write,
     ),
     "papila": Dataset(
         "PAPILA: both eyes of 244 patients, glaucoma, suspect or neither",
         "CC BY 4.0",
-        _counted(papila.scan),
+        "readers.papila",
         prompts="zh/papila",
-        fixture=fixtures.papila.write,
     ),
     "deepdrid": Dataset(
         "DeepDRiD: two photographs an eye, ICDR grades",
         "rules of the challenge",
-        _counted(deepdrid.scan),
+        "readers.deepdrid",
         prompts="zh/idrid",
         split="validation",
-        fixture=fixtures.deepdrid.write,
     ),
     "generic": Dataset(
         "your own: a folder a class, a table with image, caption and label, Parquet, WebDataset",
         "",
-        generic.scan,
+        "own.generic",
         prompts="labels",
         options={
             "name": (),
@@ -181,6 +173,8 @@ DATASETS: Final[dict[str, Dataset]] = {
             "ordered": "whether the classes are grades, in their order (default: no)",
             "spellings": "of classes that differ by case, width or white space (default: refuse)",
         },
-        fixture=fixtures.generic.write,
     ),
 }
+
+SYNTHETIC: Final = "made here, no source: synthetic fundus photographs with captions"
+"""The line of the dataset that is rendered rather than built from files."""

@@ -10,18 +10,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from vclip_jax.data.foreign import read_bytes, read_json, regular_files
+from vclip_jax.files.errors import one_line
+from vclip_jax.files.foreign import read_bytes, read_json, regular_files
 
 _TFDS: Final = "tensorflow_datasets.core.features."
 FEATURES: Final = frozenset(
     _TFDS + name
     for name in (
-        "audio_feature.Audio", "bounding_boxes.BBoxFeature", "class_label_feature.ClassLabel",
-        "features_dict.FeaturesDict", "image_feature.Image", "labeled_image.LabeledImage",
-        "scalar.Scalar", "sequence_feature.Sequence", "tensor_feature.Tensor", "text_feature.Text",
+        "audio_feature.Audio",
+        "bounding_boxes.BBoxFeature",
+        "class_label_feature.ClassLabel",
+        "features_dict.FeaturesDict",
+        "image_feature.Image",
+        "labeled_image.LabeledImage",
+        "scalar.Scalar",
+        "sequence_feature.Sequence",
+        "tensor_feature.Tensor",
+        "text_feature.Text",
         "video_feature.Video",
     )
-)  # fmt: skip
+)
 """TFDS's own that datasets of images have; none of them runs or reads what the file says."""
 MOST_NAMES: Final = 64 << 20
 """Bytes of the classes' names."""
@@ -52,7 +60,7 @@ def check(directory: Path) -> None:
         features = json_format.ParseDict(content, feature_pb2.Feature())
         info = json_format.ParseDict(described, dataset_info_pb2.DatasetInfo())
     except Exception as error:  # protobuf has other errors for keys that are no text
-        raise ValueError(f"{directory}: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{directory}: {one_line(error)}") from error
     for message in _messages(features):
         kind = message.DESCRIPTOR.name
         if kind == "Feature" and message.python_class_name not in FEATURES:

@@ -15,9 +15,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Any, NotRequired, SupportsIndex, TypedDict
+from typing import Any, SupportsIndex
 
-from vclip_jax.datasets import foreign_folder, readers
+from vclip_jax.data.record import Record
+from vclip_jax.datasets import foreign_folder
+from vclip_jax.files import open_files
+from vclip_jax.files.errors import first_line, one_line
 
 FEATURES = ("image", "caption", "key", "label")
 SUMS = "records.sha256"
@@ -28,20 +31,6 @@ _SAMPLE = 2**16
 
 class DatasetError(ValueError):
     """A dataset is not there or not usable; the message is one line and says what to do."""
-
-
-class Record(TypedDict):
-    """What every dataset holds."""
-
-    image: bytes
-    """Encoded."""
-    caption: str
-    key: str
-    """Unique within the dataset."""
-    label: int
-    """The class for zero-shot evaluation, -1 where there is none."""
-    fitted: NotRequired[str]
-    """How the picture was made a square when it was stored ready; absent for a photograph."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +72,13 @@ class RecordSource(Sequence[Record]):
             raise IndexError(f"record {index} of {len(self)} in {self.name}:{self.split}")
         part, number = self._place(index % len(self))
         try:
-            return _parse(readers.read_record(self._identity, part.path, part.skip + number))
+            return _parse(open_files.read_record(self._identity, part.path, part.skip + number))
         except OSError as error:
             raise DatasetError(f"{self.name}:{self.split}: {error}") from error
         except Exception as error:  # ArrayRecord and protobuf raise unrelated types
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise DatasetError(
                 f"{self.name}:{self.split}: {_name(part, number)} is damaged on disk: build the "
-                f"dataset again ({reason[:200]})"
+                f"dataset again ({one_line(error, 200)})"
             ) from error
 
     def _place(self, index: int) -> tuple[Part, int]:
@@ -167,7 +155,7 @@ def open_builder(name: str, data_dir: str | os.PathLike[str]) -> Any:
     try:
         return tfds.builder_from_directory(os.fspath(directory))
     except Exception as error:  # whatever a damaged directory makes TFDS raise
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise DatasetError(f"{directory}: not a readable TFDS dataset: {reason}") from error
 
 
@@ -187,8 +175,7 @@ def source_of(builder: Any, name: str, split: str) -> RecordSource:
     try:
         parts = _parts(builder.info, split)
     except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise DatasetError(f"{name}: cannot open the split {split!r}: {reason}") from error
+        raise DatasetError(f"{name}: cannot open the split {split!r}: {one_line(error)}") from error
     for folder in {os.path.dirname(part.path) for part in parts}:
         there = set(os.listdir(folder))
         lost = [part.path for part in parts if os.path.basename(part.path) not in there]
@@ -240,8 +227,8 @@ def find_dataset(name: str, data_dir: str | os.PathLike[str]) -> Path:
     if not found:
         raise DatasetError(
             f"the dataset {name!r} is not in {data_dir}: build it with "
-            f"python -m vclip_jax.datasets build {parts[0]}{_build_hint(name)} "
-            f"--data_dir {data_dir}"
+            f"vclip datasets build {parts[0]}{_build_hint(name)} "
+            f"--data-dir {data_dir}"
         )
     return max((directory for _, directory in found), key=lambda d: _version(d.name))
 

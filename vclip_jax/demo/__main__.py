@@ -1,7 +1,7 @@
 """A page on this machine to try a model by hand; needs the extra [demo].
 
-    python -m vclip_jax.demo --checkpoint W
-    python -m vclip_jax.demo --checkpoint W --images DIR --prompts en/fives
+    vclip demo --model W
+    vclip demo --model W --images DIR --prompts en/fives
 
 Drop a photograph, choose prompts or type some: scores with their interval over the wordings, a heat
 map, the nearest training captions; and, with --images, a search of a folder by text. Not for
@@ -26,9 +26,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from vclip_jax import console
-from vclip_jax import prompts as prompts_lib
-from vclip_jax.data.foreign import shown
+from vclip_jax.console import commands
 
 PORT = 7860
 CAPTIONS = 5_000
@@ -47,32 +45,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Gradio reads these when it is imported.
         os.environ["GRADIO_TEMP_DIR"] = uploads
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        try:
-            serve(options)
-        except (ValueError, OSError) as error:
-            print(f"error: {shown(error)}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            pass
-    return 0
+        status = commands.run(partial(serve, options))
+    return 0 if status == commands.INTERRUPTED else status  # how it is ended
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = console.Parser(
-        prog="python -m vclip_jax.demo",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    console.add_model(parser)
+def _parser() -> commands.Parser:
+    parser = commands.Parser(prog="vclip demo", description=__doc__)
+    commands.add_model(parser)
     parser.add_argument("--prompts", help="a prompt set or a JSON file (default: the model's own)")
     parser.add_argument("--images", metavar="DIR", help="a folder of photographs to be searched")
     parser.add_argument(
-        "--data_dir", metavar="D", help="the training data, if it is not where the run had it"
+        "--data-dir", metavar="D", help="the training data, if it is not where the run had it"
     )
     parser.add_argument(
-        "--captions", type=int, default=CAPTIONS, metavar="N",
+        "--captions",
+        type=int,
+        default=CAPTIONS,
+        metavar="N",
         help=f"embed those of so many training records, 0 for none (default: {CAPTIONS})",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--cache", metavar="DIR", help="where embeddings are kept (default: beside the data)"
     )
@@ -81,9 +72,10 @@ def _parser() -> argparse.ArgumentParser:
         "--port", type=int, default=PORT, help=f"0 for any that is free (default: {PORT})"
     )
     parser.add_argument(
-        "--no_token", action="store_true",
+        "--no-token",
+        action="store_true",
         help="let in everybody who reaches the port, such as all users of this machine",
-    )  # fmt: skip
+    )
     return parser
 
 
@@ -97,38 +89,47 @@ def serve(options: argparse.Namespace) -> None:
         raise ValueError("the demo needs Gradio: pip install 'vclip_jax[demo]'")
     import uvicorn
 
+    from vclip_jax import prompts as prompts_lib
     from vclip_jax.demo import index
-    from vclip_jax.demo.page import READERS, Sources, application, build
-    from vclip_jax.demo.reader import Readers, pixels
-    from vclip_jax.pretrained import load, say_step
+    from vclip_jax.demo.page import Sources, application, build
+    from vclip_jax.demo.reader import guard, pixels
+    from vclip_jax.predict.pretrained import load, say_step
 
     given = prompts_lib.load(options.prompts) if options.prompts else None
     token = None if options.no_token else _token()
-    clip = load(options.checkpoint, step=options.step)
-    say_step(options.checkpoint, clip)
+    clip = load(options.model, step=options.step)
+    say_step(options.model, clip)
     asked = clip.asked(given)
     captions: index.Index | str
     photographs: index.Index | str = "start the demo with --images DIR to search a folder"
     try:
         captions = index.index_training_captions(
-            clip, options.checkpoint, options.captions, options.data_dir, options.cache
+            clip, options.model, options.captions, options.data_dir, options.cache
         )
     except ValueError as error:
         captions = str(error)
     if options.images:
         photographs = index.index_folder(clip, options.images, options.cache)
-    with _listen(options.host, options.port) as listener, Readers(READERS) as readers:
+    with _listen(options.host, options.port) as listener:
         sources = Sources(
-            clip, Path(options.checkpoint).absolute().name, options.prompts or asked.name,
-            captions, photographs, options.images or ".", partial(readers, pixels),
-        )  # fmt: skip
+            clip,
+            Path(options.model).absolute().name,
+            options.prompts or asked.name,
+            captions,
+            photographs,
+            options.images or ".",
+            partial(guard, pixels),
+        )
         hosts = {"localhost", options.host}
         if not _is_loopback(options.host):
             hosts.add(socket.gethostname())
         config = uvicorn.Config(
-            application(build(sources), hosts, token), log_level="warning",
-            timeout_graceful_shutdown=2, proxy_headers=False, server_header=False,
-        )  # fmt: skip
+            application(build(sources), hosts, token),
+            log_level="warning",
+            timeout_graceful_shutdown=2,
+            proxy_headers=False,
+            server_header=False,
+        )
         host, port = listener.getsockname()[:2]
         if not _is_loopback(options.host):
             who = "everybody who reaches it" if token is None else "everybody who has its address"
@@ -167,5 +168,4 @@ def _is_loopback(host: str) -> bool:
 
 
 if __name__ == "__main__":
-    console.prepare()
-    sys.exit(main())
+    commands.start(main)

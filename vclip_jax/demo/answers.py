@@ -8,16 +8,15 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from vclip_jax import sensitivity
-from vclip_jax.data.decode import ImageError
+from vclip_jax.data.images.decode import ImageError
 from vclip_jax.demo.index import Hit, Index, nearest
 from vclip_jax.demo.reader import Pixels, pixels
-from vclip_jax.explain import class_directions, make_heat_function, overlay
-from vclip_jax.predict import HEAT_SIDE
-from vclip_jax.pretrained import Pretrained
+from vclip_jax.evaluation import prompt_sensitivity
+from vclip_jax.predict.heat_maps import HEAT_SIDE, class_directions, make_heat_function, overlay
+from vclip_jax.predict.pretrained import Pretrained
+from vclip_jax.predict.scorer import class_means, class_probabilities
 from vclip_jax.prompts import PromptSet, from_phrases
 from vclip_jax.prompts.reading import unknown_share
-from vclip_jax.zero_shot import class_means, class_probabilities
 
 MOST_MEGABYTES = 20
 """Of a file that is uploaded. How many pixels it may have, `decode.MAX_PIXELS` says."""
@@ -152,7 +151,7 @@ def score(clip: Pretrained, photograph: Photograph, prompts: PromptSet) -> Answe
     together = np.asarray(
         class_probabilities(photograph.embedding[None], classes, clip.logit_scale)
     )
-    apart = sensitivity.answers(
+    apart = prompt_sensitivity.answers(
         photograph.embedding[None], parts, prompts, clip.logit_scale, "single"
     )[:, 0]
     return Answer(

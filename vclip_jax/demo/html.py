@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from vclip_jax.data.decode import ImageError, decode
+from vclip_jax.data.images.decode import ImageError, decode
 from vclip_jax.demo.answers import MIDDLE, Answer, Score
 from vclip_jax.demo.index import Hit
-from vclip_jax.examples import jpeg_uri
+from vclip_jax.evaluation.examples import jpeg_uri
 
 THUMBNAIL = 224
 

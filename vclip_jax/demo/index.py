@@ -1,7 +1,7 @@
 """What the demo looks things up in: a folder's photographs, and the captions of the training data.
 
 Both are embedded once and kept, vector by vector, under the SHA-256 of what was embedded, in a file
-named after the model (`Pretrained.fingerprint`). So a photograph that was added costs one
+named after the model (`Pretrained.digest`). So a photograph that was added costs one
 embedding, one that was replaced is not mistaken for its predecessor, and another model begins anew.
 """
 
@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vclip_jax import config as config_lib
-from vclip_jax.data.decode import ImageError
+from vclip_jax.data.images.decode import ImageError
 from vclip_jax.datasets import open_source
-from vclip_jax.datasets.named import expand
-from vclip_jax.embeddings import FOLDER, load_arrays, save_arrays
+from vclip_jax.datasets.own.named import expand
 from vclip_jax.interop import folder as portable
-from vclip_jax.pretrained import CORES, Pretrained
+from vclip_jax.predict.embeddings import FOLDER, load_arrays, save_arrays
+from vclip_jax.predict.pretrained import CORES, Pretrained
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ def _complete(
 
 
 def _file(folder: str | os.PathLike[str], what: str, clip: Pretrained) -> Path:
-    return Path(folder, f"demo-{what}-{clip.fingerprint[:32]}.npz")
+    return Path(folder, f"demo-{what}-{clip.digest[:32]}.npz")
 
 
 def _digest(path: Path) -> bytes:

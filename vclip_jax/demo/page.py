@@ -23,7 +23,8 @@ from vclip_jax.demo import answers, html, uploads
 from vclip_jax.demo.gate import Gate
 from vclip_jax.demo.index import Index, nearest
 from vclip_jax.demo.reader import Pixels, pixels
-from vclip_jax.pretrained import Pretrained
+from vclip_jax.files.errors import one_line
+from vclip_jax.predict.pretrained import Pretrained
 
 TYPED = "my own words"
 CAPTIONS = 8
@@ -93,7 +94,7 @@ def _in_one_line(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*arguments)
         except ValueError as error:
             # The widget takes HTML, and the message quotes what people typed.
-            text = escape(" ".join(str(error).split()))
+            text = escape(one_line(error))
             raise gr.Error(text, print_exception=False) from None
 
     return shown
@@ -147,8 +148,10 @@ def build(sources: Sources) -> gr.Blocks:
         request.request.app.state_holder.delete_state(request.session_hash)
 
     one_at_a_time: dict[str, Any] = {
-        "concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private",
-    }  # fmt: skip
+        "concurrency_id": "model",
+        "concurrency_limit": 1,
+        "api_visibility": "private",
+    }
 
     page = gr.Blocks(title="vclip_jax demo", analytics_enabled=False, fill_width=False)
     with page:
@@ -157,17 +160,23 @@ def build(sources: Sources) -> gr.Blocks:
             with gr.Column(scale=2, min_width=280):
                 upload = gr.File(
                     label=f"A fundus photograph, at most {answers.MOST_MEGABYTES} MB",
-                    file_types=list(IMAGE_SUFFIXES), height=170, elem_id="upload",
-                )  # fmt: skip
+                    file_types=list(IMAGE_SUFFIXES),
+                    height=170,
+                    elem_id="upload",
+                )
                 sets = sorted({sources.prompts, *prompts_lib.known()})
                 choice = gr.Dropdown(
                     [*sets, TYPED], value=sources.prompts, label="Prompts", elem_id="prompts"
                 )
                 typed = gr.Textbox(
-                    EXAMPLE, lines=4, visible=False, elem_id="typed", label="Your own words",
+                    EXAMPLE,
+                    lines=4,
+                    visible=False,
+                    elem_id="typed",
+                    label="Your own words",
                     info="Chinese or English, one class a line, | between wordings of a class",
                     max_length=answers.MOST_CLASSES * answers.MOST_CHARACTERS,
-                )  # fmt: skip
+                )
                 button = gr.Button("Score", variant="primary", elem_id="score")
                 preview = gr.HTML(elem_id="preview")
             with gr.Column(scale=3, min_width=320), gr.Tabs():
@@ -187,9 +196,13 @@ def build(sources: Sources) -> gr.Blocks:
             kept = sources.photographs
             there, about = (False, kept) if isinstance(kept, str) else (True, kept.about)
             query = gr.Textbox(
-                label="What to look for", placeholder="视盘杯盘比增大", elem_id="query",
-                max_length=answers.MOST_CHARACTERS, interactive=there, submit_btn=there,
-            )  # fmt: skip
+                label="What to look for",
+                placeholder="视盘杯盘比增大",
+                elem_id="query",
+                max_length=answers.MOST_CHARACTERS,
+                interactive=there,
+                submit_btn=there,
+            )
             found = gr.HTML(html.message(about), elem_id="found")
         gr.HTML(
             html.message(
@@ -199,19 +212,26 @@ def build(sources: Sources) -> gr.Blocks:
         photograph, asked = gr.State(time_to_live=FORGET_SECONDS), gr.State()
 
         choice.change(
-            lambda name: gr.update(visible=name == TYPED), choice, typed,
-            concurrency_limit=None, api_visibility="private",
-        )  # fmt: skip
+            lambda name: gr.update(visible=name == TYPED),
+            choice,
+            typed,
+            concurrency_limit=None,
+            api_visibility="private",
+        )
         uploaded = upload.upload(
-            _in_one_line(read), upload,
+            _in_one_line(read),
+            upload,
             [upload, photograph, preview, asked, scores, map_, near],
-            concurrency_limit=READERS, api_visibility="private",
-        )  # fmt: skip
+            concurrency_limit=READERS,
+            api_visibility="private",
+        )
         for start in (uploaded.success, button.click):
             scored = start(
-                _in_one_line(score), [photograph, choice, typed], [asked, scores, chosen],
+                _in_one_line(score),
+                [photograph, choice, typed],
+                [asked, scores, chosen],
                 **one_at_a_time,
-            )  # fmt: skip
+            )
             scored.success(_in_one_line(captions), photograph, near, **one_at_a_time).success(
                 _in_one_line(heat), [photograph, asked, chosen], map_, **one_at_a_time
             )
@@ -242,9 +262,17 @@ def mounted(page: gr.Blocks) -> FastAPI:
     page.has_launched = True
     app = FastAPI(openapi_url=None, lifespan=uploads.sweeping(Path(get_upload_folder())))
     return gr.mount_gradio_app(
-        app, page, "/",
-        run_history=False, enable_monitoring=False, mcp_server=False, ssr_mode=False, pwa=False,
-        footer_links=[], show_error=False, max_file_size=answers.MOST_MEGABYTES * 2**20,
+        app,
+        page,
+        "/",
+        run_history=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        ssr_mode=False,
+        pwa=False,
+        footer_links=[],
+        show_error=False,
+        max_file_size=answers.MOST_MEGABYTES * 2**20,
         # The default theme's fonts come from another machine.
         theme=gr.themes.Default(
             primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["monospace"]
@@ -255,4 +283,4 @@ def mounted(page: gr.Blocks) -> FastAPI:
             color_accent="#0f766e",
         ),
         css=resources.files("vclip_jax.demo").joinpath("style.css").read_text("utf-8"),
-    )  # fmt: skip
+    )

@@ -1,27 +1,22 @@
-"""Uploads are decoded in processes of their own, each within a time limit.
+"""Uploads are decoded in processes of their own, each within limits of time and memory.
 
 A picture that takes long, or that brings a decoder down, takes neither the page nor the next
-visitor's picture along. This module is what those processes import: it must not bring JAX.
+visitor's picture along. Those processes import this module: it must not bring JAX.
 """
 
-import multiprocessing
-import queue
-import signal
 from collections.abc import Callable, Mapping
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
-from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from vclip_jax.data.decode import ImageError, decode
-from vclip_jax.data.enhance import enhance
+from vclip_jax.data.images import guarded
+from vclip_jax.data.images.decode import ImageError, decode
+from vclip_jax.data.images.enhance import enhance
 
 Pixels = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 
-SECONDS = 20
+LIMITS: Final = guarded.Limits(seconds=20)
 """80 million pixels of PNG take 3 s on one core."""
 
 
@@ -45,101 +40,26 @@ def pixels(data: bytes, side: int, settings: Mapping[str, Any]) -> Pixels:
     return enhance(square) if settings["enhance"] else square, picture
 
 
-class Readers:
-    """Processes that call functions, one call each at a time; to be used in a `with`.
+def guard(function: Callable[..., Any], *arguments: Any, limits: guarded.Limits = LIMITS) -> Any:
+    """Call `function(*arguments)` in another process; see `guarded.call`.
 
-    Args:
-        count: how many. With two or more, one that takes long does not hold up the next.
-        seconds: that a call may take; then its process is ended, and another takes its place.
+    Raises:
+        ImageError: one line: the function's own, or that it took more than `limits` or crashed.
     """
-
-    def __init__(self, count: int, seconds: float = SECONDS):
-        self.seconds = seconds
-        self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
-        for _ in range(count):
-            self._idle.put(_Process())
-        self._count = count
-
-    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What `function(*arguments)` returns, or raises as an ImageError.
-
-        Raises:
-            ImageError: one line: the function's own, or that it took too long or ended its process.
-        """
-        process = self._idle.get()
-        try:
-            process.wait()
-            process.pipe.send((function, arguments))
-            if not process.pipe.poll(self.seconds):
-                raise ImageError(f"this file takes longer than the {self.seconds:g} s allowed")
-            good, result = process.pipe.recv()
-        except BaseException as error:
-            process.end()
-            process = _Process()
-            if isinstance(error, EOFError | OSError):
-                raise ImageError("this file cannot be read: it brings the decoder down") from None
-            raise
-        finally:
-            self._idle.put(process)
-        if not good:
-            raise ImageError(result)
-        return result
-
-    def __enter__(self) -> "Readers":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for _ in range(self._count):
-            try:
-                self._idle.get(timeout=0.1).end()
-            except queue.Empty:  # busy: it ends with this process, whose daemon it is
-                return
+    try:
+        answer = guarded.call(_answer, function, arguments, limits=limits)
+    except (guarded.Fault, OSError) as error:
+        raise ImageError(f"this file: {error}") from None
+    if isinstance(answer, ImageError):
+        raise answer
+    return answer
 
 
-class _Process:
-    """A process that waits for calls at the other end of a pipe."""
-
-    pipe: Connection
-    _process: SpawnProcess
-
-    def __init__(self) -> None:
-        # Spawned: a fork would inherit the threads' locks of JAX and of the server.
-        context = multiprocessing.get_context("spawn")
-        self.pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other,), daemon=True)
-        self._process.start()
-        other.close()
-        self._ready = False
-
-    def wait(self) -> None:
-        """Until it has started, which is not part of a call's time."""
-        if not self._ready:
-            self._ready = self.pipe.recv()
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.join()
-        self.pipe.close()
-
-
-def _serve(pipe: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    pipe.send(True)
-    while True:
-        try:
-            function, arguments = pipe.recv()
-        except EOFError:  # the server is gone
-            return
-        try:
-            answer = True, function(*arguments)
-        except Exception as error:
-            # ImageError says what is wrong; of anything else the type, which is not for visitors.
-            known = isinstance(error, ImageError)
-            answer = False, str(error) if known else f"this file: {type(error).__name__}"
-        pipe.send(answer)
+def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    try:
+        with guarded.limited():
+            return function(*arguments)
+    except ImageError as error:
+        return error
+    except Exception as error:  # its text is not for visitors
+        return ImageError(f"this file: {type(error).__name__}")

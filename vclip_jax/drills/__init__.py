@@ -1,1 +1,1 @@
-"""Faults on purpose, and a count of how often nothing was lost: `python -m vclip_jax.drills`."""
+"""Faults on purpose, and a count of how often nothing was lost: `vclip drills`."""

@@ -11,13 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from vclip_jax import sharding
-from vclip_jax.checkpoint import ASIDE, Checkpoints
-from vclip_jax.data.json_tokenizer import in_folder
+from vclip_jax.data.text.tokenizer_json import saved_tokenizer
+from vclip_jax.devices import sharding
 from vclip_jax.drills import tiny
 from vclip_jax.drills.runs import Drill, differences, saved_steps
-from vclip_jax.state import TrainState
-from vclip_jax.training import make_training
+from vclip_jax.train.build import make_training
+from vclip_jax.train.checkpoint import ASIDE, Checkpoints
+from vclip_jax.train.state import TrainState
 
 REFERENCE = "undisturbed"
 END_TO_END = 25
@@ -69,13 +69,17 @@ def corrupt(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
         drill.finish(name)
         identical += not differences(source, drill.workdir(name))
     return {
-        "times": times, "recognised": recognised, "wrong": wrong, "harmless_redrawn": harmless,
-        "trained_on": times // END_TO_END, "identical": identical,
-    }  # fmt: skip
+        "times": times,
+        "recognised": recognised,
+        "wrong": wrong,
+        "harmless_redrawn": harmless,
+        "trained_on": times // END_TO_END,
+        "identical": identical,
+    }
 
 
 def _layout(workdir: Path) -> tuple[TrainState, TrainState]:
-    tokenizer = in_folder(workdir)
+    tokenizer = saved_tokenizer(workdir)
     assert tokenizer is not None
     mesh = sharding.make_mesh(1, jax.devices()[:1])
     training = make_training(tiny.get_config(), mesh, tokenizer.vocab_size)

@@ -75,9 +75,11 @@ def disk_full(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
         recognised += told
         intact += whole
         identical += not differing
-        print(f"{index:4}  {kind:23}  {code:9}  {kept!s:10}  "
-              f"{'an error' if told else 'NOTHING':10}  "
-              f"{', '.join(differing) + ' differ' if differing else 'identical'}")  # fmt: skip
+        print(
+            f"{index:4}  {kind:23}  {code:9}  {kept!s:10}  "
+            f"{'an error' if told else 'NOTHING':10}  "
+            f"{', '.join(differing) + ' differ' if differing else 'identical'}"
+        )
     return {"times": times, "recognised": recognised, "intact": intact, "identical": identical}
 
 

@@ -37,8 +37,10 @@ def kill(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
         drill.finish(name)
         differing = differences(drill.workdir(REFERENCE), drill.workdir(name))
         identical += not differing
-        print(f"{index:4}  {when:27}  {left!s:18}  {len(killed)} of {drill.processes}     "
-              f"{', '.join(differing) + ' differ' if differing else 'identical'}")  # fmt: skip
+        print(
+            f"{index:4}  {when:27}  {left!s:18}  {len(killed)} of {drill.processes}     "
+            f"{', '.join(differing) + ' differ' if differing else 'identical'}"
+        )
     return {"times": times, "identical": identical, "processes": drill.processes}
 
 
@@ -64,13 +66,18 @@ def preempt(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
         identical += not differing
         well += kept
         slowest = max(slowest, took)
-        print(f"{index:4}  {when:27}  {codes!s:10}  {took:5.1f} s   "
-              f"{'' if kept else 'not all was saved, '}"
-              f"{', '.join(differing) + ' differ' if differing else 'identical'}")  # fmt: skip
+        print(
+            f"{index:4}  {when:27}  {codes!s:10}  {took:5.1f} s   "
+            f"{'' if kept else 'not all was saved, '}"
+            f"{', '.join(differing) + ' differ' if differing else 'identical'}"
+        )
     return {
-        "times": times, "identical": identical, "saved_and_exit_0": well,
-        "slowest_seconds": round(slowest, 2), "processes": drill.processes,
-    }  # fmt: skip
+        "times": times,
+        "identical": identical,
+        "saved_and_exit_0": well,
+        "slowest_seconds": round(slowest, 2),
+        "processes": drill.processes,
+    }
 
 
 def _reference(drill: Drill) -> float:

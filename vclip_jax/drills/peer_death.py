@@ -42,10 +42,15 @@ def peer_death(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
         drill.finish(name)
         differing = differences(drill.workdir(REFERENCE), drill.workdir(name))
         identical += not differing
-        print(f"{index:4}  {fault:20}  {seconds:16.1f} s  {codes}  "
-              f"{', '.join(differing) + ' differ' if differing else 'identical'}")  # fmt: skip
+        print(
+            f"{index:4}  {fault:20}  {seconds:16.1f} s  {codes}  "
+            f"{', '.join(differing) + ' differ' if differing else 'identical'}"
+        )
     return {
-        "times": times, "ended": ended, "identical": identical, "processes": drill.processes,
+        "times": times,
+        "ended": ended,
+        "identical": identical,
+        "processes": drill.processes,
         "heartbeat_seconds": drill.heartbeat_seconds,
         "slowest_seconds": {fault: round(seconds, 2) for fault, seconds in slowest.items()},
-    }  # fmt: skip
+    }

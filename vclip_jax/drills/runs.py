@@ -18,13 +18,20 @@ from vclip_jax.drills import tiny
 DEVICES = 2
 # They say how fast the machine was.
 TIMES = (
-    "time", "examples_per_second", "examples_per_second_per_device", "data_wait_fraction",
-    "step_seconds_p50", "step_seconds_p95", "mfu", "hbm_bytes", "failed_saves",
-)  # fmt: skip
+    "time",
+    "examples_per_second",
+    "examples_per_second_per_device",
+    "data_wait_fraction",
+    "step_seconds_p50",
+    "step_seconds_p95",
+    "mfu",
+    "hbm_bytes",
+    "failed_saves",
+)
 PATIENCE = 1800.0
 
 
-class DrillError(Exception):
+class DrillError(ValueError):
     """A run that nobody disturbed did not end well; one line."""
 
 
@@ -47,16 +54,25 @@ class Drill:
         `extra` are more arguments of `vclip_jax.main`. All output goes to NAME.log.
         """
         arguments = [
-            sys.executable, "-m", "vclip_jax.main", "--config", str(Path(tiny.__file__)),
-            "--workdir", str(self.workdir(name)), f"--config.data.data_dir={self.folder / 'data'}",
+            sys.executable,
+            "-m",
+            "vclip_jax.main",
+            "--config",
+            str(Path(tiny.__file__)),
+            "--workdir",
+            str(self.workdir(name)),
+            f"--config.data.data_dir={self.folder / 'data'}",
             *extra,
-        ]  # fmt: skip
+        ]
         if self.processes > 1:
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
                 port = free.getsockname()[1]
-            arguments += [f"--coordinator=127.0.0.1:{port}", f"--num_processes={self.processes}",
-                          f"--heartbeat_seconds={self.heartbeat_seconds}"]  # fmt: skip
+            arguments += [
+                f"--coordinator=127.0.0.1:{port}",
+                f"--num_processes={self.processes}",
+                f"--heartbeat_seconds={self.heartbeat_seconds}",
+            ]
         environment = os.environ | {
             "JAX_PLATFORMS": "cpu",
             "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
@@ -68,10 +84,13 @@ class Drill:
             started = [
                 subprocess.Popen(
                     [*arguments, *([f"--process_id={index}"] if self.processes > 1 else [])],
-                    env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                    env=environment,
+                    stdout=log,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
                 )
                 for index in range(self.processes)
-            ]  # fmt: skip
+            ]
         try:
             yield started
         finally:

@@ -1,220 +1,109 @@
 """Weights of other systems into a portable folder, and models of ours out and to the Hub.
 
-python -m vclip_jax.interop import --format cn_clip --source clip_cn_rn50.pt --workdir W
-python -m vclip_jax.interop export --format cn_clip --source W --target rn50.pt
-python -m vclip_jax.interop export --format stablehlo --source W --target F
-python -m vclip_jax.interop push --source F --repo OWNER/NAME
+    vclip weights import --format cn_clip --source clip_cn_rn50.pt --out F
+    vclip weights push --model F --repo OWNER/NAME
+    vclip export --format cn_clip --model W --out rn50.pt
+    vclip export --format stablehlo --model W --out F
+
+--source is what was downloaded, --model one of ours: a workdir or a portable folder.
 """
 
-import argparse
-import sys
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from vclip_jax import console
-from vclip_jax.data import json_tokenizer
-from vclip_jax.data.foreign import shown
-from vclip_jax.data.json_tokenizer import AnyTokenizer
-from vclip_jax.data.tokenizer import Tokenizer
-from vclip_jax.interop import (
-    card,
-    cn_clip,
-    flair,
-    folder,
-    hf_bert,
-    hf_clip,
-    hub,
-    onnx,
-    open_clip,
-    stablehlo,
-    towers,
-)
-from vclip_jax.interop.weights import Weights
-from vclip_jax.pretrained import load_weights
-from vclip_jax.prompts import PromptSet, own
+from vclip_jax.console import commands
+from vclip_jax.interop.export import FORMATS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status. An error is one line on stderr."""
-    options = _parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {shown(error)}", file=sys.stderr)
-        return 1
-    return 0
+    """Run a command of `vclip weights`; returns the exit status."""
+    return _run(_parser().parse_args(arguments))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = console.Parser(
-        prog="python -m vclip_jax.interop",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(title="commands", required=True)
+def export(arguments: Sequence[str] | None = None) -> int:
+    """Run `vclip export`; returns the exit status."""
+    return _run(_export_parser().parse_args(arguments))
 
-    importing = commands.add_parser("import", help="make a portable folder of somebody's weights")
+
+def _run(options: Namespace) -> int:
+    def run() -> None:
+        from vclip_jax.interop import actions
+
+        getattr(actions, options.action)(options)
+
+    return commands.run(run)
+
+
+def _parser() -> commands.Parser:
+    parser = commands.Parser(prog="vclip weights", description=__doc__)
+    actions = parser.add_subparsers(title="commands", required=True)
+
+    importing = actions.add_parser("import", help="make a portable folder of somebody's weights")
     importing.add_argument(
-        "--format", required=True,
+        "--format",
+        required=True,
         choices=("cn_clip", "hf_clip", "open_clip", "flair", "hf_bert", "safetensors"),
         help="Chinese-CLIP's .pt; a folder with a CLIPModel of Hugging Face; open_clip's file or "
         "folder (CLIP's ViT and RN50, BiomedCLIP); FLAIR's .pth; a folder with a BERT of Hugging "
         "Face (the text tower alone); our own model.safetensors or portable folder",
-    )  # fmt: skip
+    )
     importing.add_argument("--source", required=True, type=Path, help="the file or folder")
-    importing.add_argument("--workdir", required=True, type=Path, help="the folder to write")
     importing.add_argument(
-        "--vocab", help="the tokenizer: vocab.txt or hub:REPOSITORY; of hf_clip, open_clip and "
+        "--out", old=["--workdir"], required=True, type=Path, help="the folder to write"
+    )
+    importing.add_argument(
+        "--vocab",
+        help="the tokenizer: vocab.txt or hub:REPOSITORY; of hf_clip, open_clip and "
         "flair tokenizer.json, vocab.json, bpe_simple_vocab_16e6.txt.gz or vocab.txt, or a folder "
         "with one (default: beside the source)",
-    )  # fmt: skip
+    )
     importing.add_argument(
-        "--activation", choices=("quick_gelu", "gelu"),
+        "--activation",
+        choices=("quick_gelu", "gelu"),
         help="of an open_clip file without open_clip_config.json beside it: OpenAI's weights have "
         "quick_gelu, most others gelu",
-    )  # fmt: skip
-    importing.set_defaults(run=_import)
-
-    exporting = commands.add_parser("export", help="write a model of ours for others")
-    exporting.add_argument(
-        "--format", required=True, choices=("cn_clip", "safetensors", *towers.FORMATS),
-        help="a .pt for Chinese-CLIP; a portable folder; a portable folder with both towers as "
-        "StableHLO (for cpu, cuda and tpu) or as ONNX, for programs without this package",
-    )  # fmt: skip
-    exporting.add_argument(
-        "--source", required=True, type=Path, help="a training run's workdir or a portable folder"
     )
-    exporting.add_argument(
-        "--step", default="latest",
-        help="of a run: latest (default), best (by its config.keep_best) or a number",
-    )  # fmt: skip
-    exporting.add_argument("--target", required=True, type=Path, help="the file or folder to write")
-    exporting.set_defaults(run=_export)
+    _add_overwrite(importing)
+    importing.set_defaults(action="import_weights")
 
-    pushing = commands.add_parser("push", help="a portable folder to the Hugging Face Hub")
-    pushing.add_argument("--source", required=True, type=Path, help="the portable folder")
+    _add_export(actions.add_parser("export", help="the same as vclip export"))
+
+    pushing = actions.add_parser("push", help="a portable folder to the Hugging Face Hub")
+    pushing.add_argument(
+        "--model", old=["--source"], required=True, type=Path, help="the portable folder"
+    )
     pushing.add_argument("--repo", required=True, help="OWNER/NAME, made if it is not there")
     pushing.add_argument("--private", action="store_true", help="only with access to it seen")
-    pushing.set_defaults(run=_push)
-
-    for command in (importing, exporting):
-        command.add_argument("--overwrite", action="store_true", help="replace what is there")
+    pushing.set_defaults(action="push")
     return parser
 
 
-def _import(options: argparse.Namespace) -> None:
-    source: Path = options.source
-    if not source.exists():
-        raise ValueError(f"there is no {source}: --source names a file or folder")
-    folder.check_target(options.workdir, overwrite=options.overwrite)
-    read = _system if options.format in ("hf_clip", "open_clip", "flair") else _model
-    weights, tokenizer = read(options)
-    origin = f"imported from {source.name} ({options.format})"
-    folder.save(options.workdir, weights, tokenizer, origin=origin, overwrite=options.overwrite)
-    portable = options.format == "safetensors" and source.is_dir()
-    own.save(options.workdir, own.load(source) if portable else None)
-    print(f"{options.workdir}: {weights.count:,} parameters")
+def _export_parser() -> commands.Parser:
+    parser = commands.Parser(prog="vclip export", description="Write a model of ours for others.")
+    _add_export(parser)
+    return parser
 
 
-def _system(options: argparse.Namespace) -> tuple[Weights, AnyTokenizer]:
-    """One of the systems that VisionCLIP is compared with; none of them is Chinese."""
-    source: Path = options.source
-    beside = source if source.is_dir() else source.parent
-    # The tokenizer first: it is quick to miss.
-    tokenizer = json_tokenizer.find(options.vocab or beside)
-    if options.format == "hf_clip":
-        return hf_clip.load(source), tokenizer
-    if options.format == "flair":
-        return flair.load(source), tokenizer
-    weights = open_clip.load(source, activation=options.activation)
-    return weights, open_clip.with_cleaning(tokenizer, weights.config)
+def _add_export(parser: commands.Parser) -> None:
+    parser.add_argument(
+        "--format",
+        required=True,
+        choices=("cn_clip", "safetensors", *FORMATS),
+        help="a .pt for Chinese-CLIP; a portable folder; a portable folder with both towers as "
+        "StableHLO (for cpu, cuda and tpu) or as ONNX, for programs without this package",
+    )
+    commands.add_model(parser, old="--source")
+    parser.add_argument(
+        "--out", old=["--target"], required=True, type=Path, help="the file or folder to write"
+    )
+    _add_overwrite(parser)
+    parser.set_defaults(action="export")
 
 
-def _model(options: argparse.Namespace) -> tuple[Weights, AnyTokenizer]:
-    """Chinese-CLIP, a BERT or one of ours."""
-    source: Path = options.source
-    if options.format == "safetensors" and source.is_dir() and options.vocab is None:
-        return folder.load(source)
-    beside = source if source.is_dir() else source.parent
-    tokenizer: AnyTokenizer
-    if options.format == "safetensors" and options.vocab is None:
-        found = json_tokenizer.in_folder(beside)
-        tokenizer = found if found is not None else _tokenizer(None, beside / folder.VOCAB)
-    else:
-        tokenizer = _tokenizer(options.vocab, beside / folder.VOCAB)
-    if options.format == "cn_clip":
-        return cn_clip.load(source), tokenizer
-    if options.format == "hf_bert":
-        return hf_bert.load(source), tokenizer
-    path = source / folder.MODEL if source.is_dir() else source
-    return folder.load_file_alone(path), tokenizer
-
-
-def _tokenizer(vocab: str | None, beside: Path) -> Tokenizer:
-    if vocab is not None:
-        return Tokenizer.load(vocab)
-    if not beside.is_file():
-        raise ValueError(
-            f"there is no {beside}: name the model's vocabulary by --vocab PATH, "
-            "or --vocab hub:hfl/chinese-roberta-wwm-ext, which Chinese-CLIP uses"
-        )
-    return Tokenizer.from_vocab(beside)
-
-
-def _export(options: argparse.Namespace) -> None:
-    target: Path = options.target
-    if options.format in towers.FORMATS:
-        towers.check_target(target, options.format, overwrite=options.overwrite)
-    elif options.format == "safetensors":
-        folder.check_target(target, overwrite=options.overwrite)
-    elif target.is_dir() or (target.exists() and not options.overwrite):
-        raise ValueError(f"{target} is there already: pass --overwrite to replace a file")
-    weights, tokenizer, step = load_weights(options.source, options.step)
-    if step is not None:
-        print(f"{options.source}: step {step}", file=sys.stderr)
-    if options.format == "cn_clip":
-        cn_clip.save(target, weights, step=step or 0)
-        for note in cn_clip.notes(weights.config):
-            print(f"note: {note}")
-    else:
-        prompts = own.load(options.source)
-        text = _card(options.source, weights, tokenizer, step, prompts)
-        saves: dict[str, Callable[..., Any]] = {
-            "stablehlo": stablehlo.save,
-            "onnx": onnx.save,
-            "safetensors": folder.save,
-        }
-        save = saves[options.format]
-        info = save(target, weights, tokenizer, card=text, overwrite=options.overwrite)
-        own.save(target, prompts)
-        for name, tower in (info or {}).get("towers", {}).items():
-            error = tower["parity"]["max_abs_error"]
-            print(f"{target / tower['file']}: the {name} tower, within {error:.1e} of the model")
-    print(f"{target}: {weights.count:,} parameters")
-
-
-def _card(
-    source: Path,
-    weights: Weights,
-    tokenizer: AnyTokenizer,
-    step: int | None,
-    prompts: PromptSet | None,
-) -> str:
-    """The card that a portable folder has, which may have been edited; of a run, a new one."""
-    if step is None:
-        path = source / folder.CARD
-        if path.is_file():
-            return path.read_text("utf-8")
-        return card.write(weights, tokenizer, f"exported from {source.name}", prompts=prompts)
-    origin = f"exported from {source.name}, step {step}"
-    return card.write(weights, tokenizer, origin, card.read_run(source, step), prompts)
-
-
-def _push(options: argparse.Namespace) -> None:
-    print(hub.push(options.source, options.repo, private=options.private))
+def _add_overwrite(parser: commands.Parser) -> None:
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
 if __name__ == "__main__":
-    console.prepare()
-    sys.exit(main())
+    commands.start(main)

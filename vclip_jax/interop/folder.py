@@ -3,7 +3,7 @@
 model.safetensors   the weights by dotted name, with the configuration in its metadata
 config.json         the same configuration, see `weights.complete_config`
 vocab.txt           the tokeniser's vocabulary, one token a line; or `tokenizer.json`, see
-                    `data.json_tokenizer`, where the tokenizer is CLIP's or an English BERT's
+                    `data.text.tokenizer_json`, where the tokenizer is CLIP's or an English BERT's
 README.md           a model card
 prompts.json        what the model is asked by default, see `prompts.own`, if that is known
 """
@@ -15,17 +15,13 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from vclip_jax.data.foreign import cleared, parse_json, read_json
-from vclip_jax.data.json_tokenizer import (
-    TOKENIZER,
-    VOCAB,
-    AnyTokenizer,
-    JsonTokenizer,
-    file_name,
-    in_folder,
-)
-from vclip_jax.interop import names, states
-from vclip_jax.interop.card import write as write_card
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.data.text.tokenizer_json import TOKENIZER, VOCAB, FastTokenizer, saved_tokenizer
+from vclip_jax.files.foreign import parse_json, read_json
+from vclip_jax.files.writing import replacing
+from vclip_jax.interop import names
+from vclip_jax.interop.model_card import write as write_card
+from vclip_jax.interop.systems import state_dicts
 from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
 from vclip_jax.models.bert import PAD_ID
 from vclip_jax.prompts.own import FILE as PROMPTS
@@ -40,7 +36,7 @@ _WORDS = ("bert.embeddings.word_embeddings.embedding", "text.token_embedding.emb
 def save(
     folder: str | Path,
     weights: Weights,
-    tokenizer: AnyTokenizer,
+    tokenizer: Tokenizer,
     *,
     origin: str = "",
     card: str | None = None,
@@ -77,20 +73,16 @@ def save(
             {METADATA_KEY: json.dumps(weights.config)},
         ),
         CONFIG: lambda path: path.write_text(config, "utf-8"),
-        file_name(tokenizer): tokenizer.save,
+        tokenizer.file_name: tokenizer.save,
         CARD: lambda path: path.write_text(text, "utf-8"),
     }
     for name, write in writers.items():
-        temporary = cleared(folder / f"{name}.tmp")
-        try:
+        with replacing(folder / name) as temporary:
             temporary.touch()
             mode = temporary.stat().st_mode
             write(temporary)
             temporary.chmod(mode)  # safetensors leaves its files to their owner alone
-            temporary.replace(folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
-    for name in {VOCAB, TOKENIZER} - {file_name(tokenizer)}:  # the one that was replaced
+    for name in {VOCAB, TOKENIZER} - {tokenizer.file_name}:  # the one that was replaced
         (folder / name).unlink(missing_ok=True)
 
 
@@ -102,7 +94,7 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
         raise ValueError(f"{folder} already has {', '.join(there)}: pass --overwrite to replace")
 
 
-def load(folder: str | Path) -> tuple[Weights, AnyTokenizer]:
+def load(folder: str | Path) -> tuple[Weights, Tokenizer]:
     """Read a portable folder.
 
     Raises:
@@ -110,7 +102,7 @@ def load(folder: str | Path) -> tuple[Weights, AnyTokenizer]:
             not belong together, or every weight that is missing, unexpected or of another shape.
     """
     folder = Path(folder)
-    tokenizer = in_folder(folder)
+    tokenizer = saved_tokenizer(folder)
     needed = (MODEL, CONFIG) if tokenizer is not None else (MODEL, CONFIG, VOCAB)
     missing = [name for name in needed if not (folder / name).is_file()]
     if missing or tokenizer is None:
@@ -140,19 +132,19 @@ def load_file_alone(path: str | Path) -> Weights:
         if METADATA_KEY not in metadata:
             raise ValueError(
                 f"{path} has no configuration of vclip_jax in its metadata: was it made by "
-                "`python -m vclip_jax.interop`? BERTs are imported with --format hf_bert"
+                "`vclip weights`? BERTs are imported with --format hf_bert"
             )
         told = parse_json(metadata[METADATA_KEY], f"{path}: its metadata")
         config.update(complete_config(told, origin=str(path)))
         expected.update({name: leaf.shape for name, leaf in expected_arrays(config).items()})
         names.check_shapes(shapes, expected, origin=str(path))
 
-    arrays, _ = states.read_safetensors(path, look)
+    arrays, _ = state_dicts.read_safetensors(path, look)
     names.check(arrays, expected, origin=str(path))
     return Weights(config, {name: arrays[name].astype(np.float32, copy=False) for name in expected})
 
 
-def check_vocabulary(weights: Weights, tokenizer: AnyTokenizer) -> None:
+def check_vocabulary(weights: Weights, tokenizer: Tokenizer) -> None:
     """Raises ValueError unless the text tower has one embedding a token, and knows the padding."""
     rows = next(weights.arrays[name].shape[0] for name in _WORDS if name in weights.arrays)
     if tokenizer.vocab_size != rows:
@@ -161,7 +153,7 @@ def check_vocabulary(weights: Weights, tokenizer: AnyTokenizer) -> None:
             "give the model's own vocabulary"
         )
     bert = weights.config["model"]["text_kind"] == "bert"
-    if bert and isinstance(tokenizer, JsonTokenizer) and tokenizer.pad_id != PAD_ID:
+    if bert and isinstance(tokenizer, FastTokenizer) and tokenizer.pad_id != PAD_ID:
         raise ValueError(
             f"the tokenizer pads with the token {tokenizer.pad_id}, BERT takes {PAD_ID} for padding"
         )

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vclip_jax.tree import path_string
+from vclip_jax.devices.tree import path_string
 
 MODULES = (
     # ours, theirs

@@ -13,12 +13,13 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from vclip_jax import config as config_lib
-from vclip_jax import config_checks
+from vclip_jax.config import checks
 from vclip_jax.interop import names
 from vclip_jax.models import build
 from vclip_jax.models.bert import Bert, BertConfig
+from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import Clip
-from vclip_jax.state import TrainState, split_model
+from vclip_jax.train.state import TrainState
 
 KINDS = ("clip", "text")
 _TRAINING_ONLY = ("batch_norm", "half_init", "whiten_pairs")
@@ -105,7 +106,7 @@ def complete_config(config: Mapping[str, Any], *, origin: str) -> dict[str, Any]
             if isinstance(value, tuple):
                 complete[section][key] = list(value)
     try:
-        config_checks.validate(full_config(complete), devices=1)
+        checks.validate(full_config(complete), devices=1)
     except ValueError as error:
         raise ValueError(f"{origin}: {error}") from error
     return complete
@@ -129,15 +130,17 @@ def full_config(config: Mapping[str, Any]) -> ConfigDict:
     return full
 
 
-def adopt(full: ConfigDict, weights: Weights) -> None:
-    """Give a run's configuration the sizes and the preprocessing of a trained model.
+def adopt(full: ConfigDict, weights: Weights) -> ConfigDict:
+    """Copy a run's configuration, with the sizes and the preprocessing of a trained model.
 
     Raises:
         ValueError: it is a text tower alone.
     """
     if weights.config["kind"] != "clip":
         raise ValueError("the weights are of a text tower alone, which cannot be evaluated")
-    _put(full, weights.config)
+    adopted = full.copy_and_resolve_references()
+    _put(adopted, weights.config)
+    return adopted
 
 
 def _put(full: ConfigDict, config: Mapping[str, Any]) -> None:

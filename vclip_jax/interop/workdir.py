@@ -9,13 +9,14 @@ import numpy as np
 import optax
 
 from vclip_jax import config as config_lib
-from vclip_jax import sharding
-from vclip_jax.checkpoint import Checkpoints
-from vclip_jax.data.json_tokenizer import VOCAB, AnyTokenizer, in_folder
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.data.text.tokenizer_json import VOCAB, saved_tokenizer
+from vclip_jax.devices import sharding
 from vclip_jax.interop import names
 from vclip_jax.interop.weights import Weights, make_clip, portable_config
-from vclip_jax.logs import MetricsLog
-from vclip_jax.state import init_state
+from vclip_jax.tracking.metrics_log import MetricsLog
+from vclip_jax.train.checkpoint import Checkpoints
+from vclip_jax.train.state import init_state
 
 
 def steps(workdir: str | Path) -> tuple[int, ...]:
@@ -67,7 +68,7 @@ def choose(workdir: str | Path, step: int | str, there: Sequence[int]) -> int | 
     return int(step)
 
 
-def load(workdir: str | Path, step: int | str = "latest") -> tuple[Weights, AnyTokenizer, int]:
+def load(workdir: str | Path, step: int | str = "latest") -> tuple[Weights, Tokenizer, int]:
     """Read a training run.
 
     Args:
@@ -82,7 +83,7 @@ def load(workdir: str | Path, step: int | str = "latest") -> tuple[Weights, AnyT
             or it is not of this configuration.
     """
     workdir = Path(workdir)
-    tokenizer = in_folder(workdir)
+    tokenizer = saved_tokenizer(workdir)
     needed = ["config.json", *([VOCAB] if tokenizer is None else []), "checkpoints"]
     missing = [name for name in needed if not (workdir / name).exists()]
     if missing or tokenizer is None:

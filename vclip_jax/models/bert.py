@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vclip_jax.models.dropout import dropout, split_rows
+from vclip_jax.models.kinds import TEXT_POOLS
 from vclip_jax.models.layers import at_least_float32, normal_init
 from vclip_jax.models.remat import keep
 
@@ -41,6 +42,10 @@ class BertConfig:
     scan: bool = False
     """Compile one layer and run it in a loop: faster to compile, slower to run."""
 
+    def make(self, *, dtype: Any, rngs: nnx.Rngs) -> "Bert":
+        """The tower at random weights."""
+        return Bert(self, dtype=dtype, rngs=rngs)
+
 
 def _dense(inputs: int, outputs: int, config: BertConfig, dtype, rngs: nnx.Rngs) -> nnx.Linear:
     init = normal_init(config.initializer_range)
@@ -57,7 +62,7 @@ def _embed(size: int, config: BertConfig, dtype, rngs: nnx.Rngs) -> nnx.Embed:
     return nnx.Embed(size, config.width, embedding_init=init, dtype=dtype, rngs=rngs)
 
 
-class Embeddings(nnx.Module):
+class BertEmbeddings(nnx.Module):
     """Word, position and token-type embeddings, norm, dropout."""
 
     def __init__(self, config: BertConfig, *, dtype, rngs: nnx.Rngs):
@@ -113,7 +118,7 @@ class AddAndNorm(nnx.Module):
         return self.LayerNorm(dropout(x, self.dropout, keys) + residual)
 
 
-class Attention(nnx.Module):
+class BertAttention(nnx.Module):
     def __init__(self, config: BertConfig, *, dtype, rngs: nnx.Rngs):
         self.self_ = SelfAttention(config, dtype=dtype, rngs=rngs)
         self.output = AddAndNorm(config.width, config, dtype=dtype, rngs=rngs)
@@ -126,7 +131,7 @@ class Attention(nnx.Module):
 
 class Layer(nnx.Module):
     def __init__(self, config: BertConfig, *, dtype, rngs: nnx.Rngs):
-        self.attention = Attention(config, dtype=dtype, rngs=rngs)
+        self.attention = BertAttention(config, dtype=dtype, rngs=rngs)
         self.intermediate = _dense(config.width, config.mlp_width, config, dtype, rngs)
         self.output = AddAndNorm(config.mlp_width, config, dtype=dtype, rngs=rngs)
 
@@ -140,12 +145,22 @@ class Layer(nnx.Module):
             return keep(self.output(hidden, x, output), "block")
 
 
+def first_state(states: jax.Array, counted: jax.Array) -> jax.Array:
+    """The state of [CLS]: `[b, length, width]` to `[b, width]`."""
+    return states[:, 0]
+
+
+def mean_state(states: jax.Array, counted: jax.Array) -> jax.Array:
+    """The mean of the states that count: `[b, length, width]` to `[b, width]`."""
+    return (states * counted).sum(axis=1) / jnp.maximum(counted.sum(axis=1), 1)
+
+
 class Bert(nnx.Module):
     """BERT's embeddings and encoder layers."""
 
     def __init__(self, config: BertConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
         self.pool, self.scan = config.pool, config.scan
-        self.embeddings = Embeddings(config, dtype=dtype, rngs=rngs)
+        self.embeddings = BertEmbeddings(config, dtype=dtype, rngs=rngs)
         self.layer = nnx.List([Layer(config, dtype=dtype, rngs=rngs) for _ in range(config.layers)])
 
     def __call__(self, tokens: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
@@ -165,12 +180,9 @@ class Bert(nnx.Module):
         with jax.named_scope("embeddings"):
             x = self.embeddings(jnp.maximum(tokens, PAD_ID), None if own is None else own[:, 0, 0])
         x, states = (self._scanned if self.scan else self._unrolled)(x, bias, own)
-        if self.pool == "first":
-            return x[:, 0]
         if self.pool == "layers":
             x = (states[0] + states[1] + x) / 3
-        counted = (tokens != PAD_ID)[:, :, None].astype(x.dtype)
-        return (x * counted).sum(axis=1) / jnp.maximum(counted.sum(axis=1), 1)
+        return TEXT_POOLS[self.pool](x, (tokens != PAD_ID)[:, :, None].astype(x.dtype))
 
     def _unrolled(self, x: jax.Array, bias: jax.Array, keys: jax.Array | None) -> Any:
         """The states after the last layer and after each, from that before the first and keys

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vclip_jax.config import IMAGE_MEAN, IMAGE_STD
+from vclip_jax.data.images.statistics import IMAGE_MEAN, IMAGE_STD
 from vclip_jax.models.bert import BertConfig
 from vclip_jax.models.clip import Clip
 from vclip_jax.models.clip_text import ClipTextConfig
+from vclip_jax.models.kinds import TEXT_TOWERS
 
 
 def compute_dtype(name: str, platform: str | None = None) -> Any:
@@ -24,11 +25,9 @@ def compute_dtype(name: str, platform: str | None = None) -> Any:
     return jnp.dtype(name)
 
 
-def text_config(model: Mapping[str, Any], vocab_size: int) -> BertConfig | ClipTextConfig:
-    """Sizes of the text tower, from the keys `text_...`; `activation` only if it is CLIP's."""
-    if model["text_kind"] == "clip":
-        return ClipTextConfig(**_text_sizes(model, vocab_size), activation=model["activation"])
-    return bert_config(model, vocab_size)
+def clip_text_config(model: Mapping[str, Any], vocab_size: int) -> ClipTextConfig:
+    """Sizes of CLIP's own text tower, from the keys `text_...` and `activation`."""
+    return ClipTextConfig(**_text_sizes(model, vocab_size), activation=model["activation"])
 
 
 def bert_config(model: Mapping[str, Any], vocab_size: int) -> BertConfig:
@@ -70,7 +69,7 @@ def build_clip(
         scan_layers: see `BertConfig.scan`; CLIP's own text tower is never scanned.
         dtype: the type of the computation.
     """
-    text = text_config(model, vocab_size)
+    text = TEXT_TOWERS[model["text_kind"]](model, vocab_size)
     if isinstance(text, BertConfig):
         text = replace(text, scan=scan_layers)
     return Clip(
@@ -90,3 +89,12 @@ def build_clip(
         dtype=dtype,
         rngs=rngs,
     )
+
+
+Batch = dict[str, jax.Array]
+
+
+def split_model(model: Clip) -> tuple[nnx.GraphDef, dict[str, Any], dict[str, Any]]:
+    """The model's structure, its parameters and its batch statistics, the latter two as dicts."""
+    graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)

@@ -1,19 +1,19 @@
 """CLIP: an image tower, a text tower and the temperature between them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vclip_jax.config import IMAGE_MEAN, IMAGE_STD
-from vclip_jax.models.bert import Bert, BertConfig
-from vclip_jax.models.clip_text import ClipText, ClipTextConfig
+from vclip_jax.data.images.statistics import IMAGE_MEAN, IMAGE_STD
+from vclip_jax.models.bert import BertConfig
+from vclip_jax.models.clip_text import ClipTextConfig
+from vclip_jax.models.kinds import IMAGE_TOWERS
 from vclip_jax.models.layers import at_least_float32, normal_init
-from vclip_jax.models.resnet import ModifiedResNet
-from vclip_jax.models.resnet_v15 import ResNetV15
-from vclip_jax.models.vit import VisionTransformer, gelu
+from vclip_jax.models.vit import gelu
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
 MAX_LOGIT_SCALE = math.log(100)
@@ -49,6 +49,16 @@ class TextMlp(nnx.Module):
         return gelu(x @ self.first[...].astype(self.dtype)) @ self.second[...].astype(self.dtype)
 
 
+@dataclass(frozen=True)
+class TextTower:
+    """A text tower of a recipe's own, before it is made; see `kinds.TEXT_TOWERS`."""
+
+    width: int
+    """Of its vectors."""
+    make: Callable[..., nnx.Module]
+    """Makes it with the keywords `dtype` and `rngs`."""
+
+
 class Clip(nnx.Module):
     """An image tower, a text tower, a projection of the text, a logit scale.
 
@@ -64,9 +74,10 @@ class Clip(nnx.Module):
         vision_width: channels, see `ModifiedResNet` and `VisionTransformer`.
         vision_patch_size: of a Vision Transformer.
         vision_pool, per_device_norm: of a ResNet.
-        vision_kind: "clip", or "imagenet" for torchvision's ResNet and timm's Vision Transformer.
+        vision_kind: of `kinds.IMAGE_TOWERS`: "clip", or "imagenet" for torchvision's ResNet and
+            timm's Vision Transformer.
         activation: of a Vision Transformer, see `vit.ACTIVATIONS`.
-        text: sizes of the text tower, which is BERT or CLIP's.
+        text: sizes of the text tower, which is BERT or CLIP's, or a tower of one's own.
         text_projection_kind: "linear" or "mlp", see `TextMlp`.
         image_mean, image_std: channel statistics of RGB in [0, 1], which are removed.
         dtype: the type of the computation; parameters, embeddings and logits are float32.
@@ -84,7 +95,7 @@ class Clip(nnx.Module):
         per_device_norm: bool = False,
         vision_kind: str = "clip",
         activation: str = "quick_gelu",
-        text: BertConfig | ClipTextConfig,
+        text: BertConfig | ClipTextConfig | TextTower,
         text_projection_kind: str = "linear",
         image_mean: Sequence[float] = IMAGE_MEAN,
         image_std: Sequence[float] = IMAGE_STD,
@@ -93,44 +104,24 @@ class Clip(nnx.Module):
     ):
         self.dtype = dtype
         self.image_mean, self.image_std = tuple(image_mean), tuple(image_std)
-        self.visual: ModifiedResNet | ResNetV15 | VisionTransformer
-        if len(vision_layers) == 1:
-            self.visual = VisionTransformer(
-                layers=vision_layers[0],
-                width=vision_width,
-                patch_size=vision_patch_size,
-                image_size=image_size,
-                embed_dim=embed_dim,
-                activation=activation,
-                original=vision_kind == "imagenet",
-                dtype=dtype,
-                rngs=rngs,
-            )
-        elif vision_kind == "imagenet":
-            self.visual = ResNetV15(
-                layers=vision_layers,
-                width=vision_width,
-                embed_dim=embed_dim,
-                per_device_norm=per_device_norm,
-                dtype=dtype,
-                rngs=rngs,
-            )
-        else:
-            self.visual = ModifiedResNet(
-                layers=vision_layers,
-                width=vision_width,
-                image_size=image_size,
-                embed_dim=embed_dim,
-                pool=vision_pool,
-                per_device_norm=per_device_norm,
-                dtype=dtype,
-                rngs=rngs,
-            )
+        self.visual = IMAGE_TOWERS[vision_kind](
+            layers=vision_layers,
+            width=vision_width,
+            patch_size=vision_patch_size,
+            pool=vision_pool,
+            activation=activation,
+            image_size=image_size,
+            embed_dim=embed_dim,
+            per_device_norm=per_device_norm,
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.text_kind = {BertConfig: "bert", ClipTextConfig: "clip"}.get(type(text), "text")
+        tower = text.make(dtype=dtype, rngs=rngs)
         if isinstance(text, BertConfig):
-            self.bert = Bert(text, dtype=dtype, rngs=rngs)
+            self.bert = tower
         else:
-            self.text = ClipText(text, dtype=dtype, rngs=rngs)
-        self.text_kind = "bert" if isinstance(text, BertConfig) else "clip"
+            self.text = tower
         self.text_projection: nnx.Param | TextMlp
         if text_projection_kind == "mlp":
             self.text_projection = TextMlp(text.width, embed_dim, dtype=dtype, rngs=rngs)

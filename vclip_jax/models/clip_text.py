@@ -4,6 +4,7 @@ Attribute names follow OpenAI's checkpoints (`transformer.resblocks.0.ln_1`, `ln
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,10 @@ class ClipTextConfig:
     mlp_width: int = 2048
     max_positions: int = 77
     activation: str = "quick_gelu"
+
+    def make(self, *, dtype: Any, rngs: nnx.Rngs) -> "ClipText":
+        """The tower at random weights."""
+        return ClipText(self, dtype=dtype, rngs=rngs)
 
 
 class ClipText(nnx.Module):

@@ -7,12 +7,14 @@ weight maps stay short. Images are NHWC.
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from vclip_jax.models.batch_norm import BatchNorm
+from vclip_jax.models.kinds import IMAGE_POOLS
 from vclip_jax.models.layers import Conv, Linear, at_least_float32, normal_init
 from vclip_jax.models.remat import keep
 
@@ -207,6 +209,11 @@ class MeanPool(nnx.Module):
         return self.c_proj(x.mean(axis=(1, 2)))
 
 
+def mean_pool(*, width: int, outputs: int, dtype: Any, rngs: nnx.Rngs, **_: Any) -> MeanPool:
+    """A `MeanPool`, which needs neither positions nor heads."""
+    return MeanPool(width, outputs, dtype=dtype, rngs=rngs)
+
+
 class ModifiedResNet(nnx.Module):
     """CLIP's ResNet.
 
@@ -215,7 +222,8 @@ class ModifiedResNet(nnx.Module):
         width: channels after the stem; RN50 is 64.
         image_size: side of the square input in pixels, a multiple of 32.
         embed_dim: size of the output vector.
-        pool: "attention" (CLIP's) or "mean", which learns faster in the first hundreds of steps.
+        pool: of `kinds.IMAGE_POOLS`: "attention" (CLIP's), or "mean", which learns faster in the
+            first hundreds of steps.
         per_device_norm: see `BatchNorm`.
         dtype: the type of the computation; parameters stay float32.
     """
@@ -262,11 +270,7 @@ class ModifiedResNet(nnx.Module):
             setattr(self, f"layer{stage + 1}", stack)
         self.stages = len(layers)
 
-        self.attnpool: AttentionPool | MeanPool
-        if pool == "mean":
-            self.attnpool = MeanPool(inputs, embed_dim, dtype=dtype, rngs=rngs)
-            return
-        self.attnpool = AttentionPool(
+        self.attnpool = IMAGE_POOLS[pool](
             positions=(image_size // 32) ** 2,
             width=inputs,
             heads=attention_heads(width),

@@ -9,10 +9,11 @@ import json
 from pathlib import Path
 from typing import Final
 
-from vclip_jax import prompts
-from vclip_jax.data.foreign import cleared
-from vclip_jax.prompts import PromptSet
-from vclip_jax.prompts.reading import Tokenizer, check_prompts, unknown_share
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.files.writing import write_text
+from vclip_jax.prompts import sets
+from vclip_jax.prompts.reading import check_prompts, unknown_share
+from vclip_jax.prompts.sets import PromptSet
 
 FILE: Final = "prompts.json"
 USUAL: Final = "zh/fives"
@@ -36,9 +37,7 @@ def save(folder: Path, prompt_set: PromptSet | None) -> None:
     if prompt_set is None:
         (folder / FILE).unlink(missing_ok=True)
         return
-    part = cleared(folder / f"{FILE}.tmp")
-    part.write_text(prompts.dumps(prompt_set), "utf-8")
-    part.replace(folder / FILE)
+    write_text(folder / FILE, sets.dumps(prompt_set))
 
 
 def load(folder: Path) -> PromptSet | None:
@@ -50,11 +49,11 @@ def load(folder: Path) -> PromptSet | None:
     """
     path = folder / FILE
     if path.is_file():
-        found = prompts.load(path)  # refuses what is no prompt set
+        found = sets.load(path)  # refuses what is no prompt set
         return dataclasses.replace(found, name=json.loads(path.read_text("utf-8"))["dataset"])
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         names = [entry["prompts"] for entry in config["evals"].values()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return next((prompts.load(name) for name in names if name in prompts.known()), None)
+    return next((sets.load(name) for name in names if name in sets.known()), None)

@@ -7,24 +7,14 @@ scored.
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
-from typing import Protocol
 
 import numpy as np
 
-from vclip_jax.prompts import PromptSet
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.prompts.sets import PromptSet
 
 _SHOWN = 60
 """Characters of a text in a message."""
-
-
-class Tokenizer(Protocol):
-    """What `data.tokenizer.Tokenizer` and `data.json_tokenizer.JsonTokenizer` have."""
-
-    unknown_id: int | None
-    """The token of what the vocabulary lacks; None where it lacks nothing."""
-
-    def pieces(self, text: str) -> list[int]:
-        """All tokens of a text, without start and end."""
 
 
 def check_prompts(prompts: PromptSet, tokenizer: Tokenizer, context_length: int) -> list[str]:

@@ -1,48 +1,50 @@
-"""Rewrites the report of a finished or running training: `python -m vclip_jax.report WORKDIR`.
+"""Write the report of a finished or running training: `vclip report WORKDIR`.
 
-So it does with that of several systems (`configs/table1.py`). With several workdirs it writes one
-page that holds the runs against one another, `comparison.html` in the first of them.
+So with that of several systems (`configs/table1.py`). With several workdirs one page holds the runs
+against one another, `comparison.html` in the first of them.
 """
 
-import argparse
-import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from functools import partial
 
-from vclip_jax import console
-from vclip_jax.data.foreign import shown
-from vclip_jax.report.build import write_report
-from vclip_jax.report.comparison import write_comparison
-from vclip_jax.report.systems import is_systems_workdir, write_systems_report
+from vclip_jax.console import commands
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = console.Parser(prog="python -m vclip_jax.report", description=__doc__)
+def _parser() -> commands.Parser:
+    parser = commands.Parser(prog="vclip report", description=__doc__)
     parser.add_argument(
         "workdir", nargs="+", help="folder that a training run wrote; several are compared"
     )
     parser.add_argument(
-        "--output", metavar="PAGE.html",
+        "--out",
+        old=["--output"],
+        metavar="PAGE.html",
         help="where the comparison goes; its tests go beside it, as .json",
-    )  # fmt: skip
+    )
     return parser
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Write the page that the command line asks for; an error ends the program with one line."""
-    options = _parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the page that the command line asks for; returns the exit status."""
+    return commands.run(partial(_write, _parser().parse_args(arguments)))
+
+
+def _write(options: Namespace) -> None:
+    from vclip_jax.report.comparison_page import write_comparison
+    from vclip_jax.report.run_page import write_report
+    from vclip_jax.report.table1_page import is_systems_workdir, write_systems_report
+
     first, *others = options.workdir
-    try:
-        if others:
-            print(write_comparison(options.workdir, options.output))
-        elif options.output:
-            raise ValueError("--output is of a comparison: name several workdirs")
-        elif is_systems_workdir(first):
-            print(write_systems_report(first))
-        else:
-            print(write_report(first))
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {shown(error)}")
+    if others:
+        print(write_comparison(options.workdir, options.out))
+    elif options.out:
+        raise ValueError("--out is of a comparison: name several workdirs")
+    elif is_systems_workdir(first):
+        print(write_systems_report(first))
+    else:
+        print(write_report(first))
 
 
 if __name__ == "__main__":
-    console.prepare()
-    main()
+    commands.start(main)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from vclip_jax.logs import NO_VALUES
 from vclip_jax.report import plots
-from vclip_jax.report.evaluation import METRICS
+from vclip_jax.report.figures import METRICS
+from vclip_jax.tracking.metrics_log import NO_VALUES
 
 Log = Sequence[Mapping[str, Any]]
 """The lines of `metrics.jsonl`, ordered by step."""

@@ -110,9 +110,19 @@ def interval(value: float, low: float, high: float, marks: Sequence[float]) -> M
         '<line class="range" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/>'
         '<circle cx="{:.1f}" cy="{}" r="3.5"/></svg>'
     ).format(
-        width, width, at(1), middle, middle, ticks, at(low), at(high), middle, middle,
-        at(value), middle,
-    )  # fmt: skip
+        width,
+        width,
+        at(1),
+        middle,
+        middle,
+        ticks,
+        at(low),
+        at(high),
+        middle,
+        middle,
+        at(value),
+        middle,
+    )
 
 
 def reliability(bins: Sequence[Mapping[str, Any]], title: str) -> Markup:
@@ -136,9 +146,9 @@ def reliability(bins: Sequence[Mapping[str, Any]], title: str) -> Markup:
         if not entry["n"]:
             continue
         at, top, even = (
-            float(v[0]) for v in (x([entry["confidence"]]), y([entry["accuracy"]]),
-                                  y([entry["confidence"]]))
-        )  # fmt: skip
+            float(v[0])
+            for v in (x([entry["confidence"]]), y([entry["accuracy"]]), y([entry["confidence"]]))
+        )
         tall = max(1.0, entry["n"] / most * (_COUNTS - 12))
         parts += [
             bar.format("bar c0", left + 0.5, top, right - left - 1, floor - top),

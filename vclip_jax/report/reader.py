@@ -7,15 +7,22 @@ from typing import Any
 
 from etils import epath
 
-from vclip_jax.data.foreign import parse_json, read_bytes
-from vclip_jax.logs import NO_VALUES
+from vclip_jax.files.foreign import parse_json, read_bytes
+from vclip_jax.tracking.metrics_log import NO_VALUES
 
 TABLE = "table1.json"
 _MOST = 64 << 20
 """Bytes of a JSON file."""
 _RESULT_KEYS = {
-    "n", "accuracy", "accuracy_ci95", "balanced_accuracy", "auc", "kappa", "f1", "confusion",
-}  # fmt: skip
+    "n",
+    "accuracy",
+    "accuracy_ci95",
+    "balanced_accuracy",
+    "auc",
+    "kappa",
+    "f1",
+    "confusion",
+}
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class Run:
     notices: tuple[str, ...]
     """What could not be read, in words for the reader of the report."""
     start: Mapping[str, Any] = field(default_factory=dict)
-    """From what other weights the run started, see `vclip_jax.restore.Origin`."""
+    """From what other weights the run started, see `vclip_jax.interop.restore.Origin`."""
 
 
 def read_run(workdir: str | os.PathLike[str]) -> Run:
@@ -206,14 +213,3 @@ def _newest(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         kept.append({k: v for k, v in row.items() if k in NO_VALUES or (step, k) not in replaced})
         replaced |= {(step, key) for key in row}
     return kept[::-1]
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested objects -> dotted keys, as `--config.a.b=value` takes them; lists stay whole."""
-    if not isinstance(value, Mapping) or not value:
-        return {prefix: value} if prefix else {}
-    return {
-        key: leaf
-        for name, child in value.items()
-        for key, leaf in flatten(child, f"{prefix}.{name}" if prefix else str(name)).items()
-    }

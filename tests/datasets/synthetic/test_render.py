@@ -71,9 +71,14 @@ def test_any_size_and_case_gives_uint8_rgb(
     height, width, index, domain, eye, centred_on, blur, exposure, occlusion
 ):
     eye = Case(
-        domain, 0, index, eye, centred_on, quality=Quality(blur, exposure, occlusion),
+        domain,
+        0,
+        index,
+        eye,
+        centred_on,
+        quality=Quality(blur, exposure, occlusion),
         retinopathy=PROLIFERATIVE,
-    )  # fmt: skip
+    )
     drawing = render.draw(eye, height, width)
     assert drawing.image.dtype == np.uint8
     assert drawing.image.shape == (height, width or height, 3)
@@ -142,8 +147,17 @@ def test_the_disc_is_on_the_nose_side(domain):
 def test_the_left_eye_mirrors_the_right_eye():
     masks = []
     for eye in get_args(Side):
-        view = View(256, 256, np.array([128.0, 128.0]), 128.0, (0, 0, 256, 256),
-                    np.zeros(2), 0.0, eye == "left", 45.0)  # fmt: skip
+        view = View(
+            256,
+            256,
+            np.array([128.0, 128.0]),
+            128.0,
+            (0, 0, 256, 256),
+            np.zeros(2),
+            0.0,
+            eye == "left",
+            45.0,
+        )
         canvas = Canvas(view)
         render.paint(canvas, replace(case(retinopathy=PROLIFERATIVE), eye=eye), sample_eye(case()))
         masks.append(canvas.masks)
@@ -179,12 +193,27 @@ LESIONS: dict[str, dict[str, Any]] = {
     "chorioretinal_scar": {"chorioretinal": Chorioretinal("scar", "inferotemporal", 2, 1.0)},
     "chorioretinal_inflammation": {"chorioretinal": Chorioretinal("inflammation", "macula", 2, 1)},
     "chorioretinal_atrophy": {"chorioretinal": Chorioretinal("atrophy", "superonasal", 2, 1.0)},
-}  # fmt: skip
+}
 ANATOMY = {"field", "disc", "cup", "arteries", "veins"}
-DARK = ("blot_haemorrhage", "flame_haemorrhage", "preretinal_haemorrhage", "macular_hole",
-        "subretinal_haemorrhage", "disc_haemorrhage", "microaneurysm")  # fmt: skip
-BRIGHT = ("hard_exudate", "cotton_wool_spot", "drusen", "geographic_atrophy", "myopic_atrophy",
-          "chorioretinal_inflammation", "coloboma", "myelinated_fibres")  # fmt: skip
+DARK = (
+    "blot_haemorrhage",
+    "flame_haemorrhage",
+    "preretinal_haemorrhage",
+    "macular_hole",
+    "subretinal_haemorrhage",
+    "disc_haemorrhage",
+    "microaneurysm",
+)
+BRIGHT = (
+    "hard_exudate",
+    "cotton_wool_spot",
+    "drusen",
+    "geographic_atrophy",
+    "myopic_atrophy",
+    "chorioretinal_inflammation",
+    "coloboma",
+    "myelinated_fibres",
+)
 
 
 @pytest.mark.parametrize("kind", LESIONS)

@@ -34,11 +34,30 @@ READABLE: Final = (
 )
 
 ANNOTATION_COLUMNS: Final = (
-    "file_md5", "file_name", "eyes_side", "is_abnormal", "is_amd", "is_aon", "is_crp", "is_dm",
-    "is_dme", "dr_grade", "is_em", "is_gc", "is_md", "is_mh", "is_htr", "has_lesion", "is_pm",
-    "is_rvo", "is_tessellated", "is_treated", *READABLE, "retinal_region_quality_score",
+    "file_md5",
+    "file_name",
+    "eyes_side",
+    "is_abnormal",
+    "is_amd",
+    "is_aon",
+    "is_crp",
+    "is_dm",
+    "is_dme",
+    "dr_grade",
+    "is_em",
+    "is_gc",
+    "is_md",
+    "is_mh",
+    "is_htr",
+    "has_lesion",
+    "is_pm",
+    "is_rvo",
+    "is_tessellated",
+    "is_treated",
+    *READABLE,
+    "retinal_region_quality_score",
     "diagnosticAdvice",
-)  # fmt: skip
+)
 """The header of `SynFundus-1M_annotation.csv`, in its order."""
 
 CONDITION_COLUMNS: Final = ("idx", "dr_grade", "eye_side", *DISEASES, *READABLE)

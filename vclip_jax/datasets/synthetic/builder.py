@@ -29,11 +29,12 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import writer as tfds_writer
 from tensorflow_datasets.proto import tf_example_pb2
 
-from vclip_jax import console, cores
+from vclip_jax.console import terminal
+from vclip_jax.datasets.ingest.workers import start_worker
 from vclip_jax.datasets.synthetic.annotation import ANNOTATION_COLUMNS
 from vclip_jax.datasets.synthetic.domains import DOMAINS, TRAINING_DOMAIN
 from vclip_jax.datasets.synthetic.record import key_of, record, records, split_of
-from vclip_jax.datasets.workers import start_worker
+from vclip_jax.devices import cores
 
 RENDER_VERSION: Final = 2
 
@@ -228,7 +229,7 @@ def _rendered(
     """The records of `indices`, in order; a bounded number of them is rendered ahead."""
     if workers is None:
         workers = cores.usable() if len(indices) >= _FEWEST_FOR_PROCESSES else 1
-    progress = console.bar(total=len(indices), desc=config.name, unit=" images")
+    progress = terminal.bar(total=len(indices), desc=config.name, unit=" images")
     with progress:
         for example in _in_order(config, indices, workers):
             progress.update()

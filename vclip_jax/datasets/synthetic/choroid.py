@@ -68,9 +68,13 @@ def _chorioretinal(canvas: Canvas, case: Case, eye: Eye, rng: np.random.Generato
         k = 7
         centre = place.repeat(k, 0) + rng.normal(0, 0.45, (n * k, 2)) * size.repeat(k)[:, None]
         clumps = spots(
-            rng, centre, size.repeat(k) * rng.uniform(0.08, 0.3, n * k), wobble=0.6, soft=0.3,
+            rng,
+            centre,
+            size.repeat(k) * rng.uniform(0.08, 0.3, n * k),
+            wobble=0.6,
+            soft=0.3,
             strength=rng.uniform(0.5, 1.0, n * k),
-        )  # fmt: skip
+        )
         dark = canvas.draw(clumps) * np.clip(0.9 + 0.2 * shade, 0.4, 1)
         canvas.absorb(None, dark, (-1.0, -1.25, -1.2))
 

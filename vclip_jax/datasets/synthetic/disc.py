@@ -172,9 +172,15 @@ def _coloboma(canvas: Canvas, eye: Eye, severity: float, rng: np.random.Generato
     state = rng.integers(1 << 31)
     for grow, tone, kind in ((0.35, _PIGMENT, None), (0.0, (0.42, 1.15, 1.7), "coloboma")):
         shape = spots(
-            np.random.default_rng(state), centre, size + grow, stretch=1.25, angle=np.full(1, 1.57),
-            wobble=0.10, soft=0.10, strength=0.9,
-        )  # fmt: skip
+            np.random.default_rng(state),
+            centre,
+            size + grow,
+            stretch=1.25,
+            angle=np.full(1, 1.57),
+            wobble=0.10,
+            soft=0.10,
+            strength=0.9,
+        )
         canvas.cover(kind, canvas.draw(shape), tone)
 
 
@@ -204,9 +210,15 @@ def paint_over(canvas: Canvas, case: Case, eye: Eye) -> None:
         place = eye.disc + heading(angle) * radius[:, None]
         fibres = nerve_fibre_direction(place, eye)
         feathers = spots(
-            rng, place, rng.uniform(0.35, 0.7, n), stretch=4.0, angle=fibres, soft=1.2, wobble=0.1,
+            rng,
+            place,
+            rng.uniform(0.35, 0.7, n),
+            stretch=4.0,
+            angle=fibres,
+            soft=1.2,
+            wobble=0.1,
             strength=rng.uniform(0.5, 0.95, n),
-        )  # fmt: skip
+        )
         canvas.cover("myelinated_fibres", canvas.draw(feathers), (0.42, 1.05, 1.5))
     swollen = nerve.severity if nerve.kind == "swelling" else 0.8 * case.hypertensive.disc_swelling
     if swollen > 0:

@@ -53,24 +53,47 @@ class Domain:
 _SECONDS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
         "normal": {},
-        "retinopathy": {"hypertensive": 0.09, "epiretinal_membrane": 0.05, "glaucoma": 0.04,
-                        "amd": 0.02, "vein_occlusion": 0.02, "degenerative_myopia": 0.02},
-        "amd": {"retinopathy": 0.06, "epiretinal_membrane": 0.05, "glaucoma": 0.05,
-                "hypertensive": 0.04},
-        "glaucoma": {"retinopathy": 0.08, "degenerative_myopia": 0.07, "amd": 0.04,
-                     "vein_occlusion": 0.03, "hypertensive": 0.03},
-        "vein_occlusion": {"hypertensive": 0.20, "retinopathy": 0.08, "epiretinal_membrane": 0.05,
-                           "glaucoma": 0.04},
+        "retinopathy": {
+            "hypertensive": 0.09,
+            "epiretinal_membrane": 0.05,
+            "glaucoma": 0.04,
+            "amd": 0.02,
+            "vein_occlusion": 0.02,
+            "degenerative_myopia": 0.02,
+        },
+        "amd": {
+            "retinopathy": 0.06,
+            "epiretinal_membrane": 0.05,
+            "glaucoma": 0.05,
+            "hypertensive": 0.04,
+        },
+        "glaucoma": {
+            "retinopathy": 0.08,
+            "degenerative_myopia": 0.07,
+            "amd": 0.04,
+            "vein_occlusion": 0.03,
+            "hypertensive": 0.03,
+        },
+        "vein_occlusion": {
+            "hypertensive": 0.20,
+            "retinopathy": 0.08,
+            "epiretinal_membrane": 0.05,
+            "glaucoma": 0.04,
+        },
         "hypertensive": {"retinopathy": 0.15, "vein_occlusion": 0.05, "glaucoma": 0.03},
         "pathologic_myopia": {"glaucoma": 0.07, "epiretinal_membrane": 0.05, "macular_hole": 0.05},
         "degenerative_myopia": {"glaucoma": 0.09, "epiretinal_membrane": 0.03},
         "optic_nerve": {"hypertensive": 0.03, "retinopathy": 0.03},
         "chorioretinal": {"epiretinal_membrane": 0.05, "degenerative_myopia": 0.05},
-        "epiretinal_membrane": {"retinopathy": 0.08, "macular_hole": 0.06, "glaucoma": 0.04,
-                                "amd": 0.03},
+        "epiretinal_membrane": {
+            "retinopathy": 0.08,
+            "macular_hole": 0.06,
+            "glaucoma": 0.04,
+            "amd": 0.03,
+        },
         "macular_hole": {"epiretinal_membrane": 0.20, "degenerative_myopia": 0.05},
     }
-)  # fmt: skip
+)
 """P(second condition | leading condition): known associations, background rates otherwise."""
 
 _AGES: Mapping[str, tuple[float, float, int, int]] = MappingProxyType(

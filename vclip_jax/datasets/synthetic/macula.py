@@ -30,15 +30,20 @@ def paint_deep(canvas: Canvas, case: Case, eye: Eye) -> None:
         if n:
             place = rng.normal(0, spread, (n, 2))
             drusen = spots(
-                rng, place, rng.uniform(low, high, n), soft=soft, wobble=0.15,
+                rng,
+                place,
+                rng.uniform(low, high, n),
+                soft=soft,
+                wobble=0.15,
                 strength=rng.uniform(0.5, 0.95, n),
-            )  # fmt: skip
+            )
             canvas.cover("drusen", canvas.draw(drusen), _DRUSEN)
     dd = eye.disc_diameter
     if amd.stage in ("intermediate", "geographic_atrophy", "neovascular"):
         n = int(rng.poisson(4))
-        clumps = spots(rng, rng.normal(0, 2.2, (n, 2)), rng.uniform(0.1, 0.35, n), wobble=0.5,
-                       strength=0.5)  # fmt: skip
+        clumps = spots(
+            rng, rng.normal(0, 2.2, (n, 2)), rng.uniform(0.1, 0.35, n), wobble=0.5, strength=0.5
+        )
         canvas.absorb(None, canvas.draw(clumps), _PIGMENT)
     if amd.atrophy_radius:
         _atrophy(canvas, rng.normal(0, 0.5, 2), amd.atrophy_radius * dd, rng)
@@ -52,8 +57,14 @@ def paint_deep(canvas: Canvas, case: Case, eye: Eye) -> None:
         canvas.note("membrane", mask)
         texture = 1 + 0.18 * noise(rng, 30, mask.shape)
         canvas.cover(None, np.clip(mask * texture, 0, 1), _MEMBRANE)
-        rim = spots(rng, lobes[1:] + rng.normal(0, 0.3 * radius, (4, 2)), 0.3 * radius, wobble=0.5,
-                    soft=1.0, strength=0.5)  # fmt: skip
+        rim = spots(
+            rng,
+            lobes[1:] + rng.normal(0, 0.3 * radius, (4, 2)),
+            0.3 * radius,
+            wobble=0.5,
+            soft=1.0,
+            strength=0.5,
+        )
         canvas.absorb(None, canvas.draw(rim), _PIGMENT)
     if amd.macular_haemorrhage:
         radius = amd.macular_haemorrhage * dd

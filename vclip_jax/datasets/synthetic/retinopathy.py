@@ -108,9 +108,15 @@ def macular_star(rng: np.random.Generator, coverage: float) -> Spots:
     place = heading(angle) * distance[:, None]
     n = len(place)
     return spots(
-        rng, place, rng.uniform(0.06, 0.13, n), stretch=1.8, angle=angle, soft=0.3, wobble=0.2,
+        rng,
+        place,
+        rng.uniform(0.06, 0.13, n),
+        stretch=1.8,
+        angle=angle,
+        soft=0.3,
+        wobble=0.2,
         strength=rng.uniform(0.5, 0.95, n),
-    )  # fmt: skip
+    )
 
 
 def _macular_exudates(case: Case, view: View, eye: Eye, rng: np.random.Generator) -> list[Spots]:
@@ -143,9 +149,14 @@ def paint_exudates(canvas: Canvas, marks: list[Spots], rng: np.random.Generator)
 def _blot_spots(rng: np.random.Generator, place: np.ndarray, size: np.ndarray) -> Spots:
     n = len(place)
     return spots(
-        rng, place, size, stretch=rng.uniform(1, 1.6, n), wobble=0.22, soft=0.6,
+        rng,
+        place,
+        size,
+        stretch=rng.uniform(1, 1.6, n),
+        wobble=0.22,
+        soft=0.6,
         strength=rng.uniform(0.35, 1.0, n),
-    )  # fmt: skip
+    )
 
 
 def blots(canvas: Canvas, place: np.ndarray, size: np.ndarray, rng: np.random.Generator) -> None:
@@ -170,9 +181,15 @@ def flames(
     centre = place.repeat(strands, 0) + (across + along) * length[:, None]
     stretch = rng.uniform(4.0, 10.0, n)
     marks = spots(
-        rng, centre, length / np.sqrt(stretch), stretch=stretch, angle=run, soft=1.0, wobble=0.1,
+        rng,
+        centre,
+        length / np.sqrt(stretch),
+        stretch=stretch,
+        angle=run,
+        soft=1.0,
+        wobble=0.1,
         strength=rng.uniform(0.35, 1.0, n),
-    )  # fmt: skip
+    )
     canvas.absorb("flame_haemorrhage", canvas.draw(marks), FLAME)
 
 
@@ -186,9 +203,15 @@ def cotton_wool(canvas: Canvas, place: np.ndarray, eye: Eye, rng: np.random.Gene
     size = rng.uniform(0.35, 0.8, len(place)).repeat(tufts)
     centre = place.repeat(tufts, 0) + rng.normal(0, 0.5, (n, 2)) * size[:, None]
     marks = spots(
-        rng, centre, size * rng.uniform(0.6, 1.1, n), stretch=1.5, angle=run, soft=1.7, wobble=0.15,
+        rng,
+        centre,
+        size * rng.uniform(0.6, 1.1, n),
+        stretch=1.5,
+        angle=run,
+        soft=1.7,
+        wobble=0.15,
         strength=rng.uniform(0.45, 0.9, n),
-    )  # fmt: skip
+    )
     canvas.cover("cotton_wool_spot", canvas.draw(marks), COTTON)
 
 
@@ -212,9 +235,14 @@ def _laser(canvas: Canvas, eye: Eye, n: int, rng: np.random.Generator) -> None:
 
 
 def _tangles(
-    canvas: Canvas, kind: str, places: np.ndarray, size: float, curls: int, ink: float,
+    canvas: Canvas,
+    kind: str,
+    places: np.ndarray,
+    size: float,
+    curls: int,
+    ink: float,
     rng: np.random.Generator,
-) -> None:  # fmt: skip
+) -> None:
     """Fine looping vessels around each place: new vessels, or the few kinks of an IRMA."""
     k = 12
     n = len(places) * curls

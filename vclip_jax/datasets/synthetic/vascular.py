@@ -46,9 +46,14 @@ def paint_over(canvas: Canvas, case: Case, eye: Eye) -> None:
             keep = length(place) > 2.0
             retinopathy.flames(canvas, place[keep], eye, rng, size=rng.uniform(0.7, 1.1))
         wool = scatter(
-            rng, int(rng.poisson(4 * occlusion.severity)), view, eye, centre=eye.disc,
-            within=(4, 13), sector=sector,
-        )  # fmt: skip
+            rng,
+            int(rng.poisson(4 * occlusion.severity)),
+            view,
+            eye,
+            centre=eye.disc,
+            within=(4, 13),
+            sector=sector,
+        )
         retinopathy.cotton_wool(canvas, wool, eye, rng)
     place = scatter(rng, pressure.flame_haemorrhages, view, eye, centre=eye.disc, within=(3.4, 12))
     retinopathy.flames(canvas, place, eye, rng)

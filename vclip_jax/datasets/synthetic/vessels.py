@@ -117,9 +117,14 @@ def _trunks(case: Case, eye: Eye, rng: np.random.Generator) -> Branches:
     calibre = np.where(vein, _VEIN * (1 + 0.9 * stasis), _ARTERY * narrowing)
     calibre = calibre * _WIDTHS * rng.uniform(0.85, 1.15, 2 * n) * rng.uniform(0.88, 1.1)
     width = calibre[:, None] * (1 - 0.5 * _ALONG)
-    beads = 1 + case.retinopathy.venous_beading * 0.55 * np.clip(
-        np.sin(np.arange(_TRUNK_POINTS) * 1.7 + rng.uniform(0, 6, (2 * n, 1))), -0.7, 1
-    ) * _RAMP * vein[:, None]  # fmt: skip
+    beads = (
+        1
+        + case.retinopathy.venous_beading
+        * 0.55
+        * np.clip(np.sin(np.arange(_TRUNK_POINTS) * 1.7 + rng.uniform(0, 6, (2 * n, 1))), -0.7, 1)
+        * _RAMP
+        * vein[:, None]
+    )
     return Branches(points + eye.disc, width * beads, vein)
 
 

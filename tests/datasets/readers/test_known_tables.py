@@ -1,0 +1,102 @@
+"""Datasets whose tables other programs have written again: the listing stays what it was."""
+
+import csv
+
+import openpyxl
+import pytest
+
+from vclip_jax.datasets.catalog import DATASETS
+from vclip_jax.datasets.formats.tables import read_table
+from vclip_jax.datasets.own import pairing
+from vclip_jax.datasets.own.folders import left_out
+
+NAMES = ("aptos", "deepdrid", "fives", "idrid", "messidor", "messidor2", "odir", "papila", "refuge")
+IDS = ("id_code", "image_id", "Image name", "ImgName", "Left-Fundus", "Right-Fundus")
+
+
+def decimal(cell):
+    """A whole number as a program writes it in whose column a cell is empty."""
+    return f"{int(cell)}.0" if str(cell).isdecimal() else cell
+
+
+def respelt(cell):
+    """A name with another suffix, capitals and white space."""
+    return f" train/{pairing.stem(str(cell)).upper()}.PNG " if cell else cell
+
+
+def rewrite(path, change):
+    """Change every cell, by its column's name and its text."""
+    if path.suffix == ".csv":
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            header, *lines = csv.reader(file)
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            names = [name.strip() for name in header]
+            rows = [[change(n, c) for n, c in zip(names, line, strict=False)] for line in lines]
+            csv.writer(file).writerows([header, *rows])
+    elif path.suffix == ".xls":
+        rows = read_table(path)
+        with open(path.with_suffix(".csv"), "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(
+                [list(rows[0]), *([change(n, c) for n, c in row.items()] for row in rows)]
+            )
+        path.unlink()
+    elif path.suffix == ".xlsx":
+        book = openpyxl.load_workbook(path)
+        for sheet in book:
+            names = [cell.value for cell in sheet[1]]
+            for line in sheet.iter_rows(min_row=2):
+                for name, cell in zip(names, line, strict=False):
+                    cell.value = change(name, cell.value)
+        book.save(path)
+
+
+def scanned(name, folder):
+    listing = DATASETS[name].scan(folder)
+    items = {(i.key.lower(), i.split, i.label, i.values) for i in listing.items}
+    return items, sorted((r.key.lower(), r.reason) for r in listing.rejects)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whole_numbers_written_as_decimals_change_nothing(tmp_path, name):
+    DATASETS[name].fixture(tmp_path)
+    before = scanned(name, tmp_path)
+    assert before[0]
+    for path in list(tmp_path.rglob("*.*")):
+        rewrite(path, lambda _, cell: decimal(cell))
+    assert scanned(name, tmp_path) == before
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("fives", "papila")])
+def test_names_with_suffixes_capitals_and_white_space_change_nothing(tmp_path, name):
+    DATASETS[name].fixture(tmp_path)
+    before = scanned(name, tmp_path)
+    for path in list(tmp_path.rglob("*.*")):
+        rewrite(path, lambda column, cell: respelt(cell) if column in IDS else cell)
+    assert scanned(name, tmp_path) == before
+
+
+def test_images_that_no_record_has_are_counted(tmp_path):
+    DATASETS["aptos"].fixture(tmp_path / "aptos")
+    (tmp_path / "aptos/test.csv").unlink()
+    count = len(list((tmp_path / "aptos/test_images").iterdir()))
+    notes = DATASETS["aptos"].scan(tmp_path / "aptos").notes
+    assert any("are in no record" in n and f"{count} in test_images" in n for n in notes)
+    DATASETS["odir"].fixture(tmp_path / "odir")
+    (tmp_path / "odir/Testing Images").mkdir()
+    for name in ("937_left.jpg", "937_right.jpg"):
+        (tmp_path / "odir/Testing Images" / name).write_bytes(b"\xff\xd8\xff")
+    notes = DATASETS["odir"].scan(tmp_path / "odir").notes
+    assert any("are in no record" in n and "2 in Testing Images" in n for n in notes)
+
+
+def test_where_every_image_is_in_a_record_nothing_is_said(tmp_path):
+    used = [tmp_path / "a.jpg", tmp_path / "real/b.jpg"]
+    (tmp_path / "real").mkdir()
+    for path in used:
+        path.write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert left_out(tmp_path, [str(used[0]), str(tmp_path / "link/b.jpg")]) == []
+    assert left_out(tmp_path, [str(used[1])]) == [
+        "1 images below the folder are in no record, rejected ones among them: 1 in the folder "
+        "itself."
+    ]

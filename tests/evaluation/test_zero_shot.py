@@ -1,0 +1,189 @@
+"""What is made of a dataset's scores: entries, groups, answers; images without a label left out."""
+
+import dataclasses
+import io
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+from PIL import Image
+
+from vclip_jax import config
+from vclip_jax.evaluation.metrics import bootstrap, classification, predictions
+from vclip_jax.evaluation.tasks import ZeroShotTask
+from vclip_jax.evaluation.zero_shot import Embedded, evaluate_zero_shot, zero_shot_points
+from vclip_jax.prompts import Group, PromptSet
+
+N, D, SCALE = 24, 5, 2.0
+PROMPTS = PromptSet(
+    "toy",
+    "en",
+    ("none", "mild", "severe"),
+    (("a", "b"), ("c", "d"), ("e", "f")),
+    (Group("healthy", (0,)), Group("ill", (1, 2))),
+    templates=("{}",),
+    source="made up for a test",
+)
+
+
+def unit(rng, n):
+    vectors = rng.standard_normal((n, D)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+class Source(list):
+    name, split, class_names = "toy", "test", PROMPTS.class_names
+
+
+class Scorer:
+    """Knows the prompts' embeddings."""
+
+    def __init__(self, parts):
+        self.parts = parts
+
+    def prompt_embeddings(self, variables, prompt_set):
+        return self.parts
+
+
+@pytest.fixture
+def case():
+    """Scorer, variables, task and images, of which every fourth has no label."""
+    rng = np.random.default_rng(0)
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), "orange").save(buffer, "JPEG")
+    labels = rng.integers(0, 3, N).astype(np.int32)
+    labels[::4] = -1
+    source = Source({"key": f"k{i}", "image": buffer.getvalue()} for i in range(N))
+    scorer = Scorer([unit(rng, 2) for _ in range(3)])
+    task = ZeroShotTask("toy", source, PROMPTS)
+    return scorer, ({"logit_scale": jnp.float32(SCALE)}, {}), task, Embedded(unit(rng, N), labels)
+
+
+@pytest.fixture
+def settings():
+    settings = config.default()
+    settings.bootstrap_resamples = 200
+    return settings
+
+
+def reference(case) -> np.ndarray:
+    means = np.stack([part.mean(axis=0) for part in case[0].parts]).astype(np.float64)
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    return scipy.special.softmax(np.exp(SCALE) * case[3].images @ means.T, axis=1)
+
+
+def test_classes_and_groups_each_have_an_entry_of_the_labelled_images(case, settings):
+    found = evaluate_zero_shot(*case, settings)
+    assert list(found.results) == ["toy", "toy_ill"]
+    answers, labels = reference(case), case[3].labels
+    known = labels >= 0
+    merged = np.stack([answers[:, 0], answers[:, 1:].sum(axis=1)], axis=1)
+    for name, scores, truth in (("toy", answers, labels), ("toy_ill", merged, labels > 0)):
+        want = bootstrap.classification(scores[known], truth[known].astype(int), resamples=200)
+        result = found.results[name]
+        assert result["n"] == known.sum() == 18
+        assert result["confusion"] == want["confusion"]
+        assert result["auc_ci95"] == pytest.approx(want["auc_ci95"])
+        assert result["ece"] == pytest.approx(want["ece"], abs=1e-6)
+    assert found.results["toy"]["classes"] == ["none", "mild", "severe"]
+    assert found.results["toy_ill"]["classes"] == ["healthy", "ill"]
+    assert found.results["toy"]["prompts"]["groups"] == ()
+
+
+def test_answers_belong_to_their_images(case, settings):
+    found = evaluate_zero_shot(*case, settings).predictions
+    known = np.flatnonzero(case[3].labels >= 0)
+    hashes = predictions.hash_keys("toy", (f"k{i}" for i in known))
+    for name, answers in found.items():
+        np.testing.assert_array_equal(answers.hash, hashes)
+        assert len(answers.classes) == {"toy": 3, "toy_ill": 2}[name]
+    np.testing.assert_allclose(found["toy"].probabilities, reference(case)[known], rtol=1e-5)
+    np.testing.assert_array_equal(found["toy"].labels, case[3].labels[known])
+    np.testing.assert_array_equal(found["toy_ill"].labels, case[3].labels[known] > 0)
+    assert evaluate_zero_shot(*case, settings, keys=False).predictions == {}
+
+
+def test_the_words_are_varied_for_classes_and_for_groups(case, settings):
+    results = evaluate_zero_shot(*case, settings).results
+    for name in ("toy", "toy_ill"):
+        assert results[name]["prompt_sensitivity"]["phrase"]["choices"] == 2
+    lowest = {
+        name: results[name]["prompt_sensitivity"]["phrase"]["accuracy"]["min"] for name in results
+    }
+    assert lowest["toy_ill"] >= lowest["toy"]
+
+
+def test_a_mean_that_is_left_as_it_is_changes_the_answers(case, settings):
+    scorer, variables, task, embedded = case
+    shorter = dataclasses.replace(task, prompts=dataclasses.replace(PROMPTS, renormalise=False))
+    found = evaluate_zero_shot(scorer, variables, shorter, embedded, settings).predictions["toy"]
+    means = np.stack([part.mean(axis=0) for part in scorer.parts])
+    want = scipy.special.softmax(np.exp(SCALE) * embedded.images @ means.T, axis=1)
+    np.testing.assert_allclose(found.probabilities, want[embedded.labels >= 0], rtol=1e-5)
+
+
+def test_a_point_of_the_curve_holds_the_same_figures(case, settings):
+    results = evaluate_zero_shot(*case, settings).results
+    points = zero_shot_points(*case)
+    want = {
+        f"eval/{name}/{key}": results[name][key]
+        for name in results
+        for key in classification.SCALARS
+        if results[name][key] is not None
+    }
+    assert points == want
+
+
+def test_classes_are_matched_by_name_and_kappa_is_of_the_prompts_order(case, settings):
+    scorer, variables, task, embedded = case
+    grades = dataclasses.replace(PROMPTS, groups=(), ordered=True)
+    want = evaluate_zero_shot(
+        scorer, variables, dataclasses.replace(task, prompts=grades), embedded, settings
+    ).results["toy"]
+
+    # The same labels, in a dataset that sorts its classes by name.
+    other = Source(task.source)
+    other.class_names = tuple(sorted(PROMPTS.class_names))
+    numbers = np.array([other.class_names.index(name) for name in PROMPTS.class_names])
+    labels = np.where(embedded.labels >= 0, numbers[embedded.labels], -1)
+    renamed = ZeroShotTask("toy", other, grades)
+    again = Embedded(embedded.images, labels)
+    found = evaluate_zero_shot(scorer, variables, renamed, again, settings)
+    assert found.results["toy"] == want
+    assert want["kappa"] is not None
+    points = zero_shot_points(scorer, variables, renamed, again)
+    assert points["eval/toy/kappa"] == want["kappa"]
+    assert [example["label"] for example in found.examples]
+    assert found.predictions["toy"].ordered
+
+
+def test_classes_without_an_order_have_no_kappa_anywhere(case, settings):
+    scorer, variables, task, embedded = case
+    named = dataclasses.replace(task, prompts=dataclasses.replace(PROMPTS, groups=()))
+    result = evaluate_zero_shot(scorer, variables, named, embedded, settings).results["toy"]
+    assert result["kappa"] is result["kappa_ci95"] is None
+    assert result["undefined"]["kappa"] == "the classes have no order"
+    assert "eval/toy/kappa" not in zero_shot_points(scorer, variables, named, embedded)
+
+
+def test_two_groups_have_a_kappa_though_their_classes_have_no_order(case, settings):
+    results = evaluate_zero_shot(*case, settings).results
+    assert results["toy"]["kappa"] is None
+    assert results["toy_ill"]["kappa"] is not None
+
+
+def test_labels_of_the_groups_are_scored_as_such(case, settings):
+    scorer, variables, task, embedded = case
+    merged = embedded.labels.clip(max=1)
+    task.source.class_names = ("healthy", "ill")
+    found = evaluate_zero_shot(scorer, variables, task, Embedded(embedded.images, merged), settings)
+    assert list(found.results) == ["toy"]
+    answers, known = reference(case), merged >= 0
+    scores = np.stack([answers[:, 0], answers[:, 1:].sum(axis=1)], axis=1)
+    want = classification.classification(scores[known], merged[known])
+    assert found.results["toy"]["classes"] == ["healthy", "ill"]
+    assert found.results["toy"]["confusion"] == want["confusion"]
+    assert found.results["toy"]["auc"] == pytest.approx(want["auc"])
+    assert found.examples
+    assert all(len(example["probabilities"]) == 2 for example in found.examples)

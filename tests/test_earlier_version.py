@@ -1,0 +1,56 @@
+"""What commit afca5a4 left behind is read today: its run, its datasets, its portable folder.
+
+tests/fixtures/afca5a4.tar.xz was made by that commit on CPUs, with 8 virtual devices: a run of 8
+steps as it stood after step 4, the figures of all 8, its two synthetic datasets, and its portable
+folder with embeddings.
+"""
+
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+import vclip_jax
+from vclip_jax import config as config_lib
+from vclip_jax import main
+
+FIXTURE = Path(__file__).parent / "fixtures/afca5a4.tar.xz"
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("afca5a4")
+    with tarfile.open(FIXTURE) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def rows(path: Path) -> dict[tuple[int, str], float]:
+    """(step, figure) -> value."""
+    lines = map(json.loads, path.read_text().splitlines())
+    return {(line["step"], key): value for line in lines for key, value in line.items()}
+
+
+def test_its_run_goes_on_to_the_same_figures(left):
+    config = config_lib.default()
+    saved = json.loads((left / "run/config.json").read_text())
+    with config.unlocked():
+        config.update(ConfigDict(saved))
+    config.data.data_dir = str(left / "data")
+    main.main(config, left / "run")
+    found, expected = rows(left / "run/metrics.jsonl"), rows(left / "expected.jsonl")
+    assert expected.keys() <= found.keys()
+    for key, value in expected.items():
+        # Bit by bit on the machine that made them; others sum in another order.
+        assert found[key] == pytest.approx(value, rel=1e-3, abs=1e-5), key
+
+
+def test_its_portable_folder_gives_the_same_embeddings(left):
+    clip = vclip_jax.load(left / "portable")
+    expected = json.loads((left / "expected_embeddings.json").read_text())
+    picture = (np.arange(40 * 48 * 3, dtype=np.uint32).reshape(40, 48, 3) % 251).astype(np.uint8)
+    np.testing.assert_allclose(clip.encode_image([picture]), expected["image"], atol=2e-5)
+    np.testing.assert_allclose(clip.encode_text(expected["texts"]), expected["text"], atol=2e-5)

@@ -1,0 +1,79 @@
+"""The workdir of a training run: kept from others, and continued."""
+
+import json
+import logging
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import optax
+import pytest
+
+from vclip_jax import config as config_lib
+from vclip_jax.devices import processes, sharding
+from vclip_jax.drills.tiny import get_config
+from vclip_jax.train.build import describe, make_training
+from vclip_jax.train.run import Run, open_run, open_workdir, resume
+from vclip_jax.train.state import TrainState
+
+
+def test_a_workdir_says_what_runs_in_it_and_where(tmp_path, monkeypatch):
+    held = []
+    alone_in = processes.alone_in
+    monkeypatch.setattr(processes, "alone_in", lambda path: held.append(path) or alone_in(path))
+    workdir = tmp_path / "a/b"
+    with open_workdir(get_config(), workdir):
+        assert held == [workdir]
+        assert json.loads((workdir / "config.json").read_text())["total_steps"] == 8
+        assert json.loads((workdir / "environment.json").read_text())["process_count"] == 1
+
+
+def test_another_config_is_refused_before_anything_of_the_run_is_changed(tmp_path):
+    config = get_config()
+    with open_workdir(config, tmp_path):
+        (tmp_path / "metrics.jsonl").touch()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != ".lock"}
+    config.optimizer.learning_rate = 1e-5
+    with (
+        pytest.raises(ValueError, match=r"was trained with config\.optimizer\.learning_rate"),
+        open_workdir(config, tmp_path),
+    ):
+        pass
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != ".lock"}
+    assert after == before
+
+
+def test_what_is_best_by_the_figures_outlasts_other_checkpoints(tmp_path):
+    config = config_lib.default()
+    config.keep_checkpoints, config.keep_best = 1, "eval/validation/loss"
+    run = open_run(config, tmp_path)
+    assert not run.checkpoints.exist()
+    state = TrainState(jnp.int32(0), {"a": jnp.ones(3)}, {}, optax.EmptyState())
+    with run.checkpoints:
+        for step, loss in ((1, 2.0), (2, 1.0), (3, 1.5), (4, 3.0)):
+            run.checkpoints.save(state, step)
+            run.metrics_log.write(step, {config.keep_best: loss})
+    assert open_run(config, tmp_path).checkpoints.steps() == (2, 4)
+    assert open_run(config, tmp_path).checkpoints.exist()
+
+
+@pytest.mark.parametrize(("step", "done"), [(5, False), (8, True), (9, True)])
+def test_a_run_that_is_continued_says_where_and_whether_there_is_more_to_do(
+    tmp_path, caplog, step, done
+):
+    state = TrainState(jnp.int32(step), {}, {}, optax.EmptyState())
+    checkpoints = SimpleNamespace(restore=lambda *layout: (layout, state)[1])
+    run = Run(get_config(), tmp_path, None, checkpoints)
+    training = SimpleNamespace(abstract=None, placement=None)
+    with caplog.at_level(logging.INFO, "vclip_jax"):
+        assert resume(run, training) is state
+    assert f"restored step {step} of {tmp_path}" in caplog.text
+    assert (f"{tmp_path} has reached config.total_steps=8" in caplog.text) == done
+
+
+def test_a_model_is_described_before_any_of_it_is_made(tmp_path, caplog):
+    training = make_training(get_config(), sharding.make_mesh(2), vocab_size=30)
+    with caplog.at_level(logging.INFO, "vclip_jax"):
+        describe(training, tmp_path)
+    assert "parameters on 8 x cpu, mesh {'data': 4, 'fsdp': 2}" in caplog.text
+    placements = json.loads((tmp_path / "placements.json").read_text())
+    assert placements["params/logit_scale"] == "float32[] replicated"

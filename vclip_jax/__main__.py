@@ -1,0 +1,94 @@
+"""The commands of the package under one name: `vclip COMMAND`, or `python -m vclip_jax COMMAND`.
+
+    vclip train --config configs/X.py --workdir W
+    vclip predict --model W photo.jpg folder/
+
+Options have the same names everywhere: --model, --out, --data-dir, --prompts.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final, NamedTuple
+
+from vclip_jax.console import commands
+
+
+class Command(NamedTuple):
+    """A command: the module that is imported for it, and what it does in a line."""
+
+    module: str
+    line: str
+    function: str = "main"
+    """Of the module; takes the words that follow, and returns the exit status."""
+    mode: str = ""
+    """The trainer's --mode; empty for other commands."""
+
+
+COMMANDS: Final = {
+    "train": Command(
+        "vclip_jax.main", "train a model, evaluate it, write the report", mode="train"
+    ),
+    "eval": Command("vclip_jax.main", "evaluate a trained model", mode="eval"),
+    "plan": Command(
+        "vclip_jax.main",
+        "compile the training step for accelerators that are not here",
+        mode="compile",
+    ),
+    "predict": Command("vclip_jax.predict.__main__", "classify photographs"),
+    "probe": Command(
+        "vclip_jax.evaluation.probe.__main__", "few-shot probes of a model's image embeddings"
+    ),
+    "audit": Command("vclip_jax.audit.__main__", "find near-duplicates between two datasets"),
+    "datasets": Command("vclip_jax.datasets.__main__", "build, list, show and export datasets"),
+    "weights": Command("vclip_jax.interop.__main__", "import the weights of other systems"),
+    "export": Command(
+        "vclip_jax.interop.__main__", "write a model of ours for others", function="export"
+    ),
+    "config": Command("vclip_jax.config.__main__", "print the values of a config, or all keys"),
+    "report": Command("vclip_jax.report.__main__", "write the page of a run, or compare runs"),
+    "demo": Command("vclip_jax.demo.__main__", "try a model on photographs in a browser"),
+    "drills": Command("vclip_jax.drills.__main__", "break runs on purpose, count what is lost"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status, or ends the process as the trainer does."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    name = _parser().parse_args(words[:1] or ["--help"]).command
+    command = COMMANDS[name]
+    if not command.mode:
+        return int(getattr(import_module(command.module), command.function)(words[1:]))
+    from vclip_jax.config import command_line
+
+    sys.argv = [f"vclip {name}", *words[1:]]  # where ml_collections looks for keys
+    command_line.run(_start, command.mode)
+    return 0
+
+
+def _parser() -> commands.Parser:
+    table = "\n".join(f"  {name:10}{command.line}" for name, command in COMMANDS.items())
+    parser = commands.Parser(
+        prog="vclip",
+        usage="vclip COMMAND ...",
+        description=f"{(__doc__ or '').strip()}\n\ncommands:\n{table}",
+        epilog="vclip COMMAND --help lists the options of a command.",
+    )
+    parser.add_argument("command", metavar="COMMAND", choices=COMMANDS, help="one of the above")
+    return parser
+
+
+def _start() -> None:
+    """Import the trainer, now that it is worth its seconds."""
+    from vclip_jax.main import run_flags
+
+    run_flags()
+
+
+def script() -> None:
+    """The console script `vclip`."""
+    commands.start(main)
+
+
+if __name__ == "__main__":
+    script()

@@ -1,0 +1,182 @@
+"""What tells whether two photographs are the same: the bytes, and a perceptual hash of 256 bits.
+
+The hash is taken of the green channel in the square that the field's circle encloses, freed from
+uneven illumination, so that the frame, the format and the exposure do not matter.
+How far hashes of the same and of different eyes lie apart was measured, see `near_duplicates`.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import cv2
+import imagehash
+import numpy as np
+from PIL import Image
+
+from vclip_jax.console import terminal
+from vclip_jax.data.images.decode import field_box, read_rgb
+from vclip_jax.data.record import Record
+
+CHUNK: Final = 32
+"""Pictures that a thread takes at a time."""
+_HASH_SIDE: Final = 16
+BITS: Final = _HASH_SIDE**2
+_DECODED: Final = 256  # a JPEG's shorter side is not scaled below this
+_PATCH: Final = 128
+_BLUR: Final = 10.0  # pixels of the patch; vessels are narrower
+_BLANK: Final = 0.5  # grey levels; with less detail than this there is nothing to compare
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """What is compared of the n pictures of a source that can be."""
+
+    keys: list[str]
+    indices: np.ndarray
+    """Where they are in the source, int64 `[n]`."""
+    digests: np.ndarray
+    """SHA-256 of the stored bytes, uint8 `[n, 32]`."""
+    hashes: np.ndarray
+    """uint64 `[n, 4]`, see `perceptual_hashes`."""
+    mirrored: np.ndarray
+    """The same of the mirrored pictures."""
+    damaged: list[str]
+    """Keys of pictures that cannot be read, or "record NUMBER" if not even the key can."""
+    blank: list[str]
+    """Keys of pictures without detail, such as black ones."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def fingerprint(source: Sequence[Record], workers: int = 1, label: str = "") -> Fingerprints:
+    """Read and hash all pictures of a source.
+
+    Args:
+        source: records.
+        workers: threads; they do not change the result.
+        label: of the progress bar.
+    """
+    chunks = [
+        range(start, min(start + CHUNK, len(source))) for start in range(0, len(source), CHUNK)
+    ]
+    parts = [_fingerprint(source, range(0))]
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        terminal.bar(total=len(source), desc=label, unit=" images") as progress,
+    ):
+        for part, chunk in zip(
+            pool.map(partial(_fingerprint, source), chunks), chunks, strict=True
+        ):
+            parts.append(part)
+            progress.update(len(chunk))
+    return Fingerprints(
+        keys=[key for part in parts for key in part.keys],
+        indices=np.concatenate([part.indices for part in parts]),
+        digests=np.concatenate([part.digests for part in parts]),
+        hashes=np.concatenate([part.hashes for part in parts]),
+        mirrored=np.concatenate([part.mirrored for part in parts]),
+        damaged=[key for part in parts for key in part.damaged],
+        blank=[key for part in parts for key in part.blank],
+    )
+
+
+def _fingerprint(source: Sequence[Record], indices: Sequence[int]) -> Fingerprints:
+    keys, kept, digests, hashes = [], [], [], []
+    damaged, blank = [], []
+    for index in indices:
+        name = f"record {index}"
+        try:
+            record = source[index]
+            name = record["key"]
+            rgb = read_rgb(record["image"], _DECODED, key=name)
+        except ValueError:  # DatasetError of the record, ImageError of the picture
+            damaged.append(name)
+            continue
+        pair = perceptual_hashes(rgb)
+        if pair is None:
+            blank.append(name)
+            continue
+        keys.append(name)
+        kept.append(index)
+        digests.append(hashlib.sha256(record["image"]).digest())
+        hashes.append(pair)
+    both = np.array(hashes, np.uint64).reshape(-1, 2, BITS // 64)
+    return Fingerprints(
+        keys=keys,
+        indices=np.array(kept, np.int64),
+        digests=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32),
+        hashes=both[:, 0],
+        mirrored=both[:, 1],
+        damaged=damaged,
+        blank=blank,
+    )
+
+
+def perceptual_hashes(rgb: np.ndarray) -> np.ndarray | None:
+    """Hashes of a picture and of its mirror image, uint64 `[2, 4]`; None for a blank picture.
+
+    Args:
+        rgb: uint8 `[height, width, 3]`.
+    """
+    patch = _patch(rgb).astype(np.float32)
+    # How the flash lit the eye is much the same for all eyes and would make them look alike.
+    detail = patch - cv2.GaussianBlur(patch, (0, 0), _BLUR)
+    deviation = float(detail.std())
+    if deviation < _BLANK:
+        return None
+    grey = np.clip(128 + 40 / deviation * detail, 0, 255).astype(np.uint8)
+    bits = [
+        imagehash.phash(Image.fromarray(image), hash_size=_HASH_SIDE).hash
+        for image in (grey, grey[:, ::-1])
+    ]
+    return np.packbits(bits).view(np.uint64).reshape(2, -1)
+
+
+def _patch(rgb: np.ndarray) -> np.ndarray:
+    """The green channel in the square that the field's circle encloses, uint8 `[128, 128]`."""
+    x, y, radius = field_circle(rgb)
+    side = math.sqrt(2) * radius
+    green = np.ascontiguousarray(rgb[:, :, 1])
+    height, width = green.shape
+    shrink = max(1, int(side / _PATCH))
+    if shrink > 1:  # the warp below does not average
+        small = max(1, width // shrink), max(1, height // shrink)
+        green = cv2.resize(green, small, interpolation=cv2.INTER_AREA)
+    across, down = (
+        _PATCH / side * whole / part
+        for whole, part in zip((width, height), green.shape[::-1], strict=True)
+    )
+    middle = _PATCH / 2
+    place = np.array(
+        [[across, 0, middle - _PATCH / side * x], [0, down, middle - _PATCH / side * y]], np.float32
+    )
+    # What a photograph's edge cuts off is continued: black would give all such eyes a common part.
+    return cv2.warpAffine(green, place, (_PATCH, _PATCH), borderMode=cv2.BORDER_REPLICATE)
+
+
+def field_circle(rgb: np.ndarray) -> tuple[float, float, float]:
+    """The smallest circle around a fundus photograph's illuminated field: x, y, radius in pixels.
+
+    Unlike a box it stays in place when the photograph is cropped, as long as what is left of the
+    field's edge does not lie within one half of it. Without a dark surround it goes through the
+    photograph's corners.
+
+    Args:
+        rgb: uint8 `[height, width, 3]`.
+    """
+    left, top, right, bottom = field_box(rgb)
+    step = max(1, max(right - left, bottom - top) // 256)
+    red, green, blue = cv2.split(rgb[top:bottom:step, left:right:step])
+    level = cv2.medianBlur(cv2.max(cv2.max(red, green), blue), 5)
+    dark, bright = np.percentile(level, (2, 90))
+    # The threshold of `field_box`, within its box: a surround may have text in it.
+    lit = level >= dark + 0.15 * (bright - dark)
+    outlines, _ = cv2.findContours(lit.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    (x, y), radius = cv2.minEnclosingCircle(max(outlines, key=cv2.contourArea))
+    return left + (x + 0.5) * step, top + (y + 0.5) * step, (radius + 0.5) * step

@@ -1,0 +1,107 @@
+"""`vclip plan`: the training step for accelerators that nobody has at hand."""
+
+import logging
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from vclip_jax.compilation import report as compile_report
+from vclip_jax.compilation import topologies
+from vclip_jax.compilation.compiler import Compilation, CompilerOptions, compile_for
+from vclip_jax.compilation.report import Report
+from vclip_jax.compilation.topologies import Topology
+from vclip_jax.config import checks
+from vclip_jax.data.text.tokenizer_json import saved_tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
+from vclip_jax.devices import sharding
+from vclip_jax.models.bert import BertConfig
+from vclip_jax.models.flops import step_flops
+from vclip_jax.train.build import make_training, step_arguments
+
+log = logging.getLogger("vclip_jax")
+
+
+def compile_step(config: ConfigDict, workdir: Path, name: str) -> None:
+    """Compile the very step that training runs, for devices that need not be there.
+
+    Leaves `compile.json` and `compile_hlo.txt`, and prints a table. Raises ValueError if a device
+    has too little memory, with what to try.
+    """
+    topology = topologies.parse(name)
+    checks.validate(config, devices=len(topology.devices))
+    report, compilation = report_step(
+        config, topology, vocabulary_size(config, workdir), cache_dir=workdir / "compile_cache"
+    )
+    compile_report.write_report(workdir, report, compilation)
+    print(compile_report.format_report(report, topology, memory_savers(config, topology)))
+
+
+def report_step(
+    config: ConfigDict,
+    topology: Topology,
+    vocab_size: int,
+    *,
+    cache_dir: Path | None = None,
+    options: CompilerOptions | None = None,
+) -> tuple[Report, Compilation]:
+    """Compile the step of a config, and what `compile.json` says of it.
+
+    Args:
+        config: a valid one.
+        topology: to compile for.
+        vocab_size: number of tokens.
+        cache_dir, options: see `compilation.compile_for`.
+
+    Raises:
+        ValueError: one line: a device has too little memory, and what to try.
+    """
+    mesh = sharding.make_mesh(config.mesh.fsdp, topology.devices)
+    training = make_training(config, mesh, vocab_size)
+    state, batch = step_arguments(config, mesh, training)
+    compilation = compile_for(
+        topology,
+        topologies.lower(training.step, topology, state, batch),
+        options=options,
+        cache_dir=cache_dir,
+        suggestions=memory_savers(config, topology),
+    )
+    flops = step_flops(
+        config.model,
+        image_size=config.data.image_size,
+        context_length=config.tokenizer.context_length,
+        global_batch=config.global_batch_size,
+    )
+    report = compile_report.make_report(
+        topology,
+        compilation,
+        global_batch=config.global_batch_size,
+        model_flops=flops,
+        placements=sharding.describe(state),
+    )
+    return report, compilation
+
+
+def vocabulary_size(config: ConfigDict, workdir: Path) -> int:
+    """Tokens of the run's own vocabulary, or of the config's file; else BERT's Chinese 21,128."""
+    if (own := saved_tokenizer(workdir)) is not None:
+        return own.vocab_size
+    if config.tokenizer.vocab != "captions" and not config.tokenizer.vocab.startswith("hub:"):
+        return WordPiece.load(config.tokenizer.vocab).vocab_size
+    size = BertConfig().vocab_size
+    log.info("vocabulary: %s tokens, as config.tokenizer.vocab is not a file", f"{size:,}")
+    return size
+
+
+def memory_savers(config: ConfigDict, topology: Topology) -> list[str]:
+    """What would make the step fit, the cheapest first."""
+    kept = {config.remat.image, config.remat.text}
+    savers = []
+    if "none" in kept:
+        savers.append("--config.remat.image=norms --config.remat.text=products")
+    elif kept != {"blocks"}:
+        savers.append("--config.remat.image=blocks --config.remat.text=blocks")
+    each = len(topology.devices) // topology.slices
+    if config.mesh.fsdp == 1 and each > 1:
+        savers.append(f"--config.mesh.fsdp={min(each, 4)}")
+    savers.append(f"--config.micro_batches={2 * config.micro_batches}")
+    return savers

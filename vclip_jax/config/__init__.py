@@ -1,0 +1,21 @@
+"""The configuration: every key, declared once (`keys`), the ConfigDict made of them (`defaults`),
+the rules between keys (`rules`), all checks (`checks`), what a run keeps (`saved`), the page of the
+keys (`page`), and the trainer's flags (`command_line`).
+
+It stands on `data`, whose choices its keys name; nothing here imports JAX.
+"""
+
+from vclip_jax.config.defaults import default, small, system, zero_shot_eval
+from vclip_jax.config.saved import as_text, flatten, has_begun, read, save_or_check
+
+__all__ = [
+    "as_text",
+    "default",
+    "flatten",
+    "has_begun",
+    "read",
+    "save_or_check",
+    "small",
+    "system",
+    "zero_shot_eval",
+]

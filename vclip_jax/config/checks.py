@@ -1,0 +1,170 @@
+"""The checks of a configuration, made before anything is spent.
+
+A key that does not exist is refused with the one that was meant, where that is clear; a value that
+its key does not allow (`keys`), or that does not go with another (`rules`), with what would do.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vclip_jax.config.defaults import default, entry
+from vclip_jax.config.keys import KEYS, NAMED
+from vclip_jax.config.rules import RULES, Use
+
+
+def validate(
+    config: ConfigDict, *, devices: int, processes: int = 1, training: bool = True
+) -> None:
+    """Check what can be known without reading data; `training` needs a dataset, evaluation none.
+
+    Raises:
+        ValueError: one line that names the key, its value and what would do.
+    """
+    _check_keys(config, default())
+    for key in KEYS:
+        key.check(get(config, key.name))
+    for rule in RULES:
+        rule(config, Use(devices, processes, training))
+
+
+def of_key(key: str, error: Exception) -> ValueError:
+    """What is wrong with the file or the dataset that a key of the config names, key first."""
+    where = isinstance(error, OSError) and error.strerror and f"{error.filename}: {error.strerror}"
+    return ValueError(f"config.{key}: {where or error}")
+
+
+@contextmanager
+def naming(key: str) -> Iterator[None]:
+    """Put a key before what is said of what it names, see `of_key`."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise of_key(key, error) from error
+
+
+def check_names(config: ConfigDict) -> None:
+    """Look for the datasets and files that a config names; nothing is built or downloaded.
+
+    Raises:
+        ValueError: one line that names the key.
+    """
+    # Imported here: wrong values are answered without them.
+    from vclip_jax import prompts
+    from vclip_jax.datasets.ingest.prepare import needs_source
+
+    vocab = config.tokenizer.vocab
+    if vocab != "captions" and not vocab.startswith("hub:"):
+        with naming("tokenizer.vocab"):
+            os.stat(vocab)
+    named = {f"evals.{name}": own for name, own in config.evals.items()}
+    if config.data.dataset:
+        named["data"] = config.data
+    for section, own in named.items():
+        with naming(f"{section}.dataset"):
+            to_build = needs_source(own.dataset, config.data.data_dir)
+        if to_build and own.source:
+            with naming(f"{section}.source"):
+                os.stat(own.source)
+    for name, own in config.evals.items():
+        if own.prompts != "labels" and not config.systems:  # which have prompts of their own
+            with naming(f"evals.{name}.prompts"):
+                prompts.load(own.prompts)
+
+
+def _check_keys(config: Any, reference: Any, prefix: str = "config") -> None:
+    """Every key must be one of the reference's; sections of `NAMED` may hold any names."""
+    for key in config:
+        _check_key(key, reference, prefix)
+        if isinstance(config[key], ConfigDict) and not (prefix == "config" and key in NAMED):
+            _check_keys(config[key], reference[key], f"{prefix}.{key}")
+    if prefix == "config":
+        for section in NAMED:
+            for name, value in (config.get(section) or {}).items():
+                _check_keys(value, entry(section), f"config.{section}.{name}")
+
+
+def _check_key(key: str, reference: Any, prefix: str) -> None:
+    if key in reference:
+        return
+    section = prefix.removeprefix("config").removeprefix(".")
+    if close := suggestion(key, section):
+        unit = " (steps, not epochs)" if "epoch" in key.lower() else ""
+        raise ValueError(f"unknown key {prefix}.{key}: did you mean config.{close}{unit}?")
+    there = f"{prefix} has {', '.join(reference)}" if section else "docs/config.md lists all keys"
+    raise ValueError(f"unknown key {prefix}.{key}: {there}")
+
+
+def suggestion(name: str, section: str = "") -> str:
+    """The key that somebody may have meant, with its section; "" where that is not clear.
+
+    Args:
+        name: what was written in place of a key.
+        section: where it was written, "" for the top.
+    """
+    words = _plain(name.rpartition(".")[2])
+    keys = list(_keys(default()))
+    if (named := section.partition(".")[0]) in NAMED:
+        keys = [f"{section}.{key}" for key in entry(named)]
+    names: dict[str, list[str]] = {}
+    for key in keys:
+        names.setdefault(_plain(key.rpartition(".")[2]), []).append(key)
+    here = [key for key in keys if key.rpartition(".")[0] == section]
+    if words in names:  # the right name in the wrong section
+        return names[words][0]
+    for known in KEYS:
+        if known.name in keys and words in map(_plain, known.aliases.split()):
+            return known.name
+    for among in (here, keys):
+        close = difflib.get_close_matches(
+            words, [_plain(key.rpartition(".")[2]) for key in among], n=1, cutoff=0.8
+        )
+        if close:
+            return next(key for key in among if _plain(key.rpartition(".")[2]) == close[0])
+    return ""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _keys(config: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted keys, sections too."""
+    for key, value in config.items():
+        yield prefix + key
+        if isinstance(value, ConfigDict):
+            yield from _keys(value, f"{prefix}{key}.")
+
+
+def check_overrides(argv: Sequence[str]) -> None:
+    """Check the names in `--config.a.b=value` arguments, before anything is set.
+
+    Raises:
+        ValueError: one line that names the nearest key there is.
+    """
+    for argument in argv:
+        match = re.match(r"--?config\.([^=]+)", argument)
+        keys = match[1].split(".") if match else []
+        reference: Any = default()
+        for depth, key in enumerate(keys):
+            prefix = ".".join(["config", *keys[:depth]])
+            section = prefix.removeprefix("config.")
+            if section in NAMED:  # the recipe names them
+                reference = entry(section)
+                continue
+            if not isinstance(reference, ConfigDict):
+                raise ValueError(f"{prefix} is a value, it has no key {key!r}")
+            _check_key(key, reference, prefix)
+            reference = reference[key]
+
+
+def get(config: Any, key: str) -> Any:
+    """The value at a dotted key."""
+    for part in key.split("."):
+        config = config[part]
+    return config

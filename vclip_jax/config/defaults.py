@@ -1,0 +1,88 @@
+"""The configuration that the declarations of `keys` make, and the small one.
+
+A recipe in `configs/` is `config = default()`, then what differs. Any key can be set on the command
+line, `--config.data.image_size=224`; a key that does not exist is refused, as is whatever else
+`checks` finds.
+"""
+
+from ml_collections import ConfigDict
+
+from vclip_jax.config.keys import KEYS, NAMED
+
+
+def default() -> ConfigDict:
+    """The full configuration of the paper's recipe (Chinese-CLIP's defaults), data aside."""
+    config = ConfigDict()
+    for key in KEYS:
+        section, _, name = key.name.rpartition(".")
+        if section and section not in config:
+            config[section] = ConfigDict()
+        (config[section] if section else config)[name] = key.default
+    for section in NAMED:
+        config[section] = ConfigDict()
+    return config
+
+
+def small() -> ConfigDict:
+    """`default` with towers that 2 CPU cores train in minutes, for fundus photographs.
+
+    A million parameters at 128 px. Short runs need a start that tells captions apart (mean
+    pooling, larger initial weights, whitened projections), and images without camera.
+    """
+    config = default()
+    config.data.image_size = 128
+    config.data.fit = "fundus"
+    config.data.decode = "fast"
+    config.data.enhance = True
+    config.data.augment = "geometry"
+
+    config.model.embed_dim = 256
+    config.model.vision_layers = (1, 1, 1, 1)
+    config.model.vision_width = 16
+    config.model.vision_pool = "mean"
+    config.model.text_width = 128
+    config.model.text_layers = 2
+    config.model.text_heads = 4
+    config.model.text_mlp_width = 256
+    config.model.text_max_positions = 64
+    config.model.text_dropout = 0.0
+    config.model.text_initializer_range = 0.08
+    config.model.text_pool = "mean"
+    config.model.whiten_pairs = 480
+
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.warmup_steps = 20
+    config.optimizer.beta2 = 0.98
+    config.optimizer.weight_decay = 0.1
+    config.optimizer.clip_grad_norm = 1.0
+    return config
+
+
+def entry(section: str, **values: str) -> ConfigDict:
+    """An entry of a section that is in `keys.NAMED`, with the defaults of what is not given.
+
+    Raises:
+        TypeError: a value is of no key.
+    """
+    keys = {key.name: key.default for key in NAMED[section]}
+    if unknown := sorted(values.keys() - keys.keys()):
+        raise TypeError(f"{unknown[0]} is no key of config.{section}.NAME: use {', '.join(keys)}")
+    return ConfigDict(keys | values)
+
+
+def zero_shot_eval(dataset: str, prompts: str, **others: str) -> ConfigDict:
+    """The entry of one zero-shot evaluation in `config.evals`.
+
+    Args:
+        dataset, prompts, others: the keys of an entry, see "evals" in `docs/config.md`.
+    """
+    return entry("evals", dataset=dataset, prompts=prompts, **others)
+
+
+def system(weights: str = "", **others: str) -> ConfigDict:
+    """The entry of one model in `config.systems`.
+
+    Args:
+        weights, others: the keys of an entry, see "systems" in `docs/config.md`.
+    """
+    return entry("systems", weights=weights, **others)

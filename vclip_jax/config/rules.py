@@ -1,0 +1,196 @@
+"""The rules between keys: what one value asks of another, of the devices, or of the mode.
+
+Each rule raises ValueError, one line that names the keys, their values and what would do.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ml_collections import ConfigDict
+
+from vclip_jax.models.kinds import TEXT_POOLS
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a configuration is to be used for."""
+
+    devices: int
+    processes: int = 1
+    training: bool = True
+    """Whether to train, rather than to evaluate alone."""
+
+
+def optimizer_state_needs_a_source(config: ConfigDict, use: Use) -> None:
+    """Refuse an optimizer's state from nowhere."""
+    if config.restore_optimizer and not config.restore_from:
+        raise ValueError("config.restore_optimizer=True needs config.restore_from: name a workdir")
+
+
+def text_pool_fits_the_tower(config: ConfigDict, use: Use) -> None:
+    """Refuse a pool that the text tower does not have."""
+    own = {"bert": tuple(TEXT_POOLS), "clip": ("end",)}
+    pools = own.get(config.model.text_kind)
+    if pools is not None and config.model.text_pool not in pools:
+        raise ValueError(
+            f"config.model.text_pool={config.model.text_pool!r} must be one of {', '.join(pools)} "
+            f"where config.model.text_kind={config.model.text_kind!r}"
+        )
+
+
+def pooled_layers_are_there(config: ConfigDict, use: Use) -> None:
+    """Refuse a mean over more layers than there are."""
+    if config.model.text_pool == "layers" and config.model.text_layers < 2:
+        raise ValueError(
+            f"config.model.text_layers={config.model.text_layers} must be at least 2 where "
+            "config.model.text_pool='layers'"
+        )
+
+
+def whitening_knows_the_towers(config: ConfigDict, use: Use) -> None:
+    """Refuse whitening of other towers than the recipe's."""
+    model = config.model
+    reference = (
+        model.vision_kind == "clip"
+        and len(model.vision_layers) == 4
+        and model.text_kind == "bert"
+        and model.text_projection_kind == "linear"
+    )
+    if model.whiten_pairs and not reference:
+        raise ValueError(
+            f"config.model.whiten_pairs={model.whiten_pairs} is for CLIP's ResNet and BERT "
+            "with a linear projection: set it to 0"
+        )
+
+
+def a_curve_is_of_evaluation(config: ConfigDict, use: Use) -> None:
+    """Refuse to train where all checkpoints are to be evaluated, or a single one as well."""
+    if use.training and config.eval_all_checkpoints:
+        raise ValueError(
+            "config.eval_all_checkpoints=True needs --mode eval: training measures every "
+            "config.eval_every steps"
+        )
+    if config.eval_all_checkpoints and config.restore_step != "latest":
+        raise ValueError(
+            f"config.restore_step={config.restore_step!r} and config.eval_all_checkpoints=True do "
+            "not go together: leave one of them out"
+        )
+
+
+def failed_checkpoints_are_for_one_process(config: ConfigDict, use: Use) -> None:
+    """Refuse several processes that could disagree on what was saved."""
+    if use.processes > 1 and config.checkpoint_errors == "continue":
+        raise ValueError(
+            "config.checkpoint_errors='continue' is for one process: several cannot agree on what "
+            "was saved if one of them fails"
+        )
+
+
+def best_metric_is_measured(config: ConfigDict, use: Use) -> None:
+    """Refuse a metric that no evaluation of the run gives."""
+    if not config.keep_best:
+        return
+    first, _, rest = config.keep_best.partition("/")
+    measured = [*config.evals, *(["validation"] if config.validation_batches else [])]
+    if first != "eval" or "/" not in rest or rest.partition("/")[0] not in measured:
+        raise ValueError(
+            f"config.keep_best={config.keep_best!r} is no metric of this run: use "
+            f"eval/NAME/METRIC with NAME one of {', '.join(measured) or 'config.evals'}"
+        )
+    if not config.eval_every:
+        raise ValueError(
+            f"config.keep_best={config.keep_best!r} needs config.eval_every: set the steps between "
+            "evaluations"
+        )
+
+
+def training_has_a_dataset(config: ConfigDict, use: Use) -> None:
+    """Refuse to train on nothing."""
+    if use.training and not config.data.dataset:
+        raise ValueError("config.data.dataset is empty: name a dataset, for example idrid")
+
+
+def batches_divide_among_devices(config: ConfigDict, use: Use) -> None:
+    """Refuse batches of which devices would get shares of unequal size."""
+    sizes = {
+        "global_batch_size": config.global_batch_size,
+        "eval_batch_size": config.eval_batch_size,
+        "model.whiten_pairs": config.model.whiten_pairs,
+    }
+    for key, size in sizes.items():
+        if size % use.devices:
+            raise ValueError(
+                f"config.{key}={size} does not divide by the {use.devices} devices: "
+                f"use {max(1, size // use.devices) * use.devices}"
+            )
+
+
+def shares_divide_into_parts(config: ConfigDict, use: Use) -> None:
+    """Refuse micro-batches of unequal size."""
+    parts = use.devices * config.micro_batches
+    if config.global_batch_size % parts:
+        raise ValueError(
+            f"config.global_batch_size={config.global_batch_size} does not divide by "
+            f"config.micro_batches={config.micro_batches} on {use.devices} devices: "
+            f"use {max(1, config.global_batch_size // parts) * parts}"
+        )
+
+
+def statistics_need_two_photographs(config: ConfigDict, use: Use) -> None:
+    """Refuse batch statistics of single photographs."""
+    on_each_device = config.model.batch_norm == "device"
+    parts = config.micro_batches * (use.devices if on_each_device else 1)
+    if len(config.model.vision_layers) == 4 and config.global_batch_size < 2 * parts:
+        raise ValueError(
+            f"config.micro_batches={config.micro_batches}: each part of "
+            f"config.global_batch_size={config.global_batch_size} has one photograph"
+            f"{' on each device' if on_each_device else ''}, too few for batch statistics: use "
+            "less parts"
+        )
+
+
+def image_size_fits_the_stride(config: ConfigDict, use: Use) -> None:
+    """Refuse images that the image tower would have to cut."""
+    stride = 32 if len(config.model.vision_layers) == 4 else config.model.vision_patch_size
+    if config.data.image_size % stride:
+        raise ValueError(
+            f"config.data.image_size={config.data.image_size} must be a multiple of {stride}, "
+            "the image tower's total stride"
+        )
+
+
+def width_divides_among_heads(config: ConfigDict, use: Use) -> None:
+    """Refuse attention heads of unequal width."""
+    if config.model.text_width % config.model.text_heads:
+        raise ValueError(
+            f"config.model.text_width={config.model.text_width} does not divide by "
+            f"config.model.text_heads={config.model.text_heads}"
+        )
+
+
+def captions_have_positions(config: ConfigDict, use: Use) -> None:
+    """Refuse captions that are longer than the text tower's positions."""
+    if config.tokenizer.context_length > config.model.text_max_positions:
+        raise ValueError(
+            f"config.tokenizer.context_length={config.tokenizer.context_length} must lie between "
+            f"3 and config.model.text_max_positions={config.model.text_max_positions}"
+        )
+
+
+RULES: tuple[Callable[[ConfigDict, Use], None], ...] = (
+    optimizer_state_needs_a_source,
+    text_pool_fits_the_tower,
+    pooled_layers_are_there,
+    whitening_knows_the_towers,
+    a_curve_is_of_evaluation,
+    failed_checkpoints_are_for_one_process,
+    best_metric_is_measured,
+    training_has_a_dataset,
+    batches_divide_among_devices,
+    shares_divide_into_parts,
+    statistics_need_two_photographs,
+    image_size_fits_the_stride,
+    width_divides_among_heads,
+    captions_have_positions,
+)
+"""In the order in which they are asked."""

@@ -1,0 +1,209 @@
+"""What all commands share: the start of the process, options and their old names, how errors end.
+
+Only the standard library is imported here, and nothing slow: a command answers `--help`, or what is
+wrong with its command line, before it imports what it works with.
+"""
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn
+
+from vclip_jax.files.foreign import shown
+
+OTHERS: Final = (
+    "jax",
+    "orbax",
+    "huggingface_hub",
+    "tensorflow",
+    "tensorflow_datasets",
+    "etils",
+)
+"""Libraries whose warnings say nothing to who did not write this package; errors are shown."""
+INTERRUPTED: Final = 130
+"""The exit status after Ctrl-C, as shells have it."""
+READER_GONE: Final = 141
+"""The exit status where whoever read the output is gone (`| head`), as shells have it."""
+
+
+# --- The start and the end of a process.
+
+
+class Handler(logging.Handler):
+    """Writes the package's log to standard error, never into a progress bar's line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        from tqdm import tqdm  # no command line waits for it
+
+        try:
+            tqdm.write(self.format(record), file=sys.stderr)
+        except Exception:
+            self.handleError(record)
+
+
+def prepare() -> None:
+    """Set a command's process up; before anything is parsed or printed.
+
+    Where the locale's encoding is not UTF-8, arguments and file names of other letters cannot be
+    told from noise: the command starts again in Python's UTF-8 mode, and says so. What standard
+    output cannot hold (PYTHONIOENCODING) is written as \\\\uXXXX.
+    """
+    encoding = sys.getfilesystemencoding()
+    if encoding != "utf-8" and not sys.flags.utf8_mode:
+        print(
+            f"note: the locale's encoding is {encoding}: text is read and written as UTF-8 "
+            "(LC_ALL=C.UTF-8 makes the terminal agree)",
+            file=sys.stderr,
+            flush=True,
+        )
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    for name in OTHERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it sets its level when it is imported
+    log = logging.getLogger("vclip_jax")
+    log.addHandler(Handler())
+    log.propagate = False
+
+
+def start(main: Callable[[], int]) -> NoReturn:
+    """Prepare the process, call a command's `main`, and end with its exit status."""
+    prepare()
+    sys.exit(main())
+
+
+def run(main: Callable[[], int | None]) -> int:
+    """Call a command's function for its exit status; an expected error is one line and status 1."""
+    from vclip_jax.console.terminal import without_absl
+
+    try:
+        with without_absl():
+            status = main() or 0
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            return READER_GONE
+        print(f"error: {shown(error)}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _reader_is_gone() -> bool:
+    """Whether standard output is a pipe that nobody reads any more; if so, let it go for good."""
+    from select import POLLERR, POLLHUP, poll
+
+    try:
+        output = sys.stdout.fileno()
+    except (ValueError, OSError):  # no file at all
+        return False
+    asked = poll()
+    asked.register(output, 0)
+    if not any(event & (POLLERR | POLLHUP) for _, event in asked.poll(0)):
+        return False
+    # What is still to be written would fail as Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
+
+
+# --- Options.
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, with hints: at an old name of an option, and at what was meant by none.
+
+    Names have hyphens; underscores are taken for them, which they were.
+    """
+
+    def __init__(self, *args: Any, **options: Any):
+        """See `argparse.ArgumentParser`; the description keeps its lines."""
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        self._old: dict[str, str] = {}
+        super().__init__(*args, **options)
+
+    def add_argument(self, *names: str, old: Sequence[str] = (), **options: Any) -> argparse.Action:
+        """See `argparse.ArgumentParser`; `old` names are taken, with a hint at the first one."""
+        self._old |= dict.fromkeys(old, names[0])
+        return super().add_argument(*names, **options)
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """See `argparse.ArgumentParser`."""
+        words = list(sys.argv[1:] if args is None else args)
+        if self._subparsers is None:  # their own parsers look at their options
+            end = words.index("--") if "--" in words else len(words)
+            words[:end] = [self._renamed(word) for word in words[:end]]
+        return super().parse_known_args(words, namespace)
+
+    def _renamed(self, word: str) -> str:
+        """A word with the present name of the option that it is.
+
+        argparse complains of what is missing before it complains of what is misspelt.
+        """
+        name, equals, value = word.partition("=")
+        if not name.startswith("--") or any(c.isspace() for c in name):
+            return word
+        known = list(self._option_string_actions)
+        now = self._old.get(name, name)
+        for spelling in (now, now.replace("_", "-")):
+            if any(option.startswith(spelling) for option in known):  # or an abbreviation
+                if spelling != name:
+                    note_once(f"{name} is called {spelling} now")
+                return f"{spelling}{equals}{value}"
+        if close := closest(name, [*known, *self._old]):
+            self.error(f"there is no {name}: did you mean {self._old.get(close, close)}?")
+        return word
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            if close := closest(str(value), map(str, action.choices or ())):
+                raise argparse.ArgumentError(
+                    action, f"there is no {value}: did you mean {close}?"
+                ) from None
+            raise error from None
+
+
+def closest(word: str, known: Any) -> str | None:
+    """What somebody may have meant by a word that is none of those known, if anything is near."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, list(known), n=1, cutoff=0.7)), None)
+
+
+_noted: set[str] = set()
+
+
+def note_once(text: str) -> None:
+    """Say something on standard error, if this process has not said it yet."""
+    if text not in _noted:
+        _noted.add(text)
+        print(f"note: {text}", file=sys.stderr)
+
+
+def add_model(
+    parser: Parser, what: str = "", *, required: bool = True, old: str = "--checkpoint"
+) -> None:
+    """Add the options that name a model, --model and --step; `what` begins the help of --model."""
+    parser.add_argument(
+        "--model",
+        required=required,
+        old=[old],
+        help=f"{what}a workdir, a portable folder, or hub:OWNER/NAME[@REVISION]",
+    )
+    parser.add_argument(
+        "--step",
+        default="latest",
+        help="of a run: latest (default), best (by its config.keep_best) or a number",
+    )

@@ -1,0 +1,1 @@
+"""Photographs: opened safely, decoded, fitted to a square, augmented."""

@@ -1,0 +1,1 @@
+"""Tokenizers: WordPiece vocabularies, `tokenizer.json` files, the text cleaning of open_clip."""

@@ -1,0 +1,80 @@
+"""What all tokenizers have in common."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import numpy as np
+
+CONTEXT_LENGTH: Final = 52
+"""[CLS] + at most 50 pieces + [SEP] (Chinese-CLIP)."""
+
+
+class Tokenizer(Protocol):
+    """Turns texts into rows of token ids; immutable and picklable."""
+
+    file_name: str
+    """The name of its file in a workdir or a portable folder."""
+    unknown_id: int | None
+    """The token of what the vocabulary lacks; None where it lacks nothing."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens."""
+
+    def pieces(self, text: str) -> list[int]:
+        """All token ids of a text, between start and end; `unknown_id` where there is none."""
+
+    def encode(self, texts: Sequence[str], context_length: int = CONTEXT_LENGTH) -> np.ndarray:
+        """Token ids of texts, a row each; see `rows`."""
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """The tokens of one row, spaced, without start, end and padding: for people to read."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file from which the tokenizer can be loaded."""
+
+
+def rows(
+    texts: Sequence[str],
+    context_length: int,
+    pieces: Callable[[str], list[int]],
+    *,
+    start: int,
+    end: int,
+    pad: int,
+) -> np.ndarray:
+    """Token ids: `start`, the text's first pieces, `end`, then `pad`.
+
+    Args:
+        texts: any strings, also empty ones.
+        context_length: length of a row, at least 2; longer texts are cut, the end stays.
+        pieces: gives all token ids of a text, without start and end.
+        start: token id.
+        end: token id.
+        pad: token id.
+
+    Returns:
+        int32 `[len(texts), context_length]`.
+
+    Raises:
+        ValueError: `context_length` is below 2.
+        TypeError: a single string was passed, which would be read character by character.
+    """
+    if isinstance(texts, str):
+        raise TypeError("encode takes a sequence of texts, not one string: use [text]")
+    if context_length < 2:
+        raise ValueError(f"context_length must be at least 2, got {context_length}")
+    ids = np.full((len(texts), context_length), pad, np.int32)
+    for row, text in zip(ids, texts, strict=True):
+        tokens = pieces(text)[: context_length - 2]
+        row[: len(tokens) + 2] = [start, *tokens, end]
+    return ids
+
+
+def characters(text: str) -> str:
+    """The text, with U+FFFD for halves of characters, which no tokenizer takes.
+
+    So does ftfy, which cleans for CLIP. BERT's tokenizers drop both.
+    """
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

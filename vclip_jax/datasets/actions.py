@@ -1,0 +1,127 @@
+"""What `vclip datasets` does: build, list, show, write miniatures, export.
+
+Each function takes the parsed options of its command, see `__main__`.
+"""
+
+import re
+import shlex
+from argparse import Namespace
+from collections import Counter
+
+from vclip_jax.data.record import Record
+from vclip_jax.datasets.catalog import DATASETS, SYNTHETIC
+from vclip_jax.datasets.formats import webdataset
+from vclip_jax.datasets.ingest.build import build as build_listing
+from vclip_jax.datasets.ingest.data_card import summary
+from vclip_jax.datasets.ingest.store import Storage
+from vclip_jax.datasets.records import (
+    built_datasets,
+    find_dataset,
+    open_builder,
+    open_source,
+    source_of,
+)
+from vclip_jax.datasets.synthetic import builder
+from vclip_jax.files.foreign import read_json, shown
+
+
+def build_synthetic(options: Namespace) -> None:
+    built = builder.build(
+        options.domain,
+        options.size,
+        options.count,
+        options.seed,
+        options.data_dir,
+        workers=options.workers,
+    )
+    for split, info in sorted(built.info.splits.items()):
+        print(f"{split}: {info.num_examples} records")
+    print(f"built in {built.data_dir}")
+
+
+def build(options: Namespace) -> None:
+    dataset = DATASETS[options.name_of_dataset]
+    storage = Storage(
+        options.max_side,
+        options.quality,
+        options.crop,
+        options.convert,
+        options.anonymous,
+        options.ready,
+        options.fit,
+        options.raw,
+    )
+    given = {name: getattr(options, name) for name in dataset.options}
+    listing = dataset.scan(
+        options.source, **{name: value for name, value in given.items() if value is not None}
+    )
+    before = {directory for _, directory in built_datasets(options.data_dir)}
+    folder = build_listing(
+        listing,
+        options.data_dir,
+        storage,
+        workers=options.workers,
+        seed=options.seed,
+        max_rejects=options.max_rejects,
+        beam=None if options.beam is None else shlex.split(options.beam),
+    )
+    if folder in before:
+        print(f"{folder} was built before and is left as it was: remove it to build it anew")
+    card = read_json(folder / "card.json")
+    for line in summary(card):
+        print(shown(line))
+    for guess in listing.guesses:
+        if guess not in card["notes"]:
+            print(f"note: {shown(guess)}")
+    print(f"built in {folder} (card.md tells what is in it)")
+
+
+def list_all(options: Namespace) -> None:
+    print("can be built:")
+    print(f"  {'synthetic':10} {SYNTHETIC}")
+    for name, dataset in DATASETS.items():
+        print(f"  {name:10} {dataset.line}")
+    if options.data_dir is not None:
+        print(f"built in {options.data_dir}:")
+        for name, directory in built_datasets(options.data_dir):
+            print(f"  {name} {directory.name}")
+
+
+def show(options: Namespace) -> None:
+    builder = open_builder(options.name, options.data_dir)
+    print(f"{options.name}: {find_dataset(options.name, options.data_dir)}")
+    names = getattr(builder.info.features["label"], "names", None)
+    for split in sorted(builder.info.splits):
+        source = source_of(builder, options.name, split)
+        labels: Counter[int] = Counter()
+        first: dict[int, Record] = {}
+        for record in source:
+            labels[record["label"]] += 1
+            first.setdefault(record["label"], record)
+        print(f"{split}: {len(source)} records")
+        for label, count in sorted(labels.items()):
+            name = "no class" if label < 0 else names[label] if names else "class"
+            example = first[label]
+            such = f"{name}: {count}, such as {example['key']}: {example['caption']}"
+            print(f"  {label:3} {shown(such)}")
+
+
+def fixture(options: Namespace) -> None:
+    write = DATASETS[options.name].fixture
+    if options.folder.exists() and any(options.folder.iterdir()):
+        raise ValueError(f"{options.folder} is not empty: name a new folder")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    write(options.folder)
+    print(f"a miniature of {options.name} in {options.folder}")
+
+
+def export(options: Namespace) -> None:
+    source = open_source(options.name, options.data_dir, options.split)
+    if len(source) and "fitted" in source[0]:
+        raise ValueError(
+            f"{options.name} was built with --ready: shards could not say that it holds squares; "
+            "export the dataset as built without"
+        )
+    prefix = re.sub(r"\W+", "-", options.split).strip("-")
+    paths = webdataset.write(source, options.out, options.shard_size, prefix, source.class_names)
+    print(f"{len(source)} records in {len(paths)} shards in {options.out}")

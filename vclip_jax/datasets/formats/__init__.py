@@ -1,0 +1,1 @@
+"""File formats of datasets: tables (CSV, Excel, JSON, Parquet), WebDataset, images in tables."""

@@ -1,0 +1,157 @@
+"""Parquet shards as Hugging Face's `datasets` writes them: an image column, text, labels."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from vclip_jax.datasets.own.labels import listed, value_of, whole_number
+from vclip_jax.files import limits
+from vclip_jax.files.errors import one_line
+from vclip_jax.files.foreign import check_regular, parse_json
+
+USUAL_NAMES: Final = ("image", "img", "picture", "jpg", "png")
+"""Of a column with images."""
+
+
+def shards(folder: Path) -> list[Path]:
+    """The .parquet files below a folder, in order of their paths; hidden ones are passed over."""
+    found = (path for path in folder.rglob("*.parquet") if path.is_file())
+    return sorted(
+        path
+        for path in found
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def image_columns(path: Path) -> list[str]:
+    """The columns with encoded images (a struct with `bytes`, or binary), usual names first.
+
+    Raises:
+        ValueError: one line: it is no Parquet file.
+    """
+    import pyarrow.types as kinds
+
+    def holds_bytes(kind: Any) -> bool:
+        if kinds.is_struct(kind):
+            return kind.get_field_index("bytes") >= 0
+        return kinds.is_binary(kind) or kinds.is_large_binary(kind)
+
+    found = [field.name for field in _schema(path) if holds_bytes(field.type)]
+    usual = [name for name in USUAL_NAMES if name in found]
+    return usual or found
+
+
+def image_column(path: Path) -> str:
+    """The likeliest of `image_columns`, or ""."""
+    return next(iter(image_columns(path)), "")
+
+
+def flat_columns(path: Path) -> list[str]:
+    """The names of the columns with numbers or text, or lists of them."""
+    import pyarrow.types as kinds
+
+    def flat(kind: Any) -> bool:
+        if kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind):
+            return flat(kind.value_type)
+        return not (kinds.is_nested(kind) or kinds.is_binary(kind) or kinds.is_large_binary(kind))
+
+    return [field.name for field in _schema(path) if flat(field.type)]
+
+
+def class_names(path: Path, column: str) -> tuple[tuple[str, ...], bool]:
+    """The names of a label column's values, and whether they are ordered, where the file notes
+    them: as `datasets` does in its metadata, or pandas as an ordered category."""
+    schema = _schema(path)
+    try:
+        note = (schema.metadata or {}).get(b"huggingface", b"{}")
+        feature = parse_json(note, "huggingface")["info"]["features"][column]
+        while not isinstance(feature, dict) or "names" not in feature:  # a list of labels
+            feature = feature[0] if isinstance(feature, list) else feature["feature"]
+        return tuple(map(str, feature["names"])), False
+    except (ValueError, KeyError, TypeError, IndexError):
+        pass
+    return _categories(path, column), bool(_categories(path, column))
+
+
+def _categories(path: Path, column: str) -> tuple[str, ...]:
+    import pyarrow
+
+    kind = _schema(path).field(column).type
+    if not (pyarrow.types.is_dictionary(kind) and kind.ordered):
+        return ()
+    with limits.open_parquet(path) as file:
+        chunks = file.read(columns=[column]).column(column).chunks
+    return tuple(map(str, chunks[0].dictionary.to_pylist())) if chunks else ()
+
+
+def name_of(cell: str, names: Sequence[str]) -> tuple[str, str]:
+    """The class of a cell by the file's names for its numbers.
+
+    Returns:
+        (class, ""), where the class is "" if the cell says that there is none; or ("", reason of a
+        reject) for a list of several.
+
+    Raises:
+        ValueError: one line: a number that has no name.
+    """
+    values = listed(cell)
+    if values and len(values) > 1:
+        return "", "several labels"
+    number = whole_number(cell if values is None else "".join(values))
+    if not re.fullmatch(r"-?\d{1,9}", number, re.ASCII):
+        return value_of(number), ""
+    if int(number) >= len(names):
+        raise ValueError(
+            f"the label is {number}, but the file names {len(names)} classes, 0 to "
+            f"{len(names) - 1}: mend the row or the names"
+        )
+    return (names[int(number)] if int(number) >= 0 else ""), ""
+
+
+def rows(path: Path, image: str, columns: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:
+    """Every row's file name of the image, as noted beside its bytes ("" where it is not), and its
+    values of `columns`. No image is read.
+
+    Raises:
+        ValueError: one line: the file is damaged.
+    """
+    import pyarrow
+    import pyarrow.types as kinds
+
+    kind = _schema(path).field(image).type
+    named = kinds.is_struct(kind) and kind.get_field_index("path") >= 0
+    wanted = [*([f"{image}.path"] if named else []), *columns]
+    try:
+        if not wanted:
+            with limits.open_parquet(path) as file:
+                count = file.metadata.num_rows
+            yield from (("", []) for _ in range(count))
+            return
+        for batch in limits.parquet_batches(path, wanted):
+            count = batch.num_rows
+            names = [""] * count
+            if named:
+                names = [(value or {}).get("path") or "" for value in batch[image].to_pylist()]
+            values = [batch[column].to_pylist() for column in columns]
+            for row in range(count):
+                yield names[row], [column[row] for column in values]
+    except (pyarrow.ArrowException, OSError, limits.TooMuchError) as error:
+        raise ValueError(f"{path}: {one_line(error)}") from error
+
+
+def can_be_keys(keys: Sequence[str]) -> bool:
+    """Whether names are there and all different, so that they can be keys."""
+    return all(keys) and len(set(keys)) == len(keys)
+
+
+def _schema(path: str | os.PathLike[str]) -> Any:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        check_regular(path)
+        return pyarrow.parquet.read_schema(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: not a Parquet file ({one_line(error)})") from error

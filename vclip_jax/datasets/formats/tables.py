@@ -1,0 +1,372 @@
+"""Label tables as people have them: CSV in any encoding, Excel old and new, Parquet, JSON lines."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from vclip_jax.datasets.formats import delimited
+from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET
+from vclip_jax.files import limits
+from vclip_jax.files.errors import one_line
+from vclip_jax.files.foreign import check_regular, parse_json, read_bytes
+from vclip_jax.files.text import decode_text
+
+Row = dict[str, str]
+
+EXCEL = (".xls", ".xlsx", ".xlsm")
+TEXT: Final = (".csv", ".tsv", ".tab", ".psv", ".txt")
+JSON: Final = (".jsonl", ".ndjson", ".json")
+MOST_BYTES = 2 << 30
+"""Larger CSV files are refused rather than read into memory."""
+
+
+NO_VALUE: Final = "formula without a stored value"
+"""The text of an Excel cell that only a spreadsheet could reckon."""
+LOST_DIGITS: Final = "number that has lost digits"
+"""The text of an Excel cell with a number of more digits than Excel keeps: some of them are 0."""
+_KEPT_DIGITS: Final = 15
+_MOST_TITLES: Final = 3
+"""Rows above names of which none is known."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its row of names: a file, or a sheet of one."""
+
+    path: Path
+    sheet: str
+    """"" where the file has just one."""
+    columns: tuple[str, ...]
+    rows: list[tuple[int, Row]]
+    """Each with its number as a spreadsheet shows it (the first row is 1); in JSON and Parquet
+    rows alone are counted. A cell that is not there, other than an empty one, has no entry."""
+    ragged: bool = False
+    """Whether a cell that is not there is a fault: in CSV each row has all of them."""
+    notes: list[str] = field(default_factory=list)
+    """What was guessed."""
+    side: str = ""
+    """ "left" or "right" where a row is of both eyes and these are one eye's columns."""
+    eyes: tuple[str, ...] = ()
+    """Then the columns of both eyes' photographs."""
+    paired: Mapping[str, str] = field(default_factory=dict)
+    """Then this eye's column for the name of the other's, and for the name without the side."""
+
+    @property
+    def where(self) -> str:
+        """The file's name, and the sheet's where there are several."""
+        return f"{self.path.name}, sheet {self.sheet!r}" if self.sheet else self.path.name
+
+
+def read_table(
+    path: str | os.PathLike[str], *, sheet: str | None = None, header_row: int = 0
+) -> list[Row]:
+    """The rows of a table as text, by column name.
+
+    Names and cells are stripped of white space, columns without a name and rows without a value
+    are dropped, numbers that are whole lose their ".0" (Excel stores them so).
+
+    Args:
+        path: .csv, .tsv, .tab, .psv, .txt (UTF-8 with or without BOM, UTF-16 with BOM, else
+            GB18030; commas, semicolons, tabs or "|"), .xls, .xlsx, .parquet (.pq) or .jsonl.
+        sheet: of an Excel file; by default the first.
+        header_row: the row with the names, counted from 0; rows above are skipped.
+
+    Raises:
+        ValueError: one line: the file cannot be read as what its suffix says, has no header, or
+            names a column twice.
+    """
+    path = Path(path)
+    with _one_line(path):
+        rows = _rows_by_name(path)
+        if rows is not None:
+            return [row for _, row in rows]
+        cells = _excel(path, sheet) if path.suffix.lower() in EXCEL else _csv(path)
+        table = _table(path, "", cells, header_row)
+        return [{name: row.get(name, "") for name in table.columns} for _, row in table.rows]
+
+
+def read_tables(path: str | os.PathLike[str], find: Callable[[Sequence[str]], int]) -> list[Table]:
+    """All tables of a file: of an Excel file each sheet that has a cell.
+
+    Rows may lie above the names: a title, a line for Excel ("sep=;").
+
+    Args:
+        path: as `read_table` takes.
+        find: which of a row's cells is the name of the column that must be there; -1 if none is,
+            then the row is not the one with the names.
+
+    Raises:
+        ValueError: as `read_table` does, and in one line with the row's number: a row has more
+            cells than there are names, or a quotation mark swallows rows.
+    """
+    path = Path(path)
+    with _one_line(path):
+        rows = _rows_by_name(path)
+        if rows is not None:
+            columns = tuple(dict.fromkeys(name for _, row in rows for name in row))
+            return [Table(path, "", columns, rows)]
+        if path.suffix.lower() not in EXCEL:
+            text, notes = _read_text(path)
+            delimiter = delimited.delimiter_of(text, find)
+            cells = delimited.parse(text, delimiter)
+            header = _header_row(cells, find)
+            if cells and (image := find(cells[header])) >= 0:
+                delimited.check_swallowed(cells, header, image, delimiter)
+            table = _table(path, "", cells, header, strict=True)
+            notes += [f"{path.name}: {note}" for note in _titles(cells, header, find)]
+            return [Table(path, "", table.columns, table.rows, True, notes)]
+        sheets = {name: _cells(sheet) for name, sheet in limits.excel_sheets(path).items()}
+        filled = {name: cells for name, cells in sheets.items() if any(map(any, cells))}
+        if not filled:
+            raise ValueError("the table is empty, there is no row with the columns' names")
+        tables = []
+        for name, cells in filled.items():
+            header = _header_row(cells, find)
+            table = _table(path, name if len(sheets) > 1 else "", cells, header, True)
+            table.notes.extend(f"{table.where}: {note}" for note in _titles(cells, header, find))
+            tables.append(table)
+        return tables
+
+
+def _rows_by_name(path: Path) -> list[tuple[int, Row]] | None:
+    """The rows of a file whose every value has a name; None for a grid of cells."""
+    suffix = path.suffix.lower()
+    if suffix in PARQUET:
+        return list(enumerate(_parquet(path), start=1))
+    if suffix == ".json":
+        return list(enumerate(_json(path), start=1))
+    if suffix in JSON:
+        return list(enumerate(_jsonl(path), start=1))
+    if suffix not in (*EXCEL, *TEXT):
+        raise ValueError(f"expected .csv, .tsv, .xls, .xlsx, .parquet or .jsonl, not {suffix}")
+    return None
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Errors that name the file, in one line."""
+    try:
+        check_regular(path)
+        yield
+    except OSError as error:
+        reason = " ".join(str(error.strerror or error).split())  # Arrow's are long
+        raise ValueError(f"{path}: cannot read the table: {reason}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {one_line(error)}") from error
+
+
+def require(path: str | os.PathLike[str], rows: Sequence[Row], columns: Iterable[str]) -> None:
+    """Raises ValueError, in one line, unless the rows have the columns."""
+    names = list(rows[0]) if rows else []
+    if missing := [column for column in columns if column not in names]:
+        raise ValueError(f"{path}: expected the columns {', '.join(missing)}, got {names}")
+
+
+def whole(cell: str, highest: int) -> int | None:
+    """A grade: a whole number from 0 to `highest`, else None.
+
+    Also as "2.0": where one grade of a column is missing, programs that rewrite the table make the
+    others decimal.
+    """
+    match = re.fullmatch(r"(\d{1,9})(\.0*)?", cell.strip(), re.ASCII)
+    return int(match[1]) if match and int(match[1]) <= highest else None
+
+
+def _table(
+    path: Path, sheet: str, cells: Sequence[Sequence[str]], header_row: int, strict: bool = False
+) -> Table:
+    """Names and rows of a grid of cells; `strict` also refuses values right of the last name."""
+    if len(cells) <= header_row or not any(cells[header_row]):
+        raise ValueError("the table is empty, there is no row with the columns' names")
+    header = cells[header_row]
+    named = [index for index, name in enumerate(header) if name]
+    names = [header[index] for index in named]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the column {twice!r} is there twice: rename or remove one of them")
+    last = named[-1] + 1 if strict else len(header)
+    rows: list[tuple[int, Row]] = []
+    for number, line in enumerate(cells[header_row + 1 :], start=header_row + 2):
+        if any(line[last:]):
+            title = " (if the rows above are titles, name a column with --image-column)"
+            raise ValueError(
+                f"row {number} has {len(line)} cells for {last} columns: name all columns, and put "
+                "text with the separator in it into quotation marks"
+                f"{'' if rows else title}"
+            )
+        row = {header[i]: line[i] for i in named if i < len(line)}
+        if any(row.values()):
+            rows.append((number, row))
+    return Table(path, sheet, tuple(names), rows)
+
+
+def _header_row(cells: Sequence[Sequence[str]], find: Callable[[Sequence[str]], int]) -> int:
+    """The row with the names: the first of those at the top that `find` knows and that names no
+    photograph; else the first that is not empty, below titles: rows of one cell above a wider
+    one."""
+    for index, line in enumerate(cells[: delimited.HEADER_WITHIN]):
+        if find(line) >= 0 and not any(cell.lower().endswith(IMAGE_SUFFIXES) for cell in line):
+            return index
+    filled = (index for index, line in enumerate(cells) if any(line))
+    top = list(islice(filled, _MOST_TITLES + 1))
+    wide = [index for index in top if sum(map(bool, cells[index])) > 1]
+    return next(iter(wide or top), 0)
+
+
+def _titles(cells: Sequence[Sequence[str]], header: int, find: Callable[..., int]) -> list[str]:
+    """What is to be said of rows above names of which none is known."""
+    above = [cell for line in cells[:header] for cell in line if cell]
+    if not above or find(cells[header]) >= 0:
+        return []
+    return [f"row {header + 1} is taken for the columns' names, below {above[0][:60]!r}."]
+
+
+def _csv(path: Path) -> list[list[str]]:
+    text, _ = _read_text(path)
+    return delimited.parse(text, delimited.delimiter_of(text, lambda _: -1))
+
+
+def _read_text(path: Path) -> tuple[str, list[str]]:
+    """The text, and what was guessed."""
+    data = read_bytes(path, MOST_BYTES)
+    text = decode_text(data)
+    if "\0" in text:
+        raise ValueError("the table has zero bytes in it: is it a text file, in UTF-8?")
+    notes = []
+    if not text.isascii() and not _is_unicode(data):
+        notes.append(f"{path.name} is not UTF-8 and is read as GB18030 (Chinese).")
+    return text, notes
+
+
+def _is_unicode(data: bytes) -> bool:
+    try:
+        data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _excel(path: Path, sheet: str | None) -> list[list[str]]:
+    return _cells(limits.excel(path, sheet))
+
+
+def _cells(sheet: limits.Sheet) -> list[list[str]]:
+    """The cells as text; those that are merged downwards show one value for all their rows, and so
+    each gets it. Numbers of more digits than Excel keeps are `LOST_DIGITS`."""
+    rows = [
+        [LOST_DIGITS if _has_lost(cell) else text_of(cell) for cell in line] for line in sheet.rows
+    ]
+    for row, column in sheet.formulas:
+        if row < len(rows) and column < len(rows[row]):
+            rows[row][column] = NO_VALUE
+    for (top, left), (bottom, right) in sheet.merged:
+        if left == right and top < len(rows) and left < len(rows[top]):
+            for line in rows[top + 1 : bottom + 1]:
+                line[left] = rows[top][left]
+    return rows
+
+
+def _has_lost(value: Any) -> bool:
+    return isinstance(value, (int, float)) and abs(value) >= 10**_KEPT_DIGITS
+
+
+def _parquet(path: Path) -> list[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    rows: list[Row] = []
+    try:
+        # Images and other nested columns are not for a table in memory.
+        schema = pyarrow.parquet.read_schema(path)
+        flat = [field.name for field in schema if not _nested(field.type)]
+        names = [name.strip() for name in flat]
+        for batch in limits.parquet_batches(path, flat):
+            columns = [[text_of(v) for v in batch.column(name).to_pylist()] for name in flat]
+            rows += [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+            if len(rows) * len(names) > limits.MOST_CELLS:
+                raise ValueError(f"the table has more than {limits.MOST_CELLS:,} cells")
+    except pyarrow.ArrowException as error:
+        raise ValueError(f"not a Parquet file ({error})") from error
+    return rows
+
+
+def _nested(kind: Any) -> bool:
+    import pyarrow.types as kinds
+
+    if kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind):
+        return _nested(kind.value_type)
+    return kinds.is_nested(kind) or kinds.is_binary(kind) or kinds.is_large_binary(kind)
+
+
+def _jsonl(path: Path) -> list[Row]:
+    rows = []
+    text = decode_text(read_bytes(path, MOST_BYTES))
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        row = parse_json(line, f"line {number}", MOST_BYTES, constants=True)
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} is not an object")
+        rows.append({str(name).strip(): text_of(value) for name, value in row.items()})
+    return rows
+
+
+def _json(path: Path) -> list[Row]:
+    """A list of objects, or columns by name; JSON lines that are called .json, too."""
+    text = decode_text(read_bytes(path, MOST_BYTES))
+    try:
+        content = parse_json(text, "the file", MOST_BYTES, constants=True)
+    except ValueError as error:
+        if getattr(error.__cause__, "msg", "") == "Extra data":
+            return _jsonl(path)
+        raise
+    if isinstance(content, dict):
+        content = _by_rows(content)
+    if not isinstance(content, list):
+        raise ValueError("the JSON is no list of objects")
+    for number, row in enumerate(content, start=1):
+        if not isinstance(row, dict):
+            raise ValueError(f"entry {number} of the list is not an object")
+    return [{str(name).strip(): text_of(value) for name, value in row.items()} for row in content]
+
+
+def _by_rows(content: dict[str, Any]) -> list[Any]:
+    """The rows of columns: lists of one length, or objects with one set of keys (pandas)."""
+    columns = list(content.values())
+    lists = [value for value in columns if isinstance(value, list)]
+    if len(lists) == 1 and len(columns) > 1 and all(isinstance(row, dict) for row in lists[0]):
+        return lists[0]  # with a version or a comment around it
+    if {"images", "annotations"} <= set(content):
+        raise ValueError(
+            "this is COCO's form, whose annotations are of parts of an image: give a list of "
+            "objects with image, caption and label"
+        )
+    if columns and all(isinstance(column, dict) for column in columns):
+        keys = list(columns[0])
+        if all(list(column) == keys for column in columns):
+            columns = [list(column.values()) for column in columns]
+    if columns and all(isinstance(column, list) for column in columns):
+        if len({len(column) for column in columns}) > 1:
+            raise ValueError("the columns are not of one length")
+        return [dict(zip(content, row, strict=True)) for row in zip(*columns, strict=True)]
+    raise ValueError(f"the JSON is no list of objects but one with {list(content)[:10]}")
+
+
+def text_of(value: Any) -> str:
+    """A value as the text of a cell: nothing for None, NaN and empty lists, JSON for lists."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, (list, tuple, dict)):
+        return json.dumps(value, ensure_ascii=False, default=str) if value else ""
+    return str(value).strip()

@@ -1,0 +1,220 @@
+"""WebDataset shards: .tar files whose members with one name, but for the suffix, are one sample.
+
+    train-000000.tar: 00000000.jpg 00000000.txt 00000000.json 00000000.cls 00000001.jpg ...
+
+https://github.com/webdataset/webdataset. The sample's name is a member's path up to the first dot
+of its last part; `.txt` is the caption, `.cls` the class, `.json` either or both,
+and the split. Without one it is the shard's, else that of the folders in the member's path.
+"""
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from vclip_jax.datasets.formats.tables import text_of
+from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Blob
+from vclip_jax.datasets.own.folders import TABLE_SUFFIXES
+from vclip_jax.files.errors import one_line
+from vclip_jax.files.foreign import parse_json
+from vclip_jax.files.text import decode_text
+from vclip_jax.files.writing import replacing
+
+_TEXTS: Final = ("txt", "text", "caption", "cls", "json")
+_MOST_TEXT: Final = 1 << 20
+"""Bytes; a larger .json is not a caption."""
+_MAGIC: Final = (
+    (b"\xff\xd8\xff", "jpg"),
+    (b"\x89PNG", "png"),
+    (b"RIFF", "webp"),
+    (b"II*\0", "tif"),
+    (b"MM\0*", "tif"),
+    (b"BM", "bmp"),
+)
+
+
+@dataclass
+class Sample:
+    """The members of one name."""
+
+    name: str
+    shard: Path
+    images: dict[str, Blob] = field(default_factory=dict)
+    """By suffix."""
+    caption: str = ""
+    key: str = ""
+    """Of the record that was written, where a .json says it."""
+    label: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """All that the .json holds."""
+    broken: str = ""
+    """What is wrong with its text, if anything."""
+    unread: list[str] = field(default_factory=list)
+    """The suffixes of members that are neither images nor texts."""
+
+    @property
+    def chosen(self) -> list[str]:
+        """The suffixes of what may be the photograph: those without a dot (`jpg`, not `seg.png`),
+        else all. The photograph is known where there is just one."""
+        return [suffix for suffix in self.images if "." not in suffix] or list(self.images)
+
+    @property
+    def image(self) -> Blob | None:
+        """The photograph, if it is known."""
+        return self.images[self.chosen[0]] if len(self.chosen) == 1 else None
+
+
+def write(
+    records: Iterable[Mapping[str, Any]],
+    folder: str | os.PathLike[str],
+    shard_size: int = 1000,
+    prefix: str = "train",
+    classes: Sequence[str] = (),
+) -> list[Path]:
+    """Write records as shards; the same records give the same bytes anywhere.
+
+    Args:
+        records: `image` (encoded), `caption`, `key` and `label` each, such as a `RecordSource`.
+        folder: PREFIX-000000.tar and on go there; files of these names are replaced.
+        shard_size: records in a shard.
+        prefix: of the files, usually the split.
+        classes: names of the labels, put beside their numbers.
+
+    Returns:
+        The shards.
+
+    Raises:
+        ValueError: a shard size below one.
+        OSError: a file cannot be written.
+    """
+    if shard_size < 1:
+        raise ValueError(f"a shard holds at least one record, got {shard_size}")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    shards: list[Path] = []
+    part: list[Mapping[str, Any]] = []
+    first = 0
+    for record in records:
+        part.append(record)
+        if len(part) == shard_size:
+            shards.append(_write_shard(part, first, folder, prefix, len(shards), classes))
+            first, part = first + len(part), []
+    if part:
+        shards.append(_write_shard(part, first, folder, prefix, len(shards), classes))
+    return shards
+
+
+def _write_shard(
+    records: Sequence[Mapping[str, Any]],
+    first: int,
+    folder: Path,
+    prefix: str,
+    index: int,
+    classes: Sequence[str],
+) -> Path:
+    path = folder / f"{prefix}-{index:06d}.tar"
+    with (
+        replacing(path) as temporary,
+        tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        for number, record in enumerate(records, start=first):
+            # Keys may hold dots and slashes, which names here may not: they go into the .json.
+            note: dict[str, Any] = {"key": record["key"]}
+            members = {
+                _suffix(record["image"]): record["image"],
+                "txt": record["caption"].encode(),
+            }
+            label = int(record["label"])
+            if label >= 0:
+                members["cls"] = str(label).encode()
+                if classes:
+                    note["label"] = classes[label]
+            members["json"] = json.dumps(note, ensure_ascii=False).encode()
+            for suffix, data in members.items():
+                # A bare TarInfo has no time and no owner.
+                info = tarfile.TarInfo(f"{number:08d}.{suffix}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def _suffix(image: bytes) -> str:
+    return next((suffix for magic, suffix in _MAGIC if image.startswith(magic)), "jpg")
+
+
+def scan_tar(path: Path) -> list[Sample]:
+    """The samples of one shard, in order; no image is read.
+
+    Raises:
+        ValueError: one line: it is damaged, or an archive of a folder with a table in it.
+    """
+    current: Sample | None = None
+    samples: list[Sample] = []
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                if not member.isfile() or Path(member.name).name.startswith("."):
+                    continue
+                parent, _, last = member.name.rpartition("/")
+                stem, _, suffix = last.partition(".")
+                name = f"{parent}/{stem}" if parent else stem
+                if f".{suffix.lower()}" in TABLE_SUFFIXES:
+                    raise ValueError(
+                        f"{path}: the table {member.name} lies in it, so that it is no shard of "
+                        "WebDataset: unpack it and give the folder"
+                    )
+                if current is None or current.name != name:
+                    # The same name later on is another sample: members of one lie together.
+                    current = Sample(name, path)
+                    samples.append(current)
+                _take(current, tar, member, suffix.lower())
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise ValueError(f"{path}: not a readable .tar ({one_line(error)})") from error
+    return samples
+
+
+def _take(sample: Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str) -> None:
+    """Note one member."""
+    if f".{suffix.rpartition('.')[2]}" in IMAGE_SUFFIXES:
+        while suffix in sample.images:  # twice in one sample: neither can be chosen
+            suffix = f"{suffix} again"
+        sample.images[suffix] = Blob(str(sample.shard), f"{member.offset_data}:{member.size}")
+        return
+    if suffix not in _TEXTS:
+        sample.unread.append(suffix)
+        return
+    if member.size > _MOST_TEXT:
+        sample.broken = f"{member.name}: {member.size:,} bytes of text"
+        return
+    file = tar.extractfile(member)
+    assert file is not None  # a regular file
+    try:
+        text = decode_text(file.read()).strip()
+        if suffix == "json":
+            sample.extra = _object(text)
+        elif suffix == "cls":
+            sample.label = sample.label or text
+        else:
+            sample.caption = text
+    except ValueError as error:
+        sample.broken = f"{member.name}: {one_line(error)}"
+        return
+    if suffix == "json":
+        sample.key = text_of(sample.extra.get("key"))
+        # A name says more than the number in .cls.
+        if "label" in sample.extra and sample.extra["label"] is not None:
+            sample.label = text_of(sample.extra["label"])
+        if not sample.caption:
+            text = sample.extra.get("caption") or sample.extra.get("text") or ""
+            sample.caption = text_of(text)
+
+
+def _object(text: str) -> dict[str, Any]:
+    value = parse_json(text, "the JSON", constants=True)
+    if not isinstance(value, dict):
+        raise ValueError("the JSON is not an object")
+    return value

@@ -1,0 +1,232 @@
+"""The data card of a built dataset: what is in it, what is not, and how it looks."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from vclip_jax.data.images.decode import decode
+from vclip_jax.datasets.formats.blobs import read
+from vclip_jax.datasets.ingest.captions import duplicates
+from vclip_jax.datasets.ingest.store import Storage, store
+from vclip_jax.datasets.listing import Item, Listing, hash_of
+from vclip_jax.files.foreign import shown
+
+if TYPE_CHECKING:
+    from vclip_jax.datasets.ingest.shards import Shard
+
+SAMPLES_PER_CLASS: Final = 6
+MOST_CLASSES: Final = 12
+"""On the sample sheet."""
+THUMBNAIL: Final = 160
+BATCH: Final = 64
+"""The recipe's, for the share of captions that have a twin in the batch."""
+
+
+def write(
+    listing: Listing,
+    storage: Storage,
+    config: str,
+    seed: int,
+    shards: Sequence["Shard"],
+    notes: Sequence[Mapping[str, Any]],
+    rejects: Sequence[Mapping[str, str]],
+    folder: Path,
+) -> None:
+    """Write `card.json`, `card.md` and `samples.png` into `folder`."""
+    kept = {one["key"]: one for note in notes for one in note["kept"]}
+    items = [item for shard in shards for item in shard.items if item.key in kept]
+    card = describe(listing, config, seed, items, kept, rejects)
+    text = json.dumps(card, ensure_ascii=False, indent=1) + "\n"
+    (folder / "card.json").write_text(text, "utf-8")
+    lines = map(shown, markdown(card).split("\n"))
+    (folder / "card.md").write_text("\n".join(lines), "utf-8")
+    sample_sheet(listing.classes, items, storage).save(folder / "samples.png")
+
+
+def describe(
+    listing: Listing,
+    config: str,
+    seed: int,
+    items: Sequence[Item],
+    kept: Mapping[str, Mapping[str, Any]],
+    rejects: Sequence[Mapping[str, str]],
+) -> dict[str, Any]:
+    """The content of `card.json`.
+
+    Args:
+        listing: what was built.
+        config: the built dataset's configuration.
+        seed: of the order of its records.
+        items: those that were kept.
+        kept: key -> `width`, `height` (as stored) and `digest` (of the bytes in the source).
+        rejects: `key`, `reason`, `detail` of each.
+    """
+    names = ("no class", *listing.classes)
+    splits: dict[str, dict[str, Any]] = {}
+    for split in sorted({item.split for item in items}):
+        labels = Counter(item.label for item in items if item.split == split)
+        splits[split] = {
+            "records": labels.total(),
+            "classes": {names[label + 1]: n for label, n in sorted(labels.items())},
+        }
+    sizes = Counter(f"{one['width']} x {one['height']}" for one in kept.values())
+    sides = np.array([max(one["width"], one["height"]) for one in kept.values()])
+    captions = [item.caption for item in items]
+    lengths = np.array([len(caption) for caption in captions])
+    return {
+        "name": listing.name,
+        "config": config,
+        "order_seed": seed,
+        "description": listing.description,
+        "homepage": listing.homepage,
+        "licence": listing.licence,
+        "listed": len(items) + len(rejects),
+        "kept": len(items),
+        "rejected": dict(Counter(reject["reason"] for reject in rejects).most_common()),
+        "splits": splits,
+        "longest_side": _spread(sides),
+        "sizes": dict(sizes.most_common(10)),
+        "classes": list(listing.classes),
+        "ordered_classes": listing.ordered,
+        "identical_images": twins(items, kept),
+        "captions": {
+            "characters": _spread(lengths),
+            "empty": int((lengths == 0).sum()),
+            **duplicates(captions, BATCH).as_dict(),
+        },
+        "warnings": listing.warnings,
+        "notes": listing.notes + listing.guesses,
+    }
+
+
+def twins(items: Sequence[Item], kept: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Photographs that are there more than once, byte for byte: how many, how many of them in
+    several splits or with several classes, and some of each, by their keys."""
+    same: dict[str, list[Item]] = {}
+    for item in items:
+        same.setdefault(kept[item.key]["digest"], []).append(item)
+    groups = [group for group in same.values() if len(group) > 1]
+    splits = [group for group in groups if len({item.split for item in group}) > 1]
+    labels = [group for group in groups if len({item.label for item in group} - {-1}) > 1]
+    counts = {"groups": len(groups), "across_splits": len(splits), "across_labels": len(labels)}
+    examples = [[item.key for item in group] for group in [*labels, *splits, *groups][:20]]
+    return {
+        **counts,
+        "examples": [keys for i, keys in enumerate(examples) if keys not in examples[:i]],
+    }
+
+
+def summary(card: Mapping[str, Any]) -> list[str]:
+    """What a person must know of a built dataset, line by line: counts, rejects, what contradicts
+    itself, what was guessed."""
+    lines = [f"{split}: {content['records']} records" for split, content in card["splits"].items()]
+    rejected = sum(card["rejected"].values())
+    lines.append(f"{card['listed']} listed = {card['kept']} kept + {rejected} rejected")
+    lines += [f"rejected, {reason}: {count}" for reason, count in card["rejected"].items()]
+    counts: Counter[str] = Counter()
+    for content in card["splits"].values():
+        counts.update(content["classes"])
+    names = [*card["classes"], "no class"]
+    said = [f"{name} {counts[name]}" for name in names if counts[name] or name != "no class"]
+    if card["classes"]:
+        more = f", and {len(said) - 20} more" if len(said) > 20 else ""
+        lines.append(f"classes: {', '.join(said[:20])}{more}")
+    return lines + warnings(card) + [f"note: {note}" for note in card["notes"]]
+
+
+def warnings(card: Mapping[str, Any]) -> list[str]:
+    """What contradicts itself in a built dataset, line by line."""
+    same = card["identical_images"]
+    such = f", such as {' and '.join(same['examples'][0])}" if same["examples"] else ""
+    lines = []
+    if number := same.get("across_labels"):
+        lines.append(
+            f"warning: {number} photographs are there twice with different classes{such}: which is "
+            "right?"
+        )
+    if number := same.get("across_splits"):
+        lines.append(
+            f"warning: {number} photographs are there twice in different splits"
+            f"{'' if lines else such}: figures of the test split are too good"
+        )
+    named = {name for content in card["splits"].values() for name in content["classes"]}
+    named -= {"no class"}
+    if len(named) == 1:
+        lines.append(
+            f"warning: all photographs with a class are of {named.pop()!r}: figures of zero-shot "
+            "classification need at least two classes"
+        )
+    return lines + [f"warning: {warning}" for warning in card.get("warnings", ())]
+
+
+def _spread(values: np.ndarray) -> dict[str, int]:
+    return {
+        "least": int(values.min()),
+        "median": int(np.median(values)),
+        "most": int(values.max()),
+    }
+
+
+def markdown(card: Mapping[str, Any]) -> str:
+    """`card.md`, for people."""
+    lines = [f"# {card['name']}", "", card["description"] or "A dataset of fundus photographs.", ""]
+    lines += [f"- {name}: {card[name]}" for name in ("homepage", "licence") if card[name]]
+    lines += [
+        f"- stored as {card['config']}, each split shuffled by the seed {card['order_seed']}; "
+        f"longest side {_range(card['longest_side'])} pixels",
+        f"- {card['listed']:,} listed = {card['kept']:,} kept + "
+        f"{sum(card['rejected'].values()):,} rejected",
+    ]
+    lines += [f"  - rejected, {reason}: {n:,}" for reason, n in card["rejected"].items()]
+    groups = card["identical_images"]["groups"]
+    lines += [f"- groups of images with the same bytes: {groups:,}"]
+    lines += [f"- {line}" for line in warnings(card)]
+    captions = card["captions"]
+    lines += [
+        f"- captions: {captions['unique']:,} different of {card['kept']:,}, effectively "
+        f"{captions['effective']:.1f} (exponential of the entropy); in a batch of "
+        f"{captions['batch']}, {captions['share_with_twin']:.0%} of the pairs have another with "
+        f"the same caption; {_range(captions['characters'])} characters",
+    ]
+    lines += [f"- {note}" for note in card["notes"]]
+    lines += ["", "| split | class | records |", "|---|---|---|"]
+    for split, content in card["splits"].items():
+        lines += [f"| {split} | {name} | {n:,} |" for name, n in content["classes"].items()]
+    lines += ["", "![samples](samples.png)", ""]
+    return "\n".join(lines)
+
+
+def _range(spread: Mapping[str, int]) -> str:
+    if spread["least"] == spread["most"]:
+        return f"{spread['least']:,}"
+    return f"{spread['least']:,} to {spread['most']:,} (median {spread['median']:,})"
+
+
+def sample_sheet(classes: Sequence[str], items: Sequence[Item], storage: Storage) -> Image.Image:
+    """A few photographs of every class as they are stored, chosen by their keys alone."""
+    rows: list[tuple[str, list[Item]]] = []
+    for label in range(-1, len(classes)):
+        chosen = [item for item in items if item.label == label]
+        chosen.sort(key=lambda item: hash_of(item.key, "sample"))
+        if chosen:
+            name = "no class" if label < 0 else classes[label]
+            rows.append((name, chosen[:SAMPLES_PER_CLASS]))
+    rows = rows[:MOST_CLASSES]
+    title = 18
+    sheet = Image.new(
+        "RGB", (SAMPLES_PER_CLASS * THUMBNAIL, len(rows) * (THUMBNAIL + title)), "white"
+    )
+    draw = ImageDraw.Draw(sheet)
+    for row, (name, chosen) in enumerate(rows):
+        top = row * (THUMBNAIL + title)
+        draw.text((4, top + 3), name, fill="black")
+        for column, item in enumerate(chosen):
+            image, _, _ = store(read(item.image), storage)
+            square = Image.fromarray(decode(image, THUMBNAIL, "pad"))
+            sheet.paste(square, (column * THUMBNAIL, top + title))
+    return sheet

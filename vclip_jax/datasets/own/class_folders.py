@@ -1,0 +1,90 @@
+"""Folders of photographs, one a class, with folders of splits above or below them or not."""
+
+import os
+import re
+from collections.abc import Sequence
+
+from vclip_jax.datasets.listing import Blob
+from vclip_jax.datasets.own.folders import Folder
+from vclip_jax.datasets.own.found import Found
+from vclip_jax.datasets.own.labels import one_line
+from vclip_jax.datasets.own.lookup import check_tests, split_of
+
+
+def from_folders(folder: Folder, *, one_class: bool = False) -> tuple[list[Found], list[str]]:
+    """Each photograph by the folders above it, and what was guessed.
+
+    The first folder that is named after a split gives the split. Of the others, those that are
+    above all photographs (the folder of an archive, `images`) are passed over; the next is the
+    class, and what is below it does not matter.
+
+    Args:
+        folder: what was found.
+        one_class: whether a single class is meant.
+
+    Raises:
+        ValueError: one line: all photographs lie in one folder, which tells no class.
+    """
+    splits: dict[str, str] = {}
+    names: dict[str, list[str]] = {}
+    found = [
+        Found(key, reason=reason, detail=detail)
+        for key, (reason, detail) in sorted(folder.unusable.items())
+    ]
+    for key in folder.photographs:
+        parts = key.split("/")[:-1]
+        named = [split_of(part) for part in parts]
+        if len(set(named) - {""}) > 1:
+            found.append(_reject(folder, key, "two splits"))
+            continue
+        splits[key] = "".join(set(named))
+        names[key] = [part for part, split in zip(parts, named, strict=True) if not split]
+    has_splits = any(splits.values())
+    usable = [key for key, parts in names.items() if parts and (splits[key] or not has_splits)]
+    above = _above([names[key] for key in usable])
+    classes = {names[key][len(above)] for key in usable if len(names[key]) > len(above)}
+    if len(classes) == 1 and not one_class:
+        only = classes.pop()
+        raise ValueError(
+            f"{folder.root}: all photographs lie in the one folder {only!r}, which tells no class: "
+            "put a table with the columns image and caption or label there, or a folder a class "
+            f"(if it is the one class, --classes {only!r})"
+        )
+    for key, parts in names.items():
+        if len(parts) <= len(above) or not parts:
+            found.append(_reject(folder, key, "no class"))
+        elif has_splits and not splits[key]:
+            found.append(_reject(folder, key, "no split"))
+        else:
+            path = os.path.join(folder.root, key)
+            label = one_line(parts[len(above)])
+            found.append(Found(key, Blob(path), "", label, splits[key], "", path, is_name=True))
+    notes = []
+    if above:
+        notes.append(f"Classes are the folders below {'/'.join(above)!r}, above all photographs.")
+    if has_splits:
+        said = sorted({part for key in usable for part in key.split("/")[:-1] if split_of(part)})
+        plain = [part for part in said if not re.fullmatch("train|validation|val|test", part)]
+        if plain:
+            meant = ", ".join(f"{part!r} ({split_of(part)})" for part in plain[:6])
+            notes.append(f"Splits are those of the folders {meant}.")
+        check_tests(said, folder.root)
+    return found, notes
+
+
+def _reject(folder: Folder, key: str, reason: str) -> Found:
+    return Found(key, reason=reason, detail=str(folder.root / key))
+
+
+def _above(paths: Sequence[Sequence[str]]) -> list[str]:
+    """The folders that all paths have in common, above those that tell classes."""
+    above: list[str] = []
+    while paths:
+        here = {path[len(above)] for path in paths}
+        deeper = [path for path in paths if len(path) > len(above) + 1]
+        below = {path[len(above) + 1] for path in deeper}
+        if len(here) > 1 or not deeper or (len(deeper) < len(paths) and len(below) < 2):
+            break
+        above.append(here.pop())
+        paths = deeper
+    return above

@@ -1,0 +1,187 @@
+"""Photographs that lie in the shards themselves: Parquet as on the Hugging Face Hub, WebDataset."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from vclip_jax.datasets.formats import parquet, webdataset
+from vclip_jax.datasets.formats.tables import Table, decode_text, text_of
+from vclip_jax.datasets.listing import Blob
+from vclip_jax.datasets.own import rows as table_rows
+from vclip_jax.datasets.own.columns import Wanted
+from vclip_jax.datasets.own.found import Found
+from vclip_jax.datasets.own.lookup import check_tests, relative, split_of, split_of_path
+from vclip_jax.datasets.own.people import person_column, person_of
+from vclip_jax.files.foreign import read_bytes
+
+CLASS_NAMES: Final = "classnames.txt"
+"""Beside WebDataset's shards: a name a line."""
+_MOST_NAMES: Final = 1 << 20
+
+
+def image_column(path: Path, wanted: Wanted) -> str:
+    """The column of a .parquet that holds encoded images, or "".
+
+    Raises:
+        ValueError: one line: it is damaged, or several columns could be the photograph.
+    """
+    found = parquet.image_columns(path)
+    if wanted.image:
+        return wanted.image if wanted.image in found else ""
+    if len(found) > 1 and found[0] not in parquet.USUAL_NAMES:
+        raise ValueError(
+            f"{path}: the columns {', '.join(map(repr, found))} hold images: name one with "
+            "--image-column"
+        )
+    return found[0] if found else ""
+
+
+def from_parquet(
+    path: Path, image: str, root: Path, wanted: Wanted
+) -> tuple[list[Found], list[tuple[tuple[str, ...], bool]], list[str]]:
+    """The rows of a .parquet that holds images.
+
+    Returns:
+        The rows; the names of its classes and whether they are ordered, if it has a label; what
+        was guessed.
+
+    Raises:
+        ValueError: one line: it is damaged, has neither caption nor label, or a label has no name.
+    """
+    flat = parquet.flat_columns(path)
+    chosen = table_rows.choose(Table(path, "", tuple(flat), []), "", wanted)
+    names, graded = parquet.class_names(path, chosen.label) if chosen.label else ((), False)
+    person = chosen.person(tuple(flat))
+    used = [column for column in (chosen.caption, chosen.label, chosen.split, person) if column]
+    rows = list(parquet.rows(path, image, used))
+    stem = relative(path.with_suffix(""), root)
+    # Names are noted or not, and may be the same in every row: then the place is the key.
+    as_keys = parquet.can_be_keys([name for name, _ in rows])
+    of_shard = table_rows.split_of_table(path, root)
+    found = []
+    for number, (name, values) in enumerate(rows):
+        cells = dict(zip(used, map(text_of, values), strict=True))
+        where = f"{path.name}, row {number + 1}"
+        label, fault = cells.get(chosen.label, ""), ""
+        try:
+            label, fault = parquet.name_of(label, names) if names else (label, "")
+        except ValueError as error:
+            raise ValueError(f"{path}, row {number + 1}: {error}") from error
+        split = cells.get(chosen.split, "")
+        found.append(
+            Found(
+                key=f"{stem}/{name if as_keys else number}",
+                image=Blob(str(path), f"{image}:{number}"),
+                caption=cells.get(chosen.caption, ""),
+                label=label,
+                split=split_of(split) or of_shard,
+                reason=fault or ("unknown split" if split and not split_of(split) else ""),
+                detail=where,
+                source=path.name,
+                person=(person, person_of(cells.get(person, ""))),
+                is_name=bool(names),
+            )
+        )
+    others = [name for name in parquet.image_columns(path) if name != image]
+    note = chosen.note("Parquet", [*flat, *others])
+    return found, [(names, graded)] if chosen.label else [], [note]
+
+
+def names_of_classes(files: Sequence[Path], found: Sequence[Found]) -> tuple[str, ...]:
+    """The names that `classnames.txt` beside WebDataset's shards has for the numbers of classes, a
+    line each from 0; the photographs found get them.
+
+    Args:
+        files: of this name; several must be the same.
+        found: what the shards hold.
+
+    Raises:
+        ValueError: one line: a name is empty or there twice, files differ, or a label has none.
+    """
+    labels = {one.label for one in found if one.label}
+    if not files or not labels or not all(map(str.isdecimal, labels)):
+        return ()
+    texts = {decode_text(read_bytes(file, _MOST_NAMES)).rstrip() for file in files}
+    if len(texts) > 1:
+        raise ValueError(f"{files[0]} and {files[1]}: the names of classes differ")
+    names = tuple(line.strip() for line in texts.pop().splitlines())
+    if "" in names or len(set(names)) < len(names):
+        raise ValueError(f"{files[0]}: a name of a class is empty or there twice")
+    for one in found:
+        if one.label:
+            if int(one.label) >= len(names):
+                raise ValueError(
+                    f"{files[0]}: has {len(names)} names, none for the label {one.label} "
+                    f"({one.detail}): complete it, or give all with --classes"
+                )
+            one.label, one.is_name = names[int(one.label)], True
+    return names
+
+
+def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[Found], list[str]]:
+    """The samples of WebDataset's shards, and what was not read.
+
+    Args:
+        shards: the .tar files.
+        root: keys are relative to it where names repeat in several shards.
+        wanted: of its columns, that of the class is the entry of .json with it; by default "label",
+            else .cls.
+
+    Raises:
+        ValueError: one line: a shard is damaged, or no sample has the entry.
+    """
+    label = wanted.label
+    if wanted.image or wanted.caption or wanted.split:
+        raise ValueError(f"{root}: .tar shards have no columns: only --label-column is for them")
+    check_tests([path.stem for path in shards], root)
+    samples = [sample for path in shards for sample in webdataset.scan_tar(path)]
+    if label and samples and not any(label in sample.extra for sample in samples):
+        raise ValueError(f"{root}: no .json has the entry {label!r} for the label")
+    check_tests((text_of(sample.extra.get("split")) for sample in samples), root)
+    check_tests((part for sample in samples for part in sample.name.split("/")[:-1]), root)
+    keys = [sample.key or sample.name for sample in samples]
+    # Some count anew in every shard.
+    first_seen: dict[str, Path] = {}
+    clash = any(
+        first_seen.setdefault(key, sample.shard) != sample.shard
+        for key, sample in zip(keys, samples, strict=True)
+    )
+    entries = dict.fromkeys(name for sample in samples for name in sample.extra)
+    person = person_column(name for name in entries if name != label)
+    found = []
+    unread: Counter[str] = Counter()
+    for key, sample in zip(keys, samples, strict=True):
+        shard = relative(sample.shard.with_suffix(""), root)
+        where = f"{sample.shard.name}: {sample.name}"
+        reason, detail = ("invalid text", sample.broken) if sample.broken else ("", where)
+        if len(sample.chosen) > 1:
+            reason, detail = "two images in a sample", f"{where}: {', '.join(sample.chosen)}"
+        split = text_of(sample.extra.get("split"))
+        of_shard = table_rows.split_of_table(sample.shard, root) or split_of_path(sample.name)
+        if split and not split_of(split) and not reason:
+            reason, detail = "unknown split", f"{where}: {split!r}"
+        unread.update(sample.unread)
+        unread.update(suffix for suffix in sample.images if suffix not in sample.chosen)
+        found.append(
+            Found(
+                key=f"{shard}/{key}" if clash else key,
+                image=sample.image,
+                caption=sample.caption,
+                label=text_of(sample.extra.get(label)) if label else sample.label,
+                split=split_of(split) or of_shard,
+                reason=reason,
+                detail=detail,
+                source=sample.shard.name,
+                person=(person, person_of(text_of(sample.extra.get(person)))),
+            )
+        )
+    said = ", ".join(f"{count} .{suffix}" for suffix, count in unread.most_common(8))
+    notes = [f"Members of the shards that are not read: {said}."] if unread else []
+    read = {"key", "caption", "text", "label", "split", label}
+    if others := [name for name in entries if name not in read]:
+        more = ", ..." if len(others) > 8 else ""
+        notes.append(
+            f"Entries of the .json that are not read: {', '.join(map(repr, others[:8]))}{more}."
+        )
+    return found, notes

@@ -1,0 +1,306 @@
+"""What lies in a folder and below it: photographs, tables, archives; nothing is passed over unsaid.
+
+Linked folders are entered once; hidden files, those of macOS's archives and of file servers'
+previews are none of the dataset's.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET
+
+_TABLES = ".csv .tsv .tab .psv .xlsx .xls .xlsm .jsonl .ndjson"
+TABLE_SUFFIXES: Final = (*_TABLES.split(), *PARQUET)
+PERHAPS_TABLES: Final = (".json", ".txt")
+_FOREIGN = ".ods .xlsb .numbers .arrow .feather .dta .sav .sas7bdat .db .sqlite .tfrecord .npz .h5"
+FOREIGN_TABLES: Final = tuple(_FOREIGN.split())
+ARCHIVES: Final = (".zip", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst")
+_PACKED_TABLES: Final = (*TABLE_SUFFIXES, ".json", ".tar")
+_UNREAD = (
+    ".gif .heic .heif .avif .jp2 .j2k .jpx .jxl .dcm .dicom .psd .raw .cr2 .cr3 .nef .dng .arw"
+)
+_PICTURES: Final = (*_UNREAD.split(), ".exr", ".tga", ".pcx", ".nii", ".mha", ".nrrd")
+"""Forms of photographs that are not read; a file of this name may yet be a JPEG."""
+_OTHERS = ".tar .md .xml .py .yaml .yml .html .pdf .doc .docx .ini .log .npy .pt .mat"
+_NEVER_PICTURES: Final = frozenset(
+    (*TABLE_SUFFIXES, *PERHAPS_TABLES, *FOREIGN_TABLES, *ARCHIVES, *_OTHERS.split())
+)
+_READABLE: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"BM")
+_IMAGES: Final = frozenset(IMAGE_SUFFIXES)
+_SYSTEM: Final = frozenset(
+    ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+)
+_SYSTEM_FILES: Final = frozenset(("thumbs.db", "desktop.ini", "icon\r"))
+_SUFFIXES_NAMED: Final = 8
+
+
+@dataclass
+class Folder:
+    """What was found, by paths relative to the root with "/"."""
+
+    root: Path
+    photographs: list[str] = field(default_factory=list)
+    unusable: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Photographs and folders that cannot be read: reason and detail."""
+    tables: list[Path] = field(default_factory=list)
+    perhaps_tables: list[Path] = field(default_factory=list)
+    foreign_tables: list[Path] = field(default_factory=list)
+    tars: list[Path] = field(default_factory=list)
+    archives: list[Path] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    """Files that are none of these, by suffix."""
+    by_content: int = 0
+    """Photographs whose name does not say so."""
+    hidden: list[str] = field(default_factory=list)
+    """Photographs by their names that are passed over."""
+
+    def notes(self) -> list[str]:
+        """What was guessed and what was not read: a sentence each."""
+        notes = []
+        if self.by_content:
+            notes.append(
+                f"{self.by_content} files are photographs by their content, not by their names."
+            )
+        shadows = [key for key in self.hidden if "/._" in f"/{key}"]
+        hidden = [key for key in self.hidden if "/._" not in f"/{key}"]
+        if hidden:
+            notes.append(
+                f"{len(hidden)} hidden photographs are passed over unless a table names them, such "
+                f"as {hidden[0]}: rename those that are of the dataset."
+            )
+        if shadows:
+            notes.append(
+                f"{len(shadows)} files that macOS wrote beside photographs are passed over, such "
+                f"as {shadows[0]}."
+            )
+        if self.others:
+            named = [f"{n} {suffix}" for suffix, n in self.others.most_common(_SUFFIXES_NAMED)]
+            more = ", ..." if len(self.others) > _SUFFIXES_NAMED else ""
+            notes.append(
+                f"Files that are not read: {', '.join(named)}{more}. If one of them lists "
+                "photographs, let its name end with .csv, .txt or what else it is."
+            )
+        if self.archives:
+            names = ", ".join(path.name for path in self.archives[:3])
+            notes.append(f"Archives are not looked into, unpack them: {names}.")
+        return notes
+
+
+def walk(root: Path) -> Folder:
+    """All that lies below a folder, in sorted order.
+
+    Raises:
+        ValueError: one line: the folder itself cannot be read.
+    """
+    folder = Folder(root)
+    for inner, entries in each_folder(root):
+        path = root / inner
+        if entries is None:
+            folder.unusable[inner] = ("folder seen before", f"{path} leads to {path.resolve()}")
+        elif not isinstance(entries, OSError):
+            for entry in entries:
+                key = _join(inner, entry.name)
+                if is_passed_over(entry):
+                    folder.hidden += _images_at(root, key)
+                elif not is_folder(entry):
+                    _note(folder, entry, key)
+        elif inner:
+            folder.unusable[inner] = ("unreadable folder", f"{path}: {entries.strerror or entries}")
+        else:
+            raise ValueError(f"{root}: cannot be read: {entries.strerror or entries}") from entries
+    folder.photographs.sort()
+    for kind in (folder.tables, folder.perhaps_tables, folder.foreign_tables, folder.tars):
+        kind.sort()
+    stems = folder.perhaps_tables and {os.path.splitext(key)[0] for key in folder.photographs}
+    for path in [one for one in folder.perhaps_tables if _key(one, root) in stems]:
+        folder.perhaps_tables.remove(path)
+        folder.others[f"{path.suffix.lower()} named after photographs"] += 1
+    return folder
+
+
+def each_folder(root: Path) -> Iterator[tuple[str, list["os.DirEntry[str]"] | OSError | None]]:
+    """Every folder from `root` on, links followed; those that `is_passed_over` are not entered.
+
+    Real folders come first: of a folder and a link to it, the folder gives the names.
+
+    Returns:
+        Its path within `root`, and all of its entries in sorted order; or why it cannot be read,
+        or None for a folder that another path has led to.
+    """
+    entered: set[tuple[int, int]] = set()
+    pending, links = [""], list[str]()
+    while pending or links:
+        inner = pending.pop() if pending else links.pop(0)
+        try:
+            about = (root / inner).stat()
+            if (about.st_dev, about.st_ino) in entered:
+                yield inner, None
+                continue
+            entered.add((about.st_dev, about.st_ino))
+            with os.scandir(root / inner) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            yield inner, error
+            continue
+        yield inner, entries
+        folders = [one for one in entries if not is_passed_over(one) and is_folder(one)]
+        links += [_join(inner, one.name) for one in folders if one.is_symlink()]
+        pending += [_join(inner, one.name) for one in reversed(folders) if not one.is_symlink()]
+
+
+def _join(inner: str, name: str) -> str:
+    return f"{inner}/{name}" if inner else name
+
+
+def _images_at(root: Path, key: str) -> list[str]:
+    """The photographs by name that a hidden file or folder is or holds; links are not followed."""
+    if os.path.splitext(key)[1].lower() in _IMAGES and os.path.isfile(root / key):
+        return [key]
+    return sorted(
+        os.path.relpath(os.path.join(place, name), root).replace(os.sep, "/")
+        for place, _, names in ([] if os.path.islink(root / key) else os.walk(root / key))
+        for name in names
+        if os.path.splitext(name)[1].lower() in _IMAGES
+    )
+
+
+def _key(path: Path, root: Path) -> str:
+    return path.relative_to(root).with_suffix("").as_posix()
+
+
+def is_passed_over(entry: "os.DirEntry[str]") -> bool:
+    """Whether an entry is hidden or the system's own."""
+    return entry.name.startswith(".") or entry.name in _SYSTEM
+
+
+def is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether an entry is a folder or leads to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle
+        return False
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def _note(folder: Folder, entry: "os.DirEntry[str]", key: str) -> None:
+    suffix = os.path.splitext(entry.name)[1].lower()
+    if suffix in _IMAGES and _is_file(entry):
+        folder.photographs.append(key)
+        return
+    name, path = entry.name.lower(), folder.root / key
+    looks = suffix in _IMAGES or suffix in _PICTURES
+    if not _is_file(entry):
+        if not os.path.exists(path):
+            folder.unusable[key] = ("broken link", str(path))
+        elif looks:
+            folder.unusable[key] = ("not a file", str(path))
+    elif name.startswith("~$") or name in _SYSTEM_FILES:
+        return
+    elif suffix in TABLE_SUFFIXES:
+        folder.tables.append(path)
+    elif suffix in PERHAPS_TABLES:
+        folder.perhaps_tables.append(path)
+    elif suffix in FOREIGN_TABLES:
+        folder.foreign_tables.append(path)
+    elif suffix == ".tar":
+        folder.tars.append(path)
+    elif suffix in ARCHIVES and os.path.splitext(name[: -len(suffix)])[1] in _PACKED_TABLES:
+        folder.foreign_tables.append(path)
+    elif suffix in ARCHIVES:
+        folder.archives.append(path)
+    elif suffix in _NEVER_PICTURES:
+        folder.others[suffix] += 1
+    elif form := _form(path):
+        if form == "readable":
+            folder.photographs.append(key)
+            folder.by_content += 1
+        else:
+            folder.unusable[key] = ("unsupported format", f"{path}: {form}: save it as PNG or JPEG")
+    elif suffix in _PICTURES:
+        folder.unusable[key] = ("unsupported format", f"{path}: save it as PNG or JPEG")
+    elif not suffix and (target := _link_as_text(path)):
+        folder.unusable[key] = ("broken link", f"{path}: a text in the place of a link to {target}")
+    else:
+        folder.others[suffix or "without suffix"] += 1
+
+
+def _form(path: Path) -> str:
+    """ "readable", the name of a form of pictures that is not read, or "" for other content."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(132)
+    except OSError:
+        return ""
+    if start.startswith(_READABLE) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP"):
+        return "readable"
+    if start[:4] == b"GIF8":
+        return "GIF"
+    if start[4:8] == b"ftyp":
+        return "HEIC or AVIF" if start[8:11] in (b"hei", b"mif", b"avi", b"hev") else ""
+    if start[4:12] == b"jP  \r\n\x87\n" or start[:4] == b"\xff\x4f\xff\x51":
+        return "JPEG 2000"
+    return "DICOM" if start[128:132] == b"DICM" else ""
+
+
+def _link_as_text(path: Path) -> str:
+    """The folder that a link led to before an archive or a checkout made a text of it, or ""."""
+    try:
+        text = path.read_text("utf-8") if path.stat().st_size < 4096 else ""
+        return text if "/" in text and (path.parent / text).is_dir() else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def left_out(source: str | os.PathLike[str], used: Iterable[str]) -> list[str]:
+    """What is to be said of images that lie below a folder and are not used: one sentence, or none.
+
+    Args:
+        source: the folder.
+        used: paths of images, or of archives that hold them.
+    """
+    real = lru_cache(None)(os.path.realpath)
+
+    def place(path: str) -> str:
+        return os.path.join(real(os.path.dirname(path)), os.path.basename(path))
+
+    root, known = Path(source), {place(path) for path in used}
+    keys = walk(root).photographs if root.is_dir() else []
+    others = Counter(
+        os.path.dirname(key) or "the folder itself"
+        for key in keys
+        if place(os.path.join(root, key)) not in known
+    )
+    if not others:
+        return []
+    named = ", ".join(f"{n} in {folder}" for folder, n in others.most_common(_SUFFIXES_NAMED))
+    more = ", ..." if len(others) > _SUFFIXES_NAMED else ""
+    return [
+        f"{others.total()} images below the folder are in no record, rejected ones among them: "
+        f"{named}{more}."
+    ]
+
+
+def only_folders(root: Path, folders: Iterable[str]) -> Folder:
+    """What lies directly in some folders below `root`."""
+    folder = Folder(root)
+    for inner in sorted(set(folders)):
+        try:
+            with os.scandir(root / inner) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError:
+            continue
+        for entry in entries:
+            if not entry.name.startswith(".") and not is_folder(entry):
+                _note(folder, entry, _join(inner, entry.name))
+    return folder

@@ -1,0 +1,343 @@
+"""From what readers of people's own data found to a listing: classes get numbers, rows of one
+photograph are joined, and what contradicts itself is rejected.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, split_by_hash
+from vclip_jax.datasets.own.labels import (
+    SEVERAL,
+    in_order,
+    is_parted,
+    is_undecided,
+    read_caption,
+    read_labels,
+    says_nothing,
+    spelling,
+    spelt_alike,
+)
+from vclip_jax.datasets.own.people import across_splits
+
+SPELLINGS: Final = ("refuse", "merge", "keep")
+
+
+@dataclass
+class Found:
+    """What was listed, before classes have numbers."""
+
+    key: str
+    image: Blob | None = None
+    caption: str = ""
+    label: str = ""
+    split: str = ""
+    """ "" if it has none."""
+    reason: str = ""
+    """Why it cannot be used, if so."""
+    detail: str = ""
+    source: str = ""
+    """The table, so that rows of several can be joined."""
+    person: tuple[str, str] = ("", "")
+    """The column that says whose eye it is, and who it says; "" where none does."""
+    group: str = ""
+    """What photographs of one split share, such as the eyes of one row; "" for the key."""
+    word: str = ""
+    """What stands in the place of a label and is none, such as "unknown"."""
+    is_name: bool = False
+    """Whether the label is a class's name as it stands, and not a cell to be understood."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What is known of the classes besides the labels themselves."""
+
+    order: tuple[str, ...] = ()
+    """As the files have it."""
+    given: tuple[str, ...] = ()
+    """As a person has it; labels that are numbers count from the first, 0."""
+    ordered: bool = False
+    """Whether they are grades, in this order."""
+    spellings: str = "refuse"
+    """What becomes of classes that differ by case, width or white space alone."""
+
+
+LONGEST_LABEL: Final = 1000
+"""Characters: longer ones are text that came into the wrong cell."""
+
+
+def listing_of(
+    name: str, found: Sequence[Found], classes: Classes, guesses: Sequence[str] = ()
+) -> Listing:
+    """Make a listing; `guesses` are what the readers guessed.
+
+    Raises:
+        ValueError: one line: a label is none of the given classes, two differ by their spelling
+            alone, or names are said to be ordered and nobody says how.
+    """
+    notes: list[str] = []
+    for one in found:
+        _make_unicode(one)
+        one.caption, fault = read_caption(one.caption)
+        if len(one.label) > LONGEST_LABEL:
+            one.label, fault = "", "label too long"
+        one.reason = one.reason or fault
+    if empty := [one.caption for one in found if says_nothing(one.caption)]:
+        notes.append(f"{len(empty)} captions are {empty[0]!r}: empty the cells that say nothing.")
+    silent = _silent(found)
+    notes += _read_labels(found, classes)
+    notes += _spell(name, found, classes)
+    kept, joined = _join(found)
+    notes += _against_folders(kept)
+    if joined:
+        notes.append(f"{joined} rows describe a photograph of another table's row and are joined.")
+    labels = {one.label for one in found if one.label and not one.reason}
+    names = classes.given or _ordered(labels, classes.order)
+    if classes.ordered and not (classes.given or classes.order or all(map(str.isdecimal, names))):
+        raise ValueError(
+            f"{name}: the classes {', '.join(names[:6])} are in alphabetical order: give the "
+            "order of grades with --classes"
+        )
+    numbers = {text: index for index, text in enumerate(names)}
+    items: list[Item] = []
+    rejects: list[Reject] = []
+    for one in kept:
+        number = numbers.get(one.label, -1)
+        caption = one.caption or (names[number] if number >= 0 else "")
+        word = f" ({one.word})" if one.word and silent != "empty caption" else ""
+        reason = one.reason or ("" if caption else f"{silent}{word}")
+        if reason or one.image is None:
+            rejects.append(Reject(one.key, reason or "missing image", one.detail))
+        else:
+            split = one.split or split_by_hash(one.group or one.key)
+            items.append(Item(one.key, split, one.image, caption, number))
+    usable = [one for one in kept if not one.reason]
+    if written := [one.label for one in usable if one.label and not one.caption]:
+        notes.append(
+            f"{len(written)} captions are the name of the class, such as {written[0]!r}, where "
+            "there is no caption."
+        )
+    people = {one.key: one.person for one in usable if one.person[1]}
+    warnings = across_splits(items, people)
+    hashed = {one.key for one in usable if not one.split} & {item.key for item in items}
+    if 0 < len(hashed) < len(items):
+        warnings.append(
+            f"{len(hashed)} of {len(items)} photographs have no split of their own and are split "
+            "by a hash of their key: a test split of the source has others in it now"
+        )
+    if any(not one.split for one in usable):
+        notes.append("Photographs without a split of their own are split by a hash of their key.")
+        if any(one.group and not one.split for one in usable):
+            notes.append(
+                "The eyes of one row, and of one person where a column names them, stay together."
+            )
+    counts = Counter(item.label for item in items if item.label >= 0)
+    if len(counts) > 20 and 2 * len(counts) >= len(items):
+        notes.append(
+            f"There are {len(counts)} classes for {len(items)} photographs: are the labels "
+            "sentences? Then name their column with --caption-column."
+        )
+    return Listing(
+        name=name,
+        classes=names,
+        items=items,
+        rejects=rejects,
+        notes=notes,
+        guesses=list(dict.fromkeys(filter(None, guesses))),
+        warnings=warnings,
+        description="Fundus photographs, read by the generic reader.",
+        ordered=classes.ordered and bool(names),
+    )
+
+
+def _silent(found: Sequence[Found]) -> str:
+    """The reason of a reject that has no words: what others have and it has not."""
+    captions = any(one.caption for one in found)
+    labels = any(one.label for one in found)
+    if captions != labels:
+        return "empty caption" if captions else "no label"
+    return "neither caption nor label"
+
+
+def _ordered(labels: set[str], order: Sequence[str]) -> tuple[str, ...]:
+    """The files' order, then what it lacks."""
+    return (*order, *in_order(labels - set(order)))
+
+
+def _make_unicode(one: Found) -> None:
+    """File names need not be UTF-8, and JSON can write halves of characters."""
+    fields = [_escaped(text) for text in (one.key, one.detail, one.caption, one.label)]
+    if fields != [one.key, one.detail, one.caption, one.label]:
+        one.key, one.detail, one.caption, one.label = fields
+        one.reason = one.reason or "not Unicode"
+
+
+def _escaped(text: str) -> str:
+    """The text, with what is no character written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _read_labels(found: Sequence[Found], classes: Classes) -> list[str]:
+    """Understand the cells; what is no class, or several, is said or rejected."""
+    cells = [one for one in found if not one.is_name and one.label not in classes.given]
+    read = read_labels([one.label for one in cells], classes.given)
+    nothing = Counter(
+        one.label
+        for one, (text, fault) in zip(cells, read, strict=True)
+        if one.label and not text and not fault and not one.reason
+    )
+    several = Counter(
+        one.label
+        for one, (_, fault) in zip(cells, read, strict=True)
+        if fault == SEVERAL and not one.reason
+    )
+    for one, (text, fault) in zip(cells, read, strict=True):
+        if fault and not one.reason:
+            one.reason, one.detail = fault, f"{one.detail}: {one.label!r}"
+        one.word = one.label if not text and is_undecided(one.label) else ""
+        one.label = text
+    notes = []
+    if nothing:
+        such = ", ".join(repr(text) for text, _ in nothing.most_common(3))
+        notes.append(
+            f"{nothing.total()} labels ({such}) are taken for no class: list one that is "
+            "a class in --classes."
+        )
+    if several:
+        such = ", ".join(repr(text) for text, _ in several.most_common(3))
+        notes.append(
+            f"{several.total()} labels ({such}) are several in one cell and rejected: list one "
+            "that is a single class in --classes."
+        )
+    named = Counter(
+        one.label
+        for one in found
+        if one.is_name and one.label not in classes.given and is_undecided(one.label)
+    )
+    notes += [
+        f"{text!r} is a class of {count} photographs, by their folder or file: move them out if "
+        "it is none, or list the classes in --classes."
+        for text, count in named.items()
+    ]
+    parted = sorted({one.label for one in cells if not one.reason and is_parted(one.label)})
+    if parted:
+        such = ", ".join(map(repr, parted[:3]))
+        notes.append(f"{len(parted)} classes may be several in one cell, such as {such}.")
+    return notes
+
+
+def _spell(name: str, found: Sequence[Found], classes: Classes) -> list[str]:
+    """One spelling for each class; numbers become the given names."""
+    usable = [one for one in found if one.label and not one.reason]
+    given = classes.given
+    notes = []
+    if given:
+        texts = {one.label for one in usable}
+        if texts and all(text.isdecimal() for text in texts) and not texts & set(given):
+            none = "" if "0" in texts else "; no label is 0: do yours count from 1?"
+            notes.append(f"Labels are numbers of the given classes, 0 is {given[0]!r}{none}.")
+            for one in usable:
+                one.label = given[int(one.label)] if int(one.label) < len(given) else one.label
+        by_spelling = {spelling(text): text for text in given}
+        merged: dict[str, list[str]] = {}
+        for one in usable:
+            as_given = by_spelling.get(spelling(one.label), one.label)
+            if one.label not in given and as_given in given and classes.spellings == "merge":
+                merged.setdefault(as_given, [])
+                if one.label not in merged[as_given]:
+                    merged[as_given].append(one.label)
+                one.label = as_given
+            if one.label not in given:
+                raise ValueError(
+                    f"{one.detail or one.key}: the label {one.label!r} is none of the given "
+                    f"classes ({', '.join(given)})"
+                )
+        if merged:
+            notes.append(_merged([[name, *others] for name, others in merged.items()]))
+        return notes
+    groups = spelt_alike(Counter(one.label for one in usable))
+    if groups and classes.spellings == "refuse":
+        where = {one.label: one.detail for one in reversed(usable)}
+        said = " and ".join(f"{label!r} ({where[label]})" for label in groups[0][:3])
+        raise ValueError(
+            f"{name}: the classes {said} differ by case, width, "
+            "hyphens or white space alone: --spellings merge makes them one, --spellings keep "
+            "leaves them"
+        )
+    if groups and classes.spellings == "merge":
+        for one in usable:
+            one.label = next((group[0] for group in groups if one.label in group), one.label)
+        notes.append(_merged(groups))
+    return notes
+
+
+def _merged(groups: Sequence[Sequence[str]]) -> str:
+    """Which spellings became the first of each group."""
+    merged = "; ".join(", ".join(map(repr, group[1:])) + f" as {group[0]!r}" for group in groups)
+    return f"Classes of another spelling are counted as one: {merged}."
+
+
+def _against_folders(found: Sequence[Found]) -> list[str]:
+    """What tables say against the folders of classes that the photographs lie in."""
+    listed = [
+        one
+        for one in found
+        if one.label and not one.reason and not one.is_name and one.image and not one.image.member
+    ]
+    names = {spelling(one.label) for one in listed}
+    agree, against = 0, []
+    for one in listed:
+        folders = [part for part in one.key.split("/")[:-1] if spelling(part) in names]
+        if spelling(one.label) in map(spelling, folders):
+            agree += 1
+        elif folders:
+            against.append((one, folders[-1]))
+    # Folders that are numbers may be of patients, unless most agree.
+    if not against or (len(against) > agree and all(map(str.isdecimal, names))):
+        return []
+    one, folder = against[0]
+    return [
+        f"{len(against)} photographs lie in the folder of another class than their table says, "
+        f"such as {one.key}: {one.label!r} ({one.detail}), not {folder!r}. The table counts: which "
+        "is right?"
+    ]
+
+
+def _join(found: Sequence[Found]) -> tuple[list[Found], int]:
+    """One entry a photograph: rows of several tables are joined (their number is returned), rows
+    that repeat are rejects, and so are all that contradict each other."""
+    groups: dict[str, list[Found]] = {}
+    for one in found:
+        if not one.reason and one.image is not None:
+            groups.setdefault(one.key, []).append(one)
+    gone: set[int] = set()
+    for rows in groups.values():
+        if len(rows) > 1:
+            gone.update(_join_rows(rows))
+    return [one for one in found if id(one) not in gone], len(gone)
+
+
+def _join_rows(rows: list[Found]) -> list[int]:
+    labels = list(dict.fromkeys(one.label for one in rows if one.label))
+    splits = list(dict.fromkeys(one.split for one in rows if one.split))
+    for what, values in (("labels", labels), ("splits", splits)):
+        if len(values) > 1:
+            for one in rows:
+                one.reason = f"conflicting {what}"
+                one.detail = f"{one.detail}: {', '.join(map(repr, values))}"
+            return []
+    first, joined = rows[0], []
+    for one in rows[1:]:
+        if one.image != first.image:  # of shards, where a key is no path
+            one.reason = "second sample of a key"
+        elif one.caption and first.caption and one.caption != first.caption:
+            one.reason = "second caption"
+        elif one.source == first.source:
+            one.reason = "duplicate row"
+        else:
+            joined.append(id(one))
+        first.caption = first.caption or one.caption
+        first.person = first.person if first.person[1] else one.person
+        first.label, first.split = "".join(labels), "".join(splits)
+    return joined

@@ -1,0 +1,64 @@
+"""The photographs that a table lists, as paths: what `predict` takes besides images and folders."""
+
+import os
+from pathlib import Path
+
+from vclip_jax.datasets.formats.tables import read_tables
+from vclip_jax.datasets.own.columns import Wanted
+from vclip_jax.datasets.own.folders import only_folders, walk
+from vclip_jax.datasets.own.lookup import Photographs
+from vclip_jax.datasets.own.rows import by_eye, image_finder, path_of
+
+
+def listed_paths(
+    table: str | os.PathLike[str], column: str = "", notes: list[str] | None = None
+) -> list[Path]:
+    """The photographs that a table lists, in its order; each may or may not be there.
+
+    The table is read as `build generic` reads it: any encoding, separator and form, columns of
+    usual names, and paths or ids as people write them.
+
+    Args:
+        table: .csv, .tsv, .xlsx, .jsonl, .parquet and so on.
+        column: the column with the paths, which count from the table's folder; by default the one
+            whose name is known.
+        notes: takes a sentence on what was guessed, and on rows that name no photograph.
+
+    Raises:
+        ValueError: one line: it cannot be read, no column is known to hold photographs, or no
+            row names one.
+    """
+    path, wanted = Path(table), Wanted(image=column)
+    near = Photographs(only_folders(path.parent, [""]).photographs)
+    tables = read_tables(path, image_finder(wanted))
+    named = [(one, by_eye(one, path.parent, near, wanted)) for one in tables]
+    if not any(eyes for _, eyes in named):
+        raise ValueError(
+            f"{path}: there is no column 'image' or of another usual name, only "
+            f"{list(tables[0].columns)}"
+        )
+    rows = [row.get(name, "") for one, eyes in named for _, row in one.rows for _, name in eyes]
+    cells = [cell for cell in rows if cell]
+    if not cells:
+        raise ValueError(f"{path}: the list names no image")
+    if notes is not None:
+        notes += [f"{path}: {note}" for one, _ in named for note in one.notes]
+        if len(cells) < len(rows):
+            notes.append(f"{path}: {len(rows) - len(cells)} of {len(rows)} rows name no image")
+    found = [_direct(path.parent, cell) for cell in cells]
+    if any(map(os.path.isfile, found)):
+        return found
+    # None is there: ids, or paths of another computer.
+    far = Photographs(walk(path.parent).photographs)
+    start = far.below(cells)
+    keys = [far.find(path_of(cell, start)) for cell in cells]
+    return [
+        one if reason else path.parent / key for one, (key, reason) in zip(found, keys, strict=True)
+    ]
+
+
+def _direct(home: Path, cell: str) -> Path:
+    """The path as it stands, else with the slashes of Windows turned."""
+    text = cell.replace("\0", "?")
+    as_written = home / text
+    return as_written if os.path.isfile(as_written) else home / text.replace("\\", "/")

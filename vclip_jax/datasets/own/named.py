@@ -1,0 +1,122 @@
+"""The photographs that a command line names: images, folders, lists, standard input."""
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from vclip_jax.datasets.listing import IMAGE_SUFFIXES
+from vclip_jax.datasets.own.folders import (
+    TABLE_SUFFIXES,
+    each_folder,
+    is_folder,
+    is_passed_over,
+)
+from vclip_jax.datasets.own.listed import listed_paths
+
+LISTS: Final = TABLE_SUFFIXES
+_MOST_SHOWN: Final = 3
+
+
+@dataclass
+class Named:
+    """What was found."""
+
+    paths: list[Path] = field(default_factory=list)
+    """In the order of the command line; in a folder by sorted path."""
+    notes: list[str] = field(default_factory=list)
+    """What was passed over, a sentence each."""
+
+
+def expand(inputs: Iterable[str], stdin: Iterable[str] = ()) -> Named:
+    """The images that a command line names.
+
+    Args:
+        inputs: images; folders, searched for images with all that lies below, links included;
+            lists, tables with a column of paths that count from the list's folder; "-".
+        stdin: a path a line, for "-".
+
+    Raises:
+        ValueError: one line: an input is not there, or names no image; a list cannot be read or
+            has no column of images.
+    """
+    named = Named()
+    for name in inputs:
+        path = Path(name)
+        if name == "-":
+            found = [Path(line.rstrip("\r\n")) for line in stdin if line.strip()]
+            if not found:
+                raise ValueError("standard input names no image")
+        elif path.is_dir():
+            found = _below(path, named.notes)
+        elif not os.path.lexists(path):
+            raise ValueError(f"{name}: there is no such file or folder")
+        elif path.suffix.lower() in LISTS:
+            found = listed_paths(path, notes=named.notes)
+        else:
+            found = [path]
+        named.paths += found
+    return named
+
+
+# --- Folders.
+
+
+def _below(root: Path, notes: list[str]) -> list[Path]:
+    """The images in a folder and all below it; one that links lead to again is entered once."""
+    found: list[Path] = []
+    other: Counter[str] = Counter()
+    hidden: list[str] = []
+    unreadable: list[str] = []
+    for inner, entries in each_folder(root):
+        if isinstance(entries, OSError):
+            unreadable.append(str(root / inner))
+        for entry in entries if isinstance(entries, list) else ():
+            path = root / inner / entry.name
+            if entry.name.startswith("."):
+                # Archives from macOS hold a shadow "._name" of every file, its folders .DS_Store.
+                hidden += [str(path)] if not entry.name.startswith(("._", ".DS_Store")) else []
+            elif is_folder(entry):
+                # The system's own: of them only macOS's shadows are never photographs.
+                own = is_passed_over(entry) and entry.name != "__MACOSX"
+                hidden += [str(path)] if own else []
+            elif path.suffix.lower() not in IMAGE_SUFFIXES:
+                other[path.suffix.lower() or "no suffix"] += 1
+            elif _is_special(path):
+                other["no regular file"] += 1
+            else:
+                found.append(path)
+    said = []
+    if unreadable:
+        said.append(f"{_shown(unreadable, 'folder', 'folders')} cannot be read")
+    if hidden:
+        said.append(f"{_shown(hidden, 'hidden file', 'hidden files or folders')} passed over")
+    if other:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(other.items()))
+        said.append(f"{other.total()} other files passed over ({kinds})")
+    if not found:
+        raise ValueError(
+            f"{root}: there is no image ({', '.join(IMAGE_SUFFIXES)}) in the folder"
+            + "".join(f"; {text}" for text in said)
+        )
+    notes += [f"{root}: {text}" for text in said]
+    return sorted(found)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a pipe, a device or a socket, which must not be opened. A link to nothing is
+    none: it is said that it cannot be read."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _shown(names: Sequence[str], one: str, many: str) -> str:
+    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    return (
+        f"{len(names)} {many if len(names) > 1 else one} ({', '.join(names[:_MOST_SHOWN])}{more})"
+    )

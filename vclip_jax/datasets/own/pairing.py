@@ -1,0 +1,219 @@
+"""Pictures and the rows of label tables that are about them, brought together by name.
+
+Names are file names without the suffix and compare without regard to case: mirrors of a dataset
+convert .tif to .png and lose capitals, tables keep the names as published.
+"""
+
+import zipfile
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from vclip_jax.datasets.formats.tables import Row, whole
+from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Blob, Reject
+
+RowT = TypeVar("RowT")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image file that was found."""
+
+    name: str
+    """Of the file, without its suffix."""
+    blob: Blob
+
+
+@dataclass(frozen=True, slots=True)
+class NamedRow:
+    """A row of a label table with the name of its picture, as the table spells it."""
+
+    name: str
+    row: Row
+
+
+def stem(name: str) -> str:
+    """The name that a cell gives a picture: without folders (of either slash), white space and an
+    image's suffix; any other dot stays. Compare it without regard to case."""
+    path = PurePosixPath(name.strip().replace("\\", "/"))
+    return path.stem.rstrip() if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+
+
+def pictures_below(folder: Path) -> list[Picture]:
+    """The images in a folder and all folders below it, those further down later.
+
+    In one folder .jpg come last: beside another of the same name they are the copy.
+    """
+    found = [path for path in folder.rglob("*") if _is_image(path.relative_to(folder).parts)]
+    found.sort(key=lambda path: (len(path.parts), path.suffix.lower() in (".jpg", ".jpeg"), path))
+    return [Picture(path.stem, Blob(str(path))) for path in found if path.is_file()]
+
+
+def pictures_in_zip(path: Path) -> list[Picture]:
+    """The images in a .zip, in the order of their names; only its directory is read.
+
+    Raises:
+        ValueError: one line: it cannot be read, or is not a .zip.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = sorted(archive.namelist())
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: cannot read the archive: {error}") from error
+    return [
+        Picture(PurePosixPath(member).stem, Blob(str(path), member))
+        for member in members
+        if _is_image(PurePosixPath(member).parts)
+    ]
+
+
+def by_name(
+    pictures: Iterable[Picture], rejects: list[Reject], *, prefix: str = ""
+) -> dict[str, Picture]:
+    """Pictures by lower-case name; of several with one name the first is kept.
+
+    Args:
+        pictures: what was found.
+        rejects: takes the others, as "duplicate image".
+        prefix: of their keys.
+    """
+    named: dict[str, Picture] = {}
+    for picture in pictures:
+        first = named.setdefault(picture.name.lower(), picture)
+        if first is not picture:
+            detail = f"{picture.blob}, besides {first.blob}"
+            rejects.append(Reject(prefix + picture.name, "duplicate image", detail))
+    return named
+
+
+def by_row(
+    entries: Iterable[NamedRow],
+    values: Sequence[str],
+    table: Path,
+    rejects: list[Reject],
+    *,
+    prefix: str = "",
+) -> dict[str, NamedRow]:
+    """A table's rows by lower-case name, one a name.
+
+    Args:
+        entries: the rows.
+        values: the columns that count.
+        table: where they come from, for `rejects`.
+        rejects: takes rows without a name ("missing name"), the second and later of rows that
+            agree ("duplicate row"), and all that do not agree ("conflicting rows"): which of them
+            is right nobody knows.
+        prefix: of their keys.
+    """
+    grouped: dict[str, list[NamedRow]] = {}
+    for entry in entries:
+        grouped.setdefault(entry.name.lower(), []).append(entry)
+    for entry in grouped.pop("", []):
+        detail = f"{table.name}: {entry.row}"
+        rejects.append(Reject(f"{prefix}row without a name", "missing name", detail))
+    unique = {}
+    for name, group in grouped.items():
+        cells = [[entry.row[column] for column in values] for entry in group]
+        plain = [[_plain(cell) for cell in row] for row in cells]
+        agree = all(row == plain[0] for row in plain)
+        if agree:
+            unique[name] = group[0]
+        for entry, row in zip(group[agree:], cells[agree:], strict=True):
+            reason = "duplicate row" if agree else "conflicting rows"
+            detail = f"{table.name}: {entry.name} {', '.join(row)}"
+            rejects.append(Reject(prefix + entry.name, reason, detail))
+    return unique
+
+
+def join(
+    pictures: Mapping[str, Picture],
+    rows: Sequence[Row],
+    name: str,
+    values: Sequence[str],
+    table: Path,
+    rejects: list[Reject],
+    *,
+    prefix: str = "",
+) -> list[tuple[str, Row, Blob]]:
+    """Key, row and image of all that have both, in the table's order.
+
+    Args:
+        pictures: of `by_name`.
+        rows: the table's.
+        name: the column with the pictures' names, with or without a suffix.
+        values: the columns that count, see `by_row`.
+        table: where the rows come from, for `rejects`.
+        rejects: takes what `by_row` leaves out, rows without a picture ("missing image") and
+            pictures without a row ("missing row").
+        prefix: of the keys.
+    """
+    entries = [NamedRow(stem(row[name]), row) for row in rows]
+    unique = by_row(entries, values, table, rejects, prefix=prefix)
+    joined = []
+    for lower, entry in unique.items():
+        if lower in pictures:
+            joined.append((prefix + entry.name, entry.row, pictures[lower].blob))
+        else:
+            detail = f"{table.name} lists it, there is no such file"
+            rejects.append(Reject(prefix + entry.name, "missing image", detail))
+    listed = {entry.name.lower() for entry in entries}
+    for lower, picture in pictures.items():
+        if lower not in listed:
+            detail = f"{picture.blob} is not in {table.name}"
+            rejects.append(Reject(prefix + picture.name, "missing row", detail))
+    return joined
+
+
+def with_files(
+    rows: Iterable[tuple[str, RowT]],
+    files: Mapping[str, Path],
+    table: Path,
+    folder: Path,
+    rejects: list[Reject],
+    *,
+    taken: Container[str] = (),
+) -> Iterator[tuple[str, RowT, Path]]:
+    """Key, row and file of all rows that have a file, in the table's order.
+
+    Args:
+        rows: the file's name, which is the key without a suffix and in lower case, and the row.
+        files: of `listing.image_files`.
+        table: where the rows come from, for `rejects`.
+        folder: where the files lie, likewise.
+        rejects: takes the second and later of rows with one key ("duplicate row"), rows without a
+            file ("missing image") and, after the last row, files without one ("missing row").
+        taken: keys that other tables have given already.
+    """
+    listed = set()
+    for name, row in rows:
+        key = stem(name).lower()
+        if key in listed or key in taken:
+            rejects.append(Reject(key, "duplicate row", f"{table.name} lists {name} again"))
+            continue
+        listed.add(key)
+        if key in files:
+            yield key, row, files[key]
+        else:
+            rejects.append(Reject(key, "missing image", f"{folder} lacks {name}"))
+    for lower in sorted(files.keys() - listed):
+        detail = f"{table.name} lacks {files[lower].name}"
+        rejects.append(Reject(files[lower].stem, "missing row", detail))
+
+
+def _plain(cell: str) -> str | int:
+    """A cell for comparison: 2 and 2.0 are one grade."""
+    number = whole(cell, 10**9)
+    return cell.strip() if number is None else number
+
+
+def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
+    """Raises ValueError unless an option of a reader has one of its values."""
+    if value not in choices:
+        raise ValueError(f"{option} must be {' or '.join(choices)}, got {value!r}")
+
+
+def _is_image(parts: Sequence[str]) -> bool:
+    # Archives from macOS hold a shadow "._name" of every file.
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return not hidden and PurePosixPath(parts[-1]).suffix.lower() in IMAGE_SUFFIXES

@@ -1,0 +1,94 @@
+"""APTOS 2019 Blindness Detection: grades of diabetic retinopathy from Aravind's camps in India.
+
+Asia Pacific Tele-Ophthalmology Society, https://www.kaggle.com/c/aptos2019-blindness-detection.
+Licence of the data: the competition's rules, for non-commercial use; it may not be passed on. Two
+layouts are read. Kaggle's own, whose test set has no grades:
+
+    train.csv   id_code, diagnosis (0 to 4)      train_images/*.png     3,662 images
+    test.csv    id_code                          test_images/*.png      1,928 images
+
+and a mirror that divides Kaggle's training set and has grades throughout:
+
+    train_1.csv, valid.csv, test.csv             train_images/train_images/*.png,
+    id_code, diagnosis                           val_images/val_images, test_images/test_images
+
+Splits: `train` and `unlabelled`, or `train`, `validation` and `test`. An image has the same key in
+both layouts. The training set holds some pictures twice under different names, a few of them with
+different grades; they are kept here.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from vclip_jax.datasets.formats.tables import read_table, require, whole
+from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, find_below, image_files
+from vclip_jax.datasets.own.pairing import with_files
+from vclip_jax.datasets.own.words import RETINOPATHY, RETINOPATHY_CLASSES, caption
+
+UNKNOWN: Final = "眼底彩照。"
+"""The caption where no grade is known."""
+
+_KAGGLE: Final = (("train.csv", "train_images", "train"), ("test.csv", "test_images", "unlabelled"))
+_MIRROR: Final = (
+    ("train_1.csv", "train_images", "train"),
+    ("valid.csv", "val_images", "validation"),
+    ("test.csv", "test_images", "test"),
+)
+
+
+def scan(source: str | os.PathLike[str]) -> Listing:
+    """List APTOS 2019.
+
+    Args:
+        source: the folder as downloaded, or one above it.
+
+    Raises:
+        ValueError: one line: the layout is neither of the above, or a table is not as it should be.
+    """
+    root = find_below(source, ("train.csv", "train_1.csv"), "APTOS 2019").parent
+    parts = _MIRROR if (root / "train_1.csv").exists() else _KAGGLE
+    items: dict[str, Item] = {}
+    rejects: list[Reject] = []
+    for table, folder, split in parts:
+        # The mirror's are often downloaded in part.
+        if (root / table).exists() or split == "train":
+            _scan_part(root / table, _images(root / folder), split, items, rejects)
+    return Listing(
+        name="aptos",
+        classes=RETINOPATHY_CLASSES,
+        ordered=True,
+        items=list(items.values()),
+        rejects=rejects,
+        variant="mirror" if parts is _MIRROR else "",
+        notes=["The captions are written from the grades."],
+        description="Fundus photographs with grades of diabetic retinopathy (ICDR) from India.",
+        homepage="https://www.kaggle.com/c/aptos2019-blindness-detection",
+        licence="Kaggle competition rules: non-commercial use, no redistribution",
+    )
+
+
+def _images(folder: Path) -> Path:
+    """The mirror's archives have each folder within one of the same name."""
+    inner = folder / folder.name
+    return inner if inner.is_dir() else folder
+
+
+def _scan_part(
+    table: Path, folder: Path, split: str, items: dict[str, Item], rejects: list[Reject]
+) -> None:
+    if not folder.is_dir():
+        raise ValueError(f"{table.parent}: not APTOS 2019 as distributed, it lacks {folder.name}")
+    files = image_files(folder)
+    graded = split != "unlabelled"
+    rows = read_table(table)
+    require(table, rows, ("id_code", *(["diagnosis"] if graded else [])))
+    named = ((row["id_code"], row) for row in rows)
+    for key, row, path in with_files(named, files, table, folder, rejects, taken=items):
+        grade = whole(row["diagnosis"], 4) if graded else -1
+        if grade is None:
+            detail = f"{table.name}: {key} has the grade {row['diagnosis']!r}"
+            rejects.append(Reject(key, "invalid label", detail))
+        else:
+            text = caption(key, RETINOPATHY[grade]) if graded else UNKNOWN
+            items[key] = Item(key, split, Blob(str(path)), text, grade)

@@ -1,0 +1,133 @@
+"""DeepDRiD: two regular photographs of each eye, graded for retinopathy and image quality.
+
+Liu et al., "DeepDRiD: Diabetic Retinopathy - Grading and Image Quality Estimation Challenge",
+Patterns 3(6):100512, 2022; https://github.com/deepdrdoc/DeepDRiD. Licence of the data: CC BY-SA 4.0
+as Zenodo is said to have it (not verified; the repository states none). Layout read here:
+
+    regular_fundus_images/
+      regular-fundus-training/regular-fundus-training.csv, Images/1/1_l1.jpg ...     1,200 images
+      regular-fundus-validation/regular-fundus-validation.csv, Images/...              400 images
+      Online-Challenge1&2-Evaluation/Challenge1_labels.xlsx (image_id, DR_Levels),
+        Challenge2_labels.xlsx (image_id and the qualities), Images/347/347_l1.jpg     400 images
+
+Splits: `train`, `validation` and `test`; the last two are left out where they are not there. The
+tables' columns were read from the repository, the .xlsx' from programs that use them. A row has
+the level of its own eye in `left_eye_DR_Level` or `right_eye_DR_Level` and leaves the other empty;
+where a name says otherwise (56_r3 has a left eye's) the filled one is taken; where both are filled,
+that of the name's eye. `image_path` names
+folders that are not there and is not used. The ultra-widefield photographs are another kind of
+picture and are not read.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from vclip_jax.datasets.formats.tables import Row, read_table, require, whole
+from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, find_below, image_files
+from vclip_jax.datasets.own.pairing import stem, with_files
+from vclip_jax.datasets.own.words import RETINOPATHY, RETINOPATHY_CLASSES, caption
+
+QUALITIES: Final = ("Overall quality", "Artifact", "Clarity", "Field definition")
+"""Columns: 1 good enough for a diagnosis or 0 not; 0 to 10, where a high artefact score is bad."""
+
+_TRAINING: Final = "regular-fundus-training"
+_VALIDATION: Final = "regular-fundus-validation"
+_EVALUATION: Final = "Online-Challenge1&2-Evaluation"
+
+
+def scan(source: str | os.PathLike[str]) -> Listing:
+    """List DeepDRiD's regular photographs.
+
+    Args:
+        source: the repository, `regular_fundus_images`, or a folder above the repository.
+
+    Raises:
+        ValueError: one line: the layout is not the above, or a table is not as it should be.
+    """
+    names = (f"{_TRAINING}/{_TRAINING}.csv", f"regular_fundus_images/{_TRAINING}/{_TRAINING}.csv")
+    root = find_below(source, names, "DeepDRiD").parents[1]
+    items: dict[str, Item] = {}
+    rejects: list[Reject] = []
+    for folder, split in ((_TRAINING, "train"), (_VALIDATION, "validation")):
+        table = root / folder / f"{folder}.csv"
+        if split == "train" or table.exists():
+            rows = read_table(table)
+            require(table, rows, ("image_id", "left_eye_DR_Level", "right_eye_DR_Level"))
+            levels = [_level(row) for row in rows]
+            _scan_part(table, split, rows, levels, items, rejects)
+    table = root / _EVALUATION / "Challenge1_labels.xlsx"
+    if table.exists():
+        rows = read_table(table)
+        level = next((n for n in ("DR_Levels", "DR_Level") if rows and n in rows[0]), "DR_Levels")
+        require(table, rows, ("image_id", level))
+        quality = table.with_name("Challenge2_labels.xlsx")
+        by_id = (
+            {stem(row.get("image_id", "")).lower(): row for row in read_table(quality)}
+            if quality.exists()
+            else {}
+        )
+        joined = [{**by_id.get(stem(row["image_id"]).lower(), {}), **row} for row in rows]
+        _scan_part(table, "test", joined, [row[level] for row in rows], items, rejects)
+    return Listing(
+        name="deepdrid",
+        classes=RETINOPATHY_CLASSES,
+        ordered=True,
+        items=list(items.values()),
+        rejects=rejects,
+        columns={
+            "patient": str,
+            "eye": str,
+            "overall_quality": int,
+            "artefact": int,
+            "clarity": int,
+            "field_definition": int,
+        },
+        notes=[
+            "The captions are written from the grades.",
+            "A grade is of the eye: both photographs of an eye have it.",
+        ],
+        description="Two fundus photographs an eye with grades of diabetic retinopathy (ICDR).",
+        homepage="https://github.com/deepdrdoc/DeepDRiD",
+        licence="CC BY-SA 4.0 (as reported; the repository states none)",
+    )
+
+
+def _level(row: Row) -> str:
+    """The level of the row's own eye; where that is empty, the other's."""
+    left, right = row["left_eye_DR_Level"], row["right_eye_DR_Level"]
+    is_right = stem(row["image_id"]).lower().partition("_")[2].startswith("r")
+    return (right or left) if is_right else (left or right)
+
+
+def _scan_part(
+    table: Path,
+    split: str,
+    rows: list[Row],
+    levels: list[str],
+    items: dict[str, Item],
+    rejects: list[Reject],
+) -> None:
+    folder = table.parent / "Images"
+    if not folder.is_dir():
+        raise ValueError(f"{table.parent}: not DeepDRiD as distributed, it lacks Images")
+    files: dict[str, Path] = {}
+    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+        files.update(image_files(path))
+    named = ((row["image_id"], (row, level)) for row, level in zip(rows, levels, strict=True))
+    for key, (row, level), path in with_files(named, files, table, folder, rejects, taken=items):
+        grade = whole(level, 4)
+        if grade is None:
+            detail = f"{table.name}: {key} has the level {level!r}"
+            rejects.append(Reject(key, "invalid label", detail))
+        else:
+            text = caption(key, RETINOPATHY[grade])
+            items[key] = Item(key, split, Blob(str(path)), text, grade, _values(key, row))
+
+
+def _values(key: str, row: Row) -> tuple[int | str, ...]:
+    """Patient and eye by the name, and the qualities, -1 where they are not given."""
+    patient, _, view = key.partition("_")
+    eye = {"l": "left", "r": "right"}.get(view[:1], "")
+    qualities = [whole(row.get(column, ""), 10) for column in QUALITIES]
+    return patient, eye, *(-1 if quality is None else quality for quality in qualities)

@@ -1,0 +1,148 @@
+"""SIGTERM, and the cloud's notice, end a run early: it saves at one agreed step and ends well.
+
+Several processes agree through JAX's preemption service, which passes the notice of one on to all.
+A process by itself listens to the signal. A second signal, or a deadline, ends a run that hangs.
+"""
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+FORCED = 128 + signal.SIGTERM
+"""Exit code of a run that did not manage to save in time."""
+
+log = logging.getLogger("vclip_jax")
+
+
+NOTHING_LOST = "nothing is lost"
+
+
+class Preempted(BaseException):
+    """The run was asked to end, and nothing is lost: the same command goes on.
+
+    Like `KeyboardInterrupt` it is no `Exception`, for whoever counts those and carries on.
+    """
+
+
+class Preemption:
+    """Whether the run has been asked to end; a context manager, for the main thread.
+
+    Inside it a request raises `Preempted`, unless the work is `deferred`. Several processes must
+    not be cut off at different places: they end where `reached` says so, and nowhere else.
+    """
+
+    def __init__(self, deadline: float):
+        """`deadline`: seconds from the request until the process ends, saved or not."""
+        self._deadline = deadline
+        self._together = jax.distributed.is_initialized()
+        self._asked = threading.Event()
+        self._signals = 0
+        self._lock = threading.Lock()
+        self._over = False
+        self._interruptible = True
+        self._channel: socket.socket | None = None
+        self._before: tuple[Any, int] | None = None
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> "Preemption":
+        if not self._together and threading.current_thread() is threading.main_thread():
+            self._listen()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._over = True
+            if self._timer is not None:
+                self._timer.cancel()
+        if self._before is not None:
+            handler, descriptor = self._before
+            os.close(signal.set_wakeup_fd(descriptor))
+            signal.signal(signal.SIGTERM, handler)
+        if self._channel is not None:
+            self._channel.close()  # ends the thread
+
+    def reached(self, step: int) -> bool:
+        """Whether to save and end after this step; the same on all processes.
+
+        All must call it after every step.
+        """
+        agreed = self._together and multihost_utils.reached_preemption_sync_point(step)
+        if agreed and not self._asked.is_set():
+            self._listen()  # from here on JAX's own listener is of no use
+            self._ask()
+        return self._asked.is_set()
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Work that must not be cut off, only end at a step that `reached` names."""
+        yield from self._while(False)
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Work inside `deferred` that may be cut off anywhere: a request raises `Preempted`."""
+        yield from self._while(True)
+
+    def _while(self, interruptible: bool) -> Iterator[None]:
+        before, self._interruptible = self._interruptible, interruptible
+        try:
+            if interruptible and self._asked.is_set() and not self._together:
+                raise Preempted(NOTHING_LOST)
+            yield
+        finally:
+            self._interruptible = before
+
+    def _listen(self) -> None:
+        # A handler in Python runs when the main thread comes back from compiled code, which may be
+        # never. The interpreter writes the signal's number at once, and a thread can read it.
+        self._channel, sender = socket.socketpair()
+        sender.setblocking(False)
+        self._before = (
+            signal.signal(signal.SIGTERM, self._handle) or signal.SIG_DFL,
+            signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False),
+        )
+        threading.Thread(
+            target=self._watch, args=[self._channel], name="preemption", daemon=True
+        ).start()
+
+    def _watch(self, channel: socket.socket) -> None:
+        while True:
+            try:
+                received = channel.recv(1)
+            except OSError:  # closed
+                return
+            if not received:
+                return
+            if received[0] == signal.SIGTERM:
+                self._signals += 1
+                if self._signals > 1:
+                    _force("a second SIGTERM")
+                self._ask()
+
+    def _handle(self, *_: object) -> None:
+        if self._interruptible and not self._together:
+            raise Preempted(NOTHING_LOST)
+
+    def _ask(self) -> None:
+        with self._lock:  # a request may come while the run ends by itself
+            if self._over or self._asked.is_set():
+                return
+            why = f"not saved {self._deadline:g} s after the request to end"
+            self._timer = threading.Timer(self._deadline, _force, [why])
+            self._timer.daemon = True
+            self._timer.start()
+            self._asked.set()
+        log.warning("asked to end: saving (a second SIGTERM ends at once)")
+
+
+def _force(why: str) -> None:
+    line = f"error: {why}: ended at once; the same command goes on from the last checkpoint\n"
+    os.write(2, line.encode())
+    os._exit(FORCED)

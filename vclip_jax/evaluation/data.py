@@ -1,0 +1,106 @@
+"""The data of a run, opened and checked: pairs to train on, pairs held back, zero-shot tasks.
+
+Errors in it are reported here, before anything is compiled.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from vclip_jax import config as config_lib
+from vclip_jax import datasets
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.datasets.ingest.captions import describe_lengths, some_of
+from vclip_jax.evaluation.tasks import (
+    ZeroShotTask,
+    check_readings,
+    open_zero_shot_tasks,
+    usual_prompts,
+)
+from vclip_jax.prompts import own
+from vclip_jax.train.inputs import (
+    check_data,
+    load_tokenizer,
+    open_test_pairs,
+    open_training_data,
+)
+
+log = logging.getLogger("vclip_jax")
+
+
+@dataclass(frozen=True)
+class Data:
+    """The data that a run reads; pairs are None where there are none of the kind."""
+
+    train: Any
+    validation: Any
+    test: Any
+    """Pairs that are looked at in the end alone."""
+    tasks: list[ZeroShotTask]
+    tokenizer: Tokenizer
+
+
+def open_data(config: ConfigDict, workdir: Path) -> Data:
+    """Open the data of a training: build what is missing, and write down in the workdir what it is.
+
+    Raises:
+        ValueError, OSError: one line: it cannot be had, is not what the run began with, or means
+            nothing to the model.
+    """
+    log.info("data: %s", config.data.dataset)
+    train, validation = open_training_data(config)
+    test = open_test_pairs(config)
+    tasks = open_zero_shot_tasks(config)
+    check_sources(workdir, {"train": train, "validation": validation, "test": test}, tasks)
+    tokenizer = load_tokenizer(config, train, workdir)
+
+    captions = some_of(train)
+    check_readings(config, tokenizer, tasks, captions, most_unknown=config.tokenizer.max_unknown)
+    if jax.process_index() == 0:
+        own.save(workdir, usual_prompts(config, tasks, train, tokenizer))
+    log.info("%s", describe_lengths(captions, tokenizer.encode, config.tokenizer.context_length))
+    return Data(train, validation, test, tasks, tokenizer)
+
+
+def open_scored_data(config: ConfigDict, tokenizer: Tokenizer) -> Data:
+    """Open the data to score a trained model on: zero-shot tasks, and held-back pairs if any.
+
+    Raises:
+        ValueError, OSError: one line: there is none, or it cannot be read.
+    """
+    tasks = open_zero_shot_tasks(config)
+    validation, test = None, None
+    if config.data.dataset:
+        try:
+            _, validation = open_training_data(config)
+            test = open_test_pairs(config)
+        except datasets.SourceNeededError:
+            log.info("held-back pairs are not scored: %s is not built", config.data.dataset)
+    if validation is None and test is None and not tasks:
+        raise ValueError(
+            "there is nothing to evaluate on: name datasets in config.evals, and where their files "
+            "are"
+        )
+    # What was learnt cannot be changed any more: unknown words in captions are said, not refused.
+    held_back = [source for source in (validation, test) if source is not None]
+    captions = [caption for source in held_back for caption in some_of(source)]
+    check_readings(config, tokenizer, tasks, captions, most_unknown=1.0)
+    return Data(None, validation, test, tasks, tokenizer)
+
+
+def check_sources(workdir: Path, pairs: Mapping[str, Any], tasks: Sequence[ZeroShotTask]) -> None:
+    """Write down what `pairs` and `tasks` are, or hold them against what the run began with.
+
+    See `inputs.check_data`.
+    """
+    check_data(
+        workdir,
+        {**pairs, **{f"evals.{task.name}": task.source for task in tasks}},
+        resumes=config_lib.has_begun(workdir),
+        save=jax.process_index() == 0,
+    )

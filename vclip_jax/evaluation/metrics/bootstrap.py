@@ -1,0 +1,271 @@
+"""How far the numbers of an evaluation can be trusted: bootstrap intervals and paired tests.
+
+Images are drawn with replacement, as many as there are, and every figure is computed anew on each
+such resample (B. Efron, Annals of Statistics 7 (1979) 1-26). A resample is a vector of weights, how
+often each image was drawn; with these every figure is a weighted sum or cumulative sum, and
+thousands of resamples are a few passes over arrays. A seed determines the weights for a number of
+images, so two systems that are resampled with one seed are resampled in pairs.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vclip_jax.evaluation.metrics import classification as metrics
+from vclip_jax.evaluation.metrics.classification import PER_CLASS, SCALARS, Floats, Ints
+
+RESAMPLES = 10_000
+
+MOST_UNDEFINED = 0.05
+"""An interval is left out where a larger share of the resamples does not define its figure."""
+
+_CHUNK_ELEMENTS = 1 << 17
+"""Weights held at once; with their cumulative sums a few MiB, which a core's caches hold."""
+
+
+def classification(
+    probabilities: Floats,
+    labels: Ints,
+    *,
+    ordered: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """`metrics.classification` with 95 % intervals.
+
+    Args:
+      probabilities: float `[n, c]`.
+      labels: int `[n]`.
+      ordered: as there.
+      resamples: of the bootstrap; 0 leaves all of its intervals out.
+      seed: of the bootstrap.
+
+    Returns:
+      What `metrics.classification` gives, and percentile intervals [lo, hi]: `NAME_ci95` for its
+      figures, those of a class in its row of `per_class`, `auc_per_class_ci95`, and `bootstrap`
+      with `resamples` and `seed`. Only accuracy's interval in `accuracy_ci95` stays Wilson's, which
+      has a width even where all or none are right; `accuracy_bootstrap_ci95` is the bootstrap's.
+      `ece` cannot be negative and noise adds to it, so its interval lies high and may not hold the
+      figure itself. An interval that is not defined is None, and why is in `undefined`.
+
+    Raises:
+      ValueError: as `metrics.classification`, and for fewer than no resamples.
+    """
+    result = metrics.classification(probabilities, labels, ordered=ordered)
+    if not resamples:
+        return result
+    samples = distributions(probabilities, labels, resamples=resamples, seed=seed)
+    for key in SCALARS:
+        name = "accuracy_bootstrap_ci95" if key == "accuracy" else f"{key}_ci95"
+        result[name] = None if result[key] is None else interval(samples[key])
+        if result[name] is None:
+            result["undefined"][name] = result["undefined"].get(key) or _why(samples[key])
+    for c, row in enumerate(result["per_class"]):
+        for key in PER_CLASS:
+            values = samples[f"{key}_per_class"][:, c]
+            row[f"{key}_ci95"] = interval(values)
+            if row[f"{key}_ci95"] is None:
+                row.setdefault("undefined", {})[f"{key}_ci95"] = _why(values)
+    result["auc_per_class_ci95"] = [row["auc_ci95"] for row in result["per_class"]]
+    result["bootstrap"] = {"resamples": resamples, "seed": seed}
+    return result
+
+
+def interval(samples: Floats) -> list[float] | None:
+    """The 2.5 % and 97.5 % quantiles of a figure's resamples `[b]`, NaN left out.
+
+    None where more than `MOST_UNDEFINED` of them are NaN.
+    """
+    there = samples[np.isfinite(samples)]
+    if len(there) < (1 - MOST_UNDEFINED) * len(samples):
+        return None
+    low, high = np.quantile(there, (0.025, 0.975))
+    return [float(low), float(high)]
+
+
+def _why(samples: Floats) -> str:
+    return f"not defined in {np.mean(~np.isfinite(samples)):.0%} of the resamples"
+
+
+def paired_test(
+    first: Floats,
+    second: Floats,
+    labels: Ints,
+    *,
+    ordered: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """Is one system better than another on the same images?
+
+    Both are resampled together. p is two-sided: twice the share of the resamples in which the
+    difference lies on the other side of zero, or on it, (1 + k) / (1 + resamples) so that it is
+    never 0 (A. C. Davison and D. V. Hinkley, Bootstrap Methods and their Application, 1997,
+    chapter 4); it is below 0.05 where the 95 % interval leaves zero out, ties aside.
+
+    Args:
+      first: probabilities `[n, c]` of one system.
+      second: those of the other, for the same images and classes in the same order.
+      labels: int `[n]`.
+      ordered: as for `metrics.classification`.
+      resamples: at least one.
+      seed: of the bootstrap.
+
+    Returns:
+      Each figure of `metrics.SCALARS` -> `first` and `second` (its values), `difference` (first
+      minus second), `difference_ci95`, `p`; None where not defined, and then `undefined` says why.
+
+    Raises:
+      ValueError: shapes that differ, and as `metrics.classification`.
+    """
+    if np.shape(first) != np.shape(second):
+        raise ValueError(
+            f"the two systems differ in images or classes: {list(np.shape(first))} and "
+            f"{list(np.shape(second))}"
+        )
+    points = [metrics.classification(p, labels, ordered=ordered) for p in (first, second)]
+    samples = [distributions(p, labels, resamples=resamples, seed=seed) for p in (first, second)]
+    out = {}
+    for key in SCALARS:
+        values = [point[key] for point in points]
+        row: dict[str, Any] = {"first": values[0], "second": values[1]}
+        differences = samples[0][key] - samples[1][key]
+        known = None not in values
+        bounds = interval(differences) if known else None
+        row["difference"] = values[0] - values[1] if known else None
+        row["difference_ci95"] = bounds
+        row["p"] = two_sided_p(differences) if bounds else None
+        if not known:
+            reasons = [point["undefined"].get(key) for point in points]
+            row["undefined"] = next(reason for reason in reasons if reason)
+        elif not bounds:
+            row["undefined"] = _why(differences)
+        out[key] = row
+    return out
+
+
+def two_sided_p(differences: Floats) -> float:
+    """See `paired_test`; of resampled differences `[b]`, NaN left out."""
+    there = differences[np.isfinite(differences)]
+    fewer = min(np.sum(there <= 0), np.sum(there >= 0))
+    return float(min(1.0, 2 * (1 + fewer) / (1 + len(there))))
+
+
+# --- resampling ----------------------------------------------------------------------------------
+
+
+def distributions(
+    probabilities: Floats, labels: Ints, *, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Floats]:
+    """Every figure on every resample.
+
+    Time grows as `resamples * n * c`; memory beyond the result does not grow with `resamples`.
+
+    Args:
+      probabilities: float `[n, c]`.
+      labels: int `[n]`.
+      resamples: at least one.
+      seed: determines which images are drawn, for a given `n`.
+
+    Returns:
+      The names of `metrics.SCALARS` -> float64 `[resamples]`, and `NAME_per_class` for those of
+      `metrics.PER_CLASS` -> float64 `[resamples, c]`; NaN where a resample does not define it.
+
+    Raises:
+      ValueError: as `metrics.classification`, and for less than one resample.
+    """
+    probabilities, labels = metrics.checked(probabilities, labels)
+    if resamples < 1:
+        raise ValueError(f"a bootstrap needs at least one resample, got {resamples}")
+    n, classes = probabilities.shape
+    cells = np.eye(classes**2)[labels * classes + probabilities.argmax(axis=1)]
+    gaps = _calibration_gaps(probabilities, labels)
+    # Of each image the one gap that is not 0, bin after bin. A matrix product would sum them in an
+    # order that depends on how many resamples are in a chunk.
+    bins = (gaps != 0).argmax(axis=1)
+    by_bin = np.argsort(bins, kind="stable")
+    values = gaps[by_bin, bins[by_bin]]
+    starts = np.flatnonzero(np.diff(bins[by_bin], prepend=-1))
+    ranks = [_ranked(probabilities[:, c], labels == c) for c in range(classes)]
+    rng = np.random.default_rng(seed)
+    step = max(1, _CHUNK_ELEMENTS // n)
+    parts: list[dict[str, Floats]] = []
+    for start in range(0, resamples, step):
+        weights = _draw(rng, min(step, resamples - start), n)
+        sums = np.add.reduceat(weights[:, by_bin] * values, starts, axis=1)
+        confusion = (weights @ cells).reshape(-1, classes, classes)
+        areas = np.stack([_weighted_auc(weights, rank) for rank in ranks], axis=1)
+        parts.append(
+            {
+                "accuracy": metrics.accuracy(confusion),
+                "balanced_accuracy": metrics.balanced_accuracy(confusion),
+                "auc": areas[:, 1] if classes == 2 else metrics.mean_of_defined(areas),
+                "kappa": metrics.quadratic_kappa(confusion),
+                "f1": metrics.macro_f1(confusion),
+                "ece": np.abs(sums).sum(axis=1) / n,
+                "sensitivity_per_class": metrics.sensitivity(confusion),
+                "specificity_per_class": metrics.specificity(confusion),
+                "f1_per_class": metrics.class_f1(confusion),
+                "auc_per_class": areas,
+            }
+        )
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _draw(rng: np.random.Generator, resamples: int, n: int) -> npt.NDArray[np.float64]:
+    """How often each of `n` images is drawn: `[resamples, n]`, each row sums to n."""
+    drawn = rng.integers(0, n, (resamples, n))
+    drawn += n * np.arange(resamples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=resamples * n)
+    return counts.reshape(resamples, n).astype(np.float64)
+
+
+def _calibration_gaps(probabilities: Floats, labels: Ints) -> Floats:
+    """`[n, bins]`: rightness minus confidence of an image in its bin, 0 in the others.
+
+    Weighted sums over images are the terms of the calibration error times n.
+    """
+    bins = metrics.calibration_bins(probabilities.max(axis=1))
+    right = probabilities.argmax(axis=1) == labels
+    gap = right - probabilities.max(axis=1)
+    if not metrics.reliability(probabilities, labels):
+        gap = np.full(len(labels), np.nan)
+    return np.eye(metrics.CALIBRATION_BINS)[bins] * gap[:, None]
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """A class against the rest, sorted once for all resamples."""
+
+    positive: Ints
+    """Images `[p]` of the class."""
+    negative: Ints
+    """The others `[q]`, by rising score."""
+    below: Ints
+    """Of each positive, how many negatives score less."""
+    up_to: Ints
+    """Of each positive, how many negatives score less or the same."""
+
+
+def _ranked(scores: Floats, positive: npt.NDArray[np.bool_]) -> _Ranked:
+    own, others = np.flatnonzero(positive), np.flatnonzero(~positive)
+    others = others[np.argsort(scores[others], kind="stable")]
+    below = np.searchsorted(scores[others], scores[own], side="left")
+    up_to = np.searchsorted(scores[others], scores[own], side="right")
+    return _Ranked(own, others, below, up_to)
+
+
+def _weighted_auc(weights: npt.NDArray[np.float64], rank: _Ranked) -> Floats:
+    """AUC of each resample: `[b, n]` to `[b]`, NaN where it drew no positive or no negative.
+
+    A positive wins against the weight of the negatives below it and half of that of its equals.
+    """
+    lost = np.zeros((len(weights), len(rank.negative) + 1))
+    np.cumsum(np.take(weights, rank.negative, axis=1), axis=1, out=lost[:, 1:])
+    own = np.take(weights, rank.positive, axis=1)
+    wins = np.take(lost, rank.below, axis=1) + np.take(lost, rank.up_to, axis=1)
+    pairs = own.sum(axis=1) * lost[:, -1]
+    with np.errstate(invalid="ignore"):
+        return np.einsum("bp,bp->b", own, wins) / 2 / np.where(pairs > 0, pairs, np.nan)

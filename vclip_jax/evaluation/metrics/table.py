@@ -1,0 +1,111 @@
+"""The plain-text table of a zero-shot evaluation, as printed at the end of a run."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vclip_jax.evaluation.metrics.classification import mean_over
+
+Results = Mapping[str, Mapping[str, Any]]
+
+_HEADER = (
+    "dataset",
+    "n",
+    "classes",
+    "accuracy [95% CI]",
+    "chance",
+    "majority",
+    "balanced",
+    "AUC",
+    "kappa",
+)
+
+
+def chance(result: Mapping[str, Any]) -> float:
+    """Accuracy of guessing among the classes with equal odds."""
+    return 1 / len(result["confusion"])
+
+
+def majority(result: Mapping[str, Any]) -> float:
+    """Accuracy of always naming the most frequent class, the bar that a skewed dataset sets."""
+    totals = np.asarray(result["confusion"]).sum(axis=1)
+    return float(totals.max() / totals.sum())
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Fixed decimals; a dash where the figure is not defined."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def averaged(zero_shot: Results) -> list[str]:
+    """The datasets whose mean is shown: the drawn stand-ins (`*_like`) where there are some, which
+    a mean with real photographs would only blur; else all."""
+    return [name for name in zero_shot if name.endswith("_like")] or list(zero_shot)
+
+
+def format_table(zero_shot: Results, mean_of: Sequence[str] | None = None) -> str:
+    """Lays out results (the content of `zero_shot.json`) in aligned columns.
+
+    Args:
+      zero_shot: dataset name -> the dict of `metrics.classification`.
+      mean_of: names whose mean makes the last row; None for all, an empty sequence for no such
+        row. With fewer than two names there is none either.
+
+    Raises:
+      ValueError: if `mean_of` holds a name that was not evaluated.
+    """
+    names = list(zero_shot) if mean_of is None else list(mean_of)
+    unknown = [name for name in names if name not in zero_shot]
+    if unknown:
+        raise ValueError(
+            f"no result for {unknown[0]!r}; there are {', '.join(zero_shot) or 'none'}"
+        )
+    rows = [_HEADER, *(_row(name, result) for name, result in zero_shot.items())]
+    if len(names) > 1:
+        rows.append(_mean_row(zero_shot, names))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    rule = "-" * len(lines[0])
+    lines.insert(1, rule)
+    if len(names) > 1:
+        lines.insert(-1, rule)
+    return "\n".join(lines)
+
+
+def _row(name: str, result: Mapping[str, Any]) -> tuple[str, ...]:
+    lo, hi = result["accuracy_ci95"]
+    return (
+        name,
+        f"{result['n']:,}",
+        str(len(result["confusion"])),
+        f"{number(result['accuracy'])} [{number(lo)}, {number(hi)}]",
+        number(chance(result)),
+        number(majority(result)),
+        number(result["balanced_accuracy"]),
+        number(result["auc"]),
+        number(result["kappa"]),
+    )
+
+
+def _mean_row(zero_shot: Results, names: list[str]) -> tuple[str, ...]:
+    accuracy = number(mean_over(zero_shot, "accuracy", names)) + " " * len(" [0.000, 0.000]")
+    return (
+        f"mean of {len(names)}",
+        f"{sum(zero_shot[name]['n'] for name in names):,}",
+        "",
+        accuracy,
+        number(float(np.mean([chance(zero_shot[name]) for name in names]))),
+        number(float(np.mean([majority(zero_shot[name]) for name in names]))),
+        *(
+            number(mean_over(zero_shot, key, names))
+            for key in ("balanced_accuracy", "auc", "kappa")
+        ),
+    )

@@ -1,0 +1,170 @@
+"""How much an evaluation depends on the words that stand for its classes."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vclip_jax.evaluation.metrics import classification
+from vclip_jax.prompts import PromptSet
+
+Choice = tuple[npt.NDArray[np.int64], ...]
+"""Of each class, which of its prompts are asked."""
+
+METRICS = ("accuracy", "balanced_accuracy", "auc")
+MOST_CHOICES = 128
+"""Of a kind; where there are more, so many of them at equal distances."""
+
+
+def prompt_sensitivity(
+    images: npt.NDArray[np.float32],
+    parts: Sequence[npt.NDArray[np.float32]],
+    labels: npt.NDArray[np.integer],
+    prompts: PromptSet,
+    logit_scale: float,
+) -> dict[str, Any]:
+    """The same evaluation with fewer words: which phrasing one takes should not matter much.
+
+    Three kinds of choices, see `choices`. The embeddings are computed before, once: a choice takes
+    means of cosines (and FLAIR's texts keep the padding that they have among all of their class).
+
+    Args:
+        images: unit vectors `[n, d]`.
+        parts: of each class the unit vectors of its prompts, from `Scorer.prompt_embeddings`.
+        labels: int `[n]`, of the groups if the prompts have some.
+        prompts: how the texts came about, and whether means are normalised.
+        logit_scale: logarithm of what cosines are multiplied by.
+
+    Returns:
+        Kind -> `choices` (their number) and for each of `METRICS` its `min`, `median` and `max`
+        over them, None where it is not defined for these labels. For the kind `template` also
+        `values`, a dict of `template` and the metrics for each. A kind that offers no choice is
+        left out.
+    """
+    cosines = images @ np.concatenate(parts).T  # [n, texts]
+    result: dict[str, Any] = {}
+    for kind, options in choices(prompts).items():
+        if len(options) < 2:
+            continue
+        rows = []
+        for choice in options:
+            probabilities = prompts.group(
+                _probabilities(cosines, parts, choice, prompts.renormalise, logit_scale)
+            )
+            rows.append(_scores(probabilities, labels))
+        result[kind] = {"choices": len(rows), **{key: _spread(rows, key) for key in METRICS}}
+        if kind == "template":
+            result[kind]["values"] = [
+                {"template": template, **row}
+                for template, row in zip(prompts.templates, rows, strict=True)
+            ]
+    return result
+
+
+def answers(
+    images: npt.NDArray[np.float32],
+    parts: Sequence[npt.NDArray[np.float32]],
+    prompts: PromptSet,
+    logit_scale: float,
+    kind: str,
+) -> npt.NDArray[np.float64]:
+    """Class probabilities `[choices, n, classes]` with each choice of a kind; see `choices`.
+
+    Args:
+        images, parts, prompts, logit_scale: as for `prompt_sensitivity`.
+        kind: a key of `choices`.
+    """
+    cosines = images @ np.concatenate(parts).T
+    options = choices(prompts)[kind]
+    return np.stack(
+        [
+            _probabilities(cosines, parts, choice, prompts.renormalise, logit_scale)
+            for choice in options
+        ]
+    )
+
+
+def choices(prompts: PromptSet) -> dict[str, list[Choice]]:
+    """What is tried, always the same for the same prompts.
+
+    - `template`: one template, with all phrases of each class.
+    - `phrase`: one phrase a class, in all templates. In choice k it is phrase k of each class,
+      beginning anew in a class that has fewer.
+    - `single`: one template and one phrase, that is one prompt a class.
+
+    At most `MOST_CHOICES` of a kind.
+    """
+    templates = len(prompts.templates)
+    phrases = [len(texts) // templates for texts in prompts.prompts]
+    every = range(templates)
+    kinds: dict[str, Iterator[tuple[Sequence[int], Sequence[Sequence[int]]]]] = {
+        "template": (([t], [range(p) for p in phrases]) for t in every),
+        "phrase": ((every, [[k % p] for p in phrases]) for k in range(max(phrases))),
+        "single": (([t], [[k % p] for p in phrases]) for k in range(max(phrases)) for t in every),
+    }
+    return {
+        kind: _thinned([_choice(t, chosen, phrases) for t, chosen in options])
+        for kind, options in kinds.items()
+    }
+
+
+def _choice(
+    templates: Sequence[int], chosen: Sequence[Sequence[int]], phrases: Sequence[int]
+) -> Choice:
+    """Places in the classes' lists of prompts, where the phrases of a template stand together."""
+    return tuple(
+        np.array([t * count + k for t in templates for k in own], np.int64)
+        for own, count in zip(chosen, phrases, strict=True)
+    )
+
+
+def _thinned(options: list[Choice]) -> list[Choice]:
+    if len(options) <= MOST_CHOICES:
+        return options
+    return [options[i] for i in np.linspace(0, len(options) - 1, MOST_CHOICES).round().astype(int)]
+
+
+def _probabilities(
+    cosines: npt.NDArray[np.float32],
+    parts: Sequence[npt.NDArray[np.float32]],
+    choice: Choice,
+    renormalise: bool,
+    logit_scale: float,
+) -> npt.NDArray[np.float64]:
+    """`[n, classes]`: the cosine with a mean is the mean of the cosines over the mean's length."""
+    logits = np.empty((len(cosines), len(parts)))
+    first = 0
+    for c, (part, places) in enumerate(zip(parts, choice, strict=True)):
+        logits[:, c] = cosines[:, first + places].mean(axis=1, dtype=np.float64)
+        if renormalise:
+            logits[:, c] /= np.linalg.norm(part[places].mean(axis=0, dtype=np.float64))
+        first += len(part)
+    logits *= np.exp(logit_scale)
+    shares: npt.NDArray[np.float64] = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def _scores(
+    probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]
+) -> dict[str, float | None]:
+    counts = classification.confusion_matrix(
+        probabilities.argmax(axis=1), labels, probabilities.shape[1]
+    )
+    return {
+        "accuracy": float(classification.accuracy(counts)),
+        "balanced_accuracy": float(classification.balanced_accuracy(counts)),
+        "auc": classification.auc(probabilities, labels),
+    }
+
+
+def _spread(rows: Sequence[dict[str, float | None]], key: str) -> dict[str, float] | None:
+    values = [row[key] for row in rows]
+    if None in values:
+        return None
+    known = np.array(values, np.float64)
+    return {
+        "min": float(known.min()),
+        "median": float(np.median(known)),
+        "max": float(known.max()),
+    }

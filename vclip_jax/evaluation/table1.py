@@ -1,0 +1,98 @@
+"""Several systems on the same images: the paper's Table 1 (`configs/table1.py`).
+
+Each system is evaluated like any model, in a workdir of its own (`WORKDIR/systems/NAME`, with its
+report); here the rows are put together. A system without weights is a row that says why and where
+to get them; no figure is ever filled in.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vclip_jax import prompts
+from vclip_jax.config.checks import naming
+from vclip_jax.evaluation.metrics import paper
+from vclip_jax.evaluation.metrics.table import number
+
+Evaluate = Callable[[ConfigDict, Path], Mapping[str, Any]]
+
+
+def evaluate_systems(config: ConfigDict, workdir: Path, evaluate: Evaluate) -> dict[str, Any]:
+    """Evaluate every system of `config.systems` that has weights.
+
+    Args:
+        config: its `evals` are scored by each system with prompts from the system's own folder.
+        workdir: `systems/NAME` in it gets each system's files, and it gets `table1.json`.
+        evaluate: evaluates one model and returns its results, see `main.evaluate`.
+
+    Returns:
+        The content of `table1.json`: system -> `weights`, `missing` (why there is no result, or
+        None), `results` (the content of its `zero_shot.json`).
+
+    Raises:
+        ValueError: a prompt set does not exist, said before anything is computed.
+    """
+    runs = {name: _config_of(config, name) for name in paper.in_order_of_rows(config.systems)}
+    table: dict[str, Any] = {}
+    for name, run in runs.items():
+        entry = config.systems[name]
+        missing = _missing(name, entry)
+        results: Mapping[str, Any] = {}
+        if missing is None:
+            # In memory: of several processes only the first one writes files.
+            with naming(f"systems.{name}"):
+                results = evaluate(run, workdir / "systems" / name)
+        table[name] = {"weights": entry.weights, "missing": missing, "results": results}
+    return table
+
+
+def _config_of(config: ConfigDict, name: str) -> ConfigDict:
+    """The config that evaluates one system."""
+    run = config.copy_and_resolve_references()
+    run.restore_from = config.systems[name].weights
+    run.systems = ConfigDict()
+    for task in run.evals:
+        if run.evals[task].prompts != "labels":
+            words = f"{config.systems[name].prompts}/{run.evals[task].prompts.rpartition('/')[2]}"
+            with naming(f"systems.{name}.prompts"):
+                prompts.load(words)
+            run.evals[task].prompts = words
+    return run
+
+
+def _missing(name: str, entry: ConfigDict) -> str | None:
+    hint = f"; weights: {entry.where}" if entry.where else ""
+    if not entry.weights:
+        return f"no weights: set --config.systems.{name}.weights{hint}"
+    if not entry.weights.startswith("hub:") and not Path(entry.weights).exists():
+        return f"there is no {entry.weights}{hint}"
+    return None
+
+
+def format_systems(table: Mapping[str, Any]) -> str:
+    """Rows of systems, a column a dataset: accuracy with its interval, balanced accuracy, and the
+    paper's accuracy where it has one for this system and dataset."""
+    datasets = paper.in_order_of_columns(
+        dict.fromkeys(d for row in table.values() for d in row["results"])
+    )
+    lines = [["system", *(f"{d}: accuracy, balanced, paper" for d in datasets)]]
+    reasons = []
+    for name, row in table.items():
+        if row["missing"] is not None:
+            reasons.append(f"{name}: {row['missing']}")
+        lines.append([name, *(_cell(name, d, row["results"].get(d)) for d in datasets)])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    text = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
+    text.insert(1, "-" * len(text[0]))
+    return "\n".join([line.rstrip() for line in text] + reasons)
+
+
+def _cell(system: str, dataset: str, result: Mapping[str, Any] | None) -> str:
+    published = paper.published(system, dataset)
+    if result is None:
+        return f"–  –  {number(published)}"
+    low, high = result["accuracy_ci95"]
+    accuracy = f"{number(result['accuracy'])} [{number(low)}, {number(high)}]"
+    return f"{accuracy}  {number(result['balanced_accuracy'])}  {number(published)}"

@@ -1,0 +1,185 @@
+"""Zero-shot tasks: datasets and the prompts that stand for their classes, opened and checked.
+
+What is wrong with them is said here, before anything is compiled.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from vclip_jax import datasets, prompts
+from vclip_jax.config import checks
+from vclip_jax.data.images.preprocess import check_fitted
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
+from vclip_jax.datasets.ingest.prepare import build_command
+from vclip_jax.evaluation.metrics.classification import has_kappa
+from vclip_jax.prompts import own, reading
+from vclip_jax.train.inputs import open_split, prepare_dataset
+
+log = logging.getLogger("vclip_jax")
+
+
+ZERO_SHOT = "zero_shot"
+"""The kind of evaluation that tells classes apart by their prompts, see `zero_shot`."""
+
+EVALUATIONS: dict[str, Callable[..., dict[str, float]]] = {}
+"""The other values of `config.evals.NAME.kind`, which a recipe adds: functions of scorer,
+variables, `ZeroShotTask` and `zero_shot.Embedded` to figures by their names, which `metrics.jsonl`
+has as `eval/NAME/FIGURE`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ZeroShotTask:
+    """One dataset and the prompts that stand for its classes."""
+
+    name: str
+    source: Any
+    """Random access to records, from `datasets.open_source`."""
+    prompts: prompts.PromptSet
+    kind: str = ZERO_SHOT
+    """What is measured: "zero_shot" or one of `EVALUATIONS`."""
+
+    @property
+    def coarse(self) -> bool:
+        """Whether the labels are those of the prompts' groups."""
+        return prompts.labels_are_groups(self.prompts, getattr(self.source, "class_names", ()))
+
+    def numbered(self, labels: np.ndarray) -> np.ndarray:
+        """The dataset's labels int `[n]` as the prompts number their classes, or their groups if
+        the labels are `coarse`; -1 stays."""
+        numbers = self.prompts.numbers(self.source.class_names, groups=self.coarse)
+        return np.where(labels >= 0, numbers[labels], -1)
+
+
+def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
+    """The evaluations of the config whose data is there or can be built; the others are named."""
+    tasks = []
+    for name, entry in config.evals.items():
+        try:
+            prepare_dataset(f"evals.{name}", entry, config.data.data_dir)
+        except datasets.SourceNeededError:
+            log.info(
+                "evaluation %s is skipped, %s is not built: %s (or --config.evals.%s.source=DIR)",
+                name,
+                entry.dataset,
+                build_command(entry.dataset, config.data.data_dir),
+                name,
+            )
+            continue
+        source = open_split(f"evals.{name}.split", entry.dataset, config.data.data_dir, entry.split)
+        check_fitted(entry.dataset, source, config.data.image_size, config.data.fit)
+        with checks.naming(f"evals.{name}.prompts"):
+            prompt_set = prompts.for_classes(
+                entry.prompts, source.class_names, source.name, groups=True
+            )
+        if config.keep_best == f"eval/{name}/kappa" and not has_kappa(
+            prompt_set.ordered, len(prompt_set.class_names)
+        ):
+            raise ValueError(
+                f"config.keep_best={config.keep_best!r} is never measured: the classes of {name} "
+                'have no order (if they are grades: "ordered": true in their prompt set)'
+            )
+        tasks.append(ZeroShotTask(name, source, prompt_set, entry.get("kind", ZERO_SHOT)))
+        _check_labels(tasks[-1])
+    return tasks
+
+
+def check_words(config: ConfigDict) -> None:
+    """Look up kinds, vocabulary and prompts: a wrong name should not cost a dataset's building."""
+    for name, entry in config.evals.items():
+        if (kind := entry.get("kind", ZERO_SHOT)) not in (ZERO_SHOT, *EVALUATIONS):
+            raise ValueError(
+                f"config.evals.{name}.kind={kind!r} must be one of "
+                f"{', '.join([ZERO_SHOT, *EVALUATIONS])}"
+            )
+    checks.check_names(config)
+    if config.tokenizer.vocab != "captions":
+        with checks.naming("tokenizer.vocab"):
+            WordPiece.load(config.tokenizer.vocab)
+
+
+def _check_labels(task: ZeroShotTask) -> None:
+    """Look for a photograph of every class.
+
+    Raises:
+        ValueError: no record has a label, or one has a label that no prompt is for.
+    """
+    source = task.source
+    names = task.prompts.label_names if task.coarse else task.prompts.class_names
+    where = f"{source.name}:{source.split}"
+    seen: set[int] = set()
+    for record in source:
+        label = record["label"]
+        if label >= len(names):
+            raise ValueError(
+                f"evaluation {task.name}: {record['key']} in {where} has the label {label}, of "
+                f"{len(names)} classes in the prompts {task.prompts.name}"
+            )
+        seen.add(label)
+        if source.class_names and len(seen - {-1}) == len(names):
+            break
+    numbers = set(task.numbered(np.array(sorted(seen))).tolist()) - {-1}
+    if not numbers:
+        raise ValueError(
+            f"evaluation {task.name}: no label in {where}, so there is nothing to score: take it "
+            "out of config.evals, or name a split with labels"
+        )
+    if missing := [name for number, name in enumerate(names) if number not in numbers]:
+        log.warning("evaluation %s: no image in %s is of %s", task.name, where, ", ".join(missing))
+    log.info(
+        "evaluation %s: %d images of %s, classes %s (%s)",
+        task.name,
+        len(source),
+        where,
+        ", ".join(task.prompts.label_names),
+        "in order" if task.prompts.labels_ordered else "without an order, so no kappa",
+    )
+
+
+def check_readings(
+    config: ConfigDict,
+    tokenizer: Tokenizer,
+    tasks: Sequence[ZeroShotTask],
+    captions: Sequence[str],
+    *,
+    most_unknown: float,
+) -> None:
+    """Read prompts and some captions as the model will; what it does not know, or cuts, is logged.
+
+    Raises:
+        ValueError: two classes of a task are the same to the model, or it does not know more than
+            `most_unknown` of the captions' tokens.
+    """
+    remedy = "set config.tokenizer.vocab to a vocabulary of their language, or to 'captions'"
+    if config.restore_from:  # which brings its vocabulary
+        remedy = "leave out config.restore_from, or start from a model of the captions' language"
+    notes = reading.check_captions(captions, tokenizer, most_unknown, remedy)
+    for task in tasks:
+        try:
+            notes += reading.check_prompts(task.prompts, tokenizer, config.tokenizer.context_length)
+        except ValueError as error:
+            raise ValueError(f"evaluation {task.name}: {error}") from None
+    for note in dict.fromkeys(notes):  # two evaluations may have the same prompts
+        log.warning("%s", note)
+
+
+def usual_prompts(
+    config: ConfigDict, tasks: Sequence[ZeroShotTask], train: Any, tokenizer: Tokenizer
+) -> prompts.PromptSet | None:
+    """What the model will be asked where nobody says otherwise, see `prompts.own`."""
+    if tasks:  # which have been read before
+        return tasks[0].prompts
+    candidates = [prompts.load(e.prompts) for e in config.evals.values() if e.prompts != "labels"]
+    if len(train.class_names) > 1:
+        labels = {label: label for label in train.class_names}
+        candidates.append(prompts.from_phrases(labels, f"classes of {train.name}"))
+    if config.restore_from and (earlier := own.load(Path(config.restore_from))) is not None:
+        candidates.append(earlier)
+    length = config.tokenizer.context_length
+    return next((found for found in candidates if own.reads(found, tokenizer, length)), None)

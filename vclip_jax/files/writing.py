@@ -1,0 +1,47 @@
+"""Write files whole: a reader, or a start after a crash, never finds half of one."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from vclip_jax.files.foreign import AnyPath, cleared
+
+
+@contextmanager
+def replacing(path: AnyPath, *, sync: bool = False) -> Iterator[AnyPath]:
+    """Give a path beside `path` to write to, which takes the place of `path` at the end.
+
+    If the block raises, `path` stays as it was and the file beside it is removed. The name beside
+    it ends in ".tmp" and holds the number of the process, because several may write at a time.
+
+    Args:
+        path: of the file to write or replace; its folder exists.
+        sync: wait until the content is on the disk before the file gets its name.
+    """
+    temporary = cleared(path.with_name(f"{path.name}.{os.getpid()}.tmp"))
+    try:
+        yield temporary
+        if sync:
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: AnyPath, content: bytes, *, sync: bool = False) -> None:
+    """Write or replace a file in one step; see `replacing`."""
+    with replacing(path, sync=sync) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: AnyPath, content: str, *, sync: bool = False) -> None:
+    """Write or replace a file of UTF-8 text in one step; see `replacing`."""
+    write_bytes(path, content.encode(), sync=sync)
+
+
+def write_json(path: AnyPath, content: Any) -> None:
+    """Write or replace a JSON file in one step, indented by one space, in UTF-8."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

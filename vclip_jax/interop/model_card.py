@@ -1,0 +1,426 @@
+"""The model card of a portable folder, written from what the training run left behind.
+
+A card is a README.md with metadata that the Hugging Face Hub reads. Nothing in it is guessed: what
+the run does not say is left out, or said to be unknown.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
+from vclip_jax.files.foreign import parse_json, read_json
+from vclip_jax.interop.weights import Weights
+from vclip_jax.prompts import PromptSet
+
+_HUB_LICENCES: Final = {
+    "CC BY-NC-SA 4.0": "cc-by-nc-sa-4.0",
+    "CC BY 4.0": "cc-by-4.0",
+    "Apache-2.0": "apache-2.0",
+}
+_MOST_RESULTS: Final = 64 << 20
+"""Bytes of a run's JSON files, curves and examples among them."""
+_OWN_LICENCE: Final = "Apache-2.0"
+_METRICS: Final = ("accuracy", "balanced_accuracy", "auc")
+_EXAMPLES: Final = {"zh": '"正常眼底", "青光眼"', "en": '"normal fundus", "glaucoma"'}
+
+SYNFUNDUS: Final = (
+    "SynFundus-1M (Shang et al., arXiv:2312.00377) is CC BY-NC-SA 4.0: attribution, no commercial "
+    "use, adaptations under the same licence. Whether weights are an adaptation of the pictures "
+    "that they were trained on is not settled. These weights are therefore passed on under the "
+    "same licence: name SynFundus-1M as the source, do not use them commercially, and pass on what "
+    "you derive from them, fine-tuned weights among it, under CC BY-NC-SA 4.0."
+)
+_CITATION: Final = """\
+```bibtex
+@article{wei2024visionclip,
+  title  = {{VisionCLIP}: An {Med-AIGC} based Ethical Language-Image Foundation Model for
+            Generalizable Retina Image Analysis},
+  author = {Wei, Hao and Liu, Bowen and Zhang, Minqing and Shi, Peilun and Yuan, Wu},
+  year   = {2024}
+}
+```
+"""
+_SYNFUNDUS_CITATION: Final = """\
+```bibtex
+@article{shang2023synfundus,
+  title   = {{SynFundus-1M}: A High-quality Million-scale Synthetic fundus images Dataset with
+             Fifteen Types of Annotation},
+  author  = {Shang, Fangxin and others},
+  journal = {arXiv:2312.00377},
+  year    = {2023}
+}
+```
+"""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a training run says of itself; a file that it did not leave is empty here."""
+
+    step: int
+    """Of the checkpoint that the weights are from."""
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    goodput: Mapping[str, Any] = field(default_factory=dict)
+    zero_shot: Mapping[str, Any] = field(default_factory=dict)
+    scored_step: int | None = None
+    """Of the checkpoint that `zero_shot` was measured on, where the run says so."""
+
+
+def read_training_run(workdir: Path, step: int) -> TrainingRun:
+    """What `workdir` holds of a run, for the card of its checkpoint of `step`.
+
+    Raises:
+        ValueError: one line: a file is not JSON.
+    """
+    config, environment, goodput, zero_shot = (
+        _json(workdir / f"{name}.json")
+        for name in ("config", "environment", "goodput", "zero_shot")
+    )
+    # Runs of an earlier version tell it in metrics.jsonl alone.
+    told = {result["step"] for result in zero_shot.values() if "step" in result}
+    scored_step = max(told) if told else _scored_step(workdir / "metrics.jsonl")
+    return TrainingRun(step, config, environment, goodput, zero_shot, scored_step)
+
+
+def write(
+    weights: Weights,
+    tokenizer: Tokenizer,
+    origin: str,
+    run: TrainingRun | None = None,
+    prompts: PromptSet | None = None,
+) -> str:
+    """The text of the card.
+
+    Args:
+        weights, tokenizer: the model.
+        origin: where the weights come from, in a few words.
+        run: the training run; None where the model was trained elsewhere.
+        prompts: what the model is asked by default, for the example; None where that is not known.
+    """
+    metadata = _metadata(weights, tokenizer, run)
+    sections = _sections(weights, tokenizer, origin, run, prompts)
+    return f"---\n{metadata}\n---\n\n" + "\n\n".join(sections)
+
+
+def _metadata(weights: Weights, tokenizer: Tokenizer, run: TrainingRun | None) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    clip = weights.config["kind"] == "clip"
+    results = [
+        EvalResult(
+            task_type="zero-shot-image-classification",
+            dataset_type=dataset,
+            dataset_name=dataset,
+            metric_type=metric,
+            metric_value=round(result[metric], 4),
+        )
+        for dataset, result in (run.zero_shot.items() if run else ())
+        for metric in _METRICS
+        if result.get(metric) is not None
+    ]
+    data = ModelCardData(
+        library_name="vclip_jax",
+        pipeline_tag="zero-shot-image-classification" if clip else None,
+        language=_language(tokenizer),
+        license=_HUB_LICENCES.get(_licence(run.config), "other") if run else None,
+        tags=["retina", "fundus", "clip", "medical"] if clip else None,
+        model_name=_name(run) if results else None,
+        eval_results=results or None,
+    )
+    return data.to_yaml().strip()
+
+
+def _name(run: TrainingRun | None) -> str:
+    return f"vclip_jax on {_dataset(run.config)}" if run else "vclip_jax"
+
+
+def _sections(
+    weights: Weights,
+    tokenizer: Tokenizer,
+    origin: str,
+    run: TrainingRun | None,
+    prompts: PromptSet | None,
+) -> Iterator[str]:
+    if weights.config["kind"] == "text":
+        yield "# A text tower for vclip_jax"
+        yield _text_line(weights) + "\n" + _size_lines(weights, origin)
+        return
+    yield "# A language-image model of the retina, for vclip_jax"
+    yield (
+        "A CLIP: it puts colour photographs of the retina and "
+        f"{'Chinese' if _language(tokenizer) == 'zh' else 'English'} text into one space, so that "
+        "photographs can be told apart by words, without training on them."
+    )
+    yield "## Use\n\n" + (
+        "```python\nimport vclip_jax\n\n"
+        "clip = vclip_jax.load(PATH)  # this folder, or hub:OWNER/NAME\n"
+        'clip.encode_image(["photo.jpg"])  # unit vectors\n'
+        + _example(tokenizer, prompts)
+        + "\n```"
+    )
+    yield (
+        "## Intended use\n\n"
+        "Research on colour fundus photographs: zero-shot classification, retrieval, and features "
+        "for models of your own. Out of scope: diagnosis, screening or triage of patients, any "
+        "decision about a person, and other pictures than colour fundus photographs."
+    )
+    yield "## Limits\n\n" + "\n".join(_limits(run))
+    if run is None:
+        yield (
+            "## Training data and licence\n\nThese weights were not trained by the program that "
+            f"wrote this card ({origin}). Data, licence and results are its makers' to state: add "
+            "them here before you pass the weights on."
+        )
+    else:
+        yield "## Training data and licence\n\n" + _licence_text(run.config)
+        yield "## Training\n\n" + "\n".join(_training(run))
+        yield "## Results\n\n" + _results(run)
+    yield (
+        "## Model\n\n"
+        + _image_lines(weights)
+        + _text_line(weights)
+        + "\n"
+        + _size_lines(weights, origin)
+    )
+    synfundus = run is not None and _dataset(run.config) == "synfundus"
+    yield "## Citation\n\n" + _CITATION + (f"\n{_SYNFUNDUS_CITATION}" if synfundus else "")
+
+
+def _example(tokenizer: Tokenizer, prompts: PromptSet | None) -> str:
+    """A question in the model's own words, with the classes that it answers in."""
+    if prompts is None:
+        return f'clip.classify(["photo.jpg"], [{_EXAMPLES[_language(tokenizer)]}])  # probabilities'
+    words = {
+        name: list(texts[:1])
+        for name, texts in zip(prompts.class_names[:2], prompts.prompts, strict=False)
+    }
+    example = json.dumps(words, ensure_ascii=False)
+    classes = " | ".join(" ".join(name.split()) for name in prompts.class_names)
+    return (
+        f'clip.classify(["photo.jpg"])  # {classes}\n'
+        f'clip.classify(["photo.jpg"], {example})  # in other words'
+    )
+
+
+def _limits(run: TrainingRun | None) -> Iterator[str]:
+    yield "- Not a medical device: it was not validated for diagnosis, and not on any population."
+    if run is not None and _dataset(run.config) in ("synfundus", "synthetic"):
+        yield (
+            "- Trained on generated pictures alone. What the generator does not draw, rare "
+            "findings and poor photographs among it, was not learnt; what it draws wrongly was."
+        )
+    if run is not None and any("synthetic/" in name for name in _scored(run).values()):
+        yield (
+            "- Results on generated pictures say that training and evaluation work; they say "
+            "nothing of photographs."
+        )
+    yield "- The answers depend on the wording of the prompts: compare several."
+    errors = {name: r["ece"] for name, r in (run.zero_shot if run else {}).items() if r.get("ece")}
+    if errors:
+        worst = max(errors, key=lambda name: errors[name])
+        yield (
+            "- Its probabilities are not calibrated: their expected calibration error is up to "
+            f"{errors[worst]:.2f} ({worst})."
+        )
+
+
+def _licence_text(config: Mapping[str, Any]) -> str:
+    name, title = config["data"]["dataset"], _title(_dataset(config))
+    text = f"Trained on `{name}`" + (f": {title}.\n\n" if title else ".\n\n")
+    licence = _licence(config)
+    if _dataset(config) == "synfundus":
+        text += SYNFUNDUS
+    elif _dataset(config) == "synthetic":
+        text += (
+            "The pictures and their captions were made by vclip_jax, which is Apache-2.0, and "
+            "carry no condition of anybody else. The weights are passed on under the same licence."
+        )
+    elif licence:
+        text += (
+            f"The terms of the data are: {licence}. Follow them when you use or pass on the "
+            "weights, and name the dataset as their source."
+        )
+    else:
+        text += (
+            "The terms of this dataset are not known to the program that wrote this card: state "
+            "them here before you pass the weights on."
+        )
+    if config.get("restore_from"):
+        text += (
+            "\n\nTraining started from other weights, whose licence holds as well: name them here "
+            "before you pass these on."
+        )
+    return text
+
+
+def _training(run: TrainingRun) -> Iterator[str]:
+    config = run.config
+    pairs = run.step * config["global_batch_size"]
+    yield (
+        f"- {run.step:,} steps of {config['global_batch_size']:,} pairs ({pairs:,} pairs seen), "
+        f"loss: {config['loss']['kind']}, learning rate {config['optimizer']['learning_rate']:g}, "
+        f"augmentation: {config['data']['augment']}, seed {config['seed']}."
+    )
+    devices = Counter(device["kind"] for device in run.environment.get("devices", ()))
+    if devices:
+        names = ", ".join(f"{count} x {kind}" for kind, count in devices.items())
+        yield f"- Devices: {names}."
+    seconds = run.goodput.get("seconds", {})
+    if seconds:
+        hours = sum(seconds.values()) / 3600
+        starts = run.goodput.get("starts", 1)
+        share = run.goodput.get("step_fraction")
+        yield (
+            f"- Time: {hours:.2f} hours on the clock"
+            + (f", {hours * devices.total():.2f} device-hours" if devices else "")
+            + f", evaluations included, in {starts} start{'s' if starts > 1 else ''}"
+            + (f"; {share:.0%} of it in steps." if share is not None else ".")
+        )
+    versions = run.environment.get("versions", {})
+    known = [f"{name} {versions[name]}" for name in ("jax", "flax", "optax") if versions.get(name)]
+    if known:
+        python = f", Python {run.environment['python']}" if "python" in run.environment else ""
+        yield f"- Software: vclip_jax with {', '.join(known)}{python}."
+    if run.environment.get("git_commit"):
+        yield f"- Commit of vclip_jax: {run.environment['git_commit']}."
+
+
+def _results(run: TrainingRun) -> str:
+    if not run.zero_shot:
+        return "None: the run has not been evaluated (no zero_shot.json)."
+    lines = [
+        "| dataset | images | classes | accuracy [95 % CI] | balanced accuracy | AUC | chance |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, result in run.zero_shot.items():
+        classes = len(result["classes"])
+        cells = " | ".join(_with_interval(result, metric) for metric in _METRICS)
+        lines.append(f"| {name} | {result['n']:,} | {classes} | {cells} | {1 / classes:.3f} |")
+    text = "Zero-shot, by words alone.\n\n"
+    trained_on = run.config["data"]["dataset"].partition(":")[0]
+    if same := sorted(name for name, source in _scored(run).items() if source == trained_on):
+        text = f"By words alone; of {', '.join(same)}, another split was trained on.\n\n"
+    text += "\n".join(lines) + (
+        "\n\nIntervals over the images: Wilson's for accuracy, a bootstrap for the others."
+    )
+    prompts = {
+        name: result["prompts"].get("name")
+        for name, result in run.zero_shot.items()
+        if isinstance(result.get("prompts"), Mapping)
+    }
+    if prompts:
+        text += f" Prompts: {', '.join(f'{name}: {words}' for name, words in prompts.items())}."
+    if run.scored_step is not None and run.scored_step != run.step:
+        text += (
+            f"\n\nThese figures are of step {run.scored_step:,}, the weights of step {run.step:,}: "
+            "evaluate the run again (`vclip eval`) and export it again."
+        )
+    return text
+
+
+def _with_interval(result: Mapping[str, Any], metric: str) -> str:
+    if result.get(metric) is None:
+        return "–"
+    interval = result.get(f"{metric}_ci95")
+    text = f"{result[metric]:.3f}"
+    return text if interval is None else f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def _scored(run: TrainingRun) -> dict[str, str]:
+    """Evaluation -> the dataset that it scores, of those that have results."""
+    return {
+        name: str(task.get("dataset", ""))
+        for name, task in run.config.get("evals", {}).items()
+        if name in run.zero_shot
+    }
+
+
+def _image_lines(weights: Weights) -> str:
+    data, model = weights.config["data"], weights.config["model"]
+    layers = "-".join(str(blocks) for blocks in model["vision_layers"])
+    tower = "ResNet" if len(model["vision_layers"]) == 4 else "Vision Transformer"
+    owner = {"clip": "CLIP's", "imagenet": "the ImageNet models'"}.get(
+        model["vision_kind"], f"`{model['vision_kind']}`,"
+    )
+    contrast = ", local contrast instead of colours" if data["enhance"] else ""
+    return (
+        f"- Image: {owner} {tower}, {layers} blocks, width {model['vision_width']}, "
+        f"{data['image_size']} x {data['image_size']} pixels; photographs are made square by "
+        f"`{data['fit']}`{contrast}.\n"
+    )
+
+
+def _text_line(weights: Weights) -> str:
+    model, tokenizer = weights.config["model"], weights.config["tokenizer"]
+    towers = {"bert": "BERT", "clip": "CLIP's Transformer"}
+    tower = towers.get(model["text_kind"], f"`{model['text_kind']}`")
+    return (
+        f"- Text: {tower}, {model['text_layers']} layers of width {model['text_width']}, "
+        f"{tokenizer['vocab_size']} tokens, captions of at most {tokenizer['context_length']} "
+        f"tokens, pooling: {model['text_pool']}."
+    )
+
+
+def _size_lines(weights: Weights, origin: str) -> str:
+    space = ""
+    if weights.config["kind"] == "clip":
+        space = f"- Common space: {weights.config['model']['embed_dim']} dimensions.\n"
+    return f"{space}- {weights.count:,} parameters, float32.\n- Origin: {origin}.\n"
+
+
+def _language(tokenizer: Tokenizer) -> str:
+    """By the vocabulary: "zh" if a tenth of it are Chinese characters, as of BERT-base-Chinese a
+    third are."""
+    if not isinstance(tokenizer, WordPiece):
+        return "en"
+    chinese = sum("\u4e00" <= token <= "\u9fff" for token in tokenizer.vocabulary)
+    return "zh" if 10 * chinese >= tokenizer.vocab_size else "en"
+
+
+def _dataset(config: Mapping[str, Any]) -> str:
+    return str(config["data"]["dataset"]).partition("/")[0].partition(":")[0]
+
+
+def _title(dataset: str) -> str:
+    """What the catalogue says of a dataset, its licence in brackets; empty if it knows no terms."""
+    from vclip_jax.datasets.catalog import DATASETS
+
+    if dataset == "synthetic":
+        return f"fundus photographs and captions generated by vclip_jax ({_OWN_LICENCE})"
+    return DATASETS[dataset].line if dataset in DATASETS and DATASETS[dataset].licence else ""
+
+
+def _licence(config: Mapping[str, Any]) -> str:
+    """The terms of the training data, as the catalogue has them; empty if they are not known."""
+    from vclip_jax.datasets.catalog import DATASETS
+
+    dataset = _dataset(config)
+    if dataset == "synthetic":
+        return _OWN_LICENCE
+    return DATASETS[dataset].licence if dataset in DATASETS else ""
+
+
+def _json(path: Path) -> dict[str, Any]:
+    # A run writes what Python takes for a number.
+    return read_json(path, _MOST_RESULTS, constants=True) if path.exists() else {}
+
+
+def _scored_step(path: Path) -> int | None:
+    """The last step at which a zero-shot evaluation was written to `metrics.jsonl`."""
+    if not path.exists():
+        return None
+    steps = []
+    for line in path.read_text("utf-8").splitlines():
+        try:
+            row = parse_json(line, path.name, constants=True)
+        except ValueError:  # the last line of a run that is being written
+            continue
+        if any(key.startswith("eval/") for key in row):
+            steps.append(row["step"])
+    return max(steps, default=None)

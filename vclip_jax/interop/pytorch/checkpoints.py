@@ -1,0 +1,253 @@
+"""PyTorch's checkpoints (`.pt`, `.pth`, `.bin`) without PyTorch, and without running their pickle.
+
+Since version 1.6 `torch.save` writes a zip: `NAME/data.pkl` describes the content, `NAME/data/KEY`
+are the storages' bytes, neither compressed nor copied on reading: tensors are views of the mapped
+file. (Layout: `torch/serialization.py` and `caffe2/serialize/inline_container.cc` of PyTorch.)
+"""
+
+import reprlib
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from vclip_jax.files.errors import one_line
+from vclip_jax.files.foreign import check_regular
+from vclip_jax.files.writing import replacing
+from vclip_jax.interop.pytorch.pickles import (
+    NUMPY_SCALARS,
+    Call,
+    Global,
+    Persistent,
+    RefusedPickleError,
+    dumps,
+    loads,
+)
+
+STORAGES: dict[str, np.dtype] = {
+    "FloatStorage": np.dtype("<f4"),
+    "HalfStorage": np.dtype("<f2"),
+    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+    "DoubleStorage": np.dtype("<f8"),
+    "LongStorage": np.dtype("<i8"),
+    "IntStorage": np.dtype("<i4"),
+    "ShortStorage": np.dtype("<i2"),
+    "CharStorage": np.dtype("i1"),
+    "ByteStorage": np.dtype("u1"),
+    "BoolStorage": np.dtype("?"),
+    "ComplexFloatStorage": np.dtype("<c8"),
+    "ComplexDoubleStorage": np.dtype("<c16"),
+}
+ALIGNMENT = 64
+LARGEST_PICKLE = 2**25
+"""Descriptions are some kilobytes; read, one takes up to a hundred times its bytes."""
+MOST_PACKED = 50
+"""Times that storages may shrink by compression: weights hardly do, zeros do so a thousandfold."""
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_LOCAL_HEADER = 30
+
+
+def read(path: str | Path) -> Any:
+    """The content of a checkpoint.
+
+    Args:
+        path: a file written by `torch.save` of PyTorch 1.6 or newer.
+
+    Returns:
+        What was saved, of dictionaries, lists, tuples, sets, strings and numbers; ordered
+        dictionaries are dictionaries, tensors are read-only arrays that keep the file open. Those
+        are views of the file, unless it was compressed afterwards. Checksums are not verified, as
+        PyTorch does not either.
+
+    Raises:
+        ValueError: one line: not such a file, truncated, its pickle names anything but tensors,
+            or a tensor lies outside its storage.
+        OSError: the file cannot be read.
+    """
+    path = Path(path)
+    check_regular(path)
+    with path.open("rb") as file:
+        start = file.read(len(_LEGACY))
+    if start == _LEGACY:
+        raise ValueError(
+            f"{path} has the format of PyTorch before 1.6: with PyTorch installed, convert it by "
+            f"torch.save(torch.load({path.name!r}, map_location='cpu', weights_only=True), "
+            "'new.pt'), then import new.pt"
+        )
+    if not start.startswith(b"PK"):
+        what = "a pointer of Git LFS, not the file itself" if start[:7] == b"version" else "no zip"
+        raise ValueError(f"{path} is not a PyTorch checkpoint ({what}): get the file again")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read(archive, np.asarray(np.memmap(path, np.uint8, "r")))
+    except RefusedPickleError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except Exception as error:  # zipfile meets damage with a dozen unrelated types
+        raise ValueError(
+            f"{path} is truncated or damaged ({one_line(error)}): get it again"
+        ) from error
+
+
+def _read(archive: zipfile.ZipFile, mapped: np.ndarray) -> Any:
+    entries = {info.filename: info for info in archive.infolist()}
+    roots = [name.removesuffix("/data.pkl") for name in entries if name.endswith("/data.pkl")]
+    if len(roots) != 1 or "/" in roots[0]:
+        raise RefusedPickleError(
+            "a zip, but not a PyTorch checkpoint: it should have one NAME/data.pkl"
+        )
+    root = roots[0]
+    size = sum(info.file_size for info in entries.values())
+    if size > MOST_PACKED * len(mapped) + LARGEST_PICKLE:
+        raise RefusedPickleError(
+            f"it unpacks to {size:,} bytes, more than {MOST_PACKED} times its own"
+        )
+    read: dict[str, np.ndarray] = {}
+    if f"{root}/constants.pkl" in entries:
+        raise RefusedPickleError("a TorchScript program: save the model's state_dict() instead")
+    order = entries.get(f"{root}/byteorder")
+    if order is not None and _bytes(archive, order, 16) != b"little":
+        raise RefusedPickleError("written on a big-endian machine, which is not supported")
+
+    def storage(identity: Any) -> np.ndarray:
+        match identity:
+            case ("storage", Global(name=name), str(key), str(), int(count)) if count >= 0:
+                kind = STORAGES.get(name.rpartition(".")[2])
+            case _:
+                kind = None
+        if kind is None:
+            what = reprlib.repr(identity)[:100]
+            raise RefusedPickleError(f"its pickle has an object of an unknown kind, {what!r}")
+        info = entries.get(f"{root}/data/{key}")
+        if info is None:
+            raise RefusedPickleError(f"the storage {key!r} is missing from the archive")
+        if count * kind.itemsize > info.file_size:
+            raise RefusedPickleError(
+                f"the storage {key!r} has {info.file_size} bytes, not {count} x {kind.itemsize}"
+            )
+        if key not in read:
+            read[key] = _entry(archive, info, mapped)
+        return read[key][: count * kind.itemsize].view(kind)
+
+    known: dict[str, Callable[..., Any] | None] = {
+        **NUMPY_SCALARS,
+        "collections.OrderedDict": dict,
+        "torch.Size": tuple,
+        "torch._utils._rebuild_tensor_v2": _tensor,
+    }
+    known |= {f"{module}.{name}": None for name in STORAGES for module in ("torch", "torch.cuda")}
+    return loads(_bytes(archive, entries[f"{root}/data.pkl"], LARGEST_PICKLE), known, storage)
+
+
+def _bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
+    if info.flag_bits & 1:
+        raise RefusedPickleError(f"{info.filename} is encrypted")
+    if info.file_size > most:
+        raise RefusedPickleError(f"{info.filename} has {info.file_size} bytes, more than {most}")
+    return archive.read(info)
+
+
+def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, mapped: np.ndarray) -> np.ndarray:
+    """An entry's bytes, uint8 `[n]`: a view of the file if it is stored as it is."""
+    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+        return np.frombuffer(_bytes(archive, info, info.file_size), np.uint8)
+    header = mapped[info.header_offset :][:_LOCAL_HEADER].tobytes()
+    start = (
+        info.header_offset
+        + _LOCAL_HEADER
+        + int.from_bytes(header[26:28], "little")  # its own name and extra field, whose lengths
+        + int.from_bytes(header[28:30], "little")  # differ from those in the directory
+    )
+    if header[:4] != b"PK\x03\x04" or start + info.file_size > len(mapped):
+        raise RefusedPickleError(
+            f"{info.filename} lies outside the file: it is truncated or damaged"
+        )
+    return mapped[start : start + info.file_size]
+
+
+def _tensor(
+    storage: Any, offset: Any, size: Any, stride: Any, *_: Any
+) -> np.ndarray:  # the rest: requires_grad, hooks, metadata
+    """A strided view of a storage `[n]`; sizes, strides and offset count elements."""
+    if (
+        not isinstance(storage, np.ndarray)
+        or not isinstance(size, tuple)
+        or not isinstance(stride, tuple)
+        or len(size) != len(stride)
+        or not all(isinstance(n, int) and n >= 0 for n in (offset, *size, *stride))
+    ):
+        raise RefusedPickleError("a tensor's size, stride or offset is not what it should be")
+    if 0 in size:
+        return np.empty(size, storage.dtype)
+    # The stride of an axis of length 1 means nothing and may be anything.
+    stride = tuple(step if length > 1 else 0 for length, step in zip(size, stride, strict=True))
+    last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
+    if last >= storage.size:
+        raise RefusedPickleError(
+            f"a tensor of size {list(size)}, stride {list(stride)} and offset {offset} lies "
+            f"outside its storage of {storage.size} elements"
+        )
+    steps = tuple(step * storage.itemsize for step in stride)
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, steps, writeable=False)
+
+
+def write(path: str | Path, content: Any) -> None:
+    """Write a checkpoint that `torch.load(path, weights_only=True)` reads.
+
+    The file appears under its name when it is complete, and replaces one that was there. It depends
+    on the content alone. Arrays are written one after the other, each made contiguous on its own.
+
+    Args:
+        path: the file.
+        content: dictionaries, lists, tuples, strings and numbers with arrays of the types in
+            `STORAGES`, which become tensors.
+
+    Raises:
+        ValueError: something else is in there.
+    """
+    path = Path(path)
+    names = {dtype: name for name, dtype in STORAGES.items()}
+    arrays: list[np.ndarray] = []
+
+    def described(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: described(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(described(item) for item in value)
+        if not isinstance(value, np.ndarray):
+            return value
+        if value.dtype not in names:
+            raise ValueError(f"PyTorch has no storage for arrays of {value.dtype}")
+        kind = Global(f"torch.{names[value.dtype]}", None)
+        storage = Persistent(("storage", kind, str(len(arrays)), "cpu", value.size))
+        arrays.append(value)
+        strides = tuple(int(np.prod(value.shape[axis + 1 :])) for axis in range(value.ndim))
+        hooks = Call("collections.OrderedDict", ())
+        return Call(
+            "torch._utils._rebuild_tensor_v2", (storage, 0, value.shape, strides, False, hooks)
+        )
+
+    description = dumps(described(content))
+    with (
+        replacing(path) as temporary,
+        temporary.open("wb") as file,
+        zipfile.ZipFile(file, "w") as archive,
+    ):
+        _put(archive, "data.pkl", description, file.tell())
+        _put(archive, "byteorder", b"little", file.tell())
+        for key, array in enumerate(arrays):
+            _put(archive, f"data/{key}", array, file.tell())
+        _put(archive, "version", b"3\n", file.tell())
+
+
+def _put(archive: zipfile.ZipFile, name: str, data: bytes | np.ndarray, position: int) -> None:
+    """Append an entry whose bytes start at a multiple of `ALIGNMENT`, as PyTorch pads it."""
+    info = zipfile.ZipInfo(f"archive/{name}")
+    padding = -(position + _LOCAL_HEADER + len(info.filename) + 4) % ALIGNMENT
+    info.extra = b"FB" + padding.to_bytes(2, "little") + b"Z" * padding
+    flat = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else np.ravel(data)
+    info.file_size = flat.nbytes
+    with archive.open(info, "w") as entry:
+        entry.write(flat.view(np.uint8).data)

@@ -1,0 +1,54 @@
+"""The weights that a name leads to: a workdir, a portable folder, or one on the Hub."""
+
+import os
+from pathlib import Path
+
+from vclip_jax.console.terminal import without_others_warnings
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.files.errors import first_line
+from vclip_jax.files.foreign import hub_name
+from vclip_jax.interop import folder, workdir
+from vclip_jax.interop.weights import Weights
+
+
+def load_weights(
+    path: str | os.PathLike[str], step: int | str = "latest"
+) -> tuple[Weights, Tokenizer, int | None]:
+    """Weights, tokeniser and step (None where it is not known) of what `load` takes."""
+    return read_folder(folder_of(path), step)
+
+
+def folder_of(path: str | os.PathLike[str]) -> Path:
+    name = os.fspath(path)
+    source = _from_hub(name) if name.startswith("hub:") else Path(name)
+    if not source.exists():
+        hint = f" (on the Hub? hub:{name})" if name.count("/") == 1 and name[0] not in "./" else ""
+        raise ValueError(f"there is no {name}: name a workdir or a portable folder{hint}")
+    return source
+
+
+def read_folder(source: Path, step: int | str) -> tuple[Weights, Tokenizer, int | None]:
+    with without_others_warnings():
+        if not (source / folder.MODEL).is_file():
+            return workdir.load(source, step)
+        if step != "latest":
+            raise ValueError(
+                f"{source} is a portable folder, which has one model and no step {step}"
+            )
+        return *folder.load(source), None
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    repository, revision = hub_name(name)
+    try:
+        return Path(
+            snapshot_download(
+                repository, revision=revision, allow_patterns=list(folder.POSSIBLE_FILES)
+            )
+        )
+    except Exception as error:  # the Hub's client raises a dozen unrelated types
+        reason = first_line(error)
+        at = f" at {revision!r}" if revision else ""
+        raise ValueError(f"cannot get {repository!r}{at} from the Hub ({reason})") from error

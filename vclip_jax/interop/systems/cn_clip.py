@@ -1,0 +1,177 @@
+"""Chinese-CLIP's checkpoints (OFA-Sys/Chinese-CLIP, `cn_clip`), with a ResNet or a ViT.
+
+A file holds `epoch`, `step`, `name`, `state_dict` and `optimizer`; the names of weights start with
+`module.`, as distributed training leaves them. Sizes are not stored: they follow from the shapes,
+and the number of attention heads from the reference's rule of 64 channels each.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+from vclip_jax.interop import names
+from vclip_jax.interop.pytorch import checkpoints
+from vclip_jax.interop.systems import state_dicts
+from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
+
+PREFIX = "module."
+HEAD_WIDTH = 64
+_WORDS = "bert.embeddings.word_embeddings.weight"
+_POSITIONS = "bert.embeddings.position_embeddings.weight"
+_LAYER = "bert.encoder.layer."
+_VIT_H = (1280,)
+
+
+def load(path: str | Path) -> Weights:
+    """Read a checkpoint of Chinese-CLIP.
+
+    Args:
+        path: a `.pt` file: RN50 or another ModifiedResNet, or ViT-B/16, ViT-L/14 or another ViT
+            with heads of 64 channels; with a text tower of any size.
+
+    Returns:
+        The weights as float32, whatever type they were saved as.
+
+    Raises:
+        ValueError: one line: see `checkpoints.read`, or an image tower of another kind, or every
+            weight that is missing, unexpected or of another shape.
+        OSError: the file cannot be read.
+    """
+    content = checkpoints.read(path)
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise ValueError(f"{path} holds no state_dict: it is not a checkpoint of Chinese-CLIP")
+    found = {
+        name.removeprefix(PREFIX): array
+        for name, array in state.items()
+        if not name.removeprefix(PREFIX).startswith("bert.pooler.")
+    }
+    if getattr(found.get("visual.class_embedding"), "shape", None) == _VIT_H:
+        raise ValueError(
+            f"{path} has a ViT-H as its image tower, whose attention heads are 80 channels wide: "
+            "use a checkpoint with RN50, ViT-B/16 or ViT-L/14"
+        )
+    if not any(name.startswith("visual.") for name in found):
+        raise ValueError(f"{path} has no image tower: it is not a checkpoint of Chinese-CLIP")
+    config = complete_config(_infer(found), origin=str(path))
+    arrays = names.from_reference(found, expected_arrays(config), origin=str(path))
+    width = config["model"]["text_width"]
+    if width % HEAD_WIDTH:
+        raise ValueError(
+            f"{path} has a text tower of width {width}: how many heads it has cannot be told, as "
+            f"they are not {HEAD_WIDTH} wide"
+        )
+    return Weights(config, arrays)
+
+
+def _infer(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The portable configuration, from shapes.
+
+    Each size has a second weight to come from, or concerns only the one that lacks: whatever is
+    missing, the sizes are right enough to name all that is wrong.
+    """
+
+    size, blocks = partial(state_dicts.size, found), partial(state_dicts.blocks, found)
+    text_width = size(768, (_WORDS, 1), ("text_projection", 0))
+    max_positions = size(512, (_POSITIONS, 0))
+    vit = "visual.class_embedding" in found or "visual.proj" in found
+    patch = size(16, ("visual.conv1.weight", 2)) if vit else 16
+    positions = ("visual.positional_embedding", 0), ("visual.attnpool.positional_embedding", 0)
+    grid = isqrt(max(size(197 if vit else 50, *positions) - 1, 1))
+    if vit:
+        layers = [blocks("visual.transformer.resblocks.")]
+        width = size(768, ("visual.class_embedding", 0), ("visual.proj", 0))
+    else:
+        layers = [blocks(f"visual.layer{stage}.") for stage in (1, 2, 3, 4)]
+        width = size(64, ("visual.conv3.weight", 0), ("visual.bn3.bias", 0))
+    return {
+        "model": {
+            "embed_dim": size(1024, ("text_projection", 1), ("visual.attnpool.c_proj.bias", 0)),
+            "vision_layers": layers,
+            "vision_width": width,
+            "vision_patch_size": patch,
+            "vision_pool": "attention",
+            "text_width": text_width,
+            "text_layers": blocks(_LAYER),
+            "text_heads": 1 if text_width % HEAD_WIDTH else text_width // HEAD_WIDTH,
+            "text_mlp_width": size(
+                4 * text_width,
+                *((name, 0) for name in found if name.endswith(".intermediate.dense.bias")),
+            ),
+            "text_max_positions": max_positions,
+            "text_pool": "first",
+        },
+        "data": {"image_size": (patch if vit else 32) * grid},
+        "tokenizer": {
+            "context_length": min(52, max_positions),
+            "vocab_size": size(21128, (_WORDS, 0)),
+        },
+    }
+
+
+def save(path: str | Path, weights: Weights, *, step: int = 0) -> None:
+    """Write a checkpoint that Chinese-CLIP loads strictly.
+
+    It has no optimiser's state: to train on with `cn_clip`, pass `--reset-optimizer`.
+
+    Args:
+        path: the file, replaced if it is there.
+        weights: of both towers.
+        step: what the file says about the training.
+
+    Raises:
+        ValueError: `cn_clip` has no such model: one line says what differs.
+    """
+    if problem := _unlike_reference(weights.config):
+        raise ValueError(f"Chinese-CLIP has no such model: {problem}")
+    state = {PREFIX + name: array for name, array in names.to_reference(weights.arrays).items()}
+    checkpoints.write(
+        path,
+        {
+            "epoch": 0,
+            "step": step,
+            "name": "vclip_jax",
+            "state_dict": state,
+            "optimizer": {"state": {}, "param_groups": []},
+        },
+    )
+
+
+def _unlike_reference(config: Mapping[str, Any]) -> str | None:
+    """Why the reference would compute something else from these weights, or None."""
+    if config["kind"] != "clip":
+        return "this is a text tower alone"
+    model = config["model"]
+    if model["vision_pool"] != "attention":
+        return f"model.vision_pool is {model['vision_pool']!r}, there it is always 'attention'"
+    if model["text_pool"] != "first":
+        return f"model.text_pool is {model['text_pool']!r}, there it is always 'first'"
+    if model["text_heads"] * HEAD_WIDTH != model["text_width"]:
+        return (
+            f"its text heads are {HEAD_WIDTH} wide, here "
+            f"{model['text_width']} / {model['text_heads']}"
+        )
+    return None
+
+
+_PUBLISHED = (
+    (224, 1024, 64, [3, 4, 6, 3]),  # RN50
+    (224, 512, 768, [12]),  # ViT-B/16
+    (224, 768, 1024, [24]),  # ViT-L/14
+)
+"""Image size, common space, width and layers of cn_clip's configs that can be exported."""
+
+
+def notes(config: Mapping[str, Any]) -> list[str]:
+    """What a user of the exported file must do differently from the reference's defaults."""
+    model, data, tokenizer = config["model"], config["data"], config["tokenizer"]
+    found = []
+    if data["fit"] != "squash" or data["enhance"]:
+        how = f"data.fit={data['fit']}, data.enhance={data['enhance']}"
+        found.append(f"photographs were prepared with {how}; cn_clip squashes them")
+    sizes = (data["image_size"], model["embed_dim"], model["vision_width"], model["vision_layers"])
+    if sizes not in _PUBLISHED or tokenizer["vocab_size"] != 21128:
+        found.append("the sizes are those of no config of cn_clip: write one for them")
+    return found

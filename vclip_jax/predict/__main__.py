@@ -1,0 +1,57 @@
+"""Classify photographs with a prompt set.
+
+    vclip predict --model W photo.jpg folder/ more.csv
+    find . -name '*.jpg' | vclip predict --model W --prompts zh/messidor -
+    vclip predict --model W --explain heat/ photo.jpg
+
+An input is an image, a folder (searched for images, subfolders and links included), a list (.csv,
+.tsv, .xlsx, .jsonl or .parquet with a column `image`; paths count from the file's folder), or - for
+paths on standard input. The model is asked its own prompts unless others are given. With --explain
+a picture is written for each image, in which the places that speak for the predicted class rather
+than the others are coloured. Not for diagnosis.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from vclip_jax.console import commands
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 1 if an image or anything else failed."""
+    options = _parser().parse_args(arguments)
+
+    def run() -> int:
+        from vclip_jax.predict import classify
+
+        failed = classify.run(options, sys.stdout)
+        if failed:
+            print(f"{failed} of the images could not be read", file=sys.stderr)
+        return 1 if failed else 0
+
+    return commands.run(run)
+
+
+def _parser() -> commands.Parser:
+    parser = commands.Parser(prog="vclip predict", description=__doc__)
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="see above")
+    commands.add_model(parser)
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--prompts", help="a prompt set or a JSON file (default: the model's own)")
+    choice.add_argument(
+        "--prompt", action="append", metavar="TEXT", help="a class of its own; give several"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("table", "jsonl", "csv"),
+        default="table",
+        help="of the output (default: table)",
+    )
+    parser.add_argument(
+        "--explain", metavar="DIR", help="write a heat map over each image into this folder"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    commands.start(main)

@@ -1,0 +1,190 @@
+"""Embeddings of a built dataset's split, computed once and kept.
+
+A file of the cache is named after all that its numbers depend on: the model (weights,
+configuration, preprocessing, vocabulary, type of the computation), the dataset's name and version,
+the split, and every byte of the files that hold it. A model that was trained on or a dataset that
+was built anew is another name, so nothing has to be declared stale. Files are NumPy's .npz without
+pickles, put in place whole; one that is damaged counts as missing.
+"""
+
+import hashlib
+import json
+import os
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ml_collections import ConfigDict
+
+from vclip_jax.data.images.preprocess import preprocess_record
+from vclip_jax.data.record import Record
+from vclip_jax.datasets.records import find_dataset, open_builder, source_of
+from vclip_jax.files.foreign import parse_json
+from vclip_jax.files.writing import replacing
+from vclip_jax.predict.pretrained import CORES, Pretrained
+
+FORMAT = 1
+"""Part of the key; counts up whenever what is stored changes."""
+FOLDER = ".embeddings"
+"""Of the cache, in the folder of the datasets."""
+
+
+@dataclass(frozen=True)
+class SplitEmbeddings:
+    """A split in the common space; row i of the images belongs to record i.
+
+    Attributes:
+        images: unit vectors float32 `[n, d]`.
+        texts: of each different caption, unit vectors float32 `[m, d]`.
+        caption_ids: int32 `[n]`, each image's row in `texts` and `captions`.
+        labels: int32 `[n]`, -1 where there is none.
+        captions: `m` different ones, sorted.
+        keys: `n` of them, unique.
+        class_names: what the labels stand for; empty where that is not known.
+    """
+
+    images: npt.NDArray[np.float32]
+    texts: npt.NDArray[np.float32]
+    caption_ids: npt.NDArray[np.int32]
+    labels: npt.NDArray[np.int32]
+    captions: tuple[str, ...]
+    keys: tuple[str, ...]
+    class_names: tuple[str, ...]
+
+
+def embed_split(
+    clip: Pretrained,
+    name: str,
+    data_dir: str | os.PathLike[str],
+    split: str,
+    cache: str | os.PathLike[str] | None = None,
+) -> SplitEmbeddings:
+    """The embeddings of a split, from the cache where they are in it.
+
+    Args:
+        clip: the model.
+        name, data_dir, split: see `datasets.open_source`.
+        cache: the folder of the cache; `.embeddings` in `data_dir` where it is None.
+
+    Raises:
+        DatasetError: the split cannot be opened or read.
+        ImageError: an image cannot be used; names its key.
+        OSError: the cache cannot be written.
+    """
+    folder = Path(data_dir, FOLDER) if cache is None else Path(cache)
+    plain = re.sub(r"[^\w.+-]+", "-", f"{name}-{split}").strip("-")
+    path = folder / f"{plain}-{content_key(clip, name, data_dir, split)[:32]}.npz"
+    found = _load(path)
+    if found is None:
+        found = compute(clip, source_of(open_builder(name, data_dir), name, split))
+        _save(path, found)
+    return found
+
+
+def content_key(clip: Pretrained, name: str, data_dir: str | os.PathLike[str], split: str) -> str:
+    """SHA-256 of all that the embeddings of a split depend on, in hexadecimal.
+
+    Reads the split's files, at the speed of the disk.
+
+    Raises:
+        DatasetError: as `embed_split`.
+    """
+    builder = open_builder(name, data_dir)
+    source_of(builder, name, split)  # refuses what is no split
+    directory = find_dataset(name, data_dir)
+    parts = builder.info.splits[split].file_instructions
+    with ThreadPoolExecutor(CORES) as pool:
+        digests = pool.map(_digest, (part.filename for part in parts))
+        files = [
+            (Path(part.filename).name, part.skip, part.take, digest)
+            for part, digest in zip(parts, digests, strict=True)
+        ]
+    features = _digest(directory / "features.json")
+    described = [FORMAT, clip.digest, name, directory.name, split, files, features]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+
+
+def _digest(path: str | os.PathLike[str]) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _square(clip: Pretrained, record: Record) -> npt.NDArray[np.uint8]:
+    if "fitted" not in record:
+        return clip.preprocess(record["image"], record["key"])
+    return preprocess_record(record, ConfigDict(clip.config["data"]))
+
+
+def compute(clip: Pretrained, source: Iterable[Record]) -> SplitEmbeddings:
+    """Embed all records of a source, without any cache."""
+    captions, keys, labels = [], [], []
+    images = [np.empty((0, clip.embed_dim), np.float32)]
+    records = iter(source)
+    with ThreadPoolExecutor(CORES) as pool:
+        while chunk := list(islice(records, clip.batch_size)):
+            squares = pool.map(lambda record: _square(clip, record), chunk)
+            images.append(clip.embed(np.stack(list(squares))))
+            captions += [record["caption"] for record in chunk]
+            keys += [record["key"] for record in chunk]
+            labels += [record["label"] for record in chunk]
+    different = sorted(set(captions))
+    row_of = {caption: row for row, caption in enumerate(different)}
+    return SplitEmbeddings(
+        images=np.concatenate(images),
+        # Who scores captions says what of them is not read, whether or not they were kept.
+        texts=clip.encode_text(different, quiet=True),
+        caption_ids=np.array([row_of[caption] for caption in captions], np.int32),
+        labels=np.array(labels, np.int32),
+        captions=tuple(different),
+        keys=tuple(keys),
+        class_names=tuple(getattr(source, "class_names", ())),
+    )
+
+
+_WORDS = ("captions", "keys", "class_names")
+
+
+def _save(path: Path, found: SplitEmbeddings) -> None:
+    words = {key: json.dumps(getattr(found, key)).encode() for key in _WORDS}
+    arrays = {key: getattr(found, key) for key in ("images", "texts", "caption_ids", "labels")}
+    arrays |= {key: np.frombuffer(text, np.uint8) for key, text in words.items()}
+    save_arrays(path, arrays)
+
+
+def _load(path: Path) -> SplitEmbeddings | None:
+    content = load_arrays(path)
+    try:
+        words = {
+            key: tuple(parse_json(content[key].tobytes(), key, content[key].nbytes))
+            for key in _WORDS
+        }
+        return SplitEmbeddings(**{**content, **words})
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Put an .npz file of NumPy arrays in place whole, and its folder if there is none.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part, open(part, "wb") as file:
+        np.savez(file, **arrays)
+
+
+def load_arrays(path: Path) -> dict[str, Any]:
+    """The arrays of an .npz file; none if it is not there or damaged."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return {}

@@ -1,0 +1,274 @@
+"""Where in a photograph the evidence for a prompt lies: heat maps and their overlays.
+
+The question is put to the model itself: how does the cosine with a class's prompts, less the mean
+cosine with the other classes', change when the features at one place of an inner layer are replaced
+by those of the picture out of focus? Integrated gradients (M. Sundararajan, A. Taly and Q. Yan,
+ICML 2017, arXiv:1703.01365) along the way from the blurred picture's layer to the sharp one's
+answer it for all places at once, and add up to the difference between the two scores. That evidence
+is what blurring takes away is R. Fong's and A. Vedaldi's (ICCV 2017, arXiv:1704.03296). Two layers
+are asked and averaged: of a ResNet what enters the third and the fourth stage (the last stage sees
+whole regions, in cells of 32 pixels, and the first only edges); of a Vision Transformer the
+patches' tokens after one and after two thirds of its blocks.
+
+This did best where `benchmarks/heat_maps.py` plants one lesion in a healthy eye and asks whether
+the heat is highest there. Projecting each position of the last layer into the common space, as
+B. Zhou et al. (CVPR 2016, arXiv:1512.04150) and MaskCLIP (C. Zhou et al., ECCV 2022,
+arXiv:2112.01071) do, hit half as often; gradients times activations (HiResCAM, R. Draelos and
+L. Carin, arXiv:2011.08891) and LayerCAM (P.-T. Jiang et al., IEEE TIP 2021) were good for some
+lesions and poor for others. A heat map shows what moved the model, right or wrong. Not for
+diagnosis.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from flax import nnx
+from jax.sharding import NamedSharding
+from jax.typing import ArrayLike
+
+from vclip_jax.models.clip import normalise
+from vclip_jax.models.vit import VisionTransformer
+from vclip_jax.predict.pretrained import Pretrained, Prompts
+from vclip_jax.predict.scorer import Variables
+
+STEPS = 8
+"""Points on the way from the blurred picture's layer to the sharp one's."""
+OUT_OF_FOCUS = 1 / 16
+"""Standard deviation of the picture's blur, as a part of its side: lesions and vessels go, while
+the illumination, and roughly the disc and the macula, stay where they are."""
+BLUR = 1 / 21
+"""Standard deviation of the smoothing, as a part of the picture's side: half a cell of 16 pixels of
+224, so that neither the grid nor a single pixel decides."""
+
+HeatFunction = Callable[[Variables, ArrayLike, ArrayLike], jax.Array]
+
+
+def class_directions(classes: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """What is asked of each class: its vector less the mean of the others'.
+
+    Args:
+        classes: the prompts' vectors, float32 `[c, d]`, at least two.
+
+    Returns:
+        float32 `[c, d]`.
+
+    Raises:
+        ValueError: there is only one class.
+    """
+    count = len(classes)
+    if count < 2:
+        raise ValueError("a heat map compares a class with others: give at least two")
+    others = (classes.sum(axis=0) - classes) / (count - 1)
+    return np.asarray(classes - others, np.float32)
+
+
+@lru_cache(maxsize=4)
+def make_heat_function(
+    graphdef: nnx.GraphDef, out_sharding: NamedSharding | None = None
+) -> HeatFunction:
+    """The heat maps of a model, compiled; `Explainer` wraps them for people.
+
+    Args:
+        graphdef: the model's structure, from `state.split_model`.
+        out_sharding: where the maps are to lie; by default the compiler decides.
+
+    Returns:
+        A jitted function of the model's variables, images uint8 `[n, s, s, 3]` and directions
+        float32 `[n, d]` (such as rows of `class_directions`). It returns float32 `[n, s, s]`: what
+        each pixel adds to the cosine with the direction, times the number of pixels. The mean over
+        a picture is the difference that focus makes, but for what the smoothing carries over the
+        border, and of a Vision Transformer for what the class token has gathered before.
+    """
+
+    def heat(variables: Variables, images: jax.Array, directions: jax.Array) -> jax.Array:
+        n, size = images.shape[:2]
+        sharp = images.astype(jnp.float32)
+        both = jnp.concatenate([sharp, _out_of_focus(sharp)])
+        _, layers = _score(graphdef, variables, both, jnp.tile(directions, (2, 1)), {})
+        maps = jnp.zeros((n, size, size))
+        for place, layer in layers.items():
+
+            def score(features: jax.Array, place: int = place) -> jax.Array:
+                # What leads to the layer feeds nothing then, and the compiler leaves it out.
+                return _score(graphdef, variables, sharp, directions, {place: features})[0]
+
+            found = integrated_gradients(score, layer[:n], layer[n:])
+            maps += jax.image.resize(found, (n, size, size), "linear") / len(layers)
+        return _smooth(maps, BLUR * size)
+
+    return jax.jit(heat, out_shardings=out_sharding)
+
+
+def integrated_gradients(
+    score: Callable[[jax.Array], jax.Array], features: jax.Array, baseline: jax.Array
+) -> jax.Array:
+    """What each place adds to the score on the straight way from the baseline to the features.
+
+    Args:
+        score: of the features of all pictures, a sum over pictures.
+        features, baseline: `[n, h, w, c]`; or a class token and a square of patches,
+            `[n, 1 + h * h, c]`, of which the token is the features' throughout, as it has no place.
+
+    Returns:
+        float32 `[n, h, w]`, summed over channels and times the number of places: the mean over
+        places is the difference between a picture's scores, by the midpoint rule with `STEPS`.
+    """
+    tokens = features.ndim == 3
+    if tokens:
+        baseline = jnp.concatenate([features[:, :1], baseline[:, 1:]], axis=1)
+    change = features - baseline
+
+    def add(total: jax.Array, part: jax.Array) -> tuple[jax.Array, None]:
+        grad = jax.grad(score)(baseline + part.astype(features.dtype) * change)
+        return total + grad.astype(jnp.float32), None
+
+    parts = (jnp.arange(STEPS) + 0.5) / STEPS
+    total, _ = jax.lax.scan(add, jnp.zeros(features.shape, jnp.float32), parts)
+    found = jnp.sum(total / STEPS * change.astype(jnp.float32), axis=-1)
+    if tokens:
+        side = round((found.shape[1] - 1) ** 0.5)
+        found = found[:, 1:].reshape(-1, side, side)
+    return found * found.shape[1] * found.shape[2]
+
+
+class _Tap:
+    """Stands in a block's place: keeps what enters, and may give the block something else."""
+
+    def __init__(self, block: nnx.Module, replacement: jax.Array | None):
+        self.block, self.replacement = block, replacement
+        self.entered: jax.Array
+
+    def __call__(self, x: jax.Array, **options: Any) -> jax.Array:
+        self.entered = x
+        return self.block(x if self.replacement is None else self.replacement, **options)
+
+
+def _score(
+    graphdef: nnx.GraphDef,
+    variables: Variables,
+    images: jax.Array,
+    directions: jax.Array,
+    replacements: dict[int, jax.Array],
+) -> tuple[jax.Array, dict[int, jax.Array]]:
+    """The sum of the cosines with the directions, and the layers of the module's docstring by
+    number; one that is in `replacements` takes the place of its own."""
+    model = nnx.merge(graphdef, *variables)
+    taps = {}
+    for number, (blocks, index) in enumerate(_places(model.visual)):
+        taps[number] = blocks[index] = _Tap(blocks[index], replacements.get(number))
+    score = jnp.sum(normalise(model.image_features(images)) * directions)
+    return score, {number: tap.entered for number, tap in taps.items()}
+
+
+def _places(visual: nnx.Module) -> list[tuple[nnx.List, int]]:
+    """The blocks that the layers enter: lists of blocks and positions in them."""
+    if isinstance(visual, VisionTransformer):
+        blocks = visual.transformer.resblocks
+        return [(blocks, index) for index in sorted({len(blocks) // 3, 2 * len(blocks) // 3})]
+    return [(visual.layer3, 0), (visual.layer4, 0)]
+
+
+def _out_of_focus(images: jax.Array) -> jax.Array:
+    """Blurred `[n, s, s, 3]`, without darkening at the border."""
+    n, size = images.shape[:2]
+    planes = jnp.moveaxis(images, 3, 1).reshape(-1, size, size)
+    sigma = OUT_OF_FOCUS * size
+    blurred = _smooth(planes, sigma) / _smooth(jnp.ones((1, size, size)), sigma)
+    return jnp.moveaxis(blurred.reshape(n, 3, size, size), 1, 3)
+
+
+def _smooth(maps: jax.Array, sigma: float) -> jax.Array:
+    """Gaussian smoothing of `[n, h, w]`, as if there were nothing outside."""
+    reach = max(1, round(3 * sigma))
+    kernel = jnp.exp(-jnp.square(jnp.arange(-reach, reach + 1)) / (2 * sigma**2))
+    kernel = (kernel / kernel.sum())[:, None]
+    x = maps[..., None]
+    for shape in (kernel[..., None, None], kernel.T[..., None, None]):
+        x = jax.lax.conv_general_dilated(
+            x, shape, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+    return x[..., 0]
+
+
+class Explainer:
+    """Heat maps of one model for one set of classes.
+
+    Args:
+        clip: the model.
+        prompts: as for `Pretrained.classify`.
+
+    Raises:
+        ValueError: the prompts are not valid.
+    """
+
+    def __init__(self, clip: Pretrained, prompts: Prompts):
+        self._clip = clip
+        self._directions = class_directions(clip.class_embeddings(prompts))
+        self._heat = make_heat_function(clip.graphdef)
+
+    def __call__(
+        self, squares: np.ndarray, classes: Sequence[int] | np.ndarray
+    ) -> npt.NDArray[np.float32]:
+        """Where each image shows its class rather than the others.
+
+        Args:
+            squares: uint8 `[n, size, size, 3]` from `Pretrained.preprocess`.
+            classes: `n` of them, by number.
+
+        Returns:
+            float32 `[n, size, size]`, positive where the place speaks for the class, see
+            `make_heat_function`.
+        """
+        directions = self._directions[np.asarray(classes, int)]
+        step = self._clip.batch_size
+        maps = [np.empty((0, *squares.shape[1:3]), np.float32)]
+        for start in range(0, len(squares), step):
+            chunk = squares[start : start + step]
+            n = len(chunk)
+            # Full batches, or a power of two, so that few shapes are compiled.
+            room = [(0, min(step, 1 << (n - 1).bit_length()) - n)]
+            image = np.pad(chunk, [*room, (0, 0), (0, 0), (0, 0)])
+            direction = np.pad(directions[start : start + step], [*room, (0, 0)])
+            maps.append(np.asarray(self._heat(self._clip.variables, image, direction))[:n])
+        return np.concatenate(maps)
+
+
+def overlay(image: npt.NDArray[np.uint8], heat: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """A photograph with the places that speak for the class laid over it.
+
+    The picture is dimmed where there is no heat, and coloured from blue (a quarter of the highest
+    heat) over green to yellow (the highest), colours that fundus photographs do not have.
+
+    Args:
+        image: uint8 RGB `[h, w, 3]`.
+        heat: of any size, for the same field of view; what is negative is not shown.
+
+    Returns:
+        uint8 RGB `[h, w, 3]`; the dimmed image where no heat is positive.
+
+    Raises:
+        ValueError: the heat has a value that is not finite.
+    """
+    if not np.isfinite(heat).all():
+        raise ValueError("the heat has a value that is not finite")
+    height, width = image.shape[:2]
+    large = cv2.resize(
+        np.asarray(heat, np.float32), (width, height), interpolation=cv2.INTER_LINEAR
+    )
+    highest = float(large.max())
+    level = np.clip(large / highest, 0, 1) if highest > 0 else np.zeros_like(large)
+    table = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_VIRIDIS)
+    colour = table[np.round(255 * level).astype(np.uint8), 0, ::-1].astype(np.float32)
+    share = 0.55 * np.clip((level - 0.15) / 0.35, 0, 1)[..., None]
+    mixed = (1 - share) * 0.8 * image + share * colour
+    return np.round(mixed).astype(np.uint8)
+
+
+HEAT_SIDE = 512
+"""Of the pictures with heat maps, in pixels, unless the model's own are larger."""

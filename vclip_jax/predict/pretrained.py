@@ -1,0 +1,322 @@
+"""A trained model for people's own scripts: `vclip_jax.load(path)`."""
+
+import hashlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from PIL import Image
+
+from vclip_jax import prompts as prompts_lib
+from vclip_jax.data.images.decode import ImageError, check_fit, pillow_rgb, read_rgb
+from vclip_jax.data.images.opening import as_image_error
+from vclip_jax.data.images.preprocess import preprocess_pixels
+from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.data.text.wordpiece import WordPiece
+from vclip_jax.devices import cores, sharding
+from vclip_jax.files.foreign import MOST_IMAGE, read_bytes
+from vclip_jax.interop.source import folder_of, read_folder
+from vclip_jax.interop.weights import Weights, make_clip
+from vclip_jax.models.build import compute_dtype, split_model
+from vclip_jax.predict.scorer import Scorer, Variables
+from vclip_jax.prompts import own, reading
+
+ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
+Prompts = str | prompts_lib.PromptSet | Mapping[str, Sequence[str]] | Sequence[str]
+
+log = logging.getLogger("vclip_jax")
+
+CORES = min(16, cores.usable())
+
+
+def load(
+    path: str | os.PathLike[str], *, step: int | str = "latest", dtype: str = "auto"
+) -> "Pretrained":
+    """A trained model, ready to embed and to classify.
+
+    Args:
+        path: the workdir of a run, a portable folder of `vclip_jax.interop`, or "hub:OWNER/NAME",
+            such a folder on the Hugging Face Hub, with "@REVISION" behind it of a branch, a tag or
+            a commit. Only the latter goes to the network.
+        step: of a run's workdir which checkpoint: "latest", "best" (by the run's
+            `config.keep_best`) or its number. `Pretrained.step` says which one it is.
+        dtype: the type of the computation, "float32", "bfloat16", or "auto": bfloat16 on
+            accelerators and float32 on CPUs.
+
+    Raises:
+        ValueError: one line: there is no model, or not that step of it, or its files do not belong
+            together.
+    """
+    source = folder_of(path)
+    weights, tokenizer, found = read_folder(source, step)
+    if weights.config["kind"] != "clip":
+        raise ValueError(f"{path} holds a text tower alone, which cannot embed images")
+    return Pretrained(weights, tokenizer, dtype=dtype, prompts=own.load(source), step=found)
+
+
+def say_step(path: str | os.PathLike[str], clip: "Pretrained") -> None:
+    """Print on standard error which checkpoint of a run a command uses."""
+    if clip.step is not None:
+        print(f"{os.fspath(path)}: step {clip.step}", file=sys.stderr)
+
+
+class Pretrained:
+    """A model with its own preprocessing and tokeniser; from `load`.
+
+    Attributes:
+        config: the portable configuration, see `interop.weights.complete_config`.
+        tokenizer: for the texts.
+        prompts: what it is asked where nobody says otherwise; None where that is not known.
+        embed_dim: size of the common space.
+        step: of the checkpoint that it is from; None for a portable folder.
+        batch_size: images that are embedded at a time, by the kind of device.
+        graphdef: the model's structure, see `state.split_model`.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        tokenizer: Tokenizer,
+        *,
+        dtype: str = "auto",
+        prompts: prompts_lib.PromptSet | None = None,
+        step: int | None = None,
+    ):
+        """Put the weights on the first device of this process."""
+        self.config = weights.config
+        self.tokenizer = tokenizer
+        self.prompts = prompts
+        self.step = step
+        self._asked: set[prompts_lib.PromptSet] = set()
+        self.embed_dim: int = self.config["model"]["embed_dim"]
+        self.batch_size = 32 if jax.default_backend() == "cpu" else 256
+        data = self.config["data"]
+        check_fit(data["image_size"], data["fit"], data["decode"])
+        self._dtype = compute_dtype(dtype)
+        self.graphdef, _, _ = split_model(
+            nnx.eval_shape(lambda: make_clip(self.config, nnx.Rngs(0), self._dtype))
+        )
+        mesh = sharding.make_mesh(1, jax.local_devices()[:1])
+        self._variables = jax.device_put(weights.variables, mesh.devices.item())
+        flair = self.config["model"]["text_pool"] == "layers"
+        self._scorer = Scorer(self.graphdef, mesh, self._tokenize, count_padding=flair)
+
+    def encode_image(self, images: Sequence[ImageLike] | np.ndarray) -> np.ndarray:
+        """Unit vectors float32 `[n, embed_dim]`.
+
+        Args:
+            images: paths, Pillow images or uint8 RGB arrays `[height, width, 3]`, mixed at will;
+                or one array `[n, height, width, 3]`.
+
+        Raises:
+            ImageError: an image cannot be used; names it.
+            TypeError: one image where a sequence of them is expected, or not an image.
+        """
+        _refuse_single(images, "encode_image")
+        parts = [np.empty((0, self.embed_dim), np.float32)]
+        with ThreadPoolExecutor(CORES) as pool:
+            remaining = iter(enumerate(images))
+            while chunk := list(islice(remaining, self.batch_size)):
+                squares = pool.map(lambda item: self.preprocess(item[1], item[0]), chunk)
+                parts.append(self.embed(np.stack(list(squares))))
+        return np.concatenate(parts)
+
+    def embed(self, squares: np.ndarray) -> np.ndarray:
+        """`encode_image` for at most `batch_size` images from `preprocess`: uint8
+        `[n, size, size, 3]`."""
+        n = len(squares)
+        # Full batches, or a power of two: few shapes are compiled however many images come.
+        padded = min(self.batch_size, 1 << (n - 1).bit_length())
+        batch = {
+            "image": jnp.pad(jnp.asarray(squares), ((0, padded - n), (0, 0), (0, 0), (0, 0))),
+            "label": jnp.zeros(padded, jnp.int32),
+            "index": jnp.where(jnp.arange(padded) < n, jnp.arange(padded), -1),
+        }
+        embeddings, _ = self._scorer.embed_images(self._variables, [batch])
+        return embeddings
+
+    def encode_text(self, texts: Sequence[str], *, quiet: bool = False) -> np.ndarray:
+        """Unit vectors float32 `[n, embed_dim]`; longer texts are cut to the context length.
+
+        What is cut, and words that the vocabulary lacks, are logged unless it is to be `quiet`.
+
+        Raises:
+            TypeError: one string where a sequence of them is expected.
+        """
+        _refuse_single(texts, "encode_text")
+        if not len(texts):
+            return np.empty((0, self.embed_dim), np.float32)
+        for note in () if quiet else self.readings(texts):
+            log.warning("%s", note)
+        return self._scorer.embed_texts(self._variables, texts)
+
+    def readings(self, texts: Sequence[str] | prompts_lib.PromptSet) -> list[str]:
+        """What is not read of texts or prompts, a sentence each: words that the vocabulary lacks,
+        what the context cuts.
+
+        Raises:
+            ValueError: see `asked`.
+        """
+        length = self.config["tokenizer"]["context_length"]
+        if isinstance(texts, prompts_lib.PromptSet):
+            return reading.check_prompts(texts, self.tokenizer, length)
+        return reading.check_texts(texts, self.tokenizer, length)
+
+    def classify(
+        self, images: Sequence[ImageLike] | np.ndarray, prompts: Prompts | None = None
+    ) -> np.ndarray:
+        """Zero-shot class probabilities, float32 `[n, classes]`.
+
+        Args:
+            images: as for `encode_image`.
+            prompts: a prompt set (`"zh/fives"`, the path of a JSON file, or what
+                `vclip_jax.prompts.load` returns), class name -> phrases, or a list of phrases,
+                each a class of its own. Classes keep the order given. By default the model's own.
+
+        Raises:
+            ValueError: the prompts are not valid, or the model cannot tell two classes apart by
+                them, see `asked`.
+        """
+        prompt_set = self.asked(prompts)
+        return self.probabilities(self.encode_image(images), prompt_set)
+
+    def probabilities(self, embeddings: np.ndarray, prompts: Prompts | None = None) -> np.ndarray:
+        """`classify` for images that were embedded before: `[n, embed_dim]` to `[n, classes]`."""
+        return self._scorer.probabilities(self._variables, embeddings, self.asked(prompts))
+
+    def class_embeddings(self, prompts: Prompts) -> np.ndarray:
+        """What stands for each class in `probabilities`: float32 `[classes, embed_dim]`."""
+        return self._scorer.class_embeddings(self._variables, self.asked(prompts))
+
+    def prompt_embeddings(self, prompts: Prompts) -> list[np.ndarray]:
+        """Of each class the unit vectors of its prompts, float32 `[prompts of the class, d]`."""
+        return self._scorer.prompt_embeddings(self._variables, self.asked(prompts))
+
+    @property
+    def variables(self) -> Variables:
+        """Parameters and batch statistics, on the device."""
+        return self._variables
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that embeddings depend on: weights, configuration (the preprocessing is a
+        part of it), tokenizer and the type of the computation; in hexadecimal."""
+        digest = hashlib.sha256()
+        # What a tokenizer is made of again: its strings.
+        described = [self.config, self.tokenizer.__reduce__()[1], str(self._dtype)]
+        digest.update(json.dumps(described, sort_keys=True).encode())
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self._variables):
+            array = np.asarray(leaf)
+            name = jax.tree_util.keystr(path)
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    @property
+    def logit_scale(self) -> float:
+        """Logarithm of what cosines are multiplied by."""
+        return float(self._variables[0]["logit_scale"])
+
+    def asked(self, prompts: Prompts | None = None) -> prompts_lib.PromptSet:
+        """What `classify` takes as a `PromptSet`, read as the model reads it: what its vocabulary
+        lacks, or its context cuts, is logged once.
+
+        Raises:
+            ValueError: one line: prompts of two classes are the same to the model; or there are
+                none, and the model has none of its own that it can read.
+        """
+        prompt_set = self._usual() if prompts is None else self.prompt_set(prompts)
+        if prompt_set not in self._asked:
+            for note in self.readings(prompt_set):
+                log.warning("%s", note)
+            self._asked.add(prompt_set)
+        return prompt_set
+
+    def _usual(self) -> prompts_lib.PromptSet:
+        if self.prompts is not None:
+            return self.prompts
+        usual = prompts_lib.load(own.USUAL)
+        length = self.config["tokenizer"]["context_length"]
+        chinese = isinstance(self.tokenizer, WordPiece)
+        if not chinese or not own.reads(usual, self.tokenizer, length):
+            raise ValueError(
+                f"this model has no prompts of its own and does not read {own.USUAL}: say what to "
+                "ask, with --prompts (a prompt set such as en/fives, or a JSON file) or --prompt"
+            )
+        if usual not in self._asked:
+            log.warning("this model has no prompts of its own: it is asked %s", own.USUAL)
+        return usual
+
+    @staticmethod
+    def prompt_set(prompts: Prompts) -> prompts_lib.PromptSet:
+        """What `classify` takes as a `PromptSet`."""
+        if isinstance(prompts, prompts_lib.PromptSet):
+            return prompts
+        if isinstance(prompts, str):
+            return prompts_lib.load(prompts)
+        if not isinstance(prompts, Mapping):
+            prompts = {phrase: [phrase] for phrase in prompts}
+        return prompts_lib.from_phrases(prompts)
+
+    def preprocess(self, image: ImageLike | bytes, index: int | str = 0) -> np.ndarray:
+        """What the image tower sees: uint8 RGB `[size, size, 3]`.
+
+        The same for a file, for the image that Pillow opens, and for an array of its pixels
+        (upright): photographs are decoded in full, also for a model that was trained with
+        `config.data.decode = "fast"`, whose training pictures were scaled while they were decoded.
+
+        Args:
+            image: see `encode_image`; or the content of a file.
+            index: names an image that has no path, in errors.
+        """
+        if isinstance(image, str | os.PathLike):
+            rgb = read_rgb(_read(image), key=os.fspath(image))
+        elif isinstance(image, bytes):
+            rgb = read_rgb(image, key=f"image {index}")
+        elif isinstance(image, Image.Image):
+            try:
+                rgb = pillow_rgb(image)
+            except Exception as error:  # it may be about to be decoded
+                why = as_image_error(error)
+                raise ImageError(f"image {index}: {why}", why.reason) from error
+        elif isinstance(image, np.ndarray):
+            if image.dtype != np.uint8 or image.shape[2:] != (3,) or not image.size:
+                raise TypeError(
+                    f"image {index} is {image.dtype} {list(image.shape)}, "
+                    "expected uint8 [height, width, 3]"
+                )
+            rgb = np.ascontiguousarray(image)
+        else:
+            raise TypeError(
+                f"image {index} is a {type(image).__name__}, expected a path, a Pillow image or "
+                "a uint8 array"
+            )
+        return preprocess_pixels(rgb, self.config["data"])
+
+    def _tokenize(self, texts: Sequence[str]) -> np.ndarray:
+        return self.tokenizer.encode(texts, self.config["tokenizer"]["context_length"])
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return read_bytes(path, MOST_IMAGE)
+    except OSError as error:
+        raise ImageError(f"{os.fspath(path)}: cannot read the file: {error.strerror}") from error
+    except ValueError as error:  # too large, or a path with a zero in it
+        raise ImageError(f"{os.fspath(path)}: cannot read the file: {error}") from error
+
+
+def _refuse_single(items: Any, function: str) -> None:
+    single = isinstance(items, str | os.PathLike | Image.Image)
+    if single or (isinstance(items, np.ndarray) and items.ndim == 3):
+        raise TypeError(f"{function} takes a sequence, not one item: use [item]")

@@ -1,0 +1,165 @@
+"""The zero-shot scorer: images and prompts into the common space, then cosine and softmax."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vclip_jax.devices.chips import COMPILER_OPTIONS
+from vclip_jax.devices.sharding import BATCH
+from vclip_jax.models.bert import COUNTED_PAD_ID, PAD_ID
+from vclip_jax.models.build import Batch
+from vclip_jax.models.clip import normalise
+from vclip_jax.prompts import PromptSet
+
+Variables = tuple[dict[str, Any], dict[str, Any]]
+"""Parameters and batch statistics."""
+TEXT_BATCH = 64
+CPU_CHUNK = 8
+"""Images that a CPU takes at a time, lest a layer's values outgrow its cache (see
+docs/performance.md)."""
+
+
+class Scorer:
+    """Jitted encoders of one model on one mesh; compiled once, used for every dataset.
+
+    Args:
+        graphdef: the model's structure, from `state.split_model`.
+        mesh: image batches are sharded over all its axes.
+        tokenize: strings to int32 `[n, context_length]`.
+        count_padding: a class's prompts are padded to the longest of them, and the padding counts
+            in the text tower's mean. So FLAIR does, and its text tower is to be asked so.
+    """
+
+    def __init__(
+        self,
+        graphdef: nnx.GraphDef,
+        mesh: Mesh,
+        tokenize: Callable[[Sequence[str]], np.ndarray],
+        *,
+        count_padding: bool = False,
+    ):
+        self.tokenize = tokenize
+        self.count_padding = count_padding
+        self.graphdef = graphdef
+        self.mesh = mesh
+        self.batch_sharding = NamedSharding(mesh, BATCH)
+        self.replicated = NamedSharding(mesh, PartitionSpec())
+
+        on_one_cpu = mesh.size == 1 and mesh.devices.flat[0].platform == "cpu"
+
+        def encode_images(variables: Variables, batch: Batch) -> Batch:
+            def encode(images: jax.Array) -> jax.Array:
+                return nnx.merge(graphdef, *variables).encode_image(images)
+
+            images = batch["image"]
+            if on_one_cpu and len(images) % CPU_CHUNK == 0:
+                chunks = images.reshape(-1, CPU_CHUNK, *images.shape[1:])
+                embedding = jax.lax.map(encode, chunks).reshape(len(images), -1)
+            else:
+                embedding = encode(images)
+            return {"embedding": embedding, "label": batch["label"], "index": batch["index"]}
+
+        def encode_texts(variables: Variables, tokens: jax.Array) -> jax.Array:
+            return nnx.merge(graphdef, *variables).encode_text(tokens)
+
+        # Labels and numbers travel along: on several hosts each knows only its own rows'.
+        compiled = partial(
+            jax.jit,
+            out_shardings=self.replicated,
+            compiler_options=COMPILER_OPTIONS.get(mesh.devices.flat[0].platform),
+        )
+        self._encode_images, self._encode_texts = compiled(encode_images), compiled(encode_texts)
+
+    def embed_images(
+        self, variables: Variables, batches: Iterable[Batch]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Unit vectors float32 `[n, d]` and labels int32 `[n]` of records 0 to n - 1, in order.
+
+        Args:
+            variables: the model.
+            batches: of `image`, `label` and `index`, the record's number, see
+                `data.pipeline.eval_batches`. Rows may come in any order; those of -1 are filling.
+
+        Raises:
+            ValueError: a record is missing or comes twice.
+        """
+        found = [jax.device_get(self._encode_images(variables, batch)) for batch in batches]
+        index = np.concatenate([out["index"] for out in found])
+        order = np.argsort(index, kind="stable")[np.count_nonzero(index < 0) :]
+        if not np.array_equal(index[order], np.arange(len(order))):
+            raise ValueError("some records were not embedded, or twice: their numbers have gaps")
+        embeddings, labels = (
+            np.concatenate([out[name] for out in found])[order] for name in ("embedding", "label")
+        )
+        return embeddings, labels
+
+    def embed_texts(self, variables: Variables, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors float32 `[n, d]`; none depends on the other texts."""
+        return self._embed_tokens(variables, self.tokenize(texts))
+
+    def _embed_tokens(self, variables: Variables, tokens: np.ndarray) -> np.ndarray:
+        n = len(tokens)
+        padding = -n % TEXT_BATCH
+        tokens = np.pad(tokens, ((0, padding), (0, 0)), mode="edge")
+        chunks = [
+            jax.device_get(self._encode_texts(variables, tokens[start : start + TEXT_BATCH]))
+            for start in range(0, len(tokens), TEXT_BATCH)
+        ]
+        return np.concatenate(chunks)[:n]
+
+    def prompt_embeddings(self, variables: Variables, prompts: PromptSet) -> list[np.ndarray]:
+        """Of each class the unit vectors of its prompts, float32 `[prompts of the class, d]`."""
+        tokens = [self.tokenize(texts) for texts in prompts.prompts]
+        if self.count_padding:
+            tokens = [_padded_to_longest(rows) for rows in tokens]
+        flat = self._embed_tokens(variables, np.concatenate(tokens))
+        return np.split(flat, np.cumsum([len(rows) for rows in tokens])[:-1])
+
+    def class_embeddings(self, variables: Variables, prompts: PromptSet) -> np.ndarray:
+        """One vector a class, float32 `[classes, d]`, see `class_means`."""
+        return class_means(self.prompt_embeddings(variables, prompts), prompts.renormalise)
+
+    def probabilities(
+        self, variables: Variables, images: np.ndarray, prompts: PromptSet
+    ) -> np.ndarray:
+        """Class probabilities float32 `[n, classes]` of image embeddings `[n, d]`."""
+        classes = self.class_embeddings(variables, prompts)
+        scale = variables[0]["logit_scale"]
+        return np.asarray(class_probabilities(images, classes, scale))
+
+
+def _padded_to_longest(tokens: np.ndarray) -> np.ndarray:
+    """int32 `[n, length]` whose padding counts up to the end of the longest row."""
+    longest = (tokens != PAD_ID).sum(axis=1).max()
+    within = np.arange(tokens.shape[1]) < longest
+    return np.where(within & (tokens == PAD_ID), COUNTED_PAD_ID, tokens)
+
+
+def class_means(parts: Sequence[np.ndarray], renormalise: bool = True) -> np.ndarray:
+    """One vector a class, float32 `[classes, d]`: the mean of its prompts' unit vectors.
+
+    It is made a unit vector again (Radford et al. 2021, section 3.1.4; Chinese-CLIP's zero-shot
+    script) unless `renormalise` is false (FLAIR): then prompts that disagree make a class less
+    likely. `parts` come from `Scorer.prompt_embeddings`.
+    """
+    means = jnp.stack([part.mean(axis=0) for part in parts])
+    return np.asarray(normalise(means) if renormalise else means)
+
+
+@jax.jit
+def class_probabilities(images: jax.Array, classes: jax.Array, logit_scale: jax.Array) -> jax.Array:
+    """Softmax over classes of the scaled cosines: `[n, d]`, `[c, d]`, scalar to `[n, c]`.
+
+    The cosines are those of float32 on every platform; a TPU would round the vectors to bfloat16,
+    and a GPU to TF32, before a scale of up to 100 is applied.
+    """
+    logits = jnp.exp(logit_scale) * jnp.einsum(
+        "nd,cd->nc", images, classes, precision="highest", preferred_element_type=jnp.float32
+    )
+    return jax.nn.softmax(logits, axis=-1)

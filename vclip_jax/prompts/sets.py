@@ -1,0 +1,362 @@
+"""The words of a zero-shot classifier: for every class, what the text tower is asked.
+
+A prompt set is a JSON file:
+
+    {"dataset": "fives", "language": "zh", "source": "who chose these words, and after what",
+     "templates": ["{}", "眼底彩照，{}"],
+     "classes": [{"name": "glaucoma", "prompts": ["青光眼", "视盘杯盘比增大"]}, ...],
+     "ordered": false,
+     "groups": [{"name": "healthy", "members": [0]}, ...]}
+
+`templates` (left out: `["{}"]`) are filled with every phrase of every class. `ordered` says whether
+the classes are grades in rising order, for which alone there is a quadratic kappa; left out, it is
+guessed from their names (`rises`). Classes are matched with a dataset's by name, and their order is
+that of the file. `groups` (optional) merges classes after scoring. An evaluation scores the groups
+alone where a dataset's labels are theirs, coarser than the prompts; where the labels are the
+classes', it scores the classes, and the groups under another name, which ends in the last group's.
+`source` may be left out in a file of one's own. `"renormalise": false` leaves the mean of a class's
+unit vectors as short as it is (FLAIR); by default it is made a unit vector again (CLIP).
+
+The sets of the package, as FOLDER/DATASET: `zh` (names and signs, as the synthetic captions word
+them), `zh_grammar` (all names of those captions and nothing else), `en` (the same in English),
+`flair` and `flair_ek` (FLAIR's own, naive and with expert knowledge).
+"""
+
+import dataclasses
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vclip_jax.files.foreign import MOST_JSON, parse_json, read_bytes
+from vclip_jax.prompts.order import rises
+
+_KEYS = (
+    "dataset",
+    "language",
+    "source",
+    "renormalise",
+    "templates",
+    "classes",
+    "ordered",
+    "groups",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Classes that count as one: `members` are indices into `PromptSet.class_names`."""
+
+    name: str
+    members: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptSet:
+    """Class names and their prompts.
+
+    `prompts[c]` holds every template filled with every phrase: all phrases of the class in the
+    first template, then all in the second, and so on.
+    """
+
+    name: str
+    language: str
+    class_names: tuple[str, ...]
+    prompts: tuple[tuple[str, ...], ...]
+    groups: tuple[Group, ...] = ()
+    templates: tuple[str, ...] = ("{}",)
+    renormalise: bool = True
+    """Whether the mean of a class's unit vectors is normalised."""
+    source: str = ""
+    """Where the words come from."""
+    ordered: bool = False
+    """Whether the classes are grades in rising order; of two classes any order is one."""
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """What the columns of `group` stand for: the groups if there are any, else the classes."""
+        return tuple(group.name for group in self.groups) or self.class_names
+
+    @property
+    def labels_ordered(self) -> bool:
+        """Whether what `label_names` lists is in rising order."""
+        if len(self.label_names) == 2:
+            return True
+        members = [member for group in self.groups for member in group.members]
+        return self.ordered and members == sorted(members)
+
+    def numbers(self, class_names: Sequence[str], *, groups: bool = False) -> npt.NDArray[np.int32]:
+        """Of each of a dataset's classes its number here (of `groups` that of the group), int32
+        `[classes]`; the same where `class_names` is empty, since then the labels are not known by
+        name."""
+        own = self.label_names if groups else self.class_names
+        return np.array([own.index(name) for name in class_names or own], np.int32)
+
+    def group(self, probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """Sums class probabilities `[n, classes]` into `[n, groups]`; unchanged without groups."""
+        probabilities = np.asarray(probabilities)
+        if probabilities.ndim != 2 or probabilities.shape[1] != len(self.class_names):
+            raise ValueError(
+                f"prompt set {self.name} has {len(self.class_names)} classes, "
+                f"got probabilities {list(probabilities.shape)}"
+            )
+        if not self.groups:
+            return probabilities
+        columns = [probabilities[:, list(g.members)].sum(axis=1) for g in self.groups]
+        return np.stack(columns, axis=1)
+
+
+def known() -> tuple[str, ...]:
+    """Names of the prompt sets that come with the package, such as `zh/messidor`."""
+    folders = [d for d in resources.files("vclip_jax.prompts").iterdir() if d.is_dir()]
+    return tuple(
+        sorted(
+            f"{folder.name}/{entry.name.removesuffix('.json')}"
+            for folder in folders
+            for entry in folder.iterdir()
+            if entry.name.endswith(".json")
+        )
+    )
+
+
+def load(name_or_path: str | os.PathLike[str]) -> PromptSet:
+    """Reads a prompt set that comes with the package (`zh/messidor`) or a JSON file (by its path).
+
+    Anything that ends in `.json` is a path; its prompt set is named after the file.
+
+    Raises:
+      ValueError: for a name that is not known and for a file that is not a valid prompt set; one
+        line that says where and what.
+      FileNotFoundError: for a path that does not exist.
+    """
+    name = os.fspath(name_or_path)
+    if name.endswith(".json"):
+        # Imported here: the package of datasets takes a second.
+        from vclip_jax.files.text import decode_text
+
+        content = read_bytes(name, MOST_JSON)
+        try:
+            text = decode_text(content)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        return parse(text, Path(name).stem, where=name)
+    if name == "labels":
+        raise ValueError(
+            "'labels' asks the classes of a dataset by their names, and there is no dataset here: "
+            "give a prompt set such as zh/fives, a JSON file or the classes themselves (--prompt "
+            "TEXT for each), or leave it out for the model's own prompts"
+        )
+    names = known()
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(names) or 'none'}"
+        raise ValueError(f"no prompt set is called {name!r}; {hint} (a file must end in .json)")
+    folder, stem = name.split("/")
+    path = resources.files("vclip_jax.prompts").joinpath(folder, f"{stem}.json")
+    text = path.read_text(encoding="utf-8")
+    return parse(text, name, where=f"prompt set {name}")
+
+
+def for_classes(
+    name: str, class_names: Sequence[str], dataset: str, *, groups: bool = False
+) -> PromptSet:
+    """Reads the prompts of a dataset, whose classes are matched by name.
+
+    The prompts keep their own order, which may not be that of the labels: see `PromptSet.numbers`.
+
+    Args:
+      name: see `load`; or "labels", the classes' names as they are.
+      class_names: what the dataset's labels stand for; empty where that is not known.
+      dataset: what an error calls it.
+      groups: whether the labels may be those of the prompts' groups, see `labels_are_groups`.
+
+    Raises:
+      ValueError: the prompts are for other classes; see also `load`.
+    """
+    if name == "labels":
+        if len(class_names) < 2:
+            raise ValueError(
+                f"{dataset} has names for {len(class_names)} classes, too few to ask them by their "
+                "names: give a prompt set such as zh/fives, or a JSON file"
+            )
+        return from_phrases({label: label for label in class_names}, name)
+    prompt_set = load(name)
+    if groups and labels_are_groups(prompt_set, class_names):
+        return prompt_set
+    if class_names and set(class_names) != set(prompt_set.class_names):
+        merged = f" (groups {', '.join(prompt_set.label_names)})" if prompt_set.groups else ""
+        raise ValueError(
+            f"prompt set {prompt_set.name} is for the classes {', '.join(prompt_set.class_names)}"
+            f"{merged}, but the labels of {dataset} are {', '.join(class_names)}: give a prompt "
+            "set with these names, or build the dataset with --classes"
+        )
+    return prompt_set
+
+
+def dumps(prompt_set: PromptSet) -> str:
+    """The JSON of a prompt set, of which `parse` makes it again, under the name in `dataset`."""
+    before, after = prompt_set.templates[0].split("{}")
+    classes = []
+    for name, texts in zip(prompt_set.class_names, prompt_set.prompts, strict=True):
+        own = texts[: len(texts) // len(prompt_set.templates)]
+        phrases = [text[len(before) : len(text) - len(after)] for text in own]
+        classes.append({"name": name, "prompts": phrases})
+    content: dict[str, Any] = {
+        "dataset": prompt_set.name,
+        "language": prompt_set.language,
+        **({"source": prompt_set.source} if prompt_set.source else {}),
+        "renormalise": prompt_set.renormalise,
+        "templates": list(prompt_set.templates),
+        "classes": classes,
+        "ordered": prompt_set.ordered,
+    }
+    if prompt_set.groups:
+        content["groups"] = [dataclasses.asdict(group) for group in prompt_set.groups]
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+
+def labels_are_groups(prompt_set: PromptSet, class_names: Sequence[str]) -> bool:
+    """Whether labels of these names are those of the prompts' groups rather than of the classes."""
+    labels = set(prompt_set.label_names)
+    return bool(prompt_set.groups) and set(class_names) == labels != set(prompt_set.class_names)
+
+
+def from_phrases(phrases: Mapping[str, Sequence[str] | str], name: str = "phrases") -> PromptSet:
+    """A prompt set of class name -> phrases, in that order.
+
+    Raises:
+      ValueError: one line: fewer than two classes, or one without phrases.
+    """
+    classes = [
+        {"name": key, "prompts": [texts] if isinstance(texts, str) else list(texts)}
+        for key, texts in phrases.items()
+    ]
+    raw = {"dataset": name, "language": "any", "classes": classes}
+    return parse(json.dumps(raw), name, where="prompts")
+
+
+def parse(text: str | bytes, name: str, where: str = "prompt set") -> PromptSet:
+    """Builds a prompt set from the text of a JSON file; `where` opens every error message.
+
+    Raises:
+      ValueError: one line, saying what is wrong with which class or group.
+    """
+    raw = parse_json(text, where)
+    problem = next(_problems(raw), None)
+    if problem:
+        raise ValueError(f"{where}: {problem}")
+    templates = raw.get("templates", ["{}"])
+    return PromptSet(
+        name=name,
+        language=raw["language"],
+        class_names=tuple(entry["name"] for entry in raw["classes"]),
+        prompts=tuple(
+            tuple(t.replace("{}", phrase) for t in templates for phrase in entry["prompts"])
+            for entry in raw["classes"]
+        ),
+        groups=tuple(Group(g["name"], tuple(g["members"])) for g in raw.get("groups") or ()),
+        templates=tuple(templates),
+        renormalise=raw.get("renormalise", True),
+        source=raw.get("source", ""),
+        ordered=raw.get("ordered", rises([entry["name"] for entry in raw["classes"]])),
+    )
+
+
+def _problems(raw: Any) -> Iterator[str]:
+    """What is wrong with a prompt set, most basic first; later checks rely on the earlier ones."""
+    if not isinstance(raw, dict):
+        yield "expected an object with classes and prompts"
+        return
+    for key in raw:
+        if key not in _KEYS:
+            close = difflib.get_close_matches(key, _KEYS, n=1)
+            yield f"unknown key {key!r}" + (f", did you mean {close[0]!r}?" if close else "")
+    for key in ("dataset", "language"):
+        if not _is_text(raw.get(key)):
+            yield f"{key!r} must be a non-empty string"
+    if "source" in raw and not _is_text(raw["source"]):
+        yield "'source' must be a non-empty string that says where the words come from"
+    if type(raw.get("renormalise", True)) is not bool:
+        yield f"'renormalise' must be true or false, got {raw['renormalise']!r}"
+    if type(raw.get("ordered", True)) is not bool:
+        yield f"'ordered' must be true or false, got {raw['ordered']!r}"
+    yield from _template_problems(raw.get("templates", ["{}"]))
+    yield from _class_problems(raw.get("classes"))
+    if raw.get("groups"):
+        yield from _group_problems(raw["groups"], [entry["name"] for entry in raw["classes"]])
+
+
+def _template_problems(templates: Any) -> Iterator[str]:
+    if not isinstance(templates, list) or not templates:
+        yield "'templates' must be a non-empty list; leave it out for the bare phrases"
+        return
+    for template in templates:
+        if not isinstance(template, str) or template.count("{}") != 1:
+            yield f"template {template!r} must hold {{}} exactly once"
+    if len(set(map(str, templates))) != len(templates):
+        yield "a template is given twice"
+
+
+def _class_problems(classes: Any) -> Iterator[str]:
+    if not isinstance(classes, list) or len(classes) < 2:
+        yield "'classes' must list at least two classes, each with 'name' and 'prompts'"
+        return
+    for index, entry in enumerate(classes):
+        if not isinstance(entry, dict) or not _is_text(entry.get("name")):
+            yield f"class {index} has no name"
+            continue
+        called = f"class {index} ({entry['name']})"
+        phrases = entry.get("prompts")
+        if not isinstance(phrases, list) or not phrases or not all(map(_is_text, phrases)):
+            yield f"{called} needs at least one prompt, and none of them empty"
+            continue
+        if broken := [text for text in phrases if re.search("[\ud800-\udfff]", text)]:
+            yield (
+                f"{called} has a prompt that is not Unicode, {broken[0]!a}: give it in UTF-8 "
+                "(in a terminal: LC_ALL=C.UTF-8)"
+            )
+        if len(set(phrases)) != len(phrases):
+            yield f"{called} has a prompt twice, which would weigh it double"
+        for key in entry.keys() - {"name", "prompts"}:
+            yield f"{called} has an unknown key {key!r}"
+    names = [entry.get("name") for entry in classes if isinstance(entry, dict)]
+    for name in names:
+        if names.count(name) > 1:
+            yield f"two classes are called {name!r}"
+
+
+def _group_problems(groups: Any, class_names: list[str]) -> Iterator[str]:
+    if not isinstance(groups, list) or len(groups) < 2:
+        yield "'groups' must list at least two groups, each with 'name' and 'members'"
+        return
+    seen: dict[int, str] = {}
+    for index, group in enumerate(groups):
+        if not isinstance(group, dict) or not _is_text(group.get("name")):
+            yield f"group {index} has no name"
+            continue
+        called = f"group {index} ({group['name']})"
+        members = group.get("members")
+        if not isinstance(members, list) or not members:
+            yield f"{called} has no members"
+            continue
+        for member in members:
+            if type(member) is not int or not 0 <= member < len(class_names):
+                yield f"{called}: member {member!r} is not a class index 0..{len(class_names) - 1}"
+            elif member in seen:
+                yield f"{called}: class {member} is already in group {seen[member]}"
+            else:
+                seen[member] = group["name"]
+    for index, name in enumerate(class_names):
+        if index not in seen:
+            yield f"class {index} ({name}) is in no group"
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())

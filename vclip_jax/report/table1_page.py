@@ -1,0 +1,96 @@
+"""The page of several systems on the same images: `report.html` beside `table1.json`."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from etils import epath
+
+from vclip_jax.evaluation.metrics import bootstrap, paper, predictions
+from vclip_jax.report import figures
+from vclip_jax.report.reader import TABLE, read_table
+from vclip_jax.report.templates import put_page, render_template
+
+TESTED = ("accuracy", "balanced_accuracy", "auc", "kappa")
+
+
+def write_systems_report(
+    workdir: str | os.PathLike[str], *, resamples: int = bootstrap.RESAMPLES
+) -> epath.Path:
+    """Writes `workdir/report.html` from `table1.json` and the systems' answers; returns its path.
+
+    Args:
+        workdir: of `vclip eval` with `config.systems`.
+        resamples: behind the paired tests; 0 for no tests.
+
+    Raises:
+        ValueError: there is no `table1.json`, or it cannot be read.
+    """
+    folder = epath.Path(workdir)
+    table, notices = read_table(folder)
+    names = paper.in_order_of_columns(
+        dict.fromkeys(d for row in table.values() for d in row["results"])
+    )
+    sections = []
+    for dataset in names:
+        tests, more = _tests(folder, table, dataset, resamples) if resamples else ([], [])
+        notices += more
+        sections.append({"name": dataset, "rows": _rows(table, dataset), "tests": tests})
+    page = render_template(
+        "systems.html",
+        title=folder.name,
+        notices=notices,
+        overview=[_overview(name, row, names) for name, row in table.items()],
+        datasets=names,
+        sections=sections,
+        metrics={key: figures.METRICS[key] for key in TESTED},
+        paper=paper,
+    )
+    return put_page(folder / "report.html", page)
+
+
+def is_systems_workdir(workdir: str | os.PathLike[str]) -> bool:
+    """Whether `write_systems_report` is what makes this workdir's page."""
+    return (epath.Path(workdir) / TABLE).exists()
+
+
+def _overview(name: str, row: Mapping[str, Any], datasets: list[str]) -> dict[str, Any]:
+    """A system: where its own report is, and of each dataset the accuracy and the paper's."""
+    cells = []
+    for dataset in datasets or paper.DATASETS:
+        result = row["results"].get(dataset)
+        cells.append(
+            {
+                "accuracy": result["accuracy"] if result else None,
+                "span": figures.span(result["accuracy_ci95"]) if result else "",
+                "paper": paper.published(name, dataset),
+            }
+        )
+    return {
+        "name": name,
+        "missing": row["missing"],
+        "link": f"systems/{quote(name, safe='')}/report.html",
+        "cells": cells,
+    }
+
+
+def _rows(table: Mapping[str, Any], dataset: str) -> list[dict[str, Any]]:
+    results = {name: row["results"].get(dataset) for name, row in table.items()}
+    return [
+        {**row, "paper": paper.published(row["name"], dataset)}
+        for row in figures.zero_shot_rows({n: r for n, r in results.items() if r})
+    ]
+
+
+def _tests(
+    folder: epath.Path, table: Mapping[str, Any], dataset: str, resamples: int
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The paired test of every two systems on one dataset; and notices of what cannot be."""
+    files = {
+        name: predictions.path_of(folder / "systems" / name, dataset)
+        for name, row in table.items()
+        if dataset in row["results"]
+    }
+    rows, notices = predictions.compare_each(files, dataset, resamples=resamples)
+    return figures.comparison_tables(rows), notices

@@ -1,0 +1,56 @@
+"""How pages are made: the package's templates with its style sheet, put in place whole."""
+
+import json
+import os
+from importlib import resources
+from typing import Any
+
+import jinja2
+from etils import epath
+from markupsafe import Markup
+
+from vclip_jax.evaluation.metrics.table import number
+from vclip_jax.files.foreign import shown
+from vclip_jax.files.writing import write_text
+from vclip_jax.report import figures
+
+
+def render_template(name: str, **values: Any) -> str:
+    """A template of this package, filled in; text stays text."""
+    source = resources.files("vclip_jax.report")
+
+    def read(name: str) -> str:
+        return source.joinpath(name).read_text("utf-8")
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(read),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    environment.filters["recall"] = _recall
+    environment.filters["signed"] = figures.signed
+    environment.filters["tojson_plain"] = lambda value: json.dumps(value, ensure_ascii=False)
+    return environment.get_template(name).render(style=Markup(read("style.css")), **values)
+
+
+def _shown(value: Any) -> Any:
+    """Names may hold characters that turn the direction of writing."""
+    if type(value) is not str or value.isprintable():
+        return value
+    return "\n".join(map(shown, value.split("\n")))
+
+
+def put_page(path: str | os.PathLike[str], page: str) -> epath.Path:
+    """Write a page, of which a reader never sees half, and return its path."""
+    target = epath.Path(path)
+    write_text(target, page)
+    return target
+
+
+def _recall(values: Any, key: str) -> str:
+    value = values.get(key) if isinstance(values, dict) else None
+    return number(value if figures.is_number(value) else None)

@@ -1,0 +1,167 @@
+"""What a run writes down beside its checkpoints: `metrics.jsonl` and `environment.json`."""
+
+import json
+import math
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from vclip_jax.files.errors import one_line
+
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "numpy",
+    "tensorflow-datasets",
+    "tokenizers",
+    "opencv-python-headless",
+    "pillow",
+)
+
+
+LESS_IS_BETTER = ("loss", "ece")
+NO_VALUES = ("step", "time", "evaluation")
+"""Keys of a row that say what it is."""
+Listener = Callable[[int, Mapping[str, float], float], None]
+"""Hears of a row: its step, its values, and when it was written in seconds since 1970."""
+
+
+class MetricsLog:
+    """Appends to `metrics.jsonl`; never rewrites a row, and of values of a step the last counts.
+
+    A resumed run repeats the steps since its checkpoint. Their numbers are the same again, so
+    values that are already there are left alone. Rows of an evaluation name what was asked; the
+    values of a step are written again where something else is asked, and, by a log that `renews`,
+    where they have changed. A last line that a crash cut off is removed.
+
+    Raises:
+        ValueError: another line is damaged; names it.
+    """
+
+    def __init__(self, path: Path, *, enabled: bool = True, track: str = "", renews: bool = False):
+        """`track` is the metric by which `best` chooses; a log that is not `enabled` only reads."""
+        self._path, self._enabled, self._track, self._renews = path, enabled, track, renews
+        # Step -> key -> its newest value, and the evaluation that it is of.
+        self._written: dict[int, dict[str, tuple[float, str]]] = {}
+        self._tracked: dict[int, float] = {}
+        self._listeners: list[Listener] = []
+        if not path.exists():
+            return
+        content = path.read_bytes()
+        complete = content[: content.rfind(b"\n") + 1]
+        if enabled and len(complete) < len(content):
+            with path.open("r+b") as file:
+                file.truncate(len(complete))
+        for number, line in enumerate(complete.splitlines(), 1):
+            row = self._parse(line, number)
+            self._note(row["step"], row, row.get("evaluation", ""))
+
+    def _parse(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(row["step"], int):
+                return row
+            reason = "no step"
+        except (ValueError, KeyError, RecursionError) as error:
+            reason = one_line(error)
+        raise ValueError(f"{self._path}, line {number}, is damaged ({reason}): repair or remove it")
+
+    def has(self, step: int, keys: Iterable[str], evaluation: str = "") -> bool:
+        """Whether all of these values of this step are there, and of this evaluation if any."""
+        there = self._written.get(step, {})
+        return all(key in there and (not evaluation or there[key][1] == evaluation) for key in keys)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """All rows so far, in the order in which they were written."""
+        if self._path.exists():
+            for number, line in enumerate(self._path.read_bytes().splitlines(), 1):
+                yield self._parse(line, number)
+
+    def tell(self, listener: Listener) -> None:
+        """Have `listener` called with every row from now on, once it is written."""
+        self._listeners.append(listener)
+
+    def write(
+        self, step: int, values: Mapping[str, float], evaluation: str = ""
+    ) -> dict[str, float]:
+        """Append one row with those of the values that are new for this step: the result.
+
+        `evaluation` names what was asked, see `measurement.Measurement.evaluation`.
+        """
+        there = self._written.get(step, {})
+        new = {
+            key: value
+            for key, value in values.items()
+            if key not in there
+            or there[key][1] != evaluation
+            or (self._renews and there[key][0] != value)
+        }
+        self._note(step, new, evaluation)
+        if not self._enabled or not new:
+            return new
+        now = round(time.time(), 3)
+        about = {"evaluation": evaluation} if evaluation else {}
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, "time": now, **about, **new}) + "\n")
+        for listener in self._listeners:
+            listener(step, new, now)
+        return new
+
+    def best(self, steps: Sequence[int]) -> int | None:
+        """Which of `steps` has the best tracked metric so far, the earliest of equals; or None.
+
+        Less is better of losses and errors, more of everything else.
+        """
+        known = [step for step in sorted(steps) if step in self._tracked]
+        sign = 1 if self._track.endswith(LESS_IS_BETTER) else -1
+        return min(known, key=lambda step: sign * self._tracked[step], default=None)
+
+    def _note(self, step: int, values: Mapping[str, float], evaluation: str) -> None:
+        written = self._written.setdefault(step, {})
+        for key, value in values.items():
+            if key not in NO_VALUES:
+                written[sys.intern(key)] = value, evaluation
+        tracked = values.get(self._track)
+        if tracked is not None and math.isfinite(tracked):
+            self._tracked[step] = tracked
+
+
+def environment() -> dict[str, Any]:
+    """Versions, devices and the git commit of the working directory (None outside a checkout)."""
+    import jax  # here alone: reports and datasets do without
+
+    versions: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    commit: str | None
+    try:
+        commit = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = None
+    return {
+        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": [{"kind": device.device_kind, "id": device.id} for device in jax.devices()],
+        "process_count": jax.process_count(),
+        "git_commit": commit,
+        "versions": versions,
+    }

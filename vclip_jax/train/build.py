@@ -1,0 +1,146 @@
+"""What a config and a mesh make of training: the model, its state, and the step.
+
+Training and `vclip plan` both take them from here, so what is compiled ahead of time is what
+runs.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from vclip_jax.devices import sharding, tree
+from vclip_jax.devices.chips import COMPILER_OPTIONS
+from vclip_jax.files.writing import write_json
+from vclip_jax.models import build
+from vclip_jax.models.build import Batch, build_clip, compute_dtype
+from vclip_jax.models.clip import Clip
+from vclip_jax.models.kinds import LOSSES
+from vclip_jax.train import guards, optim, state
+from vclip_jax.train.state import Metrics, TrainState
+from vclip_jax.train.step import jit_train_step, make_train_step
+
+log = logging.getLogger("vclip_jax")
+
+
+@dataclass(frozen=True)
+class Training:
+    """Model, state and step of a config on a mesh."""
+
+    mesh: Mesh
+    graphdef: nnx.GraphDef
+    """The model's structure, see `build.split_model`."""
+    init: Callable[[], TrainState]
+    """The state at step 0; to be jitted."""
+    abstract: TrainState
+    """Shapes and types of the state."""
+    placement: TrainState
+    """Where each of its arrays lies: a tree of `NamedSharding`."""
+    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+    """The jitted training step, see `guards.guarded`."""
+    gradient_norms: Callable[[TrainState, Batch], dict[str, jax.Array]]
+    """Norms of a step's gradients by part of the model, to find out what went wrong."""
+
+
+def make_training(config: ConfigDict, mesh: Mesh, vocab_size: int) -> Training:
+    """Model, state and step; nothing is computed or compiled yet."""
+    make_model = model_maker(config, vocab_size, platform=mesh.devices.flat[0].platform)
+    if config.loss.kind.startswith("sigmoid"):
+        make_model = state.with_logit_bias(make_model)
+    graphdef = graph_of(make_model)
+    optimizer = optim.make_optimizer(config.optimizer, config.total_steps)
+    init = partial(
+        state.init_state, make_model, optimizer, config.seed, half=config.model.half_init
+    )
+    abstract = jax.eval_shape(init)
+    placement = sharding.state_sharding(abstract, mesh, config.mesh.rules)
+    make_step = partial(
+        make_train_step,
+        graphdef,
+        seed=config.seed,
+        mesh=mesh,
+        placement=placement,
+        loss=partial(LOSSES[config.loss.kind], label_smoothing=config.loss.label_smoothing),
+        targets=config.loss.targets,
+        clamp=config.optimizer.clamp,
+        feature_gradient=1.0 if config.optimizer.gather_gradient else 1 / mesh.size,
+        micro_batches=config.micro_batches,
+        remat=config.remat,
+    )
+    platform = mesh.devices.flat[0].platform
+    step = jit_train_step(
+        guards.guarded(make_step(optimizer)), mesh, placement, COMPILER_OPTIONS.get(platform)
+    )
+    diagnosing = make_step(guards.measuring())
+    gradient_norms = jax.jit(
+        lambda state, batch: diagnosing(state.replace(opt_state=None), batch)[0].opt_state,
+        out_shardings=NamedSharding(mesh, PartitionSpec()),
+    )
+    return Training(mesh, graphdef, init, abstract, placement, step, gradient_norms)
+
+
+def describe(training: Training, workdir: Path) -> None:
+    """Log the size of the model and of its state, and write `placements.json`."""
+    mesh, abstract = training.mesh, training.abstract
+    arrays = sharding.abstract_arrays(abstract, training.placement)
+    log.info(
+        "model: %s parameters on %d x %s, mesh %s, %.2f GiB of state on each",
+        f"{tree.count(abstract.params):,}",
+        jax.device_count(),
+        jax.devices()[0].device_kind,
+        dict(mesh.shape),
+        sharding.bytes_per_device(arrays) / 2**30,
+    )
+    if jax.process_index() == 0:
+        write_json(workdir / "placements.json", sharding.describe(arrays))
+
+
+def graph_of(make_model: Callable[[nnx.Rngs], Clip]) -> nnx.GraphDef:
+    """The structure of a model; nothing is computed."""
+    graphdef, _, _ = build.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
+    return graphdef
+
+
+def model_maker(
+    config: ConfigDict, vocab_size: int, platform: str | None = None
+) -> Callable[[nnx.Rngs], Clip]:
+    """A function from `nnx.Rngs` to the model that the config describes.
+
+    `platform` is where it runs, "cpu", "gpu" or "tpu"; None is this process's default.
+    """
+    return partial(
+        build_clip,
+        config.model,
+        image_size=config.data.image_size,
+        vocab_size=vocab_size,
+        image_mean=config.data.image_mean,
+        image_std=config.data.image_std,
+        per_device_norm=config.model.batch_norm == "device",
+        scan_layers=config.scan_text_layers,
+        dtype=compute_dtype(config.compute_dtype, platform),
+    )
+
+
+def step_arguments(config: ConfigDict, mesh: Mesh, training: Training) -> tuple[Any, Any]:
+    """Shapes, types and shardings of what `training.step` takes."""
+    rows = NamedSharding(mesh, sharding.BATCH)
+    size, pairs = config.data.image_size, config.global_batch_size
+    shapes = {
+        "image": ((pairs, size, size, 3), jnp.uint8),
+        "tokens": ((pairs, config.tokenizer.context_length), jnp.int32),
+        "key_hash": ((pairs,), jnp.uint32),
+        "caption_id": ((pairs,), jnp.int32),
+    }
+    batch = {
+        name: jax.ShapeDtypeStruct(shape, dtype, sharding=rows)
+        for name, (shape, dtype) in shapes.items()
+    }
+    return sharding.abstract_arrays(training.abstract, training.placement), batch

@@ -1,0 +1,47 @@
+"""The steps of a run after which it logs, saves, measures or stops."""
+
+from dataclasses import dataclass
+
+from ml_collections import ConfigDict
+
+
+@dataclass(frozen=True)
+class Due:
+    """The work that is due after a step."""
+
+    log: bool
+    save: bool
+    stop: bool
+    measure: bool
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """The steps of a run after which work is due."""
+
+    total_steps: int
+    log_every: int
+    checkpoint_every: int
+    eval_every: int
+    """0 for no evaluation besides the one at the end."""
+
+    @classmethod
+    def of(cls, config: ConfigDict) -> "Timetable":
+        """The timetable that a config asks for."""
+        return cls(config.total_steps, config.log_every, config.checkpoint_every, config.eval_every)
+
+    def measures(self, step: int) -> bool:
+        """Tell whether there is an evaluation after this step, besides the one at the end."""
+        return bool(self.eval_every) and step % self.eval_every == 0 < step < self.total_steps
+
+    def after(self, step: int, *, stop: bool = False) -> Due:
+        """The work due after `step`, if the run goes on or is to `stop` there."""
+        last = step == self.total_steps
+        measure = self.measures(step)
+        return Due(
+            log=step % self.log_every == 0 or last or step == 1,
+            # A state that is measured is kept, and so is the last one before a stop.
+            save=step % self.checkpoint_every == 0 or last or stop or measure,
+            stop=stop,
+            measure=measure,
+        )

@@ -1,0 +1,153 @@
+"""The bookkeeping of the training loop: figures, progress, saves, where the time goes."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+
+import jax
+
+from vclip_jax.console import terminal
+from vclip_jax.data import pipeline
+from vclip_jax.data.prefetch import DevicePrefetcher
+from vclip_jax.data.record import Record
+from vclip_jax.models.build import Batch
+from vclip_jax.train import guards, optim
+from vclip_jax.train.build import Training
+from vclip_jax.train.goodput import Goodput, Pace, Trace
+from vclip_jax.train.guards import Watch
+from vclip_jax.train.run import Run
+from vclip_jax.train.state import Metrics, TrainState
+
+
+class Loop:
+    """Keeps the books of a training loop; a context manager.
+
+    With several processes all call its methods together.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        training: Training,
+        train: Sequence[Record],
+        batches: DevicePrefetcher,
+        goodput: Goodput,
+        step: int,
+    ):
+        """Start at `step`: 0, or the step of one of the run's checkpoints.
+
+        Args:
+            run: gets the rows and the checkpoints.
+            training: whose steps are followed.
+            train: the records of the batches; those of a step that diverges are named.
+            batches: from `step` on; the caller closes them.
+            goodput: the ledger; it is written at the end of the loop.
+            step: steps done so far.
+        """
+        config = run.config
+        self._run, self._training, self._train = run, training, train
+        self._batches, self._goodput = batches, goodput
+        self._learning_rate = jax.jit(
+            optim.learning_rate_schedule(
+                config.optimizer.learning_rate, config.optimizer.warmup_steps, config.total_steps
+            )
+        )
+        counters = run.checkpoints.position(step).get("guards", {}) if step else {}
+        self._watch = Watch.of(config, counters)
+        self._trace = Trace(run.workdir / "profile", config.profile.first, config.profile.steps)
+        self._progress = terminal.bar(
+            total=config.total_steps,
+            initial=step,
+            unit="step",
+            disable=jax.process_index() != 0,
+            mininterval=1,
+            desc="compiling",
+        )
+        self._pace = Pace(goodput, lambda: batches.seconds_waited)
+        self._description = ""
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Loop":
+        for resource in (self._progress, self._goodput, self._trace):
+            self._stack.enter_context(closing(resource))
+        self._pace.resume()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stack.close()
+
+    def next_batch(self) -> Batch:
+        """Get the batch of the next step, and start a trace if it is time."""
+        self._trace.before_step()
+        return next(self._batches)
+
+    def follow(self, metrics: Metrics, *, catch_up: bool) -> None:
+        """Follow a step that was started, see `Pace.follow`."""
+        self._watch.add(metrics)
+        self._pace.follow(metrics, catch_up=catch_up)
+        self._trace.after_step(metrics["loss"])
+
+    def log(self, step: int, metrics: Metrics, batch: Batch) -> None:
+        """Write a row of `metrics.jsonl`, and warn of figures that look wrong.
+
+        Raises:
+            OSError: a save in the background failed, and the run is to stop for that.
+        """
+        values = {name: float(x) for name, x in jax.device_get(metrics).items()}
+        values["repeated_captions"] = guards.repeated(batch["caption_id"])
+        loss = values["loss"]
+        values = self._watch.look(step, values)
+        values["learning_rate"] = float(self._learning_rate(step - 1))
+        values |= self._goodput.read()
+        self._run.checkpoints.check()
+        if self._run.checkpoints.failed:
+            values["failed_saves"] = float(self._run.checkpoints.failed)
+        self._run.metrics_log.write(step, values)
+        self._description = (
+            f"loss {loss:.3f}  {values['examples_per_second']:.0f} pairs/s  "
+            f"data wait {values['data_wait_fraction']:.0%}"
+        )
+
+    def stop_if_exhausted(self, step: int, state: TrainState, batch: Batch) -> None:
+        """Stop if too many updates in a row were skipped.
+
+        Args:
+            step: the last one.
+            state: after it.
+            batch: its own.
+
+        Raises:
+            SkippedError: they were; `diagnosis.json` tells of the last step.
+        """
+        if not self._watch.exhausted():
+            return
+        config = self._run.config
+        # Nothing but the step's number has changed since, so its gradients are:
+        norms = self._training.gradient_norms(state.replace(step=step - 1), batch)
+        keys = pipeline.record_keys(
+            self._train,
+            seed=config.seed,
+            step=step - 1,
+            global_batch_size=config.global_batch_size,
+            shuffle=config.data.shuffle,
+        )
+        saved = self._run.checkpoints.steps()
+        raise self._watch.diagnosis(step, keys, norms, saved, self._run.workdir)
+
+    def show(self) -> None:
+        """Move the progress bar on by a step, and show the figures of a new row there."""
+        if self._description:
+            self._progress.set_description(self._description)
+            self._description = ""
+        self._progress.update()
+
+    def save(self, state: TrainState, step: int) -> None:
+        """Save in the background, see `Checkpoints.save`."""
+        with self.booked("checkpoint"):
+            self._run.checkpoints.save(state, step, guards=self._watch.position())
+
+    @contextmanager
+    def booked(self, account: str) -> Iterator[None]:
+        """Book the time of work between two steps on one of `goodput.ACCOUNTS`."""
+        with self._goodput.account(account):
+            yield
+        self._pace.resume()

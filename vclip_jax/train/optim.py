@@ -1,0 +1,103 @@
+"""The optimizer: AdamW with a decay mask by name (the recipe's), or another of `OPTIMIZERS`, with
+linear warm-up and cosine to zero."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from vclip_jax.devices.tree import path_string
+
+
+def learning_rate_schedule(base: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
+    """Linear warm-up to `base`, then half a cosine to 0 (Chinese-CLIP, `training/scheduler.py`).
+
+    Args:
+        base: the peak learning rate.
+        warmup_steps: steps of warm-up; step 0 already moves at `base / warmup_steps`.
+        total_steps: where the cosine reaches 0.
+    """
+
+    def schedule(step: jax.Array | int) -> jax.Array:
+        step = jnp.asarray(step, jnp.float32)
+        warm = base * (step + 1) / max(warmup_steps, 1)
+        progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
+        cosine = base * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(progress, 0, 1)))
+        return jnp.where(step < warmup_steps, warm, cosine)
+
+    return schedule
+
+
+def decay_mask(params: dict, no_decay: tuple[str, ...]) -> dict:
+    """True where weight decay applies: parameters whose path contains none of `no_decay`.
+
+    The recipe's words are "bn", "ln", "bias", "logit_scale" (Chinese-CLIP, `training/main.py`). So
+    BERT's LayerNorm scales, the shortcuts' norm scales and all embeddings are decayed, as there.
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: not any(word in path_string(path) for word in no_decay), params
+    )
+
+
+def adamw(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """AdamW as `config.optimizer` describes it, with a decay mask by name."""
+    return optax.adamw(
+        schedule,
+        b1=config.beta1,
+        b2=config.beta2,
+        eps=config.epsilon,
+        weight_decay=config.weight_decay,
+        mask=lambda params: decay_mask(params, tuple(config.no_decay)),
+    )
+
+
+OPTIMIZERS: dict[str, Callable[[ConfigDict, optax.Schedule], optax.GradientTransformation]] = {
+    "adamw": adamw
+}
+"""The values of `config.optimizer.kind`: functions of `config.optimizer` and the learning rate's
+schedule; a recipe may add its own, see `docs/extending.md`."""
+
+
+def check_kind(config: ConfigDict) -> None:
+    """Raise ValueError, one line, unless `OPTIMIZERS` has the kind of `config.optimizer`."""
+    if config.kind not in OPTIMIZERS:
+        raise ValueError(
+            f"config.optimizer.kind={config.kind!r} must be one of {', '.join(OPTIMIZERS)}"
+        )
+
+
+def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
+    """The optimizer that `config.optimizer` describes, for a run of `total_steps`.
+
+    Raises:
+        ValueError: one line: its kind is not known.
+    """
+    check_kind(config)
+    schedule = learning_rate_schedule(config.learning_rate, config.warmup_steps, total_steps)
+    parts = [OPTIMIZERS[config.kind](config, schedule)]
+    if config.clip_grad_norm:
+        parts.insert(0, optax.clip_by_global_norm(config.clip_grad_norm))
+    if config.learning_rate_factors:
+        parts.append(scale_by_path(config.learning_rate_factors))
+    return optax.chain(*parts)
+
+
+def scale_by_path(factors: Sequence[tuple[str, float]]) -> optax.GradientTransformation:
+    """Multiply updates by the factor of the first regular expression found in their path, else 1.
+
+    After AdamW this is a learning rate of its own for those parameters, decay included.
+    """
+
+    def factor(path: tuple[Any, ...]) -> float:
+        name = path_string(path)
+        return next((value for pattern, value in factors if re.search(pattern, name)), 1.0)
+
+    return optax.stateless(
+        lambda updates, _: jax.tree_util.tree_map_with_path(
+            lambda path, update: factor(path) * update, updates
+        )
+    )

@@ -1,0 +1,81 @@
+"""The workdir of a training run: locked, described, opened for figures and checkpoints."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from vclip_jax import config as config_lib
+from vclip_jax.devices import processes
+from vclip_jax.files.writing import write_json
+from vclip_jax.tracking.metrics_log import MetricsLog, environment
+from vclip_jax.train.build import Training
+from vclip_jax.train.checkpoint import Checkpoints
+from vclip_jax.train.state import TrainState
+
+log = logging.getLogger("vclip_jax")
+
+
+@contextmanager
+def open_workdir(config: ConfigDict, workdir: Path) -> Iterator[None]:
+    """Keep other runs out of a workdir, and write `config.json` and `environment.json` there.
+
+    Raises:
+        ValueError: another run uses it, or began in it with another config.
+        OSError: it cannot be written to.
+    """
+    lead = jax.process_index() == 0
+    workdir.mkdir(parents=True, exist_ok=True)
+    with processes.alone_in(workdir):
+        config_lib.save_or_check(config, workdir, save=lead)
+        if lead:
+            write_json(workdir / "environment.json", environment())
+        yield
+
+
+@dataclass(frozen=True)
+class Run:
+    """The config of a run, and the files that it writes as it goes on."""
+
+    config: ConfigDict
+    workdir: Path
+    metrics_log: MetricsLog
+    checkpoints: Checkpoints
+
+
+def open_run(config: ConfigDict, workdir: Path) -> Run:
+    """Open the figures and the checkpoints of a workdir.
+
+    Raises:
+        ValueError, OSError: one line: they are damaged, or cannot be kept there.
+    """
+    metrics_log = MetricsLog(
+        workdir / "metrics.jsonl", enabled=jax.process_index() == 0, track=config.keep_best
+    )
+    checkpoints = Checkpoints(
+        workdir,
+        keep=config.keep_checkpoints,
+        on_error=config.checkpoint_errors,
+        best=metrics_log.best,
+    )
+    return Run(config, workdir, metrics_log, checkpoints)
+
+
+def resume(run: Run, training: Training) -> TrainState:
+    """Restore the run's newest good checkpoint, see `Checkpoints.restore`."""
+    state = run.checkpoints.restore(training.abstract, training.placement)
+    step = int(state.step)
+    log.info("restored step %d of %s", step, run.workdir)
+    if step >= run.config.total_steps:
+        log.info(
+            "nothing is left to train: %s has reached config.total_steps=%d and is evaluated "
+            "again; another --workdir with --config.restore_from=%s trains its weights on",
+            run.workdir,
+            run.config.total_steps,
+            run.workdir,
+        )
+    return state

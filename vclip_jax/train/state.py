@@ -1,0 +1,71 @@
+"""The state that training carries from step to step, and its random initialisation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from vclip_jax.devices.tree import path_string
+from vclip_jax.models.build import split_model
+from vclip_jax.models.clip import Clip
+from vclip_jax.models.losses import INITIAL_SIGMOID_BIAS, INITIAL_SIGMOID_SCALE
+
+Metrics = dict[str, jax.Array]
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Everything that a step changes. Model variables are nested dictionaries of arrays."""
+
+    step: jax.Array
+    """int32 scalar: steps done."""
+    params: dict[str, Any]
+    batch_stats: dict[str, Any]
+    opt_state: optax.OptState
+
+    @property
+    def variables(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the model computes with: `params` and `batch_stats`."""
+        return self.params, self.batch_stats
+
+
+def with_logit_bias(make_model: Callable[[nnx.Rngs], Clip]) -> Callable[[nnx.Rngs], Clip]:
+    """`make_model`, and what the sigmoid loss needs: a `logit_bias`, and its first temperature."""
+
+    def make(rngs: nnx.Rngs) -> Clip:
+        model = make_model(rngs)
+        model.logit_bias = nnx.Param(jnp.array(INITIAL_SIGMOID_BIAS, jnp.float32))
+        model.logit_scale = nnx.Param(jnp.log(jnp.array(INITIAL_SIGMOID_SCALE, jnp.float32)))
+        return model
+
+    return make
+
+
+def init_state(
+    make_model: Callable[[nnx.Rngs], Clip],
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    half: bool = False,
+) -> TrainState:
+    """A state at step 0 from random initialisation; a pure function of `seed`, so it can be jitted
+    with output shardings, or evaluated for shapes only.
+
+    `half` rounds the weights through float16: Chinese-CLIP converts its new model to half precision
+    and back (`convert_weights`, `convert_models_to_fp32`).
+    """
+    _, params, batch_stats = split_model(make_model(nnx.Rngs(seed)))
+    if half:
+        params = jax.tree_util.tree_map_with_path(_round_to_half, params)
+    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+
+
+def _round_to_half(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+    name = path_string(path)
+    if name in ("logit_scale", "logit_bias") or (
+        name.startswith("visual/") and name.endswith("_embedding")
+    ):
+        return leaf  # single parameters of the image tower, which the conversion passes over
+    return leaf.astype(jnp.float16).astype(jnp.float32)

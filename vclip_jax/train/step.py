@@ -1,0 +1,179 @@
+"""The training step: loss, gradients and update, as one pure function."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vclip_jax.devices.sharding import BATCH
+from vclip_jax.models.build import Batch
+from vclip_jax.models.clip import MAX_LOGIT_SCALE
+from vclip_jax.models.dropout import row_keys
+from vclip_jax.models.losses import contrastive_loss
+from vclip_jax.models.remat import NO_REMAT, rematerialised
+from vclip_jax.train.state import Metrics, TrainState
+
+
+def make_train_step(
+    graphdef: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    *,
+    mesh: Mesh | None = None,
+    placement: TrainState | None = None,
+    loss: Callable[..., jax.Array] = contrastive_loss,
+    targets: str = "pair",
+    clamp: str = "after_step",
+    feature_gradient: float = 1.0,
+    micro_batches: int = 1,
+    remat: Mapping[str, str] = NO_REMAT,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The training step as a pure function `(state, batch) -> (state, metrics)`, not yet jitted.
+
+    The batch has `image`, uint8 `[b, s, s, 3]`, `tokens`, int32 `[b, length]`, and for captions as
+    targets `caption_id`, int32 `[b]`. Metrics are float32 scalars: `loss`, `logit_scale` (the
+    multiplier before the update), `logit_bias` (if the model has one) and `grad_norm`. Dropout is a
+    function of (seed, step, row of the batch).
+
+    On a mesh each device encodes its rows of the batch; only embeddings, the statistics of global
+    batch norms and gradients (in float32) go from one to others.
+
+    Args:
+        graphdef: the model's structure, from `split_model`.
+        optimizer: its state is in `TrainState.opt_state`.
+        seed: of dropout.
+        mesh: None computes on the whole batch in one place.
+        placement: of the state on the mesh, from `sharding.state_sharding`.
+        loss: `contrastive_loss` with its settings; a sigmoid needs a model of `with_logit_bias`.
+        targets: see `config.loss.targets`.
+        clamp: see `config.optimizer.clamp`.
+        feature_gradient: what the gradient is multiplied by where it enters the towers; one over
+            the number of devices is what an all-gather without gradient amounts to once the
+            processes' gradients are averaged.
+        micro_batches: parts in which a device encodes its rows, one after another, and again for
+            the gradients. The loss is the whole batch's; each part has its own batch statistics,
+            whose mean moves the running ones.
+        remat: see `config.remat`.
+    """
+    axes = mesh.axis_names if mesh is not None else ()
+    specs = jax.tree.map(lambda own: own.spec, placement.params) if placement else None
+
+    def encode(params: dict, batch_stats: dict, rows: Batch) -> tuple[jax.Array, jax.Array, dict]:
+        """Unit vectors of images and texts, and the moved batch statistics."""
+
+        def visual(params: dict, images: jax.Array) -> tuple[jax.Array, dict]:
+            model = nnx.merge(graphdef, params, batch_stats)
+            image = model.encode_image(images, train=True)
+            return image, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+
+        def textual(params: dict, tokens: jax.Array, keys: jax.Array) -> jax.Array:
+            model = nnx.merge(graphdef, params, batch_stats)
+            return model.encode_text(tokens, keys=keys)
+
+        visual = rematerialised(visual, "image", remat["image"])
+        textual = rematerialised(textual, "text", remat["text"])
+        image, moved = visual(params, rows["image"])
+        return image, textual(params, rows["tokens"], rows["keys"]), moved
+
+    def loss_fn(params: dict, batch_stats: dict, batch: Batch, key: jax.Array):
+        if axes:
+            params = jax.tree.map(partial(_whole, axes), params, specs)
+        local = len(batch["tokens"])
+        first = jax.lax.axis_index(axes) * local if axes else 0
+        rows = {name: batch[name] for name in ("image", "tokens")}
+        rows["keys"] = row_keys(key, first + jnp.arange(local))
+        if micro_batches == 1:
+            image, text, moved = encode(params, batch_stats, rows)
+        else:
+            parts = jax.tree.map(lambda x: x.reshape(micro_batches, -1, *x.shape[1:]), rows)
+            # A part's activations are computed again where its gradient is, not kept.
+            again = jax.checkpoint(partial(encode, params, batch_stats))
+            image, text, moved = jax.lax.map(again, parts)
+            image, text = (x.reshape(local, -1) for x in (image, text))
+            moved = jax.tree.map(lambda x: x.mean(axis=0), moved)
+        logit_scale = params["logit_scale"]
+        if clamp == "forward":
+            logit_scale = jnp.clip(logit_scale, 0.0, MAX_LOGIT_SCALE)
+        image, text = (_scale_gradient(x, feature_gradient) for x in (image, text))
+        terms: dict[str, Any] = {"axes": axes} if axes else {}
+        if "logit_bias" in params:
+            terms["logit_bias"] = params["logit_bias"]
+        if targets == "caption":
+            terms["group"] = batch["caption_id"]
+        with jax.named_scope("loss"):
+            value = loss(image, text, logit_scale, **terms)
+        return value, moved
+
+    gradient = jax.value_and_grad(loss_fn, has_aux=True)
+    if mesh is not None:
+        everywhere = PartitionSpec()
+        gradient = jax.shard_map(
+            gradient,
+            mesh=mesh,
+            in_specs=(specs, everywhere, BATCH, everywhere),
+            out_specs=((everywhere, everywhere), specs),
+        )
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        (value, batch_stats), grads = gradient(state.params, state.batch_stats, batch, key)
+        with jax.named_scope("optimizer"):
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+        scale = state.params["logit_scale"]
+        if clamp == "forward":
+            scale = jnp.clip(scale, 0.0, MAX_LOGIT_SCALE)
+        else:
+            params["logit_scale"] = jnp.clip(params["logit_scale"], 0.0, MAX_LOGIT_SCALE)
+        metrics = {
+            "loss": value,
+            "logit_scale": jnp.exp(scale),
+            "grad_norm": optax.tree.norm(grads),
+        }
+        if "logit_bias" in state.params:
+            metrics["logit_bias"] = state.params["logit_bias"]
+        return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+
+    return train_step
+
+
+def _whole(axes: tuple[str, ...], x: jax.Array, spec: PartitionSpec) -> jax.Array:
+    """All of a parameter of which a device holds its share, or all.
+
+    Gradients come back as they were computed, float32, summed over all devices, to each its share.
+    """
+    x = jax.lax.pcast(x, tuple(axis for axis in axes if axis not in spec), to="varying")
+    for dimension, axis in enumerate(spec):
+        if axis is not None:
+            x = jax.lax.all_gather(x, axis, axis=dimension, tiled=True)
+    return x
+
+
+def _scale_gradient(x: jax.Array, factor: float) -> jax.Array:
+    """`x`, whose gradient is multiplied by `factor`."""
+    return x if factor == 1 else factor * x + (1 - factor) * jax.lax.stop_gradient(x)
+
+
+def jit_train_step(
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    mesh: Mesh,
+    state_shardings: TrainState,
+    compiler_options: dict[str, Any] | None = None,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Compile a step for a mesh: batch sharded, metrics replicated, the old state's memory reused.
+
+    The state's layout going in and coming out is `state_shardings`; `compiler_options` are XLA's.
+    """
+    replicated = NamedSharding(mesh, PartitionSpec())
+    return jax.jit(
+        train_step,
+        in_shardings=(state_shardings, NamedSharding(mesh, BATCH)),
+        out_shardings=(state_shardings, replicated),
+        donate_argnums=0,
+        compiler_options=compiler_options,
+    )
