@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from vclip_jax.data.choices import ORDERS
 from vclip_jax.data.images.augment import AUGMENTATIONS, Policy
 from vclip_jax.data.images.decode import FITS, MODES, ImageError, decode, decode_whole
 from vclip_jax.data.images.enhance import enhance
-from vclip_jax.data.order import ORDERS
 from vclip_jax.data.pipeline import eval_batches, step_records, train_batches
 from vclip_jax.data.prefetch import prefetch_to_device
 from vclip_jax.data.text.wordpiece import WordPiece

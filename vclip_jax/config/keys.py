@@ -87,7 +87,7 @@ SECTIONS = {
     "mesh": "Where the train state lies.",
     "evals": "The zero-shot evaluations: a name of your choice -> an entry, made by "
     "`vclip_jax.config.zero_shot_eval`.",
-    "systems": "The models that `--mode eval` scores side by side: a name of your choice -> an "
+    "systems": "The models that `vclip eval` scores side by side: a name of your choice -> an "
     "entry, made by `vclip_jax.config.system`.",
 }
 """What each section is about; "" has the keys without a section."""
@@ -200,7 +200,7 @@ KEYS = (
     Key(
         "eval_all_checkpoints",
         False,
-        "With `--mode eval`, measure every checkpoint that is left (see `keep_checkpoints`), not "
+        "With `vclip eval`, measure every checkpoint that is left (see `keep_checkpoints`), not "
         "the newest alone: the learning curve of the zero-shot figures.",
         on_resume="free",
     ),

@@ -67,7 +67,7 @@ def a_curve_is_of_evaluation(config: ConfigDict, use: Use) -> None:
     """Refuse to train where all checkpoints are to be evaluated, or a single one as well."""
     if use.training and config.eval_all_checkpoints:
         raise ValueError(
-            "config.eval_all_checkpoints=True needs --mode eval: training measures every "
+            "config.eval_all_checkpoints=True needs `vclip eval`: training measures every "
             "config.eval_every steps"
         )
     if config.eval_all_checkpoints and config.restore_step != "latest":

@@ -59,7 +59,8 @@ def test_errata_change_grades_leave_out_duplicates_and_are_noted(listing):
     assert labels["20051020_63936_0100_PP"] == 1
     assert labels["20060523_48477_0100_PP"] == 3
     assert "20051202_54744_0400_PP" in labels
-    assert len(listing.notes) == 6
+    assert len(listing.notes) == 7
+    assert "images below the folder are in no record" in listing.notes[-1]
     assert listing.notes[0] == (
         "Erratum of 31 August 2016: 20051020_63045_0100_PP has retinopathy grade 0, not 3."
     )
