@@ -9,6 +9,7 @@ from vclip_jax.datasets.formats import parquet, webdataset
 from vclip_jax.datasets.formats.tables import Table, decode_text, text_of
 from vclip_jax.datasets.listing import Blob
 from vclip_jax.datasets.own import rows as table_rows
+from vclip_jax.datasets.own.chosen import choose
 from vclip_jax.datasets.own.columns import Wanted
 from vclip_jax.datasets.own.found import Found
 from vclip_jax.datasets.own.lookup import check_tests, relative, split_of, split_of_path
@@ -50,7 +51,7 @@ def from_parquet(
         ValueError: one line: it is damaged, has neither caption nor label, or a label has no name.
     """
     flat = parquet.flat_columns(path)
-    chosen = table_rows.choose(Table(path, "", tuple(flat), []), "", wanted)
+    chosen = choose(Table(path, "", tuple(flat), []), "", wanted)
     names, graded = parquet.class_names(path, chosen.label) if chosen.label else ((), False)
     person = chosen.person(tuple(flat))
     used = [column for column in (chosen.caption, chosen.label, chosen.split, person) if column]

@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 
 from vclip_jax.datasets.formats.tables import read_tables
+from vclip_jax.datasets.own.chosen import by_eye, image_finder
 from vclip_jax.datasets.own.columns import Wanted
 from vclip_jax.datasets.own.folders import only_folders, walk
 from vclip_jax.datasets.own.lookup import Photographs
-from vclip_jax.datasets.own.rows import by_eye, image_finder, path_of
+from vclip_jax.datasets.own.rows import path_of
 
 
 def listed_paths(
