@@ -108,7 +108,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
     training = make_training(config, mesh, data.tokenizer.vocab_size)
     describe(training, workdir)
     run = open_run(config, workdir)
-    if run.checkpoints.exist():
+    if run.checkpoints.any_exist():
         state = resume(run, training)
     else:
         state = start_at_0(config, training, data.train, data.tokenizer, workdir)
@@ -245,7 +245,7 @@ def open_measurement(
     with open_trackers(
         config, workdir, metrics_log.rows(), enabled=jax.process_index() == 0
     ) as trackers:
-        metrics_log.tell(trackers.scalars)
+        metrics_log.subscribe(trackers.scalars)
         scorer = Scorer(
             graphdef,
             mesh,

@@ -65,7 +65,7 @@ def written(workdir, tiny_weights, tokenizer):
         config = json.loads(path.read_text())
         config["data"] |= data
         path.write_text(json.dumps(config))
-        run = model_card.read_training_run(workdir, step)
+        run = model_card.read_saved_run(workdir, step)
         return model_card.write(tiny_weights(), tokenizer, "exported from w", run)
 
     return write

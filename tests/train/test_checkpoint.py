@@ -206,7 +206,7 @@ def test_where_all_are_damaged_the_run_does_not_start_afresh(tmp_path):
         flip(data_files(tmp_path, step)[0], 800)
     for _ in range(2):  # the second time they have been set aside already
         with Checkpoints(tmp_path) as checkpoints:
-            assert checkpoints.exist()
+            assert checkpoints.any_exist()
             with pytest.raises(DamagedError, match=r"no checkpoint in .* is good.*--workdir"):
                 checkpoints.restore(ABSTRACT, layout)
 

@@ -93,17 +93,17 @@ def values(loss: float = 2.0, **changes) -> dict[str, float]:
 
 def add(one: guards.Watch, flags) -> None:
     for flag in flags:
-        one.add({"skipped": jnp.float32(flag)})
+        one.record({"skipped": jnp.float32(flag)})
 
 
 def test_so_many_in_a_row_are_too_many_also_over_a_resume():
     one = watch()
     add(one, [1, 1, 0, 1])
-    assert not one.exhausted()
-    resumed = watch(**one.position())
-    assert resumed.position() == {"skipped": 3, "in_a_row": 1}
+    assert not one.should_stop()
+    resumed = watch(**one.counters())
+    assert resumed.counters() == {"skipped": 3, "in_a_row": 1}
     add(resumed, [1, 1])
-    assert resumed.exhausted()
+    assert resumed.should_stop()
 
 
 def test_a_watch_is_the_configs_and_goes_on_counting():
@@ -114,15 +114,15 @@ def test_a_watch_is_the_configs_and_goes_on_counting():
     assert one.quiet_steps == config.optimizer.warmup_steps
     assert not one.softmax
     assert not one.pairs
-    assert one.position() == {"skipped": 5, "in_a_row": 2}
-    assert guards.Watch.of(config_lib.default(), {}).position() == {"skipped": 0, "in_a_row": 0}
+    assert one.counters() == {"skipped": 5, "in_a_row": 2}
+    assert guards.Watch.of(config_lib.default(), {}).counters() == {"skipped": 0, "in_a_row": 0}
 
 
 def test_what_is_not_finite_is_told_and_not_logged(caplog):
     one = watch()
     add(one, [1])
     with caplog.at_level(logging.WARNING, "vclip_jax"):
-        kept = one.look(7, values(math.nan, skipped=1.0))
+        kept = one.check(7, values(math.nan, skipped=1.0))
     assert kept == {"grad_norm": 1.0, "logit_scale": 14.3, "skipped_steps": 1.0}
     assert "step 7 was skipped: loss nan" in caplog.text
 
@@ -132,9 +132,9 @@ def test_a_jump_of_the_loss_is_said(caplog):
     rng = np.random.default_rng(0)
     with caplog.at_level(logging.WARNING, "vclip_jax"):
         for step in range(20):
-            one.look(step, values(2 + 0.1 * rng.standard_normal()))
+            one.check(step, values(2 + 0.1 * rng.standard_normal()))
         assert caplog.text == ""
-        one.look(20, values(9.0))
+        one.check(20, values(9.0))
     assert "the loss jumps from about 1.98 to 9" in caplog.text
 
 
@@ -153,7 +153,7 @@ def test_what_looks_wrong_is_said_once(caplog, changes, seen, said):
     one = watch(**changes)
     with caplog.at_level(logging.WARNING, "vclip_jax"):
         for step in range(20, 30):
-            one.look(step, values(**seen))
+            one.check(step, values(**seen))
     assert said in caplog.text
     assert len(caplog.records) == bool(said)
 

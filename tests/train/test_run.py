@@ -46,14 +46,14 @@ def test_what_is_best_by_the_figures_outlasts_other_checkpoints(tmp_path):
     config = config_lib.default()
     config.keep_checkpoints, config.keep_best = 1, "eval/validation/loss"
     run = open_run(config, tmp_path)
-    assert not run.checkpoints.exist()
+    assert not run.checkpoints.any_exist()
     state = TrainState(jnp.int32(0), {"a": jnp.ones(3)}, {}, optax.EmptyState())
     with run.checkpoints:
         for step, loss in ((1, 2.0), (2, 1.0), (3, 1.5), (4, 3.0)):
             run.checkpoints.save(state, step)
             run.metrics_log.write(step, {config.keep_best: loss})
     assert open_run(config, tmp_path).checkpoints.steps() == (2, 4)
-    assert open_run(config, tmp_path).checkpoints.exist()
+    assert open_run(config, tmp_path).checkpoints.any_exist()
 
 
 @pytest.mark.parametrize(("step", "done"), [(5, False), (8, True), (9, True)])

@@ -14,7 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vclip_jax.config.defaults import default, entry
-from vclip_jax.config.keys import KEYS, NAMED
+from vclip_jax.config.keys import KEYS, USER_NAMED_SECTIONS
 from vclip_jax.config.rules import RULES, Use
 
 
@@ -78,13 +78,15 @@ def check_names(config: ConfigDict) -> None:
 
 
 def _check_keys(config: Any, reference: Any, prefix: str = "config") -> None:
-    """Every key must be one of the reference's; sections of `NAMED` may hold any names."""
+    """Every key must be in the reference; `USER_NAMED_SECTIONS` may hold any names."""
     for key in config:
         _check_key(key, reference, prefix)
-        if isinstance(config[key], ConfigDict) and not (prefix == "config" and key in NAMED):
+        if isinstance(config[key], ConfigDict) and not (
+            prefix == "config" and key in USER_NAMED_SECTIONS
+        ):
             _check_keys(config[key], reference[key], f"{prefix}.{key}")
     if prefix == "config":
-        for section in NAMED:
+        for section in USER_NAMED_SECTIONS:
             for name, value in (config.get(section) or {}).items():
                 _check_keys(value, entry(section), f"config.{section}.{name}")
 
@@ -109,7 +111,7 @@ def suggestion(name: str, section: str = "") -> str:
     """
     words = _plain(name.rpartition(".")[2])
     keys = list(_keys(default()))
-    if (named := section.partition(".")[0]) in NAMED:
+    if (named := section.partition(".")[0]) in USER_NAMED_SECTIONS:
         keys = [f"{section}.{key}" for key in entry(named)]
     names: dict[str, list[str]] = {}
     for key in keys:
@@ -154,7 +156,7 @@ def check_overrides(argv: Sequence[str]) -> None:
         for depth, key in enumerate(keys):
             prefix = ".".join(["config", *keys[:depth]])
             section = prefix.removeprefix("config.")
-            if section in NAMED:  # the recipe names them
+            if section in USER_NAMED_SECTIONS:  # the recipe names them
                 reference = entry(section)
                 continue
             if not isinstance(reference, ConfigDict):

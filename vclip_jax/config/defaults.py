@@ -7,7 +7,7 @@ line, `--config.data.image_size=224`; a key that does not exist is refused, as i
 
 from ml_collections import ConfigDict
 
-from vclip_jax.config.keys import KEYS, NAMED
+from vclip_jax.config.keys import KEYS, USER_NAMED_SECTIONS
 
 
 def default() -> ConfigDict:
@@ -18,7 +18,7 @@ def default() -> ConfigDict:
         if section and section not in config:
             config[section] = ConfigDict()
         (config[section] if section else config)[name] = key.default
-    for section in NAMED:
+    for section in USER_NAMED_SECTIONS:
         config[section] = ConfigDict()
     return config
 
@@ -59,12 +59,12 @@ def small() -> ConfigDict:
 
 
 def entry(section: str, **values: str) -> ConfigDict:
-    """An entry of a section that is in `keys.NAMED`, with the defaults of what is not given.
+    """An entry of one of `USER_NAMED_SECTIONS`; keys that are not given have their defaults.
 
     Raises:
         TypeError: a value is of no key.
     """
-    keys = {key.name: key.default for key in NAMED[section]}
+    keys = {key.name: key.default for key in USER_NAMED_SECTIONS[section]}
     if unknown := sorted(values.keys() - keys.keys()):
         raise TypeError(f"{unknown[0]} is no key of config.{section}.NAME: use {', '.join(keys)}")
     return ConfigDict(keys | values)

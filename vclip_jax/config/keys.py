@@ -676,7 +676,7 @@ KEYS = (
     ),
 )
 
-NAMED = {
+USER_NAMED_SECTIONS = {
     "evals": (
         Key(
             "dataset",
@@ -734,6 +734,6 @@ NAMED = {
 
 def keys_of(section: str) -> tuple[Key, ...]:
     """The keys of a section, or of an entry where a recipe names the entries."""
-    if section in NAMED:
-        return NAMED[section]
+    if section in USER_NAMED_SECTIONS:
+        return USER_NAMED_SECTIONS[section]
     return tuple(key for key in KEYS if key.name.rpartition(".")[0] == section)

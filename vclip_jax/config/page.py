@@ -1,6 +1,6 @@
 """The page of the configuration's keys, `docs/config.md`, from their declarations."""
 
-from vclip_jax.config.keys import NAMED, SECTIONS, Key, keys_of
+from vclip_jax.config.keys import SECTIONS, USER_NAMED_SECTIONS, Key, keys_of
 
 _HEAD = """\
 # Configuration
@@ -27,7 +27,9 @@ def page() -> str:
 
 def _section(name: str) -> str:
     rows = "\n".join(_row(key) for key in keys_of(name))
-    example = f" An entry, `config.{name}.NAME`, has these keys." if name in NAMED else ""
+    example = (
+        f" An entry, `config.{name}.NAME`, has these keys." if name in USER_NAMED_SECTIONS else ""
+    )
     return (
         f"## {name or 'The run'}\n\n{SECTIONS[name]}{example}\n\n"
         f"| key | default | allowed | on resume | meaning |\n|---|---|---|---|---|\n{rows}\n"

@@ -126,7 +126,7 @@ def _card(
             return path.read_text("utf-8")
         return model_card.write(weights, tokenizer, f"exported from {source.name}", prompts=prompts)
     origin = f"exported from {source.name}, step {step}"
-    run = model_card.read_training_run(source, step)
+    run = model_card.read_saved_run(source, step)
     return model_card.write(weights, tokenizer, origin, run, prompts)
 
 

@@ -59,7 +59,7 @@ _SYNFUNDUS_CITATION: Final = """\
 
 
 @dataclass(frozen=True)
-class TrainingRun:
+class SavedRun:
     """What a training run says of itself; a file that it did not leave is empty here."""
 
     step: int
@@ -72,7 +72,7 @@ class TrainingRun:
     """Of the checkpoint that `zero_shot` was measured on, where the run says so."""
 
 
-def read_training_run(workdir: Path, step: int) -> TrainingRun:
+def read_saved_run(workdir: Path, step: int) -> SavedRun:
     """What `workdir` holds of a run, for the card of its checkpoint of `step`.
 
     Raises:
@@ -85,14 +85,14 @@ def read_training_run(workdir: Path, step: int) -> TrainingRun:
     # Runs of an earlier version tell it in metrics.jsonl alone.
     told = {result["step"] for result in zero_shot.values() if "step" in result}
     scored_step = max(told) if told else _scored_step(workdir / "metrics.jsonl")
-    return TrainingRun(step, config, environment, goodput, zero_shot, scored_step)
+    return SavedRun(step, config, environment, goodput, zero_shot, scored_step)
 
 
 def write(
     weights: Weights,
     tokenizer: Tokenizer,
     origin: str,
-    run: TrainingRun | None = None,
+    run: SavedRun | None = None,
     prompts: PromptSet | None = None,
 ) -> str:
     """The text of the card.
@@ -108,7 +108,7 @@ def write(
     return f"---\n{metadata}\n---\n\n" + "\n\n".join(sections)
 
 
-def _metadata(weights: Weights, tokenizer: Tokenizer, run: TrainingRun | None) -> str:
+def _metadata(weights: Weights, tokenizer: Tokenizer, run: SavedRun | None) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     clip = weights.config["kind"] == "clip"
@@ -136,7 +136,7 @@ def _metadata(weights: Weights, tokenizer: Tokenizer, run: TrainingRun | None) -
     return data.to_yaml().strip()
 
 
-def _name(run: TrainingRun | None) -> str:
+def _name(run: SavedRun | None) -> str:
     return f"vclip_jax on {_dataset(run.config)}" if run else "vclip_jax"
 
 
@@ -144,7 +144,7 @@ def _sections(
     weights: Weights,
     tokenizer: Tokenizer,
     origin: str,
-    run: TrainingRun | None,
+    run: SavedRun | None,
     prompts: PromptSet | None,
 ) -> Iterator[str]:
     if weights.config["kind"] == "text":
@@ -208,7 +208,7 @@ def _example(tokenizer: Tokenizer, prompts: PromptSet | None) -> str:
     )
 
 
-def _limits(run: TrainingRun | None) -> Iterator[str]:
+def _limits(run: SavedRun | None) -> Iterator[str]:
     yield "- Not a medical device: it was not validated for diagnosis, and not on any population."
     if run is not None and _dataset(run.config) in ("synfundus", "synthetic"):
         yield (
@@ -259,7 +259,7 @@ def _licence_text(config: Mapping[str, Any]) -> str:
     return text
 
 
-def _training(run: TrainingRun) -> Iterator[str]:
+def _training(run: SavedRun) -> Iterator[str]:
     config = run.config
     pairs = run.step * config["global_batch_size"]
     yield (
@@ -291,7 +291,7 @@ def _training(run: TrainingRun) -> Iterator[str]:
         yield f"- Commit of vclip_jax: {run.environment['git_commit']}."
 
 
-def _results(run: TrainingRun) -> str:
+def _results(run: SavedRun) -> str:
     if not run.zero_shot:
         return "None: the run has not been evaluated (no zero_shot.json)."
     lines = [
@@ -332,7 +332,7 @@ def _with_interval(result: Mapping[str, Any], metric: str) -> str:
     return text if interval is None else f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
-def _scored(run: TrainingRun) -> dict[str, str]:
+def _scored(run: SavedRun) -> dict[str, str]:
     """Evaluation -> the dataset that it scores, of those that have results."""
     return {
         name: str(task.get("dataset", ""))

@@ -86,7 +86,7 @@ class MetricsLog:
             for number, line in enumerate(self._path.read_bytes().splitlines(), 1):
                 yield self._parse(line, number)
 
-    def tell(self, listener: Listener) -> None:
+    def subscribe(self, listener: Listener) -> None:
         """Have `listener` called with every row from now on, once it is written."""
         self._listeners.append(listener)
 

@@ -124,7 +124,7 @@ class Checkpoints:
         """The steps of all complete checkpoints, rising."""
         return tuple(sorted(self._manager.all_steps()))
 
-    def exist(self) -> bool:
+    def any_exist(self) -> bool:
         """Whether there is any, or was: a run whose checkpoints are all damaged must not start
         afresh as if it were new."""
         return bool(self.steps()) or any(self._directory.glob(f"{ASIDE}*"))

@@ -111,7 +111,7 @@ class Watch:
 
     @classmethod
     def of(cls, config: ConfigDict, counters: Mapping[str, int]) -> "Watch":
-        """The watch that a config asks for; `counters` are those of `position` at a resume."""
+        """The watch that a config asks for; `counters` are those of `counters` at a resume."""
         return cls(
             config.global_batch_size,
             config.max_skipped,
@@ -122,11 +122,11 @@ class Watch:
             in_a_row=counters.get("in_a_row", 0),
         )
 
-    def add(self, metrics: Metrics) -> None:
+    def record(self, metrics: Metrics) -> None:
         """Remember a step's flag, without waiting for the step."""
         self._pending.append(metrics["skipped"])
 
-    def position(self) -> dict[str, int]:
+    def counters(self) -> dict[str, int]:
         """The counters, up to the last step that was added: to be kept with a checkpoint."""
         for flag in jax.device_get(self._pending):
             self.skipped += int(flag)
@@ -134,13 +134,13 @@ class Watch:
         self._pending.clear()
         return {"skipped": self.skipped, "in_a_row": self.in_a_row}
 
-    def exhausted(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether it is time to stop."""
-        return self.position()["in_a_row"] >= self.patience
+        return self.counters()["in_a_row"] >= self.patience
 
-    def look(self, step: int, values: dict[str, float]) -> dict[str, float]:
+    def check(self, step: int, values: dict[str, float]) -> dict[str, float]:
         """Warn of what looks wrong; returns those values that can be logged."""
-        self.position()
+        self.counters()
         loss = values["loss"]
         if not math.isfinite(loss) or values["skipped"]:
             log.warning(
@@ -180,7 +180,7 @@ class Watch:
         checkpoints: Sequence[int],
         workdir: Path,
     ) -> SkippedError:
-        """What to end a run with that is `exhausted`, in one line; in full in `diagnosis.json`.
+        """What to end a run with that is `should_stop`, in one line; in full in `diagnosis.json`.
 
         Args:
             step: the last step, whose update was skipped.

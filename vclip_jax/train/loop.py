@@ -82,7 +82,7 @@ class Loop:
 
     def follow(self, metrics: Metrics, *, catch_up: bool) -> None:
         """Follow a step that was started, see `Pace.follow`."""
-        self._watch.add(metrics)
+        self._watch.record(metrics)
         self._pace.follow(metrics, catch_up=catch_up)
         self._trace.after_step(metrics["loss"])
 
@@ -95,7 +95,7 @@ class Loop:
         values = {name: float(x) for name, x in jax.device_get(metrics).items()}
         values["repeated_captions"] = guards.repeated(batch["caption_id"])
         loss = values["loss"]
-        values = self._watch.look(step, values)
+        values = self._watch.check(step, values)
         values["learning_rate"] = float(self._learning_rate(step - 1))
         values |= self._goodput.read()
         self._run.checkpoints.check()
@@ -118,7 +118,7 @@ class Loop:
         Raises:
             SkippedError: they were; `diagnosis.json` tells of the last step.
         """
-        if not self._watch.exhausted():
+        if not self._watch.should_stop():
             return
         config = self._run.config
         # Nothing but the step's number has changed since, so its gradients are:
@@ -143,7 +143,7 @@ class Loop:
     def save(self, state: TrainState, step: int) -> None:
         """Save in the background, see `Checkpoints.save`."""
         with self.booked("checkpoint"):
-            self._run.checkpoints.save(state, step, guards=self._watch.position())
+            self._run.checkpoints.save(state, step, guards=self._watch.counters())
 
     @contextmanager
     def booked(self, account: str) -> Iterator[None]:
