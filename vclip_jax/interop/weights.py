@@ -19,6 +19,7 @@ from vclip_jax.models import build
 from vclip_jax.models.bert import Bert, BertConfig
 from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import Clip
+from vclip_jax.models.keys import seeded
 from vclip_jax.train.state import TrainState
 
 KINDS = ("clip", "text")
@@ -173,9 +174,9 @@ def _check_value(what: str, value: Any, like: Any) -> None:
 def expected_arrays(config: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
     """Dotted name -> shape of every weight of a model, from its portable configuration."""
     if config["kind"] == "text":
-        text = nnx.eval_shape(lambda: Bert(bert_config(config), rngs=nnx.Rngs(0)))
+        text = nnx.eval_shape(lambda: Bert(bert_config(config), rngs=seeded(0)))
         return names.flatten({"bert": nnx.to_pure_dict(nnx.state(text, nnx.Param))})
-    _, params, batch_stats = split_model(nnx.eval_shape(lambda: make_clip(config, nnx.Rngs(0))))
+    _, params, batch_stats = split_model(nnx.eval_shape(lambda: make_clip(config, seeded(0))))
     return names.flatten(params, batch_stats)
 
 

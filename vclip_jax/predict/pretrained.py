@@ -28,6 +28,7 @@ from vclip_jax.files.foreign import MOST_IMAGE, read_bytes
 from vclip_jax.interop.source import folder_of, read_folder
 from vclip_jax.interop.weights import Weights, make_clip
 from vclip_jax.models.build import compute_dtype, split_model
+from vclip_jax.models.keys import seeded
 from vclip_jax.predict.scorer import Scorer, Variables
 from vclip_jax.prompts import own, reading
 
@@ -104,7 +105,7 @@ class Pretrained:
         check_fit(data["image_size"], data["fit"], data["decode"])
         self._dtype = compute_dtype(dtype)
         self.graphdef, _, _ = split_model(
-            nnx.eval_shape(lambda: make_clip(self.config, nnx.Rngs(0), self._dtype))
+            nnx.eval_shape(lambda: make_clip(self.config, seeded(0), self._dtype))
         )
         mesh = sharding.make_mesh(1, jax.local_devices()[:1])
         self._variables = jax.device_put(weights.variables, mesh.devices.item())

@@ -23,6 +23,7 @@ from vclip_jax.files.writing import write_json
 from vclip_jax.models import build
 from vclip_jax.models.build import Batch, build_clip, compute_dtype
 from vclip_jax.models.clip import Clip
+from vclip_jax.models.keys import seeded
 from vclip_jax.models.kinds import LOSSES
 from vclip_jax.train import guards, optim, state
 from vclip_jax.train.state import Metrics, TrainState
@@ -105,7 +106,7 @@ def describe(training: Training, workdir: Path) -> None:
 
 def graph_of(make_model: Callable[[nnx.Rngs], Clip]) -> nnx.GraphDef:
     """The structure of a model; nothing is computed."""
-    graphdef, _, _ = build.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
+    graphdef, _, _ = build.split_model(nnx.eval_shape(lambda: make_model(seeded(0))))
     return graphdef
 
 

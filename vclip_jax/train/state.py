@@ -12,6 +12,7 @@ from flax import nnx
 from vclip_jax.devices.tree import path_string
 from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import Clip
+from vclip_jax.models.keys import seeded
 from vclip_jax.models.losses import INITIAL_SIGMOID_BIAS, INITIAL_SIGMOID_SCALE
 
 Metrics = dict[str, jax.Array]
@@ -56,7 +57,7 @@ def init_state(
     `half` rounds the weights through float16: Chinese-CLIP converts its new model to half precision
     and back (`convert_weights`, `convert_models_to_fp32`).
     """
-    _, params, batch_stats = split_model(make_model(nnx.Rngs(seed)))
+    _, params, batch_stats = split_model(make_model(seeded(seed)))
     if half:
         params = jax.tree_util.tree_map_with_path(_round_to_half, params)
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))

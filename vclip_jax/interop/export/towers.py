@@ -35,6 +35,7 @@ from vclip_jax.interop import folder, names
 from vclip_jax.interop.weights import Weights, make_clip
 from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import Clip
+from vclip_jax.models.keys import seeded
 
 BATCHES: Final = (1, 3)
 """Batch sizes at which an export is compared with the model."""
@@ -104,7 +105,7 @@ def towers(config: Mapping[str, Any]) -> tuple[Tower, Tower]:
     if config["kind"] != "clip":
         raise ValueError("a text tower alone cannot be exported: a model of both towers can")
     graphdef, params, batch_stats = split_model(
-        nnx.eval_shape(lambda: make_clip(config, nnx.Rngs(0)))
+        nnx.eval_shape(lambda: make_clip(config, seeded(0)))
     )
     shapes = names.flatten(params, batch_stats)
     image_reads = tuple(sorted(name for name in shapes if name.startswith("visual.")))
