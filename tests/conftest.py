@@ -106,9 +106,10 @@ def random_variables() -> Callable[..., tuple[Any, Any, Any]]:
 
     from vclip_jax.devices.tree import path_string
     from vclip_jax.models.build import split_model
+    from vclip_jax.models.keys import seeded
 
     def draw(make, seed: int = 0):
-        graphdef, params, batch_stats = split_model(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+        graphdef, params, batch_stats = split_model(nnx.eval_shape(lambda: make(seeded(0))))
         rng = np.random.default_rng(seed)
 
         def value(path, leaf):

@@ -100,7 +100,7 @@ if __name__ == "__main__":
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("corpus", nargs="*", help="folders with inputs; new ones go to the first")
-    chosen = parser.parse_args()
+    chosen = parser.parse_intermixed_args()
     seeds = FOLDER / "seeds"
     seeds.mkdir()
     for number, data in enumerate(starts(chosen.target)):

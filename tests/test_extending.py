@@ -23,6 +23,7 @@ from vclip_jax.evaluation.measurement import Measurement
 from vclip_jax.evaluation.zero_shot import Embedded
 from vclip_jax.models import kinds
 from vclip_jax.models.flops import step_flops
+from vclip_jax.models.keys import seeded
 from vclip_jax.train import optim
 from vclip_jax.train.build import make_training, model_maker
 
@@ -110,9 +111,9 @@ def test_a_loss_an_optimizer_and_towers_of_ones_own_train(recipe):
 
 def test_pools_of_ones_own_pool(recipe):
     config = recipe("own_pools")
-    model = nnx.eval_shape(lambda: model_maker(config, 50)(nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: model_maker(config, 50)(seeded(0)))
     assert type(model.visual.attnpool).__name__ == "Largest"
-    model = model_maker(config, 50)(nnx.Rngs(0))
+    model = model_maker(config, 50)(seeded(0))
     tokens = np.array([[2, 7, 3, 0], [2, 7, 3, 9]], np.int32)
     shorter = model.encode_text(tokens[:1, :3])
     np.testing.assert_allclose(model.encode_text(tokens)[:1], shorter, rtol=1e-5, atol=1e-6)

@@ -11,6 +11,7 @@ from vclip_jax.interop import names
 from vclip_jax.models.bert import BertConfig
 from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import Clip, normalise_image
+from vclip_jax.models.keys import seeded
 
 EMBED_DIM, IMAGE_SIZE, VISION_LAYERS, VISION_WIDTH = 16, 64, (2, 1, 1, 1), 8
 TEXT = {
@@ -33,7 +34,7 @@ def split() -> tuple[Any, Any, Any]:
             vision_layers=VISION_LAYERS,
             vision_width=VISION_WIDTH,
             text=BertConfig(**TEXT, dropout=0.0),
-            rngs=nnx.Rngs(0),
+            rngs=seeded(0),
         )
 
     return split_model(nnx.eval_shape(make))

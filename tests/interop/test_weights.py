@@ -12,13 +12,14 @@ from vclip_jax import config as config_lib
 from vclip_jax.interop import names
 from vclip_jax.interop.weights import adopt, into_state, make_clip
 from vclip_jax.models.build import split_model
+from vclip_jax.models.keys import seeded
 from vclip_jax.train.state import TrainState
 
 
 @pytest.fixture(scope="module")
 def state(tiny_weights):
     config = tiny_weights().config
-    _, params, batch_stats = split_model(nnx.eval_shape(lambda: make_clip(config, nnx.Rngs(0))))
+    _, params, batch_stats = split_model(nnx.eval_shape(lambda: make_clip(config, seeded(0))))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), (params, batch_stats))
     return TrainState(jnp.zeros((), jnp.int32), *zeros, optax.EmptyState())
 

@@ -8,6 +8,7 @@ from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
 from vclip_jax.models.batch_norm import BatchNorm
+from vclip_jax.models.keys import seeded
 from vclip_jax.models.layers import Conv
 
 # Sums of tens to hundreds of float32 products of order 1.
@@ -20,7 +21,7 @@ def normal(seed: int, *shape: int) -> np.ndarray:
 
 def batch_norm(channels: int, dtype=jnp.float32) -> BatchNorm:
     """A norm whose four vectors are all of them non-trivial."""
-    norm = BatchNorm(channels, dtype=dtype, rngs=nnx.Rngs(0))
+    norm = BatchNorm(channels, dtype=dtype, rngs=seeded(0))
     rng = np.random.default_rng(1)
     for variable in (norm.scale, norm.bias, norm.mean, norm.var):
         variable[...] = jnp.asarray(rng.uniform(0.5, 2.0, channels), jnp.float32)
@@ -97,7 +98,7 @@ def test_statistics_of_bfloat16_input_are_float32():
 
 def test_gradients_do_not_flow_into_the_running_statistics():
     def moved(x):
-        norm = BatchNorm(4, dtype=jnp.float32, rngs=nnx.Rngs(0))
+        norm = BatchNorm(4, dtype=jnp.float32, rngs=seeded(0))
         norm(x, train=True)
         return norm.mean[...].sum() + norm.var[...].sum()
 
@@ -105,7 +106,7 @@ def test_gradients_do_not_flow_into_the_running_statistics():
 
 
 def test_a_norm_starts_as_the_identity_on_running_statistics():
-    norm = BatchNorm(3, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    norm = BatchNorm(3, dtype=jnp.float32, rngs=seeded(0))
     for got, want in zip(vectors(norm), (1, 0, 0, 1), strict=True):
         np.testing.assert_array_equal(got, np.full(3, want))
 
@@ -139,7 +140,7 @@ def test_devices_normalise_together_or_each_by_itself(per_device):
 
 
 def pair(inputs: int, channels: int, dtype=jnp.float32) -> tuple[BatchNorm, Conv]:
-    conv = Conv(inputs, channels, 1, dtype=dtype, rngs=nnx.Rngs(2))
+    conv = Conv(inputs, channels, 1, dtype=dtype, rngs=seeded(2))
     return batch_norm(channels, dtype), conv
 
 

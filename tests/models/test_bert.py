@@ -12,6 +12,7 @@ from flax import nnx
 
 from vclip_jax.models.bert import COUNTED_PAD_ID, PAD_ID, Bert, BertConfig
 from vclip_jax.models.dropout import row_keys
+from vclip_jax.models.keys import seeded
 
 CONFIG = BertConfig(
     vocab_size=30, width=12, layers=2, heads=3, mlp_width=20, max_positions=10, dropout=0.5
@@ -42,7 +43,7 @@ def encode(params):
     @functools.partial(jax.jit, static_argnums=0)
     def run(pool, tokens, key=None):
         config = dataclasses.replace(CONFIG, pool=pool)
-        graphdef = nnx.graphdef(nnx.eval_shape(lambda: Bert(config, rngs=nnx.Rngs(0))))
+        graphdef = nnx.graphdef(nnx.eval_shape(lambda: Bert(config, rngs=seeded(0))))
         keys = None if key is None else row_keys(key, jnp.arange(len(tokens)))
         return nnx.merge(graphdef, params)(tokens, keys=keys)
 
@@ -149,7 +150,7 @@ def test_a_caption_of_padding_alone_is_finite(encode, pool):
 
 def test_the_gradient_of_a_batch_with_an_empty_caption_is_finite(params):
     config = dataclasses.replace(CONFIG, pool="mean")
-    graphdef = nnx.graphdef(nnx.eval_shape(lambda: Bert(config, rngs=nnx.Rngs(0))))
+    graphdef = nnx.graphdef(nnx.eval_shape(lambda: Bert(config, rngs=seeded(0))))
 
     @jax.jit
     def gradient(tokens):
@@ -181,7 +182,7 @@ def test_equal_captions_of_a_batch_drop_differently(encode):
 
 def test_a_rate_of_zero_drops_nothing_even_with_a_key(params):
     config = dataclasses.replace(CONFIG, dropout=0.0)
-    graphdef = nnx.graphdef(nnx.eval_shape(lambda: Bert(config, rngs=nnx.Rngs(0))))
+    graphdef = nnx.graphdef(nnx.eval_shape(lambda: Bert(config, rngs=seeded(0))))
 
     @jax.jit
     def run(tokens):
@@ -198,7 +199,7 @@ def test_a_loop_over_layers_gives_what_the_layers_give_one_after_another(params,
 
     def run(params, scan):
         config = dataclasses.replace(CONFIG, pool=pool, scan=scan)
-        graphdef = nnx.graphdef(nnx.eval_shape(lambda: Bert(config, rngs=nnx.Rngs(0))))
+        graphdef = nnx.graphdef(nnx.eval_shape(lambda: Bert(config, rngs=seeded(0))))
         out = nnx.merge(graphdef, params)(CAPTIONS, keys=keys)
         return jnp.square(out).sum(), out
 
@@ -215,7 +216,7 @@ def test_a_loop_over_layers_gives_what_the_layers_give_one_after_another(params,
 
 def test_bfloat16_stays_close_to_float32(params, encode):
     graphdef = nnx.graphdef(
-        nnx.eval_shape(lambda: Bert(CONFIG, dtype=jnp.bfloat16, rngs=nnx.Rngs(0)))
+        nnx.eval_shape(lambda: Bert(CONFIG, dtype=jnp.bfloat16, rngs=seeded(0)))
     )
     vectors = jax.jit(lambda tokens: nnx.merge(graphdef, params)(tokens))(CAPTIONS)
     assert vectors.dtype == jnp.bfloat16
@@ -226,7 +227,7 @@ def test_bfloat16_stays_close_to_float32(params, encode):
 
 
 def test_the_base_model_has_the_checkpoints_parameters():
-    bert = nnx.eval_shape(lambda: Bert(BertConfig(), rngs=nnx.Rngs(0)))
+    bert = nnx.eval_shape(lambda: Bert(BertConfig(), rngs=seeded(0)))
     shapes = jax.tree.map(lambda leaf: leaf.size, nnx.to_pure_dict(nnx.state(bert, nnx.Param)))
     # Without pooler: embeddings and their norm, then twelve layers (Devlin et al. 2019).
     embeddings = (21128 + 512 + 2) * 768 + 2 * 768
@@ -236,7 +237,7 @@ def test_the_base_model_has_the_checkpoints_parameters():
 
 def test_weights_start_with_the_initializer_range():
     config = dataclasses.replace(CONFIG, width=96, vocab_size=500, layers=1, initializer_range=0.05)
-    bert = Bert(config, rngs=nnx.Rngs(0))
+    bert = Bert(config, rngs=seeded(0))
     for kernel in (bert.embeddings.word_embeddings.embedding, bert.layer[0].intermediate.kernel):
         values = np.asarray(kernel[...])
         # Four standard errors of a mean and of a deviation of n numbers.

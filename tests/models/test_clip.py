@@ -11,6 +11,7 @@ from flax import nnx
 from vclip_jax.devices import tree
 from vclip_jax.models.bert import BertConfig
 from vclip_jax.models.clip import IMAGE_MEAN, IMAGE_STD, Clip, normalise, normalise_image
+from vclip_jax.models.keys import seeded
 
 # Noise under four colours: noise alone looks the same to a random model.
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8) // 4
@@ -43,7 +44,7 @@ def test_the_full_model_has_the_papers_number_of_parameters():
             vision_layers=(3, 4, 6, 3),
             vision_width=64,
             text=BertConfig(),
-            rngs=nnx.Rngs(0),
+            rngs=seeded(0),
         )
     )
     assert tree.count(nnx.state(model, nnx.Param)) == 140_780_385
@@ -60,7 +61,7 @@ def test_embeddings_are_unit_vectors_in_float32(embeddings, dtype):
 
 
 def test_parameters_stay_float32_when_the_computation_is_bfloat16(tiny_clip):
-    model = nnx.eval_shape(lambda: tiny_clip(nnx.Rngs(0), dtype=jnp.bfloat16))
+    model = nnx.eval_shape(lambda: tiny_clip(seeded(0), dtype=jnp.bfloat16))
     assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(model))} == {jnp.dtype("float32")}
 
 
@@ -81,7 +82,7 @@ def test_different_images_and_captions_have_different_embeddings(embeddings):
 def test_the_initial_logit_scale_is_the_logarithm_of_one_over_seven_hundredths():
     text = BertConfig(vocab_size=4, width=4, layers=0, heads=1, mlp_width=4, max_positions=2)
     model = Clip(
-        embed_dim=2, image_size=32, vision_layers=(), vision_width=8, text=text, rngs=nnx.Rngs(0)
+        embed_dim=2, image_size=32, vision_layers=(), vision_width=8, text=text, rngs=seeded(0)
     )
     assert model.logit_scale[...].dtype == jnp.float32
     assert float(model.logit_scale[...]) == pytest.approx(math.log(1 / 0.07), rel=2**-24)

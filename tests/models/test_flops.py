@@ -12,6 +12,7 @@ from vclip_jax.models import convolution, layers
 from vclip_jax.models.batch_norm import BatchNorm
 from vclip_jax.models.build import build_clip, split_model
 from vclip_jax.models.flops import pair_flops, step_flops, utilisation
+from vclip_jax.models.keys import seeded
 from vclip_jax.models.losses import contrastive_loss
 
 BATCH, LENGTH = 4, 12
@@ -40,7 +41,7 @@ def lowered(section, image_size: int, length: int, batch: int):
     """The gradient of the loss, on one device."""
 
     def make():
-        return build_clip(section, nnx.Rngs(0), image_size=image_size, vocab_size=50)
+        return build_clip(section, seeded(0), image_size=image_size, vocab_size=50)
 
     graphdef, params, batch_stats = split_model(nnx.eval_shape(make))
 

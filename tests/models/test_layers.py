@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from flax import nnx
 
+from vclip_jax.models.keys import seeded
 from vclip_jax.models.layers import Conv, Linear, normal_init
 
 # Sums of tens to hundreds of float32 products of order 1.
@@ -38,7 +38,7 @@ def naive_convolution(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndar
     [(3, 1, 6, 5), (3, 2, 6, 5), (3, 2, 8, 8), (1, 1, 4, 7), (1, 2, 5, 6)],
 )
 def test_a_convolution_equals_the_sum_over_windows(size, stride, height, width):
-    conv = Conv(3, 4, size, stride=stride, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    conv = Conv(3, 4, size, stride=stride, dtype=jnp.float32, rngs=seeded(0))
     x = normal(size + stride, 2, height, width, 3)
     want = naive_convolution(x, np.asarray(conv.kernel[...]), stride)
     got = conv(jnp.asarray(x))
@@ -48,7 +48,7 @@ def test_a_convolution_equals_the_sum_over_windows(size, stride, height, width):
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_the_kernel_float32():
     for size in (1, 3):
-        conv = Conv(3, 4, size, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+        conv = Conv(3, 4, size, dtype=jnp.bfloat16, rngs=seeded(0))
         assert conv(jnp.ones((1, 4, 4, 3), jnp.bfloat16)).dtype == jnp.bfloat16
         assert conv.kernel[...].dtype == jnp.float32
 
@@ -66,12 +66,12 @@ def assert_uniform(values: np.ndarray, bound: float) -> None:
 
 @pytest.mark.parametrize(("inputs", "outputs", "size"), [(16, 32, 3), (64, 64, 1), (3, 256, 3)])
 def test_kernels_start_uniform_within_one_over_root_of_fan_in(inputs, outputs, size):
-    conv = Conv(inputs, outputs, size, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    conv = Conv(inputs, outputs, size, dtype=jnp.float32, rngs=seeded(0))
     assert_uniform(conv.kernel[...], (size * size * inputs) ** -0.5)
 
 
 def test_biases_start_uniform_within_one_over_root_of_fan_in():
-    linear = Linear(49, 2000, kernel_init=normal_init(1.0), dtype=jnp.float32, rngs=nnx.Rngs(0))
+    linear = Linear(49, 2000, kernel_init=normal_init(1.0), dtype=jnp.float32, rngs=seeded(0))
     assert_uniform(linear.bias[...], 1 / 7)
 
 

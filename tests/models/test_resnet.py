@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vclip_jax.devices import tree
+from vclip_jax.models.keys import seeded
 from vclip_jax.models.resnet import (
     AttentionPool,
     Bottleneck,
@@ -28,7 +29,7 @@ TINY = {"layers": (1, 1, 1, 1), "width": 8, "image_size": 32, "embed_dim": 6}
 
 def abstract(**sizes):
     """The model's shapes alone: structure and variables."""
-    model = nnx.eval_shape(lambda: ModifiedResNet(**sizes, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: ModifiedResNet(**sizes, rngs=seeded(0)))
     return nnx.split(model)
 
 
@@ -126,7 +127,7 @@ def test_a_rectified_sum_has_the_values_and_gradients_of_relu():
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize(("inputs", "stride"), [(8, 1), (6, 1), (8, 2)])
 def test_a_fresh_block_is_its_rectified_shortcut(inputs, stride, train):
-    block = Bottleneck(inputs, 2, stride, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    block = Bottleneck(inputs, 2, stride, dtype=jnp.float32, rngs=seeded(0))
     x = jnp.asarray(normal(1, 2, 4, 4, inputs))
     if (inputs, stride) == (8, 1):
         assert block.downsample is None
@@ -137,7 +138,7 @@ def test_a_fresh_block_is_its_rectified_shortcut(inputs, stride, train):
 
 
 def test_a_block_with_a_scale_is_no_longer_its_shortcut():
-    block = Bottleneck(8, 2, 1, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    block = Bottleneck(8, 2, 1, dtype=jnp.float32, rngs=seeded(0))
     x = jnp.asarray(normal(1, 2, 4, 4, 8))
     block.bn3.scale[...] = jnp.ones(8)
     assert np.abs(block(x, train=False) - jnp.maximum(x, 0)).max() > 0.01
@@ -169,7 +170,7 @@ def reference_attention_pool(pool: AttentionPool, x: np.ndarray) -> np.ndarray:
 
 
 def test_attention_pooling_equals_multi_head_attention_of_the_mean():
-    pool = AttentionPool(6, 12, 3, 5, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    pool = AttentionPool(6, 12, 3, 5, dtype=jnp.float32, rngs=seeded(0))
     # Spread the weights, so that attention is far from uniform.
     pool.q_proj.kernel[...] *= 3
     x = 2 * normal(2, 4, 2, 3, 12)
@@ -180,13 +181,13 @@ def test_attention_pooling_equals_multi_head_attention_of_the_mean():
 
 
 def test_attention_pooling_sees_where_things_are():
-    pool = AttentionPool(6, 12, 3, 5, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    pool = AttentionPool(6, 12, 3, 5, dtype=jnp.float32, rngs=seeded(0))
     x = normal(2, 1, 2, 3, 12)
     assert np.abs(pool(jnp.asarray(x)) - pool(jnp.asarray(x[:, ::-1]))).max() > 1e-3
 
 
 def test_mean_pooling_is_the_projected_mean_of_all_positions():
-    pool = MeanPool(12, 5, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    pool = MeanPool(12, 5, dtype=jnp.float32, rngs=seeded(0))
     x = normal(2, 4, 2, 3, 12)
     mean = x.astype(np.float64).mean(axis=(1, 2))
     want = mean @ np.asarray(pool.c_proj.kernel[...]) + np.asarray(pool.c_proj.bias[...])

@@ -10,6 +10,7 @@ from vclip_jax.devices import tree
 from vclip_jax.models.bert import Bert, BertConfig
 from vclip_jax.models.clip import Clip
 from vclip_jax.models.clip_text import ClipText, ClipTextConfig
+from vclip_jax.models.keys import seeded
 from vclip_jax.models.resnet_v15 import ResNetV15, max_pool
 
 TINY = ClipTextConfig(vocab_size=20, width=16, layers=2, heads=2, mlp_width=32, max_positions=8)
@@ -39,7 +40,7 @@ def parameters(make) -> int:
 )
 def test_clip_has_the_published_number_of_parameters(published, sizes):
     def make():
-        return Clip(**sizes, image_size=224, text=ClipTextConfig(), rngs=nnx.Rngs(0))
+        return Clip(**sizes, image_size=224, text=ClipTextConfig(), rngs=seeded(0))
 
     assert parameters(make) == published
 
@@ -55,7 +56,7 @@ def test_the_towers_of_imagenet_have_the_published_numbers_of_parameters():
                 embed_dim=512,
                 vision_kind="imagenet",
                 text=BertConfig(layers=0),
-                rngs=nnx.Rngs(0),
+                rngs=seeded(0),
             )
             return clip.visual
 
@@ -101,7 +102,7 @@ def test_pooling_of_layers_is_the_mean_over_three_layers_and_the_real_tokens(ran
 
     def run(pool: str, layers: int) -> np.ndarray:
         config = BertConfig(**sizes, layers=layers, pool=pool)
-        graphdef = nnx.graphdef(nnx.eval_shape(lambda: Bert(config, rngs=nnx.Rngs(0))))
+        graphdef = nnx.graphdef(nnx.eval_shape(lambda: Bert(config, rngs=seeded(0))))
         kept = {index: params["layer"][index] for index in range(layers)}
         return np.asarray(nnx.merge(graphdef, params | {"layer": kept})(tokens))
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from vclip_jax.models.keys import seeded
 from vclip_jax.models.vit import VisionTransformer
 
 
@@ -61,7 +62,7 @@ def test_the_tower_equals_a_plain_implementation(tower):
 def test_the_parameters_of_vit_b_16_are_86_million():
     def make():
         return VisionTransformer(
-            layers=12, width=768, patch_size=16, image_size=224, embed_dim=512, rngs=nnx.Rngs(0)
+            layers=12, width=768, patch_size=16, image_size=224, embed_dim=512, rngs=seeded(0)
         )
 
     state = nnx.state(nnx.eval_shape(make), nnx.Param)

@@ -20,6 +20,7 @@ from vclip_jax.datasets.synthetic.render import render
 from vclip_jax.interop import folder
 from vclip_jax.interop.weights import make_clip
 from vclip_jax.models.build import split_model
+from vclip_jax.models.keys import seeded
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_images_become_the_models_unit_vectors_however_they_are_given(
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-6)
 
     weights, _ = folder.load(portable_folder)
-    graphdef, _, _ = split_model(nnx.eval_shape(lambda: make_clip(weights.config, nnx.Rngs(0))))
+    graphdef, _, _ = split_model(nnx.eval_shape(lambda: make_clip(weights.config, seeded(0))))
     squares = np.stack([decode(path.read_bytes(), 64, "squash") for path in photographs])
     expected = nnx.merge(graphdef, *weights.variables).encode_image(jnp.asarray(squares))
     np.testing.assert_allclose(embeddings, expected, rtol=0, atol=2e-6)

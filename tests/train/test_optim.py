@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from vclip_jax import config
 from vclip_jax.devices.tree import path_string
 from vclip_jax.models.build import split_model
+from vclip_jax.models.keys import seeded
 from vclip_jax.train.optim import (
     decay_mask,
     learning_rate_schedule,
@@ -75,7 +76,7 @@ def test_a_run_shorter_than_its_warm_up_is_all_warm_up():
 @pytest.fixture(scope="module")
 def mask(tiny_clip) -> dict[str, bool]:
     """Path -> whether the recipe decays it, of every parameter of a CLIP."""
-    _, params, _ = split_model(nnx.eval_shape(lambda: tiny_clip(nnx.Rngs(0))))
+    _, params, _ = split_model(nnx.eval_shape(lambda: tiny_clip(seeded(0))))
     decided = decay_mask(params, tuple(recipe().no_decay))
     leaves = jax.tree_util.tree_leaves_with_path(decided)
     return {path_string(path): decays for path, decays in leaves}

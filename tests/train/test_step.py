@@ -15,6 +15,7 @@ from vclip_jax.devices import sharding
 from vclip_jax.devices.tree import path_string
 from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import MAX_LOGIT_SCALE
+from vclip_jax.models.keys import seeded
 from vclip_jax.models.losses import contrastive_loss
 from vclip_jax.train.optim import make_optimizer
 from vclip_jax.train.state import TrainState, init_state, with_logit_bias
@@ -53,7 +54,7 @@ def optimizer():
 
 @pytest.fixture(scope="module")
 def graphdef(tiny_clip):
-    return split_model(nnx.eval_shape(lambda: tiny_clip(nnx.Rngs(0))))[0]
+    return split_model(nnx.eval_shape(lambda: tiny_clip(seeded(0))))[0]
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +206,7 @@ def test_the_logit_scale_is_clamped_after_the_step(compiled, initial, before, lo
 
 
 def test_dropout_is_a_function_of_seed_and_step(tiny_clip, optimizer, initial):
-    model = nnx.eval_shape(lambda: tiny_clip(nnx.Rngs(0), text_dropout=0.5))
+    model = nnx.eval_shape(lambda: tiny_clip(seeded(0), text_dropout=0.5))
     graphdef = split_model(model)[0]
 
     @jax.jit
@@ -239,7 +240,7 @@ def reference(tiny_clip, initial):
         return known[key]
 
     def compute(parts, statistics_of, order, changes):
-        graphdef = split_model(nnx.eval_shape(lambda: tiny_clip(nnx.Rngs(0), **changes)))[0]
+        graphdef = split_model(nnx.eval_shape(lambda: tiny_clip(seeded(0), **changes)))[0]
         key = jax.random.fold_in(jax.random.key(0), 0)
 
         def loss(params, pairs):
@@ -269,7 +270,7 @@ def mean_of(trees):
 
 def step_of(tiny_clip, initial, name, changes, **choices):
     """Loss, gradients and batch statistics of the step under test."""
-    graphdef = split_model(nnx.eval_shape(lambda: tiny_clip(nnx.Rngs(0), **changes)))[0]
+    graphdef = split_model(nnx.eval_shape(lambda: tiny_clip(seeded(0), **changes)))[0]
     descent = optax.sgd(1.0)
     start = initial.replace(opt_state=descent.init(initial.params))
     devices, fsdp = MESHES[name]
@@ -363,7 +364,7 @@ def test_what_is_computed_again_is_the_same(tiny_clip, initial, reference, remat
 def light(tiny_clip, optimizer):
     """What makes a model without convolutions, which compiles fast; its structure; its state."""
     make = functools.partial(tiny_clip, vision_layers=(1,), vision_width=64)
-    graphdef = split_model(nnx.eval_shape(lambda: make(nnx.Rngs(0))))[0]
+    graphdef = split_model(nnx.eval_shape(lambda: make(seeded(0))))[0]
     init = functools.partial(init_state, make, optimizer, 0)
     return make, graphdef, jax.device_get(jax.jit(init)())
 
@@ -422,7 +423,7 @@ def test_half_initialisation_rounds_weights_and_spares_single_parameters(
 def with_bias(light):
     """Structure and initial state of the light model with a logit bias."""
     make, _, initial = light
-    graphdef = split_model(nnx.eval_shape(lambda: with_logit_bias(make)(nnx.Rngs(0))))[0]
+    graphdef = split_model(nnx.eval_shape(lambda: with_logit_bias(make)(seeded(0))))[0]
     bias = {"logit_bias": np.float32(-10), "logit_scale": np.float32(math.log(10))}
     return graphdef, initial.replace(params=initial.params | bias)
 
