@@ -188,14 +188,18 @@ def tiny_weights() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def portable_folder(tmp_path_factory, tiny_weights, chinese, random_variables) -> Path:
-    """A portable folder whose tiny model computes sensible numbers and reads Chinese."""
+    """A portable folder whose tiny model computes sensible numbers and reads Chinese.
+
+    A vision transformer, as convolutions take longer to compile.
+    """
     import jax
 
     from vclip_jax.interop import folder, names
     from vclip_jax.interop.weights import Weights, complete_config, make_clip
 
     words = {"context_length": 40, "vocab_size": chinese.vocab_size}
-    small = tiny_weights(text_max_positions=40).config
+    vision = {"vision_layers": [1], "vision_width": 64, "vision_patch_size": 16}
+    small = tiny_weights(text_max_positions=40, **vision).config
     config = complete_config({**small, "tokenizer": words}, origin="test")
     _, params, batch_stats = random_variables(lambda rngs: make_clip(config, rngs))
     arrays = jax.tree.map(np.asarray, names.flatten(params, batch_stats))

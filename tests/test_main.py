@@ -47,6 +47,7 @@ def data_dir(tmp_path_factory):
 
 
 def tiny(data_dir: Path):
+    """A config of a model without convolutions, which compiles fast."""
     plain = config_lib.default()
     config = get_config()
     config.total_steps = STEPS
@@ -55,21 +56,15 @@ def tiny(data_dir: Path):
     config.optimizer = plain.optimizer
     config.data.data_dir = str(data_dir)
     config.data.enhance = True
+    config.model.vision_layers = (1,)
+    config.model.vision_width = 64
+    config.model.vision_patch_size = 16
     return config
 
 
 @pytest.fixture
 def config(data_dir):
     return tiny(data_dir)
-
-
-@pytest.fixture
-def light(config):
-    """Of a model without convolutions, which compiles fast."""
-    config.model.vision_layers = (1,)
-    config.model.vision_width = 64
-    config.model.vision_patch_size = 16
-    return config
 
 
 @pytest.fixture(scope="module")
@@ -184,16 +179,16 @@ def test_the_test_pairs_stay_unseen_while_a_run_goes_on(config, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sigmoid_in_a_ring_trains_on_captions_and_its_checkpoint_is_scored(light, tmp_path):
-    light.loss.kind = "sigmoid_ring"
-    light.loss.targets = "caption"
-    light.loss.label_smoothing = 0.01
-    light.total_steps = 2
-    trainer.main(light, tmp_path)
+def test_a_sigmoid_in_a_ring_trains_on_captions_and_its_checkpoint_is_scored(config, tmp_path):
+    config.loss.kind = "sigmoid_ring"
+    config.loss.targets = "caption"
+    config.loss.label_smoothing = 0.01
+    config.total_steps = 2
+    trainer.main(config, tmp_path)
     training = [row for row in rows(tmp_path) if "loss" in row]
     assert training[0]["logit_bias"] == -10
     before = json.loads((tmp_path / "zero_shot.json").read_text())
-    trainer.main(light, tmp_path, mode="eval")
+    trainer.main(config, tmp_path, mode="eval")
     assert json.loads((tmp_path / "zero_shot.json").read_text()) == before
 
 
@@ -232,9 +227,9 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
         )
 
 
-def test_an_evaluation_that_was_cut_off_is_made_up_for(light, tmp_path, monkeypatch):
-    light.eval_every = 2
-    light.checkpoint_every = 100
+def test_an_evaluation_that_was_cut_off_is_made_up_for(config, tmp_path, monkeypatch):
+    config.eval_every = 2
+    config.checkpoint_every = 100
     measured = measurement.Measurement.__call__
 
     def interrupted(self, variables, step):
@@ -245,18 +240,18 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(light, tmp_path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(measurement.Measurement, "__call__", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            trainer.main(light, tmp_path)
+            trainer.main(config, tmp_path)
     assert saved_run.steps(tmp_path) == (2, 4)  # what it had trained by then is not lost
-    trainer.main(light, tmp_path)
+    trainer.main(config, tmp_path)
     assert evaluated(tmp_path) == [2, 4, STEPS]
 
 
 def test_the_best_checkpoint_outlasts_the_newest_and_can_be_chosen(
-    light, tmp_path, monkeypatch, capsys
+    config, tmp_path, monkeypatch, capsys
 ):
-    light.eval_every = 1
-    light.keep_checkpoints = 1
-    light.keep_best = "eval/validation/loss"
+    config.eval_every = 1
+    config.keep_checkpoints = 1
+    config.keep_best = "eval/validation/loss"
     found, worse = measurement.evaluate_pairs, itertools.count(1.0)
 
     def rising(*arguments, **options):
@@ -264,15 +259,15 @@ def test_the_best_checkpoint_outlasts_the_newest_and_can_be_chosen(
         return values | {"eval/validation/loss": next(worse)}, retrieval
 
     monkeypatch.setattr(measurement, "evaluate_pairs", rising)
-    trainer.main(light, tmp_path)
+    trainer.main(config, tmp_path)
     assert saved_run.steps(tmp_path) == (1, STEPS)
     assert saved_run.load(tmp_path, "best")[2] == 1
     export = ["export", "--format=safetensors", f"--model={tmp_path}", "--step=best"]
     assert interop([*export, f"--out={tmp_path / 'best'}"]) == 0
     assert f"{tmp_path}: step 1\n" in capsys.readouterr().err
     assert "step 1" in (tmp_path / "best/README.md").read_text()
-    light.restore_step = "best"
-    trainer.main(light, tmp_path, "eval")
+    config.restore_step = "best"
+    trainer.main(config, tmp_path, "eval")
     results = json.loads((tmp_path / "zero_shot.json").read_text())
     assert {result["step"] for result in results.values()} == {1}
 
@@ -438,11 +433,11 @@ def test_too_few_records_for_a_batch_are_refused(config, tmp_path):
         trainer.main(config, tmp_path)
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_written(light, tmp_path):
-    light.optimizer.learning_rate = 1e30
-    light.max_skipped = 3
+def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_written(config, tmp_path):
+    config.optimizer.learning_rate = 1e30
+    config.max_skipped = 3
     with pytest.raises(ValueError, match=r"3 updates in a row were skipped.*learning_rate"):
-        trainer.main(light, tmp_path)
+        trainer.main(config, tmp_path)
     assert all(math.isfinite(row.get("loss", 0)) for row in rows(tmp_path))
     told = json.loads((tmp_path / "diagnosis.json").read_text())
     assert (len(told["records"]), told["in_a_row"]) == (16, 3)
