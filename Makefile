@@ -1,19 +1,19 @@
-# make quickstart   train a small model on generated images and evaluate it (about 10 minutes)
-# make test         lint, types and tests
+# make quickstart   train a small model on rendered images and evaluate it (about 10 minutes)
+# make test         run lint, types and tests
 # make parity       compare with Chinese-CLIP on PyTorch and write docs/fidelity.md (5 GB of wheels)
-# make docs         the pages of docs/ as a site in site/; a dead link or anchor is an error
-# All make .venv first. PYTHON chooses the interpreter.
+# make docs         build the pages of docs/ into site/; a dead link or anchor is an error
+# All targets create .venv first. PYTHON chooses the interpreter.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# A folder with IDRiD's "B. Disease Grading"; if given, the quickstart also scores photographs.
+# A folder with IDRiD's "B. Disease Grading": if set, the quickstart also scores its photographs.
 IDRID ?=
 
 .PHONY: quickstart test parity docs lint types install clean
 
-# Of glibc: keep memory between steps rather than hand it back, and take it in huge pages. Else steps
-# fault in a hundred thousand small pages a second.
+# Let glibc keep memory between steps, and use huge pages. Otherwise steps fault in a hundred thousand
+# small pages a second.
 quickstart: export MALLOC_MMAP_MAX_ = 0
 quickstart: export MALLOC_TRIM_THRESHOLD_ = 17179869184
 quickstart: export GLIBC_TUNABLES = glibc.malloc.hugetlb=1
@@ -21,7 +21,7 @@ quickstart: $(VENV)/installed
 	$(BIN)/python -m vclip_jax.main --config configs/quickstart.py --workdir runs/quickstart \
 		$(if $(IDRID),--config.evals.idrid.source="$(IDRID)")
 
-# Tests name files in Chinese, whatever the locale.
+# Tests use Chinese file names in any locale.
 test: export PYTHONUTF8 = 1
 test: $(VENV)/installed-dev lint types
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder \

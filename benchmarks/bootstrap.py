@@ -1,10 +1,10 @@
-"""Time of the bootstrap on one core, beside a plain loop over scikit-learn's functions.
+"""Time the bootstrap on one core against a plain loop over scikit-learn's functions.
 
     python benchmarks/bootstrap.py [--images 1744] [--classes 5] [--resamples 10000]
 
-Both compute every figure of `zero_shot.json` on resamples of the same images. The loop is run for
-`--loop` resamples and its time extrapolated; its figures must equal ours to 1e-9, on the same
-resamples. Rounds alternate, medians count. The last line is one JSON object.
+Both compute every figure of `zero_shot.json` on resamples of the same images. The loop runs for
+`--loop` resamples and its time is extrapolated. Its figures must equal ours to 1e-9, on the same
+resamples. Rounds alternate; the result is the median. The last line is one JSON object.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import sklearn.metrics
 from vclip_jax.evaluation.metrics import bootstrap
 
 MESSIDOR_2 = (1017, 270, 347, 75, 35)
-"""Images of each grade: the default sizes are those of this dataset."""
+"""Images of each grade. The default sizes are those of MESSIDOR-2."""
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=sum(MESSIDOR_2))
     parser.add_argument("--classes", type=int, default=len(MESSIDOR_2))
     parser.add_argument("--resamples", type=int, default=bootstrap.RESAMPLES)
-    parser.add_argument("--loop", type=int, default=25, help="resamples of the loop")
+    parser.add_argument("--loop", type=int, default=25, help="number of resamples in the loop")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def system(images: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities and labels of a made-up system that is right about seven times in ten."""
+    """Return probabilities and labels of an invented system with about 70 % right answers."""
     rng = np.random.default_rng(0)
     shares = np.array(MESSIDOR_2[:classes] + (50,) * (classes - len(MESSIDOR_2)), float)
     labels = rng.choice(classes, images, p=shares / shares.sum())
@@ -88,7 +88,7 @@ def system(images: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
 def loop(
     probabilities: np.ndarray, labels: np.ndarray, resamples: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """One resample after the other, each figure by scikit-learn where it has it."""
+    """Compute one resample after another, each figure with scikit-learn if it has the figure."""
     rng = np.random.default_rng(seed)
     n, classes = probabilities.shape
     every = list(range(classes))

@@ -1,10 +1,11 @@
-"""How fast a dataset is built from files, and whether a build that is killed ends the same.
+"""Measure the speed of a dataset build, and check that a killed build gives the same files.
 
     python benchmarks/build_dataset.py [--count 20000] [--format jpg] [--kills 3]
 
-Writes COUNT photographs of 512 px (DIFFERENT rendered eyes under COUNT names) into a folder a
-class, builds them with `python -m vclip_jax.datasets build generic` undisturbed, then again with
-SIGKILL to the builder at random moments, and compares all files. Last line: one JSON object.
+The benchmark writes COUNT photographs of 512 px (DIFFERENT rendered eyes under COUNT names) into
+one folder for each class. It builds them with `python -m vclip_jax.datasets build generic`
+undisturbed, then again with SIGKILL to the builder at random moments, and compares all files. The
+last line is one JSON object.
 """
 
 import argparse
@@ -60,7 +61,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
         process = build(source, folder / "killed")
         time.sleep(rng.uniform(0.2, 0.9) * seconds / (options.kills + 1) + 3)
         if process.poll() is not None:
-            break  # it was faster
+            break  # the build has already ended
         process.kill()
         process.wait()
         kills += 1

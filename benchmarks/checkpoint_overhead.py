@@ -1,11 +1,12 @@
-"""What a checkpoint every 50 steps costs, beside the same steps without.
+"""Measure the cost of a checkpoint every 50 steps against the same steps without.
 
     python benchmarks/checkpoint_overhead.py [--config configs/quickstart.py] [--every 50]
         [--rounds 3]
 
-Blocks of `--every` steps alternate, with a save at their beginning and without; a block with one
-ends when the save has ended, too. Batches are random and on the device: without the pipeline's work
-the share of the saves is the larger. Medians count. The last line is one JSON object.
+Blocks of `--every` steps alternate, with and without a save at their beginning. A block with a save
+ends when the save has also ended. Batches are random and on the device: without the work of the
+pipeline, the share of the saves is larger. The results are medians. The last line is one JSON
+object.
 """
 
 import argparse
@@ -44,7 +45,7 @@ def main() -> None:
     state, _ = jax.block_until_ready(made.step(state, batch))
     seconds: dict[str, list[float]] = {"plain": [], "saving": [], "blocking": [], "fingerprint": []}
     with tempfile.TemporaryDirectory() as folder, Checkpoints(Path(folder), keep=2) as checkpoints:
-        checkpoints.save(state, 0)  # what is done once, is done
+        checkpoints.save(state, 0)  # exclude the cost of the first save
         checkpoints.check(wait=True)
         for index in range(options.rounds):
             for kind in ("plain", "saving")[:: 1 if index % 2 else -1]:

@@ -1,18 +1,21 @@
-"""One training step of RN50 + RoBERTa-base on a CPU, beside Chinese-CLIP on PyTorch.
+"""Time a training step of RN50 + RoBERTa-base on a CPU against Chinese-CLIP on PyTorch.
 
     pip install -e '.[parity]'
     python benchmarks/cpu_step.py [--batch 16] [--threads 2] [--rounds 5]
 
-Both sides take the same batch at 224 px with 52 tokens through forward pass, contrastive loss,
-backward pass and AdamW, dropout on, with the same number of threads: (a) Chinese-CLIP's model, loss
-and optimizer as its trainer has them (channels_last; for bfloat16 under autocast), (b) our jitted
-step as `vclip_jax.main` runs it. Ours takes uint8 and normalises; PyTorch's images are normalised
-before. Each side is a process of its own, as a step pays for memory that the other side's took. In
-a round they take turns, some steps each, and the ratio is the median of the rounds': what else
-slows the machine slows both. The first step of a turn does not count: it takes anew what the system
-had back during the other's turn. glibc takes memory in huge pages for both sides, as
-docs/performance.md recommends for CPUs (`GLIBC_TUNABLES=` before the command: in small ones). The
-last line is one JSON object, medians in pairs per second.
+Both sides take the same batch at 224 px with 52 tokens, with the same number of threads and dropout
+on, through forward pass, contrastive loss, backward pass and AdamW:
+
+(a) Chinese-CLIP's model, loss and optimizer as in its trainer (channels_last; autocast for
+    bfloat16), with images normalised beforehand;
+(b) our jitted step as `vclip_jax.main` runs it, from uint8 images, which the step normalises.
+
+Each side is a separate process, because memory of one side slows the steps of the other. In a round
+the sides take turns of some steps each. The ratio is the median over the rounds: other load on the
+machine slows both sides. The first step of a turn does not count, because it faults in memory that
+the system took back during the other turn. glibc uses huge pages for both sides, as
+docs/performance.md recommends for CPUs (`GLIBC_TUNABLES=` before the command: small pages). The
+last line is one JSON object with medians in pairs per second.
 """
 
 import argparse
@@ -34,9 +37,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=3, help="of a turn that count")
+    parser.add_argument("--steps", type=int, default=3, help="number of counted steps in a turn")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), action="append")
-    parser.add_argument("--side", choices=SIDES, help="this side alone, a step a line of the input")
+    parser.add_argument(
+        "--side", choices=SIDES, help="run this side only, one step for each input line"
+    )
     options = parser.parse_args()
     precisions = options.precision or ["float32", "bfloat16"]
     if options.side:
@@ -59,7 +64,7 @@ def main() -> None:
 
 
 def in_turns(options: argparse.Namespace, precision: str) -> dict[str, list[float]]:
-    """Pairs a second of each side: of each turn, its median step's."""
+    """Return pairs per second of each side, from the median step of each turn."""
     command = [sys.executable, __file__, f"--precision={precision}"]
     command += [f"--{key}={vars(options)[key]}" for key in ("batch", "threads")]
     speeds: dict[str, list[float]] = {name: [] for name in SIDES}
@@ -84,19 +89,19 @@ def in_turns(options: argparse.Namespace, precision: str) -> dict[str, list[floa
 
 
 def one_step(side: subprocess.Popen[str]) -> float:
-    """Seconds that the side's next step takes."""
+    """Run the next step of a side and return its seconds."""
     assert side.stdin
     assert side.stdout
     side.stdin.write("\n")
     side.stdin.flush()
     answer = side.stdout.readline()
     if not answer:
-        raise SystemExit("cpu_step: a side ended; what it says is above")
+        raise SystemExit("cpu_step: a side ended: see its message above")
     return float(answer)
 
 
 def take_steps(options: argparse.Namespace, precision: str) -> None:
-    """A step of one side for each line of the input, answered with its seconds."""
+    """Run one step of a side for each input line and print its seconds."""
     # Before JAX and PyTorch start their thread pools.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     os.environ["JAX_PLATFORMS"] = "cpu"
@@ -108,7 +113,7 @@ def take_steps(options: argparse.Namespace, precision: str) -> None:
 
 
 def cn_clip_side(options: argparse.Namespace, precision: str) -> Callable[[], None]:
-    """Steps of Chinese-CLIP's model by its trainer's loss and parameter groups."""
+    """Make steps of Chinese-CLIP's model with its trainer's loss and parameter groups."""
     import torch
     from cn_clip.clip.model import CLIP
 
@@ -161,7 +166,7 @@ def cn_clip_side(options: argparse.Namespace, precision: str) -> Callable[[], No
 
 
 def our_side(options: argparse.Namespace, precision: str) -> Callable[[], None]:
-    """Steps of the training that `configs/visionclip.py` describes."""
+    """Make steps of the training of `configs/visionclip.py`."""
     import jax
     import numpy as np
 

@@ -1,15 +1,16 @@
-"""How many images a second the input pipeline delivers, beside the reference recipe's loader.
+"""Measure the images per second of the input pipeline against the reference recipe's loader.
 
     python benchmarks/data_throughput.py [--source_px 1024] [--size 224] [--threads 1] [--workers 2]
 
-Both sides read the same JPEGs and captions from memory and tokenize with the same tokenizer. The
-reference does what Chinese-CLIP's loader does to an image (Pillow: full decode, bicubic resize;
-then float32, normalised, channels first), one image after another, in one thread. Ours is
-`train_batches`: uint8 batches, normalised later on the accelerator. `ready` and `raw` are the same
-photographs stored as squares of 256 px (`build --ready 256`), as JPEGs and as bytes. Rounds
-alternate; medians are reported, in images per second and per CPU second. With `--workers`, each of
-our sides is measured with that many worker processes, too (images per second alone). The last line
-is one JSON object.
+Both sides read the same JPEGs and captions from memory and use the same tokenizer. The reference
+handles an image as Chinese-CLIP's loader does (Pillow: full decode, bicubic resize; then float32,
+normalised, channels first), one image after another, in one thread. Ours is `train_batches`: uint8
+batches, normalised later on the accelerator. `ready` and `raw` are the same photographs stored as
+squares of 256 px (`build --ready 256`), as JPEGs and as bytes.
+
+Rounds alternate. The results are medians, in images per second and per CPU second. With
+`--workers`, each of our sides is also measured with that many worker processes (images per second
+only). The last line is one JSON object.
 """
 
 import argparse
@@ -36,7 +37,7 @@ READY = 256
 
 
 def photographs(count: int, side: int) -> list[Record]:
-    """JPEGs of quality 90 with a disc, vessels and sensor noise on black."""
+    """Draw JPEGs of quality 90 with a disc, vessels and sensor noise on black."""
     made: list[Record] = []
     for index in range(count):
         rng = np.random.Generator(np.random.Philox(index))
@@ -55,7 +56,7 @@ def photographs(count: int, side: int) -> list[Record]:
 
 
 def ready(records: list[Record], fit: str, *, raw: bool) -> list[Record]:
-    """The same records as a build with `--ready 256` stores them."""
+    """Return the same records as a build with `--ready 256` stores them."""
     storage = Storage(ready=READY, fit=fit, raw=raw)
     return [
         {**record, "image": store(record["image"], storage)[0], "fitted": fit} for record in records
@@ -65,7 +66,7 @@ def ready(records: list[Record], fit: str, *, raw: bool) -> list[Record]:
 def reference_batches(
     records: list[Record], tokenizer: WordPiece, batch: int, size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The reference recipe's work, over and over."""
+    """Yield batches as the reference recipe makes them, without end."""
     order = np.random.Generator(np.random.Philox(0))
     while True:
         images, tokens = [], []
@@ -79,7 +80,7 @@ def reference_batches(
 
 
 def rates(pull: Callable[[], object], images: int, seconds: float) -> tuple[float, float]:
-    """Images per second and per CPU second (of all threads) over at least `seconds`."""
+    """Return images per second and per CPU second (of all threads) over at least `seconds`."""
     wall, cpu, calls = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - wall < seconds:
         pull()
@@ -94,19 +95,21 @@ def main() -> None:
     parser.add_argument("--source_px", type=int, default=1024)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--sides", nargs="*", default=[], help="only these of ours")
+    parser.add_argument("--sides", nargs="*", default=[], help="measure only these of our sides")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
-        "--workers", type=int, nargs="*", default=[], help="processes, for example 1 2"
+        "--workers", type=int, nargs="*", default=[], help="numbers of processes, for example 1 2"
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.5, help="of one round of one side")
+    parser.add_argument(
+        "--seconds", type=float, default=1.5, help="duration of one round of one side"
+    )
     options = parser.parse_args()
 
     records = photographs(options.images, options.source_px)
     tokenizer = WordPiece.from_captions(record["caption"] for record in records)
-    # What is stored, how it is fitted, decoded and augmented.
+    # Name -> stored records, fit, decoding, augmentation.
     squares = {raw: ready(records, "squash", raw=raw) for raw in (False, True)}
     cases = {
         "squash": (records, "squash", "exact", "recipe"),
@@ -141,9 +144,9 @@ def main() -> None:
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for round_ in range(options.rounds + 1):
         for name, side in sides.items():
-            # Threads of the others idle: their buffers are full.
+            # The threads of the other sides are idle: their buffers are full.
             result = rates(side.__next__, options.batch, options.seconds)
-            if round_:  # the first warms up and drains what was buffered
+            if round_:  # the first round warms up and drains the buffers
                 measured[name].append(result)
     report: dict[str, Any] = {
         "source_px": options.source_px,
@@ -154,7 +157,7 @@ def main() -> None:
     for name, results in measured.items():
         wall, cpu = (round(statistics.median(column), 1) for column in zip(*results, strict=True))
         report[name] = {"images_per_second": wall}
-        if "_workers" not in name:  # whose time is not this process's
+        if "_workers" not in name:  # the CPU time of workers is not this process's
             report[name] |= {"images_per_cpu_second": cpu}
         print(f"{name:26} {wall:8.1f} images/s" + f" {cpu:8.1f} /CPU-s" * ("_w" not in name))
     print(json.dumps(report))

@@ -1,13 +1,13 @@
-"""Milliseconds of a call of each tower: the model itself, its StableHLO, its ONNX.
+"""Time a call of each tower: the model itself, its StableHLO and its ONNX export.
 
-    pip install -e '.[onnx]'          # without it: the first two
+    pip install -e '.[onnx]'          # without it, ONNX is left out
     python benchmarks/export_latency.py [--config quickstart] [--batches 1 32] [--rounds 15]
 
-One model with random weights, exported into a temporary folder. All sides compute in float32 on the
-same processors (--threads) from arrays in memory; preprocessing and tokenizer are left out. Rounds
-alternate between the sides; medians, and the quartiles, as a busy machine needs them. The last line
-is one JSON object: milliseconds, and each side's time as a multiple of the model's own in the same
-round (median over rounds).
+The model has random weights and is exported into a temporary folder. All sides compute in float32
+on the same processors (--threads) from arrays in memory, without preprocessing and tokenizer.
+Rounds alternate between the sides. The results are medians and quartiles. The last line is one JSON
+object with milliseconds, and each side's time as a multiple of the model's own in the same round
+(median over rounds).
 """
 
 import argparse
@@ -46,7 +46,9 @@ MODELS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", choices=tuple(MODELS), default="quickstart", help="its sizes")
+    parser.add_argument(
+        "--config", choices=tuple(MODELS), default="quickstart", help="model whose sizes are used"
+    )
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
@@ -71,7 +73,7 @@ def main() -> None:
 def make_sides(
     config: dict[str, Any], folder: Path
 ) -> tuple[dict[str, dict[str, Callable]], Callable]:
-    """Side -> tower -> a call, and a function (tower, batch) to inputs."""
+    """Return side -> tower -> call, and a function from (tower, batch) to inputs."""
     import jax
     import numpy as np
 
@@ -82,7 +84,7 @@ def make_sides(
     config = complete_config(config, origin="benchmark")
     rng = np.random.default_rng(0)
     arrays = {
-        # Small, positive: no variance is negative, and nothing overflows.
+        # Small and positive, so that no variance is negative and nothing overflows.
         name: rng.uniform(0.01, 0.05, leaf.shape).astype(np.float32)
         for name, leaf in expected_arrays(config).items()
     }
@@ -116,7 +118,7 @@ def make_sides(
 
 
 def measure(calls: dict[str, Callable], rounds: int) -> dict[str, Any]:
-    """Median milliseconds and quartiles of each side, and the median of its ratio to the first."""
+    """Return median milliseconds and quartiles of each side, and its median ratio to the model."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():  # compiles
         call()
@@ -138,7 +140,7 @@ def measure(calls: dict[str, Callable], rounds: int) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]], *, header: bool = False) -> str:
-    """Rows in Markdown: milliseconds and, behind, the multiple of the model's own time."""
+    """Format rows as Markdown: milliseconds, and in brackets the multiple of the model's time."""
     names = [name for name in rows[0] if name not in ("tower", "batch")]
     lines = []
     if header:
@@ -150,7 +152,7 @@ def table(rows: list[dict[str, Any]], *, header: bool = False) -> str:
 
 
 def processor() -> str:
-    """What `lscpu` calls it, with its processors."""
+    """Return the processor's name from `lscpu`, with the number of CPUs."""
     text = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     return f"{fields['Model name'].strip()}, {fields['CPU(s)'].strip()} CPUs"

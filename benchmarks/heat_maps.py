@@ -1,17 +1,18 @@
-"""How often the heat maps of a trained model are highest where the one lesion of an eye is.
+"""Count how often a model's heat map is highest on the only lesion of an eye.
 
     python benchmarks/heat_maps.py --model runs/quickstart [--count 100] [--pictures DIR]
 
-Healthy eyes are rendered with one lesion each, whose place the renderer knows. The model is asked
-for the heat of the lesion's name against healthy words, and of the class "diabetic retinopathy" of
-`--prompts` against the other classes. Reported for each kind of lesion:
+The benchmark renders healthy eyes with one lesion each, whose place the renderer knows. It computes
+two heat maps: of the lesion's name against healthy words, and of the class "diabetic retinopathy"
+of `--prompts` against the other classes. For each kind of lesion it reports:
 
-- hit: how often the highest heat lies in the lesion's box, widened by 1/16 of the picture;
-- chance: how large that box is as a part of the illuminated field;
-- healthy: how often the highest heat of the same eye without the lesion lies in that box;
-- mass: how much of the positive heat lies in the box.
+- hit: the share of eyes whose highest heat lies in the lesion's box, widened by 1/16 of the
+  picture;
+- chance: the area of that box as a share of the illuminated field;
+- healthy: the share of eyes whose highest heat lies in that box without the lesion;
+- mass: the share of the positive heat that lies in the box.
 
-`--pictures` writes overlays of the first ones. The last line is one JSON object.
+`--pictures` writes overlays of the first eyes. The last line is one JSON object.
 """
 
 import argparse
@@ -43,7 +44,7 @@ LESIONS = {
         ("视网膜新生血管", "视网膜新生血管形成"),
     ),
 }
-"""Name of the mask -> signs of an eye that has nothing else, what a caption calls it."""
+"""Name of the mask -> (the only signs of the eye, the words of captions for the lesion)."""
 HEALTHY = ("正常眼底", "未见明显异常", "眼底正常")
 DISEASE = "diabetic retinopathy"
 PICTURES = 6
@@ -51,7 +52,7 @@ PICTURES = 6
 
 @dataclass(frozen=True)
 class Planted:
-    """One eye with and without its lesion, as the model sees it, and where the lesion is."""
+    """One eye with and without its lesion, as the model sees it, and the place of the lesion."""
 
     picture: np.ndarray
     """uint8 RGB `[side, side, 3]`, before the model's preprocessing."""
@@ -68,10 +69,12 @@ class Planted:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--count", type=int, default=100, help="eyes for each kind of lesion")
+    parser.add_argument(
+        "--count", type=int, default=100, help="number of eyes for each kind of lesion"
+    )
     parser.add_argument("--domain", default="fives_like")
     parser.add_argument("--seed", type=int, default=1000)
-    parser.add_argument("--prompts", default="zh/fives", help="a prompt set with the class")
+    parser.add_argument("--prompts", default="zh/fives", help="prompt set with the class")
     parser.add_argument("--pictures", help="folder for overlays")
     options = parser.parse_args()
     clip = vclip_jax.load(options.model)
@@ -100,7 +103,7 @@ def main() -> None:
 
 
 def plant(clip: vclip_jax.Pretrained, kind: str, options: argparse.Namespace) -> Iterator[Planted]:
-    """Eyes with one lesion whose place is within the picture."""
+    """Yield eyes with one lesion that lies within the picture."""
     size, fit = clip.config["data"]["image_size"], clip.config["data"]["fit"]
     side, margin = max(256, size), size // 16
     found = 0
@@ -140,7 +143,7 @@ def healthy_cases(domain: str, seed: int) -> Iterator[Case]:
 
 
 def as_seen(mask: np.ndarray, image: np.ndarray, size: int, fit: str) -> np.ndarray:
-    """A mask uint8 `[size, size]` in the place where `fit_square` puts the image."""
+    """Return a mask, uint8 `[size, size]`, fitted as `fit_square` fits the image."""
     if fit == "fundus":
         left, top, right, bottom = field_box(image)
         mask, fit = mask[top:bottom, left:right], "pad"

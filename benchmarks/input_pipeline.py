@@ -1,28 +1,27 @@
-"""Images a second that reach the model: Chinese-CLIP's loader, a plain PyTorch one, and ours.
+"""Compare the images per second of Chinese-CLIP's loader, a plain PyTorch loader, and ours.
 
     python benchmarks/input_pipeline.py [--source FOLDER] [--vocab PATH] [--workers 0]
 
-Needs the [parity] extra and lmdb. All sides read the same JPEG files (quality 90, 4:2:0, square
-and rendered unless photographs are given) for training at 224 px without augmentation, in random
-order, with tokenized Chinese captions:
+Install the [parity] extra and lmdb. All sides read the same JPEG files (quality 90, 4:2:0, square
+and rendered unless --source gives photographs) for training at 224 px without augmentation, in
+random order, with tokenized Chinese captions:
 
     cn_clip            Chinese-CLIP's own LMDB, built by its script, its dataset class and loader
     torch_imagefolder  torchvision's ImageFolder and transforms (Pillow), a Rust tokenizer
     ours_originals     `train_batches(decode="fast")` on a TFDS dataset of the same files
     ours_stored        the same on a TFDS dataset of 256 px (longest side, JPEG quality 92, 4:4:4),
-                       as datasets are built for models of 224 px; made once, not timed
+                       as built for models of 224 px; made once, not timed
     ours_exact         like ours_originals, but with the recipe's own pixels
 
-Each delivers what its model takes: float32, normalised, channels first for PyTorch; uint8, channels
-last for ours, whose model normalises on the device. With --workers 0 each side works in one process
-(ours in one thread beside the one that takes the batches), which is cheapest for PyTorch; else in
-that many processes (ours: threads).
+Each side delivers the input of its model: float32, normalised, channels first for PyTorch; uint8,
+channels last for ours, whose model normalises on the device. With --workers 0 each side works in
+one process, which is cheapest for PyTorch; ours uses one thread besides the thread that takes the
+batches. Otherwise each side uses that many processes (ours: threads).
 
-A side's rounds alternate with the others'. Reported are medians, in images per CPU second of all of
-a side's processes, that is per core; and per second of wall time. The last line is one JSON object:
-images per core of the 1024 px files; those of the 512 px files under "512", those of everyone
-reading the 256 px files under "stored"; wall times and ratios beside them. CPU time is read from
-/proc, so this runs on Linux only.
+Rounds of the sides alternate. The results are medians, in images per CPU second of all processes of
+a side (that is, per core) and per second of wall time. The last line is one JSON object: images per
+core of the 1024 px files; of the 512 px files under "512"; of the 256 px files, read by every side,
+under "stored"; and wall times and ratios. CPU time is read from /proc, so this runs on Linux only.
 """
 
 import argparse
@@ -49,13 +48,13 @@ SIDES = (1024, 512)
 STORED = 256
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
-# A thousand pairs and more: Grain's shuffling takes 0.1 to 0.8 ms an image of smaller sets, which
-# nobody trains on, and 0.01 ms of large ones.
+# More than a thousand pairs: Grain's shuffling takes 0.01 ms an image for large datasets, but 0.1
+# to 0.8 ms for smaller ones, which nobody trains on.
 PAIRS = 2048
 IMPLEMENTATIONS = ("cn_clip", "torch_imagefolder", "ours", "ours_exact")
 
 
-# --- The files, in the form that each side wants.
+# --- The files, in the form of each side.
 
 
 def prepare(folder: Path, images: int, source: str) -> None:
@@ -84,7 +83,7 @@ def prepare(folder: Path, images: int, source: str) -> None:
 
 
 def photographs(side: int, count: int, source: str) -> Iterator[tuple[bytes, str]]:
-    """JPEGs with a longest side of `side`, and captions."""
+    """Yield JPEGs with a longest side of `side`, and captions."""
     import simplejpeg
 
     from vclip_jax.data.images.decode import read_rgb
@@ -106,7 +105,7 @@ def photographs(side: int, count: int, source: str) -> Iterator[tuple[bytes, str
 
 
 def stored(original: bytes) -> bytes:
-    """What a dataset of `STORED` px keeps of a file."""
+    """Return a file as a dataset of `STORED` px stores it."""
     import simplejpeg
 
     from vclip_jax.data.images.decode import read_rgb
@@ -115,7 +114,7 @@ def stored(original: bytes) -> bytes:
 
 
 def bounded(pixels: Any, side: int) -> Any:
-    """Scaled down to a longest side, if it is longer."""
+    """Scale down to a longest side of `side`, if the image is larger."""
     import cv2
 
     scale = side / max(pixels.shape[:2])
@@ -126,7 +125,7 @@ def bounded(pixels: Any, side: int) -> Any:
 
 
 def write_lmdb(folder: Path, names: list[str], captions: dict[str, str]) -> None:
-    """Chinese-CLIP's TSV and JSONL, and its LMDB by its own script."""
+    """Write Chinese-CLIP's TSV and JSONL, and its LMDB with its own script."""
     with open(folder / "train_imgs.tsv", "w", encoding="utf-8") as file:
         for number, name in enumerate(names):
             data = (folder / "files" / "all" / f"{name}.jpg").read_bytes()
@@ -141,7 +140,7 @@ def write_lmdb(folder: Path, names: list[str], captions: dict[str, str]) -> None
 
 
 def write_tfds(folder: Path, names: list[str], captions: dict[str, str]) -> None:
-    """The dataset that `open_source` opens."""
+    """Write a dataset for `open_source`."""
     import numpy as np
     import tensorflow_datasets as tfds
 
@@ -170,11 +169,11 @@ def write_tfds(folder: Path, names: list[str], captions: dict[str, str]) -> None
     Pairs(data_dir=str(folder), file_format="array_record").download_and_prepare()
 
 
-# --- The sides: each gives an endless iterator of batches of a folder of `prepare`.
+# --- The sides: each returns an endless iterator of batches from a folder of `prepare`.
 
 
 def cn_clip_batches(folder: Path, vocab: str, workers: int) -> Iterator[Any]:
-    """Chinese-CLIP's `get_dataset` as its training calls it."""
+    """Yield batches of Chinese-CLIP's `get_dataset`, called as in its training."""
     import torch
     from cn_clip.clip import utils
     from cn_clip.clip.bert_tokenizer import FullTokenizer
@@ -202,7 +201,7 @@ def cn_clip_batches(folder: Path, vocab: str, workers: int) -> Iterator[Any]:
 
 
 def torch_batches(folder: Path, vocab: str, workers: int) -> Iterator[Any]:
-    """What one writes with torchvision in an afternoon."""
+    """Yield batches of a plain torchvision loader."""
     import torch
     from tokenizers import BertWordPieceTokenizer
     from torchvision import transforms
@@ -244,7 +243,7 @@ def torch_batches(folder: Path, vocab: str, workers: int) -> Iterator[Any]:
 
 
 def our_batches(folder: Path, vocab: str, workers: int, decode: str) -> Iterator[Any]:
-    """Ours, from a built dataset."""
+    """Return batches of our pipeline, from a built dataset."""
     from vclip_jax.data.pipeline import train_batches
     from vclip_jax.data.text.wordpiece import WordPiece
     from vclip_jax.datasets import open_source
@@ -262,7 +261,7 @@ def our_batches(folder: Path, vocab: str, workers: int, decode: str) -> Iterator
 
 
 def serve(implementation: str, folder: Path, vocab: str, workers: int) -> None:
-    """Work for as long as standard input says, a line at a time: FORM SECONDS."""
+    """Measure one round for each input line FORM SECONDS, and print its rates."""
     opened: dict[str, Iterator[Any]] = {}
     open_batches: Callable[[Path], Iterator[Any]] = {
         "cn_clip": lambda f: cn_clip_batches(f, vocab, workers),
@@ -276,7 +275,7 @@ def serve(implementation: str, folder: Path, vocab: str, workers: int) -> None:
             opened[form] = open_batches(folder / form)
             for batch in (next(opened[form]) for _ in range(2)):
                 check(batch)
-        # What waits in buffers since the last round must not count.
+        # Do not count batches that were buffered since the last round.
         waiting = 2 * max(1, workers) + 2 if implementation[:4] == "ours" else 2 * workers
         for _ in range(waiting):
             next(opened[form])
@@ -289,7 +288,7 @@ def serve(implementation: str, folder: Path, vocab: str, workers: int) -> None:
 
 
 def check(batch: Any) -> None:
-    """All sides deliver a whole batch of images and tokens."""
+    """Check that a side delivers a whole batch of images and tokens."""
     image, tokens = (batch["image"], batch["tokens"]) if isinstance(batch, dict) else batch[:2]
     shapes = (BATCH, 3, SIZE, SIZE), (BATCH, SIZE, SIZE, 3)
     assert tuple(image.shape) in shapes
@@ -299,7 +298,7 @@ def check(batch: Any) -> None:
 
 
 def cpu_seconds(process: int) -> float:
-    """CPU time of a process and of its children, dead ones included."""
+    """Return the CPU seconds of a process and of its children, including dead ones."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     ticks = sum(int(field) for field in fields[11:15])
     children = Path(f"/proc/{process}/task").glob("*/children")
@@ -313,13 +312,17 @@ def cpu_seconds(process: int) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--source", default="", help="a folder of .jpg files, else rendered ones")
-    parser.add_argument("--images", type=int, default=128, help="different files")
-    parser.add_argument("--vocab", default="", help="a vocab.txt, by default Chinese-CLIP's")
+    parser.add_argument(
+        "--source", default="", help="folder of .jpg files (default: rendered photographs)"
+    )
+    parser.add_argument("--images", type=int, default=128, help="number of different files")
+    parser.add_argument("--vocab", default="", help="a vocab.txt (default: Chinese-CLIP's)")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of one round of one side")
-    parser.add_argument("--cache", default="", help="where the files are made and kept")
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="duration of one round of one side"
+    )
+    parser.add_argument("--cache", default="", help="folder for the files")
     parser.add_argument("--serve", choices=IMPLEMENTATIONS, help=argparse.SUPPRESS)
     options = parser.parse_args()
 
@@ -362,7 +365,7 @@ def main() -> None:
     measured: dict[tuple[str, str], list[list[float]]] = {case: [] for case in cases}
     for round_ in range(options.rounds + 1):
         for form, name in cases:
-            seconds = options.seconds if round_ else 0.1  # opens, warms up
+            seconds = options.seconds if round_ else 0.1  # open and warm up
             result = ask(sides[name], form, seconds)
             if round_:
                 measured[form, name].append(result)
@@ -379,19 +382,19 @@ def main() -> None:
 
 
 def ask(process: subprocess.Popen[str], form: str, seconds: float) -> list[float]:
-    """One round of one side."""
+    """Run one round of one side."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(f"{form} {seconds}\n")
     process.stdin.flush()
     line = process.stdout.readline()
     if not line:
-        raise SystemExit("a side has failed, see above")
+        raise SystemExit("a side has failed: see its message above")
     return json.loads(line)
 
 
 def report(medians: dict[tuple[str, str], list[float]], options: Any) -> dict[str, Any]:
-    """The last line."""
+    """Return the JSON object of the last line."""
 
     def of(side: int, column: int) -> dict[str, float]:
         original, small = str(side), f"{side}-stored"
@@ -425,7 +428,7 @@ def report(medians: dict[tuple[str, str], list[float]], options: Any) -> dict[st
 
 
 def default_vocab() -> str:
-    """Chinese-CLIP's own vocabulary file."""
+    """Return the path of Chinese-CLIP's own vocabulary file."""
     from importlib.util import find_spec
 
     found = find_spec("cn_clip")

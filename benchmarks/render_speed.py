@@ -1,7 +1,9 @@
-"""Speed of the fundus renderer on one core: `python benchmarks/render_speed.py [--size 128]`.
+"""Measure the speed of the fundus renderer on one core.
 
-Renders the same cases of the training domain in several rounds and reports the fastest round. The
-last line is one JSON object.
+    python benchmarks/render_speed.py [--size 128]
+
+Each round renders the same cases of the training domain. The result is the fastest round. The last
+line is one JSON object.
 """
 
 import argparse
@@ -17,7 +19,7 @@ from vclip_jax.datasets.synthetic.render import render
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=128, help="height and width in pixels")
-    parser.add_argument("--images", type=int, default=200, help="cases in a round")
+    parser.add_argument("--images", type=int, default=200, help="number of cases in a round")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     cv2.setNumThreads(1)

@@ -1,13 +1,14 @@
-"""Images a second of zero-shot scoring on a CPU, beside Chinese-CLIP and open_clip on PyTorch.
+"""Compare zero-shot scoring on a CPU with Chinese-CLIP and open_clip on PyTorch.
 
     pip install -e '.[parity]'
     python benchmarks/scorer.py [--batch 32] [--threads 2] [--rounds 5]
 
 All sides embed and score the same images at 224 px against the same four classes, with the same
-number of threads: (a) Chinese-CLIP's RN50 + RoBERTa as its zero-shot evaluation does it, (b)
-open_clip's RN50, (c) ours, RN50 + RoBERTa. PyTorch gets channels_last and inference mode, and its
-images normalised; ours takes uint8 and normalises. Text is embedded before, as it is once a run.
-Rounds alternate; medians. The last line is one JSON object, in images per second.
+number of threads: (a) Chinese-CLIP's RN50 + RoBERTa as in its zero-shot evaluation, (b) open_clip's
+RN50, (c) our RN50 + RoBERTa. PyTorch uses channels_last and inference mode, and its images are
+normalised beforehand. Ours takes uint8 images and normalises them. Text is embedded beforehand,
+because a run embeds it once. Rounds alternate; the results are medians. The last line is one JSON
+object, in images per second.
 """
 
 import argparse
@@ -23,7 +24,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--calls", type=int, default=3, help="batches a round")
+    parser.add_argument("--calls", type=int, default=3, help="number of batches in a round")
     options = parser.parse_args()
     # Before JAX and PyTorch start their thread pools.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
@@ -51,7 +52,7 @@ def main() -> None:
 
 
 def torch_side(options: argparse.Namespace, precision: str, model, width: int) -> Callable:
-    """Runs `encode_image`, normalisation and logits of a PyTorch model."""
+    """Return a call of `encode_image`, normalisation and logits of a PyTorch model."""
     import torch
 
     torch.set_num_threads(options.threads)

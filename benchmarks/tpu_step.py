@@ -1,22 +1,22 @@
-"""The training step on TPUs, as its compiler sees it: memory, arithmetic and predicted time.
+"""Compile the training step for TPUs and print its memory, arithmetic and predicted time.
 
     pip install -e '.[tpu]'
     python benchmarks/tpu_step.py [--topology v5e:4x4] [--per_device 256] [--only NAME ...]
 
-No TPU is needed (see `vclip_jax.compilation.topologies`); each program compiles for minutes, once:
-results are kept in --cache. RN50 + RoBERTa-base at 224 px, bfloat16, dropout on, statistics per
-device:
+You need no TPU (see `vclip_jax.compilation.topologies`). Each program takes minutes to compile,
+once: --cache keeps the results. The model is RN50 + RoBERTa-base at 224 px in bfloat16, with
+dropout and statistics per device. The variants are:
 
     padded            52 tokens, everything kept for the gradients
-    padded_remat      the same, what is cheap is computed twice (remat norms, products)
-    trimmed           32 tokens, which hold SynFundus-like captions (see docs/performance.md)
-    trimmed_remat     the same with rematerialisation
-    trimmed_norms     the same, but the text tower keeps everything
-    trimmed_lean      the same, of the text tower nothing but what goes between blocks is kept
-    trimmed_blocks    blocks of both towers computed twice
+    padded_remat      padded with cheap values computed twice (remat norms, products)
+    trimmed           32 tokens, enough for SynFundus-like captions (see docs/performance.md)
+    trimmed_remat     trimmed with rematerialisation
+    trimmed_norms     trimmed_remat, but the text tower keeps everything
+    trimmed_lean      trimmed_remat, but the text tower keeps only the values between blocks
+    trimmed_blocks    trimmed with the blocks of both towers computed twice
     micro_batches     trimmed, in two parts
 
-Times are predictions by `vclip_jax.compilation.cost`. The last line is one JSON object.
+`vclip_jax.compilation.cost` predicts the times. The last line is one JSON object.
 """
 
 import argparse
@@ -43,7 +43,7 @@ VARIANTS: dict[str, dict[str, int | str]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--topology", default="v5e:4x4")
-    parser.add_argument("--per_device", type=int, default=256, help="pairs a chip")
+    parser.add_argument("--per_device", type=int, default=256, help="pairs on each chip")
     parser.add_argument("--only", nargs="*", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--cache", type=Path, default=Path("runs/compile_cache"))
     options = parser.parse_args()
@@ -69,7 +69,7 @@ def main() -> None:
 def figures(
     topology: topologies.Topology, per_device: int, changes: dict[str, int | str], cache: Path
 ) -> dict[str, float | str]:
-    """What the compiler says of one variant."""
+    """Return the compiler's figures of one variant."""
     from vclip_jax import config as config_lib
     from vclip_jax.compilation.plan import report_step
 

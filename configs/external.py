@@ -1,12 +1,12 @@
-"""Score a trained model on datasets that it was not trained on.
+"""Score a trained model on external datasets.
 
     vclip eval --config configs/external.py:messidor,fives,refuge \
         --workdir runs/external --model runs/quickstart \
         --config.evals.messidor.source=DIR
 
-The names are those of `vclip datasets list`. A dataset that is neither built nor has
-a source is skipped, and the run says so. `restore_from` takes a workdir, a portable folder, or
-hub:OWNER/NAME; model and preprocessing are the checkpoint's.
+Take the names from `vclip datasets list`. The run skips and names a dataset that is neither built
+nor has a source. `--model` is a workdir, a portable folder, or hub:OWNER/NAME. Model and
+preprocessing come from the checkpoint.
 
 Hardware: 2 CPU cores embed about 150 photographs a second with the quickstart's model.
 """

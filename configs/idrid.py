@@ -1,13 +1,13 @@
-"""Real photographs: train a small model on IDRiD, grade diabetic retinopathy on a held-back part.
+"""Train a small model on IDRiD's real photographs; grade diabetic retinopathy on held-out ones.
 
     vclip train --config configs/idrid.py --workdir runs/idrid \
         --config.data.source=DIR
 
-DIR holds IDRiD's "B. Disease Grading" as downloaded (CC BY 4.0). A fifth of its training set, by a
-hash of the name, is held back and scored.
+DIR holds IDRiD's "B. Disease Grading" as downloaded (CC BY 4.0). A hash of the file name holds out
+a fifth of the training set, which is scored.
 
 Hardware: 2 CPU cores, about 2 minutes. Measured there: an AUC of 0.85 for moderate disease and
-worse on the 88 photographs held back.
+worse, on the 88 held-out photographs.
 """
 
 from vclip_jax import config as config_lib

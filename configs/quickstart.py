@@ -1,9 +1,11 @@
-"""The whole system in small: generated fundus images in, zero-shot tables out.
+"""Train a small model on rendered fundus photographs and score it zero-shot.
 
     make quickstart
     vclip train --config configs/quickstart.py --workdir runs/quickstart
 
-Trains on one synthetic domain and scores three others, whose cameras and people differ.
+The model is trained on one synthetic dataset and scored on three others with other cameras and
+populations.
+
 Hardware: 2 CPU cores, about 10 minutes with the installation.
 """
 
@@ -25,6 +27,6 @@ def get_config():
         config.evals[f"{domain}_like"] = config_lib.zero_shot_eval(
             f"synthetic/{domain}_like-128px-600-s1", f"zh/{domain}"
         )
-    # Real photographs, if somebody has them: --config.evals.idrid.source=DIR.
+    # Real photographs are scored with --config.evals.idrid.source=DIR, and skipped otherwise.
     config.evals.idrid = config_lib.zero_shot_eval("idrid", "zh/idrid", split="train+holdout")
     return config

@@ -1,15 +1,15 @@
-"""The paper's Table 1: five systems, three datasets, the same images.
+"""Score the five systems of the paper's Table 1 on the same images of three datasets.
 
     vclip eval --config configs/table1.py --workdir runs/table1 \
         --config.evals.messidor.source=DIR --config.systems.visionclip.weights=runs/visionclip
 
-Weights are workdirs, portable folders or hub:OWNER/NAME; those of other systems are imported once
-(`vclip weights import`). A system without weights is a row that says where to get
-them; a dataset that is neither built nor has a source is a column less. `:NAME,NAME` after the
-config's name chooses other datasets.
+Weights are workdirs, portable folders or hub:OWNER/NAME. Import the weights of other systems once
+(`vclip weights import`). For a system without weights, the row says where to get them. A dataset
+that is neither built nor has a source has no column. `:NAME,NAME` after the config's name chooses
+other datasets.
 
-Hardware: 2 CPU cores embed some ten photographs a second with each of the published models.
-Expected: the paper's accuracies stand beside ours in the table.
+Hardware: 2 CPU cores embed about ten photographs a second with each published model.
+Expected: the table shows the paper's accuracies beside ours.
 """
 
 from vclip_jax import config as config_lib

@@ -1,27 +1,29 @@
-"""VisionCLIP as in the paper: ResNet-50 at 224 px and RoBERTa-wwm-ext-base, both from random
-initialisation, on SynFundus-1M by Chinese-CLIP's recipe (AdamW, 500 steps of warm-up, cosine, no
-augmentation), scored on MESSIDOR, FIVES and REFUGE.
+"""Train VisionCLIP as in the paper and score it on MESSIDOR, FIVES and REFUGE.
+
+The towers are ResNet-50 at 224 px and RoBERTa-wwm-ext-base, both from random initialisation. The
+data is SynFundus-1M, the recipe Chinese-CLIP's: AdamW, 500 steps of warm-up, cosine, no
+augmentation.
 
     vclip datasets build synfundus --source DIR --data-dir data
     vclip train --config configs/visionclip.py --workdir runs/visionclip
 
 DIR is SynFundus-1M as downloaded. 400,000 steps of 64 pairs are 32 epochs of its 800,000 training
-pairs: the paper does not say how many it took, and 32 is Chinese-CLIP's default. The three other
-datasets are built the same way; one that is not there is skipped, and the run says at its start how
-to build it. The checkpoint with the least validation loss is kept besides the newest ones.
+pairs. The paper does not give the number of epochs; 32 is Chinese-CLIP's default. Build the three
+other datasets the same way. The run skips a missing dataset, and says at its start how to build it.
+It keeps the newest checkpoints and the one with the least validation loss.
 
-A trial needs IDRiD's photographs alone, and takes 1,000 steps:
+A trial of 1,000 steps needs only IDRiD's photographs:
 
     vclip train --config configs/visionclip.py:idrid --workdir runs/trial \
         --config.data.source=DIR
 
-Another dataset's name after the colon trains on that one for 1,000 steps; --config.total_steps says
-how many otherwise. The vocabulary comes from the Hub; without a network,
---config.tokenizer.vocab=PATH names a vocab.txt with its 21,128 tokens.
+The name of another dataset after the colon trains on that dataset for 1,000 steps;
+--config.total_steps sets another number. The vocabulary comes from the Hub. Without a network, set
+--config.tokenizer.vocab=PATH to a vocab.txt with its 21,128 tokens.
 
 Hardware: an accelerator for training; three steps take five minutes and 18.4 GiB on 2 CPU cores.
-Expected: 140,780,385 parameters; the loss starts near ln(64) = 4.16. While the learning rate warms
-up, batches differ by more than a step gains; the same 64 pairs at every step show it:
+Expected: 140,780,385 parameters. The loss starts near ln(64) = 4.16. During warm-up, batches differ
+by more than a step gains. To see the loss fall, train on the same 64 pairs at every step:
 --config.data.train_split='train[:64]' --config.log_every=1 gives 4.210, 4.205, 4.163 on IDRiD.
 """
 
@@ -33,7 +35,7 @@ PAIRS, EPOCHS = 800_000, 32
 
 def get_config(dataset: str = "synfundus"):
     config = config_lib.default()
-    # What the reference does on several devices, and to its initial weights.
+    # Follow the reference on several devices and for initial weights.
     config.model.batch_norm = "device"
     config.model.half_init = True
     config.optimizer.gather_gradient = False
@@ -47,7 +49,7 @@ def get_config(dataset: str = "synfundus"):
         config.total_steps = EPOCHS * PAIRS // config.global_batch_size
         config.checkpoint_every = 2_500
         config.eval_every = 12_500  # an epoch
-        # By held-back pairs: a choice by the external datasets would make their figures too good.
+        # Choose by held-out pairs: choosing by the external datasets would flatter their figures.
         config.keep_best = "eval/validation/loss"
         for name in ("messidor", "fives", "refuge"):
             test = DATASETS[name]

@@ -1,20 +1,20 @@
-"""VisionCLIP on one host of eight H100s: the paper's model, 2,048 pairs a step.
+"""Train the paper's model on one host of eight H100s, with 2,048 pairs a step.
 
     vclip train --config configs/visionclip_h100_8.py --workdir runs/h100 \
         --config.data.source=DIR
     vclip plan --config configs/visionclip_h100_8.py --workdir runs/h100-plan --topology h100:8
 
-DIR is SynFundus-1M as downloaded. MESSIDOR, FIVES and REFUGE are scored every 500 steps where they
-are built, and the checkpoint with the least validation loss is kept. The second command needs no
-GPU: it compiles the same step and says what it needs.
+DIR is SynFundus-1M as downloaded. The run scores MESSIDOR, FIVES and REFUGE every 500 steps if they
+are built, and keeps the checkpoint with the least validation loss. The second command needs no GPU:
+it compiles the same step and prints its memory and time.
 
-Hardware: 8 x H100 with 80 GB. Expected: see docs/performance.md, which has the compiler's figures.
+Hardware: 8 x H100 with 80 GB. Expected: docs/performance.md has the compiler's figures.
 """
 
 from vclip_jax import config as config_lib
 from vclip_jax.datasets.catalog import DATASETS
 
-PAIRS, EPOCHS = 800_000, 32  # the paper's split; Chinese-CLIP's default, as the paper names none
+PAIRS, EPOCHS = 800_000, 32  # the paper's split; Chinese-CLIP's default (the paper gives none)
 
 
 def get_config(dataset: str = "synfundus"):
@@ -28,7 +28,7 @@ def get_config(dataset: str = "synfundus"):
     config.model.batch_norm = "device"
     config.loss.targets = "caption"
     config.eval_every = 500
-    # By held-back pairs: a choice by the external datasets would make their figures too good.
+    # Choose by held-out pairs: choosing by the external datasets would flatter their figures.
     config.keep_best = "eval/validation/loss"
     for name in ("messidor", "fives", "refuge"):
         test = DATASETS[name]

@@ -1,21 +1,21 @@
 # shellcheck shell=bash
-# Environment variables with secrets, which must stand on no command line: from a file that nobody
-# else may read, or from standard input. Sourced.
+# Read environment variables with secrets from a private file or from standard input. Secrets must
+# not appear on a command line. Sourced.
 
-# `check_env_file FILE`: in `trouble`, why it is not to be used; nothing if it may be.
+# `check_env_file FILE`: set `trouble` to the reason against using the file, or to nothing.
 check_env_file() {
   trouble=''
   if [[ ! -f $1 || ! -r $1 ]]; then
-    trouble='is no file that can be read'
+    trouble='is not a readable file'
   elif [[ ! -O $1 ]]; then
-    trouble='belongs to somebody else'
+    trouble='belongs to another user'
   elif [[ $(ls -ldL -- "$1") != -r[w-][x-]------[\ .@]* ]]; then
-    trouble='may be read by others: chmod 600'
+    trouble='is readable by others: chmod 600'
   fi
 }
 
-# KEY=VALUE lines from standard input into `secrets`; in `trouble`, the number of a line that is
-# none, never what it holds. A value is taken as it stands.
+# Read KEY=VALUE lines from standard input into `secrets`. If a line is wrong, set `trouble` to its
+# number, never to its content. Values are taken literally.
 read_env() {
   local line number=0
   trouble='' secrets=()
@@ -25,7 +25,7 @@ read_env() {
     if [[ ! $line =~ ^[A-Za-z_][A-Za-z0-9_]*=[^[:cntrl:]]*$ ]]; then
       trouble="line $number is not KEY=VALUE"
     elif [[ $line =~ ^[^=]*=[\"\'] ]]; then
-      trouble="line $number: leave out the quotes, a value is taken as it stands"
+      trouble="line $number: leave out the quotes, values are taken literally"
     else
       secrets+=("$line")
     fi

@@ -1,41 +1,41 @@
 #!/usr/bin/env bash
 # shellcheck source-path=SCRIPTDIR
-USAGE='Train on a GKE cluster with TPU or GPU node pools, as a JobSet (which must be installed there).
+USAGE='Train on a GKE cluster with TPU or GPU node pools, as a JobSet. The cluster needs JobSet.
 
   launch/gke.sh COMMAND [SETTINGS]
 
   create   build the image from the working tree and push it
-  run      start the training; nothing if it is there
-  resume   start it again if it has failed or ended; nothing if it is running
-  status   of the training and its pods
-  logs     of the first process
-  delete   stop and remove the training; nothing if there is none'
+  run      start the training, unless it exists
+  resume   restart the training if it has failed or ended
+  status   print the state of the training and its pods
+  logs     print the log of the first process
+  delete   stop and remove the training, if it exists'
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-option name name vclip 'of the JobSet'
-option image word '' 'where the image goes: REGION-docker.pkg.dev/PROJECT/REPOSITORY/vclip:TAG'
+option name name vclip 'name of the JobSet'
+option image word '' 'address of the image: REGION-docker.pkg.dev/PROJECT/REPOSITORY/vclip:TAG'
 option platform word tpu 'tpu or gpu'
-option accelerator word '' 'as GKE labels its nodes: tpu-v5-lite-podslice, nvidia-h100-80gb'
-option topology topology '' 'TPU: of one slice'
-option slices count 1 'TPU: slices'
-option hosts count 1 'nodes (TPU: of one slice)'
-option chips count 4 'TPU chips or GPUs of one node'
-option spot switch '' 'on spot nodes'
-option bucket word '' 'a bucket to mount at /bucket, through Cloud Storage FUSE'
-option service-account name '' 'Kubernetes service account, for example with access to the bucket'
-option max-restarts number 20 'restarts before giving up'
-option context word '' 'of kubectl, if not the current one'
-option namespace name default 'of the cluster'
+option accelerator word '' 'label of the GKE nodes: tpu-v5-lite-podslice, nvidia-h100-80gb'
+option topology topology '' 'TPU: topology of one slice'
+option slices count 1 'TPU: number of slices'
+option hosts count 1 'number of nodes (TPU: of one slice)'
+option chips count 4 'number of TPU chips or GPUs on one node'
+option spot switch '' 'use spot nodes'
+option bucket word '' 'bucket to mount at /bucket, through Cloud Storage FUSE'
+option service-account name '' 'Kubernetes service account, with access to the bucket'
+option max-restarts number 20 'number of restarts before giving up'
+option context word '' 'kubectl context, if not the current one'
+option namespace name default 'Kubernetes namespace'
 common_options
 
-# A kubectl command, in `words`.
+# Set `words` to a kubectl command.
 kubectl_words() {
   words=(kubectl)
   [[ ! ${opt[context]} ]] || words+=(--context="${opt[context]}")
   words+=(--namespace="${opt[namespace]}" "$@")
 }
 
-# ABSENT, or the JobSet's conditions that hold (Completed, Failed, ... or nothing), in `state`.
+# Set `state` to ABSENT, or to the true conditions of the JobSet (Completed, Failed, ... or nothing).
 look() {
   kubectl_words get jobset "${opt[name]}" --ignore-not-found \
     '--output=jsonpath={.metadata.name} {.status.conditions[?(@.status=="True")].type}'
@@ -45,7 +45,7 @@ look() {
   [[ ! $answer ]] || state=${answer#* }
 }
 
-# A word as a JSON string (which YAML reads, too); Kubernetes would expand $(NAME) in it.
+# Print a word as a JSON string, which YAML also reads. Escape $(NAME), which Kubernetes would expand.
 json() {
   local word=${1//\\/\\\\}
   word=${word//\"/\\\"}
@@ -64,7 +64,7 @@ chips_of() {
   echo "$chips"
 }
 
-# The JobSet, from its template, in `manifest`.
+# Render the JobSet from its template into `manifest`.
 render() {
   local line key chips env='' arguments
   local -A only=() value=()
@@ -82,7 +82,7 @@ render() {
     ((chips == opt[hosts] * opt[chips])) ||
       die "--topology ${opt[topology]} has $chips chips, not --hosts ${opt[hosts]} x --chips ${opt[chips]}"
     main_arguments elsewhere
-    # To Kubernetes a pod that ends with 0 is done, also if its node was taken away.
+    # Kubernetes takes exit code 0 for done, even if the node was taken away.
     arguments+=(--distributed --preempted_exit_code=75)
     value[args]=$(json_list "${arguments[@]}")
   else
@@ -113,7 +113,7 @@ render() {
       line=${line%  # only: *}
     fi
     [[ $line != \#* ]] || continue
-    # What is filled in is not looked at again.
+    # Filled-in values are not expanded again.
     while [[ $line =~ ^([^$]*)\$\{([a-z_]+)\}(.*)$ ]]; do
       manifest+=${BASH_REMATCH[1]}${value[${BASH_REMATCH[2]}]}
       line=${BASH_REMATCH[3]}
@@ -122,7 +122,7 @@ render() {
   done <"$ROOT/launch/gke-${opt[platform]}.yaml"
 }
 
-# The Secret of --env-file, as YAML; a dry run shows no value.
+# Print the Secret of --env-file as YAML. A dry run shows no value.
 secret() {
   local line value
   printf 'apiVersion: v1\nkind: Secret\nmetadata:\n  name: "%s-env"\ndata:\n' "${opt[name]}"
@@ -135,10 +135,10 @@ secret() {
 
 apply() {
   if [[ ${secrets-} ]]; then
-    # On the server's side: otherwise kubectl keeps a copy of the values in an annotation.
+    # Apply on the server: otherwise kubectl keeps a copy of the values in an annotation.
     kubectl_words apply --server-side --force-conflicts --filename=-
     [[ ! $dry_run ]] || secret
-    must "whoever starts trainings must be allowed to write Secrets, too" "${words[@]}" < <(secret)
+    must "your account must be allowed to write Secrets" "${words[@]}" < <(secret)
   fi
   kubectl_words apply --filename=-
   [[ ! $dry_run ]] || printf '%s' "$manifest"
@@ -171,13 +171,13 @@ case $command in
     if [[ $state == ABSENT ]]; then
       apply
     else
-      note "${opt[name]} is there${state:+: $state}; once it has failed or ended, 'resume' starts it again"
+      note "${opt[name]} exists${state:+: $state}; after it has failed or ended, 'resume' restarts it"
     fi
     ;;
   resume)
     render
     look "${opt[name]} Failed"
-    case " $state " in # whole words: there is StartupPolicyCompleted, too
+    case " $state " in # whole words: StartupPolicyCompleted also exists
       ' ABSENT ') apply ;;
       *' Failed '* | *' Completed '*)
         remove
@@ -199,7 +199,7 @@ case $command in
     selector+=,batch.kubernetes.io/job-completion-index=0
     kubectl_words logs --tail="${opt[lines]}" --selector="$selector"
     [[ ! ${opt[follow]} ]] || words+=(--follow)
-    must "'status' tells whether the training is there" "${words[@]}"
+    must "'status' shows whether the training exists" "${words[@]}"
     ;;
   delete)
     remove

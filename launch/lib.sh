@@ -1,9 +1,10 @@
-# shellcheck shell=bash disable=SC2034  # the launchers read what is set here
-# What the launchers share: settings, running and printing commands, packing the code. Sourced.
+# shellcheck shell=bash disable=SC2034  # the launchers read these variables
+# Shared functions of the launchers: settings, running and printing commands, packing the code.
+# Sourced.
 
 set -euo pipefail
 if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
-  echo "error: bash 4.4 or newer is needed, not $BASH_VERSION: put a newer one on PATH" >&2
+  echo "error: bash $BASH_VERSION is too old: put bash 4.4 or newer on PATH" >&2
   exit 1
 fi
 
@@ -17,9 +18,9 @@ dry_run='' command='' trouble='' remedy='install it'
 scratch=$(mktemp)
 trap 'rm -f "$scratch"' EXIT
 
-# --- Speaking.
+# --- Output.
 
-# What was found and done; a dry run finds and does nothing.
+# Print a note. A dry run prints none, because it finds and does nothing.
 note() { [[ $dry_run ]] || printf '%s\n' "$*" >&2; }
 
 die() {
@@ -27,7 +28,7 @@ die() {
   exit 1
 }
 
-# Words as one line that a shell reads back as the same words.
+# Print words as one line that a shell reads back as the same words.
 quoted() {
   local word line=''
   for word; do
@@ -39,10 +40,10 @@ quoted() {
 
 # --- Running.
 
-# Ends where there is no such program; `remedy` is the launcher's. A dry run needs none.
+# End if a program is missing; `remedy` is the launcher's hint. A dry run needs no program.
 installed() { [[ $dry_run ]] || type -P "$1" >/dev/null || die "there is no $1 on this machine: $remedy"; }
 
-# Run a command and show it; a dry run shows it only.
+# Show a command and run it. A dry run only shows it.
 run() {
   if [[ $dry_run ]]; then
     quoted "$@"
@@ -53,8 +54,8 @@ run() {
   fi
 }
 
-# `must HINT COMMAND...`: run it; if it fails, end with one line that says what to do. The worker's
-# code 66 says that its own line does.
+# `must HINT COMMAND...`: run the command. If it fails, end with one line that says what to do. Exit
+# code 66 of the worker means that the worker has printed this line itself.
 must() {
   local hint=$1 code=0
   shift
@@ -64,8 +65,8 @@ must() {
   ((code == 0)) || die "$1 ended with exit code $code: $hint"
 }
 
-# `ask ASSUMED COMMAND...`: its output in `answer`, its last complaint in `trouble`. Changes
-# nothing, so it is not shown, except in a dry run, which assumes an answer.
+# `ask ASSUMED COMMAND...`: set `answer` to the output of a command, and `trouble` to its last error
+# line. The command changes nothing, so it is not shown. A dry run shows it and assumes an answer.
 ask() {
   local assumed=$1 code=0
   shift
@@ -82,13 +83,13 @@ ask() {
   return "$code"
 }
 
-# Whether `pack` can work.
+# End unless `pack` can work.
 check_pack() {
   git -C "$ROOT" rev-parse --is-inside-work-tree >/dev/null 2>&1 ||
-    die "$ROOT is not a git checkout, and git says what to copy: clone it, or run 'git init' there"
+    die "$ROOT is not a git checkout, and git lists the files to copy: clone it, or run 'git init' there"
 }
 
-# The working tree, without what git ignores, as a compressed tar on standard output.
+# Write the working tree, without ignored files, as a compressed tar to standard output.
 pack() (
   cd "$ROOT"
   git ls-files -z --cached --others --exclude-standard |
@@ -97,8 +98,8 @@ pack() (
     done | tar --null --no-recursion -czf - -T -
 )
 
-# The remote command that unpacks archive $1 into folder $2, in place of an earlier copy; environment,
-# runs and data stay. A folder of someone else's is left alone.
+# Print the remote command that unpacks archive $1 into folder $2, in place of an earlier copy. It
+# keeps .venv, runs and data, and refuses a folder that is not such a copy.
 unpack() {
   local folder
   folder=$(quoted "$2")
@@ -111,7 +112,7 @@ unpack() {
 
 # --- Settings.
 
-# `option NAME KIND DEFAULT HELP`: a flag --NAME; its default may come from VCLIP_NAME.
+# `option NAME KIND DEFAULT HELP`: declare a flag --NAME. VCLIP_NAME may set its default.
 option() {
   local variable=VCLIP_${1^^}
   variable=${variable//-/_}
@@ -121,13 +122,13 @@ option() {
   opt[$1]=${!variable-$3}
 }
 
-# The options of every launcher.
+# Declare the options of every launcher.
 common_options() {
-  option config path '' 'the recipe: configs/X.py[:argument]'
-  option workdir path '' 'where the run lives; all processes must see it'
-  option env-file path '' 'KEY=VALUE lines with secrets, mode 600; run and resume need it each time'
-  option lines count 50 'logs: how many lines'
-  option follow switch '' 'logs: go on'
+  option config path '' 'recipe: configs/X.py[:argument]'
+  option workdir path '' 'folder of the run; all processes must see it'
+  option env-file path '' 'file of KEY=VALUE lines with secrets, mode 600; run and resume need it each time'
+  option lines count 50 'logs: number of lines'
+  option follow switch '' 'logs: follow the log'
 }
 
 usage() {
@@ -140,12 +141,12 @@ usage() {
     esac
     printf '  %-26s %s\n' "--$name $argument" "${option_help[$name]}"
   done
-  printf '  %-26s %s\n' '--env KEY=VALUE' "for the training's environment, nothing secret; may be repeated" \
-    '--config.KEY=VALUE' 'overrides the recipe; whatever follows -- goes to the trainer as it is' \
-    '--dry-run' 'print the commands, run nothing' '--help' 'this'
+  printf '  %-26s %s\n' '--env KEY=VALUE' "set an environment variable of the training, not a secret; may be repeated" \
+    '--config.KEY=VALUE' 'set a key of the recipe; arguments after -- go to the trainer unchanged' \
+    '--dry-run' 'print the commands, run nothing' '--help' 'print this help'
 }
 
-# Command and flags into `command`, `opt`, `env_args`, `train_args`; everything is checked.
+# Parse and check the command and flags into `command`, `opt`, `env_args`, `train_args`.
 parse() {
   local name
   while (($#)); do
@@ -168,10 +169,10 @@ parse() {
         fi
         name=${1#--env=}
         [[ $name =~ ^[A-Za-z_][A-Za-z0-9_]*=[^[:cntrl:]]*$ ]] ||
-          die "--env: what begins with $(quoted "${name::4}") is not KEY=VALUE"
+          die "--env: the text that begins with $(quoted "${name::4}") is not KEY=VALUE"
         ! looks_secret "$name" ||
-          die "--env ${name%%=*} would show a secret to all who list processes: put the line into a" \
-            "file, chmod 600, and name it with --env-file"
+          die "--env ${name%%=*} would show a secret in the list of processes: put the line into a" \
+            "file, chmod 600, and name the file with --env-file"
         env_args+=("$name")
         ;;
       --*)
@@ -207,14 +208,14 @@ parse() {
   [[ $command != @(run|resume) ]] || load_env_file
 }
 
-# Whether KEY=VALUE is not for everybody: by its name, or a password within an address.
+# Succeed if KEY=VALUE looks secret: by its name, or by a password in an address.
 looks_secret() {
   local name=${1%%=*}
   [[ ${name^^} =~ (TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|KEY|CREDENTIAL|COOKIE)S?(_|$) ||
     ${name^^} =~ (^|_)(PASS|PWD|PW|AUTH|PAT)(_|$) || ${1#*=} =~ ://[^/@]*:[^/@]*@ ]]
 }
 
-# The lines of --env-file into `secrets`.
+# Read the lines of --env-file into `secrets`.
 load_env_file() {
   local path=${opt[env-file]}
   [[ $path ]] || return 0
@@ -227,7 +228,7 @@ load_env_file() {
   opt[env-file]=$path
 }
 
-# `must_with_secrets HINT COMMAND...`: `must`, with the secrets on standard input, if there are any.
+# `must_with_secrets HINT COMMAND...`: like `must`, with any secrets on standard input.
 must_with_secrets() {
   if ((${#secrets[@]} == 0)); then
     must "$@"
@@ -237,7 +238,7 @@ must_with_secrets() {
   must "$@" < <(printf '%s\n' "${secrets[@]}")
 }
 
-# For a dry run: what is not shown.
+# Print the names of the secrets, for a dry run.
 secret_names() { echo "# the values of ${secrets[*]%%=*} come from $(quoted "${opt[env-file]}")"; }
 
 check() {
@@ -264,7 +265,8 @@ need() {
   done
 }
 
-# The recipe's file, which a training reads from the folder of the code; `elsewhere`, a copy of it.
+# End if the recipe's file is missing. A training reads it from the folder of the code; with an
+# argument (`elsewhere`), from a copy of this folder.
 check_config() {
   local file=${opt[config]%%:*} there
   if [[ $file == /* ]]; then
@@ -275,7 +277,7 @@ check_config() {
   fi
 }
 
-# The arguments of vclip_jax.main, in `arguments`; $1 is not empty if the training is `elsewhere`.
+# Set `arguments` to those of vclip_jax.main. $1 is not empty if the training runs `elsewhere`.
 main_arguments() {
   need config workdir
   check_config "${1-}"

@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
 # shellcheck source-path=SCRIPTDIR
-USAGE='Train on one machine with its CPUs, GPUs or TPU chips: this one, or another through ssh.
+USAGE='Train on the CPUs, GPUs or TPU chips of one machine: this one, or another one through ssh.
 
   launch/single.sh COMMAND [SETTINGS]
 
-  create   copy (to another machine) and install the code
-  run      train in the background; nothing if it is running
-  resume   the same as run: a training goes on where it stopped
-  status   of the training
-  logs     of the training
-  delete   stop the training, whose files stay; nothing if there is none'
+  create   install the code; with --host, copy it first
+  run      train in the background, unless the training is running
+  resume   the same as run: the training continues where it stopped
+  status   print the state of the training
+  logs     print the log of the training
+  delete   stop the training and keep its files'
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-option name name vclip 'of the training'
-option host word '' 'another machine, as ssh knows it: [USER@]HOST'
-option folder path vclip 'of the code on the other machine'
-option platform word cpu 'what to install for: cpu, cuda or tpu'
+option name name vclip 'name of the training'
+option host word '' 'other machine, as ssh knows it: [USER@]HOST'
+option folder path vclip 'folder of the code on the other machine'
+option platform word cpu 'platform to install for: cpu, cuda or tpu'
 common_options
 
-# `worker HINT COMMAND...`: launch/worker.sh where the training is.
+# `worker HINT COMMAND...`: run launch/worker.sh on the machine of the training.
 worker() {
   local hint=$1
   shift

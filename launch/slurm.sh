@@ -1,32 +1,32 @@
 #!/usr/bin/env bash
 # shellcheck source-path=SCRIPTDIR
-USAGE='Train on the GPUs of a SLURM cluster. Run it on a login node, in a checkout that the nodes see.
+USAGE='Train on the GPUs of a SLURM cluster. Run this on a login node, in a checkout that the nodes see.
 
   launch/slurm.sh COMMAND [SETTINGS]
 
   create   install the code into .venv of this checkout
-  run      submit the training; nothing if it is queued or running. SLURM queues it again after a
-           preemption or a lost node, the job does so itself when its time is up
-  resume   the same as run: a training goes on where it stopped
-  status   of the job
-  logs     of all its processes
-  delete   cancel the job; nothing if there is none'
+  run      submit the training, unless it is queued or running. SLURM queues the job again after a
+           preemption or a lost node; the job queues itself again at its time limit
+  resume   the same as run: the training continues where it stopped
+  status   print the state of the job
+  logs     print the log of all its processes
+  delete   cancel the job, if it exists'
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 remedy='run this on a login node of the cluster'
 
-option name name vclip 'of the job'
-option nodes count 1 'how many'
-option gpus count 8 'GPUs of one node'
-option cpus-per-gpu count 8 'CPU cores for each GPU'
-option processes word gpu 'one per gpu, or one per node'
-option time time 24:00:00 'limit of one stay on the nodes'
-option partition word '' "if not the cluster's default"
-option account word '' 'if not your default'
-option qos word '' 'if not your default'
-option max-restarts number 20 'stays before the job no longer queues itself again'
+option name name vclip 'name of the job'
+option nodes count 1 'number of nodes'
+option gpus count 8 'number of GPUs on one node'
+option cpus-per-gpu count 8 'number of CPU cores for each GPU'
+option processes word gpu 'gpu: one process per GPU; node: one process per node'
+option time time 24:00:00 'time limit of one start of the job'
+option partition word '' "partition, if not the cluster's default"
+option account word '' 'account, if not your default'
+option qos word '' 'quality of service, if not your default'
+option max-restarts number 20 'number of restarts before giving up'
 common_options
 
-# The numbers and states of our jobs of this name, in `answer`.
+# Set `answer` to the numbers and states of the user's jobs of this name.
 look() {
   ask "$1" squeue --user="$(id -un)" --name="${opt[name]}" --noheader --format='%i %T %R' ||
     die "squeue: $trouble: run this on a login node of the cluster"
@@ -45,7 +45,7 @@ submit() {
   for setting in partition account qos; do
     [[ ! ${opt[$setting]} ]] || words+=(--"$setting=${opt[$setting]}")
   done
-  # By env rather than by --export, whose commas separate.
+  # Use env and not --export, which splits values at commas.
   words=(env VCLIP_PROCESSES="${opt[processes]}" VCLIP_MAX_RESTARTS="${opt[max-restarts]}" "${env_args[@]}"
     "VCLIP_ENV_FILE=${opt[env-file]}" "${words[@]}" --export=ALL "$ROOT/launch/slurm.sbatch" "${arguments[@]}")
   [[ $dry_run ]] || mkdir -p "$ROOT/$STATE_DIR"
@@ -61,7 +61,7 @@ case $command in
     installed sbatch
     look ''
     if [[ $answer ]]; then
-      note "${opt[name]} is there: $answer"
+      note "${opt[name]} exists: $answer"
     else
       [[ $dry_run || -x $ROOT/.venv/bin/python ]] || die "there is no .venv yet: 'create' first"
       submit

@@ -1,49 +1,49 @@
 #!/usr/bin/env bash
 # shellcheck source-path=SCRIPTDIR
-USAGE='Train on Cloud TPU: a slice, or several of the same kind (multislice), as a queued resource.
+USAGE='Train on Cloud TPU, on one slice or several of the same kind (multislice), as a queued resource.
 
   launch/tpu.sh COMMAND [SETTINGS]
 
-  create   ask for the slice; nothing if it is there, again if it was lost
-  run      wait for it, copy and install the code, train; a preempted slice is replaced and the
-           training goes on, until it has ended; when interrupted, say it again
-  resume   as run, but asks for the slice first if it is not there or was lost
-  status   of the slice, and of the training on it
-  logs     of the training
-  delete   give the slice back; nothing if there is none'
+  create   request the slice, unless it exists; request it again if it was lost
+  run      wait for the slice, copy and install the code, train and watch until the training ends.
+           A preempted slice is replaced, and the training continues. After an interruption, repeat it
+  resume   like run, but request the slice first if it does not exist or was lost
+  status   print the state of the slice and of the training
+  logs     print the log of the training
+  delete   delete the slice, if it exists'
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 remedy="install Google Cloud's command line, gcloud"
 
-option name name vclip 'of the queued resource, and of its nodes'
-option zone word '' 'for example us-central2-b'
+option name name vclip 'name of the queued resource and of its nodes'
+option zone word '' 'zone, for example us-central2-b'
 option project word '' 'Google Cloud project, if not the default of gcloud'
 option accelerator word '' 'type and size of one slice: v4-32, v5litepod-16, v5p-128, v6e-64'
-option runtime word '' 'software version, if not the usual one of the accelerator'
-option node-count count 1 'slices'
-option spot switch '' 'cheaper, may be preempted'
-option reserved switch '' 'from a reservation'
-option service-account word '' 'that the workers act as, for example to write to the bucket'
-option iap switch '' 'ssh through IAP, for workers without external addresses'
-option max-restarts number 20 'slices lost before giving up'
-option poll number 60 'seconds between looks'
+option runtime word '' 'software version, if not the default of the accelerator'
+option node-count count 1 'number of slices'
+option spot switch '' 'use a spot slice: cheaper, may be preempted'
+option reserved switch '' 'use a reservation'
+option service-account word '' 'service account of the workers, for example to write to a bucket'
+option iap switch '' 'use ssh through IAP, for workers without external addresses'
+option max-restarts number 20 'number of lost slices before giving up'
+option poll number 60 'seconds between checks'
 option detach switch '' 'run, resume: return once the training has started, without watching'
-option node number 0 'logs: of which slice'
-option worker number 0 'logs: of which host'
+option node number 0 'logs: number of the slice'
+option worker number 0 'logs: number of the host'
 common_options
 
-# `resource VERB WHAT...`: a gcloud command, in `words`.
+# `resource VERB ARGUMENTS...`: set `words` to a gcloud command.
 resource() {
   words=(gcloud compute tpus queued-resources "$@" --zone="${opt[zone]}")
   [[ ! ${opt[project]} ]] || words+=(--project="${opt[project]}")
   [[ ! ${opt[iap]} || $1 != s* ]] || words+=(--tunnel-through-iap) # ssh and scp
 }
 
-# `on NODE WORKER COMMAND`: on workers, in `words`.
+# `on NODE WORKER COMMAND`: set `words` to a command on workers.
 on() { resource ssh "${opt[name]}" --node="$1" --worker="$2" --command="$3"; }
 
 worker() { quoted bash vclip/launch/worker.sh "$@"; }
 
-# The queued resource's state in `state`, ABSENT if there is none. A dry run assumes $1.
+# Set `state` to the state of the queued resource, or to ABSENT. A dry run assumes $1.
 look() {
   resource describe "${opt[name]}" '--format=value(state.state)'
   if ask "$1" "${words[@]}"; then
@@ -76,7 +76,7 @@ create_slice() {
   [[ ! ${opt[reserved]} ]] || options+=(--reserved)
   [[ ! ${opt[service-account]} ]] || options+=(--service-account="${opt[service-account]}")
   resource create "${opt[name]}" "${options[@]}"
-  must "check the quota, --zone, --accelerator ('gcloud compute tpus accelerator-types list')" \
+  must "check the quota, --zone and --accelerator ('gcloud compute tpus accelerator-types list')" \
     "${words[@]}"
 }
 
@@ -85,7 +85,7 @@ delete_slice() {
   must "try again, or look at it in the console" "${words[@]}"
 }
 
-# A slice that is alive or in the queue.
+# Make sure that the slice exists or is in the queue.
 ensure() {
   look "$1"
   while [[ $state == SUSPENDING || $state == DELETING ]]; do
@@ -95,15 +95,15 @@ ensure() {
   case $state in
     ABSENT) create_slice ;;
     SUSPENDED | PREEMPTED | FAILED)
-      note "${opt[name]} is $state: it is replaced"
+      note "${opt[name]} is $state: replacing it"
       delete_slice
       create_slice
       ;;
-    *) note "${opt[name]} is there: $state" ;;
+    *) note "${opt[name]} exists: $state" ;;
   esac
 }
 
-# Until the slice is ACTIVE; fails if it is lost instead.
+# Wait until the slice is ACTIVE. Fail if it is lost.
 wait_active() {
   local said=''
   while :; do
@@ -122,13 +122,13 @@ wait_active() {
   done
 }
 
-# The training's status on the first worker, in `answer`.
+# Set `answer` to the state of the training on the first worker.
 training_status() {
   on 0 0 "$(worker status "${opt[name]}") 2>/dev/null || echo absent"
   ask "$1" "${words[@]}"
 }
 
-# Copy, install and start everywhere; a training that is running is left alone.
+# Copy, install and start on all workers, unless the training is running.
 start() {
   local archive=$ROOT/$STATE_DIR/${opt[name]}.tgz
   if training_status absent && [[ $answer == *running ]]; then
@@ -149,8 +149,8 @@ start() {
   local begin
   begin=$(worker start "${opt[name]}" ${secrets:+-} "${env_args[@]}" -- "${arguments[@]}")
   if [[ ${secrets-} ]]; then
-    # gcloud passes no standard input on to several workers: a file that only we may read, and that
-    # goes once it is read.
+    # gcloud passes no standard input on to several workers: use a private file that is deleted once it
+    # is read.
     [[ ! $dry_run ]] || secret_names
     [[ $dry_run ]] || (rm -f "$secret_file" && umask 077 && printf '%s\n' "${secrets[@]}" >"$secret_file")
     resource scp "$secret_file" "${opt[name]}:vclip.env" --node=all --worker=all
@@ -161,7 +161,7 @@ start() {
   run "${words[@]}"
 }
 
-# Until the training has ended well; fails if the slice is lost, ends if the training fails.
+# Wait until the training has succeeded. Fail if the slice is lost; end if the training fails.
 watch() {
   local failed='' unreachable=0
   while :; do
@@ -172,7 +172,7 @@ watch() {
       case $answer in
         *'exit 0') return 0 ;;
         *absent) return 1 ;; # the worker was restarted
-        # A preemption, too, ends the training before the slice's state tells: look twice.
+        # A preemption also ends the training, before the state of the slice shows it: check twice.
         *exit*)
           [[ $answer != *'exit 12' ]] ||
             die "the devices have too little memory: see 'launch/tpu.sh logs' for what to change"
@@ -182,7 +182,7 @@ watch() {
           ;;
       esac
     else
-      ((++unreachable < 5)) || die "the first worker does not answer ($trouble): 'resume' looks again"
+      ((++unreachable < 5)) || die "the first worker does not answer ($trouble): 'resume' tries again"
     fi
     nap
   done
@@ -190,15 +190,15 @@ watch() {
 
 train() {
   local restarts=0
-  # A preempted training has not ended well, though it has saved.
+  # A preempted training has saved but not succeeded.
   arguments+=(--distributed --preempted_exit_code=75)
-  note "${opt[workdir]} must be a shared disk or a mounted bucket, or it is lost with the slice"
+  note "put ${opt[workdir]} on a shared disk or a mounted bucket: otherwise it is lost with the slice"
   while :; do
     if wait_active; then
       if start; then
         if [[ ${opt[detach]} ]]; then return; fi
         if watch; then
-          note "the training has ended; 'launch/tpu.sh delete' gives the slice back"
+          note "the training has ended: delete the slice with 'launch/tpu.sh delete'"
           return
         fi
       else
@@ -209,7 +209,7 @@ train() {
       fi
     fi
     ((++restarts <= opt[max-restarts])) ||
-      die "the slice was lost $restarts times: 'resume' goes on, --max-restarts allows more"
+      die "the slice was lost $restarts times: 'resume' continues, --max-restarts allows more"
     note "the slice was lost ($state), restart $restarts of ${opt[max-restarts]}"
     ensure SUSPENDED
   done
@@ -249,7 +249,7 @@ case $command in
   logs)
     log=$(worker log "${opt[name]}" "${opt[lines]}" ${opt[follow]:+follow})
     on "${opt[node]}" "${opt[worker]}" "$log"
-    must "'status' tells whether the slice is there" "${words[@]}"
+    must "'status' shows whether the slice exists" "${words[@]}"
     ;;
   delete)
     look ACTIVE

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# On the machine that trains, in the folder of the code: install, and one background run by name.
+# Install and run a named training in the background, on the training machine, in the folder of the
+# code.
 #
-#   worker.sh install cpu|cuda|tpu       .venv with the tested versions
-#   worker.sh start NAME [-] [K=V...] -- ARGS   train in the background; nothing if it is running;
-#                                        - takes more K=V, with secrets, from standard input
-#   worker.sh status NAME                one word or two: running, "exit CODE", absent
-#   worker.sh log NAME LINES [follow]
-#   worker.sh stop NAME                  SIGTERM, then wait
+#   worker.sh install cpu|cuda|tpu       install the tested versions into .venv
+#   worker.sh start NAME [-] [K=V...] -- ARGS   train in the background, unless NAME is running;
+#                                        - reads more K=V, with secrets, from standard input
+#   worker.sh status NAME                print running, "exit CODE" or absent
+#   worker.sh log NAME LINES [follow]    print the end of the log
+#   worker.sh stop NAME                  send SIGTERM, then wait
 #
-# Where a line of its own says what is wrong, it ends with 66.
+# Exit code 66 means that the worker has printed a line about the error itself.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -17,7 +18,7 @@ source launch/env.sh
 files=runs/.launch
 mkdir -p "$files"
 
-# A Python that the package runs on, or one that uv fetches: TPU images bring 3.10.
+# Create .venv with a new enough Python, or with one that uv downloads: TPU images have 3.10.
 make_venv() {
   local python new_enough='import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
   [[ ! -x .venv/bin/python ]] || return 0
@@ -38,13 +39,13 @@ install() {
   .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e "$target"
 }
 
-# The supervisor of run $1 is alive, and its number has not gone to another program.
+# Succeed if the supervisor of run $1 is alive. Check that its PID does not belong to another program.
 running() {
   local pid
   pid=$(cat "$files/$1.pid" 2>/dev/null) && [[ $(ps -o args= -p "$pid" 2>/dev/null) == *"worker.sh supervise $1 "* ]]
 }
 
-# Trains in the foreground, passes SIGTERM on, leaves the exit code behind.
+# Train in the foreground, pass SIGTERM on, and write the exit code to a file.
 supervise() {
   local name=$1 child code signalled=1
   shift
@@ -57,7 +58,7 @@ supervise() {
   .venv/bin/python -m vclip_jax.main "$@" &
   child=$!
   trap 'signalled=1; kill -TERM "$child" || true' TERM
-  while [[ $signalled ]]; do # it interrupts the wait; bash still knows a code it has told
+  while [[ $signalled ]]; do # a signal interrupts the wait; bash keeps the exit code
     signalled=''
     code=0
     wait "$child" || code=$?
@@ -68,7 +69,7 @@ supervise() {
 start() {
   local name=$1
   shift
-  if [[ $1 == - ]]; then # before anything else: nobody is to be left writing
+  if [[ $1 == - ]]; then # read first: otherwise the writer would block
     shift
     read_env || {
       echo "error: standard input: $trouble" >&2

@@ -213,7 +213,7 @@ def test_env_takes_what_does_not(launch, setting):
 @pytest.mark.parametrize(
     ("content", "mode", "message"),
     [
-        (None, None, "no file that can be read"),
+        (None, None, "not a readable file"),
         ("A=1", 0o644, "others: chmod 600"),
         ("A=1", 0o640, "others: chmod 600"),
         ("A=1", 0o602, "others: chmod 600"),

@@ -147,36 +147,39 @@ def page(table: Table) -> str:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     return (
         "# Fidelity\n\n"
-        "What was compared with Chinese-CLIP's own code (`cn_clip` on PyTorch), and how far we\n"
-        "are from it; CLIP and BiomedCLIP with `open_clip` and `transformers`, FLAIR with what it\n"
-        "is made of (torchvision's ResNet-50, a BERT of `transformers`). `make parity`\n"
-        "measures and writes this page; nothing here is filled in by hand. Weights are random\n"
-        "and the same on both sides, float32, on a CPU.\n\n"
+        "`make parity` writes this page: it measures how far our results are from the reference\n"
+        "implementations. Nothing here is filled in by hand.\n\n"
+        "- Chinese-CLIP: its own code, `cn_clip` on PyTorch.\n"
+        "- CLIP and BiomedCLIP: `open_clip` and `transformers`.\n"
+        "- FLAIR: its parts, torchvision's ResNet-50 and a BERT of `transformers`.\n\n"
+        "Both sides use the same random weights, in float32, on a CPU.\n\n"
         f"Measured {time.strftime('%Y-%m-%d')} with {versions}.\n\n"
         f"{table.markdown()}\n\n"
-        "Relative errors are the largest difference over the largest value. Gradients and\n"
-        "parameters are compared tensor by tensor, and the worst tensor counts. The bias of an\n"
-        "attention's keys has no gradient but rounding (softmax does not see it): it is held to\n"
-        "be negligible instead. In float32 the gradients of a deep network with rectifiers are\n"
-        "no sharper than what the table says of PyTorch against itself, as signs flip near zero.\n"
-        "Both sides agree in float64, and in float32 where SiLU stands in for the rectifiers.\n\n"
+        "A relative error is the largest difference divided by the largest value. Gradients and\n"
+        "parameters are compared tensor by tensor; the table gives the worst tensor. The bias of\n"
+        "the keys in attention has no gradient but rounding errors, because softmax does not\n"
+        "depend on it: its gradient must be negligible instead.\n\n"
+        "In float32, gradients of a deep network with ReLU are only as accurate as the table\n"
+        "shows for PyTorch against itself, because signs flip near zero. Both sides agree in\n"
+        "float64, and in float32 with SiLU in place of ReLU.\n\n"
         f"{CHOICES}"
     )
 
 
 CHOICES = """## Choices
 
-Where implementations differ, a key decides; `configs/visionclip.py` takes the reference's side.
+Where implementations differ, a key decides. `configs/visionclip.py` follows the reference.
 
 | key | the reference (Chinese-CLIP) | our default |
 |---|---|---|
-| `optimizer.no_decay` | by name: no "bn", "ln", "bias", "logit_scale" in it; so BERT's LayerNorm \
-scales, `downsample.1` and embeddings are decayed | the same |
-| `optimizer.gather_gradient` | embeddings of other devices carry none, unless told so | they do |
-| `model.batch_norm` | statistics of each device's part, the first device's are kept | of the \
-global batch |
-| `optimizer.clamp` | the parameter, after the step | the same |
-| `model.half_init` | initial weights went through float16 | not rounded |
+| `optimizer.no_decay` | by name: no decay for names with "bn", "ln", "bias", "logit_scale"; \
+BERT's LayerNorm scales, `downsample.1` and embeddings are decayed | the same |
+| `optimizer.gather_gradient` | embeddings of other devices carry no gradient by default | they \
+carry gradients |
+| `model.batch_norm` | statistics of each device's part; the first device's are kept | statistics \
+of the global batch |
+| `optimizer.clamp` | clips the parameter after the step | the same |
+| `model.half_init` | initial weights are rounded to float16 | not rounded |
 | `model.text_dropout` | 0.1 on embeddings, attention and both residuals | the same |
 | `data.augment` | none, or `chinese_clip` with `--use-augment` | none |
 """
