@@ -99,6 +99,17 @@ def _sheets(path: Path, *which: str) -> dict[str, Sheet]:
     return sheets
 
 
+def arrow_errors() -> tuple[type[Exception], ...]:
+    """Return the types of errors, besides OSError, that Arrow raises for a damaged Parquet file.
+
+    An error of its C++ parts that Arrow does not expect comes as RuntimeError or OverflowError, as
+    of a page whose histogram of levels has another length than the levels need.
+    """
+    import pyarrow
+
+    return pyarrow.ArrowException, RuntimeError, OverflowError
+
+
 def parquet_batches(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[Any]:
     """The rows of some columns as record batches, whose texts are dictionary arrays.
 
@@ -172,16 +183,22 @@ def parquet_group(path: str, column: str, group: int) -> Any:
 
 
 def _rows_at_a_time(metadata: Any, columns: Sequence[str]) -> int:
-    """So many that they have no more than `MOST_GROUP` bytes: one value has no more than all values
-    of its column in a row group have as they are stored, where what repeats is there once."""
-    stored = [
-        chunk.total_uncompressed_size
-        for group in range(metadata.num_row_groups)
-        for chunk in map(metadata.row_group(group).column, range(metadata.num_columns))
-        if "." in chunk.path_in_schema
-        and any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in columns)
-    ]
-    return max(1, min(_BATCH, MOST_GROUP // max(stored, default=1)))
+    """Return how many rows of `columns` have no more than `MOST_GROUP` bytes.
+
+    One value of a column that is stored within another has no more bytes than its row group, where
+    what repeats is stored once. The sizes of single columns would allow more rows, but Arrow 26
+    ends the process where a damaged file's say something impossible.
+    """
+    paths = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
+    if not any(path.startswith(f"{name}.") for path in paths for name in _roots(columns)):
+        return _BATCH
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    largest = max((group.total_byte_size for group in groups), default=1)
+    return max(1, min(_BATCH, MOST_GROUP // max(1, largest)))
+
+
+def _roots(columns: Sequence[str]) -> set[str]:
+    return {name.partition(".")[0] for name in columns}
 
 
 def _size(array: Any) -> int:

@@ -1,5 +1,7 @@
 import os
 import resource
+import subprocess
+import sys
 import tarfile
 import zipfile
 
@@ -186,3 +188,43 @@ def test_damage_anywhere_in_a_parquet_file_is_one_line(folder, tmp_path):
                 found = str(error)
                 assert "\n" not in found
     assert refused > 50
+
+
+FOOTERS = """
+import sys
+from pathlib import Path
+
+from vclip_jax.datasets.formats import blobs, parquet, tables
+from vclip_jax.datasets.listing import Blob
+
+path = Path(sys.argv[1])
+data = path.read_bytes()
+footer = int.from_bytes(data[-8:-4], "little")
+copy = path.with_name("changed.parquet")
+readers = [
+    tables.read_table,
+    lambda path: list(parquet.rows(path, "image", ["label"])),
+    lambda path: parquet.class_names(path, "label"),
+    lambda path: blobs.read(Blob(str(path), "image:1")),
+]
+for place in range(len(data) - 8 - footer, len(data) - 8):
+    changed = bytearray(data)
+    changed[place] ^= 2
+    copy.write_bytes(changed)
+    for read in readers:
+        try:
+            read(copy)
+        except (ValueError, OSError, KeyError) as error:
+            assert "\\n" not in str(error), error
+print("alive")
+"""
+
+
+def test_no_footer_of_a_parquet_file_ends_the_process(tmp_path):
+    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    values = [{"bytes": b"row%d" % i, "path": f"{i}.png"} for i in range(3)]
+    table = pyarrow.table({"image": pyarrow.array([*values, None], kind), "label": [0, 1, 2, None]})
+    pyarrow.parquet.write_table(table, tmp_path / "some.parquet", store_schema=False)
+    command = [sys.executable, "-c", FOOTERS, tmp_path / "some.parquet"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "alive\n"), result.stderr[-2000:]

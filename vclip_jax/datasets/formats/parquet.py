@@ -81,8 +81,11 @@ def _categories(path: Path, column: str) -> tuple[str, ...]:
     kind = _schema(path).field(column).type
     if not (pyarrow.types.is_dictionary(kind) and kind.ordered):
         return ()
-    with limits.open_parquet(path) as file:
-        chunks = file.read(columns=[column]).column(column).chunks
+    try:
+        with limits.open_parquet(path) as file:
+            chunks = file.read(columns=[column]).column(column).chunks
+    except (*limits.arrow_errors(), OSError, limits.TooMuchError) as error:
+        raise ValueError(f"{path}: {one_line(error)}") from error
     return tuple(map(str, chunks[0].dictionary.to_pylist())) if chunks else ()
 
 
@@ -117,7 +120,6 @@ def rows(path: Path, image: str, columns: Sequence[str]) -> Iterator[tuple[str, 
     Raises:
         ValueError: one line: the file is damaged.
     """
-    import pyarrow
     import pyarrow.types as kinds
 
     kind = _schema(path).field(image).type
@@ -137,7 +139,7 @@ def rows(path: Path, image: str, columns: Sequence[str]) -> Iterator[tuple[str, 
             values = [batch[column].to_pylist() for column in columns]
             for row in range(count):
                 yield names[row], [column[row] for column in values]
-    except (pyarrow.ArrowException, OSError, limits.TooMuchError) as error:
+    except (*limits.arrow_errors(), OSError, limits.TooMuchError) as error:
         raise ValueError(f"{path}: {one_line(error)}") from error
 
 
@@ -153,5 +155,5 @@ def _schema(path: str | os.PathLike[str]) -> Any:
     try:
         check_regular(path)
         return pyarrow.parquet.read_schema(path)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (*limits.arrow_errors(), OSError) as error:
         raise ValueError(f"{path}: not a Parquet file ({one_line(error)})") from error

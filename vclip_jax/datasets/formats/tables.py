@@ -292,7 +292,7 @@ def _parquet(path: Path) -> list[Row]:
             rows += [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
             if len(rows) * len(names) > limits.MOST_CELLS:
                 raise ValueError(f"the table has more than {limits.MOST_CELLS:,} cells")
-    except pyarrow.ArrowException as error:
+    except limits.arrow_errors() as error:
         raise ValueError(f"not a Parquet file ({error})") from error
     return rows
 
