@@ -99,15 +99,15 @@ def _sheets(path: Path, *which: str) -> dict[str, Sheet]:
     return sheets
 
 
-def arrow_errors() -> tuple[type[Exception], ...]:
-    """Return the types of errors, besides OSError, that Arrow raises for a damaged Parquet file.
+def arrow_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return `others` and the types of errors that Arrow raises for damage, but for OSError.
 
     An error of its C++ parts that Arrow does not expect comes as RuntimeError or OverflowError, as
     of a page whose histogram of levels has another length than the levels need.
     """
     import pyarrow
 
-    return pyarrow.ArrowException, RuntimeError, OverflowError
+    return pyarrow.ArrowException, RuntimeError, OverflowError, *others
 
 
 def parquet_batches(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[Any]:

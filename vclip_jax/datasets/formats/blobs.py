@@ -80,7 +80,7 @@ def _from_parquet(blob: Blob) -> bytes:
             raise ValueError(f"{blob}: the file has {starts[-1]} rows")
         group = bisect_right(starts, row) - 1
         value = _row_group(blob.path, column, group)[row - starts[group]].as_py()
-    except (*limits.arrow_errors(), limits.TooMuchError) as error:
+    except limits.arrow_errors(limits.TooMuchError) as error:
         raise ValueError(f"{blob}: {one_line(error)}") from error
     except OSError as error:
         if error.errno is not None:

@@ -84,7 +84,7 @@ def _categories(path: Path, column: str) -> tuple[str, ...]:
     try:
         with limits.open_parquet(path) as file:
             chunks = file.read(columns=[column]).column(column).chunks
-    except (*limits.arrow_errors(), OSError, limits.TooMuchError) as error:
+    except limits.arrow_errors(OSError, limits.TooMuchError) as error:
         raise ValueError(f"{path}: {one_line(error)}") from error
     return tuple(map(str, chunks[0].dictionary.to_pylist())) if chunks else ()
 
@@ -139,7 +139,7 @@ def rows(path: Path, image: str, columns: Sequence[str]) -> Iterator[tuple[str, 
             values = [batch[column].to_pylist() for column in columns]
             for row in range(count):
                 yield names[row], [column[row] for column in values]
-    except (*limits.arrow_errors(), OSError, limits.TooMuchError) as error:
+    except limits.arrow_errors(OSError, limits.TooMuchError) as error:
         raise ValueError(f"{path}: {one_line(error)}") from error
 
 
@@ -155,5 +155,5 @@ def _schema(path: str | os.PathLike[str]) -> Any:
     try:
         check_regular(path)
         return pyarrow.parquet.read_schema(path)
-    except (*limits.arrow_errors(), OSError) as error:
+    except limits.arrow_errors(OSError) as error:
         raise ValueError(f"{path}: not a Parquet file ({one_line(error)})") from error
