@@ -148,6 +148,7 @@ _MACHINERY = re.compile(
 def scope_of(op_name: str) -> str:
     """The named scopes in an instruction's `op_name`, forward and backward alike.
 
+    >>> from vclip_jax.compilation.cost import scope_of
     >>> scope_of("jit(step)/transpose(jvp(visual))/layer1/while/body/dot_general")
     'visual/layer1'
     """

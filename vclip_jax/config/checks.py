@@ -25,6 +25,16 @@ def validate(
 
     Raises:
         ValueError: one line that names the key, its value and what would do.
+
+    Examples:
+        >>> from vclip_jax import config
+        >>> from vclip_jax.config.checks import validate
+        >>> mine = config.small()
+        >>> validate(mine, devices=1)
+        Traceback (most recent call last):
+        ValueError: config.data.dataset is empty: name a dataset, for example idrid
+        >>> mine.data.dataset = "idrid"
+        >>> validate(mine, devices=1)
     """
     _check_keys(config, default())
     for key in KEYS:

@@ -11,7 +11,14 @@ from vclip_jax.config.keys import KEYS, USER_NAMED_SECTIONS
 
 
 def default() -> ConfigDict:
-    """The full configuration of the paper's recipe (Chinese-CLIP's defaults), data aside."""
+    """The full configuration of the paper's recipe (Chinese-CLIP's defaults), data aside.
+
+    Examples:
+        >>> from vclip_jax import config
+        >>> recipe = config.default()
+        >>> recipe.model.embed_dim, recipe.data.image_size, recipe.loss.kind
+        (1024, 224, 'softmax')
+    """
     config = ConfigDict()
     for key in KEYS:
         section, _, name = key.name.rpartition(".")
@@ -28,6 +35,13 @@ def small() -> ConfigDict:
 
     A million parameters at 128 px. Short runs need a start that tells captions apart (mean
     pooling, larger initial weights, whitened projections), and images without camera.
+
+    Examples:
+        >>> from vclip_jax import config
+        >>> mine = config.small()
+        >>> mine.data.dataset, mine.total_steps = "mine", 300
+        >>> mine.model.embed_dim, mine.data.image_size
+        (256, 128)
     """
     config = default()
     config.data.image_size = 128
@@ -75,6 +89,13 @@ def zero_shot_eval(dataset: str, prompts: str, **others: str) -> ConfigDict:
 
     Args:
         dataset, prompts, others: the keys of an entry, see "evals" in `docs/config.md`.
+
+    Examples:
+        >>> from vclip_jax import config
+        >>> mine = config.small()
+        >>> mine.evals.fives = config.zero_shot_eval("fives", "zh/fives", split="test")
+        >>> mine.evals.fives.prompts
+        'zh/fives'
     """
     return entry("evals", dataset=dataset, prompts=prompts, **others)
 
@@ -84,5 +105,12 @@ def system(weights: str = "", **others: str) -> ConfigDict:
 
     Args:
         weights, others: the keys of an entry, see "systems" in `docs/config.md`.
+
+    Examples:
+        >>> from vclip_jax import config
+        >>> mine = config.small()
+        >>> mine.systems.quickstart = config.system("runs/quickstart")
+        >>> mine.systems.quickstart.weights
+        'runs/quickstart'
     """
     return entry("systems", weights=weights, **others)

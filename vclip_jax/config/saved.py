@@ -29,6 +29,11 @@ def flatten(config: Any, prefix: str = "", *, empty: bool = False) -> dict[str, 
     """Give nested objects as dotted keys, with tuples as lists (as JSON would have them).
 
     Objects without keys are left out unless they are wanted, as `empty`.
+
+    Examples:
+        >>> from vclip_jax import config
+        >>> config.flatten({"model": {"vision_layers": (1, 1)}, "seed": 0})
+        {'model.vision_layers': [1, 1], 'seed': 0}
     """
     flat: dict[str, Any] = {}
     for key, value in config.items():

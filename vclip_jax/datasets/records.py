@@ -50,6 +50,15 @@ class RecordSource(Sequence[Record]):
 
     `name` and `split` say what was opened, `class_names` what the labels stand for (empty where
     that is not known).
+
+    Examples:
+        >>> from vclip_jax.datasets import open_source
+        >>> source = open_source("synthetic", data_dir, "test")
+        >>> source
+        RecordSource(synthetic:test, 8 records)
+        >>> record = source[0]
+        >>> record["key"], source.class_names[record["label"]]
+        ('messidor_like-s1-00000000', 'no diabetic retinopathy')
     """
 
     def __init__(
@@ -97,6 +106,13 @@ class RecordSource(Sequence[Record]):
 
         It is made of the files' checksums, which `build` wrote down. Files of an earlier version
         count by their sizes and ends.
+
+        Examples:
+            >>> from vclip_jax.datasets import open_source
+            >>> whole = open_source("synthetic", data_dir, "test")
+            >>> half = open_source("synthetic", data_dir, "test[:50%]")
+            >>> len(half), half.digest() == whole.digest()
+            (4, True)
         """
         if not self._parts:
             return ""
@@ -138,6 +154,12 @@ def open_source(name: str, data_dir: str | os.PathLike[str], split: str) -> Reco
     Raises:
         DatasetError: the dataset is not built, the choice is ambiguous, its records are not
             ArrayRecord, or there is no such split or feature.
+
+    Examples:
+        >>> from vclip_jax.datasets import open_source
+        >>> source = open_source("synthetic", data_dir, "test")
+        >>> len(source), sorted(source[0])
+        (8, ['caption', 'image', 'key', 'label'])
     """
     builder = open_builder(name, data_dir)
     return source_of(builder, name, split)
@@ -234,7 +256,13 @@ def find_dataset(name: str, data_dir: str | os.PathLike[str]) -> Path:
 
 
 def built_datasets(data_dir: str | os.PathLike[str]) -> list[tuple[str, Path]]:
-    """What is built in a folder: ("NAME" or "NAME/CONFIG", directory of a version), sorted."""
+    """What is built in a folder: ("NAME" or "NAME/CONFIG", directory of a version), sorted.
+
+    Examples:
+        >>> from vclip_jax.datasets.records import built_datasets
+        >>> [name for name, _ in built_datasets(data_dir)]
+        ['synthetic/messidor_like-32px-8-s1']
+    """
     root = Path(data_dir)
     infos = [*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json")]
     directories = [info.parent for info in infos if _version(info.parent.name)]

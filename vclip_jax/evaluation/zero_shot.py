@@ -23,7 +23,15 @@ from vclip_jax.predict.scorer import Scorer, Variables, class_means, class_proba
 
 @dataclasses.dataclass(frozen=True)
 class Embedded:
-    """The images of a dataset."""
+    """The images of a dataset.
+
+    Examples:
+        >>> import numpy as np
+        >>> from vclip_jax.evaluation.zero_shot import Embedded
+        >>> embedded = Embedded(np.eye(2, 8, dtype=np.float32), np.array([1, -1], np.int32))
+        >>> embedded.images.shape, embedded.labels.tolist()  # the second has no label
+        ((2, 8), [1, -1])
+    """
 
     images: np.ndarray
     """Unit vectors float32 `[n, d]`."""

@@ -51,7 +51,20 @@ class TextMlp(nnx.Module):
 
 @dataclass(frozen=True)
 class TextTower:
-    """A text tower of a recipe's own, before it is made; see `kinds.TEXT_TOWERS`."""
+    """A text tower of a recipe's own, before it is made; see `kinds.TEXT_TOWERS`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from flax import nnx
+        >>> from vclip_jax.models.clip import TextTower
+        >>> class Length(nnx.Module):
+        ...     def __init__(self, *, dtype, rngs): ...
+        ...     def __call__(self, tokens, *, keys=None):
+        ...         return (tokens > 0).sum(axis=1, keepdims=True)
+        >>> tower = TextTower(1, Length).make(dtype=np.float32, rngs=nnx.Rngs(0))
+        >>> tower(np.array([[2, 7, 3, 0]])).tolist()
+        [[3]]
+    """
 
     width: int
     """Of its vectors."""

@@ -48,6 +48,14 @@ class SplitEmbeddings:
         captions: `m` different ones, sorted.
         keys: `n` of them, unique.
         class_names: what the labels stand for; empty where that is not known.
+
+    Examples:
+        >>> from vclip_jax.predict.embeddings import embed_split
+        >>> found = embed_split(clip, "synthetic", data_dir, "test")
+        >>> found.keys[1], found.class_names[found.labels[1]]
+        ('messidor_like-s1-00000001', 'severe or proliferative diabetic retinopathy')
+        >>> len(found.captions), found.images.shape
+        (8, (8, 10))
     """
 
     images: npt.NDArray[np.float32]
@@ -77,6 +85,16 @@ def embed_split(
         DatasetError: the split cannot be opened or read.
         ImageError: an image cannot be used; names its key.
         OSError: the cache cannot be written.
+
+    Examples:
+        >>> from vclip_jax.predict.embeddings import embed_split
+        >>> found = embed_split(clip, "synthetic", data_dir, "test")
+        >>> found.images.shape, found.texts.shape
+        ((8, 10), (8, 10))
+        >>> cosines = found.images @ found.texts.T
+        >>> closest = [found.captions[column] for column in cosines.argmax(axis=1)]
+        >>> len(closest)
+        8
     """
     folder = Path(data_dir, FOLDER) if cache is None else Path(cache)
     plain = re.sub(r"[^\w.+-]+", "-", f"{name}-{split}").strip("-")

@@ -60,6 +60,12 @@ def class_directions(classes: npt.NDArray[np.floating]) -> npt.NDArray[np.float3
 
     Raises:
         ValueError: there is only one class.
+
+    Examples:
+        >>> import numpy as np
+        >>> from vclip_jax.predict.heat_maps import class_directions
+        >>> class_directions(np.eye(3)).tolist()
+        [[1.0, -0.5, -0.5], [-0.5, 1.0, -0.5], [-0.5, -0.5, 1.0]]
     """
     count = len(classes)
     if count < 2:
@@ -205,6 +211,13 @@ class Explainer:
 
     Raises:
         ValueError: the prompts are not valid.
+
+    Examples:
+        >>> from vclip_jax.predict.heat_maps import Explainer
+        >>> explain = Explainer(clip, "zh/fives")
+        >>> square = clip.preprocess(photograph)
+        >>> explain(square[None], [3]).shape  # of class 3, glaucoma
+        (1, 64, 64)
     """
 
     def __init__(self, clip: Pretrained, prompts: Prompts):
@@ -224,6 +237,13 @@ class Explainer:
         Returns:
             float32 `[n, size, size]`, positive where the place speaks for the class, see
             `make_heat_function`.
+
+        Examples:
+            >>> from vclip_jax.predict.heat_maps import Explainer
+            >>> square = clip.preprocess(photograph)
+            >>> (heat,) = Explainer(clip, "zh/fives")(square[None], [3])
+            >>> heat.shape, heat.dtype
+            ((64, 64), dtype('float32'))
         """
         directions = self._directions[np.asarray(classes, int)]
         step = self._clip.batch_size
@@ -254,6 +274,14 @@ def overlay(image: npt.NDArray[np.uint8], heat: npt.NDArray[np.floating]) -> npt
 
     Raises:
         ValueError: the heat has a value that is not finite.
+
+    Examples:
+        >>> import numpy as np
+        >>> from vclip_jax.predict.heat_maps import overlay
+        >>> picture = np.full((2, 2, 3), 100, np.uint8)
+        >>> shown = overlay(picture, np.array([[1.0, 0.0], [-1.0, 0.0]]))
+        >>> shown[0, 0].tolist(), shown[1, 0].tolist()  # the hottest place, and a cold one
+        ([175, 163, 56], [80, 80, 80])
     """
     if not np.isfinite(heat).all():
         raise ValueError("the heat has a value that is not finite")

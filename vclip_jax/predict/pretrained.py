@@ -57,6 +57,13 @@ def load(
     Raises:
         ValueError: one line: there is no model, or not that step of it, or its files do not belong
             together.
+
+    Examples:
+        >>> import vclip_jax
+        >>> clip = vclip_jax.load(model_folder)  # or a workdir, or hub:OWNER/NAME
+        >>> probabilities = clip.classify([photograph], "zh/fives")
+        >>> probabilities.shape, round(float(probabilities.sum()), 3)
+        ((1, 4), 1.0)
     """
     source = folder_of(path)
     weights, tokenizer, found = read_folder(source, step)
@@ -82,6 +89,12 @@ class Pretrained:
         step: of the checkpoint that it is from; None for a portable folder.
         batch_size: images that are embedded at a time, by the kind of device.
         graphdef: the model's structure, see `state.split_model`.
+
+    Examples:
+        >>> clip.embed_dim, clip.config["data"]["image_size"]
+        (10, 64)
+        >>> clip.encode_image([photograph]).shape
+        (1, 10)
     """
 
     def __init__(
@@ -122,6 +135,13 @@ class Pretrained:
         Raises:
             ImageError: an image cannot be used; names it.
             TypeError: one image where a sequence of them is expected, or not an image.
+
+        Examples:
+            >>> vectors = clip.encode_image([photograph])  # or Pillow images, or arrays
+            >>> vectors.shape, vectors.dtype
+            ((1, 10), dtype('float32'))
+            >>> round(float(vectors[0] @ vectors[0]), 3)
+            1.0
         """
         _refuse_single(images, "encode_image")
         parts = [np.empty((0, self.embed_dim), np.float32)]
@@ -134,7 +154,13 @@ class Pretrained:
 
     def embed(self, squares: np.ndarray) -> np.ndarray:
         """`encode_image` for at most `batch_size` images from `preprocess`: uint8
-        `[n, size, size, 3]`."""
+        `[n, size, size, 3]`.
+
+        Examples:
+            >>> square = clip.preprocess(photograph)
+            >>> clip.embed(square[None]).shape
+            (1, 10)
+        """
         n = len(squares)
         # Full batches, or a power of two: few shapes are compiled however many images come.
         padded = min(self.batch_size, 1 << (n - 1).bit_length())
@@ -153,6 +179,14 @@ class Pretrained:
 
         Raises:
             TypeError: one string where a sequence of them is expected.
+
+        Examples:
+            >>> texts = clip.encode_text(["青光眼", "正常"])
+            >>> texts.shape
+            (2, 10)
+            >>> cosines = clip.encode_image([photograph]) @ texts.T
+            >>> cosines.shape
+            (1, 2)
         """
         _refuse_single(texts, "encode_text")
         if not len(texts):
@@ -167,6 +201,12 @@ class Pretrained:
 
         Raises:
             ValueError: see `asked`.
+
+        Examples:
+            >>> clip.readings(["青光眼"])
+            []
+            >>> clip.readings(["glaucoma"])  # asked of a Chinese vocabulary
+            ["the model's vocabulary lacks 100% of the texts' tokens, most in 'glaucoma'"]
         """
         length = self.config["tokenizer"]["context_length"]
         if isinstance(texts, prompts_lib.PromptSet):
@@ -187,20 +227,46 @@ class Pretrained:
         Raises:
             ValueError: the prompts are not valid, or the model cannot tell two classes apart by
                 them, see `asked`.
+
+        Examples:
+            >>> asked = {"healthy": ["正常"], "glaucoma": ["青光眼", "杯盘比增大"]}
+            >>> (row,) = clip.classify([photograph], asked)
+            >>> answer = dict(zip(asked, row, strict=True))
+            >>> list(answer), round(float(answer["healthy"] + answer["glaucoma"]), 3)
+            (['healthy', 'glaucoma'], 1.0)
         """
         prompt_set = self.asked(prompts)
         return self.probabilities(self.encode_image(images), prompt_set)
 
     def probabilities(self, embeddings: np.ndarray, prompts: Prompts | None = None) -> np.ndarray:
-        """`classify` for images that were embedded before: `[n, embed_dim]` to `[n, classes]`."""
+        """`classify` for images that were embedded before: `[n, embed_dim]` to `[n, classes]`.
+
+        Examples:
+            >>> vectors = clip.encode_image([photograph])
+            >>> for asked in ("zh/fives", ["正常", "青光眼"]):
+            ...     print(clip.probabilities(vectors, asked).shape)
+            (1, 4)
+            (1, 2)
+        """
         return self._scorer.probabilities(self._variables, embeddings, self.asked(prompts))
 
     def class_embeddings(self, prompts: Prompts) -> np.ndarray:
-        """What stands for each class in `probabilities`: float32 `[classes, embed_dim]`."""
+        """What stands for each class in `probabilities`: float32 `[classes, embed_dim]`.
+
+        Examples:
+            >>> clip.class_embeddings(["正常", "青光眼"]).shape
+            (2, 10)
+        """
         return self._scorer.class_embeddings(self._variables, self.asked(prompts))
 
     def prompt_embeddings(self, prompts: Prompts) -> list[np.ndarray]:
-        """Of each class the unit vectors of its prompts, float32 `[prompts of the class, d]`."""
+        """Of each class the unit vectors of its prompts, float32 `[prompts of the class, d]`.
+
+        Examples:
+            >>> asked = {"healthy": ["正常"], "glaucoma": ["青光眼", "杯盘比增大"]}
+            >>> [vectors.shape for vectors in clip.prompt_embeddings(asked)]
+            [(1, 10), (2, 10)]
+        """
         return self._scorer.prompt_embeddings(self._variables, self.asked(prompts))
 
     @property
@@ -235,6 +301,12 @@ class Pretrained:
         Raises:
             ValueError: one line: prompts of two classes are the same to the model; or there are
                 none, and the model has none of its own that it can read.
+
+        Examples:
+            >>> clip.asked({"healthy": "正常", "glaucoma": "青光眼"}).class_names
+            ('healthy', 'glaucoma')
+            >>> clip.asked().name
+            'zh/fives'
         """
         prompt_set = self._usual() if prompts is None else self.prompt_set(prompts)
         if prompt_set not in self._asked:
@@ -260,7 +332,14 @@ class Pretrained:
 
     @staticmethod
     def prompt_set(prompts: Prompts) -> prompts_lib.PromptSet:
-        """What `classify` takes as a `PromptSet`."""
+        """What `classify` takes as a `PromptSet`.
+
+        Examples:
+            >>> clip.prompt_set(["正常", "青光眼"]).class_names
+            ('正常', '青光眼')
+            >>> clip.prompt_set("zh/fives").class_names
+            ('normal', 'age-related macular degeneration', 'diabetic retinopathy', 'glaucoma')
+        """
         if isinstance(prompts, prompts_lib.PromptSet):
             return prompts
         if isinstance(prompts, str):
@@ -279,6 +358,11 @@ class Pretrained:
         Args:
             image: see `encode_image`; or the content of a file.
             index: names an image that has no path, in errors.
+
+        Examples:
+            >>> square = clip.preprocess(photograph)
+            >>> square.shape, square.dtype
+            ((64, 64, 3), dtype('uint8'))
         """
         if isinstance(image, str | os.PathLike):
             rgb = read_rgb(_read(image), key=os.fspath(image))

@@ -52,7 +52,13 @@ _KEYS = (
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Classes that count as one: `members` are indices into `PromptSet.class_names`."""
+    """Classes that count as one: `members` are indices into `PromptSet.class_names`.
+
+    Examples:
+        >>> from vclip_jax import prompts
+        >>> prompts.Group("referable", (2, 3))
+        Group(name='referable', members=(2, 3))
+    """
 
     name: str
     members: tuple[int, ...]
@@ -64,6 +70,14 @@ class PromptSet:
 
     `prompts[c]` holds every template filled with every phrase: all phrases of the class in the
     first template, then all in the second, and so on.
+
+    Examples:
+        >>> from vclip_jax import prompts
+        >>> fives = prompts.load("zh/fives")
+        >>> fives.class_names
+        ('normal', 'age-related macular degeneration', 'diabetic retinopathy', 'glaucoma')
+        >>> fives.prompts[3][0]
+        '青光眼。'
     """
 
     name: str
@@ -95,12 +109,28 @@ class PromptSet:
     def numbers(self, class_names: Sequence[str], *, groups: bool = False) -> npt.NDArray[np.int32]:
         """Of each of a dataset's classes its number here (of `groups` that of the group), int32
         `[classes]`; the same where `class_names` is empty, since then the labels are not known by
-        name."""
+        name.
+
+        Examples:
+            >>> from vclip_jax import prompts
+            >>> asked = prompts.from_phrases({"healthy": "正常", "glaucoma": "青光眼"})
+            >>> asked.numbers(["glaucoma", "healthy"]).tolist()  # in a dataset's own order
+            [1, 0]
+        """
         own = self.label_names if groups else self.class_names
         return np.array([own.index(name) for name in class_names or own], np.int32)
 
     def group(self, probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        """Sums class probabilities `[n, classes]` into `[n, groups]`; unchanged without groups."""
+        """Sums class probabilities `[n, classes]` into `[n, groups]`; unchanged without groups.
+
+        Examples:
+            >>> from vclip_jax import prompts
+            >>> idrid = prompts.load("zh/idrid")
+            >>> idrid.label_names
+            ('non-referable diabetic retinopathy', 'referable diabetic retinopathy')
+            >>> idrid.group([[0.4, 0.3, 0.1, 0.1, 0.1]]).round(2).tolist()
+            [[0.7, 0.3]]
+        """
         probabilities = np.asarray(probabilities)
         if probabilities.ndim != 2 or probabilities.shape[1] != len(self.class_names):
             raise ValueError(
@@ -114,7 +144,13 @@ class PromptSet:
 
 
 def known() -> tuple[str, ...]:
-    """Names of the prompt sets that come with the package, such as `zh/messidor`."""
+    """Names of the prompt sets that come with the package, such as `zh/messidor`.
+
+    Examples:
+        >>> from vclip_jax import prompts
+        >>> "zh/fives" in prompts.known()
+        True
+    """
     folders = [d for d in resources.files("vclip_jax.prompts").iterdir() if d.is_dir()]
     return tuple(
         sorted(
@@ -135,6 +171,11 @@ def load(name_or_path: str | os.PathLike[str]) -> PromptSet:
       ValueError: for a name that is not known and for a file that is not a valid prompt set; one
         line that says where and what.
       FileNotFoundError: for a path that does not exist.
+
+    Examples:
+        >>> from vclip_jax import prompts
+        >>> prompts.load("en/fives").class_names
+        ('normal', 'age-related macular degeneration', 'diabetic retinopathy', 'glaucoma')
     """
     name = os.fspath(name_or_path)
     if name.endswith(".json"):
@@ -179,6 +220,11 @@ def for_classes(
 
     Raises:
       ValueError: the prompts are for other classes; see also `load`.
+
+    Examples:
+        >>> from vclip_jax import prompts
+        >>> prompts.for_classes("labels", ["healthy", "glaucoma"], "mine").prompts
+        (('healthy',), ('glaucoma',))
     """
     if name == "labels":
         if len(class_names) < 2:
@@ -233,6 +279,12 @@ def from_phrases(phrases: Mapping[str, Sequence[str] | str], name: str = "phrase
 
     Raises:
       ValueError: one line: fewer than two classes, or one without phrases.
+
+    Examples:
+        >>> from vclip_jax import prompts
+        >>> asked = prompts.from_phrases({"healthy": "正常", "glaucoma": ["青光眼", "杯盘比增大"]})
+        >>> asked.class_names, [len(phrases) for phrases in asked.prompts]
+        (('healthy', 'glaucoma'), [1, 2])
     """
     classes = [
         {"name": key, "prompts": [texts] if isinstance(texts, str) else list(texts)}

@@ -29,6 +29,14 @@ class Policy:
     """How far each change may go; the default is no change at all.
 
     Ranges are symmetric about "no change" unless said otherwise.
+
+    Examples:
+        >>> import numpy as np
+        >>> from vclip_jax.data.images.augment import Policy, augment
+        >>> picture = np.full((8, 8, 3), 100, np.uint8)
+        >>> darker = augment(picture, np.random.default_rng(0), Policy(exposure=0.5))
+        >>> darker[0, 0].tolist()
+        [53, 53, 53]
     """
 
     min_crop: float = 1.0

@@ -44,6 +44,13 @@ def prepare(name: str, source: str | os.PathLike[str], data_dir: str | os.PathLi
         SourceNeededError: it is not built, and `source` is empty.
         DatasetError: there is no such dataset, or its files are not as they should be.
         ValueError: the source has another layout.
+
+    Examples:
+        >>> from vclip_jax.datasets import open_source, prepare
+        >>> name = "synthetic/messidor_like-32px-8-s1"
+        >>> prepare(name, "", data_dir)
+        >>> len(open_source(name, data_dir, "test"))
+        8
     """
     synthetic = _SYNTHETIC.fullmatch(name)
     if synthetic:

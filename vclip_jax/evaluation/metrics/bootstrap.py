@@ -52,6 +52,15 @@ def classification(
 
     Raises:
       ValueError: as `metrics.classification`, and for fewer than no resamples.
+
+    Examples:
+        >>> import numpy as np
+        >>> from vclip_jax.evaluation.metrics import bootstrap
+        >>> probabilities = np.array([[0.8, 0.2], [0.3, 0.7], [0.6, 0.4], [0.9, 0.1]] * 25)
+        >>> labels = np.array([0, 1, 1, 0] * 25)
+        >>> figures = bootstrap.classification(probabilities, labels, resamples=500)
+        >>> figures["balanced_accuracy"], np.round(figures["balanced_accuracy_ci95"], 2).tolist()
+        (0.75, [0.68, 0.82])
     """
     result = metrics.classification(probabilities, labels, ordered=ordered)
     if not resamples:
@@ -77,6 +86,12 @@ def interval(samples: Floats) -> list[float] | None:
     """The 2.5 % and 97.5 % quantiles of a figure's resamples `[b]`, NaN left out.
 
     None where more than `MOST_UNDEFINED` of them are NaN.
+
+    Examples:
+        >>> import numpy as np
+        >>> from vclip_jax.evaluation.metrics.bootstrap import interval
+        >>> interval(np.arange(1001.0))
+        [25.0, 975.0]
     """
     there = samples[np.isfinite(samples)]
     if len(there) < (1 - MOST_UNDEFINED) * len(samples):
@@ -119,6 +134,18 @@ def paired_test(
 
     Raises:
       ValueError: shapes that differ, and as `metrics.classification`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from vclip_jax.evaluation.metrics.bootstrap import paired_test
+        >>> labels = np.array([0, 1] * 50)
+        >>> first = np.eye(2)[labels]  # always right
+        >>> second = np.eye(2)[np.where(np.arange(100) < 70, labels, 0)]  # misses 15 of the last 30
+        >>> row = paired_test(first, second, labels, resamples=500)["accuracy"]
+        >>> round(row["difference"], 2), np.round(row["difference_ci95"], 2).tolist()
+        (0.15, [0.08, 0.22])
+        >>> row["p"] < 0.05
+        True
     """
     if np.shape(first) != np.shape(second):
         raise ValueError(

@@ -55,6 +55,14 @@ def classification(probabilities: Floats, labels: Ints, *, ordered: bool = False
     Raises:
       ValueError: for n = 0, shapes that do not match, fewer than two classes, labels out of range
         (drop the images without a label, -1, before) and scores that are not finite.
+
+    Examples:
+        >>> import numpy as np
+        >>> from vclip_jax.evaluation.metrics.classification import classification
+        >>> probabilities = np.array([[0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
+        >>> figures = classification(probabilities, np.array([0, 1, 1]))
+        >>> round(figures["accuracy"], 3), round(figures["auc"], 3), figures["confusion"]
+        (0.667, 1.0, [[1, 0], [1, 1]])
     """
     probabilities, labels = checked(probabilities, labels)
     n, classes = probabilities.shape
@@ -165,6 +173,12 @@ def wilson_interval(right: int, n: int, z: float = _Z95) -> tuple[float, float]:
 
     Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212. Unlike the normal approximation
     it stays within [0, 1] and has a width where all or none are right.
+
+    Examples:
+        >>> from vclip_jax.evaluation.metrics.classification import wilson_interval
+        >>> low, high = wilson_interval(9, 10)
+        >>> round(low, 3), round(high, 3)
+        (0.596, 0.982)
     """
     if not 0 <= right <= n or n == 0:
         raise ValueError(f"a proportion needs 0 <= right <= n and n > 0, got {right} of {n}")

@@ -38,6 +38,14 @@ def retrieval(
     Raises:
       ValueError: for empty input, shapes that do not match, ids out of range, and embeddings that
         are zero or not finite.
+
+    Examples:
+        >>> import numpy as np
+        >>> from vclip_jax.evaluation.metrics.retrieval import retrieval
+        >>> images = np.array([[1.0, 0.1], [0.2, 1.0], [0.6, 0.4]])
+        >>> found = retrieval(images, np.eye(2), np.array([0, 1, 1]))
+        >>> round(found["image_to_text"]["r1"], 3), found["text_to_image"]["r1"]
+        (0.667, 1.0)
     """
     ids = np.asarray(image_to_text_id)
     images = _unit_rows(image_embeddings, "image_embeddings")
