@@ -56,8 +56,7 @@ class Policy:
     blur: float = 0.0
     """Probability of a Gaussian blur, sigma up to 1 % of the side."""
     low_pass: float = 0.0
-    """Probability of a lower resolution, by a factor of up to 2.5, as of a camera of fewer pixels.
-    """
+    """Probability of a loss of resolution by up to 2.5, as from a camera with fewer pixels."""
     noise: float = 0.0
     """Probability of sensor noise, standard deviation up to 8 of 255."""
 
