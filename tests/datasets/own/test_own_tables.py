@@ -309,7 +309,7 @@ def test_json_may_be_a_list_or_columns(two, content):
         ("t.csv", "images/a.jpg,normal\nimages/b.jpg,dr\n", "names a photograph and no columns"),
         ("labels.txt", "images/a.jpg 0\nimages/b.jpg 1\n", "names a photograph and no columns"),
         ("labels.txt", "a 0\nb 1\n", "names a photograph and no columns"),
-        ("t.csv", "image,label,label\na,1,1\n", "is there twice: rename or remove one"),
+        ("t.csv", "image,label,label\na,1,1\n", "occurs twice: rename or remove one"),
         ("t.csv", "", "the table is empty"),
         ("t.csv", "what,why\nx,y\n", "expected the column 'image'"),
         ("t.csv", "image,N,D\na,1,0\nb,0,1\n", "N, D hold 0 and 1"),
