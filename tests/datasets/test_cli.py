@@ -222,7 +222,8 @@ def test_one_class_is_shown_and_warned_of():
     lines = card.summary(made)
     assert "classes: dr 2, no class 1" in lines
     assert any(
-        line.startswith("warning: all photographs with a class have the class 'dr'") for line in lines
+        line.startswith("warning: all photographs with a class have the class 'dr'")
+        for line in lines
     )
     made["classes"], made["splits"]["test"] = ["amd", "dr"], {"records": 1, "classes": {"amd": 1}}
     assert not card.warnings(made)

@@ -306,9 +306,9 @@ def test_json_may_be_a_list_or_columns(two, content):
         ("d.json", {"images": [{"file_name": "a.jpg"}], "annotations": []}, "COCO"),
         ("d.json", {"a.jpg": "normal", "b.jpg": "dr"}, "no list of objects but one with"),
         ("d.json", ["a.jpg", "b.jpg"], "entry 1 of the list is not an object"),
-        ("t.csv", "images/a.jpg,normal\nimages/b.jpg,dr\n", "names a photograph and no columns"),
-        ("labels.txt", "images/a.jpg 0\nimages/b.jpg 1\n", "names a photograph and no columns"),
-        ("labels.txt", "a 0\nb 1\n", "names a photograph and no columns"),
+        ("t.csv", "images/a.jpg,normal\nimages/b.jpg,dr\n", "names a photograph, not columns"),
+        ("labels.txt", "images/a.jpg 0\nimages/b.jpg 1\n", "names a photograph, not columns"),
+        ("labels.txt", "a 0\nb 1\n", "names a photograph, not columns"),
         ("t.csv", "image,label,label\na,1,1\n", "occurs twice: rename or remove one"),
         ("t.csv", "", "the table is empty"),
         ("t.csv", "what,why\nx,y\n", "expected the column 'image'"),
@@ -378,7 +378,7 @@ def test_a_lone_table_is_of_the_split_that_it_is_named_after(two):
     (two / "test.csv").write_text("image,label\na,dr\nb,normal\n")
     listing = generic.scan(two)
     assert set(splits(listing).values()) == {"test"}
-    assert "test.csv: of the split test, by its name." in listing.guesses
+    assert "test.csv: belongs to the split test, by its name." in listing.guesses
 
 
 def test_labels_of_two_spellings_of_numbers_are_one_class(two):
@@ -523,7 +523,7 @@ def test_a_table_against_the_folders_of_classes_is_told(tmp_path, folders, rows,
     (tmp_path / "t.csv").write_text("".join(["image,label\n", *lines]))
     listing = generic.scan(tmp_path)
     assert list(labels(listing).values()) == list(rows)
-    told = [note for note in listing.notes if "lie in the folder of another class" in note]
+    told = [note for note in listing.notes if "are in the folder of another class" in note]
     assert [int(note.split()[0]) for note in told] == ([count] if count else [])
     if count:
         assert any(key in told[0] for key in keys)
