@@ -171,7 +171,7 @@ class _Worker:
 
 
 _limits: Limits | None = None
-"""In a worker: the limits of the call in progress."""
+"""The limits of the call in progress, in a worker."""
 
 
 def serve(descriptor: int) -> None:
