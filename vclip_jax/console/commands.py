@@ -68,7 +68,7 @@ def prepare() -> None:
         warnings.simplefilter("ignore")
     for name in OTHERS:
         logging.getLogger(name).setLevel(logging.ERROR)
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it sets its level when it is imported
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # huggingface_hub sets its level on import
     log = logging.getLogger("vclip_jax")
     log.addHandler(Handler())
     log.propagate = False
@@ -104,7 +104,7 @@ def _reader_is_gone() -> bool:
 
     try:
         output = sys.stdout.fileno()
-    except (ValueError, OSError):  # no file at all
+    except (ValueError, OSError):  # standard output is not a file
         return False
     poller = poll()
     poller.register(output, 0)

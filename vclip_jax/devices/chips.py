@@ -44,7 +44,7 @@ CHIPS = (
     Chip("v6e", "tpu", "TPU v6 lite", 918e12, int(31.25 * GIB), 1638e9, 1.75e9),
     Chip("7x", "tpu", "TPU7x", 1153.5e12, int(94.75 * GIB), 3686e9, 2.2e9),
     Chip("a100", "cuda", "NVIDIA A100", 312e12, 80 * 10**9, 2039e9, 0.0),
-    # The memory is what the driver reports of "NVIDIA H100 80GB HBM3" (see topologies.H100_CONFIG).
+    # The driver reports this memory for "NVIDIA H100 80GB HBM3" (see topologies.H100_CONFIG).
     Chip("h100", "cuda", "NVIDIA H100", 989e12, 84929347584, 3352e9, 0.0),
     Chip("h200", "cuda", "NVIDIA H200", 989e12, 141 * 10**9, 4800e9, 0.0),
 )

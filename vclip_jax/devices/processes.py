@@ -28,7 +28,7 @@ _OF_PEERS = re.compile(
     r"network error|preempted",
     re.IGNORECASE,
 )
-# As XLA words it for CPUs, GPUs and TPUs; a full disk is RESOURCE_EXHAUSTED as well.
+# XLA's messages for CPUs, GPUs and TPUs; a full disk is RESOURCE_EXHAUSTED as well.
 _MEMORY = re.compile(
     r"RESOURCE_EXHAUSTED.*?(out of memory|failed to allocate|attempting to (allocate|reserve)|"
     r"error allocating|memory space)|CUDA_ERROR_OUT_OF_MEMORY|cuda failure[^\n]*out of memory",

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import IO
 from xml.etree import ElementTree
 
-# Excel and others store what a formula gives, texts as t="str"; openpyxl and pandas do not.
+# Excel stores a formula's result, a text as t="str"; openpyxl and pandas store none.
 _FORMULA = re.compile(
     rb'<c (?![^>]*t="str")[^>]*?r="([A-Z]{1,3})(\d{1,7})"[^>]*>'
     rb"<f(?:[^>]*/|[^>]*>[^<]*</f)>\s*(?:<v ?/>|<v></v>)?</c>"

@@ -144,7 +144,7 @@ def open_parquet(path: str | os.PathLike[str]) -> Any:
     repeated = [
         leaf.path
         for leaf in leaves
-        if leaf.physical_type == "BYTE_ARRAY" and leaf.path == leaf.name  # Arrow takes no others
+        if leaf.physical_type == "BYTE_ARRAY" and leaf.path == leaf.name  # Arrow accepts no others
     ]
     return pyarrow.parquet.ParquetFile(path, read_dictionary=repeated)
 

@@ -119,7 +119,7 @@ def contrastive_loss(
         # Subtract first: the differences are small even if the terms are not.
         losses = ((rows - matching) + (columns - matching)) / 2
     else:
-        assert logit_bias is not None  # checked
+        assert logit_bias is not None  # see _check
         sigmoid = _sigmoid_ring if kind.endswith("_ring") else _sigmoid_gathered
         losses = sigmoid(image, text, scale, _per_device(logit_bias, axes), group, *form)
     total = losses.sum()

@@ -98,7 +98,7 @@ class Downsample(nnx.Module):
     ):
         self.pool, stride = (stride, 1) if antialias else (1, stride)
         self.conv = Conv(inputs, outputs, 1, stride=stride, dtype=dtype, rngs=rngs)
-        # Not called `bn`: the recipe decays this scale, and picks parameters by name (optim.py).
+        # Not called `bn`: the recipe decays this scale, and selects parameters by name (optim.py).
         self.norm = BatchNorm(outputs, per_device=per_device_norm, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:

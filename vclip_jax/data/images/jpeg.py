@@ -104,7 +104,7 @@ def has_many_scans(data: bytes) -> bool:
 
 
 def strip(data: bytes) -> bytes:
-    """Return a JPEG of nothing but the compressed picture, which is copied unchanged.
+    """Return a JPEG with nothing but the compressed picture, which is copied unchanged.
 
     The kept parts are written anew from their fields: the frame, the scans, the tables that a scan
     uses, in front of that scan, restart intervals, and the colour coding of JFIF's and Adobe's

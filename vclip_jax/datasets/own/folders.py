@@ -183,7 +183,7 @@ def is_folder(entry: "os.DirEntry[str]") -> bool:
     """Return whether an entry is a folder or leads to one."""
     try:
         return entry.is_dir()
-    except OSError:  # links in a circle
+    except OSError:  # a circle of links
         return False
 
 

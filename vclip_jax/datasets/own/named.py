@@ -93,10 +93,10 @@ def _below(root: Path, notes: list[str]) -> list[Path]:
     if unreadable:
         facts.append(f"{_shown(unreadable, 'folder', 'folders')} cannot be read")
     if hidden:
-        facts.append(f"{_shown(hidden, 'hidden file', 'hidden files or folders')} passed over")
+        facts.append(f"{_shown(hidden, 'hidden file', 'hidden files or folders')} skipped")
     if other:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(other.items()))
-        facts.append(f"{other.total()} other files passed over ({kinds})")
+        facts.append(f"{other.total()} other files skipped ({kinds})")
     if not images:
         raise ValueError(
             f"{root}: there is no image ({', '.join(IMAGE_SUFFIXES)}) in the folder"
