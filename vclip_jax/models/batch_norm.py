@@ -98,8 +98,8 @@ def _normalise_batch(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Normalise `x` to mean 0 and variance 1, then scale, shift and perhaps rectify it.
 
-    Mean and variance are over all but the last axis and over the mesh axes `axes`. The result has
-    the type of `x`; its (biased) variance and its mean are returned with it, and pass no gradient.
+    Mean and (biased) variance are over all but the last axis and over the mesh axes `axes`, and
+    pass no gradient. The result has the type of `x`.
 
     The gradient is explicit (Ioffe and Szegedy 2015, section 3): it takes two sums over the data,
     while the derivatives of the single operations take three, and it keeps only `x`.
