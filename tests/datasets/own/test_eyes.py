@@ -89,7 +89,7 @@ def test_one_diagnosis_for_both_eyes_is_refused_until_it_is_named(tmp_path):
     text = "Left-Fundus,Right-Fundus,diagnosis\n1l.jpg,1r.jpg,dr\n2l.jpg,2r.jpg,amd\n"
     (tmp_path / "t.csv").write_text(text)
     for options in ({}, {"image_column": "Left-Fundus"}):
-        with pytest.raises(ValueError, match=r"of both eyes, but 'diagnosis' .*--label-column"):
+        with pytest.raises(ValueError, match=r"holds both eyes, but 'diagnosis' .*--label-column"):
             generic.scan(tmp_path, **options)
     named = generic.scan(tmp_path, label_column="diagnosis")
     assert labels(named) == {"1l.jpg": "dr", "1r.jpg": "dr", "2l.jpg": "amd", "2r.jpg": "amd"}

@@ -245,7 +245,7 @@ def test_a_file_of_another_name_is_noted_with_the_remedy(tmp_path, name):
     place(tmp_path, "dr/a.jpg", "normal/b.jpg")
     (tmp_path / name).write_text("image,label\na,normal\nb,normal\n")
     [note] = [note for note in generic.scan(tmp_path).guesses if "not read: 1" in note]
-    assert "let its name end with .csv" in note
+    assert "give its name the right suffix" in note
 
 
 def test_excel_sheets_titles_and_merged_cells_are_read(two):
@@ -304,7 +304,7 @@ def test_json_may_be_a_list_or_columns(two, content):
     ("name", "content", "message"),
     [
         ("d.json", {"images": [{"file_name": "a.jpg"}], "annotations": []}, "COCO"),
-        ("d.json", {"a.jpg": "normal", "b.jpg": "dr"}, "no list of objects but one with"),
+        ("d.json", {"a.jpg": "normal", "b.jpg": "dr"}, "not a list of objects but one with"),
         ("d.json", ["a.jpg", "b.jpg"], "entry 1 of the list is not an object"),
         ("t.csv", "images/a.jpg,normal\nimages/b.jpg,dr\n", "names a photograph, not columns"),
         ("labels.txt", "images/a.jpg 0\nimages/b.jpg 1\n", "names a photograph, not columns"),
