@@ -338,7 +338,7 @@ def test_a_table_that_cannot_be_read_is_not_passed_over_for_the_folders(tmp_path
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").write_bytes(encoded(Image.new("RGB", (40, 40)), "PNG"))
     (tmp_path / "labels.csv").write_text("image,image,caption\nnormal/1.png,,x\n")
-    with pytest.raises(ValueError, match=r"labels\.csv: the column 'image' is there twice"):
+    with pytest.raises(ValueError, match=r"labels\.csv: the column 'image' occurs twice"):
         generic.scan(tmp_path, name="t")
 
 

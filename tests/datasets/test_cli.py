@@ -122,8 +122,8 @@ def test_what_contradicts_itself_and_what_was_guessed_is_printed(tmp_path, capsy
     assert main([*build, *options]) == 0
     printed = capsys.readouterr().out
     assert "classes: no DR 2, mild 4" in printed
-    assert "warning: 1 photographs are there twice with different classes" in printed
-    assert "warning: 1 photographs are there twice in different splits" in printed
+    assert "warning: 1 photographs occur twice with different classes" in printed
+    assert "warning: 1 photographs occur twice in different splits" in printed
     assert "note: t.csv: image is 'id_code', label is 'Grade', split is 'split'." in printed
     card = json.loads((tmp_path / "data/mine/512px-q92/2.0.0/card.json").read_text())
     assert card["ordered_classes"] is True
@@ -189,8 +189,8 @@ def test_a_build_on_the_way_to_a_run_warns_too(tmp_path, capsys):
         (tmp_path / "mine" / key).write_bytes(jpeg(np.full((48, 48, 3), 90, np.uint8)))
     prepare("generic", tmp_path / "mine", tmp_path / "data")
     warned = capsys.readouterr().err
-    assert "generic: warning: 1 photographs are there twice with different classes" in warned
-    assert "generic: warning: 1 photographs are there twice in different splits" in warned
+    assert "generic: warning: 1 photographs occur twice with different classes" in warned
+    assert "generic: warning: 1 photographs occur twice in different splits" in warned
 
 
 def test_control_characters_in_names_reach_no_terminal(tmp_path, capsys):
@@ -222,7 +222,8 @@ def test_one_class_is_shown_and_warned_of():
     lines = card.summary(made)
     assert "classes: dr 2, no class 1" in lines
     assert any(
-        line.startswith("warning: all photographs with a class are of 'dr'") for line in lines
+        line.startswith("warning: all photographs with a class have the class 'dr'")
+        for line in lines
     )
     made["classes"], made["splits"]["test"] = ["amd", "dr"], {"records": 1, "classes": {"amd": 1}}
     assert not card.warnings(made)

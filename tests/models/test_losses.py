@@ -462,7 +462,7 @@ def test_bfloat16_embeddings_are_summed_in_float32_and_get_bfloat16_gradients(ki
     [
         ({"kind": "hinge"}, "kind='hinge' must be one of softmax, softmax_ring, sigmoid"),
         ({"kind": "sigmoid"}, rf"needs a logit_bias, initially {INITIAL_SIGMOID_BIAS}"),
-        ({"logit_bias": jnp.float32(-10)}, "changes nothing of kind='softmax'"),
+        ({"logit_bias": jnp.float32(-10)}, "has no effect with kind='softmax'"),
         ({"label_smoothing": 1.0}, r"label_smoothing=1.0 must lie in \[0, 1\)"),
         ({"text": jnp.ones((4, 3))}, r"\(4, 2\) and \(4, 3\)"),
         ({"group": jnp.zeros(3, jnp.int32)}, r"integers of the shape \(4,\), got int32 \(3,\)"),

@@ -50,7 +50,7 @@ def test_json_lines_hold_what_classify_says(capsys, portable_folder, photographs
         "jsonl",
         photographs,
     )
-    assert (status, err) == (0, f"note: {photographs}: 1 other files passed over (1 .txt)\n")
+    assert (status, err) == (0, f"note: {photographs}: 1 other files skipped (1 .txt)\n")
     rows = [json.loads(line) for line in out.splitlines()]
     paths = [photographs / "a.png", photographs / "sub/b.JPG"]
     assert [row["image"] for row in rows] == [str(path) for path in paths]

@@ -282,7 +282,7 @@ def test_a_revision_is_asked_for_by_its_name(monkeypatch, portable_folder):
         ("owner/model", "vocab.txt", None),
     ]
     for load in (vclip_jax.load, WordPiece.load):
-        with pytest.raises(ValueError, match="behind the @ stands a branch, a tag or a commit"):
+        with pytest.raises(ValueError, match="give a branch, a tag or a commit after the @"):
             load("hub:owner/model@")
 
 

@@ -1,4 +1,4 @@
-"""The terminal: what all commands share (`commands`), progress bars, whose warnings are shown.
+"""The terminal: the parts that all commands share (`commands`), progress bars, filtered warnings.
 
-It stands on `files`, and imports nothing else of the package.
+This room imports `files`, and nothing else of the package.
 """

@@ -1,7 +1,7 @@
-"""What all commands share: the start of the process, options and their old names, how errors end.
+"""The parts that all commands share: start of the process, options and their old names, errors.
 
-Only the standard library is imported here, and nothing slow: a command answers `--help`, or what is
-wrong with its command line, before it imports what it works with.
+This module imports nothing slow when it is loaded: a command answers `--help`, or reports an error
+in its command line, before it imports its own libraries.
 """
 
 import argparse
@@ -22,22 +22,22 @@ OTHERS: Final = (
     "tensorflow_datasets",
     "etils",
 )
-"""Libraries whose warnings say nothing to who did not write this package; errors are shown."""
+"""Libraries whose warnings do not help users of this package; their errors are shown."""
 INTERRUPTED: Final = 130
-"""The exit status after Ctrl-C, as shells have it."""
+"""The exit status after Ctrl-C, by the convention of shells."""
 READER_GONE: Final = 141
-"""The exit status where whoever read the output is gone (`| head`), as shells have it."""
+"""The exit status if the output's reader has ended (`| head`), by the convention of shells."""
 
 
 # --- The start and the end of a process.
 
 
 class Handler(logging.Handler):
-    """Writes the package's log to standard error, never into a progress bar's line."""
+    """Write the package's log to standard error, never into a progress bar's line."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """See `logging.Handler`."""
-        from tqdm import tqdm  # no command line waits for it
+        """Write one record; see `logging.Handler`."""
+        from tqdm import tqdm  # imported late: parsing a command line does not need it
 
         try:
             tqdm.write(self.format(record), file=sys.stderr)
@@ -46,11 +46,11 @@ class Handler(logging.Handler):
 
 
 def prepare() -> None:
-    """Set a command's process up; before anything is parsed or printed.
+    """Set up a command's process, before anything is parsed or printed.
 
-    Where the locale's encoding is not UTF-8, arguments and file names of other letters cannot be
-    told from noise: the command starts again in Python's UTF-8 mode, and says so. What standard
-    output cannot hold (PYTHONIOENCODING) is written as \\\\uXXXX.
+    If the locale's encoding is not UTF-8, arguments and file names in other scripts cannot be
+    decoded: the command restarts in Python's UTF-8 mode and prints a note. A character that
+    standard output cannot encode (PYTHONIOENCODING) is written as \\\\uXXXX.
     """
     encoding = sys.getfilesystemencoding()
     if encoding != "utf-8" and not sys.flags.utf8_mode:
@@ -68,7 +68,7 @@ def prepare() -> None:
         warnings.simplefilter("ignore")
     for name in OTHERS:
         logging.getLogger(name).setLevel(logging.ERROR)
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it sets its level when it is imported
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # huggingface_hub sets its level on import
     log = logging.getLogger("vclip_jax")
     log.addHandler(Handler())
     log.propagate = False
@@ -81,7 +81,7 @@ def start(main: Callable[[], int]) -> NoReturn:
 
 
 def run(main: Callable[[], int | None]) -> int:
-    """Call a command's function for its exit status; an expected error is one line and status 1."""
+    """Call a command's function and return its exit status; print an expected error as one line."""
     from vclip_jax.console.terminal import without_absl
 
     try:
@@ -99,18 +99,18 @@ def run(main: Callable[[], int | None]) -> int:
 
 
 def _reader_is_gone() -> bool:
-    """Whether standard output is a pipe that nobody reads any more; if so, let it go for good."""
+    """Return whether standard output is a pipe without a reader; if so, discard further output."""
     from select import POLLERR, POLLHUP, poll
 
     try:
         output = sys.stdout.fileno()
-    except (ValueError, OSError):  # no file at all
+    except (ValueError, OSError):  # standard output is not a file
         return False
-    asked = poll()
-    asked.register(output, 0)
-    if not any(event & (POLLERR | POLLHUP) for _, event in asked.poll(0)):
+    poller = poll()
+    poller.register(output, 0)
+    if not any(event & (POLLERR | POLLHUP) for _, event in poller.poll(0)):
         return False
-    # What is still to be written would fail as Python ends.
+    # Buffered output would fail when Python ends.
     os.dup2(os.open(os.devnull, os.O_WRONLY), output)
     return True
 
@@ -119,36 +119,37 @@ def _reader_is_gone() -> bool:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, with hints: at an old name of an option, and at what was meant by none.
+    """An `argparse.ArgumentParser` with hints for old names and misspelt names of options.
 
-    Names have hyphens; underscores are taken for them, which they were.
+    Option names have hyphens; underscores, which they once had, are accepted.
     """
 
     def __init__(self, *args: Any, **options: Any):
-        """See `argparse.ArgumentParser`; the description keeps its lines."""
+        """Take the options of `argparse.ArgumentParser`; the description keeps its line breaks."""
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         self._old: dict[str, str] = {}
         super().__init__(*args, **options)
 
     def add_argument(self, *names: str, old: Sequence[str] = (), **options: Any) -> argparse.Action:
-        """See `argparse.ArgumentParser`; `old` names are taken, with a hint at the first one."""
+        """Add an option; each of its `old` names is accepted, with a note on its first use."""
         self._old |= dict.fromkeys(old, names[0])
         return super().add_argument(*names, **options)
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """See `argparse.ArgumentParser`."""
+        """Parse after replacing old names; see `argparse.ArgumentParser`."""
         words = list(sys.argv[1:] if args is None else args)
-        if self._subparsers is None:  # their own parsers look at their options
+        if self._subparsers is None:  # each subparser replaces its own options
             end = words.index("--") if "--" in words else len(words)
             words[:end] = [self._renamed(word) for word in words[:end]]
         return super().parse_known_args(words, namespace)
 
     def _renamed(self, word: str) -> str:
-        """A word with the present name of the option that it is.
+        """Return a word of the command line with an old or misspelt option name replaced or
+        refused.
 
-        argparse complains of what is missing before it complains of what is misspelt.
+        argparse reports missing options before it reports misspelt ones.
         """
         name, equals, value = word.partition("=")
         if not name.startswith("--") or any(c.isspace() for c in name):
@@ -156,7 +157,7 @@ class Parser(argparse.ArgumentParser):
         known = list(self._option_string_actions)
         now = self._old.get(name, name)
         for spelling in (now, now.replace("_", "-")):
-            if any(option.startswith(spelling) for option in known):  # or an abbreviation
+            if any(option.startswith(spelling) for option in known):  # abbreviations count
                 if spelling != name:
                     note_once(f"{name} is called {spelling} now")
                 return f"{spelling}{equals}{value}"
@@ -176,7 +177,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def closest(word: str, known: Any) -> str | None:
-    """What somebody may have meant by a word that is none of those known, if anything is near."""
+    """Return the known word that is most similar to `word`, or None if none is similar."""
     from difflib import get_close_matches
 
     return next(iter(get_close_matches(word, list(known), n=1, cutoff=0.7)), None)
@@ -186,7 +187,7 @@ _noted: set[str] = set()
 
 
 def note_once(text: str) -> None:
-    """Say something on standard error, if this process has not said it yet."""
+    """Print a note on standard error, once per process."""
     if text not in _noted:
         _noted.add(text)
         print(f"note: {text}", file=sys.stderr)
@@ -195,7 +196,7 @@ def note_once(text: str) -> None:
 def add_model(
     parser: Parser, what: str = "", *, required: bool = True, old: str = "--checkpoint"
 ) -> None:
-    """Add the options that name a model, --model and --step; `what` begins the help of --model."""
+    """Add the options that name a model, --model and --step; `what` starts the help of --model."""
     parser.add_argument(
         "--model",
         required=required,

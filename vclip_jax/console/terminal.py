@@ -1,4 +1,4 @@
-"""Progress bars, lines of standard input, and whose warnings are shown on the terminal."""
+"""Progress bars, lines of standard input, and a filter of other libraries' warnings."""
 
 import os
 import sys
@@ -13,22 +13,22 @@ from tqdm import tqdm
 
 
 class Lasting:
-    """A stream that stays usable when whoever read it is gone.
+    """A stream that stays usable after its reader has ended.
 
-    tqdm keeps its lock when a write fails, and every other thread would wait for it for ever.
+    tqdm keeps its lock when a write fails, and every other thread would wait for the lock for ever.
     """
 
     def __init__(self, stream: TextIO):
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, or leave it."""
+        """Write the text, ignoring failures."""
         with suppress(OSError, ValueError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush, or leave it."""
+        """Flush the stream, ignoring failures."""
         with suppress(OSError, ValueError):
             self._stream.flush()
 
@@ -36,7 +36,7 @@ class Lasting:
         return getattr(self._stream, name)
 
     def __eq__(self, other: object) -> bool:
-        # As what it writes to: tqdm clears the bars of a stream before it writes a line there.
+        # Equal to the wrapped stream: tqdm clears a stream's bars before it writes a line there.
         return self._stream is other or self is other
 
     def __hash__(self) -> int:
@@ -44,22 +44,22 @@ class Lasting:
 
 
 LINE_SECONDS = 60
-"""Between two lines of progress where there is no terminal."""
+"""Seconds between two lines of progress without a terminal."""
 
 
 class Lines(tqdm):
-    """Progress as plain lines, for a file: now and then one, and one at the end."""
+    """Progress as plain lines, for a file: one every `LINE_SECONDS`, and one at the end."""
 
     def __init__(self, *, file: TextIO, total: int, desc: str = "", initial: int = 0, unit: str):
-        """Say nothing yet; the options are tqdm's."""
-        super().__init__(disable=True, total=total, initial=initial)  # which draws no bar
+        """Start counting without output; the options are tqdm's."""
+        super().__init__(disable=True, total=total, initial=initial)  # disabled: draws no bar
         self._file, self._unit, self._initial = file, unit, initial
         self._began = self._said = time.monotonic()
         self._closed = False
         self.desc, self._more = desc, ""
 
     def update(self, n: float | None = 1) -> bool:
-        """Count; say so where it is time."""
+        """Count, and write a line if `LINE_SECONDS` have passed."""
         self.n += n or 0
         if time.monotonic() - self._said < LINE_SECONDS:
             return False
@@ -67,15 +67,15 @@ class Lines(tqdm):
         return True
 
     def set_description(self, desc: str | None = None, refresh: bool | None = True) -> None:
-        """What the next line begins with."""
+        """Set the text before the figures of the next line."""
         self.desc = desc or ""
 
     def set_postfix(self, *_: Any, refresh: bool | None = True, **values: Any) -> None:
-        """What the next line ends with."""
+        """Set the text after the figures of the next line."""
         self._more = "".join(f", {name} {value}" for name, value in values.items())
 
     def close(self) -> None:
-        """Say how far it came, once."""
+        """Write the last line, once."""
         if not self._closed:
             self._closed = True
             self._say()
@@ -104,8 +104,10 @@ def bar(
     disable: bool = False,
     mininterval: float = 0.1,
 ) -> tqdm:
-    """Progress on standard error, whether or not anybody reads it: a bar on a terminal, a line now
-    and then in a file; see `tqdm.tqdm`."""
+    """Show progress on standard error: a bar on a terminal, lines (`Lines`) in a file.
+
+    It works without a reader (`Lasting`). The arguments are those of `tqdm.tqdm`.
+    """
     stream = cast(TextIO, Lasting(sys.stderr))
     if not disable and not sys.stderr.isatty():
         return Lines(file=stream, total=total, desc=desc, initial=initial, unit=unit)
@@ -123,8 +125,10 @@ def bar(
 
 @contextmanager
 def without_absl() -> Iterator[None]:
-    """Leave out what Orbax logs meanwhile: every move, and of what fails the whole way there, which
-    is an error of ours too."""
+    """Suppress Orbax's log in the block.
+
+    Orbax logs each action, and a traceback for each failure, which this package reports itself.
+    """
     before = absl_logging.get_verbosity()
     absl_logging.set_verbosity(absl_logging.FATAL)
     try:
@@ -135,13 +139,13 @@ def without_absl() -> Iterator[None]:
 
 @contextmanager
 def without_others_warnings() -> Iterator[None]:
-    """Leave out what other libraries warn of meanwhile, in people's own programs too."""
+    """Suppress other libraries' warnings in the block, in users' own programs too."""
     with without_absl(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def lines_of_stdin() -> Iterator[str]:
-    """The lines of standard input, as file names are decoded: any bytes are a name."""
+    """Return the lines of standard input, decoded as file names are: any bytes are accepted."""
     buffer = getattr(sys.stdin, "buffer", None)
     return map(os.fsdecode, buffer) if buffer is not None else iter(sys.stdin)

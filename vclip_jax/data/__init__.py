@@ -1,1 +1,1 @@
-"""From stored records to batches on the device: decode, augment, tokenize, order, prefetch."""
+"""From stored records to batches on the devices: decode, augment, tokenize, order, prefetch."""

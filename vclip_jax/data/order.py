@@ -1,9 +1,10 @@
-"""The order of training: for every epoch a permutation of the records, at random access.
+"""The order of training: for every epoch a permutation of the records, with random access.
 
-It is a Feistel network over a rectangle that just holds the records (Black and Rogaway, "Ciphers
-with arbitrary finite domains", 2002): position -> record in constant time and memory, whatever
-the number of records. A permutation drawn as a whole would take 8 bytes a record in every process
-(800 MB for 10^8 of them), and NumPy does not promise to draw the same one in its next version.
+The permutation is a Feistel network over the smallest near-square rectangle that holds the records
+(Black and Rogaway, "Ciphers with arbitrary finite domains", 2002): position -> record in constant
+time and memory, whatever the number of records. A permutation drawn as a whole would take 8 bytes a
+record in every process (800 MB for 10^8 of them), and NumPy does not promise the same one in its
+next version.
 """
 
 import hashlib
@@ -23,21 +24,22 @@ EXAMPLES: Final = 2**48
 """Length of the training stream, "without end": Grain's own endless repeat overflows in `batch`."""
 
 _ROUNDS: Final = 12
-"""Four make a permutation that is hard to tell from a random one (Luby and Rackoff, 1988); more
-are for small datasets, where a round has little to mix."""
+"""Four rounds make a permutation that is hard to tell from a random one (Luby and Rackoff, 1988);
+more are for small datasets, where a round mixes little.
+"""
 _BLOCK: Final = 512
-"""Positions that are computed together: NumPy's calls cost as much for one."""
+"""Positions that are computed together: a call of NumPy costs as much for one."""
 
 
 def permuted(
     positions: npt.ArrayLike, count: int, seed: int, epoch: int = 0
 ) -> npt.NDArray[np.int64]:
-    """Which record comes at each of the positions of an epoch.
+    """Return the records at some positions of an epoch.
 
     Args:
         positions: int `[n]`, each in [0, count).
-        count: records, at least 1.
-        seed, epoch: what the order depends on, non-negative integers of any size.
+        count: the number of records, at least 1.
+        seed, epoch: the order is a function of these; non-negative integers of any size.
 
     Returns:
         int64 `[n]`: over all positions, every number in [0, count) once.
@@ -47,7 +49,7 @@ def permuted(
     columns = math.isqrt(count - 1) + 1
     rows = -(-count // columns)
     numbers = _encipher(np.asarray(positions, np.uint64), rows, columns, keys)
-    # The rectangle has up to `columns` places too many: who lands there goes on until he is within.
+    # The rectangle has up to `columns` surplus places: a number there is enciphered again.
     while (outside := numbers >= count).any():
         numbers[outside] = _encipher(numbers[outside], rows, columns, keys)
     return numbers.astype(np.int64)
@@ -56,7 +58,7 @@ def permuted(
 def _encipher(
     numbers: npt.NDArray[np.uint64], rows: int, columns: int, keys: npt.NDArray[np.uint64]
 ) -> npt.NDArray[np.uint64]:
-    """A permutation of [0, rows * columns)."""
+    """Permute [0, rows * columns)."""
     row, column = np.divmod(numbers, np.uint64(columns))
     for even, odd in zip(keys[::2], keys[1::2], strict=True):
         row = (row + _mix(column ^ even)) % np.uint64(rows)
@@ -65,20 +67,20 @@ def _encipher(
 
 
 def _mix(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """SplitMix64's finaliser (Steele, Lea and Flood, 2014), halved: sums must not overflow."""
+    """Apply SplitMix64's finaliser (Steele, Lea and Flood, 2014), halved to keep sums in range."""
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return (words ^ (words >> np.uint64(31))) >> np.uint64(1)
 
 
 def record_at(index: int, count: int, seed: int) -> int:
-    """Which of `count` records the training stream has at `index`, counted over all epochs."""
+    """Return the record, of `count`, at `index` of the training stream, counted over all epochs."""
     epoch, position = divmod(index, count)
     block, within = divmod(position, _BLOCK)
     return int(_block(block, count, seed, epoch)[within])
 
 
-@lru_cache(maxsize=64)  # threads are at different batches
+@lru_cache(maxsize=64)  # threads work on different batches
 def _block(block: int, count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     first = block * _BLOCK
     return permuted(np.arange(first, min(first + _BLOCK, count)), count, seed, epoch)

@@ -1,8 +1,8 @@
 """Batches for training and evaluation, on the host.
 
-The training order is a function of (seed, step): the whole stream of shuffled, decoded and
-augmented examples is cut into the hosts' batches last, each host takes the rows of them that its
-devices hold, and the global batch at a step is the same, row by row, for any number and order of
+The training order is a function of (seed, step). The whole stream of shuffled, decoded and
+augmented examples is cut into global batches at the end, and each host takes the rows that its
+devices hold. So the global batch at a step is the same, row by row, for any number and order of
 hosts, devices, threads or workers. The data position is therefore the step, and starting at any
 step takes constant time.
 """
@@ -37,10 +37,10 @@ HostBatch = dict[str, np.ndarray]
 
 
 class Batches(Iterator[HostBatch]):
-    """An iterator of one host's batches that ends, or fails, for good.
+    """An iterator of one host's batches that stays ended, or failed.
 
-    Grain's iterator carries on after an error and leaves out what was lost; this one raises the
-    same error again.
+    After an error Grain's iterator continues without the lost batch; this one raises the same error
+    again.
     """
 
     def __init__(self, batches: grain.DatasetIterator, progress: Progress):
@@ -66,11 +66,11 @@ class Batches(Iterator[HostBatch]):
             raise
 
     def stalled(self, limit: float) -> str | None:
-        """What is wrong if no batch has come for `limit` seconds; None if it is only slow."""
+        """Return the reason if no batch has come for `limit` seconds; None if it is only slow."""
         return self._progress.stalled(limit)
 
     def close(self) -> None:
-        """Stop the threads and processes behind it; afterwards there are no more batches."""
+        """Stop the threads and processes of the pipeline; afterwards there are no more batches."""
         self._error = self._error or StopIteration()
         self._batches.close()
         self._progress.close()
@@ -94,27 +94,27 @@ def train_batches(
     num_threads: int | None = None,
     num_workers: int = 0,
 ) -> Batches:
-    """This host's batches from `start_step` on, without end; every epoch has an order of its own.
+    """Return this host's batches from `start_step` on, without end; every epoch has its own order.
 
     Args:
         source: the records, see `vclip_jax.datasets.open_source`.
-        tokenizer: for the captions.
-        seed: of order and augmentation, any non-negative integer.
+        tokenizer: the tokenizer of the captions.
+        seed: seed of order and augmentation, any non-negative integer.
         global_batch_size: examples a step over all hosts.
         size: height and width of the images in pixels.
         fit: see `vclip_jax.data.images.decode`.
         decode: "exact" or "fast", the `mode` there. With "fast", crops are taken from a picture
             that is larger by as much as they may be smaller, so that they lose no resolution.
         augment: a value of `augment.AUGMENTATIONS`; None is no augmentation. "chinese_clip" crops
-            the photograph itself and so leaves `fit` nothing to do.
+            the photograph itself, so that `fit` has no effect.
         enhance: show local contrast instead of colours, see `enhance`; after augmentation.
-        shuffle: of `order.ORDERS`; "grain" for runs that began with it.
-        context_length: of the token rows.
-        start_step: the first batch is that of this step (counted from 0).
-        rows: those of the global batch that are this host's, rising, see
-            `sharding.rows_of_process`; None for all of them.
-        num_threads: decode this many batches at a time, by default one a core, at most 16.
-        num_workers: processes that do so instead of threads, 0 for none, see `workers`. They are
+        shuffle: one of `order.ORDERS`; "grain" for runs that began with it.
+        context_length: tokens of a row.
+        start_step: the step of the first batch, counted from 0.
+        rows: this host's rows of the global batch, rising, see `sharding.rows_of_process`; None
+            for all of them.
+        num_threads: batches that are decoded at a time, by default one a core, at most 16.
+        num_workers: processes that decode instead of threads, 0 for none, see `workers`. They are
             spawned, so scripts need `if __name__ == "__main__"`.
 
     Returns:
@@ -158,7 +158,7 @@ def record_keys(
     step: int,
     shuffle: str = "permutation",
 ) -> list[str]:
-    """The keys of the records that `train_batches` gives at a step, in the global batch's order."""
+    """List the keys of the records of `train_batches` at a step, in the global batch's order."""
     records = step_records(
         source,
         seed=seed,
@@ -179,7 +179,7 @@ def step_records(
     rows: Iterable[int],
     shuffle: str = "permutation",
 ) -> list[Record]:
-    """The records that `train_batches` gives at a step in these rows of the global batch."""
+    """List the records of `train_batches` at a step in these rows of the global batch."""
     in_order = _in_order(source, seed, shuffle)
     first = step * global_batch_size
     return [in_order[first + row] for row in rows]
@@ -191,7 +191,7 @@ def _in_order(source: Sequence[Record], seed: int, shuffle: str) -> grain.MapDat
     if shuffle == "permutation":
         return grain.MapDataset.source(Shuffled(source, seed))
     # Seeds are derived by hashing: Grain shuffles epoch e of seed s like epoch e - 1 of seed s + 1,
-    # and seeds that it chooses itself depend on the number of transformations.
+    # and its own default seeds depend on the number of transformations.
     shuffled = grain.MapDataset.source(source).shuffle(seed=_derived_seed(seed, "order"))
     return shuffled.repeat(EXAMPLES // len(source) + 1)
 
@@ -210,13 +210,13 @@ def eval_batches(
     num_threads: int | None = None,
     num_workers: int = 0,
 ) -> Batches:
-    """This host's batches of all records, once, in stored order; the last one is filled with zeros.
+    """Return this host's batches of all records, once, in stored order; zeros fill the last batch.
 
-    Every host gets the same number of batches. Arguments as for `train_batches`.
+    Every host gets the same number of batches. The arguments are those of `train_batches`.
 
     Returns:
         An iterator of batches of b = len(rows) examples: `image` uint8 `[b, size, size, 3]`,
-        `label` int32 `[b]`, `index` int32 `[b]` (the record's number; -1 where the row is filling,
+        `label` int32 `[b]`, `index` int32 `[b]` (the record's number; -1 for a row of filling,
         whose other values are 0) and, with a tokenizer, `tokens` int32 `[b, context_length]`.
 
     Raises:
@@ -236,7 +236,7 @@ def eval_batches(
 
 @dataclass(frozen=True)
 class _Rows(grain.transforms.Map):
-    """A step to some rows of its global batch."""
+    """Map a step to some rows of its global batch."""
 
     examples: grain.MapDataset
     global_batch_size: int
@@ -250,7 +250,7 @@ class _Rows(grain.transforms.Map):
 
 @dataclass(frozen=True)
 class _TrainExample(grain.transforms.RandomMap):
-    """A record to arrays, at random."""
+    """Map a record to arrays, with random augmentation."""
 
     name: str
     tokenizer: Tokenizer
@@ -289,7 +289,7 @@ class _TrainExample(grain.transforms.RandomMap):
 
 @dataclass(frozen=True)
 class _EvalExample(grain.transforms.Map):
-    """A record's number to arrays; numbers past the last are filling."""
+    """Map a record's number to arrays; numbers past the last record are filling."""
 
     source: Sequence[Record]
     name: str
@@ -302,7 +302,7 @@ class _EvalExample(grain.transforms.Map):
     progress: Progress
 
     def map(self, element: int) -> HostBatch:
-        # Here the record is read, too: its key is not known before.
+        # The record is read in this block: its key is not known before.
         with self.progress.at(f"{self.name} record {element}"):
             return self._arrays(element)
 
@@ -313,7 +313,7 @@ class _EvalExample(grain.transforms.Map):
         tokens = np.zeros(self.context_length, np.int32)
         if record is not None:
             key = f"{self.name} {record['key']}"
-            # Decoded in full, as by all that answers: the same photograph, the same answer.
+            # Decoded in full, as in prediction: the same photograph gives the same answer.
             image = record_square(record, self.size, self.fit, self.mode, whole=True, key=key)
             image = enhance(image) if self.enhance else image
         if record is not None and self.tokenizer is not None:
@@ -343,13 +343,13 @@ def _iterate(
         )
     cv2.setNumThreads(1)  # pictures are decoded in parallel already
     if num_workers == 0:
-        # An element is a whole batch here: one in the making for each thread and one to spare.
+        # An element is a whole batch here: each thread makes one, and one is in reserve.
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
         return Batches(iter(dataset.to_iter_dataset(options)), progress)
     from absl import flags
 
     if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain hands the flags on to its workers
+        flags.FLAGS.mark_as_parsed()  # Grain passes the flags on to its workers
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     processes = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=1)
     prefetched = dataset.to_iter_dataset(options).mp_prefetch(
@@ -359,7 +359,7 @@ def _iterate(
 
 
 def _start_worker(fits: Mapping[str, Fit], index: int, count: int) -> None:
-    """What a worker does first; a recipe's own fits are not in its registry otherwise."""
+    """Start a worker, with the fits that a recipe registered in the parent process."""
     FITS.update(fits)
     workers.start(index, count)
 
@@ -381,7 +381,7 @@ def _check(
     mode: str,
     rows: Iterable[int] | None,
 ) -> tuple[int, ...]:
-    """The rows of the global batch that are wanted."""
+    """Check the arguments and return the requested rows of the global batch."""
     if global_batch_size < 1:
         raise ValueError(f"global_batch_size must be at least 1, got {global_batch_size}")
     wanted = tuple(map(int, range(global_batch_size) if rows is None else rows))

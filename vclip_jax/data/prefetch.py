@@ -1,4 +1,4 @@
-"""The way of the batches to the devices: a thread puts them there ahead of the step."""
+"""Copy batches to the devices ahead of the step, in a thread."""
 
 import contextlib
 import queue
@@ -18,9 +18,9 @@ def prefetch_to_device(
     """Turn the hosts' batches into global arrays on the devices, `depth` of them ahead.
 
     Args:
-        batches: of this host, as many on every host.
-        sharding: of all arrays; the leading axis is the batch.
-        depth: batches that wait on the devices beside the one in use, at least 1.
+        batches: this host's batches; every host has the same number.
+        sharding: the sharding of all arrays; the leading axis is the batch.
+        depth: batches that wait on the devices besides the one in use, at least 1.
     """
     return DevicePrefetcher(batches, sharding, depth)
 
@@ -28,7 +28,7 @@ def prefetch_to_device(
 class DevicePrefetcher(Iterator[dict[str, jax.Array]]):
     """An iterator of global batches that a background thread fills; also a context manager.
 
-    `next` raises `StalledError` where a worker hangs, see `Progress.stalled`.
+    `next` raises `StalledError` if a worker hangs, see `Progress.stalled`.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class DevicePrefetcher(Iterator[dict[str, jax.Array]]):
         depth: int,
         patience: float = 45.0,
     ):
-        """See `prefetch_to_device`; `patience` in seconds for one record."""
+        """See `prefetch_to_device`; `patience` is the time in seconds that one record may take."""
         if depth < 1:
             raise ValueError(f"depth must be at least 1, got {depth}")
         self.seconds_waited = 0.0
@@ -64,7 +64,7 @@ class DevicePrefetcher(Iterator[dict[str, jax.Array]]):
         return item
 
     def _wait(self) -> dict[str, jax.Array] | BaseException:
-        """The next batch, or what went wrong."""
+        """Return the next batch, or an error."""
         start = time.monotonic()
         while True:
             try:
@@ -75,10 +75,10 @@ class DevicePrefetcher(Iterator[dict[str, jax.Array]]):
                     return StalledError(f"data does not come: {why}")
 
     def close(self) -> None:
-        """Stop the thread, and the batches behind it if they can be closed. May be repeated."""
+        """Stop the thread, and close the batches if possible. May be called again."""
         self._stop.set()
         if isinstance(self._error, StalledError):
-            return  # they would be waited for
+            return  # the stalled threads would be waited for
         self._error = self._error or StopIteration()
         while self._thread.is_alive():
             self._drain()
@@ -104,7 +104,7 @@ class DevicePrefetcher(Iterator[dict[str, jax.Array]]):
                         for name, array in batch.items()
                     }
                 )
-        except BaseException as error:  # StopIteration, too: whoever waits must hear of it
+        except BaseException as error:  # also StopIteration: the waiting side must get it
             self._ready.put(error)
 
     def _drain(self) -> None:

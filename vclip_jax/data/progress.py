@@ -1,7 +1,7 @@
-"""Which record every thread and process of a pipeline is at, so that one that hangs can be named.
+"""The record that each thread and process of a pipeline works on, to name one that hangs.
 
-Each of them has a small file, in a temporary folder, with a time and the key of the record that it
-works on, or none: what is written there outlives the process, and costs microseconds.
+Each thread writes a time and the key of its record (or none) to a small file in a temporary folder:
+the file outlives the process, and costs microseconds.
 """
 
 import contextlib
@@ -20,24 +20,24 @@ _TIME = struct.Struct("<dH")
 
 
 class StalledError(OSError):
-    """Data does not come, and nothing says that it ever will; one line. Threads may be stuck."""
+    """Data does not come, perhaps never will; one line. Threads may hang."""
 
 
 @dataclass(frozen=True)
 class ThreadState:
-    """What one thread was at."""
+    """The state of one thread."""
 
     process: int
     seconds: float
-    """Since it began, or since it ended if there is no key."""
+    """Seconds since the record began, or since the last one ended if there is no key."""
     key: str
 
 
 class Progress:
-    """Shared by a pipeline's threads and processes, to which it can be pickled."""
+    """The state of a pipeline's threads; it can be pickled for the pipeline's processes."""
 
     def __init__(self, folder: Path | None = None):
-        """A new one, or that of a `folder`."""
+        """Make a new one, or open that of a `folder`."""
         self.folder = folder or Path(tempfile.mkdtemp(prefix="vclip-data-"))
         self._own = threading.local()
 
@@ -46,7 +46,7 @@ class Progress:
 
     @contextlib.contextmanager
     def at(self, key: str) -> Iterator[None]:
-        """This thread works on a record."""
+        """Note in the block that this thread works on a record."""
         self._write(key)
         try:
             yield
@@ -54,21 +54,22 @@ class Progress:
             self._write("")
 
     def entries(self) -> list[ThreadState]:
-        """Of all threads that have begun."""
-        found = []
+        """List the states of all threads that have begun."""
+        states = []
         now = time.time()
         for path in self.folder.glob("*-*"):
             content = path.read_bytes()
             if len(content) == _SIZE:
                 then, length = _TIME.unpack_from(content)
                 key = content[_TIME.size : _TIME.size + length].decode(errors="replace")
-                found.append(ThreadState(int(path.name.partition("-")[0]), now - then, key))
-        return found
+                states.append(ThreadState(int(path.name.partition("-")[0]), now - then, key))
+        return states
 
     def stalled(self, limit: float) -> str | None:
-        """What is wrong if whoever asks has waited for more than `limit` seconds, if anything is.
+        """Return the reason if the pipeline has stalled for more than `limit` seconds, else None.
 
-        Slow is not stalled: some record must take longer than that, or none have been begun.
+        A slow pipeline has not stalled: some record must take longer than the limit, or no record
+        has begun for as long.
         """
         entries = self.entries()
         stuck = [entry for entry in entries if entry.key and entry.seconds > limit]
@@ -80,7 +81,7 @@ class Progress:
         return None
 
     def records_of_dead_workers(self) -> list[str]:
-        """The records that processes were at which are no more."""
+        """List the records that processes were working on when they died."""
         return [entry.key for entry in self.entries() if entry.key and not _lives(entry.process)]
 
     def close(self) -> None:
@@ -92,7 +93,7 @@ class Progress:
             name = self.folder / f"{os.getpid()}-{threading.get_ident()}"
             try:
                 self._own.file = _File(os.open(name, os.O_WRONLY | os.O_CREAT, 0o600))
-            except FileNotFoundError:  # closed meanwhile: nobody will ask
+            except FileNotFoundError:  # closed meanwhile: the state is not needed any more
                 return
         encoded = key.encode("utf-8", "replace")[: _SIZE - _TIME.size]
         content = _TIME.pack(time.time(), len(encoded)) + encoded
@@ -100,7 +101,7 @@ class Progress:
 
 
 class _File:
-    """Open for as long as the thread lives."""
+    """A file that is open for as long as its thread lives."""
 
     def __init__(self, descriptor: int):
         self.descriptor = descriptor
@@ -116,6 +117,6 @@ def _lives(process: int) -> bool:
         return False
     except PermissionError:
         return True
-    with contextlib.suppress(OSError):  # where there is no /proc, a dead child may seem to live
+    with contextlib.suppress(OSError):  # without /proc a dead child may seem alive
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return True

@@ -1,17 +1,17 @@
-"""The record: what every dataset holds of one photograph."""
+"""The record: the data that every dataset holds for one photograph."""
 
 from typing import NotRequired, TypedDict
 
 
 class Record(TypedDict):
-    """What every dataset holds."""
+    """One photograph of a dataset."""
 
     image: bytes
-    """Encoded."""
+    """The encoded image."""
     caption: str
     key: str
     """Unique within the dataset."""
     label: int
-    """The class for zero-shot evaluation, -1 where there is none."""
+    """The class for zero-shot evaluation, -1 if there is none."""
     fitted: NotRequired[str]
-    """How the picture was made a square when it was stored ready; absent for a photograph."""
+    """The fit that made a stored square of the picture; absent for a photograph."""

@@ -1,8 +1,8 @@
-"""Processes that make training batches: how many, how they begin, and when they end.
+"""Worker processes that make training batches: their number, start and end.
 
-Threads share Python's lock, which each example holds for a part of its time; so from some number of
-cores on more of them bring nothing. Grain's processes each make every n-th batch and hand it over
-in shared memory, uncopied.
+Threads share Python's lock, which each example holds for part of its time, so beyond some number of
+cores more threads do not help. Each of Grain's processes makes every n-th batch and passes it on in
+shared memory, without a copy.
 """
 
 import logging
@@ -20,27 +20,27 @@ from vclip_jax.data.choices import AUTOMATIC
 log = logging.getLogger("vclip_jax")
 
 _MANY_CORES: Final = 8
-"""From here on processes are started: each costs seconds at the start and 140 MB of memory."""
+"""Cores from which processes are started: each costs seconds at the start and 140 MB of memory."""
 _MOST: Final = 64
 _BATCHES: Final = 2
-"""Of each worker in shared memory at a time: one that waits, one that is being handed over."""
+"""Batches of each worker in shared memory at a time: one that waits, one in transfer."""
 _SHARED: Final = "/dev/shm"
 _WATCH_SECONDS: Final = 2.0
 
 
 def how_many(wanted: int, cores: int, batch_bytes: int, room: int | None = None) -> int:
-    """The number of worker processes; 0 leaves the work to threads of this one.
+    """Return the number of worker processes; 0 leaves the work to threads of this process.
 
     Args:
-        wanted: a number, or `AUTOMATIC`: none on fewer than 8 cores, else one for each core but
-            one, as far as half of the shared memory holds their batches.
-        cores: that this process may use.
-        batch_bytes: of one host's batch.
-        room: bytes that are free in shared memory; by default as the system says.
+        wanted: a number, or `AUTOMATIC`: none on fewer than 8 cores, else one less than the cores,
+            limited to the batches that half of the shared memory holds.
+        cores: the cores that this process may use.
+        batch_bytes: bytes of one host's batch.
+        room: free bytes of shared memory; by default as the system reports.
 
     Raises:
-        ValueError: the workers' batches do not fit into shared memory, in which case a worker
-            would die without a word.
+        ValueError: the workers' batches do not fit into shared memory; a worker would die without
+            a message.
     """
     room = _room() if room is None else room
     fit = room // (_BATCHES * batch_bytes)
@@ -51,8 +51,8 @@ def how_many(wanted: int, cores: int, batch_bytes: int, room: int | None = None)
         if automatic >= _MANY_CORES // 2:
             return automatic
         log.warning(
-            "input: threads alone, though there are %d cores: %s has %d MiB free, and a worker "
-            "process takes %d of them",
+            "input: only threads are used, though there are %d cores: %s has %d MiB free, and a "
+            "worker process takes %d of them",
             cores,
             _SHARED,
             room // 2**20,
@@ -71,15 +71,15 @@ def how_many(wanted: int, cores: int, batch_bytes: int, room: int | None = None)
 def _room() -> int:
     try:
         return shutil.disk_usage(_SHARED).free
-    except OSError:  # macOS: shared memory is no folder there, and has no such limit
+    except OSError:  # macOS: shared memory is not a folder, and has no such limit
         return 2**40
 
 
 def start(index: int, count: int) -> None:
-    """What a worker does first.
+    """Set up a worker process.
 
-    It outlives no parent, but it outlives signals: SLURM and terminals send SIGTERM and SIGINT to
-    all processes of a job, and the trainer wants to save before it ends them.
+    The worker ends with its parent, but ignores signals: SLURM and terminals send SIGTERM and
+    SIGINT to all processes of a job, and the trainer saves before it ends its workers.
     """
     cv2.setNumThreads(1)  # pictures are decoded in parallel already
     for number in (signal.SIGTERM, signal.SIGINT):

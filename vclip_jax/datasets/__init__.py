@@ -19,7 +19,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # On demand: who reads the catalogue alone should not wait for what builds and reads records.
+    # Imported on demand: the catalogue alone should not need the modules that build and read.
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What `vclip datasets` does: build, list, show, write miniatures, export.
+"""The actions of `vclip datasets`: build, list, show, write miniatures, export.
 
 Each function takes the parsed options of its command, see `__main__`.
 """
@@ -51,9 +51,9 @@ def build(options: Namespace) -> None:
         options.fit,
         options.raw,
     )
-    given = {name: getattr(options, name) for name in dataset.options}
+    arguments = {name: getattr(options, name) for name in dataset.options}
     listing = dataset.scan(
-        options.source, **{name: value for name, value in given.items() if value is not None}
+        options.source, **{name: value for name, value in arguments.items() if value is not None}
     )
     before = {directory for _, directory in built_datasets(options.data_dir)}
     folder = build_listing(
@@ -66,14 +66,14 @@ def build(options: Namespace) -> None:
         beam=None if options.beam is None else shlex.split(options.beam),
     )
     if folder in before:
-        print(f"{folder} was built before and is left as it was: remove it to build it anew")
+        print(f"{folder} was built before and is not changed: remove it to build it again")
     card = read_json(folder / "card.json")
     for line in summary(card):
         print(shown(line))
     for guess in listing.guesses:
         if guess not in card["notes"]:
             print(f"note: {shown(guess)}")
-    print(f"built in {folder} (card.md tells what is in it)")
+    print(f"built in {folder} (card.md describes it)")
 
 
 def list_all(options: Namespace) -> None:
@@ -102,8 +102,8 @@ def show(options: Namespace) -> None:
         for label, count in sorted(labels.items()):
             name = "no class" if label < 0 else names[label] if names else "class"
             example = first[label]
-            such = f"{name}: {count}, such as {example['key']}: {example['caption']}"
-            print(f"  {label:3} {shown(such)}")
+            line = f"{name}: {count}, such as {example['key']}: {example['caption']}"
+            print(f"  {label:3} {shown(line)}")
 
 
 def fixture(options: Namespace) -> None:
@@ -119,8 +119,8 @@ def export(options: Namespace) -> None:
     source = open_source(options.name, options.data_dir, options.split)
     if len(source) and "fitted" in source[0]:
         raise ValueError(
-            f"{options.name} was built with --ready: shards could not say that it holds squares; "
-            "export the dataset as built without"
+            f"{options.name} was built with --ready: shards cannot record that it holds squares; "
+            "export the dataset as built without --ready"
         )
     prefix = re.sub(r"\W+", "-", options.split).strip("-")
     paths = webdataset.write(source, options.out, options.shard_size, prefix, source.class_names)

@@ -1,6 +1,7 @@
-"""The datasets that can be built from files: what each is called and which module reads it.
+"""The datasets that can be built from files: their names, options and readers.
 
-The readers are imported when they are asked for: command lines and configurations name datasets.
+A reader is imported when it is called, so that command lines and configurations can name datasets
+fast.
 """
 
 import os
@@ -20,35 +21,35 @@ class Dataset:
     """One dataset as distributed."""
 
     title: str
-    """A line for people."""
+    """One line of description."""
     licence: str
-    """The terms that the data comes under; empty where they are not ours to know."""
+    """The terms of the data; empty if they are not known."""
     reader: str
-    """The module of `vclip_jax.datasets` that lists it, imported when it is asked to."""
+    """The module of `vclip_jax.datasets` that lists the dataset, imported when it is called."""
     prompts: str = ""
-    """The prompt set for its classes."""
+    """The prompt set for the dataset's classes."""
     split: str = "test"
-    """What is scored by default, in TFDS's notation."""
+    """The split that is scored by default, in TFDS's notation."""
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Keyword arguments of `scan` -> their choices, the default first; no choices means any."""
+    """Keyword arguments of `scan` -> their choices, the default first; none means any value."""
     helps: Mapping[str, str] = field(default_factory=dict)
-    """What options are for, in a few words."""
+    """Help texts of the options."""
 
     @property
     def scan(self) -> "Callable[..., Listing]":
-        """`scan(source, **options)` lists it; raises ValueError if the layout is another's."""
+        """`scan(source, **options)` lists the dataset; raises ValueError for another layout."""
         scan = cast("Callable[..., Listing]", import_module(f"{_ROOM}.{self.reader}").scan)
         return _counted(scan) if self.reader.startswith("readers.") else scan
 
     @property
     def fixture(self) -> Callable[[Path], None]:
-        """Writes a miniature in the distributed layout, quirks included."""
+        """A function that writes a miniature in the distributed layout, quirks included."""
         name = self.reader.rpartition(".")[2]
         return cast("Callable[[Path], None]", import_module(f"{_ROOM}.fixtures.{name}").write)
 
     @property
     def line(self) -> str:
-        """Title and licence."""
+        """Title and licence in one line."""
         return f"{self.title} ({self.licence})" if self.licence else self.title
 
 
@@ -56,7 +57,7 @@ _ROOM: Final = __package__
 
 
 def _counted(scan: "Callable[..., Listing]") -> "Callable[..., Listing]":
-    """A published dataset's reader, which also counts the images that are in no record."""
+    """Extend a published dataset's reader with a count of the images that are in no record."""
     from vclip_jax.datasets.own.folders import left_out
 
     @wraps(scan)
@@ -147,7 +148,7 @@ DATASETS: Final[dict[str, Dataset]] = {
         split="validation",
     ),
     "generic": Dataset(
-        "your own: a folder a class, a table with image, caption and label, Parquet, WebDataset",
+        "your own: a folder per class, a table with image, caption and label, Parquet, WebDataset",
         "",
         "own.generic",
         prompts="labels",
@@ -163,18 +164,18 @@ DATASETS: Final[dict[str, Dataset]] = {
             "spellings": ("refuse", "merge", "keep"),
         },
         helps={
-            "name": "of the built dataset (default: generic)",
+            "name": "name of the built dataset (default: generic)",
             "image_column": "the column with paths or ids of photographs",
             "caption_column": "the column with captions",
             "label_column": "the column with classes",
             "split_column": "the column with train, validation and test",
             "label": "the same as --label-column",
-            "classes": "the classes in their order, parted by commas",
-            "ordered": "whether the classes are grades, in their order (default: no)",
-            "spellings": "of classes that differ by case, width or white space (default: refuse)",
+            "classes": "the classes in their order, separated by commas",
+            "ordered": "yes if the classes are grades, in their order (default: no)",
+            "spellings": "for classes that differ by case, width or white space (default: refuse)",
         },
     ),
 }
 
-SYNTHETIC: Final = "made here, no source: synthetic fundus photographs with captions"
-"""The line of the dataset that is rendered rather than built from files."""
+SYNTHETIC: Final = "rendered, needs no source: synthetic fundus photographs with captions"
+"""The description of the dataset that is rendered rather than built from files."""

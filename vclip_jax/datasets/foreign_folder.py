@@ -1,8 +1,9 @@
-"""Whether a built dataset's folder may be given to TFDS, which imports what `features.json` names.
+"""A check that a built dataset's folder may be given to TFDS, which runs code named in
+`features.json`.
 
-TFDS makes a dataset's features of the classes that stand in the file: a class that it does not know
-it imports, and a module that is imported runs. So the names are held against a list before TFDS
-sees them, and with them all that a folder of strangers may hold besides records.
+TFDS makes a dataset's features from the class names in the file: it imports a class that it does
+not know, and an imported module runs. So the names are compared with a list before TFDS sees them,
+together with everything else that an untrusted folder may hold besides records.
 """
 
 import re
@@ -30,20 +31,20 @@ FEATURES: Final = frozenset(
         "video_feature.Video",
     )
 )
-"""TFDS's own that datasets of images have; none of them runs or reads what the file says."""
+"""TFDS's classes for datasets of images; none of them runs or reads anything the file names."""
 MOST_NAMES: Final = 64 << 20
-"""Bytes of the classes' names."""
+"""Bytes of the file of class names."""
 MOST_CLASSES: Final = 1_000_000
-"""Of a label: TFDS makes a list of their names."""
+"""Classes of a label: TFDS makes a list of their names."""
 
 
 def check(directory: Path) -> None:
-    """Look at a dataset's folder before TFDS does.
+    """Check a dataset's folder before TFDS reads it.
 
     Raises:
-        ValueError: one line: it names a class that is not TFDS's own, has more classes than
-            `MOST_CLASSES`, is of a TFDS before 4.3 (2021), has records outside the folder, or a
-            file of it is damaged.
+        ValueError: one line: the folder names a class that is not TFDS's own, has more classes than
+            `MOST_CLASSES`, comes from a TFDS before 4.3 (2021), has records outside the folder, or
+            has a damaged file.
         OSError: a file cannot be read.
     """
     from google.protobuf import json_format
@@ -53,13 +54,13 @@ def check(directory: Path) -> None:
     path = directory / "features.json"
     content = read_json(path)
     if not isinstance(content, dict) or "type" in content:
-        raise ValueError(f"{path} has not the form of TFDS 4.3 or newer: nothing of it was run")
-    described = read_json(directory / "dataset_info.json")
+        raise ValueError(f"{path} is not of TFDS 4.3 or newer: nothing of it was run")
+    info_json = read_json(directory / "dataset_info.json")
     try:
-        # The very reader of TFDS, which takes several spellings of a key for the same.
+        # The reader that TFDS itself uses: it accepts several spellings of a key.
         features = json_format.ParseDict(content, feature_pb2.Feature())
-        info = json_format.ParseDict(described, dataset_info_pb2.DatasetInfo())
-    except Exception as error:  # protobuf has other errors for keys that are no text
+        info = json_format.ParseDict(info_json, dataset_info_pb2.DatasetInfo())
+    except Exception as error:  # protobuf raises other types for keys that are not text
         raise ValueError(f"{directory}: {one_line(error)}") from error
     for message in _messages(features):
         kind = message.DESCRIPTOR.name
@@ -76,7 +77,7 @@ def check(directory: Path) -> None:
     names += [split.filepath_template for split in info.splits]
     if wrong := next((name for name in names if "/" in name or name.startswith(".")), None):
         raise ValueError(f"{directory}: {wrong!r} in dataset_info.json leads out of the folder")
-    # A template is filled by `str.format`, in which a field may ask for a gigabyte of spaces.
+    # A template is filled by `str.format`, whose fields can demand a gigabyte of spaces.
     if wrong := next((n for n in names if re.search(r"{[^{}]*[^A-Z_{}]", n) or len(n) > 200), None):
         raise ValueError(f"{directory}: {wrong[:80]!r} in dataset_info.json is not a file's name")
     for labels in directory.glob("*.labels.txt"):
@@ -84,9 +85,13 @@ def check(directory: Path) -> None:
 
 
 def _check_names(path: Path, features: Any) -> None:
-    """Raises ValueError unless as many classes have names as the label of this name has."""
+    """Check that a label has as many class names in its file as classes.
+
+    Raises:
+        ValueError: one line: the numbers differ.
+    """
     lines = read_bytes(path, MOST_NAMES).decode("utf-8", "replace").split("\n")
-    # As TFDS counts them: it writes an empty line where there are no classes.
+    # As TFDS counts the names: it writes an empty line if there are no classes.
     count = sum(bool(line.strip()) for line in lines)
     for name, feature in features.features_dict.features.items():
         if path.name == f"{name}.labels.txt" and feature.HasField("class_label"):
@@ -96,7 +101,7 @@ def _check_names(path: Path, features: Any) -> None:
 
 
 def _messages(message: Any) -> Iterator[Any]:
-    """A protobuf message and all that are within it."""
+    """Yield a protobuf message and all messages within it."""
     yield message
     for field, value in message.ListFields():
         if field.message_type is None:

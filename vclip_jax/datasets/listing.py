@@ -1,7 +1,8 @@
-"""What a dataset as downloaded holds: one item a photograph, before any image is read.
+"""The content of a dataset as downloaded: one item a photograph, before any image is read.
 
 Every reader of a dataset (`messidor.scan`, `fives.scan`, ...) returns a `Listing`; `ingest.build`
-turns it into ArrayRecord. Nothing is lost between the two: what cannot be an item is a reject.
+turns it into ArrayRecord. Nothing is lost between the two: an entry that cannot be an item is a
+reject.
 """
 
 import hashlib
@@ -22,18 +23,19 @@ PARQUET: Final = (".parquet", ".pq")
 Value = int | float | str
 
 _OF_PEOPLE: Final = re.compile(r"patient|subject|person|(^|_)id($|_)")
-"""Columns that number people rather than measure them."""
+"""Names of columns that number people rather than measure them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Where the bytes of an encoded image lie; `blobs.read` gets them."""
+    """The place of an encoded image's bytes; `blobs.read` reads them."""
 
     path: str
     """A file, or a container: .zip, .tar or .parquet."""
     member: str = ""
-    """Within a container: the name in a .zip, "OFFSET:SIZE" in a .tar, "COLUMN:ROW" in a .parquet
-    (rows counted from 0)."""
+    """The place in a container: the name in a .zip, "OFFSET:SIZE" in a .tar, "COLUMN:ROW" in a
+    .parquet (rows counted from 0).
+    """
 
     def __str__(self) -> str:
         return f"{self.path}::{self.member}" if self.member else self.path
@@ -41,33 +43,33 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One photograph with what is known of it."""
+    """One photograph and the facts about it."""
 
     key: str
-    """Unique within the dataset, and the same however the dataset is stored or ordered."""
+    """Unique within the dataset, and independent of the dataset's storage and order."""
     split: str
     image: Blob
     caption: str
     label: int
-    """The class for zero-shot evaluation, -1 where there is none."""
+    """The class for zero-shot evaluation, -1 if there is none."""
     values: tuple[Value, ...] = ()
-    """Of the listing's `columns`, in their order and of their types."""
+    """The values of the listing's `columns`, in their order and of their types."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """What was listed and is left out."""
+    """An entry that was listed and is left out."""
 
     key: str
     reason: str
-    """A few words that are the same for all of a kind: "missing image", "duplicate row"."""
+    """A few words, the same for all of a kind: "missing image", "duplicate row"."""
     detail: str = ""
-    """Where, and what: one line."""
+    """One line on the place and the fault."""
 
 
 @dataclass
 class Listing:
-    """A dataset, ready to be built. `items` and `rejects` together are all that is listed."""
+    """A dataset, ready to be built. `items` and `rejects` together are all listed entries."""
 
     name: str
     classes: tuple[str, ...]
@@ -75,23 +77,23 @@ class Listing:
     items: Sequence[Item]
     rejects: list[Reject] = field(default_factory=list)
     columns: Mapping[str, type] = field(default_factory=dict)
-    """Further features, name -> int, float or str."""
+    """Further features: name -> int, float or str."""
     variant: str = ""
-    """What options made of it, if they changed anything: part of the built dataset's name."""
+    """A name for the effect of the options, if any: part of the built dataset's name."""
     notes: list[str] = field(default_factory=list)
-    """For the data card: one sentence each."""
+    """Sentences for the data card."""
     guesses: list[str] = field(default_factory=list)
-    """Likewise, of what was guessed; they may hold names of files."""
+    """Sentences on guesses for the data card; they may hold names of files."""
     warnings: list[str] = field(default_factory=list)
-    """Of what contradicts itself, without names of files or persons: anonymous data keep them."""
+    """Sentences on contradictions, without names of files or persons: anonymous data keep them."""
     description: str = ""
     homepage: str = ""
     licence: str = ""
     ordered: bool = False
-    """Whether the classes are grades, in their order: that of what kappa weighs."""
+    """True if the classes are grades, in their order: the order that kappa weighs."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for what a reader must not produce."""
+        """Check the listing; raises ValueError for a fault of its reader."""
         repeated = [key for key, n in Counter(item.key for item in self.items).items() if n > 1]
         if repeated:
             raise ValueError(f"{self.name}: {len(repeated)} keys repeat, such as {repeated[0]!r}")
@@ -103,30 +105,31 @@ class Listing:
 
 
 def hash_of(key: str, purpose: str) -> int:
-    """A 64-bit number that depends on both strings alone: SHA-256's first 8 bytes."""
+    """Return a 64-bit number that depends only on both strings: SHA-256's first 8 bytes."""
     return int.from_bytes(hashlib.sha256(f"{purpose}:{key}".encode()).digest()[:8], "big")
 
 
 def split_by_hash(key: str) -> str:
-    """train, validation or test, 8:1:1, by the key alone: stable under re-ordering and growth."""
+    """Return train, validation or test, 8:1:1, by the key alone: stable if records are added."""
     return {8: "validation", 9: "test"}.get(hash_of(key, "split") % 10, "train")
 
 
 def choose(words: Sequence[str], key: str, purpose: str) -> str:
-    """One of several phrasings, by the key alone."""
+    """Return one of several phrasings, by the key alone."""
     return words[hash_of(key, purpose) % len(words)]
 
 
 def anonymous(listing: Listing, secret: bytes) -> Listing:
-    """The listing without names: other keys, in their own order, and nothing that holds a name.
+    """Return the listing without names: with other keys, in their own order, and no text with a
+    name.
 
-    A key becomes a hash that only who has the secret can compute, so that a list of the names leads
-    to no record once the secret is thrown away, and no two builds give images the same key. Columns
-    of text and of people's numbers, details of rejects and notes are left out. Splits and labels
-    stay as the names made them.
+    A key becomes a hash that only the holder of the secret can compute. Once the secret is deleted,
+    a list of the names leads to no record, and no two builds give images the same key. Columns of
+    text and of people's numbers, details of rejects and notes are left out. Splits and labels stay
+    as the names made them.
 
     Args:
-        listing: with names.
+        listing: a listing with names.
         secret: random bytes.
     """
 
@@ -158,11 +161,12 @@ def anonymous(listing: Listing, secret: bytes) -> Listing:
 
 
 def image_files(folder: Path) -> dict[str, Path]:
-    """The images of a folder (not of its subfolders) by lower-case stem; Thumbs.db and others are
-    passed over.
+    """Map the lower-case stems of a folder's images (without subfolders) to their paths.
+
+    Thumbs.db and other files that are not images are ignored.
 
     Raises:
-        ValueError: two images differ by their suffix or by case alone.
+        ValueError: two images differ only by suffix or case.
     """
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
@@ -174,10 +178,10 @@ def image_files(folder: Path) -> dict[str, Path]:
 
 
 def find_below(root: str | os.PathLike[str], names: Iterable[str], what: str) -> Path:
-    """The first of `names` (relative paths) that exists in `root` or in one folder below it.
+    """Return the first of `names` (relative paths) that exists in `root` or in one folder below it.
 
     Raises:
-        ValueError: one line: none is there.
+        ValueError: one line: none exists.
     """
     root, names = Path(root), list(names)
     for parent in (root, *sorted(path for path in root.glob("*") if path.is_dir())):

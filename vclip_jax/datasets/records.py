@@ -1,8 +1,8 @@
 """Random access to the records of a built dataset, without TensorFlow.
 
-A dataset lives in data_dir/NAME/VERSION or data_dir/NAME/CONFIG/VERSION, as TFDS lays it out. Only
-the four features that training and evaluation share are parsed, which takes a third of the time
-that TFDS needs for them and none for the other columns.
+A dataset is in data_dir/NAME/VERSION or data_dir/NAME/CONFIG/VERSION, in TFDS's layout. Only the
+four features that training and evaluation share are parsed, which takes a third of TFDS's time for
+them and none for the other columns.
 """
 
 import glob
@@ -24,13 +24,13 @@ from vclip_jax.files.errors import first_line, one_line
 
 FEATURES = ("image", "caption", "key", "label")
 SUMS = "records.sha256"
-"""SHA-256 of every file of records, in a built dataset's folder, as `sha256sum` writes it."""
+"""The file with the SHA-256 of every file of records, in `sha256sum`'s format."""
 _SAMPLE = 2**16
-"""Bytes at either end of a file that stand for it where `SUMS` does not know it."""
+"""Bytes at either end of a file that identify it if `SUMS` lacks it."""
 
 
 class DatasetError(ValueError):
-    """A dataset is not there or not usable; the message is one line and says what to do."""
+    """A dataset is missing or not usable; the message is one line and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,17 @@ class Part:
 
     path: str
     skip: int
-    """Records of the file that come before."""
+    """Records of the file before this part."""
     take: int
     before: int
-    """Records of the split in the files before this one."""
+    """Records of the split in earlier files."""
 
 
 class RecordSource(Sequence[Record]):
     """The records of one split in stored order; picklable, as Grain's workers require.
 
-    `name` and `split` say what was opened, `class_names` what the labels stand for (empty where
-    that is not known).
+    `name` and `split` are those that were opened, `class_names` the names of the labels (empty if
+    they are not known).
 
     Examples:
         >>> from vclip_jax.datasets import open_source
@@ -64,7 +64,7 @@ class RecordSource(Sequence[Record]):
     def __init__(
         self, name: str, split: str, parts: Sequence[Part], class_names: Sequence[str] = ()
     ):
-        """The records of `parts`, one after the other; no file is opened before it is read."""
+        """Take the records of `parts`, one after the other; a file is opened when it is read."""
         self.name = name
         self.split = split
         self.class_names = tuple(class_names)
@@ -91,21 +91,22 @@ class RecordSource(Sequence[Record]):
             ) from error
 
     def _place(self, index: int) -> tuple[Part, int]:
-        """Where a record lies: the part, and its number there."""
+        """Return the part that holds a record, and the record's number in the part."""
         at = bisect_right(self._ends, index)
         return self._parts[at], index - (self._ends[at - 1] if at else 0)
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The names of the splits that were opened, without slices."""
+        """The names of the opened splits, without slices."""
         return tuple(sorted(set(_split_names(self.split))))
 
     def digest(self) -> str:
-        """SHA-256 in hexadecimal of all that the splits hold, slices or not, wherever the dataset
-        lies; "" where that is not known.
+        """Return SHA-256 in hexadecimal of the splits' full content, wherever the dataset is
+        stored.
 
-        It is made of the files' checksums, which `build` wrote down. Files of an earlier version
-        count by their sizes and ends.
+        Slices count as their whole splits; the result is "" if there are no records. The digest
+        combines the files' checksums, which `build` wrote. Files of an earlier version count by
+        their sizes and ends.
 
         Examples:
             >>> from vclip_jax.datasets import open_source
@@ -123,8 +124,8 @@ class RecordSource(Sequence[Record]):
         digest.update("\n".join(self.class_names).encode())
         for split in self.splits:
             for path in sorted(folder.glob(f"*-{glob.escape(split)}.array_record-*")):
-                found = sums.get(path.name) or _sample(path)
-                digest.update(f"{path.name} {path.stat().st_size} {found}\n".encode())
+                checksum = sums.get(path.name) or _sample(path)
+                digest.update(f"{path.name} {path.stat().st_size} {checksum}\n".encode())
         return digest.hexdigest()
 
     def __iter__(self) -> Iterator[Record]:
@@ -135,7 +136,7 @@ class RecordSource(Sequence[Record]):
 
 
 def _name(part: Part, number: int) -> str:
-    """A record for people: its key where the builder noted it, its number, its file."""
+    """Describe a record for a message: its key if the builder noted it, its number, its file."""
     path = Path(part.path)
     split = path.name.rpartition(".array_record-")[0].rpartition("-")[2]
     key = _line(path.parent / f"keys-{split}.txt", part.before + part.skip + number)
@@ -148,7 +149,7 @@ def open_source(name: str, data_dir: str | os.PathLike[str], split: str) -> Reco
     Args:
         name: "NAME" or "NAME/CONFIG", for example "idrid" or
             "synthetic/synfundus_like-128px-12000-s0". Without a config there must be just one.
-        data_dir: where datasets were built.
+        data_dir: the folder of built datasets.
         split: a split, a slice ("train[:10%]") or a sum ("train+holdout"), in TFDS's notation.
 
     Raises:
@@ -166,7 +167,7 @@ def open_source(name: str, data_dir: str | os.PathLike[str], split: str) -> Reco
 
 
 def open_builder(name: str, data_dir: str | os.PathLike[str]) -> Any:
-    """The read-only TFDS builder of a built dataset (see `open_source`)."""
+    """Return the read-only TFDS builder of a built dataset (see `open_source`)."""
     import tensorflow_datasets as tfds
 
     directory = find_dataset(name, data_dir)
@@ -176,13 +177,13 @@ def open_builder(name: str, data_dir: str | os.PathLike[str]) -> Any:
         raise DatasetError(f"{directory}: not a readable TFDS dataset: {error}") from error
     try:
         return tfds.builder_from_directory(os.fspath(directory))
-    except Exception as error:  # whatever a damaged directory makes TFDS raise
+    except Exception as error:  # TFDS raises many types for a damaged directory
         reason = first_line(error)
         raise DatasetError(f"{directory}: not a readable TFDS dataset: {reason}") from error
 
 
 def source_of(builder: Any, name: str, split: str) -> RecordSource:
-    """A `RecordSource` over a split of a TFDS builder whose data is there."""
+    """Return a `RecordSource` over a split of a TFDS builder with data."""
     import tensorflow_datasets as tfds
 
     splits = sorted(builder.info.splits)
@@ -199,10 +200,10 @@ def source_of(builder: Any, name: str, split: str) -> RecordSource:
     except ValueError as error:
         raise DatasetError(f"{name}: cannot open the split {split!r}: {one_line(error)}") from error
     for folder in {os.path.dirname(part.path) for part in parts}:
-        there = set(os.listdir(folder))
-        lost = [part.path for part in parts if os.path.basename(part.path) not in there]
-        if lost:
-            raise DatasetError(f"{name}: {lost[0]} is missing: copy it here, or build it again")
+        files = set(os.listdir(folder))
+        missing = [part.path for part in parts if os.path.basename(part.path) not in files]
+        if missing:
+            raise DatasetError(f"{name}: {missing[0]} is missing: copy it here, or build it again")
     return RecordSource(name, split, parts, getattr(builder.info.features["label"], "names", ()))
 
 
@@ -223,7 +224,7 @@ def _parts(info: Any, split: str) -> list[Part]:
 
 
 def _line(path: Path, number: int) -> str:
-    """One line of a text file, or "" where there is none."""
+    """Return one line of a text file, or "" if there is none."""
     try:
         with open(path, encoding="utf-8") as file:
             return next(islice(file, number, None), "").rstrip("\n")
@@ -232,7 +233,7 @@ def _line(path: Path, number: int) -> str:
 
 
 def find_dataset(name: str, data_dir: str | os.PathLike[str]) -> Path:
-    """The directory of the newest version of a dataset.
+    """Return the directory of the newest version of a dataset.
 
     Raises:
         DatasetError: see `open_source`.
@@ -240,23 +241,23 @@ def find_dataset(name: str, data_dir: str | os.PathLike[str]) -> Path:
     parts = name.split("/")
     if not 1 <= len(parts) <= 2 or not all(re.fullmatch(r"[\w.,+-]*\w", part) for part in parts):
         raise DatasetError(f"a dataset is called NAME or NAME/CONFIG, got {name!r}")
-    found = [built for built in built_datasets(data_dir) if built[0] == name]
-    if not found and len(parts) == 1:
-        found = [built for built in built_datasets(data_dir) if built[0].split("/")[0] == name]
-        if len({built for built, _ in found}) > 1:
-            choices = ", ".join(sorted({built for built, _ in found}))
+    matches = [built for built in built_datasets(data_dir) if built[0] == name]
+    if not matches and len(parts) == 1:
+        matches = [built for built in built_datasets(data_dir) if built[0].split("/")[0] == name]
+        if len({built for built, _ in matches}) > 1:
+            choices = ", ".join(sorted({built for built, _ in matches}))
             raise DatasetError(f"several datasets {name!r} are in {data_dir}, name one: {choices}")
-    if not found:
+    if not matches:
         raise DatasetError(
             f"the dataset {name!r} is not in {data_dir}: build it with "
             f"vclip datasets build {parts[0]}{_build_hint(name)} "
             f"--data-dir {data_dir}"
         )
-    return max((directory for _, directory in found), key=lambda d: _version(d.name))
+    return max((directory for _, directory in matches), key=lambda d: _version(d.name))
 
 
 def built_datasets(data_dir: str | os.PathLike[str]) -> list[tuple[str, Path]]:
-    """What is built in a folder: ("NAME" or "NAME/CONFIG", directory of a version), sorted.
+    """List the built datasets of a folder, sorted: ("NAME" or "NAME/CONFIG", its directory).
 
     Examples:
         >>> from vclip_jax.datasets.records import built_datasets
@@ -288,7 +289,7 @@ def _split_names(split: str) -> list[str]:
 
 
 def _parse(serialized: bytes) -> Record:
-    # Imported here: it pulls in TFDS, half a second that `import vclip_jax.datasets` need not cost.
+    # Imported here, because it imports TFDS: `import vclip_jax.datasets` would take half a second.
     from tensorflow_datasets.proto import tf_example_pb2
 
     feature = tf_example_pb2.Example.FromString(serialized).features.feature

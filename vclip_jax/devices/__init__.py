@@ -1,3 +1,1 @@
-"""Chips, cores and processes: the mesh and what lies where on it, several processes together, what
-happens at SIGTERM.
-"""
+"""Chips, cores and processes: the mesh, the sharding of arrays, several processes, SIGTERM."""

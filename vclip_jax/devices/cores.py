@@ -1,4 +1,4 @@
-"""How many CPU cores this process may use."""
+"""The number of CPU cores that this process may use."""
 
 import math
 import os
@@ -8,12 +8,12 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def usable(cgroup: Path = CGROUP) -> int:
-    """The number of cores: those of the process's affinity, but no more than its cgroup's quota.
+    """Return the number of cores in the process's affinity, limited by its cgroup's quota.
 
-    A SLURM job or a container with 4 of 128 cores gets 4, where `os.cpu_count()` says 128.
+    A SLURM job or a container with 4 of 128 cores gets 4, while `os.cpu_count()` returns 128.
 
     Args:
-        cgroup: where the kernel shows control groups (version 2: `cpu.max`; version 1:
+        cgroup: the folder of the kernel's control groups (version 2: `cpu.max`; version 1:
             `cpu/cpu.cfs_quota_us` and `cpu/cpu.cfs_period_us`).
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -22,18 +22,18 @@ def usable(cgroup: Path = CGROUP) -> int:
 
 
 def _quota(cgroup: Path) -> float | None:
-    """The cores' worth of time that the control group grants, None without a limit."""
+    """Return the CPU time that the control group grants, in cores; None without a limit."""
     limits = [
         (folder / "cpu.max").read_text().split()
         for folder in _own_groups(cgroup)
         if (folder / "cpu.max").is_file()
     ]
-    first = cgroup / "cpu"
-    if not limits and (first / "cpu.cfs_quota_us").is_file():
+    version_1 = cgroup / "cpu"
+    if not limits and (version_1 / "cpu.cfs_quota_us").is_file():
         limits = [
             [
-                (first / "cpu.cfs_quota_us").read_text().strip(),
-                (first / "cpu.cfs_period_us").read_text().strip(),
+                (version_1 / "cpu.cfs_quota_us").read_text().strip(),
+                (version_1 / "cpu.cfs_period_us").read_text().strip(),
             ]
         ]
     shares = [
@@ -43,11 +43,11 @@ def _quota(cgroup: Path) -> float | None:
 
 
 def _own_groups(cgroup: Path) -> list[Path]:
-    """The process's control group of version 2 and those above it."""
+    """Return the folders of the process's control group of version 2 and of its parents."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
         lines = []
-    own = next((line[3:].lstrip("/") for line in lines if line.startswith("0::")), "")
-    group = cgroup / own
+    name = next((line[3:].lstrip("/") for line in lines if line.startswith("0::")), "")
+    group = cgroup / name
     return [group, *(parent for parent in group.parents if parent.is_relative_to(cgroup))]

@@ -1,7 +1,8 @@
-"""SIGTERM, and the cloud's notice, end a run early: it saves at one agreed step and ends well.
+"""Early end of a run on SIGTERM or the cloud's notice: save at one agreed step, then exit.
 
-Several processes agree through JAX's preemption service, which passes the notice of one on to all.
-A process by itself listens to the signal. A second signal, or a deadline, ends a run that hangs.
+Several processes agree through JAX's preemption service, which passes one process's notice to all.
+A single process listens for the signal itself. A second signal, or a deadline, ends a run that
+hangs.
 """
 
 import logging
@@ -17,7 +18,7 @@ import jax
 from jax.experimental import multihost_utils
 
 FORCED = 128 + signal.SIGTERM
-"""Exit code of a run that did not manage to save in time."""
+"""Exit code of a run that did not save in time."""
 
 log = logging.getLogger("vclip_jax")
 
@@ -26,21 +27,26 @@ NOTHING_LOST = "nothing is lost"
 
 
 class Preempted(BaseException):
-    """The run was asked to end, and nothing is lost: the same command goes on.
+    """The run was asked to end, and nothing is lost: the same command continues it.
 
-    Like `KeyboardInterrupt` it is no `Exception`, for whoever counts those and carries on.
+    Like `KeyboardInterrupt` this is no `Exception`, so that code that catches those does not
+    continue.
     """
 
 
 class Preemption:
-    """Whether the run has been asked to end; a context manager, for the main thread.
+    """The state of a request to end the run; a context manager, for the main thread.
 
-    Inside it a request raises `Preempted`, unless the work is `deferred`. Several processes must
-    not be cut off at different places: they end where `reached` says so, and nowhere else.
+    Inside the block a request raises `Preempted`, unless the work is `deferred`. Several processes
+    must stop at the same place: they end only at the step where `reached` returns True.
     """
 
     def __init__(self, deadline: float):
-        """`deadline`: seconds from the request until the process ends, saved or not."""
+        """Set the time limit.
+
+        Args:
+            deadline: seconds from the request until the process ends, saved or not.
+        """
         self._deadline = deadline
         self._together = jax.distributed.is_initialized()
         self._asked = threading.Event()
@@ -70,24 +76,24 @@ class Preemption:
             self._channel.close()  # ends the thread
 
     def reached(self, step: int) -> bool:
-        """Whether to save and end after this step; the same on all processes.
+        """Return whether to save and end after this step; the same on all processes.
 
         All must call it after every step.
         """
         agreed = self._together and multihost_utils.reached_preemption_sync_point(step)
         if agreed and not self._asked.is_set():
-            self._listen()  # from here on JAX's own listener is of no use
+            self._listen()  # JAX's own listener has done its work
             self._ask()
         return self._asked.is_set()
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Work that must not be cut off, only end at a step that `reached` names."""
+        """Run work that must not be cut off and ends only at a step that `reached` names."""
         yield from self._while(False)
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
-        """Work inside `deferred` that may be cut off anywhere: a request raises `Preempted`."""
+        """Run work inside `deferred` that may be cut off anywhere: a request raises `Preempted`."""
         yield from self._while(True)
 
     def _while(self, interruptible: bool) -> Iterator[None]:
@@ -100,8 +106,8 @@ class Preemption:
             self._interruptible = before
 
     def _listen(self) -> None:
-        # A handler in Python runs when the main thread comes back from compiled code, which may be
-        # never. The interpreter writes the signal's number at once, and a thread can read it.
+        # A handler in Python runs only when the main thread returns from compiled code, perhaps
+        # never. The interpreter writes the signal's number at once, for a thread to read.
         self._channel, sender = socket.socketpair()
         sender.setblocking(False)
         self._before = (

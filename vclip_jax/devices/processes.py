@@ -1,5 +1,4 @@
-"""Several processes: how they find each other, how one that fails ends the others, and how another
-run is kept out of a workdir."""
+"""Several processes: finding each other, ending together after a failure, locking a workdir."""
 
 import errno
 import fcntl
@@ -20,7 +19,7 @@ import jax
 from vclip_jax.files.errors import first_line
 from vclip_jax.files.foreign import shown
 
-# Statuses that only services and networks give, and those that need a word about one.
+# Statuses that only services and networks give, and those that count only with such a word.
 _LOST = re.compile(r"^(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED): ", re.MULTILINE)
 _FAILED = re.compile(r"^(UNKNOWN|INTERNAL|CANCELLED|FAILED_PRECONDITION): ", re.MULTILINE)
 _OF_PEERS = re.compile(
@@ -29,7 +28,7 @@ _OF_PEERS = re.compile(
     r"network error|preempted",
     re.IGNORECASE,
 )
-# As XLA words it for CPUs, GPUs and TPUs; a full disk is RESOURCE_EXHAUSTED as well.
+# XLA's messages for CPUs, GPUs and TPUs; a full disk is RESOURCE_EXHAUSTED as well.
 _MEMORY = re.compile(
     r"RESOURCE_EXHAUSTED.*?(out of memory|failed to allocate|attempting to (allocate|reserve)|"
     r"error allocating|memory space)|CUDA_ERROR_OUT_OF_MEMORY|cuda failure[^\n]*out of memory",
@@ -37,13 +36,16 @@ _MEMORY = re.compile(
 )
 
 LOST_PEER = 75
-"""Exit code where another process is gone: "try again", of sysexits.h."""
+"""Exit code after the loss of another process: "try again" in sysexits.h."""
 OUT_OF_MEMORY = 12
-"""Exit code where a device or the host has too little memory: ENOMEM. Starting again does not help,
-so nothing that supervises a run should."""
+"""Exit code if a device or the host has too little memory: ENOMEM.
+
+A supervisor should not restart the run: that does not help.
+"""
 OTHER_HOST_SECONDS = 120.0
-"""How long a workdir that another machine has locked is waited for: NFS gives back the locks of a
-machine that is gone after 90 seconds."""
+"""Seconds to wait for a workdir that another machine has locked: NFS releases the locks of a lost
+machine after 90 seconds.
+"""
 
 log = logging.getLogger("vclip_jax")
 
@@ -55,12 +57,13 @@ def join(
     *,
     heartbeat_seconds: int = 60,
 ) -> None:
-    """Become one of several processes; before anything asks for devices.
+    """Join this process to the others of its run, before any code asks for devices.
 
     Args:
-        coordinator: HOST:PORT of process 0; None where the cluster tells.
-        count, index: how many processes there are, and which one this is.
-        heartbeat_seconds: a process that is not heard of for so long counts as lost, and the others
+        coordinator: HOST:PORT of process 0; None if the cluster is detected.
+        count, index: the number of processes, and the index of this one.
+        heartbeat_seconds: after so long without a heartbeat a process counts as lost, and the
+            others
             are ended (with a signal, from outside Python) if they have not noticed before.
     """
     jax.distributed.initialize(
@@ -70,17 +73,17 @@ def join(
 
 @contextmanager
 def alone_in(workdir: Path) -> Iterator[None]:
-    """Keep other runs out of a workdir; one process of a run, the first, holds its `.lock`.
+    """Keep other runs out of a workdir; the first process of a run holds its `.lock`.
 
-    The kernel gives the lock back when the process ends, however it ends. A file server may take
-    minutes to learn that another machine is gone, so a lock from there is waited for.
+    The kernel releases the lock when the process ends, however it ends. A file server may take
+    minutes to notice that another machine is gone, so a lock from another machine is waited for.
 
     Args:
-        workdir: is there already.
+        workdir: an existing folder.
 
     Raises:
-        ValueError: one line: another run is using it.
-        OSError: it cannot be written to.
+        ValueError: one line: another run is using the workdir.
+        OSError: the workdir cannot be written to.
     """
     if jax.process_index() != 0:
         yield
@@ -95,7 +98,7 @@ def alone_in(workdir: Path) -> Iterator[None]:
             except OSError as error:
                 if error.errno not in (errno.EACCES, errno.EAGAIN):
                     log.warning(
-                        "warning: %s cannot be locked (%s): see to it that no other run uses it",
+                        "warning: %s cannot be locked (%s): make sure that no other run uses it",
                         workdir,
                         error.strerror,
                     )
@@ -108,16 +111,16 @@ def alone_in(workdir: Path) -> Iterator[None]:
                     f"another --workdir (remove {path} if there is no such process)"
                 )
             time.sleep(1)
-        with suppress(OSError):  # a full disk; the lock holds without the name
+        with suppress(OSError):  # a full disk; the lock works without the holder's name
             os.ftruncate(file.fileno(), 0)
             os.write(file.fileno(), f"process {os.getpid()} on {here}".encode())
         yield
 
 
 def keep_quiet() -> None:
-    """Leave out what TensorStore's threads print, once for each array, after a save that failed.
+    """Suppress what TensorStore's threads print, once for each array, after a failed save.
 
-    They tell an event loop that is no more; the failure itself is reported where it belongs.
+    They call an event loop that is already closed; the failure itself is reported elsewhere.
     """
     before = sys.excepthook
 
@@ -130,16 +133,16 @@ def keep_quiet() -> None:
 
 @contextmanager
 def ending_together() -> Iterator[None]:
-    """End the process at once, with one line, where something is wrong.
+    """End the process at once with one line if the block raises.
 
-    In order it would wait for others that wait for it in a collective, for threads that are stuck
-    at a record, and for those of a save that failed.
+    An orderly exit would wait for other processes that wait for this one in a collective, for
+    threads that hang while reading a record, and for the threads of a failed save.
     """
     try:
         yield
     except Exception as error:
         if is_out_of_memory(error):
-            # The compiler's table of what takes how much comes first.
+            # The compiler's table of memory use comes first.
             where = "the host" if isinstance(error, MemoryError) else "a device"
             first = first_line(error)
             _end(
@@ -164,10 +167,10 @@ def ending_together() -> Iterator[None]:
 
 
 def is_lost_peer(error: BaseException) -> bool:
-    """Whether an error is a collective's or the coordinator's, as where another process has died.
+    """Return whether an error of a collective or the coordinator shows the loss of another process.
 
-    They come as errors of several types, with a status at the start of a line. What a device
-    reports of itself (its memory, its compiler) is no such error.
+    Such errors have several types, and a status at the start of a line. An error that a device
+    reports about itself (its memory, its compiler) is not one of them.
     """
     if not jax.distributed.is_initialized() or is_out_of_memory(error):
         return False
@@ -176,14 +179,14 @@ def is_lost_peer(error: BaseException) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the host has too little memory, by the words of XLA or by the type."""
+    """Return whether a device or the host has too little memory, by XLA's words or the type."""
     return isinstance(error, MemoryError) or bool(_MEMORY.search(str(error)))
 
 
 def leave(code: int = 0) -> NoReturn:
-    """End the process, with the others if there are any, without waiting for threads.
+    """End the process, together with the others if there are any, without waiting for threads.
 
-    Those that Orbax started for a save that failed would be waited for, for minutes.
+    The threads that Orbax started for a failed save would take minutes.
     """
     if jax.distributed.is_initialized():
         jax.distributed.shutdown()

@@ -1,8 +1,8 @@
-"""The device mesh, and which axis of which array lies along it.
+"""The device mesh, and the sharding of arrays over it.
 
 Axes: `data` replicates parameters, `fsdp` shards them (ZeRO-3 style: parameters, optimizer state
-and gradients). The batch is sharded over both. One rule list decides, by regular expressions over
-paths such as `params/visual/layer1/0/conv1/kernel`.
+and gradients). The batch is sharded over both. One list of rules decides, by regular expressions
+over paths such as `params/visual/layer1/0/conv1/kernel`.
 """
 
 import math
@@ -25,7 +25,8 @@ MIN_SHARDED_SIZE = 2**16
 
 
 def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of all devices with `fsdp` of them along the `fsdp` axis, the rest along `data`.
+    """Return a mesh of all devices with `fsdp` of them along the `fsdp` axis, the rest along
+    `data`.
 
     Raises:
         ValueError: `fsdp` does not divide the number of devices.
@@ -42,10 +43,10 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
         shape = (len(devices) // fsdp, fsdp)
         try:
             return jax.make_mesh(shape, AXES, devices=devices, axis_types=types)
-        except NotImplementedError:  # no axis of the network is so long, as for 4 of v6e's 8 x 8
+        except NotImplementedError:  # no axis of the network has this length: 4 of v6e's 8 x 8
             placed = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
             return Mesh(placed, AXES, axis_types=types)
-    # Between slices only the data axis: parameters are gathered far more often than gradients.
+    # Only the data axis spans slices: parameters are gathered far more often than gradients.
     each = len(devices) // slices
     if each % fsdp:
         raise ValueError(
@@ -59,15 +60,15 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
 
 
 def rows_of_process(mesh: Mesh, rows: int, process: int | None = None) -> npt.NDArray[np.int64]:
-    """Which rows of a global batch lie on one process's devices, rising, int64.
+    """Return the rows of a global batch that lie on one process's devices, rising, int64.
 
-    A mesh follows the network, so on most TPU slices they are not one after another. In this order
-    `jax.make_array_from_process_local_data` takes them.
+    A mesh follows the network, so on most TPU slices these rows are not consecutive.
+    `jax.make_array_from_process_local_data` takes them in this order.
 
     Args:
-        mesh: over which the batch lies (`BATCH`).
-        rows: of the global batch; the number of devices divides it.
-        process: None for this one.
+        mesh: the mesh over which the batch is sharded (`BATCH`).
+        rows: the number of rows of the global batch; a multiple of the number of devices.
+        process: the index of the process; None for this one.
     """
     process = jax.process_index() if process is None else process
     each = rows // mesh.size
@@ -76,7 +77,7 @@ def rows_of_process(mesh: Mesh, rows: int, process: int | None = None) -> npt.ND
 
 
 def _fsdp_spec(shape: tuple[int, ...], size: int) -> PartitionSpec:
-    """The longest dimension that `size` divides goes along `fsdp`; none if there is none."""
+    """Shard the longest dimension that `size` divides along `fsdp`; replicate if there is none."""
     candidates = [axis for axis, length in enumerate(shape) if length % size == 0]
     if math.prod(shape) < MIN_SHARDED_SIZE or not candidates:
         return PartitionSpec()
@@ -85,13 +86,13 @@ def _fsdp_spec(shape: tuple[int, ...], size: int) -> PartitionSpec:
 
 
 def state_sharding(state: Any, mesh: Mesh, rules: Sequence[tuple[str, str]]) -> Any:
-    """A tree of `NamedSharding` like `state`.
+    """Return a tree of `NamedSharding` like `state`.
 
     Args:
         state: a tree of arrays or `jax.ShapeDtypeStruct`.
-        mesh: from `make_mesh`.
+        mesh: the mesh from `make_mesh`.
         rules: `(regular expression, "replicate" | "fsdp")`; the first whose expression is found
-            in a leaf's path decides, and without one the leaf is replicated.
+            in a leaf's path decides, and a leaf without a rule is replicated.
     """
 
     def spec(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
@@ -106,19 +107,20 @@ def state_sharding(state: Any, mesh: Mesh, rules: Sequence[tuple[str, str]]) -> 
 
 
 def abstract_arrays(abstract: Any, placement: Any) -> Any:
-    """A tree of `jax.ShapeDtypeStruct` with shardings, from one without and one of shardings."""
+    """Return a tree of `jax.ShapeDtypeStruct` with the shardings of another tree."""
     return jax.tree.map(
-        lambda leaf, own: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=own),
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         abstract,
         placement,
     )
 
 
 def describe(arrays: Any) -> dict[str, str]:
-    """Path -> type, shape and placement, such as `float32[768,3072] over (None, 'fsdp')`.
+    """Map each leaf's path to its dtype, shape and placement, as in `float32[768,3072] over (None,
+    'fsdp')`.
 
     Args:
-        arrays: a tree of arrays, or from `abstract_arrays`.
+        arrays: a tree of arrays, or the tree from `abstract_arrays`.
     """
     return {
         path_string(path): f"{leaf.dtype}{list(leaf.shape)} "
@@ -128,7 +130,7 @@ def describe(arrays: Any) -> dict[str, str]:
 
 
 def bytes_per_device(arrays: Any) -> int:
-    """Bytes that one device holds of a tree of arrays, or of `abstract_arrays`."""
+    """Return the bytes that one device holds of a tree of arrays or of `abstract_arrays`."""
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(arrays)

@@ -1,5 +1,4 @@
-"""Files: those of strangers read within limits of size, depth, memory and time, our own written
-whole, and errors as one line.
+"""Files: untrusted ones read within limits of size, depth, memory and time, our own written whole.
 
-The ground floor: it imports nothing else of the package.
+`errors` puts an error on one line. The ground floor: this room imports nothing else of the package.
 """

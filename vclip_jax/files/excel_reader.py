@@ -1,9 +1,9 @@
-"""Reads an Excel file in a process of its own: PATH CELLS TEXT MEMORY first | named SHEET | all.
+"""Read an Excel file in a process of its own: PATH CELLS TEXT MEMORY first | named SHEET | all.
 
-Writes JSON: for each sheet a line with its name, its merged cells and those with a formula that
-nobody has reckoned, then lines of some rows each. Run by `limits.excel`; imports nothing of this
-package, so that it starts at once. What is wrong with the file is the last line of standard error,
-with the exit status 3.
+The process prints JSON lines. For each sheet: one line with the sheet's name, its merged cells and
+the cells whose formula has no stored value, then lines of up to 1,000 rows each. `limits.excel`
+starts it. It imports nothing of this package, so that it starts fast. If the file is wrong, the
+reason is the last line of standard error and the exit status is 3.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import IO
 from xml.etree import ElementTree
 
-# Excel and others store what a formula gives, texts as t="str"; openpyxl and pandas do not.
+# Excel stores a formula's result, a text as t="str"; openpyxl and pandas store none.
 _FORMULA = re.compile(
     rb'<c (?![^>]*t="str")[^>]*?r="([A-Z]{1,3})(\d{1,7})"[^>]*>'
     rb"<f(?:[^>]*/|[^>]*>[^<]*</f)>\s*(?:<v ?/>|<v></v>)?</c>"
@@ -26,7 +26,16 @@ _FORMULA = re.compile(
 
 
 def main(path: str, cells: str, text: str, memory: str, which: str, sheet: str = "") -> None:
-    """See above."""
+    """Print the sheets of an Excel file as JSON lines.
+
+    Args:
+        path: the file.
+        cells: the most cells of all sheets that are read.
+        text: the most bytes of JSON.
+        memory: the most bytes of address space.
+        which: "first", "named" or "all".
+        sheet: the name, if `which` is "named".
+    """
     with contextlib.suppress(ValueError, OSError):  # macOS has no such limit
         resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -41,17 +50,17 @@ def main(path: str, cells: str, text: str, memory: str, which: str, sheet: str =
         if which == "named" and sheet not in names:
             _fail(f"there is no sheet {sheet!r}, only {', '.join(names)}")
         for name in {"first": names[:1], "named": [sheet], "all": names}[which]:
-            found = book.get_sheet_by_name(name)
-            count = found.total_height * found.total_width
+            content = book.get_sheet_by_name(name)
+            count = content.total_height * content.total_width
             cells_left -= count
             if cells_left < 0:
                 _fail(
-                    f"the sheet reaches to {found.total_height:,} rows and {found.total_width:,} "
+                    f"the sheet has {content.total_height:,} rows and {content.total_width:,} "
                     f"columns, {count:,} cells: delete empty rows and columns, or save it as CSV"
                 )
-            rows = found.to_python(skip_empty_area=False)
+            rows = content.to_python(skip_empty_area=False)
             formulas = _formulas(path, name)
-            merged = found.merged_cell_ranges or []
+            merged = content.merged_cell_ranges or []
             print(json.dumps({"sheet": name, "merged": merged, "formulas": formulas}))
             for start in range(0, len(rows), 1000):
                 line = json.dumps(rows[start : start + 1000], default=str)
@@ -71,7 +80,7 @@ def main(path: str, cells: str, text: str, memory: str, which: str, sheet: str =
 
 
 def _formulas(path: str, sheet: str) -> list[tuple[int, int]]:
-    """The cells, as (row, column) from 0, of formulas without a stored value; of .xls none."""
+    """List the cells, as (row, column) from 0, whose formula has no stored value; none for .xls."""
     if not zipfile.is_zipfile(path):
         return []
     with zipfile.ZipFile(path) as book:
@@ -81,14 +90,14 @@ def _formulas(path: str, sheet: str) -> list[tuple[int, int]]:
             ids = [v for e in sheets if e.get("name") == sheet for k, v in e.items() if "}id" in k]
             target = next(e.get("Target", "") for e in links if e.get("Id") in ids)
             with book.open(posixpath.join("xl", target).lstrip("/")) as file:
-                found = [cell for part in _parts(file) for cell in _FORMULA.findall(part)]
-        except (KeyError, StopIteration, ElementTree.ParseError):  # of another form
+                cells = [cell for part in _parts(file) for cell in _FORMULA.findall(part)]
+        except (KeyError, StopIteration, ElementTree.ParseError):  # an unknown layout
             return []
-    return [(int(row) - 1, _column(letters)) for letters, row in found]
+    return [(int(row) - 1, _column(letters)) for letters, row in cells]
 
 
 def _parts(file: IO[bytes]) -> Iterator[bytes]:
-    """A sheet in pieces of whole cells, of those that have a formula: all of it may be large."""
+    """Yield the pieces of a sheet's XML that hold a formula, cut between cells, to save memory."""
     rest = b""
     while piece := file.read(1 << 24):
         piece = rest + piece

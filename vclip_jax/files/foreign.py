@@ -1,7 +1,7 @@
-"""Files and names that strangers made: read within limits, shown without effects on a terminal.
+"""Untrusted files and names: read within limits, and printed without effects on a terminal.
 
-Whoever reads a file of another program reads it here, or holds what its own reader found against
-the limits of this module. What is refused is a `ValueError` or an `OSError` of one line.
+Code that reads another program's file reads it with this module, or checks its own reader's result
+against this module's limits. A refusal is a `ValueError` or an `OSError` of one line.
 """
 
 import errno
@@ -20,32 +20,32 @@ from vclip_jax.files.errors import one_line
 AnyPath = TypeVar("AnyPath", Path, epath.Path)
 
 MOST_JSON: Final = 4 << 20
-"""Bytes of a configuration or a prompt set: ours have some kilobytes."""
+"""Bytes of a configuration or a prompt set; those of the package have a few kilobytes."""
 DEEPEST_JSON: Final = 64
-"""Levels of objects and lists within each other: ours have six."""
+"""Levels of nested objects and lists; those of the package have six."""
 MOST_IMAGE: Final = 256 << 20
-"""Bytes of an encoded photograph: as many as `opening.MAX_PIXELS` take without any compression."""
+"""Bytes of an encoded photograph: `opening.MAX_PIXELS` uncompressed pixels."""
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
-    """Look at what a path leads to, without opening it: opening a pipe waits for its other end.
+    """Check the kind of a file without opening it, because opening a pipe waits for its other end.
 
     Raises:
-        OSError: there is nothing, or it is a pipe, a socket or a device.
+        OSError: the path does not exist, or it is a pipe, a socket or a device.
     """
     _check_kind(os.stat(path).st_mode, path)
 
 
 def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
-    """The content of a file of at most `most` bytes.
+    """Return the content of a file of at most `most` bytes.
 
     Raises:
-        OSError: it cannot be read, or is no file.
-        ValueError: one line: it is larger.
+        OSError: the file cannot be read, or it is a pipe, a socket or a device.
+        ValueError: one line: the file is larger.
     """
     with open(path, "rb", opener=_open_without_waiting) as file:
         _check_kind(os.fstat(file.fileno()).st_mode, path)
-        # Not its size alone: files of /proc say that they have none.
+        # The size alone does not do: files of /proc report 0 bytes.
         data = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)
         data += file.read(most + 1 - len(data)) if data else b""
     if len(data) > most:
@@ -54,15 +54,15 @@ def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    """Opening a pipe would wait for somebody to write into it."""
+    """Open a file without waiting, because opening a pipe waits for a writer."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def cleared(path: AnyPath) -> AnyPath:
-    """The path, from which what lay there is removed.
+    """Remove the file at a path and return the path.
 
-    Unfinished files have names that are known: a link that a stranger's folder holds under such a
-    name would be written through.
+    Unfinished files have predictable names: a link of that name in an untrusted folder would be
+    followed, and its target overwritten.
     """
     path.unlink(missing_ok=True)
     return path
@@ -77,11 +77,11 @@ def _check_kind(mode: int, path: str | os.PathLike[str]) -> None:
 def read_json(
     path: str | os.PathLike[str], most: int = MOST_JSON, *, constants: bool = False
 ) -> Any:
-    """The content of a JSON file; see `parse_json`.
+    """Return the content of a JSON file; see `parse_json`.
 
     Raises:
-        OSError: it cannot be read, or is no file.
-        ValueError: one line that names it.
+        OSError: the file cannot be read, or it is a pipe, a socket or a device.
+        ValueError: one line that names the file.
     """
     return parse_json(read_bytes(path, most), os.fspath(path), most, constants=constants)
 
@@ -89,18 +89,17 @@ def read_json(
 def parse_json(
     text: str | bytes, what: str, most: int = MOST_JSON, *, constants: bool = False
 ) -> Any:
-    """What a JSON text of strangers says.
+    """Return the value of an untrusted JSON text.
 
     Args:
-        text: as bytes it is UTF-8.
-        what: how errors call it.
-        most: bytes (or characters) that it may have.
-        constants: take the words NaN, Infinity and -Infinity for numbers, as Python does and JSON
-            does not.
+        text: str, or bytes in UTF-8.
+        what: the name of the text in error messages.
+        most: the most bytes (or characters) that the text may have.
+        constants: accept NaN, Infinity and -Infinity as numbers, as Python does and JSON does not.
 
     Raises:
-        ValueError: one line: it is no JSON, too large, nested more than `DEEPEST_JSON` deep, or an
-            object has a key twice.
+        ValueError: one line: the text is not JSON, is too large, is nested more than `DEEPEST_JSON`
+            levels deep, or has an object with the same key twice.
     """
     if len(text) > most:
         raise ValueError(f"{what} has more than {most:,} bytes")
@@ -124,11 +123,11 @@ def parse_json(
 
 
 class _TwiceError(ValueError):
-    """A key, as it may be shown."""
+    """A key that an object has twice, as it may be printed."""
 
 
 def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object: which of two values is meant nobody knows."""
+    """Return the object, refusing a repeated key: which of its two values is meant is unknown."""
     value = dict(pairs)
     if len(value) < len(pairs):
         [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
@@ -156,10 +155,10 @@ def _is_deep(value: Any) -> bool:
 
 
 def shown(text: object) -> str:
-    """A name, or a message with names in it, as it may be printed.
+    """Return a name, or a message with names in it, in a form that is safe to print.
 
-    Control characters, halves of characters and marks that turn the direction of writing are
-    escaped as Python writes them: a terminal obeys what stands in a file's name.
+    Control characters, unpaired surrogates and marks that change the direction of writing are
+    escaped as Python writes them: a terminal would obey those in a file's name.
     """
     return "".join(
         character.encode("unicode_escape").decode()
@@ -170,19 +169,19 @@ def shown(text: object) -> str:
 
 
 def hub_name(name: str) -> tuple[str, str | None]:
-    """Repository and revision of a name on the Hugging Face Hub: hub:OWNER/NAME[@REVISION].
+    """Return repository and revision of a name on the Hugging Face Hub: hub:OWNER/NAME[@REVISION].
 
     Raises:
         ValueError: one line: the revision is empty.
     """
     repository, at, revision = name.removeprefix("hub:").partition("@")
     if at and not revision:
-        raise ValueError(f"{name}: behind the @ stands a branch, a tag or a commit")
+        raise ValueError(f"{name}: give a branch, a tag or a commit after the @")
     return repository, revision or None
 
 
 def regular_files(folder: Path) -> None:
-    """Look at all entries of a folder.
+    """Check that each entry of a folder is a file or a folder.
 
     Raises:
         ValueError: one line: an entry is neither a file nor a folder.
@@ -190,4 +189,4 @@ def regular_files(folder: Path) -> None:
     """
     for path in folder.iterdir():
         if not path.is_file() and not path.is_dir():
-            raise ValueError(f"{shown(path)} leads to neither a file nor a folder")
+            raise ValueError(f"{shown(path)} is neither a file nor a folder")

@@ -1,8 +1,8 @@
-"""What a table or an archive of a stranger may take: a small file can unpack to all memory.
+"""Limits of untrusted tables and archives: a small file can unpack to more than the memory.
 
-Excel files are read in a process of their own with a limit of memory, since their reader makes room
-for every cell up to the last one that is filled and ends the process if there is none. Parquet's
-footer says how much there is, but for values that are there once and repeated: they are counted
+An Excel file is read in a process of its own with a memory limit, because its reader allocates
+every cell up to the last one that is filled, and ends the process if there is no memory. Parquet's
+footer gives the size, except for values that are stored once and repeated: their sizes are added up
 before they become text.
 """
 
@@ -19,13 +19,13 @@ from typing import IO, Any, Final
 from vclip_jax.files.foreign import MOST_IMAGE, check_regular
 
 MOST_CELLS: Final = 30_000_000
-"""Of a table: SynFundus-1M has a million rows of twenty columns."""
+"""Cells of a table; SynFundus-1M has a million rows of twenty columns."""
 MOST_TEXT: Final = 1 << 30
-"""Bytes of all cells."""
+"""Bytes of all cells' text."""
 MOST_ROWS: Final = 10_000_000
-"""Of a Parquet file."""
+"""Rows of a Parquet file."""
 MOST_GROUP: Final = 2 << 30
-"""Bytes of a row group, unpacked; one is in memory at a time."""
+"""Bytes of an unpacked row group; one is in memory at a time."""
 EXCEL_MEMORY: Final = 4 << 30
 """Bytes of address space for the process that reads an Excel file."""
 EXCEL_SECONDS: Final = 300
@@ -35,7 +35,7 @@ _READER: Final = Path(__file__).with_name("excel_reader.py")
 
 
 class TooMuchError(ValueError):
-    """A file takes more than it may; one line."""
+    """A file exceeds a limit; one line."""
 
 
 @dataclass(frozen=True)
@@ -43,36 +43,36 @@ class Sheet:
     """A sheet of an Excel file."""
 
     rows: list[list[Any]]
-    """The cells from the left upper corner on: text, numbers, booleans, and dates as text."""
+    """The cells from the upper left corner: text, numbers, booleans, and dates as text."""
     merged: list[tuple[tuple[int, int], tuple[int, int]]]
-    """First and last cell, as (row, column) from 0, of those that are shown as one."""
+    """First and last cell of each merged range, as (row, column) from 0."""
     formulas: list[tuple[int, int]]
     """Cells whose formula has no stored value."""
 
 
 def excel(path: Path, sheet: str | None) -> Sheet:
-    """A sheet of an Excel file, by default the first.
+    """Return a sheet of an Excel file, the first one if `sheet` is None.
 
     Raises:
-        OSError: there is no such file.
-        ValueError: one line: it is no Excel file, has no such sheet, or takes more than
+        OSError: the file does not exist.
+        ValueError: one line: the file is not an Excel file, has no such sheet, or exceeds
             `MOST_CELLS`, `EXCEL_MEMORY` or `EXCEL_SECONDS`.
     """
     return next(iter(_sheets(path, *(["first"] if sheet is None else ["named", sheet])).values()))
 
 
 def excel_sheets(path: Path) -> dict[str, Sheet]:
-    """All sheets of an Excel file by name; raises as `excel` does."""
+    """Return all sheets of an Excel file by name; raises as `excel` does."""
     return _sheets(path, "all")
 
 
 def _sheets(path: Path, *which: str) -> dict[str, Sheet]:
     check_regular(path)
     limits = [str(MOST_CELLS), str(MOST_TEXT), str(EXCEL_MEMORY)]
-    # -P: nothing that lies in the reader's folder is taken for a module.
+    # -P: no file in the reader's folder can be imported as a module.
     command = [sys.executable, "-P", os.fspath(_READER), os.fspath(path), *limits, *which]
     try:
-        found = subprocess.run(
+        reader = subprocess.run(
             command,
             capture_output=True,
             stdin=subprocess.DEVNULL,
@@ -81,16 +81,16 @@ def _sheets(path: Path, *which: str) -> dict[str, Sheet]:
         )
     except subprocess.TimeoutExpired:
         raise ValueError(f"reading it took more than {EXCEL_SECONDS} seconds") from None
-    if found.returncode == 3:  # the reader's own words
-        raise ValueError(found.stderr.decode("utf-8", "replace").strip())
-    if found.returncode:
+    if reader.returncode == 3:  # the reader has printed the reason
+        raise ValueError(reader.stderr.decode("utf-8", "replace").strip())
+    if reader.returncode:
         raise ValueError(
-            f"reading it ended with {found.returncode}: it is damaged, or a cell far outside makes "
-            f"it take more than {EXCEL_MEMORY >> 30} GiB; delete empty rows and columns, or save "
-            "it as CSV"
+            f"reading it failed with status {reader.returncode}: it is damaged, or a distant cell "
+            f"makes it take more than {EXCEL_MEMORY >> 30} GiB; delete empty rows and columns, or "
+            "save it as CSV"
         )
     sheets: dict[str, Sheet] = {}
-    for line in found.stdout.splitlines():
+    for line in reader.stdout.splitlines():
         part = json.loads(line)
         if isinstance(part, dict):
             sheet = sheets[part["sheet"]] = Sheet([], part["merged"], part["formulas"])
@@ -111,11 +111,11 @@ def arrow_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
 
 
 def parquet_batches(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[Any]:
-    """The rows of some columns as record batches, whose texts are dictionary arrays.
+    """Yield the rows of some columns as record batches, whose texts are dictionary arrays.
 
     Raises:
-        TooMuchError: more than `MOST_ROWS`, `MOST_GROUP` or `MOST_TEXT`.
-        OSError, pyarrow.ArrowException: it cannot be read.
+        TooMuchError: the file exceeds `MOST_ROWS`, `MOST_GROUP` or `MOST_TEXT`.
+        OSError, pyarrow.ArrowException: the file cannot be read.
     """
     total = 0
     with open_parquet(path) as file:
@@ -129,11 +129,14 @@ def parquet_batches(path: str | os.PathLike[str], columns: Sequence[str]) -> Ite
 
 
 def open_parquet(path: str | os.PathLike[str]) -> Any:
-    """A `pyarrow.parquet.ParquetFile` in which repeated values of plain columns take no memory.
+    """Open a Parquet file so that repeated values of plain columns take no memory.
+
+    Returns:
+        A `pyarrow.parquet.ParquetFile`.
 
     Raises:
-        TooMuchError: more than `MOST_ROWS` or `MOST_GROUP`.
-        OSError, pyarrow.ArrowException: it cannot be read.
+        TooMuchError: the file exceeds `MOST_ROWS` or `MOST_GROUP`.
+        OSError, pyarrow.ArrowException: the file cannot be read.
     """
     import pyarrow.parquet
 
@@ -152,18 +155,18 @@ def open_parquet(path: str | os.PathLike[str]) -> Any:
     repeated = [
         leaf.path
         for leaf in leaves
-        if leaf.physical_type == "BYTE_ARRAY" and leaf.path == leaf.name  # Arrow takes no others
+        if leaf.physical_type == "BYTE_ARRAY" and leaf.path == leaf.name  # Arrow accepts no others
     ]
     return pyarrow.parquet.ParquetFile(path, read_dictionary=repeated)
 
 
 def parquet_group(path: str, column: str, group: int) -> Any:
-    """A column of one row group, as a chunked array.
+    """Return a column of one row group, as a chunked array.
 
     Raises:
-        TooMuchError: more than `MOST_ROWS` or `MOST_GROUP`.
-        KeyError: there is no such column.
-        OSError, pyarrow.ArrowException: it cannot be read.
+        TooMuchError: the file exceeds `MOST_ROWS` or `MOST_GROUP`.
+        KeyError: the file has no such column.
+        OSError, pyarrow.ArrowException: the file cannot be read.
     """
     import pyarrow
 
@@ -202,7 +205,7 @@ def _roots(columns: Sequence[str]) -> set[str]:
 
 
 def _size(array: Any) -> int:
-    """The bytes of an array whose values are written out."""
+    """Return the bytes of an array with each repeated value counted."""
     import pyarrow
     import pyarrow.compute as compute
     import pyarrow.types as kinds
@@ -216,27 +219,28 @@ def _size(array: Any) -> int:
 
 
 def zip_member(archive: zipfile.ZipFile, member: str, most: int = MOST_IMAGE) -> bytes:
-    """The content of a member of at most `most` bytes.
+    """Return the content of a ZIP file's member of at most `most` bytes.
 
     Raises:
-        KeyError: there is none.
-        ValueError: one line: it is larger, or packed by bzip2 or LZMA, whose pieces have no limit.
-        zipfile.BadZipFile, zlib.error, EOFError, RuntimeError: it is damaged or encrypted.
+        KeyError: the archive has no such member.
+        ValueError: one line: the member is larger, or is compressed by bzip2 or LZMA, whose pieces
+            have no size limit.
+        zipfile.BadZipFile, zlib.error, EOFError, RuntimeError: the member is damaged or encrypted.
     """
     info = archive.getinfo(member)
     if info.file_size > most:
         raise ValueError(f"it unpacks to {info.file_size:,} bytes, more than {most:,}")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError("it is packed by another method than deflate: pack it anew")
+        raise ValueError("it is packed by another method than deflate: pack it again with deflate")
     with archive.open(info) as file:
         return read_some(file, most)
 
 
 def read_some(file: IO[bytes], most: int) -> bytes:
-    """The rest of a file of at most `most` bytes.
+    """Return the rest of a file of at most `most` bytes.
 
     Raises:
-        ValueError: there are more.
+        ValueError: one line: the rest is longer.
     """
     data = file.read(most + 1)
     if len(data) > most:

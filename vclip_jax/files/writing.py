@@ -1,4 +1,4 @@
-"""Write files whole: a reader, or a start after a crash, never finds half of one."""
+"""Write files whole: a reader, or a start after a crash, never finds half a file."""
 
 import json
 import os
@@ -11,13 +11,14 @@ from vclip_jax.files.foreign import AnyPath, cleared
 
 @contextmanager
 def replacing(path: AnyPath, *, sync: bool = False) -> Iterator[AnyPath]:
-    """Give a path beside `path` to write to, which takes the place of `path` at the end.
+    """Yield a temporary path next to `path`, and move the written file to `path` at the end.
 
-    If the block raises, `path` stays as it was and the file beside it is removed. The name beside
-    it ends in ".tmp" and holds the number of the process, because several may write at a time.
+    If the block raises, `path` stays as it was and the temporary file is removed. The temporary
+    name ends in ".tmp" and holds the process's number, because several processes may write at a
+    time.
 
     Args:
-        path: of the file to write or replace; its folder exists.
+        path: the file to write or replace, in an existing folder.
         sync: wait until the content is on the disk before the file gets its name.
     """
     temporary = cleared(path.with_name(f"{path.name}.{os.getpid()}.tmp"))

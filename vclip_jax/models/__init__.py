@@ -1,1 +1,1 @@
-"""The towers and the model that joins them."""
+"""The image and text towers, the model that joins them, and the losses."""

@@ -1,4 +1,4 @@
-"""Batch normalisation whose gradients are written out, by itself and after a 1x1 convolution."""
+"""Batch normalisation with explicit gradients, alone and after a 1x1 convolution."""
 
 from functools import partial
 from typing import Any
@@ -19,10 +19,10 @@ class BatchNorm(nnx.Module):
     1e-5.
 
     Args:
-        per_device: under `shard_map`, normalise each device's part of the batch by itself, as
-            PyTorch's `BatchNorm2d` under data parallelism does; the running statistics are then
-            the first device's, as it saves the first process's. Otherwise the batch is the global
-            one, however it lies.
+        per_device: under `shard_map`, normalise each device's part of the batch separately, as
+            PyTorch's `BatchNorm2d` does under data parallelism; the running statistics are then
+            those of the first device, as PyTorch saves those of the first process. Otherwise the
+            batch is the global one, however it is sharded.
     """
 
     epsilon = 1e-5
@@ -44,9 +44,9 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(jnp.ones((channels,)))
 
     def __call__(self, x: jax.Array, *, train: bool, relu: bool = False) -> jax.Array:
-        """`[..., channels]` to the same shape; `train` uses and updates the batch statistics.
+        """Normalise `[..., channels]` to the same shape; `train` uses and updates batch statistics.
 
-        With `relu` what is negative becomes 0 afterwards.
+        With `relu` negative results become 0.
         """
         scale, bias = self.scale[...], self.bias[...]
         if not train:
@@ -57,10 +57,10 @@ class BatchNorm(nnx.Module):
         return y.astype(self.dtype)
 
     def of_convolution(self, conv: Conv, x: jax.Array, *, train: bool) -> jax.Array:
-        """`self(conv(x), train=train)`; in training, after a 1x1 convolution to more channels, by
-        way of `x`: the gradients neither keep nor read what the convolution gives.
+        """Return `self(conv(x), train=train)`: `[..., inputs]` to `[..., channels]`.
 
-        `[..., inputs]` to `[..., channels]`, but for the convolution's stride.
+        In training, after a 1x1 convolution without stride to more channels, the gradients are
+        computed from `x`: the convolution's output is neither kept nor read.
         """
         size, _, inputs, outputs = conv.kernel.shape
         if not train or size > 1 or conv.stride > 1 or inputs >= outputs:
@@ -88,7 +88,7 @@ class BatchNorm(nnx.Module):
 def _normalise(
     x: jax.Array, mean: jax.Array, var: jax.Array, scale: jax.Array, bias: jax.Array
 ) -> jax.Array:
-    # Centred first: with the mean folded into the bias, digits that cancel would be lost.
+    # Centre first: with the mean folded into the bias, cancellation would lose digits.
     return (x - mean) * (scale * jax.lax.rsqrt(var + BatchNorm.epsilon)) + bias
 
 
@@ -96,12 +96,16 @@ def _normalise(
 def _normalise_batch(
     x: jax.Array, scale: jax.Array, bias: jax.Array, axes: tuple[str, ...], relu: bool
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`x` with mean 0 and variance 1 over all but the last axis and over the mesh axes `axes`,
-    scaled and moved, perhaps rectified, in the type of `x`; its mean, its (biased) variance.
+    """Normalise `x` to mean 0 and variance 1, then scale, shift and perhaps rectify it.
 
-    The gradient is written out (Ioffe and Szegedy 2015, section 3): it takes two sums over the
-    data where the derivative of each operation takes three, and keeps nothing but `x`. Mean and
-    variance pass no gradient.
+    Mean and (biased) variance are over all but the last axis and over the mesh axes `axes`, and
+    pass no gradient. The result has the type of `x`.
+
+    The gradient is explicit (Ioffe and Szegedy 2015, section 3): it takes two sums over the data,
+    while the derivatives of the single operations take three, and it keeps only `x`.
+
+    Returns:
+        The result, the mean and the variance.
     """
     return _normalise_forward(x, scale, bias, axes, relu)[0]
 
@@ -120,29 +124,29 @@ def _normalise_forward(
 
 
 def _normalise_backward(
-    axes: tuple[str, ...], relu: bool, residuals: Any, bars: tuple[jax.Array, ...]
+    axes: tuple[str, ...], relu: bool, residuals: Any, grads: tuple[jax.Array, ...]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, scale, bias, mean, var = residuals
-    bar = bars[0].astype(at_least_float32(x))
+    grad = grads[0].astype(at_least_float32(x))
     if relu:
-        # What is above 0 is found again from x, which both passes below read anyway.
-        bar = jnp.where(_normalise(x, mean, var, scale, bias) > 0, bar, 0)
+        # The sign is computed again from x, which both passes below read anyway.
+        grad = jnp.where(_normalise(x, mean, var, scale, bias) > 0, grad, 0)
     inverse = jax.lax.rsqrt(var + BatchNorm.epsilon)
-    # Not the mean of bar * (x - mean): a CPU would keep x - mean from the forward pass for it.
-    sums = _means((), bar, bar * x)
-    own = sums.at[1].add(-mean * sums[0])
-    moments = jax.lax.pmean(own, axes) if axes else own
+    # With the mean of grad * (x - mean) a CPU would keep x - mean from the forward pass.
+    sums = _means((), grad, grad * x)
+    local = sums.at[1].add(-mean * sums[0])
+    moments = jax.lax.pmean(local, axes) if axes else local
     slope = moments[1] * jnp.square(inverse)
-    x_bar = (bar - moments[0] - (x - mean) * slope) * (scale * inverse)
+    x_grad = (grad - moments[0] - (x - mean) * slope) * (scale * inverse)
     count = _rows(x)
-    return x_bar.astype(x.dtype), own[1] * inverse * count, own[0] * count
+    return x_grad.astype(x.dtype), local[1] * inverse * count, local[0] * count
 
 
 _normalise_batch.defvjp(_normalise_forward, _normalise_backward)
 
 
 def _means(axes: tuple[str, ...], *values: jax.Array) -> jax.Array:
-    """Of `[..., channels]` each, over all else and over mesh axes: `[values, channels]`."""
+    """Average `[..., channels]` arrays over other axes and mesh axes: `[values, channels]`."""
     means = jnp.stack([value.mean(tuple(range(value.ndim - 1))) for value in values])
     return jax.lax.pmean(means, axes) if axes else means
 
@@ -151,15 +155,16 @@ def _means(axes: tuple[str, ...], *values: jax.Array) -> jax.Array:
 def _normalise_product(
     x: jax.Array, kernel: jax.Array, scale: jax.Array, bias: jax.Array, axes: tuple[str, ...]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`_normalise_batch(x @ kernel, scale, bias, axes, False)` without that product's own passes.
+    """Return `_normalise_batch(x @ kernel, scale, bias, axes, False)` in fewer passes over the
+    product.
 
     A linear map's moments follow from those of its input: with m the mean and G the mean of x x'
-    over the rows, the product's mean is m W and its mean square is the diagonal of W' G W. So its
-    statistics are known before it is taken, and what normalises it needs no pass of its own. In the
-    gradient, too, each sum over the product is one over `x`, which has fewer channels: with b the
-    gradient of the outputs and P the mean of x b', the sums that `_normalise_backward` takes are
-    the mean of b and the column sums of W P; the kernel's gradient is linear in P, G and m, that
-    of `x` in b and `x`.
+    over the rows, the product's mean is m W and its mean square is the diagonal of W' G W. So the
+    product's statistics are known before the product, and its normalisation needs no pass of its
+    own. In the gradient, too, each sum over the product becomes a sum over `x`, which has fewer
+    channels: with b the gradient of the outputs and P the mean of x b', the sums of
+    `_normalise_backward` are the mean of b and the column sums of W P; the kernel's gradient is
+    linear in P, G and m, and that of `x` in b and `x`.
     """
     return _product_forward(x, kernel, scale, bias, axes)[0]
 
@@ -178,29 +183,29 @@ def _product_forward(
 
 
 def _product_backward(
-    axes: tuple[str, ...], residuals: Any, bars: tuple[jax.Array, ...]
+    axes: tuple[str, ...], residuals: Any, grads: tuple[jax.Array, ...]
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     x, kernel, scale, mean, var, square, centre = residuals
-    wide, bar = kernel.astype(at_least_float32(x)), bars[0]
+    wide, grad = kernel.astype(at_least_float32(x)), grads[0]
     inverse = jax.lax.rsqrt(var + BatchNorm.epsilon)
     gain = scale * inverse
-    products = _mean_of_products(x, bar)
-    first = _means((), bar.astype(wide.dtype))[0]
-    own = jnp.stack([first, (wide * products).sum(0) - mean * first])
-    moments = jax.lax.pmean(own, axes) if axes else own
-    # The gradient of the product y is gain * (bar - shift - slope * y), as in _normalise_backward.
+    products = _mean_of_products(x, grad)
+    first = _means((), grad.astype(wide.dtype))[0]
+    local = jnp.stack([first, (wide * products).sum(0) - mean * first])
+    moments = jax.lax.pmean(local, axes) if axes else local
+    # The gradient of the product y is gain * (grad - shift - slope * y), as in _normalise_backward.
     slope = moments[1] * jnp.square(inverse)
     shift = moments[0] - mean * slope
-    kernel_bar = products - jnp.outer(centre, shift) - _exactly(square, wide) * slope
+    kernel_grad = products - jnp.outer(centre, shift) - _exactly(square, wide) * slope
     back = _exactly(wide * (gain * slope), wide.T).astype(x.dtype)
-    x_bar = _product(bar, (wide * gain).T.astype(x.dtype)) - _product(x, back)
-    x_bar -= _exactly(wide, gain * shift)
+    x_grad = _product(grad, (wide * gain).T.astype(x.dtype)) - _product(x, back)
+    x_grad -= _exactly(wide, gain * shift)
     count = _rows(x)
     return (
-        x_bar.astype(x.dtype),
-        (kernel_bar * gain * count).astype(kernel.dtype),
-        own[1] * inverse * count,
-        own[0] * count,
+        x_grad.astype(x.dtype),
+        (kernel_grad * gain * count).astype(kernel.dtype),
+        local[1] * inverse * count,
+        local[0] * count,
     )
 
 
@@ -212,14 +217,14 @@ def _rows(x: jax.Array) -> int:
 
 
 def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`[..., inputs] @ [inputs, outputs]`, not rounded; flat, as `Conv` has it."""
+    """Multiply `[..., inputs]` by `[inputs, outputs]` without rounding; flat, as in `Conv`."""
     flat = x.reshape(-1, x.shape[-1])
     y = jnp.matmul(flat, kernel, preferred_element_type=at_least_float32(x))
     return y.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def _mean_of_products(x: jax.Array, y: jax.Array, precision: str | None = None) -> jax.Array:
-    """Of `[..., m]` and `[..., n]`, the mean of the outer products of their rows: `[m, n]`."""
+    """Return the mean outer product `[m, n]` of the rows of `[..., m]` and `[..., n]`."""
     left, right = x.reshape(-1, x.shape[-1]).T, y.reshape(-1, y.shape[-1])
     kind = at_least_float32(x)
     total = jnp.matmul(left, right, precision=precision, preferred_element_type=kind)
@@ -227,5 +232,5 @@ def _mean_of_products(x: jax.Array, y: jax.Array, precision: str | None = None) 
 
 
 def _exactly(a: jax.Array, b: jax.Array) -> jax.Array:
-    """`a @ b` in full float32 on every platform: small matrices, of which statistics are made."""
+    """Return `a @ b` in full float32 on every platform, for the small matrices of statistics."""
     return jnp.matmul(a, b, precision="highest")

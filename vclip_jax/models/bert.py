@@ -18,7 +18,7 @@ from vclip_jax.models.remat import keep
 
 PAD_ID = 0
 COUNTED_PAD_ID = -1
-"""Padding whose states count in a mean, as FLAIR has it: see `Scorer.prompt_embeddings`."""
+"""Padding whose states count in a mean, as in FLAIR: see `Scorer.prompt_embeddings`."""
 LAYER_NORM_EPSILON = 1e-12
 
 
@@ -36,14 +36,17 @@ class BertConfig:
     dropout: float = 0.1
     initializer_range: float = 0.02
     pool: str = "first"
-    """"first" takes the [CLS] token's state (the recipe), "mean" the average over real tokens,
-    which tells captions apart from the first step on and so suits short training, "layers" that
-    average of the states after the first, the second and the last layer (FLAIR)."""
+    """The sentence vector: "first", "mean" or "layers".
+
+    "first" takes the state of the [CLS] token (the recipe). "mean" averages over real tokens, which
+    distinguishes captions from the first step on and so suits short training. "layers" takes that
+    average over the states after the first, the second and the last layer (FLAIR).
+    """
     scan: bool = False
     """Compile one layer and run it in a loop: faster to compile, slower to run."""
 
     def make(self, *, dtype: Any, rngs: nnx.Rngs) -> "Bert":
-        """The tower at random weights."""
+        """Make the tower with random weights."""
         return Bert(self, dtype=dtype, rngs=rngs)
 
 
@@ -53,7 +56,7 @@ def _dense(inputs: int, outputs: int, config: BertConfig, dtype, rngs: nnx.Rngs)
 
 
 def _layer_norm(config: BertConfig, dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    # Flax computes the moments in float32 whatever `dtype` is.
+    # Flax computes the moments in float32 for every `dtype`.
     return nnx.LayerNorm(config.width, epsilon=LAYER_NORM_EPSILON, dtype=dtype, rngs=rngs)
 
 
@@ -101,12 +104,12 @@ class SelfAttention(nnx.Module):
         scores = scores * (width // self.heads) ** -0.5 + bias
         weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
         weights = dropout(weights, self.dropout, keys)
-        seen = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(x.shape)
-        return keep(seen, "product")
+        attended = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(x.shape)
+        return keep(attended, "product")
 
 
 class AddAndNorm(nnx.Module):
-    """`dense`, dropout, add the residual, `LayerNorm`: the end of both halves of a layer."""
+    """The end of both halves of a layer: `dense`, dropout, add the residual, `LayerNorm`."""
 
     def __init__(self, inputs: int, config: BertConfig, *, dtype, rngs: nnx.Rngs):
         self.dense = _dense(inputs, config.width, config, dtype, rngs)
@@ -136,7 +139,7 @@ class Layer(nnx.Module):
         self.output = AddAndNorm(config.mlp_width, config, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, bias: jax.Array, keys: jax.Array | None) -> jax.Array:
-        """`keys` are `[b, 3]`."""
+        """Apply the layer; `keys` are `[b, 3]`."""
         weights, attention, output = (None,) * 3 if keys is None else keys.T
         with jax.named_scope("attention"):
             x = self.attention(x, bias, (weights, attention))
@@ -146,12 +149,12 @@ class Layer(nnx.Module):
 
 
 def first_state(states: jax.Array, counted: jax.Array) -> jax.Array:
-    """The state of [CLS]: `[b, length, width]` to `[b, width]`."""
+    """Return the state of [CLS]: `[b, length, width]` to `[b, width]`."""
     return states[:, 0]
 
 
 def mean_state(states: jax.Array, counted: jax.Array) -> jax.Array:
-    """The mean of the states that count: `[b, length, width]` to `[b, width]`."""
+    """Return the mean of the counted states: `[b, length, width]` to `[b, width]`."""
     return (states * counted).sum(axis=1) / jnp.maximum(counted.sum(axis=1), 1)
 
 
@@ -164,29 +167,32 @@ class Bert(nnx.Module):
         self.layer = nnx.List([Layer(config, dtype=dtype, rngs=rngs) for _ in range(config.layers)])
 
     def __call__(self, tokens: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
-        """One vector a caption.
+        """Return one vector a caption.
 
         Args:
-            tokens: int32 `[b, length]`, padded with `PAD_ID`, which nobody attends to. So it is
-                with `COUNTED_PAD_ID`, but the means count the states in its places.
-            keys: `[b]`, of dropout, see `dropout.row_keys`; None switches it off.
+            tokens: int32 `[b, length]`, padded with `PAD_ID`, which is masked in attention.
+                `COUNTED_PAD_ID` is masked too, but its states count in the means.
+            keys: `[b]`, keys of dropout, see `dropout.row_keys`; None switches dropout off.
 
         Returns:
             `[b, width]`, in the computation's dtype.
         """
-        # -10000 rather than -inf, as in the reference: a caption of padding alone stays finite.
+        # -10000 rather than -inf, as in the reference: a caption of nothing but padding is finite.
         bias = jnp.where(tokens <= PAD_ID, -10000.0, 0.0)[:, None, None, :]
-        own = None if keys is None else split_rows(keys, (1 + len(self.layer), 3))
+        layer_keys = None if keys is None else split_rows(keys, (1 + len(self.layer), 3))
         with jax.named_scope("embeddings"):
-            x = self.embeddings(jnp.maximum(tokens, PAD_ID), None if own is None else own[:, 0, 0])
-        x, states = (self._scanned if self.scan else self._unrolled)(x, bias, own)
+            first_keys = None if layer_keys is None else layer_keys[:, 0, 0]
+            x = self.embeddings(jnp.maximum(tokens, PAD_ID), first_keys)
+        x, states = (self._scanned if self.scan else self._unrolled)(x, bias, layer_keys)
         if self.pool == "layers":
             x = (states[0] + states[1] + x) / 3
         return TEXT_POOLS[self.pool](x, (tokens != PAD_ID)[:, :, None].astype(x.dtype))
 
     def _unrolled(self, x: jax.Array, bias: jax.Array, keys: jax.Array | None) -> Any:
-        """The states after the last layer and after each, from that before the first and keys
-        `[b, 1 + layers, 3]`."""
+        """Return the states after the last layer and after each layer.
+
+        The arguments are the states before the first layer and keys `[b, 1 + layers, 3]`.
+        """
         states = []
         for index, layer in enumerate(self.layer, start=1):
             x = layer(x, bias, None if keys is None else keys[:, index])
@@ -194,15 +200,17 @@ class Bert(nnx.Module):
         return x, states
 
     def _scanned(self, x: jax.Array, bias: jax.Array, keys: jax.Array | None) -> Any:
-        """What `_unrolled` computes, in a loop over layers whose parameters are stacked; the states
-        after each only if they are asked for."""
+        """Compute `_unrolled` in a loop over layers, whose parameters are stacked.
+
+        The states after each layer are returned only if the pool needs them.
+        """
         graphdef = nnx.graphdef(self.layer[0])
         params = [nnx.to_pure_dict(nnx.state(layer)) for layer in self.layer]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
-        own = None if keys is None else jnp.swapaxes(keys[:, 1:], 0, 1)
+        layer_keys = None if keys is None else jnp.swapaxes(keys[:, 1:], 0, 1)
 
         def body(x: jax.Array, layer: tuple[Any, Any]) -> tuple[jax.Array, jax.Array | None]:
             x = nnx.merge(graphdef, layer[0])(x, bias, layer[1])
             return x, x if self.pool == "layers" else None
 
-        return jax.lax.scan(body, x, (stacked, own))
+        return jax.lax.scan(body, x, (stacked, layer_keys))

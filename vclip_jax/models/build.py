@@ -1,4 +1,4 @@
-"""The model that a configuration's `model` section describes."""
+"""The model of a configuration's `model` section."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,9 +16,9 @@ from vclip_jax.models.kinds import TEXT_TOWERS
 
 
 def compute_dtype(name: str, platform: str | None = None) -> Any:
-    """The type of the computation; "auto" is bfloat16 on accelerators and float32 on CPUs.
+    """Return the type of the computation; "auto" is bfloat16 on accelerators and float32 on CPUs.
 
-    `platform` is where it runs; None is this process's default.
+    `platform` is the platform of the computation; None is this process's default.
     """
     if name == "auto":
         name = "float32" if (platform or jax.default_backend()) == "cpu" else "bfloat16"
@@ -26,12 +26,12 @@ def compute_dtype(name: str, platform: str | None = None) -> Any:
 
 
 def clip_text_config(model: Mapping[str, Any], vocab_size: int) -> ClipTextConfig:
-    """Sizes of CLIP's own text tower, from the keys `text_...` and `activation`."""
+    """Return the sizes of CLIP's text tower, from the keys `text_...` and `activation`."""
     return ClipTextConfig(**_text_sizes(model, vocab_size), activation=model["activation"])
 
 
 def bert_config(model: Mapping[str, Any], vocab_size: int) -> BertConfig:
-    """Sizes of a BERT, from the keys `text_...`."""
+    """Return the sizes of a BERT, from the keys `text_...`."""
     return BertConfig(
         **_text_sizes(model, vocab_size),
         dropout=model["text_dropout"],
@@ -57,11 +57,11 @@ def build_clip(
     scan_layers: bool = False,
     dtype: Any = jnp.float32,
 ) -> Clip:
-    """The model at random weights.
+    """Make the model with random weights.
 
     Args:
         model: `config.model`, see `vclip_jax.config.default`.
-        rngs: with the stream `params`.
+        rngs: generators with the stream `params`.
         image_size: side of the square images in pixels.
         vocab_size: number of tokens.
         image_mean, image_std: see `Clip`.
@@ -95,6 +95,6 @@ Batch = dict[str, jax.Array]
 
 
 def split_model(model: Clip) -> tuple[nnx.GraphDef, dict[str, Any], dict[str, Any]]:
-    """The model's structure, its parameters and its batch statistics, the latter two as dicts."""
+    """Return the model's structure, and as dicts its parameters and its batch statistics."""
     graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
     return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)

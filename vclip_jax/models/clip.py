@@ -22,20 +22,20 @@ MAX_LOGIT_SCALE = math.log(100)
 def normalise_image(
     images: jax.Array, mean: Sequence[float] = IMAGE_MEAN, std: Sequence[float] = IMAGE_STD
 ) -> jax.Array:
-    """uint8 `[..., 3]` RGB to float32 with the channel statistics removed."""
+    """Convert uint8 RGB `[..., 3]` to float32 with the channel mean and deviation removed."""
     scaled_mean, scaled_std = jnp.array(mean) * 255, jnp.array(std) * 255
     return (images.astype(jnp.float32) - scaled_mean) / scaled_std
 
 
 def normalise(x: jax.Array) -> jax.Array:
-    """Unit vectors along the last axis, in float32 (float64 if x is)."""
+    """Return unit vectors along the last axis, in float32 (float64 if x is)."""
     x = x.astype(at_least_float32(x))
-    # The floor keeps the gradient finite where an embedding is exactly zero.
+    # The floor keeps the gradient finite if an embedding is exactly zero.
     return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-12))
 
 
 class TextMlp(nnx.Module):
-    """BiomedCLIP's projection of the text: two linear layers without bias, GELU in between."""
+    """BiomedCLIP's projection of the text: two linear layers without bias and a GELU between."""
 
     def __init__(self, width: int, embed_dim: int, *, dtype, rngs: nnx.Rngs):
         self.dtype = dtype
@@ -45,13 +45,13 @@ class TextMlp(nnx.Module):
         self.second = nnx.Param(second(rngs.params(), (hidden, embed_dim)))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[b, width]` to `[b, embed_dim]`."""
+        """Map `[b, width]` to `[b, embed_dim]`."""
         return gelu(x @ self.first[...].astype(self.dtype)) @ self.second[...].astype(self.dtype)
 
 
 @dataclass(frozen=True)
 class TextTower:
-    """A text tower of a recipe's own, before it is made; see `kinds.TEXT_TOWERS`.
+    """A recipe's own text tower, before it is made; see `kinds.TEXT_TOWERS`.
 
     Examples:
         >>> import numpy as np
@@ -67,32 +67,33 @@ class TextTower:
     """
 
     width: int
-    """Of its vectors."""
+    """Size of the tower's vectors."""
     make: Callable[..., nnx.Module]
-    """Makes it with the keywords `dtype` and `rngs`."""
+    """A function of the keywords `dtype` and `rngs` that makes the tower."""
 
 
 class Clip(nnx.Module):
     """An image tower, a text tower, a projection of the text, a logit scale.
 
-    VisionCLIP has CLIP's ResNet and BERT; the other kinds are those it is compared with. FLAIR also
-    normalises features before it projects them, which changes nothing, as its projections have no
-    bias and are normalised again.
+    VisionCLIP has CLIP's ResNet and BERT; the other kinds are for comparison. FLAIR also normalises
+    features before it projects them, which changes nothing, because its projections have no bias
+    and are normalised again.
 
     Args:
         embed_dim: size of the common space; 1024 in the paper's recipe.
         image_size: side of the square images in pixels.
-        vision_layers: blocks of the image tower: those of a ResNet's four stages, or one number,
-            a Vision Transformer's.
+        vision_layers: blocks of the image tower: four numbers for the stages of a ResNet, or one
+            number for a Vision Transformer.
         vision_width: channels, see `ModifiedResNet` and `VisionTransformer`.
-        vision_patch_size: of a Vision Transformer.
-        vision_pool, per_device_norm: of a ResNet.
-        vision_kind: of `kinds.IMAGE_TOWERS`: "clip", or "imagenet" for torchvision's ResNet and
+        vision_patch_size: patch size of a Vision Transformer.
+        vision_pool, per_device_norm: options of a ResNet.
+        vision_kind: one of `kinds.IMAGE_TOWERS`: "clip", or "imagenet" for torchvision's ResNet and
             timm's Vision Transformer.
-        activation: of a Vision Transformer, see `vit.ACTIVATIONS`.
-        text: sizes of the text tower, which is BERT or CLIP's, or a tower of one's own.
+        activation: activation of a Vision Transformer, see `vit.ACTIVATIONS`.
+        text: sizes of the text tower (BERT's or CLIP's), or a recipe's own tower.
         text_projection_kind: "linear" or "mlp", see `TextMlp`.
-        image_mean, image_std: channel statistics of RGB in [0, 1], which are removed.
+        image_mean, image_std: mean and deviation of the channels of RGB in [0, 1], which are
+            removed.
         dtype: the type of the computation; parameters, embeddings and logits are float32.
     """
 
@@ -144,13 +145,13 @@ class Clip(nnx.Module):
         self.logit_scale = nnx.Param(jnp.array(INITIAL_LOGIT_SCALE, jnp.float32))
 
     def image_features(self, images: jax.Array, *, train: bool = False) -> jax.Array:
-        """uint8 RGB `[b, s, s, 3]` to un-normalised `[b, embed_dim]`."""
+        """Map uint8 RGB `[b, s, s, 3]` to features `[b, embed_dim]`, not normalised."""
         with jax.named_scope("visual"):
             images = normalise_image(images, self.image_mean, self.image_std)
             return self.visual(images, train=train)
 
     def text_features(self, tokens: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
-        """int32 `[b, length]` to un-normalised `[b, embed_dim]`."""
+        """Map int32 tokens `[b, length]` to features `[b, embed_dim]`, not normalised."""
         tower = self.bert if self.text_kind == "bert" else self.text
         with jax.named_scope(self.text_kind):
             pooled = tower(tokens, keys=keys)
@@ -159,9 +160,9 @@ class Clip(nnx.Module):
             return pooled @ self.text_projection[...].astype(self.dtype)
 
     def encode_image(self, images: jax.Array, *, train: bool = False) -> jax.Array:
-        """uint8 RGB `[b, s, s, 3]` to unit vectors float32 `[b, embed_dim]`."""
+        """Map uint8 RGB `[b, s, s, 3]` to unit vectors float32 `[b, embed_dim]`."""
         return normalise(self.image_features(images, train=train))
 
     def encode_text(self, tokens: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
-        """int32 `[b, length]` to unit vectors float32 `[b, embed_dim]`; `keys` as for `Bert`."""
+        """Map int32 `[b, length]` to unit vectors float32 `[b, embed_dim]`; `keys`: see `Bert`."""
         return normalise(self.text_features(tokens, keys=keys))

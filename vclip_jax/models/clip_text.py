@@ -27,7 +27,7 @@ class ClipTextConfig:
     activation: str = "quick_gelu"
 
     def make(self, *, dtype: Any, rngs: nnx.Rngs) -> "ClipText":
-        """The tower at random weights."""
+        """Make the tower with random weights."""
         return ClipText(self, dtype=dtype, rngs=rngs)
 
 
@@ -56,11 +56,12 @@ class ClipText(nnx.Module):
         self.ln_final = layer_norm(config.width, dtype, rngs)
 
     def __call__(self, tokens: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
-        """One vector a caption.
+        """Return one vector a caption.
 
         Args:
-            tokens: int32 `[b, length]`. The caption ends at the first of the highest id in its row,
-                as the end's id is the vocabulary's last; what follows is not seen.
+            tokens: int32 `[b, length]`. The caption ends at the first occurrence of the row's
+                highest id,
+                since the end token is the vocabulary's last; later tokens are ignored.
             keys: for the interface of `Bert`; there is no dropout.
 
         Returns:

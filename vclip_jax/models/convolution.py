@@ -1,4 +1,4 @@
-"""A square convolution whose kernel's gradient is fast on CPUs, too."""
+"""A square convolution whose kernel gradient is fast on CPUs."""
 
 import functools
 
@@ -12,7 +12,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     Args:
         x: `[b, h, w, inputs]`.
         kernel: `[size, size, inputs, outputs]`, of the same type.
-        stride: along both sides.
+        stride: stride along both sides.
 
     Returns:
         `[b, ceil(h / stride), ceil(w / stride), outputs]`.
@@ -40,38 +40,38 @@ def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Arra
 
 
 def _backward(
-    residuals: tuple[jax.Array, jax.Array], bar: jax.Array
+    residuals: tuple[jax.Array, jax.Array], grad: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = residuals
-    (x_bar,) = jax.linear_transpose(lambda x: _native(x, kernel), x)(bar)
-    kernel_bar = jax.lax.platform_dependent(
+    (x_grad,) = jax.linear_transpose(lambda x: _native(x, kernel), x)(grad)
+    kernel_grad = jax.lax.platform_dependent(
         x,
-        bar,
+        grad,
         cpu=functools.partial(_kernel_gradient, size=kernel.shape[0]),
-        default=lambda x, bar: jax.linear_transpose(lambda k: _native(x, k), kernel)(bar)[0],
+        default=lambda x, grad: jax.linear_transpose(lambda k: _native(x, k), kernel)(grad)[0],
     )
-    return x_bar, kernel_bar
+    return x_grad, kernel_grad
 
 
 _unit_stride.defvjp(_forward, _backward)
 
 
-def _kernel_gradient(x: jax.Array, bar: jax.Array, size: int) -> jax.Array:
-    """What XLA computes as a convolution with a kernel of the image's size, as `size` matrix
-    products: on CPUs twice as fast on average (`benchmarks/cpu_step.py`).
+def _kernel_gradient(x: jax.Array, grad: jax.Array, size: int) -> jax.Array:
+    """Return the kernel's gradient by `size` matrix products.
 
-    Each product takes the images, shifted along the width, with all the shifts of the outputs'
-    gradient along the height side by side.
+    XLA computes it as a convolution with a kernel of the image's size; on CPUs this function is
+    twice as fast on average (`benchmarks/cpu_step.py`). Each product takes the images, shifted
+    along the width, and all shifts of the outputs' gradient along the height, concatenated.
     """
-    height, width = bar.shape[1:3]
-    inputs, outputs = x.shape[-1], bar.shape[-1]
+    height, width = grad.shape[1:3]
+    inputs, outputs = x.shape[-1], grad.shape[-1]
     pad = size // 2
     images = jnp.pad(x, ((0, 0), (0, 0), (pad, pad), (0, 0)))
-    padded = jnp.pad(bar, ((0, 0), (pad, pad), (0, 0), (0, 0)))
+    padded = jnp.pad(grad, ((0, 0), (pad, pad), (0, 0), (0, 0)))
     shifts = [padded[:, size - 1 - i : size - 1 - i + height] for i in range(size)]
-    bars = jnp.concatenate(shifts, axis=-1).reshape(-1, size * outputs)
+    grads = jnp.concatenate(shifts, axis=-1).reshape(-1, size * outputs)
     columns = [
-        (images[:, :, j : j + width].reshape(-1, inputs).T @ bars).reshape(inputs, size, outputs)
+        (images[:, :, j : j + width].reshape(-1, inputs).T @ grads).reshape(inputs, size, outputs)
         for j in range(size)
     ]
     return jnp.stack(columns).transpose(2, 0, 1, 3)

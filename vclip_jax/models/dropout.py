@@ -1,11 +1,12 @@
-"""Dropout whose masks depend on nothing but their rows' keys.
+"""Dropout whose masks depend only on the rows' keys.
 
 A row's key is a function of (seed, step, row of the global batch), so the masks are the same
-however the batch lies: on one device or many, at once or in micro-batches, computed or recomputed.
-And no device draws bits for other devices' rows, as `jit` makes it do with the fast generators.
+however the batch is divided: on one device or many, at once or in micro-batches, computed or
+recomputed. And no device draws bits for other devices' rows, as it does under `jit` with the fast
+generators.
 
-JAX's generator makes the keys; the bits of a mask are a hash of key and place, with a tenth of its
-operations. A compiler fuses it with what the mask is applied to, and nothing is kept.
+JAX's generator makes the keys; the bits of a mask are a hash of key and place, with a tenth of the
+generator's operations. A compiler fuses the hash with the masked operation, and nothing is kept.
 """
 
 import math
@@ -15,12 +16,12 @@ import jax.numpy as jnp
 
 
 def row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
-    """A key for each row of a batch: a key and int32 `[b]` to keys `[b]`."""
+    """Return a key for each row of a batch: a key and int32 `[b]` to keys `[b]`."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
 
 
 def split_rows(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Independent keys from each row's: `[b]` to `[b, *shape]`."""
+    """Return independent keys from each row's key: `[b]` to `[b, *shape]`."""
     return jax.vmap(lambda key: jax.random.split(key, shape))(keys)
 
 
@@ -29,12 +30,12 @@ def dropout(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
 
     Args:
         x: `[b, ...]`.
-        rate: in [0, 1).
-        keys: `[b]`, see `row_keys`; None leaves `x` alone.
+        rate: probability in [0, 1).
+        keys: `[b]`, see `row_keys`; None leaves `x` unchanged.
     """
     if keys is None or rate == 0:
         return x
-    # Of each element in its row; not a reshaped range, which TPUs would write out.
+    # The place of each element in its row; TPUs would write a reshaped range to memory.
     shape = (1, *x.shape[1:])
     place = sum(
         jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(math.prod(shape[axis + 1 :]))
@@ -48,8 +49,10 @@ def dropout(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
 
 
 def _mix(x: jax.Array) -> jax.Array:
-    """A one-to-one map of uint32 in which each bit of the argument turns half of the result's: the
-    finaliser of MurmurHash3 (Appleby 2011)."""
+    """Map uint32 one to one so that each bit of the argument flips half of the result's bits.
+
+    This is the finaliser of MurmurHash3 (Appleby 2011).
+    """
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)

@@ -1,13 +1,12 @@
-"""How many operations a training step takes, from the sizes of the model, and what share of the
-devices' peak that is.
+"""The operations of a training step, from the sizes of the model, and their share of the peak.
 
-Counted are matrix products and convolutions, 2 operations for a multiplication and an addition, at
-positions inside the image only, as XLA counts them (the rest of what XLA counts, an operation for
-each element of everything else, is 0.7% more for RN50 and BERT-base). A gradient takes two products
-where the forward pass takes one, but for the first convolution, as nobody asks for the gradient of
-the image; see Chowdhery et al. 2022, "PaLM", appendix B, for this rule of three and for model FLOP
-utilisation (MFU). Recomputing what was not kept takes time, but is no work of the step, and does
-not count; nor do the products by which norms after 1x1 convolutions spare passes over their data
+Matrix products and convolutions are counted, 2 operations for a multiplication and an addition,
+only at positions inside the image, as XLA counts them (XLA also counts an operation for each
+element of everything else, 0.7% more for RN50 and BERT-base). A gradient takes two products for
+each product of the forward pass, except for the first convolution, because the gradient of the
+image is not needed; see Chowdhery et al. 2022, "PaLM", appendix B, for this rule of three and for
+model FLOP utilisation (MFU). Recomputation takes time, but does not count as work of the step; nor
+do the products by which norms after 1x1 convolutions save passes over their data
 (`models/batch_norm.py`).
 """
 
@@ -32,17 +31,17 @@ class PairFlops:
 
     image: int
     first_convolution: int
-    """Of the image tower's; its input needs no gradient."""
+    """Operations of the image tower's first convolution, whose input needs no gradient."""
     text: int
 
     @property
     def training(self) -> int:
-        """Forward and backward."""
+        """Operations of the forward and backward pass."""
         return 3 * (self.image + self.text) - self.first_convolution
 
 
 def pair_flops(model: Mapping[str, Any], *, image_size: int, context_length: int) -> PairFlops:
-    """What the towers take for a pair.
+    """Return the operations of the towers for a pair.
 
     Args:
         model: `config.model`.
@@ -61,10 +60,10 @@ def pair_flops(model: Mapping[str, Any], *, image_size: int, context_length: int
 def step_flops(
     model: Mapping[str, Any], *, image_size: int, context_length: int, global_batch: int
 ) -> float | None:
-    """What a training step takes on all devices together: towers, loss, and gradients of both.
+    """Return the operations of a training step on all devices: towers, loss, and gradients of both.
 
-    The loss multiplies all images by all texts once (see `vclip_jax.models.losses`). None where a
-    tower is a recipe's own, whose operations are not known.
+    The loss multiplies all images by all texts once (see `vclip_jax.models.losses`). The result is
+    None for a recipe's own tower, whose operations are not known.
     """
     known = {"vision_kind": ("clip", "imagenet"), "text_kind": ("bert", "clip")}
     if any(model[key] not in kinds for key, kinds in known.items()):
@@ -75,15 +74,15 @@ def step_flops(
 
 
 def utilisation(flops: float | None, seconds: float, devices: Sequence[jax.Device]) -> float | None:
-    """Model FLOP utilisation (MFU): the share of the devices' bfloat16 peak, in [0, 1].
+    """Return the model FLOP utilisation (MFU): the share of the devices' bfloat16 peak, in [0, 1].
 
     Args:
-        flops: of a step on all devices, from `step_flops`.
-        seconds: that the step took.
-        devices: all of one kind.
+        flops: operations of a step on all devices, from `step_flops`.
+        seconds: the time of the step.
+        devices: the devices, all of one kind.
 
     Returns:
-        None where the peak, as for CPUs, or the operations are not known.
+        None if the peak, as for CPUs, or the operations are not known.
     """
     chip = chip_of(devices[0].device_kind)
     return (
@@ -94,13 +93,13 @@ def utilisation(flops: float | None, seconds: float, devices: Sequence[jax.Devic
 
 
 def _convolution(image: int, inputs: int, outputs: int, kernel: int, stride: int = 1) -> int:
-    """Of a square image whose size at stride 1 stays."""
+    """Return the operations for a square image whose size stays at stride 1."""
     positions = meeting_positions(image, kernel, -(-image // stride), stride, kernel // 2)
     return 2 * positions**2 * inputs * outputs
 
 
 def _bottleneck(image: int, inputs: int, planes: int, stride: int, antialias: bool) -> int:
-    """A block of `models/resnet.py`."""
+    """Return the operations of a block of `models/resnet.py`."""
     outputs, small = planes * EXPANSION, image // stride
     total = _convolution(image, inputs, planes, 1)
     total += _convolution(image, planes, planes, 3, 1 if antialias else stride)
@@ -111,7 +110,7 @@ def _bottleneck(image: int, inputs: int, planes: int, stride: int, antialias: bo
 
 
 def _stages(model: Mapping[str, Any], image: int, antialias: bool) -> int:
-    """The four stages of a ResNet, whose input is `image` pixels wide."""
+    """Return the operations of the four stages of a ResNet, whose input is `image` pixels wide."""
     width = inputs = model["vision_width"]
     total = 0
     for stage, blocks in enumerate(model["vision_layers"]):
@@ -124,7 +123,7 @@ def _stages(model: Mapping[str, Any], image: int, antialias: bool) -> int:
 
 
 def _modified_resnet(model: Mapping[str, Any], size: int) -> tuple[int, int]:
-    """All of CLIP's ResNet, and its first convolution."""
+    """Return the operations of CLIP's ResNet, and of its first convolution."""
     width, outputs = model["vision_width"], model["embed_dim"]
     half = width // 2
     first = _convolution(size, 3, half, 3, 2)
@@ -133,16 +132,16 @@ def _modified_resnet(model: Mapping[str, Any], size: int) -> tuple[int, int]:
     features = width * 8 * EXPANSION
     total += 2 * features * outputs
     if model["vision_pool"] == "attention":
-        # One query over all positions and their mean: the projections of the query, of what each
-        # head asks and of what it is answered; the two products of attention, a head's each as wide
-        # as the features.
+        # One query over all positions and their mean: the projections of the query, of each head's
+        # key and of its value; the two products of attention, which for each head are as wide as
+        # the features.
         tokens, heads = (size // 32) ** 2 + 1, attention_heads(width)
         total += 2 * 3 * features**2 + 2 * 2 * heads * tokens * features
     return total, first
 
 
 def _resnet_v15(model: Mapping[str, Any], size: int) -> tuple[int, int]:
-    """All of torchvision's ResNet, and its first convolution."""
+    """Return the operations of torchvision's ResNet, and of its first convolution."""
     width = model["vision_width"]
     first = _convolution(size, 3, width, 7, 2)
     stages = _stages(model, size // 4, antialias=False)
@@ -150,7 +149,7 @@ def _resnet_v15(model: Mapping[str, Any], size: int) -> tuple[int, int]:
 
 
 def _vision_transformer(model: Mapping[str, Any], size: int) -> tuple[int, int]:
-    """All of the Vision Transformer, and its patches' convolution."""
+    """Return the operations of the Vision Transformer, and of its patches' convolution."""
     width, patch = model["vision_width"], model["vision_patch_size"]
     patches = (size // patch) ** 2
     first = 2 * patches * patch**2 * 3 * width
@@ -159,7 +158,7 @@ def _vision_transformer(model: Mapping[str, Any], size: int) -> tuple[int, int]:
 
 
 def _text(model: Mapping[str, Any], length: int) -> int:
-    """Either text tower and its projection."""
+    """Return the operations of either text tower and its projection."""
     width, outputs = model["text_width"], model["embed_dim"]
     blocks = model["text_layers"] * _block(length, width, model["text_mlp_width"])
     if model["text_projection_kind"] == "mlp":
@@ -169,7 +168,7 @@ def _text(model: Mapping[str, Any], length: int) -> int:
 
 
 def _block(tokens: int, width: int, mlp_width: int) -> int:
-    """A Transformer's layer: four projections, two products of attention, two of the MLP."""
+    """Count a Transformer's layer: four projections, two products of attention, two of the MLP."""
     return 2 * tokens * (4 * width**2 + 2 * tokens * width + 2 * width * mlp_width)
 
 
@@ -183,7 +182,7 @@ def meeting_positions(
     spread: int = 1,
     dilation: int = 1,
 ) -> int:
-    """Of all pairs of a window's and a result's position, those that fall on an image's pixel."""
+    """Count the pairs of a window position and a result position that fall on an image's pixel."""
     first = np.arange(0, result * stride, stride) - pad
     count = 0
     for offset in range(0, kernel * dilation, dilation):

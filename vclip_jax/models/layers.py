@@ -1,4 +1,4 @@
-"""The few layers that both towers share, with PyTorch's defaults where the reference has them."""
+"""Layers that both towers share, initialised as in PyTorch wherever the reference is."""
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,12 @@ from vclip_jax.models.remat import keep
 
 
 def at_least_float32(x: jax.Array) -> jnp.dtype:
-    """The type for sums that must not be taken in half precision: float32, or float64 if x is."""
+    """Return the type for sums that need more than half precision: float32, or float64 if x is."""
     return jnp.promote_types(x.dtype, jnp.float32)
 
 
 def normal_init(stddev: float) -> Initializer:
-    """Normal initialiser with mean 0 and the given standard deviation."""
+    """Return a normal initialiser with mean 0 and the given standard deviation."""
     return jax.nn.initializers.normal(stddev)
 
 
@@ -25,7 +25,7 @@ torch_conv_init = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform
 
 
 def torch_bias_init(fan_in: int) -> Initializer:
-    """PyTorch's default for the bias of a linear layer: uniform(+-1/sqrt(fan_in))."""
+    """Return PyTorch's initialiser of a linear layer's bias: uniform(+-1/sqrt(fan_in))."""
 
     def init(key, shape, dtype=jnp.float32, out_sharding=None) -> jax.Array:
         bound = fan_in**-0.5
@@ -35,7 +35,7 @@ def torch_bias_init(fan_in: int) -> Initializer:
 
 
 def mapped_axes() -> tuple[str, ...]:
-    """The mesh axes over which the caller is one device's program: `shard_map`'s, else none."""
+    """Return the mesh axes of the `shard_map` around the caller, () without one."""
     return tuple(jax.sharding.get_abstract_mesh().manual_axes)
 
 
@@ -50,19 +50,19 @@ class Conv(nnx.Module):
         self.kernel = nnx.Param(torch_conv_init(rngs.params(), shape))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[b, h, w, inputs]` to `[b, h / stride, w / stride, outputs]`."""
+        """Map `[b, h, w, inputs]` to `[b, h / stride, w / stride, outputs]`."""
         kernel = self.kernel[...].astype(self.dtype)
         size, _, inputs, outputs = kernel.shape
         if size == 1 and self.stride == 1:
-            # The same sum as one matrix product; flat, because the kernel's gradient of a product
-            # with three leading axes is several times slower on CPUs.
+            # The same sum as one matrix product; flat, because the gradient of a kernel is several
+            # times slower on CPUs if the product has three leading axes.
             flat = x.reshape(-1, inputs) @ kernel[0, 0]
             return keep(flat.reshape(*x.shape[:-1], outputs), "convolution")
         return keep(convolve(x, kernel, self.stride), "convolution")
 
 
 class Linear(nnx.Linear):
-    """A linear layer whose bias starts as PyTorch's does."""
+    """A linear layer whose bias is initialised as in PyTorch."""
 
     def __init__(
         self, inputs: int, outputs: int, *, kernel_init: Initializer, dtype, rngs: nnx.Rngs

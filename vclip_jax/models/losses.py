@@ -1,6 +1,6 @@
-"""Contrastive losses: softmax and sigmoid, with the whole batch at hand or going round a ring.
+"""Contrastive losses: softmax and sigmoid, with the whole batch at hand or round a ring of devices.
 
-One function, `contrastive_loss`. What it computes does not depend on how the batch lies: on one
+One function, `contrastive_loss`. Its result does not depend on the sharding of the batch: on one
 device, sharded under `jit`, or as one device's rows under `shard_map`. Value and gradients are
 those of the whole batch.
 
@@ -9,19 +9,20 @@ j belongs to i (E_ij = 1) if their groups are equal. n_i counts the pairs of i's
 label smoothing and b the number of pairs.
 
 softmax
-    T_ij = (1 - s) E_ij / n_i + s / b, the mean over i of the cross-entropies of row i and of column
-    i of L to row and column i of T, which is symmetric, halved (Radford et al. 2021, figure 3,
-    where every pair is on its own and s = 0; with the category as group, the co-occurrence target
-    of FLAIR, Silva-Rodríguez et al. 2025).
+    T_ij = (1 - s) E_ij / n_i + s / b. The loss is half the mean over i of two cross-entropies:
+    of row i of L to row i of T, and of column i of L to column i of T, which is symmetric (Radford
+    et al. 2021, figure 3, where each pair is a group and s = 0; with the category as group, the
+    co-occurrence target of FLAIR, Silva-Rodríguez et al. 2025).
 sigmoid
-    T_ij = (1 - s) E_ij + s / 2, the sum over j of the binary cross-entropies of L_ij to T_ij, mean
-    over i (Zhai et al. 2023, algorithm 1, where every pair is on its own and s = 0).
+    T_ij = (1 - s) E_ij + s / 2. The loss is the mean over i of the sum over j of the binary
+    cross-entropies of L_ij to T_ij (Zhai et al. 2023, algorithm 1, where each pair is a group and
+    s = 0).
 
-In a ring (`softmax_ring`, `sigmoid_ring`) each device keeps its images, and texts go round; a
-device never sees more than its rows against one other's columns, O((b / devices)^2) numbers, and
-computes them again for the gradients rather than keep them. A softmax over columns is completed on
-the way by the columns' running maximum and sum (Milakov and Gimelshein 2018; tiles and devices as
-in Cheng et al. 2024, "Breaking the Memory Barrier").
+In a ring (`softmax_ring`, `sigmoid_ring`) each device keeps its images, and texts pass from device
+to device; a device holds only its rows against the columns of one device, O((b / devices)^2)
+numbers, and computes them again for the gradients. A softmax over columns is completed on the way
+by the columns' running maximum and sum (Milakov and Gimelshein 2018; tiles and devices as in Cheng
+et al. 2024, "Breaking the Memory Barrier").
 """
 
 import functools
@@ -56,24 +57,24 @@ def contrastive_loss(
     axes: Axes = (),
     precision: Precision = jax.lax.Precision.HIGHEST,
 ) -> jax.Array:
-    """The loss of a batch of pairs.
+    """Return the loss of a batch of pairs.
 
     Args:
         image, text: unit vectors float32 `[b, d]`; row i of both belong together. Bfloat16 is
             multiplied as such and summed in float32.
         logit_scale: float32 scalar, the logarithm of the inverse temperature.
         kind: one of `KINDS`.
-        logit_bias: float32 scalar, what the sigmoid adds to its logits.
-        group: int `[b]`; pairs of the same number belong to each other, as those with the same
-            caption or category do. None: every pair is on its own.
+        logit_bias: float32 scalar, added to the logits of the sigmoid.
+        group: int `[b]`; pairs with the same number belong to each other, as those with the same
+            caption or category do. None: each pair is a group.
         label_smoothing: the share, in [0, 1), of the target that is spread evenly.
-        mesh: arrays are of the global batch, and each device of the mesh computes its rows. The
-            ring needs either this or `axes`, lest it be a ring of one.
-        axes: arrays are one device's rows of the global batch, and the call is under `shard_map`
-            over these mesh axes (with `check_vma`, its default). The loss is the same on all of
-            them, and `jax.grad` inside or outside gives its exact gradients.
-        precision: of the products of embeddings. The default is that of float32 on every platform;
-            "default" multiplies in bfloat16 on TPUs and in TF32 on GPUs.
+        mesh: the mesh, for arrays of the global batch: each of its devices computes its rows. The
+            ring needs either `mesh` or `axes`; without them it is a ring of one device.
+        axes: the mesh axes, for arrays of one device's rows of the global batch, in a call under
+            `shard_map` over these axes (with `check_vma`, its default). The loss is the same on all
+            of them, and `jax.grad` inside or outside gives its exact gradients.
+        precision: precision of the products of embeddings. The default is that of float32 on every
+            platform; "default" multiplies in bfloat16 on TPUs and in TF32 on GPUs.
 
     Returns:
         float32 scalar in nats.
@@ -121,17 +122,17 @@ def contrastive_loss(
     if group is None:
         first = jax.lax.axis_index(axes) * local if axes else 0
         group = first + jnp.arange(local)
-    scale = jnp.exp(_own(logit_scale, axes))
+    scale = jnp.exp(_per_device(logit_scale, axes))
     form = (label_smoothing, axes, precision)
     if kind.startswith("softmax"):
         statistics = _softmax_ring if kind.endswith("_ring") else _softmax_gathered
         rows, columns, matching = statistics(image, text, scale, group, *form)
-        # First the differences, which are small where the terms are not.
+        # Subtract first: the differences are small even if the terms are not.
         losses = ((rows - matching) + (columns - matching)) / 2
     else:
-        assert logit_bias is not None  # checked
+        assert logit_bias is not None  # see _check
         sigmoid = _sigmoid_ring if kind.endswith("_ring") else _sigmoid_gathered
-        losses = sigmoid(image, text, scale, _own(logit_bias, axes), group, *form)
+        losses = sigmoid(image, text, scale, _per_device(logit_bias, axes), group, *form)
     total = losses.sum()
     if axes:
         total = jax.lax.psum(total, axes)
@@ -166,15 +167,15 @@ def _check(
     if kind.startswith("sigmoid") and logit_bias is None:
         raise ValueError(f"kind={kind!r} needs a logit_bias, initially {INITIAL_SIGMOID_BIAS}")
     if kind.startswith("softmax") and logit_bias is not None:
-        raise ValueError(f"a logit_bias changes nothing of kind={kind!r}: leave it out")
+        raise ValueError(f"a logit_bias has no effect with kind={kind!r}: leave it out")
     if mesh is not None and axes:
         raise ValueError("give a mesh for global arrays, or axes for one device's rows, not both")
     if mesh is not None and len(image) % mesh.size:
         raise ValueError(f"{len(image)} pairs do not divide by the mesh's {mesh.size} devices")
 
 
-# --- Pieces of both losses. Everything from here on is one device's: `image` and `text` are its b
-# rows of the global batch.
+# --- Parts of both losses. From here on `image` and `text` are one device's b rows of the global
+# batch.
 
 
 def _devices(axes: Axes) -> int:
@@ -182,13 +183,13 @@ def _devices(axes: Axes) -> int:
 
 
 def _zeros(shape: tuple[int, ...], dtype: Any, axes: Axes) -> jax.Array:
-    """Zeros of which each device has its own, as far as `shard_map` can tell."""
+    """Return zeros that differ between devices as far as `shard_map` can tell."""
     zeros = jnp.zeros(shape, dtype)
     return zeros + (0 * jax.lax.axis_index(axes)).astype(dtype) if axes else zeros
 
 
-def _own(x: jax.Array, axes: Axes) -> jax.Array:
-    """A scalar of all devices as one of each, whose gradients are summed."""
+def _per_device(x: jax.Array, axes: Axes) -> jax.Array:
+    """Return a scalar of all devices as one value a device, whose gradients are summed."""
     return x + _zeros((), x.dtype, axes)
 
 
@@ -197,7 +198,7 @@ def _gather(x: jax.Array, axes: Axes) -> jax.Array:
 
 
 def _product(formula: str, left: jax.Array, right: jax.Array, precision: Precision) -> jax.Array:
-    """A product of two matrices, summed in float32 or wider."""
+    """Multiply two matrices, summing in float32 or wider."""
     dtype = jnp.promote_types(at_least_float32(left), at_least_float32(right))
     return jnp.einsum(formula, left, right, preferred_element_type=dtype, precision=precision)
 
@@ -207,21 +208,21 @@ def _equal(left: jax.Array, right: jax.Array) -> jax.Array:
 
 
 def _soft_target(equal: jax.Array, count: jax.Array, smoothing: float, total: int) -> jax.Array:
-    """T of the softmax: `equal` `[b, c]`, `count` `[b]` with the sizes of the rows' groups."""
+    """Return T of the softmax: `equal` `[b, c]`, `count` `[b]` the sizes of the rows' groups."""
     return jnp.where(equal, (1 - smoothing) / count[:, None], 0.0) + smoothing / total
 
 
 def _binary_target(equal: jax.Array, smoothing: float, dtype: Any) -> jax.Array:
-    """T of the sigmoid."""
+    """Return T of the sigmoid."""
     return (1 - smoothing) * equal.astype(dtype) + smoothing / 2
 
 
 def _binary_loss(logits: jax.Array, target: jax.Array) -> jax.Array:
-    """The binary cross-entropy of every logit, none of which is a difference of large numbers."""
+    """Return the binary cross-entropy of each logit, without differences of large numbers."""
     return target * jax.nn.softplus(-logits) + (1 - target) * jax.nn.softplus(logits)
 
 
-# --- With the texts of all devices.
+# --- The texts of all devices gathered.
 
 
 def _softmax_gathered(
@@ -233,8 +234,11 @@ def _softmax_gathered(
     axes: Axes,
     precision: Precision,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Of the device's rows and columns of L, all `[b]`: logsumexp of rows, of columns, and the
-    mean of a row's logits under its target."""
+    """Return statistics of the device's rows and columns of L, each `[b]`.
+
+    They are the logsumexp of rows, the logsumexp of columns, and the mean of a row's logits under
+    its target.
+    """
     logits = scale * _product("id,td->it", image, _gather(text, axes), precision)
     equal = _equal(group, _gather(group, axes))
     count = equal.sum(axis=1).astype(logits.dtype)
@@ -243,7 +247,7 @@ def _softmax_gathered(
     rows = jax.nn.logsumexp(logits, axis=1)
     if not axes:
         return rows, jax.nn.logsumexp(logits, axis=0), matching
-    # A column is spread over all devices.
+    # A column is divided among all devices.
     peak = jax.lax.pmax(jax.lax.stop_gradient(logits).max(axis=0), axes)
     total = jax.lax.psum_scatter(jnp.exp(logits - peak).sum(axis=0), axes, tiled=True)
     first = jax.lax.axis_index(axes) * len(text)
@@ -260,33 +264,33 @@ def _sigmoid_gathered(
     axes: Axes,
     precision: Precision,
 ) -> jax.Array:
-    """The losses of the device's rows, `[b]`."""
+    """Return the losses of the device's rows, `[b]`."""
     logits = scale * _product("id,td->it", image, _gather(text, axes), precision) + bias
     target = _binary_target(_equal(group, _gather(group, axes)), smoothing, logits.dtype)
     return _binary_loss(logits, target).sum(axis=1)
 
 
-# --- In a ring.
+# --- The ring.
 
 
-def _ring(body: Callable[[Any, Any], tuple[Any, Any]], own: Any, visitor: Any, axes: Axes) -> Any:
-    """`own, visitor = body(own, visitor)` once for each device's visitor, which ends at home."""
+def _ring(body: Callable[[Any, Any], tuple[Any, Any]], local: Any, visitor: Any, axes: Axes) -> Any:
+    """Call `local, visitor = body(local, visitor)` for each device's visitor, until it is home."""
     devices = _devices(axes)
     to_next = [(device, (device + 1) % devices) for device in range(devices)]
 
     def step(carry: Any, _: None) -> tuple[Any, None]:
-        own, visitor = body(*carry)
+        local, visitor = body(*carry)
         if devices > 1:
             visitor = jax.tree.map(lambda x: jax.lax.ppermute(x, axes, to_next), visitor)
-        return (own, visitor), None
+        return (local, visitor), None
 
-    return jax.lax.scan(step, (own, visitor), length=devices)[0]
+    return jax.lax.scan(step, (local, visitor), length=devices)[0]
 
 
 def _with_logits(
     state: tuple[jax.Array, jax.Array], logits: jax.Array, axis: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Running (maximum, sum of exponentials above it) that has seen `logits`, too."""
+    """Update a running (maximum, sum of exponentials relative to it) with `logits`."""
     peak, total = state
     higher = jnp.maximum(peak, logits.max(axis))
     new = jnp.exp(logits - jnp.expand_dims(higher, axis)).sum(axis)
@@ -294,7 +298,7 @@ def _with_logits(
 
 
 def _ring_gradients(
-    logits_bar: Callable[..., jax.Array],
+    logits_grad: Callable[..., jax.Array],
     image: jax.Array,
     text: jax.Array,
     scale: jax.Array,
@@ -303,28 +307,29 @@ def _ring_gradients(
     axes: Axes,
     precision: Precision,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Gradients of image, text, scale and bias from those of the logits.
+    """Return the gradients of image, text, scale and bias from those of the logits.
 
     Args:
-        logits_bar: `(logits, columns)` to the gradient of the logits, for one visitor.
-        columns: what belongs to the texts and travels with them.
+        logits_grad: a function of (logits, columns) that returns the gradient of one visitor's
+            logits.
+        columns: arrays that belong to the texts and travel with them.
     """
     dtype = scale.dtype
 
-    def body(own: Any, visitor: Any) -> tuple[Any, Any]:
-        image_bar, scale_bar, bias_bar = own
-        text, columns, text_bar = visitor
+    def body(local: Any, visitor: Any) -> tuple[Any, Any]:
+        image_grad, scale_grad, bias_grad = local
+        text, columns, text_grad = visitor
         cosines = _product("id,td->it", image, text, precision)
-        bar = logits_bar(scale * cosines + bias, columns)
-        image_bar += scale * _product("it,td->id", bar, text, precision)
-        text_bar += scale * _product("it,id->td", bar, image, precision)
-        own = image_bar, scale_bar + (bar * cosines).sum(), bias_bar + bar.sum()
-        return own, (text, columns, text_bar)
+        grad = logits_grad(scale * cosines + bias, columns)
+        image_grad += scale * _product("it,td->id", grad, text, precision)
+        text_grad += scale * _product("it,id->td", grad, image, precision)
+        local = image_grad, scale_grad + (grad * cosines).sum(), bias_grad + grad.sum()
+        return local, (text, columns, text_grad)
 
     nothing = (_zeros(image.shape, dtype, axes), *(_zeros((), dtype, axes),) * 2)
-    own, visitor = _ring(body, nothing, (text, columns, _zeros(text.shape, dtype, axes)), axes)
-    image_bar, scale_bar, bias_bar = own
-    return image_bar.astype(image.dtype), visitor[2].astype(text.dtype), scale_bar, bias_bar
+    local, visitor = _ring(body, nothing, (text, columns, _zeros(text.shape, dtype, axes)), axes)
+    image_grad, scale_grad, bias_grad = local
+    return image_grad.astype(image.dtype), visitor[2].astype(text.dtype), scale_grad, bias_grad
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
@@ -337,59 +342,59 @@ def _softmax_ring(
     axes: Axes,
     precision: Precision,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What `_softmax_gathered` computes."""
+    """Compute `_softmax_gathered` in a ring."""
     return _softmax_ring_forward(image, text, scale, group, smoothing, axes, precision)[0]
 
 
 def _softmax_ring_forward(image, text, scale, group, smoothing, axes, precision):
-    def body(own: Any, visitor: Any) -> tuple[Any, Any]:
-        rows, count, matched, everything = own
+    def body(local: Any, visitor: Any) -> tuple[Any, Any]:
+        rows, count, matched, everything = local
         text, text_group, columns = visitor
         logits = scale * _product("id,td->it", image, text, precision)
         equal = _equal(group, text_group)
-        own = (
+        local = (
             _with_logits(rows, logits, 1),
             count + equal.sum(axis=1),
             matched + jnp.where(equal, logits, 0.0).sum(axis=1),
             everything + logits.sum(axis=1),
         )
-        return own, (text, text_group, _with_logits(columns, logits, 0))
+        return local, (text, text_group, _with_logits(columns, logits, 0))
 
     zero = _zeros(group.shape, scale.dtype, axes)
     nothing = (zero - jnp.inf, zero)
-    own, visitor = _ring(body, (nothing, zero, zero, zero), (text, group, nothing), axes)
-    rows, columns = (peak + jnp.log(total) for peak, total in (own[0], visitor[2]))
-    _, count, matched, everything = own
+    local, visitor = _ring(body, (nothing, zero, zero, zero), (text, group, nothing), axes)
+    rows, columns = (peak + jnp.log(total) for peak, total in (local[0], visitor[2]))
+    _, count, matched, everything = local
     total = len(text) * _devices(axes)
     matching = (1 - smoothing) * matched / count + smoothing / total * everything
     return (rows, columns, matching), (image, text, scale, group, rows, columns, count)
 
 
-def _softmax_ring_backward(smoothing, axes, precision, residuals, bars):
+def _softmax_ring_backward(smoothing, axes, precision, residuals, grads):
     image, text, scale, group, rows, columns, count = residuals
-    rows_bar, columns_bar, matching_bar = bars
+    rows_grad, columns_grad, matching_grad = grads
     total = len(text) * _devices(axes)
 
-    def logits_bar(logits: jax.Array, visitor: Any) -> jax.Array:
-        text_group, columns, columns_bar = visitor
+    def logits_grad(logits: jax.Array, visitor: Any) -> jax.Array:
+        text_group, columns, columns_grad = visitor
         target = _soft_target(_equal(group, text_group), count, smoothing, total)
         return (
-            rows_bar[:, None] * jnp.exp(logits - rows[:, None])
-            + columns_bar * jnp.exp(logits - columns)
-            + matching_bar[:, None] * target
+            rows_grad[:, None] * jnp.exp(logits - rows[:, None])
+            + columns_grad * jnp.exp(logits - columns)
+            + matching_grad[:, None] * target
         )
 
-    image_bar, text_bar, scale_bar, _ = _ring_gradients(
-        logits_bar,
+    image_grad, text_grad, scale_grad, _ = _ring_gradients(
+        logits_grad,
         image,
         text,
         scale,
         jnp.zeros_like(scale),
-        (group, columns, columns_bar),
+        (group, columns, columns_grad),
         axes,
         precision,
     )
-    return image_bar, text_bar, scale_bar, None
+    return image_grad, text_grad, scale_grad, None
 
 
 _softmax_ring.defvjp(_softmax_ring_forward, _softmax_ring_backward)
@@ -406,7 +411,7 @@ def _sigmoid_ring(
     axes: Axes,
     precision: Precision,
 ) -> jax.Array:
-    """What `_sigmoid_gathered` computes."""
+    """Compute `_sigmoid_gathered` in a ring."""
     return _sigmoid_ring_forward(image, text, scale, bias, group, smoothing, axes, precision)[0]
 
 
@@ -421,17 +426,17 @@ def _sigmoid_ring_forward(image, text, scale, bias, group, smoothing, axes, prec
     return rows, (image, text, scale, bias, group)
 
 
-def _sigmoid_ring_backward(smoothing, axes, precision, residuals, rows_bar):
+def _sigmoid_ring_backward(smoothing, axes, precision, residuals, rows_grad):
     image, text, scale, bias, group = residuals
 
-    def logits_bar(logits: jax.Array, text_group: jax.Array) -> jax.Array:
+    def logits_grad(logits: jax.Array, text_group: jax.Array) -> jax.Array:
         target = _binary_target(_equal(group, text_group), smoothing, logits.dtype)
-        # Of one sign each, as the losses are: a difference from 1 would round small ones off.
+        # Each term has one sign, as the losses do: 1 - sigmoid would lose small values.
         positive = (1 - target) * jax.nn.sigmoid(logits)
-        return rows_bar[:, None] * (positive - target * jax.nn.sigmoid(-logits))
+        return rows_grad[:, None] * (positive - target * jax.nn.sigmoid(-logits))
 
-    bars = _ring_gradients(logits_bar, image, text, scale, bias, group, axes, precision)
-    return *bars, None
+    grads = _ring_gradients(logits_grad, image, text, scale, bias, group, axes, precision)
+    return *grads, None
 
 
 _sigmoid_ring.defvjp(_sigmoid_ring_forward, _sigmoid_ring_backward)

@@ -1,4 +1,4 @@
-"""What the forward pass keeps for the gradients, and what is computed a second time instead."""
+"""The values that the forward pass keeps for the gradients; the others are computed again."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,17 +14,17 @@ KEPT: dict[str, dict[str, tuple[str, ...] | None]] = {
     },
     "text": {"none": None, "products": ("product",), "blocks": ("block",)},
 }
-"""Tower -> policy -> names of what is kept; None keeps everything."""
+"""Tower -> policy -> names of the kept values; None keeps everything."""
 NO_REMAT = {"image": "none", "text": "none"}
 
 
 def keep(x: jax.Array, name: str) -> jax.Array:
-    """`x`, under a name by which a policy may keep it."""
+    """Return `x` under a name by which a policy may keep it."""
     return checkpoint_name(x, name)
 
 
 def rematerialised(function: Callable[..., Any], tower: str, policy: str) -> Callable[..., Any]:
-    """`function`, whose intermediate values are kept as the tower's policy says."""
+    """Return `function` with its intermediate values kept by the tower's policy."""
     names = KEPT[tower][policy]
     if names is None:
         return function

@@ -22,15 +22,15 @@ EXPANSION = 4
 
 
 def attention_heads(width: int) -> int:
-    """Of the attention pooling of a ResNet whose stem has `width` channels: 64 features each."""
+    """Return the heads of the attention pool, 64 features each, for a stem of `width` channels."""
     return max(1, width * 8 * EXPANSION // 64)
 
 
 def average_pool(x: jax.Array, window: int, *, train: bool) -> jax.Array:
-    """Mean over non-overlapping windows: `[b, h, w, c]` to `[b, h // window, w // window, c]`.
+    """Average over non-overlapping windows: `[b, h, w, c]` to `[b, h // window, w // window, c]`.
 
-    Odd rows and columns at the end are dropped, as `AvgPool2d` does. Evaluation has one way for
-    all platforms: models are exported, and ONNX knows no choice by platform.
+    Odd rows and columns at the end are dropped, as in `AvgPool2d`. Evaluation is the same on all
+    platforms: models are exported, and ONNX has no choice by platform.
     """
     if window == 1:
         return x
@@ -45,7 +45,7 @@ def average_pool(x: jax.Array, window: int, *, train: bool) -> jax.Array:
 
 
 def mean_by_reshape(x: jax.Array, window: int) -> jax.Array:
-    """`average_pool` by a reshape and a mean: on CPUs much faster than `reduce_window`."""
+    """Compute `average_pool` by a reshape and a mean: on CPUs much faster than `reduce_window`."""
     batch, height, width, channels = x.shape
     height, width = height // window, width // window
     x = x[:, : height * window, : width * window]
@@ -53,7 +53,7 @@ def mean_by_reshape(x: jax.Array, window: int) -> jax.Array:
 
 
 def mean_by_reduce_window(x: jax.Array, window: int) -> jax.Array:
-    """`average_pool` in one pass; on TPUs the reshape costs several over float32 copies."""
+    """Compute `average_pool` in one pass; on TPUs the reshape takes several float32 copies."""
     size = (1, window, window, 1)
     wide = x.astype(at_least_float32(x))
     total = jax.lax.reduce_window(wide, 0.0, jax.lax.add, size, size, "VALID")
@@ -62,8 +62,7 @@ def mean_by_reduce_window(x: jax.Array, window: int) -> jax.Array:
 
 @jax.custom_vjp
 def rectified_sum(x: jax.Array, y: jax.Array) -> jax.Array:
-    """`relu(x + y)` of two `[b, h, w, c]`, whose gradient asks the result, not the summands, what
-    was below 0."""
+    """Return `relu(x + y)` of two `[b, h, w, c]`, whose gradient needs only the result."""
     return _rectified_forward(x, y)[0]
 
 
@@ -72,9 +71,9 @@ def _rectified_forward(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array
     return total, total
 
 
-def _rectified_backward(total: jax.Array, bar: jax.Array) -> tuple[jax.Array, jax.Array]:
-    bar = jnp.where(total > 0, bar, 0)
-    return bar, bar
+def _rectified_backward(total: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+    grad = jnp.where(total > 0, grad, 0)
+    return grad, grad
 
 
 rectified_sum.defvjp(_rectified_forward, _rectified_backward)
@@ -83,7 +82,7 @@ rectified_sum.defvjp(_rectified_forward, _rectified_backward)
 class Downsample(nnx.Module):
     """The shortcut of a block that changes shape: average pooling, 1x1 convolution, norm.
 
-    Without `antialias` the convolution strides instead.
+    Without `antialias` the convolution has the stride instead.
     """
 
     def __init__(
@@ -99,7 +98,7 @@ class Downsample(nnx.Module):
     ):
         self.pool, stride = (stride, 1) if antialias else (1, stride)
         self.conv = Conv(inputs, outputs, 1, stride=stride, dtype=dtype, rngs=rngs)
-        # Not called `bn`: the recipe decays this scale, and picks parameters by name (optim.py).
+        # Not called `bn`: the recipe decays this scale, and selects parameters by name (optim.py).
         self.norm = BatchNorm(outputs, per_device=per_device_norm, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -109,9 +108,9 @@ class Downsample(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """1x1, 3x3, (average pooling), 1x1; the last norm starts at 0, so a new block is identity.
+    """1x1, 3x3, (average pooling), 1x1; the last norm starts at 0, so a new block is the identity.
 
-    Without `antialias` the 3x3 convolution strides instead of the pooling.
+    Without `antialias` the 3x3 convolution has the stride instead of the pooling.
     """
 
     def __init__(
@@ -159,12 +158,14 @@ class Bottleneck(nnx.Module):
 
 
 class AttentionPool(nnx.Module):
-    """One attention step in which the mean of all positions asks all positions and itself.
+    """One attention step whose query is the mean of all positions, over all positions and that
+    mean.
 
-    With one query q of a head, its scores x W_k q are x (W_k q), and its weighted sum of values
-    x W_v is W_v of the weighted sum of x: neither keys nor values of the positions are ever made,
-    which would take twenty times as many operations. The bias of the keys adds the same to all
-    scores of a query, so softmax cancels it; that of the values passes, as weights have the sum 1.
+    For one query q of a head, the scores x W_k q are x (W_k q), and the weighted sum of the values
+    x W_v is W_v applied to the weighted sum of x: neither keys nor values of the positions are
+    computed, which would take twenty times as many operations. The bias of the keys adds the same
+    to all scores of a query, so softmax cancels it; the bias of the values stays as it is, since
+    the weights have the sum 1.
     """
 
     def __init__(
@@ -179,7 +180,7 @@ class AttentionPool(nnx.Module):
         self.c_proj = Linear(width, outputs, kernel_init=init, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[b, h, w, width]` to `[b, outputs]`."""
+        """Map `[b, h, w, width]` to `[b, outputs]`."""
         batch, width = x.shape[0], x.shape[-1]
         x = x.reshape(batch, -1, width)
         x = jnp.concatenate([x.mean(axis=1, keepdims=True), x], axis=1)
@@ -189,8 +190,10 @@ class AttentionPool(nnx.Module):
             projection.kernel[...].astype(self.dtype).reshape(width, self.heads, -1)
             for projection in (self.k_proj, self.v_proj)
         )
-        asked = jnp.einsum("bhd,whd->bhw", query, key)
-        scores = jnp.einsum("bhw,btw->bht", asked, x, preferred_element_type=at_least_float32(x))
+        key_query = jnp.einsum("bhd,whd->bhw", query, key)
+        scores = jnp.einsum(
+            "bhw,btw->bht", key_query, x, preferred_element_type=at_least_float32(x)
+        )
         weights = jax.nn.softmax(scores * query.shape[-1] ** -0.5).astype(self.dtype)
         pooled = jnp.einsum("bht,btw->bhw", weights, x)
         values = jnp.einsum("bhw,whd->bhd", pooled, value).reshape(batch, width)
@@ -205,12 +208,12 @@ class MeanPool(nnx.Module):
         self.c_proj = Linear(width, outputs, kernel_init=init, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[b, h, w, width]` to `[b, outputs]`."""
+        """Map `[b, h, w, width]` to `[b, outputs]`."""
         return self.c_proj(x.mean(axis=(1, 2)))
 
 
 def mean_pool(*, width: int, outputs: int, dtype: Any, rngs: nnx.Rngs, **_: Any) -> MeanPool:
-    """A `MeanPool`, which needs neither positions nor heads."""
+    """Make a `MeanPool`, which needs neither positions nor heads."""
     return MeanPool(width, outputs, dtype=dtype, rngs=rngs)
 
 
@@ -222,7 +225,8 @@ class ModifiedResNet(nnx.Module):
         width: channels after the stem; RN50 is 64.
         image_size: side of the square input in pixels, a multiple of 32.
         embed_dim: size of the output vector.
-        pool: of `kinds.IMAGE_POOLS`: "attention" (CLIP's), or "mean", which learns faster in the
+        pool: one of `kinds.IMAGE_POOLS`: "attention" (CLIP's), or "mean", which learns faster in
+            the
             first hundreds of steps.
         per_device_norm: see `BatchNorm`.
         dtype: the type of the computation; parameters stay float32.
@@ -280,7 +284,7 @@ class ModifiedResNet(nnx.Module):
         )
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Normalised images `[b, s, s, 3]` to un-normalised features `[b, embed_dim]`."""
+        """Map normalised images `[b, s, s, 3]` to features `[b, embed_dim]`, not normalised."""
         x = images.astype(self.dtype)
         with jax.named_scope("stem"):
             x = self.bn1(self.conv1(x), train=train, relu=True)

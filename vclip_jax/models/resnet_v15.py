@@ -17,7 +17,7 @@ from vclip_jax.models.resnet import EXPANSION, Bottleneck
 
 
 class ResNetV15(nnx.Module):
-    """ResNet-50 and its kin, the mean of all positions projected without a bias.
+    """A ResNet-50 or one of other sizes; the mean of all positions is projected without a bias.
 
     Args:
         layers: blocks in each of the four stages; ResNet-50 is `(3, 4, 6, 3)`.
@@ -56,7 +56,7 @@ class ResNetV15(nnx.Module):
         self.proj = nnx.Param(normal_init(inputs**-0.5)(rngs.params(), (inputs, embed_dim)))
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Normalised images `[b, h, w, 3]` to un-normalised features `[b, embed_dim]`."""
+        """Map normalised images `[b, h, w, 3]` to features `[b, embed_dim]`, not normalised."""
         x = self.conv1(images.astype(self.dtype))
         x = max_pool(self.bn1(x, train=train, relu=True))
         for stage in range(self.stages):
@@ -66,5 +66,5 @@ class ResNetV15(nnx.Module):
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """The largest of 3x3 around every second position: `[b, h, w, c]` to half height and width."""
+    """Return the maximum of 3x3 around each second position: half the height and width."""
     return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))

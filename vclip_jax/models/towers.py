@@ -1,4 +1,4 @@
-"""The image towers by `config.model.vision_kind`, made from the same sizes; see `kinds`."""
+"""The image towers by `config.model.vision_kind`, all made from the same sizes; see `kinds`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +23,7 @@ def clip_image_tower(
     dtype: Any,
     rngs: nnx.Rngs,
 ) -> ModifiedResNet | VisionTransformer:
-    """CLIP's Vision Transformer where `layers` is one number, else its ResNet.
+    """Make CLIP's Vision Transformer if `layers` is one number, else its ResNet.
 
     Args:
         layers, width, patch_size, pool, activation: `config.model.vision_layers` and so on.
@@ -31,7 +31,7 @@ def clip_image_tower(
         embed_dim: size of the common space.
         per_device_norm: see `BatchNorm`.
         dtype: the type of the computation.
-        rngs: with the stream `params`.
+        rngs: generators with the stream `params`.
     """
     if len(layers) == 1:
         return VisionTransformer(
@@ -69,9 +69,9 @@ def imagenet_tower(
     rngs: nnx.Rngs,
     **_: Any,
 ) -> ResNetV15 | VisionTransformer:
-    """timm's Vision Transformer where `layers` is one number, else torchvision's ResNet.
+    """Make timm's Vision Transformer if `layers` is one number, else torchvision's ResNet.
 
-    Arguments as for `clip_image_tower`; the ResNet's pool is always the mean.
+    The arguments are those of `clip_image_tower`; the ResNet's pool is always the mean.
     """
     if len(layers) == 1:
         return VisionTransformer(

@@ -1,8 +1,9 @@
-"""CLIP's other image tower, a Vision Transformer (Radford et al. 2021, section 2.4), with the sizes
-of Chinese-CLIP's ViT-B/16 and ViT-L/14; and the original one of Dosovitskiy et al. 2021, as timm
-has it and BiomedCLIP uses it. Their blocks are also those of CLIP's text tower.
+"""Vision Transformers as image towers, and their blocks, which CLIP's text tower shares.
 
-Attribute names follow the reference checkpoints (`transformer.resblocks.0.ln_1`), but for
+CLIP's (Radford et al. 2021, section 2.4) has the sizes of Chinese-CLIP's ViT-B/16 and ViT-L/14. The
+original one of Dosovitskiy et al. 2021 is as in timm, for BiomedCLIP.
+
+Attribute names follow the reference checkpoints (`transformer.resblocks.0.ln_1`), except for
 `attn.in_proj_weight`, which is the kernel of `attn.in_proj` here. Images are NHWC.
 """
 
@@ -15,19 +16,19 @@ from flax import nnx
 from vclip_jax.models.layers import Linear, normal_init, torch_conv_init
 from vclip_jax.models.remat import keep
 
-# PyTorch's default for linear layers is that for convolutions: uniform(+-1/sqrt(fan_in)).
+# PyTorch initialises linear layers as it does convolutions: uniform(+-1/sqrt(fan_in)).
 torch_linear_init = torch_conv_init
 LAYER_NORM_EPSILON = 1e-5
 IMAGENET_LAYER_NORM_EPSILON = 1e-6
 
 
 def quick_gelu(x: jax.Array) -> jax.Array:
-    """The approximation `x * sigmoid(1.702 x)` that OpenAI's weights were trained with."""
+    """Return `x * sigmoid(1.702 x)`, the approximation of OpenAI's weights."""
     return x * jax.nn.sigmoid(1.702 * x)
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """The exact GELU, by the error function."""
+    """Return the exact GELU, by the error function."""
     return jax.nn.gelu(x, approximate=False)
 
 
@@ -37,13 +38,13 @@ ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu}
 def layer_norm(
     width: int, dtype, rngs: nnx.Rngs, epsilon: float = LAYER_NORM_EPSILON
 ) -> nnx.LayerNorm:
-    """Normalisation over the channels; the moments are float32 whatever `dtype` is."""
+    """Make a normalisation over the channels; the moments are float32 for every `dtype`."""
     return nnx.LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
 
 
 @dataclass(frozen=True)
 class BlockConfig:
-    """What all blocks of a stack have in common."""
+    """Options of all blocks of a stack."""
 
     width: int
     heads: int
@@ -52,7 +53,7 @@ class BlockConfig:
     """A key of `ACTIVATIONS`."""
     epsilon: float = LAYER_NORM_EPSILON
     causal: bool = False
-    """Positions see themselves and what is before them."""
+    """Each position sees itself and earlier ones only."""
 
 
 class Attention(nnx.Module):
@@ -73,16 +74,16 @@ class Attention(nnx.Module):
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[b, length, width]` to the same shape."""
+        """Map `[b, length, width]` to the same shape."""
         batch, length, width = x.shape
         shape = (batch, length, self.heads, width // self.heads)
         query, key, value = (part.reshape(shape) for part in jnp.split(self.in_proj(x), 3, -1))
-        seen = jax.nn.dot_product_attention(query, key, value, is_causal=self.causal)
-        return self.out_proj(seen.reshape(x.shape))
+        attended = jax.nn.dot_product_attention(query, key, value, is_causal=self.causal)
+        return self.out_proj(attended.reshape(x.shape))
 
 
 class Mlp(nnx.Module):
-    """Two linear layers, wider in between."""
+    """Two linear layers with a wider layer between them."""
 
     def __init__(self, config: BlockConfig, *, dtype, rngs: nnx.Rngs):
         width, wide, init = config.width, config.mlp_width, torch_linear_init
@@ -91,7 +92,7 @@ class Mlp(nnx.Module):
         self.c_proj = Linear(wide, width, kernel_init=init, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[b, length, width]` to the same shape."""
+        """Map `[b, length, width]` to the same shape."""
         return self.c_proj(ACTIVATIONS[self.activation](self.c_fc(x)))
 
 
@@ -118,7 +119,7 @@ class Transformer(nnx.Module):
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[b, length, width]` to the same shape."""
+        """Map `[b, length, width]` to the same shape."""
         for block in self.resblocks:
             x = block(x)
         return x
@@ -133,9 +134,9 @@ class VisionTransformer(nnx.Module):
         patch_size: side of a patch in pixels; 16 in ViT-B/16.
         image_size: side of the square input in pixels, a multiple of `patch_size`.
         embed_dim: size of the output vector.
-        head_width: channels of an attention head; 64 but for ViT-H.
+        head_width: channels of an attention head; 64 except in ViT-H.
         activation: a key of `ACTIVATIONS`.
-        original: as Dosovitskiy et al. have it: patches with a bias, no norm before the blocks,
+        original: the tower of Dosovitskiy et al.: patches with a bias, no norm before the blocks,
             epsilon 1e-6.
         dtype: the type of the computation; parameters stay float32.
     """
@@ -184,7 +185,7 @@ class VisionTransformer(nnx.Module):
         self.proj = nnx.Param(init(rngs.params(), (width, embed_dim)))
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Normalised images `[b, s, s, 3]` to un-normalised features `[b, embed_dim]`.
+        """Map normalised images `[b, s, s, 3]` to features `[b, embed_dim]`, not normalised.
 
         `train` changes nothing: there is neither dropout nor batch normalisation.
         """

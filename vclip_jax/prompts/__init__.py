@@ -1,7 +1,7 @@
-"""Prompts: for every class of a dataset, what the text tower is asked.
+"""Prompts: the texts that the text tower embeds for each class of a dataset.
 
 The sets and their JSON form (`sets`), the order of grades (`order`), a model's own prompts (`own`),
-and whether a tokenizer can read them (`reading`). It stands on `files`.
+and a check that a tokenizer can read them (`reading`). This room imports `data` and `files`.
 """
 
 from vclip_jax.prompts.sets import (

@@ -1,4 +1,4 @@
-"""Whether classes are grades in rising order, guessed from what they are called."""
+"""A guess, from the classes' names, whether the classes are grades in rising order."""
 
 import re
 from collections.abc import Sequence
@@ -16,22 +16,25 @@ _SCALE: Final = (
 """Words of severity, from none to the worst."""
 _ALL: Final = ("or", "and", "或", *(word for step in _SCALE for word in step))
 _NOT_ON_IT: Final = re.compile("non-?proliferative|非增殖[期性]?")
-"""What mild, moderate and severe retinopathy all are."""
+"""A common name of mild, moderate and severe retinopathy, which is no step of the scale."""
 
 
 def rises(names: Sequence[str]) -> bool:
-    """Whether the names are two, or numbers that rise ("0", "1"; "grade 1", "grade 2"), or words of
-    severity that rise ("no DR", "mild", "moderate", "severe") of one and the same thing."""
+    """Return whether the names rise, or are just two.
+
+    Rising names are numbers ("0", "1"; "grade 1", "grade 2") or words of severity for the same
+    thing ("no DR", "mild", "moderate", "severe").
+    """
     return len(names) == 2 or _numbers_rise(names) or _words_rise(names)
 
 
 def _numbers_rise(names: Sequence[str]) -> bool:
     matches = [re.fullmatch(r"(\D*?)(\d{1,9})(\D*)", name.strip().lower()) for name in names]
-    found = [match for match in matches if match is not None]
+    numbered = [match for match in matches if match is not None]
     return (
-        len(found) == len(names)
-        and len({(match[1], match[3]) for match in found}) == 1
-        and _strictly([int(match[2]) for match in found])
+        len(numbered) == len(names)
+        and len({(match[1], match[3]) for match in numbered}) == 1
+        and _strictly([int(match[2]) for match in numbered])
     )
 
 
@@ -41,10 +44,10 @@ def _words_rise(names: Sequence[str]) -> bool:
     for name in names:
         plain = _NOT_ON_IT.sub("", name.lower())
         words = re.findall("[a-z]+|[\u4e00-\u9fff]+", plain)
-        found = [i for i, step in enumerate(_SCALE) for w in words if _without(w, step) != w]
-        if not found:
+        steps = [i for i, step in enumerate(_SCALE) for w in words if _without(w, step) != w]
+        if not steps:
             return False
-        ranks.append(min(found))
+        ranks.append(min(steps))
         if ranks[-1]:
             other = [_without(word, _ALL) for word in words]
             things.add(tuple(word for word in other if word))
@@ -52,7 +55,7 @@ def _words_rise(names: Sequence[str]) -> bool:
 
 
 def _without(word: str, texts: Sequence[str]) -> str:
-    """The word without those of the texts: whole words of Latin letters, any part in Chinese."""
+    """Return the word without the texts: whole words of Latin letters, any part in Chinese."""
     if word.isascii():
         return "" if word in texts else word
     for text in texts:

@@ -1,7 +1,7 @@
-"""The prompts that travel with a model: what it is asked where nobody says otherwise.
+"""The prompts stored with a model, used if no others are given.
 
-`prompts.json` in a run's workdir or a portable folder, written when the run starts: the prompts of
-its first evaluation, else the names of its training data's classes.
+The file is `prompts.json` in a run's workdir or a portable folder, written when the run starts: the
+prompts of its first evaluation, or else the names of its training data's classes.
 """
 
 import dataclasses
@@ -17,23 +17,23 @@ from vclip_jax.prompts.sets import PromptSet
 
 FILE: Final = "prompts.json"
 USUAL: Final = "zh/fives"
-"""Asked of a model without prompts of its own, if its vocabulary is Chinese."""
+"""The prompts of a model without its own, if its vocabulary is Chinese."""
 MOST_UNKNOWN: Final = 0.1
-"""Share of a prompt set's tokens above which a vocabulary is of another language."""
+"""Share of unknown tokens above which a vocabulary counts as that of another language."""
 
 
 def reads(prompt_set: PromptSet, tokenizer: Tokenizer, length: int) -> bool:
-    """Whether the prompts are words to a model, and their classes differ."""
+    """Return whether a model's vocabulary has the words of the prompts, and the classes differ."""
     try:
         check_prompts(prompt_set, tokenizer, length)
     except ValueError:
         return False
-    texts = [text for own in prompt_set.prompts for text in own]
+    texts = [text for prompts in prompt_set.prompts for text in prompts]
     return unknown_share(texts, tokenizer)[0] <= MOST_UNKNOWN
 
 
 def save(folder: Path, prompt_set: PromptSet | None) -> None:
-    """Put the file in place whole, or take away that of another model."""
+    """Write the file in one step, or remove that of another model if there are no prompts."""
     if prompt_set is None:
         (folder / FILE).unlink(missing_ok=True)
         return
@@ -41,16 +41,18 @@ def save(folder: Path, prompt_set: PromptSet | None) -> None:
 
 
 def load(folder: Path) -> PromptSet | None:
-    """The prompts of the model in a folder; of a run of an earlier version, which has no such file,
-    those of its first evaluation that the package has. None where they are not known.
+    """Return the prompts of the model in a folder, None if they are not known.
+
+    A run of an earlier version has no such file: it gets the prompts of its first evaluation whose
+    prompts come with the package.
 
     Raises:
         ValueError: one line: the file is damaged.
     """
     path = folder / FILE
     if path.is_file():
-        found = sets.load(path)  # refuses what is no prompt set
-        return dataclasses.replace(found, name=json.loads(path.read_text("utf-8"))["dataset"])
+        prompt_set = sets.load(path)  # raises if the file is no prompt set
+        return dataclasses.replace(prompt_set, name=json.loads(path.read_text("utf-8"))["dataset"])
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         names = [entry["prompts"] for entry in config["evals"].values()]

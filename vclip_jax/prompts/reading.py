@@ -1,8 +1,7 @@
-"""How a model's tokenizer reads words: what its vocabulary lacks, and what its context cuts off.
+"""A check of how a model's tokenizer reads texts: unknown words, and texts longer than the context.
 
-A text of which nothing is known still has an embedding, and two such texts have the same: a class
-asked with it gets a number that looks like any other. So texts are read here before they are
-scored.
+A text of unknown words still has an embedding, and two such texts have the same one: their classes
+get numbers that look like any others. So texts are checked here before they are scored.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,26 +13,30 @@ from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.prompts.sets import PromptSet
 
 _SHOWN = 60
-"""Characters of a text in a message."""
+"""Characters of a text that a message shows."""
 
 
 def check_prompts(prompts: PromptSet, tokenizer: Tokenizer, context_length: int) -> list[str]:
-    """Read a prompt set as the model does.
+    """Check a prompt set against a model's tokenizer and context.
 
     Args:
-        prompts: what the model is to be asked.
-        tokenizer: the model's.
+        prompts: the prompts of the model's classes.
+        tokenizer: the model's tokenizer.
         context_length: tokens of a row, start and end included.
 
     Returns:
-        What people should know, a sentence each: tokens that the vocabulary lacks, prompts that are
-        the same for that reason though their classes are not, prompts that are cut; empty where all
-        is read.
+        Notes for the user, a sentence each, empty if there are none: tokens that the vocabulary
+            lacks,
+        prompts of different classes that are the same to the model because of unknown words,
+        prompts
+        that are cut.
 
     Raises:
-        ValueError: one line: two classes are the same to the model, since every prompt of one reads
-            as one of the other; two prompts of different classes are, since their tokens are or
-            since they differ after the context's end alone; a prompt has no token.
+        ValueError: one line: two classes are the same to the model, since every prompt of one has
+            the
+            same tokens as one of the other; two prompts of different classes have the same tokens,
+            or
+            differ only after the end of the context; a prompt has no token.
     """
     notes = []
     seen: dict[tuple[int, ...], tuple[str, str]] = {}
@@ -46,29 +49,29 @@ def check_prompts(prompts: PromptSet, tokenizer: Tokenizer, context_length: int)
                 raise ValueError(
                     f"{prompts.name}: the model reads nothing in {_of(text, name)}: give it words"
                 )
-            # Unknown words are all one token: what they add is their number, which says nothing.
+            # Unknown words are all the same token: only their count differs, which says nothing.
             row = pieces[: context_length - 2]
-            own = tuple(piece for piece in row if piece != tokenizer.unknown_id)
-            known[name].add(own)
-            other, before = seen.setdefault(own, (name, text))
+            read = tuple(piece for piece in row if piece != tokenizer.unknown_id)
+            known[name].add(read)
+            other, before = seen.setdefault(read, (name, text))
             if other == name:
                 continue
             why = (
                 f"{prompts.name}: {_of(before, other)} and {_of(text, name)} are the same to this "
                 f"model: {_why(before, text, tokenizer, context_length)}"
             )
-            if len(own) == len(row) and len(own) == len(_row(before, tokenizer, context_length)):
+            if len(read) == len(row) and len(read) == len(_row(before, tokenizer, context_length)):
                 raise ValueError(why)
             notes.append(why)
-    for (first, some), (second, others) in combinations(known.items(), 2):
-        if some <= others or others <= some:
+    for (first, rows), (second, other_rows) in combinations(known.items(), 2):
+        if rows <= other_rows or other_rows <= rows:
             a, b = (prompts.prompts[prompts.class_names.index(name)][0] for name in (first, second))
             raise ValueError(
                 f"{prompts.name}: {_of(a, first)} and {_of(b, second)} are the same to this model: "
                 f"{_why(a, b, tokenizer, context_length)}"
             )
-    del notes[1:]  # the first says enough
-    every = [text for own in prompts.prompts for text in own]
+    del notes[1:]  # one example is enough
+    every = [text for texts in prompts.prompts for text in texts]
     share, worst = unknown_share(every, tokenizer)
     if share:
         notes.append(
@@ -80,7 +83,7 @@ def check_prompts(prompts: PromptSet, tokenizer: Tokenizer, context_length: int)
 
 
 def _cut(what: str, texts: Sequence[str], tokenizer: Tokenizer, context_length: int) -> list[str]:
-    """A sentence where texts are longer than the context."""
+    """Return a sentence if some texts are longer than the context, else no sentence."""
     lengths = [len(tokenizer.pieces(text)) for text in texts]
     cut = sum(length > context_length - 2 for length in lengths)
     if not cut:
@@ -93,13 +96,15 @@ def _cut(what: str, texts: Sequence[str], tokenizer: Tokenizer, context_length: 
 
 
 def _row(text: str, tokenizer: Tokenizer, context_length: int) -> list[int]:
-    """The tokens of a text that are read."""
+    """Return the tokens of a text that fit into the context."""
     return tokenizer.pieces(text)[: context_length - 2]
 
 
 def unknown_share(texts: Iterable[str], tokenizer: Tokenizer) -> tuple[float, str]:
-    """The share of the texts' tokens that the vocabulary lacks, and the text that has most of them
-    for its length."""
+    """Return the share of the texts' tokens that the vocabulary lacks, and the text with the most.
+
+    The text is the one with the largest share of unknown tokens, "" if there are none.
+    """
     total, unknown, most, worst = 0, 0, 0.0, ""
     for text in texts:
         pieces = tokenizer.pieces(text)
@@ -116,19 +121,19 @@ def check_captions(
     most: float,
     remedy: str = "set config.tokenizer.vocab to a vocabulary of the captions' language",
 ) -> list[str]:
-    """Read captions to train on, or to score.
+    """Check captions to train on, or to score.
 
     Args:
-        captions: some of the dataset's.
-        tokenizer: the model's.
-        most: the share of unknown tokens above which nothing can be learnt from them.
-        remedy: what an error says is to be done.
+        captions: a sample of the dataset's captions.
+        tokenizer: the model's tokenizer.
+        most: the largest accepted share of unknown tokens.
+        remedy: the advice at the end of the error message.
 
     Returns:
-        A sentence where there are unknown tokens at all.
+        A sentence if there are unknown tokens, else nothing.
 
     Raises:
-        ValueError: one line: there are more than `most`.
+        ValueError: one line: the share is larger than `most`.
     """
     share, worst = unknown_share(captions, tokenizer)
     if share > most:
@@ -144,8 +149,7 @@ def check_captions(
 
 
 def check_texts(texts: Sequence[str], tokenizer: Tokenizer, context_length: int) -> list[str]:
-    """Read texts that are to be embedded: a sentence where some tokens are unknown, and one where
-    some texts are cut."""
+    """Check texts to embed: return a sentence if tokens are unknown, and one if texts are cut."""
     share, worst = unknown_share(texts, tokenizer)
     lacking = (
         f"the model's vocabulary lacks {_percent(share)} of the texts' tokens, most in "
@@ -155,22 +159,22 @@ def check_texts(texts: Sequence[str], tokenizer: Tokenizer, context_length: int)
 
 
 def _why(first: str, second: str, tokenizer: Tokenizer, context_length: int) -> str:
-    """What makes two texts the same."""
+    """Explain why two texts are the same to the model."""
     pieces = [tokenizer.pieces(text) for text in (first, second)]
     read = [_row(text, tokenizer, context_length) for text in (first, second)]
-    lacking = [sum(piece == tokenizer.unknown_id for piece in own) for own in read]
+    lacking = [sum(piece == tokenizer.unknown_id for piece in row) for row in read]
     if any(lacking):
         return (
             f"its vocabulary lacks {lacking[0]} of {len(read[0])} and {lacking[1]} of "
-            f"{len(read[1])} of their tokens; ask in the words of the captions that it was trained "
-            "on (--prompts, --prompt)"
+            f"{len(read[1])} of their tokens; use the words of the captions that it was trained on "
+            "(--prompts, --prompt)"
         )
     if pieces[0] != pieces[1]:
         return (
             f"they differ only after the {context_length - 2} tokens that it reads (its context "
             f"has {context_length}), they have {len(pieces[0])} and {len(pieces[1])}; shorten them"
         )
-    return "their tokens are; ask each class something of its own"
+    return "their tokens are the same; give each class different words"
 
 
 def _of(text: str, name: str) -> str:

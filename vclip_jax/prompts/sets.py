@@ -1,4 +1,4 @@
-"""The words of a zero-shot classifier: for every class, what the text tower is asked.
+"""The words of a zero-shot classifier: the texts that the text tower embeds for each class.
 
 A prompt set is a JSON file:
 
@@ -8,17 +8,19 @@ A prompt set is a JSON file:
      "ordered": false,
      "groups": [{"name": "healthy", "members": [0]}, ...]}
 
-`templates` (left out: `["{}"]`) are filled with every phrase of every class. `ordered` says whether
-the classes are grades in rising order, for which alone there is a quadratic kappa; left out, it is
-guessed from their names (`rises`). Classes are matched with a dataset's by name, and their order is
-that of the file. `groups` (optional) merges classes after scoring. An evaluation scores the groups
-alone where a dataset's labels are theirs, coarser than the prompts; where the labels are the
-classes', it scores the classes, and the groups under another name, which ends in the last group's.
-`source` may be left out in a file of one's own. `"renormalise": false` leaves the mean of a class's
-unit vectors as short as it is (FLAIR); by default it is made a unit vector again (CLIP).
+- `templates` (default `["{}"]`): each is filled with every phrase of every class.
+- `classes` are matched with a dataset's classes by name; their order is that of the file.
+- `ordered`: true if the classes are grades in rising order; only then is there a quadratic kappa.
+  The default is a guess from the names (`rises`).
+- `groups` (optional) merges classes after scoring. If a dataset's labels are the groups, coarser
+  than the prompts, an evaluation scores the groups alone. If the labels are the classes, it scores
+  the classes, and the groups under a second name, which ends in the last group's name.
+- `source` may be left out in a user's own file.
+- `renormalise` (default true): make the mean of a class's unit vectors a unit vector again (CLIP);
+  false leaves it as short as it is (FLAIR).
 
-The sets of the package, as FOLDER/DATASET: `zh` (names and signs, as the synthetic captions word
-them), `zh_grammar` (all names of those captions and nothing else), `en` (the same in English),
+The sets of the package, as FOLDER/DATASET: `zh` (names and signs, in the words of the synthetic
+captions), `zh_grammar` (all names of those captions and nothing else), `en` (the same in English),
 `flair` and `flair_ek` (FLAIR's own, naive and with expert knowledge).
 """
 
@@ -36,6 +38,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vclip_jax.files.foreign import MOST_JSON, parse_json, read_bytes
+from vclip_jax.files.text import decode_text
 from vclip_jax.prompts.order import rises
 
 _KEYS = (
@@ -87,29 +90,35 @@ class PromptSet:
     groups: tuple[Group, ...] = ()
     templates: tuple[str, ...] = ("{}",)
     renormalise: bool = True
-    """Whether the mean of a class's unit vectors is normalised."""
+    """True to normalise the mean of a class's unit vectors."""
     source: str = ""
-    """Where the words come from."""
+    """The origin of the words."""
     ordered: bool = False
-    """Whether the classes are grades in rising order; of two classes any order is one."""
+    """True if the classes are grades in rising order; two classes are so in any order."""
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """What the columns of `group` stand for: the groups if there are any, else the classes."""
+        """The names of the columns of `group`: the groups if there are any, else the classes."""
         return tuple(group.name for group in self.groups) or self.class_names
 
     @property
     def labels_ordered(self) -> bool:
-        """Whether what `label_names` lists is in rising order."""
+        """True if `label_names` is in rising order."""
         if len(self.label_names) == 2:
             return True
         members = [member for group in self.groups for member in group.members]
         return self.ordered and members == sorted(members)
 
     def numbers(self, class_names: Sequence[str], *, groups: bool = False) -> npt.NDArray[np.int32]:
-        """Of each of a dataset's classes its number here (of `groups` that of the group), int32
-        `[classes]`; the same where `class_names` is empty, since then the labels are not known by
-        name.
+        """Map a dataset's classes to the classes (or groups) of this prompt set.
+
+        Args:
+          class_names: the dataset's classes; empty if they are not known by name, which gives the
+            indices in their own order.
+          groups: match the names with the groups.
+
+        Returns:
+          int32 `[classes]`: the index here of each of the dataset's classes.
 
         Examples:
             >>> from vclip_jax import prompts
@@ -117,11 +126,11 @@ class PromptSet:
             >>> asked.numbers(["glaucoma", "healthy"]).tolist()  # in a dataset's own order
             [1, 0]
         """
-        own = self.label_names if groups else self.class_names
-        return np.array([own.index(name) for name in class_names or own], np.int32)
+        names = self.label_names if groups else self.class_names
+        return np.array([names.index(name) for name in class_names or names], np.int32)
 
     def group(self, probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        """Sums class probabilities `[n, classes]` into `[n, groups]`; unchanged without groups.
+        """Sum probabilities `[n, classes]` into `[n, groups]`; without groups change nothing.
 
         Examples:
             >>> from vclip_jax import prompts
@@ -144,7 +153,7 @@ class PromptSet:
 
 
 def known() -> tuple[str, ...]:
-    """Names of the prompt sets that come with the package, such as `zh/messidor`.
+    """List the prompt sets that come with the package, such as `zh/messidor`.
 
     Examples:
         >>> from vclip_jax import prompts
@@ -163,14 +172,14 @@ def known() -> tuple[str, ...]:
 
 
 def load(name_or_path: str | os.PathLike[str]) -> PromptSet:
-    """Reads a prompt set that comes with the package (`zh/messidor`) or a JSON file (by its path).
+    """Read a prompt set that comes with the package (`zh/messidor`), or a JSON file by its path.
 
-    Anything that ends in `.json` is a path; its prompt set is named after the file.
+    A name that ends in `.json` is a path; its prompt set is named after the file.
 
     Raises:
-      ValueError: for a name that is not known and for a file that is not a valid prompt set; one
-        line that says where and what.
-      FileNotFoundError: for a path that does not exist.
+      ValueError: one line that says where and what: the name is not known, or the file is not a
+        valid prompt set.
+      FileNotFoundError: the path does not exist.
 
     Examples:
         >>> from vclip_jax import prompts
@@ -179,9 +188,6 @@ def load(name_or_path: str | os.PathLike[str]) -> PromptSet:
     """
     name = os.fspath(name_or_path)
     if name.endswith(".json"):
-        # Imported here: the package of datasets takes a second.
-        from vclip_jax.files.text import decode_text
-
         content = read_bytes(name, MOST_JSON)
         try:
             text = decode_text(content)
@@ -190,9 +196,9 @@ def load(name_or_path: str | os.PathLike[str]) -> PromptSet:
         return parse(text, Path(name).stem, where=name)
     if name == "labels":
         raise ValueError(
-            "'labels' asks the classes of a dataset by their names, and there is no dataset here: "
-            "give a prompt set such as zh/fives, a JSON file or the classes themselves (--prompt "
-            "TEXT for each), or leave it out for the model's own prompts"
+            "'labels' stands for the class names of a dataset, and there is no dataset here: give "
+            "a prompt set such as zh/fives, a JSON file or the classes themselves (--prompt TEXT "
+            "for each), or leave it out for the model's own prompts"
         )
     names = known()
     if name not in names:
@@ -208,15 +214,16 @@ def load(name_or_path: str | os.PathLike[str]) -> PromptSet:
 def for_classes(
     name: str, class_names: Sequence[str], dataset: str, *, groups: bool = False
 ) -> PromptSet:
-    """Reads the prompts of a dataset, whose classes are matched by name.
+    """Return the prompts of a dataset, whose classes are matched by name.
 
-    The prompts keep their own order, which may not be that of the labels: see `PromptSet.numbers`.
+    The prompts keep their own order, which may differ from that of the labels: see
+    `PromptSet.numbers`.
 
     Args:
-      name: see `load`; or "labels", the classes' names as they are.
-      class_names: what the dataset's labels stand for; empty where that is not known.
-      dataset: what an error calls it.
-      groups: whether the labels may be those of the prompts' groups, see `labels_are_groups`.
+      name: see `load`; or "labels", for the class names as they are.
+      class_names: the names of the dataset's labels; empty if they are not known.
+      dataset: the dataset's name in error messages.
+      groups: accept labels that are the prompts' groups, see `labels_are_groups`.
 
     Raises:
       ValueError: the prompts are for other classes; see also `load`.
@@ -229,8 +236,8 @@ def for_classes(
     if name == "labels":
         if len(class_names) < 2:
             raise ValueError(
-                f"{dataset} has names for {len(class_names)} classes, too few to ask them by their "
-                "names: give a prompt set such as zh/fives, or a JSON file"
+                f"{dataset} has names for {len(class_names)} classes, too few for 'labels': give a "
+                "prompt set such as zh/fives, or a JSON file"
             )
         return from_phrases({label: label for label in class_names}, name)
     prompt_set = load(name)
@@ -247,12 +254,12 @@ def for_classes(
 
 
 def dumps(prompt_set: PromptSet) -> str:
-    """The JSON of a prompt set, of which `parse` makes it again, under the name in `dataset`."""
+    """Return the JSON text of a prompt set; `parse` restores it, under the name in `dataset`."""
     before, after = prompt_set.templates[0].split("{}")
     classes = []
     for name, texts in zip(prompt_set.class_names, prompt_set.prompts, strict=True):
-        own = texts[: len(texts) // len(prompt_set.templates)]
-        phrases = [text[len(before) : len(text) - len(after)] for text in own]
+        filled = texts[: len(texts) // len(prompt_set.templates)]
+        phrases = [text[len(before) : len(text) - len(after)] for text in filled]
         classes.append({"name": name, "prompts": phrases})
     content: dict[str, Any] = {
         "dataset": prompt_set.name,
@@ -269,16 +276,16 @@ def dumps(prompt_set: PromptSet) -> str:
 
 
 def labels_are_groups(prompt_set: PromptSet, class_names: Sequence[str]) -> bool:
-    """Whether labels of these names are those of the prompts' groups rather than of the classes."""
+    """Return whether the labels have the names of the prompts' groups, not of the classes."""
     labels = set(prompt_set.label_names)
     return bool(prompt_set.groups) and set(class_names) == labels != set(prompt_set.class_names)
 
 
 def from_phrases(phrases: Mapping[str, Sequence[str] | str], name: str = "phrases") -> PromptSet:
-    """A prompt set of class name -> phrases, in that order.
+    """Make a prompt set of class name -> phrases, in that order.
 
     Raises:
-      ValueError: one line: fewer than two classes, or one without phrases.
+      ValueError: one line: there are fewer than two classes, or one without phrases.
 
     Examples:
         >>> from vclip_jax import prompts
@@ -295,10 +302,10 @@ def from_phrases(phrases: Mapping[str, Sequence[str] | str], name: str = "phrase
 
 
 def parse(text: str | bytes, name: str, where: str = "prompt set") -> PromptSet:
-    """Builds a prompt set from the text of a JSON file; `where` opens every error message.
+    """Make a prompt set from the text of a JSON file; `where` starts every error message.
 
     Raises:
-      ValueError: one line, saying what is wrong with which class or group.
+      ValueError: one line that says what is wrong with which class or group.
     """
     raw = parse_json(text, where)
     problem = next(_problems(raw), None)
@@ -322,7 +329,7 @@ def parse(text: str | bytes, name: str, where: str = "prompt set") -> PromptSet:
 
 
 def _problems(raw: Any) -> Iterator[str]:
-    """What is wrong with a prompt set, most basic first; later checks rely on the earlier ones."""
+    """Yield the faults of a prompt set, basic ones first; later checks rely on the earlier ones."""
     if not isinstance(raw, dict):
         yield "expected an object with classes and prompts"
         return

@@ -120,7 +120,7 @@ def test_readers_that_disagree_are_not_believed(monkeypatch):
     other = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     other[0, 0] ^= 1 << 15
     monkeypatch.setattr(cv2, "imdecode", lambda *arguments: other)
-    with pytest.raises(ImageError, match="two readers see differently"):
+    with pytest.raises(ImageError, match="two readers read differently"):
         read_rgb(data)
 
 

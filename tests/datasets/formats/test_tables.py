@@ -95,7 +95,7 @@ def test_json_lines_give_text(tmp_path):
         ("none.xlsx", None, "cannot read the table"),
         ("empty.csv", b"", "the table is empty"),
         ("blank.csv", b",,\n1,2,3\n", "no row with the columns' names"),
-        ("twice.csv", b"a,b,a\n", "the column 'a' is there twice"),
+        ("twice.csv", b"a,b,a\n", "the column 'a' occurs twice"),
         ("twice.jsonl", b'{"a": 1, "b": 2, "a": 3}', "line 1 has the key 'a' twice"),
         ("twice.json", b'[{"a": 1}, {"b": 2, "b": 3}]', "the file has the key 'b' twice"),
         ("zero.csv", b"a,b\n\0,1\n", "zero bytes"),

@@ -129,4 +129,4 @@ def test_classnames_beside_labels_that_are_names_are_noted(records, tmp_path):
     (tmp_path / "classnames.txt").write_text("x\ny\n")
     listing = generic.scan(tmp_path)
     assert set(listing.classes) == set(fixture.CLASSES)
-    assert "classnames.txt is not read: the labels are no numbers." in listing.guesses
+    assert "classnames.txt is not read: the labels are not numbers." in listing.guesses

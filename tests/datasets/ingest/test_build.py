@@ -252,7 +252,7 @@ def test_a_build_of_other_options_starts_anew(built, listing, source, tmp_path, 
     (unfinished / "plan.sha256").write_text("of another listing")
     (unfinished / "data/left over").write_text("")
     assert digests(build.build(listing, tmp_path, workers=1)) == built[1]
-    assert "starting anew" in capsys.readouterr().err
+    assert "starting again" in capsys.readouterr().err
 
 
 def test_a_build_killed_while_it_orders_ends_with_the_same_bytes(

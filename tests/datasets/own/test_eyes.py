@@ -69,7 +69,7 @@ def test_a_row_of_both_eyes_is_two_photographs_with_labels_of_their_own(tmp_path
     of = splits(listing)
     assert all(of[f"images/{i}_l.jpg"] == of[f"images/{i}_r.jpg"] for i in range(30) if i != 2)
     assert len(set(of.values())) == 3
-    assert "t.xlsx: a row is of both eyes and lists a photograph of each." in listing.guesses
+    assert "t.xlsx: a row holds both eyes and lists a photograph of each." in listing.guesses
     assert any("the left eye: image is " in note for note in listing.guesses)
 
 
@@ -89,7 +89,7 @@ def test_one_diagnosis_for_both_eyes_is_refused_until_it_is_named(tmp_path):
     text = "Left-Fundus,Right-Fundus,diagnosis\n1l.jpg,1r.jpg,dr\n2l.jpg,2r.jpg,amd\n"
     (tmp_path / "t.csv").write_text(text)
     for options in ({}, {"image_column": "Left-Fundus"}):
-        with pytest.raises(ValueError, match=r"of both eyes, but 'diagnosis' .*--label-column"):
+        with pytest.raises(ValueError, match=r"holds both eyes, but 'diagnosis' .*--label-column"):
             generic.scan(tmp_path, **options)
     named = generic.scan(tmp_path, label_column="diagnosis")
     assert labels(named) == {"1l.jpg": "dr", "1r.jpg": "dr", "2l.jpg": "amd", "2r.jpg": "amd"}
@@ -101,7 +101,7 @@ def test_a_patients_report_beside_labels_of_eyes_is_not_read_and_said(tmp_path):
     (tmp_path / "t.csv").write_text(f"{header}\n1l.jpg,1r.jpg,dr,amd,both\n")
     listing = generic.scan(tmp_path)
     assert [item.caption for item in listing.items] == ["dr", "amd"]
-    assert any("'report' is of both eyes and not read" in note for note in listing.guesses)
+    assert any("'report' is for both eyes and not read" in note for note in listing.guesses)
 
 
 @pytest.mark.parametrize("name", ["left_keywords", "right_keywords", "keywords"])

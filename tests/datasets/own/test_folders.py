@@ -89,11 +89,9 @@ def test_hidden_photographs_are_counted(tmp_path):
     listing = generic.scan(tmp_path)
     assert len(listing.items) == 2
     hidden, shadows = listing.guesses
-    assert hidden.startswith(
-        "3 hidden photographs are passed over unless a table names them, such "
-    )
+    assert hidden.startswith("3 hidden photographs are skipped unless a table names them, such ")
     assert ".old/a/4.JPG" in hidden
-    assert shadows.startswith("2 files that macOS wrote beside photographs are passed over, such ")
+    assert shadows.startswith("2 files that macOS wrote next to photographs are skipped, such ")
     place(tmp_path / "other", ".1.jpg")
     with pytest.raises(ValueError, match=r"1 are hidden, such as \.1\.jpg"):
         generic.scan(tmp_path / "other")
@@ -158,7 +156,7 @@ def test_what_has_no_class_or_no_split_is_counted(tmp_path):
 
 def test_one_folder_of_photographs_tells_no_class(tmp_path):
     place(tmp_path, "images/1.jpg", "images/2.jpg")
-    with pytest.raises(ValueError, match="all photographs lie in the one folder 'images'"):
+    with pytest.raises(ValueError, match="all photographs are in the one folder 'images'"):
         generic.scan(tmp_path)
     listing = generic.scan(tmp_path, classes="images")
     assert set(labels(listing).values()) == {"images"}
@@ -257,7 +255,7 @@ def test_an_archive_is_to_be_unpacked(tmp_path):
     with pytest.raises(ValueError, match=r"mine\.zip: is not read: unpack it"):
         generic.scan(tmp_path / "mine.zip")
     place(tmp_path, "dr/1.jpg", "amd/2.jpg")
-    assert "Archives are not looked into, unpack them: mine.zip." in generic.scan(tmp_path).guesses
+    assert "Archives are not read, unpack them: mine.zip." in generic.scan(tmp_path).guesses
 
 
 def tar(path, members):

@@ -119,7 +119,7 @@ def test_shadows_are_skipped_and_what_else_is_passed_over_is_counted(folder):
     assert len(found.paths) == 3
     hidden, others = found.notes
     assert "2 hidden files or folders (" in hidden
-    assert "4 other files passed over (2 .dat, 1 .txt, 1 no suffix)" in others
+    assert "4 other files skipped (2 .dat, 1 .txt, 1 no suffix)" in others
 
 
 def test_pipes_are_not_opened(folder):

@@ -245,7 +245,7 @@ def test_a_file_of_another_name_is_noted_with_the_remedy(tmp_path, name):
     place(tmp_path, "dr/a.jpg", "normal/b.jpg")
     (tmp_path / name).write_text("image,label\na,normal\nb,normal\n")
     [note] = [note for note in generic.scan(tmp_path).guesses if "not read: 1" in note]
-    assert "let its name end with .csv" in note
+    assert "give its name the right suffix" in note
 
 
 def test_excel_sheets_titles_and_merged_cells_are_read(two):
@@ -304,12 +304,12 @@ def test_json_may_be_a_list_or_columns(two, content):
     ("name", "content", "message"),
     [
         ("d.json", {"images": [{"file_name": "a.jpg"}], "annotations": []}, "COCO"),
-        ("d.json", {"a.jpg": "normal", "b.jpg": "dr"}, "no list of objects but one with"),
+        ("d.json", {"a.jpg": "normal", "b.jpg": "dr"}, "not a list of objects but one with"),
         ("d.json", ["a.jpg", "b.jpg"], "entry 1 of the list is not an object"),
-        ("t.csv", "images/a.jpg,normal\nimages/b.jpg,dr\n", "names a photograph and no columns"),
-        ("labels.txt", "images/a.jpg 0\nimages/b.jpg 1\n", "names a photograph and no columns"),
-        ("labels.txt", "a 0\nb 1\n", "names a photograph and no columns"),
-        ("t.csv", "image,label,label\na,1,1\n", "is there twice: rename or remove one"),
+        ("t.csv", "images/a.jpg,normal\nimages/b.jpg,dr\n", "names a photograph, not columns"),
+        ("labels.txt", "images/a.jpg 0\nimages/b.jpg 1\n", "names a photograph, not columns"),
+        ("labels.txt", "a 0\nb 1\n", "names a photograph, not columns"),
+        ("t.csv", "image,label,label\na,1,1\n", "occurs twice: rename or remove one"),
         ("t.csv", "", "the table is empty"),
         ("t.csv", "what,why\nx,y\n", "expected the column 'image'"),
         ("t.csv", "image,N,D\na,1,0\nb,0,1\n", "N, D hold 0 and 1"),
@@ -378,7 +378,7 @@ def test_a_lone_table_is_of_the_split_that_it_is_named_after(two):
     (two / "test.csv").write_text("image,label\na,dr\nb,normal\n")
     listing = generic.scan(two)
     assert set(splits(listing).values()) == {"test"}
-    assert "test.csv: of the split test, by its name." in listing.guesses
+    assert "test.csv: belongs to the split test, by its name." in listing.guesses
 
 
 def test_labels_of_two_spellings_of_numbers_are_one_class(two):
@@ -523,7 +523,7 @@ def test_a_table_against_the_folders_of_classes_is_told(tmp_path, folders, rows,
     (tmp_path / "t.csv").write_text("".join(["image,label\n", *lines]))
     listing = generic.scan(tmp_path)
     assert list(labels(listing).values()) == list(rows)
-    told = [note for note in listing.notes if "lie in the folder of another class" in note]
+    told = [note for note in listing.notes if "are in the folder of another class" in note]
     assert [int(note.split()[0]) for note in told] == ([count] if count else [])
     if count:
         assert any(key in told[0] for key in keys)

@@ -1,8 +1,8 @@
 """Random changes to training images: one warp, one table, one colour matrix.
 
-Photometric changes map black to black, so that the surround of a fundus photograph stays what it
-is in every camera. All draws come from the generator that is passed in, and always the same number
-of them, so that a result depends on the generator's state and on nothing else.
+Photometric changes map black to black, so that the surround of a fundus photograph stays as it is
+in every camera. All draws come from the generator that is passed in, and always the same number of
+them, so that a result depends on nothing but the generator's state.
 """
 
 import math
@@ -15,7 +15,7 @@ import numpy as np
 
 _BLACK: Final = 6
 _LIT: Final = 20
-"""Values up to `_BLACK` are surround and go to 0; from `_LIT` on a value is changed in full."""
+"""Values up to `_BLACK` are surround and become 0; values from `_LIT` up are changed in full."""
 
 # Rec. 601 luma, as in PIL's and torchvision's colour jitter.
 _LUMA: Final = np.array([0.299, 0.587, 0.114])
@@ -26,9 +26,9 @@ _RAMP: Final = np.clip((_VALUES - _BLACK) / (_LIT - _BLACK), 0.0, 1.0)
 
 @dataclass(frozen=True)
 class Policy:
-    """How far each change may go; the default is no change at all.
+    """The largest extent of each change; the default is no change at all.
 
-    Ranges are symmetric about "no change" unless said otherwise.
+    Ranges are symmetric about "no change" unless stated otherwise.
 
     Examples:
         >>> import numpy as np
@@ -40,43 +40,44 @@ class Policy:
     """
 
     min_crop: float = 1.0
-    """Side of the smallest crop relative to the image's; crops lie anywhere inside."""
+    """Side of the smallest crop relative to the image's side; crops lie anywhere inside."""
     rotation: float = 0.0
-    """Degrees."""
+    """Largest angle in degrees."""
     translation: float = 0.0
-    """Beside the crop's own position, as a fraction of the side."""
+    """Shift in addition to the crop's own position, as a fraction of the side."""
     flip: float = 0.0
-    """Probability of a left-right flip. It turns a right eye into a left one: keep 0 where
-    captions name the eye."""
+    """Probability of a left-right flip. A flip turns a right eye into a left one: keep 0 if
+    captions name the eye.
+    """
     exposure: float = 0.0
-    """Relative change of brightness, all channels alike (multiplied)."""
+    """Relative change of brightness, the same factor for all channels."""
     channel_gain: float = 0.0
-    """Relative change of each channel by itself: white balance, pigmentation."""
+    """Relative change of each channel separately: white balance, pigmentation."""
     gamma: float = 0.0
     """Natural logarithm of the largest exponent, per image."""
     contrast: float = 0.0
     """Relative change about the mean of the lit pixels."""
     saturation: float = 0.0
-    """Relative change."""
+    """Relative change of saturation."""
     illumination: float = 0.0
     """Relative depth of smooth uneven lighting."""
     blur: float = 0.0
     """Probability of a Gaussian blur, sigma up to 1 % of the side."""
     low_pass: float = 0.0
-    """Probability of a loss of resolution, as of a camera with fewer pixels: up to 2.5 times."""
+    """Probability of a loss of resolution by up to 2.5, as from a camera with fewer pixels."""
     noise: float = 0.0
     """Probability of sensor noise, standard deviation up to 8 of 255."""
 
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-"""uint8 `[side, side, 3]` and where every random draw comes from to another such image."""
+"""A function from a uint8 image `[side, side, 3]` and a random generator to another such image."""
 
 CHINESE_CLIP: Final = "chinese_clip"
-"""The reference's own, which crops the photograph itself: see `chinese_clip_augment`."""
+"""The reference's augmentation, which crops the photograph itself: see `chinese_clip_augment`."""
 
 AUGMENTATIONS: Final[dict[str, Policy | Change | str]] = {
     "none": Policy(),
-    # Chinese-CLIP's default: images are resized and nothing else.
+    # Chinese-CLIP's default: images are only resized.
     "recipe": Policy(),
     "fundus": Policy(
         min_crop=0.85,
@@ -92,7 +93,7 @@ AUGMENTATIONS: Final[dict[str, Policy | Change | str]] = {
         low_pass=0.15,
         noise=0.2,
     ),
-    # Beside `enhance`, which undoes changes of light and colour anyway.
+    # For use with `enhance`, which undoes changes of light and colour anyway.
     "geometry": Policy(
         min_crop=0.85, rotation=15.0, translation=0.03, blur=0.2, low_pass=0.15, noise=0.2
     ),
@@ -102,10 +103,10 @@ AUGMENTATIONS: Final[dict[str, Policy | Change | str]] = {
 
 
 def named_policy(name: str) -> Policy | Change | str:
-    """The augmentation called `name`.
+    """Return the augmentation called `name`.
 
     Raises:
-        ValueError: there is none; the message names those that there are.
+        ValueError: the name is unknown; the message lists the known names.
     """
     if name not in AUGMENTATIONS:
         raise ValueError(f"unknown augmentation {name!r}: use one of {', '.join(AUGMENTATIONS)}")
@@ -115,17 +116,18 @@ def named_policy(name: str) -> Policy | Change | str:
 def augment(
     image: np.ndarray, rng: np.random.Generator, policy: Policy, size: int = 0
 ) -> np.ndarray:
-    """A random variant of an image.
+    """Return a random variant of an image.
 
     Args:
         image: uint8 `[side, side, 3]` RGB; not changed.
-        rng: where every random draw comes from.
-        policy: what may change and how far.
-        size: of the result, by default the image's. Where it is smaller, up to 1 / `min_crop`
-            times, crops keep their resolution; changes take place in the result.
+        rng: the source of all random draws.
+        policy: the extent of each change.
+        size: side of the result, by default that of the image. If the result is smaller by a factor
+            of
+            up to 1 / `min_crop`, crops keep their resolution; other changes act on the result.
 
     Returns:
-        uint8 `[size, size, 3]`; the input itself where the policy changes nothing.
+        uint8 `[size, size, 3]`; the input itself if the policy changes nothing.
     """
     if policy == Policy():
         return image
@@ -148,18 +150,18 @@ def augment(
 
 
 def _warp(image: np.ndarray, unit: np.ndarray, policy: Policy, size: int) -> np.ndarray:
-    """Crop, rotate, move and flip in one affine resampling; what comes from outside is black."""
+    """Crop, rotate, move and flip in one affine resampling; pixels from outside are black."""
     side = image.shape[0]
     crop = 1.0 - (1.0 - policy.min_crop) * unit[0]
     angle = math.radians(policy.rotation) * (2.0 * unit[1] - 1.0)
     room = (1.0 - crop) / 2.0 + policy.translation
     centre, target = (side - 1) / 2.0, (size - 1) / 2.0
     middle = centre + room * side * (2.0 * unit[2:4] - 1.0)
-    # Source pixels to a step in the result.
+    # Source pixels per pixel of the result.
     step = crop * (side / size)
     cosine, sine = step * math.cos(angle), step * math.sin(angle)
     mirror = -1.0 if unit[4] < policy.flip else 1.0
-    # Rows say where in the source an output pixel (x, y, 1) is looked up.
+    # The rows map an output pixel (x, y, 1) to its place in the source.
     matrix = np.array([[mirror * cosine, -sine, 0.0], [mirror * sine, cosine, 0.0]])
     matrix[:, 2] = middle - matrix[:, :2] @ (target, target)
     if side == size and np.array_equal(matrix, ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))):
@@ -189,7 +191,7 @@ def _saturate(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _tone(image: np.ndarray, signed: np.ndarray, policy: Policy) -> np.ndarray:
-    """Exposure, channel gains, gamma and contrast as one table for each channel."""
+    """Change exposure, channel gains, gamma and contrast with one table for each channel."""
     amounts = (policy.exposure, policy.channel_gain, policy.gamma, policy.contrast)
     if not any(amounts):
         return image
@@ -198,7 +200,7 @@ def _tone(image: np.ndarray, signed: np.ndarray, policy: Policy) -> np.ndarray:
     table = 255.0 * gains[:, None] * (_VALUES / 255.0) ** exponent
     if policy.contrast:
         means = np.array(cv2.mean(image)[:3])
-        # The mean of the lit part, taken for an aperture that fills the inscribed circle.
+        # The mean of the lit part, assuming that it fills the inscribed circle.
         pivot = np.minimum(means * 4.0 / math.pi, 255.0)
         pivot = 255.0 * gains * (pivot / 255.0) ** exponent
         factor = 1.0 + policy.contrast * signed[5]
@@ -208,9 +210,9 @@ def _tone(image: np.ndarray, signed: np.ndarray, policy: Policy) -> np.ndarray:
 
 
 def _noise(image: np.ndarray, rng: np.random.Generator, deviation: float) -> np.ndarray:
-    """Independent noise on the lit pixels, uniform because that costs a tenth of a normal."""
+    """Add independent noise to the lit pixels, uniform, in a tenth of the time of normal noise."""
     draws = rng.integers(0, 256, image.shape, dtype=np.uint8)
     scale = deviation * math.sqrt(12.0) / 256.0
     noisy = cv2.addWeighted(image, 1.0, draws, scale, -127.5 * scale)
-    # Red is the brightest channel wherever there is a retina.
+    # Red is the brightest channel in every retina.
     return cv2.copyTo(noisy, cv2.inRange(image[..., 0], _LIT, 255), image.copy())

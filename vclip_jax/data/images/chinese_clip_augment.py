@@ -1,7 +1,8 @@
 """Chinese-CLIP's optional augmentation (`--use-augment`): crop, flip, AutoAugment for ImageNet.
 
 It is made for everyday photographs: it inverts and solarises, and its flip turns right eyes into
-left ones. It is here because the reference has it; `augment.AUGMENTATIONS` are made for the fundus.
+left ones. It is here because the reference has it; the policies of `augment.AUGMENTATIONS` are made
+for the fundus.
 """
 
 import math
@@ -14,20 +15,20 @@ from PIL import Image, ImageEnhance, ImageOps
 from vclip_jax.data.images.decode import resize_fast
 
 MIN_AREA: Final = 0.9
-"""Share of the image's area that a crop keeps at least."""
+"""Smallest share of the image's area that a crop keeps."""
 MAX_RATIO: Final = 4 / 3
-"""Crops are at most this many times as wide as high, or as high as wide."""
+"""Largest ratio of a crop's longer side to its shorter side."""
 SHORTEST_CROP: Final = math.sqrt(MIN_AREA / MAX_RATIO)
-"""A crop's shorter side keeps at least this share of the image's."""
+"""Smallest share of the image's shorter side that a crop keeps."""
 _ATTEMPTS: Final = 10
 _FILL: Final = (123, 117, 104)
-"""The mean colour of CLIP's normalisation, for what a rotation or a shear uncovers."""
+"""The mean colour of CLIP's normalisation, which fills the corners after a rotation or a shear."""
 
 Operation = tuple[str, float, int]
-"""Name, probability, magnitude 0 to 10."""
+"""Name, probability, magnitude from 0 to 10."""
 
 # Cubuk et al., "AutoAugment: Learning Augmentation Policies from Data" (CVPR 2019), the policy for
-# ImageNet. Some of the 25 pairs occur twice there.
+# ImageNet. Some of the 25 pairs occur twice in the paper.
 IMAGENET_POLICY: Final[tuple[tuple[Operation, Operation], ...]] = (
     (("posterize", 0.4, 8), ("rotate", 0.6, 9)),
     (("solarize", 0.6, 5), ("auto_contrast", 0.6, 5)),
@@ -60,13 +61,13 @@ IMAGENET_POLICY: Final[tuple[tuple[Operation, Operation], ...]] = (
 def chinese_clip_augment(
     rgb: np.ndarray, size: int, rng: np.random.Generator, *, fast: bool = False
 ) -> np.ndarray:
-    """A random variant of a photograph of any shape, as a square.
+    """Return a random variant of a photograph of any shape, as a square.
 
     Args:
         rgb: uint8 `[height, width, 3]`.
         size: height and width of the result in pixels.
-        rng: where every random draw comes from.
-        fast: resize crops with `decode.resize_fast`, not with Pillow's bicubic.
+        rng: the source of all random draws.
+        fast: resize crops with `decode.resize_fast`, not with Pillow's bicubic filter.
 
     Returns:
         uint8 `[size, size, 3]`.
@@ -87,10 +88,10 @@ def chinese_clip_augment(
 
 
 def random_crop(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """A window (left, top, width, height) of at least `MIN_AREA` and at most `MAX_RATIO`.
+    """Draw a window (left, top, width, height) of at least `MIN_AREA` and at most `MAX_RATIO`.
 
-    Ten attempts are made at a random area and ratio that fit; an image too long for its crops gets
-    the largest window of the middle instead (Szegedy et al. 2015, as torchvision and timm do it).
+    Up to ten random areas and ratios are tried until one fits; if none does, the result is the
+    largest window in the middle (Szegedy et al. 2015, as in torchvision and timm).
     """
     for _ in range(_ATTEMPTS):
         area = width * height * rng.uniform(MIN_AREA, 1.0)
@@ -104,7 +105,7 @@ def random_crop(width: int, height: int, rng: np.random.Generator) -> tuple[int,
 
 
 def _enhance(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> Callable[..., Image.Image]:
-    """Magnitudes 0 to 10 are factors 0.1 to 1.9, 1 being no change."""
+    """Return an operation that maps magnitudes 0 to 10 to factors 0.1 to 1.9; 1 is no change."""
     return lambda image, magnitude, sign: kind(image).enhance(0.1 + 0.18 * magnitude)
 
 
@@ -132,4 +133,4 @@ OPERATIONS: Final[dict[str, Callable[[Image.Image, int, int], Image.Image]]] = {
     "shear_x": _shear_x,
     "solarize": lambda image, magnitude, sign: ImageOps.solarize(image, magnitude * 256 // 10),
 }
-"""Name -> (image, magnitude 0 to 10, sign) to image."""
+"""Name -> function of (image, magnitude from 0 to 10, sign) that returns an image."""

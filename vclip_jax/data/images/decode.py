@@ -1,8 +1,8 @@
-"""Encoded images in, square uint8 RGB arrays out.
+"""Decode encoded images to square uint8 RGB arrays.
 
-JPEGs go through libjpeg-turbo, which can scale while it decodes; everything else goes through
-Pillow. The decoder is strict: a JPEG that is damaged anywhere is refused, not shown with a grey
-half. What is opened at all, `vclip_jax.data.images.opening` says.
+JPEGs are decoded by libjpeg-turbo, which can scale while it decodes, all other formats by Pillow.
+The decoder is strict: a JPEG that is damaged anywhere is refused, not returned with a grey half.
+`vclip_jax.data.images.opening` decides which files are opened at all.
 """
 
 import math
@@ -28,11 +28,14 @@ from vclip_jax.data.images.opening import (
 _ORIENTATION: Final = 0x0112
 _THUMBNAIL_SIDE: Final = 256
 _LONGEST_CROPPED: Final = 8
-"""Sides' ratio up to which "centre_crop" resizes the whole picture before it crops."""
+"""Ratio of the sides up to which "centre_crop" resizes the whole picture before it crops."""
 FINER: Final = 1.5
-"""What "fast" decodes has at least this many times the result's pixels along a side. With 1, photos
-of 1024 px become 224 px in 25 % less time, at 1.4 times the distance from "exact" (0.37); with 2,
-those of 1024 x 680 px take 75 % longer, and the distance is 0.28 instead of 0.31."""
+"""Least pixels that "fast" decodes, relative to the result's pixels along a side.
+
+With 1, photographs of 1024 px become 224 px in 25 % less time, at 1.4 times the distance from
+"exact" (0.37); with 2, those of 1024 x 680 px take 75 % longer, and the distance is 0.28 instead of
+0.31.
+"""
 
 
 def decode(
@@ -47,40 +50,40 @@ def decode(
     """Decode an image and fit it into a square.
 
     The EXIF orientation is applied, transparency is shown on black, 16-bit samples are scaled by
-    the range in use (see `vclip_jax.data.images.sixteen_bit`). Of several frames the first counts.
+    the range in use (see `vclip_jax.data.images.sixteen_bit`). Of several frames the first is used.
 
-    This is for training. What evaluates and answers uses `decode_whole`, which is the same in mode
-    "exact" and leaves out the scaling while decoding in mode "fast".
+    This function is for training. Evaluation and prediction use `decode_whole`, which gives the
+    same in mode "exact" and does not scale while decoding in mode "fast".
 
     Args:
         data: an encoded image of one of `opening.FORMATS`.
         size: height and width of the result in pixels.
-        fit: of `FITS`: "squash" resizes straight to the square; "pad" keeps the aspect ratio,
+        fit: one of `FITS`: "squash" resizes straight to the square; "pad" keeps the aspect ratio,
             centred on black; "fundus" first crops to the illuminated field of a fundus
             photograph, see `field_box`; "flair" keeps the aspect ratio at the top left, black at
-            the right or below, as FLAIR does; "centre_crop" brings the shorter side to the size
-            and cuts the longer one's ends off, as CLIP and open_clip do.
+            the right or below, as FLAIR does; "centre_crop" resizes the shorter side to the size
+            and cuts off the ends of the longer one, as CLIP and open_clip do.
         mode: "exact" decodes in full and resizes "squash" pixel for pixel as CLIP's recipe does
             (bicubic with antialiasing), "pad" and "centre_crop" likewise, "flair" bilinear with
-            antialiasing, "fundus" by area. "fast" lets a JPEG be scaled by 2, 4 or 8 while it is
-            decoded, to no less than 1.5 times what the picture measures in the square,
-            and resizes with OpenCV. From 1024 px to 224 px, "squash" takes a fifth of the time, and
-            the mean distance from "exact" is 0.31 of 255 on IDRiD's photographs
-            (1024 x 680) and 0.26 on rendered ones; it is 16 at most. "pad" and "flair" differ by
-            0.20 to 0.27, at most 26. "fundus" differs by 0.59 and 0.16, at the field's border by
-            any amount: its box comes out up to a pixel elsewhere. A picture whose side does not
-            divide by the factor is stretched by less than that many of its pixels.
-        room: for crops to come, "fast" alone: the result's side is up to this many times the
-            size, as long as the photograph has the pixels for it.
-        key: what an error calls the image.
+            antialiasing, "fundus" by area. "fast" may scale a JPEG by 2, 4 or 8 while it is
+            decoded, to no less than 1.5 times the picture's size in the square, and resizes with
+            OpenCV. From 1024 px to 224 px, "squash" takes a fifth of the time, and the mean
+            distance from "exact" is 0.31 of 255 on IDRiD's photographs (1024 x 680) and 0.26 on
+            rendered ones; it is 16 at most. "pad" and "flair" differ by 0.20 to 0.27, at most 26.
+            "fundus" differs by 0.59 and 0.16, and by any amount at the field's border, because its
+            box may shift by up to a pixel. A picture whose side is not a multiple of the factor is
+            stretched by less than one of the scaled pixels.
+        room: space for later crops, only for "fast": the result's side is up to this many times the
+            size, if the photograph has enough pixels.
+        key: the image's name in error messages.
 
     Returns:
-        uint8 `[side, side, 3]`, RGB, contiguous; `side` is `size` unless there is `room`.
+        uint8 `[side, side, 3]`, RGB, contiguous; `side` is `size` unless `room` is larger than 1.
 
     Raises:
-        ImageError: not an image, damaged, larger than `MAX_PIXELS`, or of a kind whose values
-            have no fixed range.
-        ValueError: unknown `fit` or `mode`, or a size below 1.
+        ImageError: the data are not an image, are damaged, have more than `MAX_PIXELS`, or are of a
+            kind whose values have no fixed range.
+        ValueError: `fit` or `mode` is unknown, or `size` is below 1.
     """
     check_fit(size, fit, mode)
     if mode == "exact":
@@ -96,7 +99,7 @@ def decode(
     if fit == "fundus":
         field = _field(rgb)
         if factor > 1 and max(field.shape[:2]) < least:
-            # The field is but a small part of the photograph.
+            # The field is only a small part of the photograph.
             finer = least * min(rgb.shape[:2]) / max(field.shape[:2])
             field = _field(_read(data, math.ceil(finer), 0, key)[0])
         rgb = field
@@ -109,17 +112,21 @@ def decode(
 def decode_whole(
     data: bytes, size: int, fit: str = "squash", mode: str = "exact", *, key: str = "image"
 ) -> np.ndarray:
-    """Decode an image in full and fit it into a square: what a model is asked about.
+    """Decode an image in full and fit it into a square, for evaluation and prediction.
 
-    The result is that of `fit_square` for the photograph's pixels, so that a file, an opened
-    image and an array give the same. Arguments, result and errors as for `decode`.
+    The result is that of `fit_square` for the photograph's pixels, so that a file, an opened image
+    and an array give the same. Arguments, result and errors are those of `decode`.
     """
     check_fit(size, fit, mode)
     return fit_square(read_rgb(data, key=key), size, fit, mode)
 
 
 def check_fit(size: int, fit: str, mode: str = "exact") -> None:
-    """Raises ValueError unless `fit` and `mode` are known and `size` is positive."""
+    """Check that `fit` and `mode` are known and `size` is positive.
+
+    Raises:
+        ValueError: one line: one of them is not.
+    """
     if fit not in FITS or size < 1:
         raise ValueError(f"fit must be one of {', '.join(FITS)} and size >= 1, got {fit!r}, {size}")
     if mode not in MODES:
@@ -131,9 +138,9 @@ def read_rgb(data: bytes, min_side: int = 0, *, key: str = "image") -> np.ndarra
 
     Args:
         data: an encoded image.
-        min_side: a JPEG may come back scaled down by 2, 4 or 8 as long as its shorter side keeps
-            this many pixels; 0 keeps the full size.
-        key: what an error calls the image.
+        min_side: a JPEG may be scaled down by 2, 4 or 8 if its shorter side keeps this many pixels;
+            0 keeps the full size.
+        key: the image's name in error messages.
 
     Raises:
         ImageError: see `decode`.
@@ -142,14 +149,14 @@ def read_rgb(data: bytes, min_side: int = 0, *, key: str = "image") -> np.ndarra
 
 
 def _read(data: bytes, min_shorter: int, min_longer: int, key: str) -> tuple[np.ndarray, int]:
-    """The pixels and by how much they were scaled down: as far as both sides' minima allow."""
+    """Return the pixels and the factor by which they are scaled down, limited by both minima."""
     try:
         if data[:2] == b"\xff\xd8":
-            found = _read_jpeg(data, min_shorter, min_longer)
-            if found is not None:
-                return found
+            scaled = _read_jpeg(data, min_shorter, min_longer)
+            if scaled is not None:
+                return scaled
         return _read_any(data), 1
-    except Exception as error:  # decoders raise what they like
+    except Exception as error:  # decoders raise many types
         why = as_image_error(error)
         raise ImageError(
             f"{key}: cannot read the image ({len(data)} bytes): {why}", why.reason
@@ -160,7 +167,7 @@ def _read_jpeg(data: bytes, min_shorter: int, min_longer: int) -> tuple[np.ndarr
     header = jpeg_header(data)
     width, height = header.size
     if header.colours in ("CMYK", "YCCK"):
-        return None  # whether the inks are inverted is for Pillow to find out
+        return None  # Pillow finds out whether the inks are inverted
     factor = 1
     # Factors other than 2, 4 and 8 are slower than none.
     while (
@@ -171,7 +178,7 @@ def _read_jpeg(data: bytes, min_shorter: int, min_longer: int) -> tuple[np.ndarr
     ):
         factor *= 2
     with turn(width * height):
-        # Not fastdct: it saves 3 % and triples the distance. Not fastupsample: it saves nothing.
+        # fastdct saves 3 % of the time and triples the distance; fastupsample saves nothing.
         pixels = simplejpeg.decode_jpeg(
             data,
             "RGB",
@@ -183,7 +190,7 @@ def _read_jpeg(data: bytes, min_shorter: int, min_longer: int) -> tuple[np.ndarr
 
 
 def orientation(data: bytes) -> int:
-    """How the camera was held, by EXIF or XMP: TIFF 6.0 tag 274, values 1 to 8.
+    """Return the camera's orientation from EXIF or XMP: TIFF 6.0 tag 274, values 1 to 8.
 
     Raises:
         ImageError: without a key, see `open_image`.
@@ -207,25 +214,25 @@ def _read_any(data: bytes) -> np.ndarray:
     with open_image(data) as image, turn(image.width * image.height):
         if image.mode != "RGB" or not sixteen_bit.is_deep(image):
             return pillow_rgb(image)
-        # Before the pixels are loaded: Pillow turns some files then.
+        # Read before the pixels are loaded, because Pillow turns some files then.
         turned = image.getexif().get(_ORIENTATION, 1)
         upper = np.asarray(ImageOps.exif_transpose(image))
         samples = sixteen_bit.colours(data)
-        # OpenCV turns some files, too, depending on its version.
+        # OpenCV also turns some files, depending on its version.
         return sixteen_bit.agreed((samples, _upright(samples, turned)), upper)
 
 
 def pillow_rgb(image: Image.Image) -> np.ndarray:
-    """A Pillow image as uint8 `[height, width, 3]` RGB, upright, transparency on black.
+    """Convert a Pillow image to uint8 `[height, width, 3]` RGB, upright, transparency on black.
 
     Grey samples of 16 bits are scaled by the range in use, see `vclip_jax.data.images.sixteen_bit`.
 
     Raises:
-        ImageError: larger than `MAX_PIXELS`, of a kind whose values have no fixed range, or of
-            16-bit colours, of which Pillow has but the upper halves.
+        ImageError: the image has more than `MAX_PIXELS`, values without a fixed range, or 16-bit
+            colours, of which Pillow keeps only the upper 8 bits.
     """
     check_pixels(*image.size, image.format or "")
-    declared = image.format == "PPM"  # its header has the range, and Pillow scales by it
+    declared = image.format == "PPM"  # the header gives the range, and Pillow scales by it
     if image.mode in ("I", "F") and not (declared and image.mode == "I"):
         raise ImageError(
             "32-bit samples have no fixed range, convert them to 8 or 16 bits", "32-bit"
@@ -245,7 +252,7 @@ def pillow_rgb(image: Image.Image) -> np.ndarray:
 
 
 def fit_square(rgb: np.ndarray, size: int, fit: str, mode: str = "exact") -> np.ndarray:
-    """uint8 RGB `[height, width, 3]` to `[size, size, 3]`, see `decode`."""
+    """Fit uint8 RGB `[height, width, 3]` into a square `[size, size, 3]`, see `decode`."""
     return FITS[fit](rgb, size, mode)
 
 
@@ -284,14 +291,14 @@ def _flair(rgb: np.ndarray, size: int, mode: str) -> np.ndarray:
 
 
 def _inside(rgb: np.ndarray, size: int) -> tuple[int, int]:
-    """Height and width of a picture whose longer side becomes `size`."""
+    """Return height and width of a picture whose longer side becomes `size`."""
     scale = size / max(rgb.shape[:2])
     height, width = (max(1, round(side * scale)) for side in rgb.shape[:2])
     return height, width
 
 
 def _on_black(small: np.ndarray, size: int, *, centred: bool = True) -> np.ndarray:
-    """A picture in the middle, or at the top left, of a black square; a square as it is."""
+    """Place a picture in the middle, or at the top left, of a black square."""
     height, width = small.shape[:2]
     if height == width == size:
         return small
@@ -302,27 +309,28 @@ def _on_black(small: np.ndarray, size: int, *, centred: bool = True) -> np.ndarr
 
 
 def _centre(rgb: np.ndarray, size: int, mode: str) -> np.ndarray:
-    """The middle of the picture whose shorter side became `size`, to the rules of torchvision.
+    """Return the middle of a picture whose shorter side becomes `size`, by torchvision's rules.
 
-    The longer side is rounded down, half a pixel at the crop's edge to the even neighbour.
+    The longer side is rounded down; a crop edge at half a pixel moves to the even neighbour.
     """
     height, width = (size * side // min(rgb.shape[:2]) for side in rgb.shape[:2])
     top, left = (round((side - size) / 2) for side in (height, width))
     if mode == "exact" and max(height, width) <= _LONGEST_CROPPED * size:
         whole = _resize(rgb, height, width)
         return np.ascontiguousarray(whole[top : top + size, left : left + size])
-    # Only what will be seen: it costs less, and a strip could become any size otherwise.
+    # Resize only the visible part: it costs less, and a resized strip could have any length.
     vertical, horizontal = rgb.shape[0] / height, rgb.shape[1] / width
     first, start = round(top * vertical), round(left * horizontal)
     last = max(first + 1, round((top + size) * vertical))
     end = max(start + 1, round((left + size) * horizontal))
-    seen = rgb[first:last, start:end]
-    return resize_fast(seen, size, size) if mode == "fast" else _resize(seen, size, size)
+    visible = rgb[first:last, start:end]
+    return resize_fast(visible, size, size) if mode == "fast" else _resize(visible, size, size)
 
 
 Fit = Callable[[np.ndarray, int, str], np.ndarray]
-"""uint8 RGB `[height, width, 3]`, the result's side and the mode ("exact" or "fast") to uint8
-`[side, side, 3]`."""
+"""A function of (uint8 RGB `[height, width, 3]`, side, mode "exact" or "fast") that returns uint8
+`[side, side, 3]`.
+"""
 
 FITS: Final[dict[str, Fit]] = {
     "squash": _squash,
@@ -337,7 +345,7 @@ BUILT_IN_FITS: Final = frozenset(FITS)
 
 
 def _resize(rgb: np.ndarray, height: int, width: int, *, bilinear: bool = False) -> np.ndarray:
-    """Pillow's resampling, which filters as wide as it scales down."""
+    """Resize with Pillow, whose filter is as wide as the reduction."""
     if rgb.shape[:2] == (height, width):
         return np.ascontiguousarray(rgb)
     method = Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC
@@ -347,16 +355,16 @@ def _resize(rgb: np.ndarray, height: int, width: int, *, bilinear: bool = False)
 def resize_fast(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize uint8 RGB with OpenCV, antialiased.
 
-    Averaging areas is what keeps fine vessels from flickering, but OpenCV is slow at it unless the
-    factor is 2 or 4. So the picture is brought to that many times its size first, by linear
-    interpolation, which needs no filter for the little that is left.
+    Averaging areas keeps fine vessels from flickering, but OpenCV does it fast only if the factor
+    is 2 or 4. So the picture is first resized to 2 or 4 times the result's size by linear
+    interpolation, which needs no filter for so small a factor.
 
     Args:
         rgb: uint8 `[h, w, 3]`.
-        height, width: of the result.
+        height, width: size of the result.
     """
     scales = rgb.shape[0] / height, rgb.shape[1] / width
-    if max(scales) >= 4 * FINER:  # of large images that are no JPEGs
+    if max(scales) >= 4 * FINER:  # large images that are not JPEGs
         return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     vertical, horizontal = (4 if s >= 2 * FINER else 2 if s >= FINER else 1 for s in scales)
     method = cv2.INTER_CUBIC if vertical == horizontal == 1 else cv2.INTER_LINEAR
@@ -365,25 +373,26 @@ def resize_fast(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def field_box(rgb: np.ndarray) -> tuple[int, int, int, int]:
-    """The bounding box of a fundus photograph's illuminated field.
+    """Return the bounding box of a fundus photograph's illuminated field.
 
-    Among every n-th pixel, the field is the largest connected region brighter than a threshold that
-    lies 15 % of the way from the surround (2nd percentile) to the bright parts (90th percentile) of
-    the brightest channel, so that neither a grey surround nor burnt-in text moves the box.
+    The field is searched for in every n-th pixel. It is the largest connected region brighter than
+    a threshold that lies 15 % of the way from the surround (2nd percentile) to the bright parts
+    (90th percentile) of the brightest channel, so that neither a grey surround nor burnt-in text
+    moves the box.
 
     Args:
         rgb: uint8 `[height, width, 3]`.
 
     Returns:
         (left, top, right, bottom) in pixels, right and bottom exclusive, exact to n pixels (n is
-        the longest side over 256). The whole image where nothing like a field is found: under a
-        tenth of the area, or no contrast.
+        the longest side over 256). The whole image if there is no field: under a tenth of the
+        area, or no contrast.
     """
     height, width = rgb.shape[:2]
     whole = (0, 0, width, height)
     step = max(1, max(height, width) // _THUMBNAIL_SIDE)
     red, green, blue = cv2.split(rgb[::step])
-    # Columns last: picking single bytes is cheaper than picking pixels.
+    # Columns are picked last: picking single bytes is cheaper than picking pixels.
     brightest = np.ascontiguousarray(cv2.max(cv2.max(red, green), blue)[:, ::step])
     thumbnail = cv2.medianBlur(brightest, 5)
     histogram = cv2.calcHist([thumbnail], [0], None, [256], [0, 256]).ravel()
@@ -402,7 +411,7 @@ def field_box(rgb: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def strip_jpeg(data: bytes, *, key: str = "image") -> bytes:
-    """A JPEG without its metadata, see `jpeg.strip`; the compressed picture is copied unchanged.
+    """Return a JPEG without its metadata, see `jpeg.strip`; the compressed picture is unchanged.
 
     Raises:
         ImageError: the segments do not make a JPEG.

@@ -1,10 +1,10 @@
-"""Remove what the camera did to a fundus photograph: illumination, colour cast, contrast.
+"""Remove the camera's influence from a fundus photograph: illumination, colour cast, contrast.
 
-What is left is local contrast: each pixel against its surroundings, in units of what is usual in
-that photograph. Cameras, flashes and pigmentation then look alike, vessels and lesions stay. The
+Local contrast remains: each pixel against its surroundings, in units of the photograph's usual
+contrast. Cameras, flashes and pigmentation then look alike, while vessels and lesions stay. The
 idea is Graham's, for Kaggle's diabetic retinopathy competition of 2015 (subtract the local mean
-colour); here it is done on logarithms, in which illumination and absorption add up, and scaled by
-the photograph's own mean deviation.
+colour); here it is applied to logarithms, in which illumination and absorption add up, and scaled
+by the photograph's own mean deviation.
 """
 
 from typing import Final
@@ -13,35 +13,39 @@ import cv2
 import numpy as np
 
 _LIT: Final = 16
-"""A pixel whose brightest channel is below this belongs to the surround."""
+"""A pixel whose brightest channel is below this value belongs to the surround."""
 _OFFSET: Final = 12.0
-"""Added before the logarithm, so that noise in dark channels is not blown up."""
+"""Added before the logarithm, so that noise in dark channels is not amplified."""
 _REACH: Final = 0.09
-"""Standard deviation of the surroundings' Gaussian window, as a fraction of the side: about twice
-the radius of the optic disc in a photograph of 45 degrees, so that disc and cup stay apart."""
+"""Standard deviation of the surroundings' Gaussian window, as a fraction of the side.
+
+It is about twice the radius of the optic disc in a photograph of 45 degrees, so that disc and cup
+stay apart.
+"""
 _GREY: Final = 128.0
 _GAIN: Final = 32.0
-"""A mean deviation becomes this many of 255 levels; four of them fit on either side of grey."""
+"""Levels of 255 that a mean deviation becomes; four of them fit on either side of grey."""
 _COARSE: Final = 32
 _FAINTEST: Final = 0.01
-"""Mean deviations below one per cent are noise, and are not amplified to full contrast."""
+"""Mean deviations below this value are noise, and are not amplified to full contrast."""
 _LOG: Final = np.log(np.arange(256) + _OFFSET).astype(np.float32)
 
 
 def enhance(image: np.ndarray) -> np.ndarray:
-    """Local contrast of a fundus photograph.
+    """Return the local contrast of a fundus photograph.
 
     Args:
         image: uint8 `[size, size, 3]` RGB with a dark surround (or none).
 
     Returns:
-        uint8 `[size, size, 3]`: 128 where a pixel equals its surroundings and outside the field.
-        Multiplying a channel of the input by a smooth field hardly changes it.
+        uint8 `[size, size, 3]`: 128 for a pixel that equals its surroundings or is outside the
+        field.
+        Multiplying a channel of the input by a smooth field hardly changes the result.
     """
     size = image.shape[0]
     brightest = cv2.max(cv2.max(image[..., 0], image[..., 1]), image[..., 2])
     lit = cv2.threshold(brightest, _LIT, 1, cv2.THRESH_BINARY)[1]
-    # The border's own gradient is no finding.
+    # The gradient at the field's border is no finding.
     border = max(1, round(0.012 * size))
     lit = cv2.erode(lit, np.ones((2 * border + 1,) * 2, np.uint8), borderValue=1)
     mask = cv2.merge([lit.astype(np.float32)] * 3)
@@ -54,7 +58,7 @@ def enhance(image: np.ndarray) -> np.ndarray:
 
 
 def _surroundings(log: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The mean of the lit pixels around each pixel, weighted by a Gaussian window."""
+    """Return the mean of the lit pixels around each pixel, weighted by a Gaussian window."""
     size = log.shape[0]
     coarse = min(_COARSE, size)
 

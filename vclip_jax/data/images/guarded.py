@@ -1,8 +1,8 @@
-"""Work on files of strangers in processes of their own: a crash or a hang ends those alone.
+"""Processes for work on untrusted files: a crash or a hang ends only such a process.
 
-A decoder is native code at work on bytes that anybody may have written. `call` runs a function in
-another process, which is kept for the next call; within it, `limited` marks the dangerous part,
-for which time and memory are limited. Linux enforces all limits; macOS no limit of memory.
+A decoder is native code that reads untrusted bytes. `call` runs a function in another process,
+which is kept for the next call; within it, `limited` marks the dangerous part, whose time and
+memory are limited. Linux enforces all limits; macOS has no limit of memory.
 """
 
 import atexit
@@ -24,21 +24,21 @@ from vclip_jax.data.images.opening import ImageError
 
 @dataclass(frozen=True)
 class Limits:
-    """What a picture may take."""
+    """Time and memory that a picture may take."""
 
     cpu_seconds: float = 30
-    """Of processor time, so that a busy machine changes nothing. A photograph takes under 1."""
+    """Processor time, which does not depend on the machine's load. A photograph takes under 1."""
     seconds: float = 300
-    """Altogether."""
+    """Elapsed time."""
     memory: int = 2 << 30
-    """Bytes, in addition to what the process has before."""
+    """Bytes in addition to what the process has before."""
 
 
 LIMITS = Limits()
 
 
 class Fault(ImageError):
-    """A picture took the process that decoded it along, or more than its limits."""
+    """A picture crashed the process that decoded it, or exceeded its limits."""
 
 
 class Killed(OSError):
@@ -46,22 +46,22 @@ class Killed(OSError):
 
 
 def call(function: Callable[..., Any], *arguments: Any, limits: Limits | None = None) -> Any:
-    """`function(*arguments)` in another process; several threads may call at a time.
+    """Return `function(*arguments)`, run in another process; several threads may call at a time.
 
-    A process is started where none is idle, which takes about half a second. After a crash the
-    call is repeated once, so that it is not blamed for what came before.
+    If no process is idle, one is started, which takes about half a second. After a crash the call
+    is repeated once, so that it is not blamed for an earlier fault.
 
     Args:
-        function: of a module that can be imported; like its arguments and its result it is
+        function: a function of an importable module; the function, its arguments and its result are
             pickled.
-        arguments: for it.
-        limits: of the part in `limited`; by default `LIMITS`.
+        arguments: the function's arguments.
+        limits: limits of the part in `limited`, by default `LIMITS`.
 
     Raises:
-        Fault: one line, without a key: the process crashed twice, or a limit of time was reached.
-            (Memory that is refused is a MemoryError in the function.)
+        Fault: one line, without a key: the process crashed twice, or reached a limit of time.
+            (If memory is refused, the function sees a MemoryError.)
         Killed: the process was killed from outside, twice.
-        RuntimeError: what else the function raised, with its traceback.
+        RuntimeError: the function raised another error; with its traceback.
     """
     if os.name != "posix":
         return function(*arguments)
@@ -82,8 +82,8 @@ def call(function: Callable[..., Any], *arguments: Any, limits: Limits | None = 
                 raise RuntimeError(f"in a worker process: {value}")
             return value
         if status in (-signal.SIGPROF, -signal.SIGALRM):
-            took = limits.cpu_seconds if status == -signal.SIGPROF else limits.seconds
-            raise Fault(f"decoding it takes more than {took:g} seconds", "too much time")
+            limit = limits.cpu_seconds if status == -signal.SIGPROF else limits.seconds
+            raise Fault(f"decoding it takes more than {limit:g} seconds", "too much time")
     if status == -signal.SIGKILL:
         raise Killed("a worker process was killed, probably as the machine has no memory left")
     raise Fault(f"the decoder crashes at it ({_name(status)})", "crashes the decoder")
@@ -91,7 +91,7 @@ def call(function: Callable[..., Any], *arguments: Any, limits: Limits | None = 
 
 @contextmanager
 def limited() -> Iterator[None]:
-    """The part of a function that `call` runs for which the limits hold; elsewhere nothing."""
+    """Apply the limits to a part of a function that `call` runs; without `call` do nothing."""
     if _limits is None:
         yield
         return
@@ -112,7 +112,7 @@ def limited() -> Iterator[None]:
 
 
 def end_idle(keep: int = 0) -> None:
-    """End the processes that wait for a call, but for so many."""
+    """End the idle processes, except `keep` of them."""
     while len(_idle) > keep:
         _idle.pop().end()
 
@@ -127,7 +127,7 @@ def _take() -> "_Worker":
 _idle: list["_Worker"] = []
 atexit.register(end_idle)
 if hasattr(os, "register_at_fork"):
-    # They answer to the parent.
+    # The processes belong to the parent.
     os.register_at_fork(after_in_child=_idle.clear)
 
 
@@ -153,14 +153,14 @@ class _Worker:
             self._connection.recv()
         except (EOFError, OSError):
             self.end()
-            raise OSError("a worker process does not start; what it says stands above") from None
+            raise OSError("a worker process does not start: see its message above") from None
 
     def ask(self, question: Any) -> Any:
         self._connection.send(question)
         return self._connection.recv()
 
     def end(self) -> int:
-        """Its exit status: a signal's number, negated, if one ended it."""
+        """End the process and return its exit status: minus a signal's number if killed by one."""
         self._connection.close()
         try:
             return self._process.wait(timeout=0.5)
@@ -171,19 +171,19 @@ class _Worker:
 
 
 _limits: Limits | None = None
-"""In a worker: those of the call in progress."""
+"""The limits of the call in progress, in a worker."""
 
 
 def serve(descriptor: int) -> None:
-    """What a worker does: answer calls until the other side is gone."""
+    """Answer calls in a worker process until the other side is closed."""
     global _limits
     import cv2
 
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     connection = Connection(descriptor)
     connection.send("ready")
-    # Decoders print what is wrong with a file.
+    # Discard output: decoders print the faults of a file.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
@@ -201,7 +201,7 @@ def serve(descriptor: int) -> None:
 
 
 def _data_bytes() -> int:
-    """What RLIMIT_DATA counts of this process; 0 where the system does not say."""
+    """Return the bytes of this process that RLIMIT_DATA counts; 0 if they are not known."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")

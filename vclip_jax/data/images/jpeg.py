@@ -1,13 +1,13 @@
-"""The segments of a JPEG (ITU T.81, annex B): what its header says, and the file stripped bare."""
+"""The segments of a JPEG (ITU T.81, annex B): reading the header, and removing metadata."""
 
 import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 MAX_SCANS: Final = 100
-"""A progressive photograph has about 10. Each goes through all pixels, whatever its length."""
+"""A progressive photograph has about 10. Each scan goes through all pixels, whatever its length."""
 
-# The next marker that is not part of a scan's data, as FF 00 and RST0 to RST7 are.
+# The next marker outside a scan's data; FF 00 and RST0 to RST7 are part of a scan's data.
 _MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 _NO_MARKER: Final = frozenset((0x00, 0xFF, *range(0xD0, 0xD8)))
 
@@ -19,40 +19,40 @@ _PROGRESSIVE: Final = (0xC2, 0xCA)
 _ARITHMETIC: Final = (0xC9, 0xCA)
 _LOSSLESS: Final = 0xC3
 _JFIF: Final = b"\xff\xe0\x00\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0"
-"""Version 1.1, square pixels, no thumbnail."""
+"""A segment of version 1.1: square pixels, no thumbnail."""
 
 
 Segment = tuple[int, int, int, int]
-"""A marker, where its first FF stands, and where its parameters start and end."""
+"""A marker, the position of its first FF, and the start and end of its parameters."""
 
 
 class Header(NamedTuple):
-    """What stands before the first scan."""
+    """The facts before the first scan."""
 
     app1: bool
-    """There is EXIF or XMP, which may say how the camera was held."""
+    """True if there is EXIF or XMP, which may hold the camera's orientation."""
     several_scans: bool
     bits: int
-    """A sample, 0 where no frame is found."""
+    """Bits of a sample, 0 if no frame is found."""
 
 
 def segments(data: bytes) -> Iterator[Segment]:
-    """The segments after the start of the image; the last is its end, if there is one.
+    """Yield the segments after the start of the image; the last is its end, if there is one.
 
-    Bytes between segments are passed over, as decoders do. Stops where `data` does.
+    Bytes between segments are skipped, as decoders do. The iteration stops at the end of `data`.
     """
     at = 2
     while True:
         begin, start = at, at + 2
         marker = data[at + 1] if start <= len(data) and data[at] == 0xFF else 0
         if marker in _NO_MARKER:
-            found = _MARKER.search(data, at)
-            if found is None:
+            match = _MARKER.search(data, at)
+            if match is None:
                 return
-            begin, start = found.span()
+            begin, start = match.span()
             marker = data[start - 1]
             while begin > at and data[begin - 1] == 0xFF:
-                begin -= 1  # FF before a marker fill
+                begin -= 1  # FF bytes before a marker are filling
         if marker in (_EOI, _SOI, 0x01):  # without parameters
             yield marker, begin, start, start
             at = start
@@ -68,13 +68,13 @@ def segments(data: bytes) -> Iterator[Segment]:
 
 
 def read_header(data: bytes) -> Header:
-    """Look at a JPEG without decoding it; costs microseconds, as every photograph pays for it."""
+    """Read a JPEG's header without decoding it, in microseconds: every photograph pays for it."""
     app1, several, bits, components, at = False, False, 0, 0, 2
     try:
         while True:
             marker = data[at + 1]
             if data[at] != 0xFF or marker in _NO_MARKER or marker == _SOI:
-                # Bytes between segments, and FF before a marker, are passed over.
+                # Skip bytes between segments, and FF before a marker.
                 at = data.find(b"\xff", at + 1)
                 if at < 0:
                     break
@@ -91,27 +91,27 @@ def read_header(data: bytes) -> Header:
                 break
             at += 2 + max(2, data[at + 2] << 8 | data[at + 3])
     except IndexError:
-        pass  # it ends early, as the decoder will say
+        pass  # the file ends early, which the decoder will report
     return Header(app1, several, bits)
 
 
 def has_many_scans(data: bytes) -> bool:
-    """Whether there are more than `MAX_SCANS`."""
-    # Cheap, and too many if anything: metadata may hold the two bytes, a scan's data cannot.
+    """Return whether a JPEG has more than `MAX_SCANS`."""
+    # A cheap upper bound: metadata may hold the two bytes, a scan's data cannot.
     if data.count(b"\xff\xda") <= MAX_SCANS:
         return False
     return sum(marker == _SOS for marker, *_ in segments(data)) > MAX_SCANS
 
 
 def strip(data: bytes) -> bytes:
-    """A JPEG of nothing but the compressed picture, which is copied unchanged.
+    """Return a JPEG with nothing but the compressed picture, which is copied unchanged.
 
-    What is kept is written anew from its fields: the frame, the scans, the tables that a scan
-    uses, where it is used, restart intervals, and of JFIF's and Adobe's segments what says how
-    colours are coded. Everything else goes: other application segments and comments wherever they
-    stand, tables without use, thumbnails, surplus bytes within segments, between them, and after
-    the end. What stays without use are symbols of a table that no pixel needs, and up to five bytes
-    at the end of a scan, which decoders do not notice: the picture would have to be coded anew.
+    The kept parts are written anew from their fields: the frame, the scans, the tables that a scan
+    uses, in front of that scan, restart intervals, and the colour coding of JFIF's and Adobe's
+    segments. Everything else is removed: other application segments and comments anywhere, unused
+    tables, thumbnails, surplus bytes within segments, between them, and after the end. Two unused
+    things remain, since removing them would mean coding the picture anew: symbols of a table that
+    no pixel needs, and up to five bytes at the end of a scan, which decoders ignore.
 
     Raises:
         ValueError: the segments do not make a JPEG.
@@ -121,7 +121,7 @@ def strip(data: bytes) -> bytes:
     frame = jfif = adobe = b""
     kind = scans = 0
     scan_from: int | None = None
-    seen: set[int] = set()  # components whose quantisation is settled
+    seen: set[int] = set()  # components whose quantisation table is written
     for marker, begin, start, end in segments(data):
         if scan_from is not None:
             kept.append(data[scan_from:begin])
@@ -187,10 +187,10 @@ def _huffman(payload: bytes) -> dict[tuple[int, int], bytes]:
 
 
 def _needed(kind: int, frame: bytes, scan: bytes, seen: set[int]) -> list[tuple[int, int]]:
-    """The tables that a scan uses; `seen` grows by its components.
+    """List the tables that a scan uses; `seen` grows by the scan's components.
 
-    A component's quantisation is that of its first scan. A scan of a progressive JPEG uses
-    Huffman tables either of DC (none where it refines) or of AC.
+    A component's quantisation is that of its first scan. A scan of a progressive JPEG uses Huffman
+    tables either of DC (none if it refines) or of AC.
     """
     quantisation = {frame[i]: frame[i + 2] for i in range(6, len(frame), 3)}
     first, refines = scan[-3], scan[-1] >> 4

@@ -1,9 +1,9 @@
-"""The one door through which encoded pictures come in: what is opened, and what is refused why.
+"""The only way to open encoded pictures: which files are opened, and why others are refused.
 
-Pillow opens whatever it knows, and some of that runs programs (EPS runs Ghostscript) or has readers
-that few people test. Here only the formats that photographs come in are opened, what a decoder
-would need more memory or time for than a photograph does is refused by its header, and whatever
-a decoder raises becomes an `ImageError`.
+Pillow opens many formats, and some of them run programs (EPS runs Ghostscript) or have rarely
+tested readers. Here only the formats of photographs are opened, a file whose header implies more
+memory or time than a photograph takes is refused, and every error of a decoder becomes an
+`ImageError`.
 """
 
 import io
@@ -21,23 +21,26 @@ from vclip_jax.data.images import jpeg
 from vclip_jax.files.errors import one_line
 
 FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM")
-"""Of Pillow's names, those that are opened. MPO, of cameras that append previews, is a JPEG."""
+"""Pillow's names of the formats that are opened. MPO, a JPEG with previews, counts as JPEG."""
 
 MAX_PIXELS: Final = 80_000_000
-"""Larger images are refused before their pixels are unpacked. With the copies that are made on the
-way a JPEG takes 3 bytes a pixel, a progressive one 9, others 10 to 22: 1.8 GB for 80 Mpx."""
+"""Larger images are refused before their pixels are unpacked.
+
+Including copies, a JPEG takes 3 bytes a pixel, a progressive one 9, others 10 to 22: 1.8 GB for 80
+Mpx.
+"""
 MAX_PIXELS_OF: Final = {"WEBP": 40_000_000}
 """Lower limits: WebP takes 26 bytes a pixel, 8 of them when the file is opened."""
 
 _MOST_PPM_HEADER: Final = 1 << 16
-"""Bytes; editors and cameras write a line of comment or none."""
+"""Bytes of a PPM header; editors and cameras write at most a line of comment."""
 _MOST_PPM_COMMENTS: Final = 1000
 
 TOO_MUCH_MEMORY: Final = "too much memory"
 """The reason of an `ImageError`."""
 _LARGE: Final = 16_000_000
 _LARGE_AT_A_TIME: Final = 160_000_000
-"""Pixels: threads wait for each other rather than unpack more of large pictures at a time."""
+"""Pixels of large pictures that are unpacked at a time: threads wait for their turn."""
 
 _MAGIC: Final = (
     (b"\xff\xd8", "JPEG"),
@@ -93,33 +96,32 @@ _BOXES: Final = {
     b"msf1": "a HEIC or AVIF file",
 }
 
-# What they warn of is refused here with an error, or of no interest.
+# Pillow's warnings concern files that are refused here with an error, or nothing of interest.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 
 
 class ImageError(ValueError):
-    """An image cannot be used. The message is one line; where a key is known it starts with it.
+    """An image cannot be used. The message is one line, which starts with the key if it is known.
 
     Attributes:
         reason: a few words, the same for all images of a kind: "damaged", "too many pixels".
     """
 
     def __init__(self, message: str, reason: str = "damaged"):
-        """Of a message of one line."""
+        """Take a message of one line."""
         super().__init__(message)
         self.reason = reason
 
 
 @contextmanager
 def open_image(data: bytes) -> Iterator[Image.Image]:
-    """An encoded image as Pillow opens it, of one of `FORMATS` and within the limits of size.
+    """Open an encoded image of one of `FORMATS` with Pillow, within the limits of size.
 
-    Whatever is raised within the `with` block, by a decoder that is at work there, leaves it as an
-    `ImageError`.
+    An error of a decoder within the `with` block becomes an `ImageError`.
 
     Raises:
-        ImageError: without a key.
+        ImageError: the image cannot be used; the message has no key.
     """
     try:
         kind = check(data)
@@ -133,7 +135,7 @@ def open_image(data: bytes) -> Iterator[Image.Image]:
 
 
 def as_image_error(error: Exception) -> ImageError:
-    """What a decoder raised, in one line; an `ImageError` stays as it is."""
+    """Return a decoder's error as an `ImageError` of one line; an `ImageError` stays as it is."""
     if isinstance(error, ImageError):
         return error
     if isinstance(error, MemoryError):
@@ -149,16 +151,16 @@ def as_image_error(error: Exception) -> ImageError:
 
 
 def check(data: bytes) -> str:
-    """The format, one of `FORMATS`.
+    """Return the format, one of `FORMATS`.
 
     Raises:
-        ImageError: it is none of these, or would cost too much to open.
+        ImageError: the format is another one, or opening the file would cost too much.
     """
     kind = kind_of(data)
     if kind == "JPEG":
         jpeg_header(data)
     elif kind == "WEBP":
-        # Its decoder takes the memory when it is made.
+        # WebP's decoder allocates the memory when it is created.
         check_pixels(*_webp_size(data), kind)
     elif kind == "PPM":
         _check_ppm(data)
@@ -168,28 +170,28 @@ def check(data: bytes) -> str:
 
 
 def kind_of(data: bytes) -> str:
-    """The format by the first bytes, one of `FORMATS`; "" for none of them."""
+    """Return the format by the first bytes, one of `FORMATS`; "" for any other."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     return next((kind for magic, kind in _MAGIC if data.startswith(magic)), "")
 
 
 class JpegHeader(NamedTuple):
-    """What a JPEG says of itself."""
+    """The facts in a JPEG's header."""
 
     size: tuple[int, int]
     """Width and height in pixels."""
     colours: str
     """YCbCr, RGB, Gray, CMYK or YCCK."""
     app1: bool
-    """There is EXIF or XMP, which may say how the camera was held."""
+    """True if there is EXIF or XMP, which may hold the camera's orientation."""
 
 
 def jpeg_header(data: bytes) -> JpegHeader:
-    """Look at a JPEG without decoding it; takes microseconds.
+    """Read a JPEG's header without decoding it; takes microseconds.
 
     Raises:
-        ImageError: it is damaged, or has more pixels, scans or bits than a photograph.
+        ImageError: the file is damaged, or has more pixels, scans or bits than a photograph.
     """
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
@@ -205,7 +207,11 @@ def jpeg_header(data: bytes) -> JpegHeader:
 
 
 def check_pixels(width: int, height: int, kind: str = "") -> None:
-    """Raises ImageError for more pixels than a picture of this format may have."""
+    """Check the number of pixels against the limit of the format.
+
+    Raises:
+        ImageError: there are more.
+    """
     most = MAX_PIXELS_OF.get(kind, MAX_PIXELS)
     if width * height > most:
         raise ImageError(
@@ -219,7 +225,7 @@ _NO_WAIT: Final = nullcontext()
 
 
 def turn(pixels: int) -> AbstractContextManager[None]:
-    """A context that waits until there is room for a large picture; small ones go through."""
+    """Return a context that waits until there is room for a large picture; small ones pass."""
     return _NO_WAIT if pixels <= _LARGE else _room_for(pixels)
 
 
@@ -238,10 +244,12 @@ def _room_for(pixels: int) -> Iterator[None]:
 
 
 def has_more_frames(image: Image.Image) -> bool:
-    """Whether there is more than the first. TIFF's pages are not counted: Pillow takes quadratic
-    time for it."""
+    """Return whether an image has more than one frame.
+
+    TIFF's pages are not counted, which takes Pillow quadratic time.
+    """
     if image.format in ("JPEG", "MPO"):
-        return False  # what follows the first picture of an MPO is a preview or the other eye
+        return False  # the second picture of an MPO is a preview or the other eye
     if image.format != "TIFF":
         return getattr(image, "n_frames", 1) > 1
     try:
@@ -253,7 +261,7 @@ def has_more_frames(image: Image.Image) -> bool:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height, from RFC 9649; (0, 0) where the header is damaged."""
+    """Return width and height, by RFC 9649; (0, 0) if the header is damaged."""
 
     def number(at: int, size: int = 3) -> int:
         return int.from_bytes(data[at : at + size], "little")
@@ -269,7 +277,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def _check_ppm(data: bytes) -> None:
-    """Pillow reads the header byte by byte, and moves a megabyte for each comment among numbers."""
+    """Limit the header: Pillow reads it byte by byte, moving a megabyte for each comment in it."""
     numbers = 2 if data[:2] in (b"P1", b"P4") else 3
     start = re.sub(rb"#[^\r\n]*[\r\n]?", b"", data[2:_MOST_PPM_HEADER])  # as Pillow does
     ends = re.match(rb"(?:\s*+\S++){%d}\s" % numbers, start)
@@ -281,19 +289,19 @@ def _check_ppm(data: bytes) -> None:
 
 
 def _check_tiff(image: Image.Image) -> None:
-    """What a TIFF's first directory says (TIFF 6.0: tags 254, 322, 323)."""
+    """Check a TIFF's first directory (TIFF 6.0: tags 254, 322, 323)."""
     tags = image.tag_v2  # type: ignore[attr-defined]
     if tags.get(254, 0) & 1:
         raise ImageError(
             "its first page is a preview (a camera's raw file?): convert it to JPEG",
             "format not read",
         )
-    # A tile is unpacked whole, even if the picture shows little of it.
+    # A tile is unpacked whole, even if the picture uses little of it.
     check_pixels(tags.get(322, 0), tags.get(323, 0))
 
 
 def _unread(data: bytes) -> ImageError:
-    """Names what is none of `FORMATS`."""
+    """Return the error for data of no known format, with the format's name if possible."""
     if not data:
         return ImageError("the file is empty", "not an image")
     start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()

@@ -1,5 +1,4 @@
-"""What a model sees when it is evaluated or asked: of a photograph, decoded in full, or of a square
-that was stored ready for it."""
+"""The input of a model in evaluation and prediction, made from a photograph or a stored square."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,15 +25,15 @@ if TYPE_CHECKING:
 
 
 def preprocess_record(record: "Record", data: "ConfigDict", size: int = 0) -> npt.NDArray[np.uint8]:
-    """A record as a model gets it when it is evaluated, uint8 `[size, size, 3]`.
+    """Return a record's picture as a model gets it in evaluation, uint8 `[size, size, 3]`.
 
     Args:
-        record: the photograph's.
+        record: the photograph's record.
         data: `config.data`.
-        size: another than the model's.
+        size: side in pixels, 0 for the model's.
 
     Raises:
-        ImageError: it cannot be used; names the key.
+        ImageError: the picture cannot be used; names the key.
     """
     image = record_square(
         record, size or data.image_size, data.fit, data.decode, whole=True, key=record["key"]
@@ -43,7 +42,7 @@ def preprocess_record(record: "Record", data: "ConfigDict", size: int = 0) -> np
 
 
 def preprocess_pixels(rgb: npt.NDArray[np.uint8], data: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
-    """The pixels of a whole photograph as a model gets them, uint8 `[size, size, 3]`.
+    """Return the pixels of a whole photograph as a model gets them, uint8 `[size, size, 3]`.
 
     Args:
         rgb: uint8 `[height, width, 3]`.
@@ -56,20 +55,20 @@ def preprocess_pixels(rgb: npt.NDArray[np.uint8], data: Mapping[str, Any]) -> np
 def preprocess_file(
     path: str, data: Mapping[str, Any], side: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None] | ImageError:
-    """Read a file in a worker process: `preprocess_pixels`, and a picture for people.
+    """Read a file in a worker process: `preprocess_pixels`, and a picture to show.
 
     Args:
-        path: of the file.
+        path: the file.
         data: `data` of a portable configuration.
-        side: of the picture, whose fit is the model's and which is not enhanced; 0 for none.
+        side: side of the picture, which has the model's fit and is not enhanced; 0 for none.
 
     Returns:
-        Both (the second None without a `side`), or what is wrong; it names the path.
+        Both (the second None without a `side`), or an error that names the path.
     """
     try:
         if data["fit"] in BUILT_IN_FITS:
             return guarded.call(_preprocess_file, path, dict(data), side)
-        # A fit of one's own is not known in the worker.
+        # A fit that a recipe registered is unknown in the worker.
         rgb = guarded.call(_preprocess_file, path, None, 0)
         return rgb if isinstance(rgb, ImageError) else _views(rgb, data, side)
     except guarded.Fault as error:
@@ -81,7 +80,7 @@ def _views(rgb: npt.NDArray[np.uint8], data: Mapping[str, Any], side: int) -> An
 
 
 def _preprocess_file(path: str, data: Mapping[str, Any] | None, side: int) -> Any:
-    """The views of a file, or its pixels without `data`."""
+    """Return the views of a file, or its pixels without `data`."""
     try:
         content = read_bytes(path, MOST_IMAGE)
     except (OSError, ValueError) as error:
@@ -105,37 +104,38 @@ def record_square(
     whole: bool = False,
     key: str,
 ) -> npt.NDArray[np.uint8]:
-    """A record's picture as `decode.decode` gives it; one that is a square already is only scaled.
+    """Return a record's picture as `decode.decode` gives it; a picture that is already square is
+    scaled.
 
-    With `whole`, as `decode.decode_whole` gives it, which is what evaluation uses.
+    With `whole` the picture is that of `decode.decode_whole`, for evaluation.
 
     Raises:
-        ImageError: it cannot be used; names the key.
-        ValueError: it was made a square in another way.
+        ImageError: the picture cannot be used; names the key.
+        ValueError: the picture was made a square by another fit.
     """
     fitted = record.get("fitted")
     if fitted is not None and fitted != fit:
         raise ValueError(_contradiction(key, fitted, fit))
-    how = fit if fitted is None else "squash"
+    square_fit = fit if fitted is None else "squash"
     if whole:
-        return decode_whole(record["image"], size, how, mode, key=key)
-    return decode(record["image"], size, how, mode, room=room, key=key)
+        return decode_whole(record["image"], size, square_fit, mode, key=key)
+    return decode(record["image"], size, square_fit, mode, room=room, key=key)
 
 
 def check_fitted(
     name: str, source: Sequence["Record"], size: int, fit: str, augment: Any = None
 ) -> None:
-    """Refuse records that were stored ready for something else than what is asked for.
+    """Refuse stored squares that do not match the requested fit, size or augmentation.
 
     Args:
-        name: of the source, for errors.
-        source: of which the first record is read: all are stored alike.
-        size: of the images to come, in pixels.
+        name: the source's name in error messages.
+        source: the records; only the first is read, since all are stored alike.
+        size: side of the requested images in pixels.
         fit: see `decode.decode`.
         augment: a policy, see `pipeline.train_batches`.
 
     Raises:
-        ValueError: one line that says what contradicts what.
+        ValueError: one line that names the contradiction.
     """
     fitted = source[0].get("fitted") if len(source) else None
     if fitted is None:

@@ -1,9 +1,9 @@
 """Pictures of 16 bits a sample as 8 bits.
 
-A file of 16 bits rarely says how many of them its camera used: 12-bit data taken for 16 bits is all
-but black. So the range in use counts: the smallest of 8, 10, 12, 14 and 16 bits that holds the
-picture's largest sample, of whichever channel, and of these bits the upper 8 are kept. A
-photograph of 16 bits that is so dark that it fits into fewer comes out brighter, by a power of two.
+A file of 16 bits rarely states how many of them its camera used: 12-bit data read as 16 bits are
+nearly black. So the range in use is taken: the smallest of 8, 10, 12, 14 and 16 bits that holds the
+picture's largest sample over all channels, and of these bits the upper 8 are kept. A photograph of
+16 bits that is so dark that it fits into fewer comes out brighter, by a power of two.
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ DEPTHS: Final = (8, 10, 12, 14, 16)
 
 
 def to_eight_bits(samples: np.ndarray) -> np.ndarray:
-    """uint16 of any shape as uint8, scaled by the range in use."""
+    """Convert uint16 of any shape to uint8, scaled by the range in use."""
     largest = int(samples.max(initial=0))
     bits = next(bits for bits in DEPTHS if largest < 1 << bits)
     return (samples >> (bits - 8)).astype(np.uint8)
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether a file that Pillow opened has more than 8 bits a sample, whatever its mode says.
+    """Return whether a file that Pillow opened has more than 8 bits a sample, whatever its mode.
 
-    Pillow gives colours of 16 bits as "RGB", the upper 8 bits of them. Of a PNG this shows only
-    until its pixels are loaded.
+    Pillow gives 16-bit colours as "RGB", the upper 8 bits of them. For a PNG this function works
+    only before the pixels are loaded.
     """
     if image.mode.startswith("I;16"):
         return True
@@ -40,13 +40,17 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def refuse_unreadable(image: Image.Image) -> None:
-    """Raises ImageError for a Pillow image of 16 bits whose samples Pillow does not give."""
+    """Refuse a Pillow image of 16 bits whose samples Pillow does not give.
+
+    Raises:
+        ImageError: the image is of that kind.
+    """
     if not is_deep(image):
         return
     if not image.mode.startswith("I;16"):
         raise ImageError(
-            f"16-bit samples of mode {image.mode}: give the file itself, or one of 8 bits (what is "
-            "transparent, or of inks, is not read in 16 bits)",
+            f"16-bit samples of mode {image.mode}: give the file itself, or one of 8 bits (16-bit "
+            "transparency and inks are not read)",
             "16-bit",
         )
     if image.format == "TIFF" and _tags(image).get(262) == 0:
@@ -54,11 +58,13 @@ def refuse_unreadable(image: Image.Image) -> None:
 
 
 def colours(data: bytes) -> np.ndarray:
-    """The samples of a PNG or TIFF of 16-bit colours by OpenCV's reader, uint16 RGB
-    `[height, width, 3]`, upright or as they lie in the file.
+    """Return the samples of a PNG or TIFF of 16-bit colours, read by OpenCV.
+
+    Returns:
+        uint16 RGB `[height, width, 3]`, upright or as stored in the file.
 
     Raises:
-        ImageError: there is something other than three colours.
+        ImageError: the file does not have three colours.
     """
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     samples = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -70,21 +76,23 @@ def colours(data: bytes) -> np.ndarray:
 
 
 def agreed(readings: Sequence[np.ndarray], upper: np.ndarray) -> np.ndarray:
-    """The reading of 16-bit colours of whose upper halves Pillow's reader says the same, as uint8
-    `[height, width, 3]`.
+    """Return the reading of 16-bit colours that agrees with Pillow's upper 8 bits.
 
     Args:
         readings: uint16 `[height, width, 3]`.
-        upper: uint8, what Pillow makes of the same file.
+        upper: uint8, Pillow's reading of the same file.
+
+    Returns:
+        uint8 `[height, width, 3]`.
 
     Raises:
-        ImageError: the two readers disagree.
+        ImageError: no reading agrees.
     """
     for samples in readings:
         if np.array_equal(samples >> 8, upper):
             return to_eight_bits(samples)
     raise ImageError(
-        "16-bit samples that two readers see differently: convert them to 8 bits", "16-bit"
+        "16-bit samples that two readers read differently: convert them to 8 bits", "16-bit"
     )
 
 

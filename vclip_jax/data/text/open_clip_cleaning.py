@@ -1,4 +1,4 @@
-"""open_clip's cleaning of texts before its tokenizers: `ftfy`'s, and HTML's entities resolved."""
+"""open_clip's cleaning of texts before its tokenizers: `ftfy`, and HTML entities resolved."""
 
 import html
 
@@ -6,6 +6,9 @@ import ftfy
 
 
 def clean(text: str) -> str:
-    """Mend wrongly decoded text ("Ã©" is "é"), make typography plain, resolve entities, and make
-    white space single: `basic_clean` and `whitespace_clean` of open_clip and of OpenAI's CLIP."""
+    """Repair wrongly decoded text ("Ã©" is "é"), and make typography and white space plain.
+
+    HTML entities are resolved too. This is `basic_clean` and `whitespace_clean` of open_clip and of
+    OpenAI's CLIP.
+    """
     return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())

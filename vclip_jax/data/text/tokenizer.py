@@ -1,4 +1,4 @@
-"""What all tokenizers have in common."""
+"""The parts that all tokenizers share."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -14,22 +14,22 @@ class Tokenizer(Protocol):
     """Turns texts into rows of token ids; immutable and picklable."""
 
     file_name: str
-    """The name of its file in a workdir or a portable folder."""
+    """The name of the tokenizer's file in a workdir or a portable folder."""
     unknown_id: int | None
-    """The token of what the vocabulary lacks; None where it lacks nothing."""
+    """The token of a word that the vocabulary lacks; None if every word can be spelt."""
 
     @property
     def vocab_size(self) -> int:
         """Number of tokens."""
 
     def pieces(self, text: str) -> list[int]:
-        """All token ids of a text, between start and end; `unknown_id` where there is none."""
+        """Return all token ids of a text, without start and end; `unknown_id` for unknown words."""
 
     def encode(self, texts: Sequence[str], context_length: int = CONTEXT_LENGTH) -> np.ndarray:
-        """Token ids of texts, a row each; see `rows`."""
+        """Return the token ids of texts, a row each; see `rows`."""
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The tokens of one row, spaced, without start, end and padding: for people to read."""
+        """Return the tokens of one row for display: spaced, without start, end and padding."""
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file from which the tokenizer can be loaded."""
@@ -44,12 +44,12 @@ def rows(
     end: int,
     pad: int,
 ) -> np.ndarray:
-    """Token ids: `start`, the text's first pieces, `end`, then `pad`.
+    """Return token ids: `start`, the text's first pieces, `end`, then `pad`.
 
     Args:
         texts: any strings, also empty ones.
         context_length: length of a row, at least 2; longer texts are cut, the end stays.
-        pieces: gives all token ids of a text, without start and end.
+        pieces: a function that returns all token ids of a text, without start and end.
         start: token id.
         end: token id.
         pad: token id.
@@ -73,8 +73,8 @@ def rows(
 
 
 def characters(text: str) -> str:
-    """The text, with U+FFFD for halves of characters, which no tokenizer takes.
+    """Return the text with U+FFFD for unpaired surrogates, which no tokenizer takes.
 
-    So does ftfy, which cleans for CLIP. BERT's tokenizers drop both.
+    ftfy, which cleans for CLIP, does the same. BERT's tokenizers drop both.
     """
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

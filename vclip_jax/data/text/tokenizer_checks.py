@@ -1,5 +1,8 @@
-"""Whether a `tokenizer.json` of a stranger is safe to use: the `tokenizers` package makes whatever
-parts it names, and some of them take for ever, take all memory or end the process."""
+"""A check that an untrusted `tokenizer.json` is safe to use.
+
+The `tokenizers` package builds any part that the file names, and some parts never finish, take all
+memory or end the process.
+"""
 
 import re
 from typing import Any, Final
@@ -30,9 +33,9 @@ PARTS: Final = frozenset(
         "BPEDecoder",
     }
 )
-"""What the tokenizers of CLIP and BERT are made of."""
+"""The parts of the tokenizers of CLIP and BERT."""
 LONGEST_WORD: Final = 1000
-"""Characters: word pieces are looked for in a time that grows with the square of a word."""
+"""Characters of a word: the time to find its pieces grows with the square of this."""
 
 _LETTERS: Final = r"(?:[^\\\[\](){}.*+?|^$]|\\[|.-])+"
 _CLASS: Final = (
@@ -40,19 +43,20 @@ _CLASS: Final = (
 )
 _LINEAR: Final = re.compile(rf"(?:\(\?i\))?(?:{_LETTERS}|{_CLASS})(?:\|(?:{_LETTERS}|{_CLASS}))*")
 """Regular expressions that take a time in proportion to the text: words, or runs of one class of
-characters, with `|` between them."""
+characters, with `|` between them.
+"""
 
 
 def check(description: Any, name: str) -> None:
-    """Look at the content of a `tokenizer.json`.
+    """Check the content of a `tokenizer.json`.
 
     Raises:
-        ValueError: one line: it is no object, numbers tokens beyond their count, has a part that is
-            not in `PARTS`, a regular expression that is not plain, words longer than
-            `LONGEST_WORD`, replacements that make texts longer, or draws at random.
+        ValueError: one line: the content is no object, numbers tokens beyond their count, or has a
+            part that is not in `PARTS`, a regular expression that is not plain, words longer than
+            `LONGEST_WORD`, replacements that make texts longer, or random draws.
     """
     if not isinstance(description, dict):
-        raise ValueError(f"{name} is not a tokenizer's description, which is an object")
+        raise ValueError(f"{name} is not a tokenizer's description: it is not an object")
     model = description.get("model")
     if not isinstance(model, dict):
         raise ValueError(f"{name} is not a tokenizer's description: it has no model")
@@ -69,8 +73,12 @@ def check(description: Any, name: str) -> None:
 
 
 def check_numbers(vocabulary: Any, added: Any, name: str) -> None:
-    """Raises ValueError if a token has a number that is not below the count of tokens: the package
-    makes room for the highest one.
+    """Check that each token's number is below the count of tokens.
+
+    The package allocates room for the highest number.
+
+    Raises:
+        ValueError: one line: a number is not.
     """
     if not isinstance(vocabulary, dict) or not isinstance(added, list):
         raise ValueError(f"{name} is not a tokenizer's description: it has no vocabulary")
@@ -78,7 +86,7 @@ def check_numbers(vocabulary: Any, added: Any, name: str) -> None:
     for number in numbers:
         if type(number) is not int or not 0 <= number < len(numbers):
             raise ValueError(
-                f"{name} has a token of the number {str(number)[:50]}, but only {len(numbers)} "
+                f"{name} has a token with the number {str(number)[:50]}, but only {len(numbers)} "
                 "tokens"
             )
 
@@ -102,7 +110,7 @@ def _check_part(part: Any, name: str) -> None:
     ):
         raise ValueError(
             f"{name} has the regular expression {expression[:60]!r}, which is not of the plain "
-            "kind that CLIP has: such may take for ever on a text"
+            "kind that CLIP has: it may take for ever on a text"
         )
     for item in part.values():
         _check_part(item, name)

@@ -1,7 +1,7 @@
 """The tokenizers of other systems: CLIP's byte pairs, and BERT's word pieces in English.
 
-Their files come in several forms, all of which become one `tokenizer.json`, as the `tokenizers`
-package writes it. Some systems also clean texts before, see `open_clip_cleaning`.
+Their files come in several forms; each is converted to one `tokenizer.json`, as the `tokenizers`
+package writes it. Some systems also clean texts first, see `open_clip_cleaning`.
 """
 
 import gzip
@@ -32,29 +32,29 @@ CLEANINGS: Final = ("none", "whitespace", "lower")
 class FastTokenizer:
     """A tokenizer of the `tokenizers` package with its start and end; immutable and picklable.
 
-    Unlike `WordPiece` it reads special tokens from text, as those systems do.
+    Unlike `WordPiece` it reads special tokens from text, as the other systems do.
     """
 
     file_name = TOKENIZER
 
     def __init__(self, description: str, *, clean: str = "none", name: str = TOKENIZER):
-        """Take what the `tokenizers` package wrote.
+        """Take a description that the `tokenizers` package wrote.
 
         Args:
-            description: JSON, whose post-processor puts one token before and one behind.
-            clean: what happens to texts before: nothing ("none"), open_clip's cleaning
-                ("whitespace"), the same and lower case ("lower").
-            name: what errors call it.
+            description: JSON, whose post-processor puts one token before a text and one after it.
+            clean: the cleaning of texts: none ("none"), open_clip's ("whitespace"), open_clip's and
+                lower case ("lower").
+            name: the description's name in error messages.
 
         Raises:
-            ValueError: one line: it is not such a description.
+            ValueError: one line: the text is not such a description.
         """
         _check_cleaning(clean, name)
         with _one_line(f"{name} is not a tokenizer's description"):
             self._tokenizer = tokenizers.Tokenizer.from_str(description)
         padding = self._tokenizer.padding or {"pad_id": 0}
         self._tokenizer.no_truncation()
-        self._description = self._tokenizer.to_str()  # in one form, whoever wrote it
+        self._description = self._tokenizer.to_str()  # one form for all writers
         self._tokenizer.no_padding()
         around = self._tokenizer.encode("").ids
         if len(around) != 2:
@@ -66,7 +66,7 @@ class FastTokenizer:
         highest = max(self._start, self._end, self._pad, *self._tokenizer.get_vocab().values())
         if highest >= self.vocab_size:
             raise ValueError(
-                f"{name} has a token of the number {highest}, but only {self.vocab_size} tokens"
+                f"{name} has a token with the number {highest}, but only {self.vocab_size} tokens"
             )
         self.unknown_id = self._unknown()
         self._clean = clean
@@ -85,14 +85,14 @@ class FastTokenizer:
 
     @property
     def pad_id(self) -> int:
-        """What rows are padded with."""
+        """The token id that pads rows."""
         return self._pad
 
     def with_padding(self, token: str) -> "FastTokenizer":
-        """The same tokenizer, which pads rows with this token.
+        """Return the same tokenizer with another padding token.
 
         Raises:
-            ValueError: there is no such token.
+            ValueError: the vocabulary has no such token.
         """
         changed = tokenizers.Tokenizer.from_str(self._description)
         index = changed.token_to_id(token)
@@ -102,7 +102,7 @@ class FastTokenizer:
         return FastTokenizer(changed.to_str(), clean=self._clean)
 
     def with_cleaning(self, clean: str) -> "FastTokenizer":
-        """The same tokenizer, before which texts are cleaned: see `clean` above."""
+        """Return the same tokenizer with another cleaning of texts: see `clean` above."""
         return FastTokenizer(self._description, clean=clean)
 
     @property
@@ -121,10 +121,10 @@ class FastTokenizer:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> "FastTokenizer":
-        """From a `tokenizer.json`, ours or another program's.
+        """Read a `tokenizer.json` of this or another program.
 
         Raises:
-            ValueError: one line: it is not one.
+            ValueError: one line: the file is not one.
         """
         content = _read_json(Path(path))
         name = os.fspath(path)
@@ -136,12 +136,12 @@ class FastTokenizer:
         return cls(json.dumps(description, ensure_ascii=False), clean=clean, name=name)
 
     def encode(self, texts: Sequence[str], context_length: int = CONTEXT_LENGTH) -> np.ndarray:
-        """Token ids: start, the text's first tokens, end, padding; see `tokenizer.rows`."""
+        """Return token ids: start, the text's first tokens, end, padding; see `tokenizer.rows`."""
         start, end = self._start, self._end
         return rows(texts, context_length, self.pieces, start=start, end=end, pad=self._pad)
 
     def pieces(self, text: str) -> list[int]:
-        """All token ids of a text, between start and end; `unknown_id` where there is none."""
+        """Return all token ids of a text, without start and end; `unknown_id` for unknown words."""
         text = characters(text)
         if self._clean != "none":
             text = clean(text)
@@ -151,7 +151,7 @@ class FastTokenizer:
             return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def _unknown(self) -> int | None:
-        """What stands for a word that the vocabulary lacks; None where bytes spell every word."""
+        """Return the token of a word that the vocabulary lacks; None if bytes spell every word."""
         model = json.loads(self._description)["model"]
         if model.get("unk_id") is not None:  # Unigram
             return int(model["unk_id"])
@@ -160,7 +160,7 @@ class FastTokenizer:
         return None if index in (self._start, self._end, self._pad) else index
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The tokens of one row, spaced, without start, end and padding: for people to read."""
+        """Return the tokens of one row for display: spaced, without start, end and padding."""
         special = {self._start, self._end, self._pad}
         tokens = (self._tokenizer.id_to_token(int(i)) for i in ids if int(i) not in special)
         return " ".join(token or "?" for token in tokens)
@@ -168,12 +168,12 @@ class FastTokenizer:
 
 @contextmanager
 def _one_line(what: str) -> Iterator[None]:
-    """Raises ValueError, one line that says so, for whatever the `tokenizers` package raises."""
+    """Turn every error of the `tokenizers` package into a ValueError: one line with `what`."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # the package's are of this very type, or a panic of Rust
+    except BaseException as error:  # the package raises this very type, or a panic of Rust
         raise ValueError(f"{what} ({one_line(error, 200)})") from error
 
 
@@ -187,10 +187,10 @@ def _restore(description: str, cleaning: str) -> FastTokenizer:
 
 
 def saved_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer | None:
-    """The tokenizer of a run's workdir or a portable folder, or None if it has none.
+    """Return the tokenizer of a run's workdir or a portable folder, or None if it has none.
 
     Raises:
-        ValueError: its file is damaged.
+        ValueError: the tokenizer's file is damaged.
     """
     if (Path(folder) / TOKENIZER).is_file():
         return FastTokenizer.from_file(Path(folder) / TOKENIZER)
@@ -204,17 +204,17 @@ def saved_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer | None:
 # Contractions, runs of letters, single digits, runs of anything else; and the special tokens.
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _MERGES: Final = 49152 - 256 - 2
-"""So many of the file's merges belong to CLIP's vocabulary."""
+"""The number of the file's merges that belong to CLIP's vocabulary."""
 
 
 def clip_from_merges(path: Path) -> FastTokenizer:
-    """From `bpe_simple_vocab_16e6.txt.gz`, the file of OpenAI's CLIP and of open_clip.
+    """Read `bpe_simple_vocab_16e6.txt.gz`, the file of OpenAI's CLIP and of open_clip.
 
     The vocabulary is bytes, bytes that end a word, the merges, the two special tokens; texts are
-    cleaned and rows padded with 0, as open_clip does.
+    cleaned and rows padded with 0, as in open_clip.
 
     Raises:
-        ValueError: it is not that file.
+        ValueError: the file is not that one.
     """
     try:
         with gzip.open(path) as file:
@@ -242,34 +242,34 @@ def clip_from_merges(path: Path) -> FastTokenizer:
 
 
 def clip_from_vocab(path: Path) -> FastTokenizer:
-    """From `vocab.json` with `merges.txt` beside it, as Hugging Face's `transformers` reads them.
+    """Read `vocab.json` and the `merges.txt` next to it, as Hugging Face's `transformers` does.
 
     Raises:
         ValueError: a file is missing or is not what its name says.
     """
     ids = _read_json(path)
-    beside = path.with_name("merges.txt")
+    merges_path = path.with_name("merges.txt")
     if not isinstance(ids, dict) or not all(type(index) is int for index in ids.values()):
         raise ValueError(f"{path} is not a vocabulary: it should map tokens to numbers")
     tokenizer_checks.check_numbers(ids, [], os.fspath(path))
     try:
-        lines = read_bytes(beside, MOST_VOCABULARY).decode("utf-8").split("\n")
+        lines = read_bytes(merges_path, MOST_VOCABULARY).decode("utf-8").split("\n")
     except OSError as error:
-        raise ValueError(f"{beside}: cannot read the merges: {error.strerror}") from None
+        raise ValueError(f"{merges_path}: cannot read the merges: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{beside}: the merges are not UTF-8 ({error})") from None
+        raise ValueError(f"{merges_path}: the merges are not UTF-8 ({error})") from None
     pairs = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
     start, end = "<|startoftext|>", "<|endoftext|>"
     if start not in ids or end not in ids or any(len(pair) != 2 for pair in pairs):
-        raise ValueError(f"{path} and {beside.name} are not those of a CLIP")
-    with _one_line(f"{path} and {beside.name} do not belong together"):
+        raise ValueError(f"{path} and {merges_path.name} are not those of a CLIP")
+    with _one_line(f"{path} and {merges_path.name} do not belong together"):
         return _clip(ids, [(pair[0], pair[1]) for pair in pairs], start, end, openai=False)
 
 
 def _clip(
     ids: dict[str, int], merges: list[tuple[str, str]], start: str, end: str, *, openai: bool
 ) -> FastTokenizer:
-    """Byte pairs within words; `openai` is the original, and not what `transformers` made of it."""
+    """Make a byte pair tokenizer; with `openai` the original, else that of `transformers`."""
     tokenizer = tokenizers.Tokenizer(
         models.BPE(ids, merges, end_of_word_suffix="</w>", unk_token=end)
     )
@@ -294,7 +294,7 @@ def _clip(
 
 
 def _byte_letters() -> list[str]:
-    """The letters that stand for bytes, in the order of CLIP's vocabulary.
+    """List the letters that stand for bytes, in the order of CLIP's vocabulary.
 
     Printable characters of Latin-1 stand for themselves and come first; the other bytes follow as
     the letters from U+0100 on.
@@ -307,32 +307,35 @@ def _byte_letters() -> list[str]:
 
 
 def bert_from_vocab(path: Path, *, lowercase: bool | None = None) -> FastTokenizer:
-    """From `vocab.txt`, as `transformers` reads it.
+    """Read `vocab.txt`, as `transformers` does.
 
     Args:
-        path: a token a line; the five special tokens are among them, [PAD] comes first.
-        lowercase: whether texts lose their capitals and accents; by default what
-            `tokenizer_config.json` beside the file says, and yes where there is none. So does
-            `transformers`, even if the vocabulary has capitals, as Bio_ClinicalBERT's has.
+        path: a file with a token a line; the five special tokens are among them, [PAD] is the
+            first.
+        lowercase: remove capitals and accents from texts; by default the value in
+            `tokenizer_config.json` next to the file, or True if there is none. `transformers` does
+            the same, even if the vocabulary has capitals, as Bio_ClinicalBERT's has.
 
     Raises:
-        ValueError: it is not such a vocabulary.
+        ValueError: the file is not such a vocabulary.
     """
     vocabulary = WordPiece.from_vocab(path).vocabulary
     ids = {token: index for index, token in enumerate(vocabulary)}
     if missing := [token for token in SPECIAL if token not in ids]:
         raise ValueError(f"{path} lacks {', '.join(missing)}")
-    beside = path.with_name("tokenizer_config.json")
-    told = _settings(beside)
+    settings_path = path.with_name("tokenizer_config.json")
+    settings = _settings(settings_path)
     if lowercase is None:
-        lowercase = bool(told.get("do_lower_case", True))
-    accents = told.get("strip_accents")
+        lowercase = bool(settings.get("do_lower_case", True))
+    accents = settings.get("strip_accents")
     if accents is not None and not isinstance(accents, bool):
-        raise ValueError(f"{beside}: strip_accents is {str(accents)[:50]!r}, not true or false")
+        raise ValueError(
+            f"{settings_path}: strip_accents is {str(accents)[:50]!r}, not true or false"
+        )
     tokenizer = tokenizers.Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True,
-        handle_chinese_chars=bool(told.get("tokenize_chinese_chars", True)),
+        handle_chinese_chars=bool(settings.get("tokenize_chinese_chars", True)),
         strip_accents=accents,
         lowercase=lowercase,
     )
@@ -345,7 +348,7 @@ def bert_from_vocab(path: Path, *, lowercase: bool | None = None) -> FastTokeniz
 
 
 def import_tokenizer(source: str | os.PathLike[str]) -> FastTokenizer:
-    """A system's tokenizer from whichever of its files there is.
+    """Read a system's tokenizer from any of its files.
 
     Args:
         source: a folder with, or the path of, `tokenizer.json`, `vocab.json` (with `merges.txt`),
@@ -378,14 +381,14 @@ def import_tokenizer(source: str | os.PathLike[str]) -> FastTokenizer:
 
 
 def _with_padding(tokenizer: FastTokenizer, config: Path) -> FastTokenizer:
-    """`transformers` leaves it to `tokenizer_config.json` to say what rows are padded with."""
+    """Set the padding token of `tokenizer_config.json`, where `transformers` keeps it."""
     token = _settings(config).get("pad_token")
     token = token.get("content") if isinstance(token, dict) else token
     return tokenizer if token is None else tokenizer.with_padding(str(token))
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """A `tokenizer_config.json`; nothing where there is none."""
+    """Return the content of a `tokenizer_config.json`, or nothing if there is no such file."""
     content = _read_json(path) if path.is_file() else {}
     if not isinstance(content, dict):
         raise ValueError(f"{path} does not hold an object")

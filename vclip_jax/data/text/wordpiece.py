@@ -1,4 +1,4 @@
-"""Chinese text to token ids, as BERT-base-Chinese, RoBERTa-wwm-ext and Chinese-CLIP do it."""
+"""Chinese text to token ids, as in BERT-base-Chinese, RoBERTa-wwm-ext and Chinese-CLIP."""
 
 import os
 from collections import Counter
@@ -38,11 +38,11 @@ class WordPiece:
 
         Args:
             vocabulary: tokens; continuation pieces start with "##".
-            name: what errors call the vocabulary.
+            name: the vocabulary's name in error messages.
 
         Raises:
             ValueError: a token is repeated or empty, [PAD], [CLS], [SEP] or [UNK] is missing, or
-                [PAD] is not id 0 (which is what the text tower masks).
+                [PAD] is not id 0 (which the text tower masks).
         """
         self.vocabulary = tuple(vocabulary)
         ids = {token: index for index, token in enumerate(self.vocabulary)}
@@ -83,8 +83,9 @@ class WordPiece:
 
     @classmethod
     def load(cls, name: str) -> "WordPiece":
-        """From a vocabulary file, or from the Hub: "hub:hfl/chinese-roberta-wwm-ext", of a branch,
-        a tag or a commit with "@REVISION" behind it.
+        """Read a vocabulary file, or one from the Hub: "hub:hfl/chinese-roberta-wwm-ext".
+
+        "@REVISION" after the name selects a branch, a tag or a commit.
 
         Raises:
             ValueError: see `from_vocab`, or the Hub has no such file or cannot be reached.
@@ -106,7 +107,7 @@ class WordPiece:
 
     @classmethod
     def from_vocab(cls, path: str | os.PathLike[str]) -> "WordPiece":
-        """From a vocabulary file: UTF-8, one token a line, the line number is the id.
+        """Read a vocabulary file: UTF-8, one token a line, the line number is the id.
 
         Raises:
             ValueError: there is no such file, it is not UTF-8, or see `WordPiece`.
@@ -120,17 +121,17 @@ class WordPiece:
                 f"{path}: the vocabulary is not UTF-8 (byte {error.start}): "
                 "expected a text file with one token a line"
             ) from None
-        # Not splitlines(): the vocabulary has U+2028, which that takes for a line's end.
+        # Not splitlines(): the vocabulary has U+2028, which splitlines() takes for a line's end.
         lines = [line.rstrip("\r") for line in text.removeprefix("\ufeff").split("\n")]
         return cls(lines[:-1] if lines[-1] == "" else lines, name=os.fspath(path))
 
     @classmethod
     def from_captions(cls, captions: Iterable[str]) -> "WordPiece":
-        """A small vocabulary: the special tokens and every character of the captions.
+        """Make a small vocabulary: the special tokens and every character of the captions.
 
         Characters come in the order of their frequency, then of their code point, so that the
-        vocabulary depends on the captions alone. Characters that continue a word (digits, Latin
-        letters) are entries of their own, "##" first.
+        vocabulary depends on the captions alone. A character that continues a word (digits, Latin
+        letters) has an entry of its own, "##" first.
         """
         normalizer, splitter = _normalizer(), BertPreTokenizer()
         seen: Counter[str] = Counter()
@@ -148,21 +149,21 @@ class WordPiece:
         Path(path).write_bytes("".join(f"{t}\n" for t in self.vocabulary).encode("utf-8"))
 
     def encode(self, texts: Sequence[str], context_length: int = CONTEXT_LENGTH) -> np.ndarray:
-        """Token ids: [CLS], the text's first pieces, [SEP], then zeros; see `tokenizer.rows`."""
+        """Return token ids: [CLS], the text's first pieces, [SEP], zeros; see `tokenizer.rows`."""
         return rows(texts, context_length, self.pieces, start=self._start, end=self._end, pad=0)
 
     def pieces(self, text: str) -> list[int]:
-        """All token ids of a text, between [CLS] and [SEP]; `unknown_id` where there is none."""
+        """Return all token ids of a text, without [CLS] and [SEP]; `unknown_id` if unknown."""
         return self._pieces.encode(_clean(text), add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The tokens of one row, spaced, without [PAD], [CLS] and [SEP]: for people to read."""
+        """Return the tokens of one row for display: spaced, without [PAD], [CLS] and [SEP]."""
         tokens = (self.vocabulary[int(i)] for i in ids)
         return " ".join(t for t in tokens if t not in ("[PAD]", "[CLS]", "[SEP]"))
 
 
 def _clean(text: str) -> str:
-    """Chinese-CLIP's preparation of captions."""
+    """Prepare a caption as Chinese-CLIP does."""
     return characters(text).lower().replace("“", '"').replace("”", '"')
 
 

@@ -1,7 +1,7 @@
-"""The bytes of an image, wherever they lie: in a file, a .zip, a .tar or a .parquet.
+"""The bytes of an image in a file, a .zip, a .tar or a .parquet.
 
-Nothing is extracted to disk. Containers stay open between calls, per process: a handle that was
-inherited by a fork would share its position with the parent.
+Nothing is extracted to disk. Containers stay open between calls, per process: a handle inherited by
+a fork would share its position with the parent.
 """
 
 import os
@@ -18,17 +18,17 @@ from vclip_jax.files.errors import one_line
 from vclip_jax.files.foreign import MOST_IMAGE, check_regular, read_bytes
 
 _OPEN_ZIPS: Final = 32
-"""More than SynFundus-1M's twenty parts; one with 50,000 members takes about 30 MB."""
+"""More than SynFundus-1M's twenty parts; an open archive of 50,000 members takes about 30 MB."""
 
 
 def read(blob: Blob) -> bytes:
-    """The encoded image that `blob` names.
+    """Return the encoded image at `blob`.
 
-    A .parquet's row groups are read one at a time and the last one is kept, so that going through
-    the rows in order is fast and takes the memory of one row group.
+    A .parquet's row groups are read one at a time and the last one is kept, so that reading the
+    rows in order is fast and takes the memory of one row group.
 
     Raises:
-        OSError: the file is not there or not readable.
+        OSError: the file does not exist or cannot be read.
         ValueError: one line that names the blob: the container is damaged or has no such member.
     """
     if not blob.member:
@@ -40,7 +40,7 @@ def read(blob: Blob) -> bytes:
             return _from_tar(blob)
         case ".parquet" | ".pq":
             return _from_parquet(blob)
-    raise ValueError(f"{blob}: a member of something that is no .zip, .tar or .parquet")
+    raise ValueError(f"{blob}: the container is not a .zip, .tar or .parquet")
 
 
 def _from_zip(blob: Blob) -> bytes:
@@ -49,7 +49,7 @@ def _from_zip(blob: Blob) -> bytes:
     except KeyError:
         raise ValueError(f"{blob}: the archive has no such member") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
-        # RuntimeError: it is encrypted, or (NotImplementedError) packed in a way zipfile lacks.
+        # RuntimeError: encrypted, or (NotImplementedError) compressed by an unknown method.
         raise ValueError(f"{blob}: {one_line(error)}") from error
 
 
@@ -85,7 +85,7 @@ def _from_parquet(blob: Blob) -> bytes:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise ValueError(f"{blob}: {one_line(error)}") from error  # Arrow's, for damage
+        raise ValueError(f"{blob}: {one_line(error)}") from error  # Arrow's error for damage
     except KeyError:
         raise ValueError(f"{blob}: the file has no such column") from None
     except IndexError:
@@ -106,7 +106,7 @@ def _zip(path: str, process: int) -> zipfile.ZipFile:
 
 @lru_cache(256)
 def _row_group_starts(path: str) -> tuple[int, ...]:
-    """The first row of every row group, and the number of rows."""
+    """Return the first row of every row group, and the number of rows."""
     import pyarrow.parquet
 
     check_regular(path)

@@ -12,24 +12,24 @@ from vclip_jax.files.errors import one_line
 from vclip_jax.files.foreign import check_regular, parse_json
 
 USUAL_NAMES: Final = ("image", "img", "picture", "jpg", "png")
-"""Of a column with images."""
+"""Usual names of a column with images."""
 
 
 def shards(folder: Path) -> list[Path]:
-    """The .parquet files below a folder, in order of their paths; hidden ones are passed over."""
-    found = (path for path in folder.rglob("*.parquet") if path.is_file())
+    """List the .parquet files below a folder by path, without hidden ones."""
+    paths = (path for path in folder.rglob("*.parquet") if path.is_file())
     return sorted(
         path
-        for path in found
+        for path in paths
         if not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
 
 
 def image_columns(path: Path) -> list[str]:
-    """The columns with encoded images (a struct with `bytes`, or binary), usual names first.
+    """List the columns with encoded images (a struct with `bytes`, or binary), usual names first.
 
     Raises:
-        ValueError: one line: it is no Parquet file.
+        ValueError: one line: the file is not a Parquet file.
     """
     import pyarrow.types as kinds
 
@@ -38,18 +38,18 @@ def image_columns(path: Path) -> list[str]:
             return kind.get_field_index("bytes") >= 0
         return kinds.is_binary(kind) or kinds.is_large_binary(kind)
 
-    found = [field.name for field in _schema(path) if holds_bytes(field.type)]
-    usual = [name for name in USUAL_NAMES if name in found]
-    return usual or found
+    columns = [field.name for field in _schema(path) if holds_bytes(field.type)]
+    usual = [name for name in USUAL_NAMES if name in columns]
+    return usual or columns
 
 
 def image_column(path: Path) -> str:
-    """The likeliest of `image_columns`, or ""."""
+    """Return the likeliest of `image_columns`, or ""."""
     return next(iter(image_columns(path)), "")
 
 
 def flat_columns(path: Path) -> list[str]:
-    """The names of the columns with numbers or text, or lists of them."""
+    """List the columns with numbers or text, or lists of them."""
     import pyarrow.types as kinds
 
     def flat(kind: Any) -> bool:
@@ -61,8 +61,11 @@ def flat_columns(path: Path) -> list[str]:
 
 
 def class_names(path: Path, column: str) -> tuple[tuple[str, ...], bool]:
-    """The names of a label column's values, and whether they are ordered, where the file notes
-    them: as `datasets` does in its metadata, or pandas as an ordered category."""
+    """Return the names of a label column's values, and whether they are ordered.
+
+    The names come from the file's metadata as `datasets` writes it, or from pandas' ordered
+    category; without either there are none.
+    """
     schema = _schema(path)
     try:
         note = (schema.metadata or {}).get(b"huggingface", b"{}")
@@ -90,14 +93,14 @@ def _categories(path: Path, column: str) -> tuple[str, ...]:
 
 
 def name_of(cell: str, names: Sequence[str]) -> tuple[str, str]:
-    """The class of a cell by the file's names for its numbers.
+    """Return the class of a cell by the file's names for its numbers.
 
     Returns:
-        (class, ""), where the class is "" if the cell says that there is none; or ("", reason of a
-        reject) for a list of several.
+        (class, ""), where the class is "" if the cell has none; or ("", reason of a reject) for a
+        list of several.
 
     Raises:
-        ValueError: one line: a number that has no name.
+        ValueError: one line: the number has no name.
     """
     values = listed(cell)
     if values and len(values) > 1:
@@ -108,14 +111,15 @@ def name_of(cell: str, names: Sequence[str]) -> tuple[str, str]:
     if int(number) >= len(names):
         raise ValueError(
             f"the label is {number}, but the file names {len(names)} classes, 0 to "
-            f"{len(names) - 1}: mend the row or the names"
+            f"{len(names) - 1}: correct the row or the names"
         )
     return (names[int(number)] if int(number) >= 0 else ""), ""
 
 
 def rows(path: Path, image: str, columns: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:
-    """Every row's file name of the image, as noted beside its bytes ("" where it is not), and its
-    values of `columns`. No image is read.
+    """Yield for each row the image's file name and the values of `columns`, without reading images.
+
+    The file name is the one stored with the bytes, "" if there is none.
 
     Raises:
         ValueError: one line: the file is damaged.
@@ -144,7 +148,7 @@ def rows(path: Path, image: str, columns: Sequence[str]) -> Iterator[tuple[str, 
 
 
 def can_be_keys(keys: Sequence[str]) -> bool:
-    """Whether names are there and all different, so that they can be keys."""
+    """Return whether names are non-empty and all different, so that they can be keys."""
     return all(keys) and len(set(keys)) == len(keys)
 
 

@@ -1,4 +1,4 @@
-"""Label tables as people have them: CSV in any encoding, Excel old and new, Parquet, JSON lines."""
+"""Tables of labels: CSV in any encoding, Excel old and new, Parquet, JSON lines."""
 
 import json
 import math
@@ -28,12 +28,12 @@ MOST_BYTES = 2 << 30
 
 
 NO_VALUE: Final = "formula without a stored value"
-"""The text of an Excel cell that only a spreadsheet could reckon."""
+"""The text of an Excel cell whose formula has no stored result."""
 LOST_DIGITS: Final = "number that has lost digits"
-"""The text of an Excel cell with a number of more digits than Excel keeps: some of them are 0."""
+"""The text of an Excel cell with a number of more digits than Excel keeps: the last ones are 0."""
 _KEPT_DIGITS: Final = 15
 _MOST_TITLES: Final = 3
-"""Rows above names of which none is known."""
+"""Rows above the names that may be titles if no name is known."""
 
 
 @dataclass(frozen=True)
@@ -42,45 +42,47 @@ class Table:
 
     path: Path
     sheet: str
-    """"" where the file has just one."""
+    """The sheet's name; "" if the file has just one."""
     columns: tuple[str, ...]
     rows: list[tuple[int, Row]]
-    """Each with its number as a spreadsheet shows it (the first row is 1); in JSON and Parquet
-    rows alone are counted. A cell that is not there, other than an empty one, has no entry."""
+    """Each row with its number as a spreadsheet shows it (the first row is 1).
+
+    In JSON and Parquet only rows are counted. A missing cell, unlike an empty one, has no entry.
+    """
     ragged: bool = False
-    """Whether a cell that is not there is a fault: in CSV each row has all of them."""
+    """True if a missing cell is a fault: in CSV each row has all cells."""
     notes: list[str] = field(default_factory=list)
-    """What was guessed."""
+    """Sentences on guesses."""
     side: str = ""
-    """ "left" or "right" where a row is of both eyes and these are one eye's columns."""
+    """"left" or "right" if a row holds both eyes and these are the columns of one eye."""
     eyes: tuple[str, ...] = ()
-    """Then the columns of both eyes' photographs."""
+    """The columns of both eyes' photographs, if `side` is set."""
     paired: Mapping[str, str] = field(default_factory=dict)
-    """Then this eye's column for the name of the other's, and for the name without the side."""
+    """If `side` is set: this eye's column by the other eye's name, and by the name without side."""
 
     @property
     def where(self) -> str:
-        """The file's name, and the sheet's where there are several."""
+        """The file's name, and the sheet's if there are several."""
         return f"{self.path.name}, sheet {self.sheet!r}" if self.sheet else self.path.name
 
 
 def read_table(
     path: str | os.PathLike[str], *, sheet: str | None = None, header_row: int = 0
 ) -> list[Row]:
-    """The rows of a table as text, by column name.
+    """Return the rows of a table as text, by column name.
 
-    Names and cells are stripped of white space, columns without a name and rows without a value
-    are dropped, numbers that are whole lose their ".0" (Excel stores them so).
+    Names and cells are stripped of white space, columns without a name and rows without a value are
+    dropped, and whole numbers lose their ".0" (which Excel stores).
 
     Args:
         path: .csv, .tsv, .tab, .psv, .txt (UTF-8 with or without BOM, UTF-16 with BOM, else
             GB18030; commas, semicolons, tabs or "|"), .xls, .xlsx, .parquet (.pq) or .jsonl.
-        sheet: of an Excel file; by default the first.
+        sheet: the sheet of an Excel file; by default the first.
         header_row: the row with the names, counted from 0; rows above are skipped.
 
     Raises:
-        ValueError: one line: the file cannot be read as what its suffix says, has no header, or
-            names a column twice.
+        ValueError: one line: the file is not what its suffix says, has no header, or names a column
+            twice.
     """
     path = Path(path)
     with _one_line(path):
@@ -93,18 +95,19 @@ def read_table(
 
 
 def read_tables(path: str | os.PathLike[str], find: Callable[[Sequence[str]], int]) -> list[Table]:
-    """All tables of a file: of an Excel file each sheet that has a cell.
+    """Return all tables of a file: each non-empty sheet of an Excel file.
 
     Rows may lie above the names: a title, a line for Excel ("sep=;").
 
     Args:
-        path: as `read_table` takes.
-        find: which of a row's cells is the name of the column that must be there; -1 if none is,
-            then the row is not the one with the names.
+        path: a file that `read_table` reads.
+        find: a function that returns the index of a row's cell that names the required column; -1
+            if
+            there is none, which means that the row is not the one with the names.
 
     Raises:
-        ValueError: as `read_table` does, and in one line with the row's number: a row has more
-            cells than there are names, or a quotation mark swallows rows.
+        ValueError: as in `read_table`; also, with the row's number: a row has more cells than there
+            are names, or a quotation mark swallows rows.
     """
     path = Path(path)
     with _one_line(path):
@@ -136,7 +139,7 @@ def read_tables(path: str | os.PathLike[str], find: Callable[[Sequence[str]], in
 
 
 def _rows_by_name(path: Path) -> list[tuple[int, Row]] | None:
-    """The rows of a file whose every value has a name; None for a grid of cells."""
+    """Return the rows of a file whose values all have names; None for a grid of cells."""
     suffix = path.suffix.lower()
     if suffix in PARQUET:
         return list(enumerate(_parquet(path), start=1))
@@ -151,29 +154,33 @@ def _rows_by_name(path: Path) -> list[tuple[int, Row]] | None:
 
 @contextmanager
 def _one_line(path: Path) -> Iterator[None]:
-    """Errors that name the file, in one line."""
+    """Turn errors into a ValueError of one line that names the file."""
     try:
         check_regular(path)
         yield
     except OSError as error:
-        reason = " ".join(str(error.strerror or error).split())  # Arrow's are long
+        reason = " ".join(str(error.strerror or error).split())  # Arrow's errors have many lines
         raise ValueError(f"{path}: cannot read the table: {reason}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {one_line(error)}") from error
 
 
 def require(path: str | os.PathLike[str], rows: Sequence[Row], columns: Iterable[str]) -> None:
-    """Raises ValueError, in one line, unless the rows have the columns."""
+    """Check that the rows have the columns.
+
+    Raises:
+        ValueError: one line: a column is missing.
+    """
     names = list(rows[0]) if rows else []
     if missing := [column for column in columns if column not in names]:
         raise ValueError(f"{path}: expected the columns {', '.join(missing)}, got {names}")
 
 
 def whole(cell: str, highest: int) -> int | None:
-    """A grade: a whole number from 0 to `highest`, else None.
+    """Return a grade: a whole number from 0 to `highest`, else None.
 
-    Also as "2.0": where one grade of a column is missing, programs that rewrite the table make the
-    others decimal.
+    "2.0" counts as 2: if a grade of a column is missing, programs that rewrite the table make the
+    other grades decimal.
     """
     match = re.fullmatch(r"(\d{1,9})(\.0*)?", cell.strip(), re.ASCII)
     return int(match[1]) if match and int(match[1]) <= highest else None
@@ -182,7 +189,7 @@ def whole(cell: str, highest: int) -> int | None:
 def _table(
     path: Path, sheet: str, cells: Sequence[Sequence[str]], header_row: int, strict: bool = False
 ) -> Table:
-    """Names and rows of a grid of cells; `strict` also refuses values right of the last name."""
+    """Return names and rows of a grid of cells; `strict` refuses values right of the last name."""
     if len(cells) <= header_row or not any(cells[header_row]):
         raise ValueError("the table is empty, there is no row with the columns' names")
     header = cells[header_row]
@@ -190,7 +197,7 @@ def _table(
     names = [header[index] for index in named]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the column {twice!r} is there twice: rename or remove one of them")
+        raise ValueError(f"the column {twice!r} occurs twice: rename or remove one of them")
     last = named[-1] + 1 if strict else len(header)
     rows: list[tuple[int, Row]] = []
     for number, line in enumerate(cells[header_row + 1 :], start=header_row + 2):
@@ -208,9 +215,11 @@ def _table(
 
 
 def _header_row(cells: Sequence[Sequence[str]], find: Callable[[Sequence[str]], int]) -> int:
-    """The row with the names: the first of those at the top that `find` knows and that names no
-    photograph; else the first that is not empty, below titles: rows of one cell above a wider
-    one."""
+    """Return the index of the row with the names.
+
+    This is the first of the top rows that `find` knows and that names no photograph; else the first
+    non-empty row, below titles (rows of one cell above a wider row).
+    """
     for index, line in enumerate(cells[: delimited.HEADER_WITHIN]):
         if find(line) >= 0 and not any(cell.lower().endswith(IMAGE_SUFFIXES) for cell in line):
             return index
@@ -221,7 +230,7 @@ def _header_row(cells: Sequence[Sequence[str]], find: Callable[[Sequence[str]], 
 
 
 def _titles(cells: Sequence[Sequence[str]], header: int, find: Callable[..., int]) -> list[str]:
-    """What is to be said of rows above names of which none is known."""
+    """Return a note on rows above the names if none of the names is known."""
     above = [cell for line in cells[:header] for cell in line if cell]
     if not above or find(cells[header]) >= 0:
         return []
@@ -234,7 +243,7 @@ def _csv(path: Path) -> list[list[str]]:
 
 
 def _read_text(path: Path) -> tuple[str, list[str]]:
-    """The text, and what was guessed."""
+    """Return the text, and notes on guesses."""
     data = read_bytes(path, MOST_BYTES)
     text = decode_text(data)
     if "\0" in text:
@@ -258,8 +267,11 @@ def _excel(path: Path, sheet: str | None) -> list[list[str]]:
 
 
 def _cells(sheet: limits.Sheet) -> list[list[str]]:
-    """The cells as text; those that are merged downwards show one value for all their rows, and so
-    each gets it. Numbers of more digits than Excel keeps are `LOST_DIGITS`."""
+    """Return the cells as text.
+
+    Each cell of a range that is merged downwards gets its value. Numbers of more digits than Excel
+    keeps become `LOST_DIGITS`.
+    """
     rows = [
         [LOST_DIGITS if _has_lost(cell) else text_of(cell) for cell in line] for line in sheet.rows
     ]
@@ -283,7 +295,7 @@ def _parquet(path: Path) -> list[Row]:
 
     rows: list[Row] = []
     try:
-        # Images and other nested columns are not for a table in memory.
+        # Images and other nested columns are left out of a table in memory.
         schema = pyarrow.parquet.read_schema(path)
         flat = [field.name for field in schema if not _nested(field.type)]
         names = [name.strip() for name in flat]
@@ -319,7 +331,7 @@ def _jsonl(path: Path) -> list[Row]:
 
 
 def _json(path: Path) -> list[Row]:
-    """A list of objects, or columns by name; JSON lines that are called .json, too."""
+    """Read a list of objects, columns by name, or JSON lines in a file called .json."""
     text = decode_text(read_bytes(path, MOST_BYTES))
     try:
         content = parse_json(text, "the file", MOST_BYTES, constants=True)
@@ -330,7 +342,7 @@ def _json(path: Path) -> list[Row]:
     if isinstance(content, dict):
         content = _by_rows(content)
     if not isinstance(content, list):
-        raise ValueError("the JSON is no list of objects")
+        raise ValueError("the JSON is not a list of objects")
     for number, row in enumerate(content, start=1):
         if not isinstance(row, dict):
             raise ValueError(f"entry {number} of the list is not an object")
@@ -338,15 +350,15 @@ def _json(path: Path) -> list[Row]:
 
 
 def _by_rows(content: dict[str, Any]) -> list[Any]:
-    """The rows of columns: lists of one length, or objects with one set of keys (pandas)."""
+    """Turn columns into rows: lists of one length, or objects with one set of keys (pandas)."""
     columns = list(content.values())
     lists = [value for value in columns if isinstance(value, list)]
     if len(lists) == 1 and len(columns) > 1 and all(isinstance(row, dict) for row in lists[0]):
-        return lists[0]  # with a version or a comment around it
+        return lists[0]  # the other entries are a version or a comment
     if {"images", "annotations"} <= set(content):
         raise ValueError(
-            "this is COCO's form, whose annotations are of parts of an image: give a list of "
-            "objects with image, caption and label"
+            "this is the format of COCO, which annotates parts of an image: give a list of objects "
+            "with image, caption and label"
         )
     if columns and all(isinstance(column, dict) for column in columns):
         keys = list(columns[0])
@@ -354,13 +366,13 @@ def _by_rows(content: dict[str, Any]) -> list[Any]:
             columns = [list(column.values()) for column in columns]
     if columns and all(isinstance(column, list) for column in columns):
         if len({len(column) for column in columns}) > 1:
-            raise ValueError("the columns are not of one length")
+            raise ValueError("the columns differ in length")
         return [dict(zip(content, row, strict=True)) for row in zip(*columns, strict=True)]
-    raise ValueError(f"the JSON is no list of objects but one with {list(content)[:10]}")
+    raise ValueError(f"the JSON is not a list of objects but one with {list(content)[:10]}")
 
 
 def text_of(value: Any) -> str:
-    """A value as the text of a cell: nothing for None, NaN and empty lists, JSON for lists."""
+    """Return a value as the text of a cell: "" for None, NaN and empty lists, JSON for lists."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool):

@@ -1,10 +1,12 @@
-"""WebDataset shards: .tar files whose members with one name, but for the suffix, are one sample.
+"""WebDataset shards: .tar files in which members of the same name, except for the suffix, are a
+sample.
 
     train-000000.tar: 00000000.jpg 00000000.txt 00000000.json 00000000.cls 00000001.jpg ...
 
 https://github.com/webdataset/webdataset. The sample's name is a member's path up to the first dot
-of its last part; `.txt` is the caption, `.cls` the class, `.json` either or both,
-and the split. Without one it is the shard's, else that of the folders in the member's path.
+of its last part; `.txt` is the caption, `.cls` the class, `.json` may hold caption, class and
+split. Without a split in the .json, it is that of the shard, or else that of the folders in the
+member's path.
 """
 
 import io
@@ -26,7 +28,7 @@ from vclip_jax.files.writing import replacing
 
 _TEXTS: Final = ("txt", "text", "caption", "cls", "json")
 _MOST_TEXT: Final = 1 << 20
-"""Bytes; a larger .json is not a caption."""
+"""Bytes of a text; a larger .json is not a caption."""
 _MAGIC: Final = (
     (b"\xff\xd8\xff", "jpg"),
     (b"\x89PNG", "png"),
@@ -44,22 +46,25 @@ class Sample:
     name: str
     shard: Path
     images: dict[str, Blob] = field(default_factory=dict)
-    """By suffix."""
+    """Suffix -> image."""
     caption: str = ""
     key: str = ""
-    """Of the record that was written, where a .json says it."""
+    """The key of the record that was written, if a .json holds it."""
     label: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
-    """All that the .json holds."""
+    """The whole content of the .json."""
     broken: str = ""
-    """What is wrong with its text, if anything."""
+    """The fault of the sample's text, if any."""
     unread: list[str] = field(default_factory=list)
     """The suffixes of members that are neither images nor texts."""
 
     @property
     def chosen(self) -> list[str]:
-        """The suffixes of what may be the photograph: those without a dot (`jpg`, not `seg.png`),
-        else all. The photograph is known where there is just one."""
+        """The suffixes that may be the photograph: those without a dot (`jpg`, not `seg.png`), else
+        all.
+
+        The photograph is known if there is just one.
+        """
         return [suffix for suffix in self.images if "." not in suffix] or list(self.images)
 
     @property
@@ -78,17 +83,18 @@ def write(
     """Write records as shards; the same records give the same bytes anywhere.
 
     Args:
-        records: `image` (encoded), `caption`, `key` and `label` each, such as a `RecordSource`.
-        folder: PREFIX-000000.tar and on go there; files of these names are replaced.
+        records: mappings with `image` (encoded), `caption`, `key` and `label`, such as a
+            `RecordSource`.
+        folder: the folder of PREFIX-000000.tar and so on; files of these names are replaced.
         shard_size: records in a shard.
-        prefix: of the files, usually the split.
-        classes: names of the labels, put beside their numbers.
+        prefix: start of the files' names, usually the split.
+        classes: names of the labels, written next to their numbers.
 
     Returns:
-        The shards.
+        The shards' paths.
 
     Raises:
-        ValueError: a shard size below one.
+        ValueError: the shard size is below one.
         OSError: a file cannot be written.
     """
     if shard_size < 1:
@@ -122,7 +128,7 @@ def _write_shard(
         tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar,
     ):
         for number, record in enumerate(records, start=first):
-            # Keys may hold dots and slashes, which names here may not: they go into the .json.
+            # Keys may hold dots and slashes, which a sample's name may not: the .json holds them.
             note: dict[str, Any] = {"key": record["key"]}
             members = {
                 _suffix(record["image"]): record["image"],
@@ -135,7 +141,7 @@ def _write_shard(
                     note["label"] = classes[label]
             members["json"] = json.dumps(note, ensure_ascii=False).encode()
             for suffix, data in members.items():
-                # A bare TarInfo has no time and no owner.
+                # A new TarInfo has no time and no owner.
                 info = tarfile.TarInfo(f"{number:08d}.{suffix}")
                 info.size = len(data)
                 tar.addfile(info, io.BytesIO(data))
@@ -147,10 +153,10 @@ def _suffix(image: bytes) -> str:
 
 
 def scan_tar(path: Path) -> list[Sample]:
-    """The samples of one shard, in order; no image is read.
+    """List the samples of one shard, in order, without reading images.
 
     Raises:
-        ValueError: one line: it is damaged, or an archive of a folder with a table in it.
+        ValueError: one line: the shard is damaged, or is an archive of a folder with a table in it.
     """
     current: Sample | None = None
     samples: list[Sample] = []
@@ -164,11 +170,11 @@ def scan_tar(path: Path) -> list[Sample]:
                 name = f"{parent}/{stem}" if parent else stem
                 if f".{suffix.lower()}" in TABLE_SUFFIXES:
                     raise ValueError(
-                        f"{path}: the table {member.name} lies in it, so that it is no shard of "
-                        "WebDataset: unpack it and give the folder"
+                        f"{path}: it holds the table {member.name}, so it is not a WebDataset "
+                        "shard: unpack it and give the folder"
                     )
                 if current is None or current.name != name:
-                    # The same name later on is another sample: members of one lie together.
+                    # The same name later is another sample: a sample's members are adjacent.
                     current = Sample(name, path)
                     samples.append(current)
                 _take(current, tar, member, suffix.lower())
@@ -178,9 +184,9 @@ def scan_tar(path: Path) -> list[Sample]:
 
 
 def _take(sample: Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str) -> None:
-    """Note one member."""
+    """Add one member to its sample."""
     if f".{suffix.rpartition('.')[2]}" in IMAGE_SUFFIXES:
-        while suffix in sample.images:  # twice in one sample: neither can be chosen
+        while suffix in sample.images:  # twice in one sample: the photograph is not known
             suffix = f"{suffix} again"
         sample.images[suffix] = Blob(str(sample.shard), f"{member.offset_data}:{member.size}")
         return
@@ -205,7 +211,7 @@ def _take(sample: Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix:
         return
     if suffix == "json":
         sample.key = text_of(sample.extra.get("key"))
-        # A name says more than the number in .cls.
+        # A name is preferred to the number in .cls.
         if "label" in sample.extra and sample.extra["label"] is not None:
             sample.label = text_of(sample.extra["label"])
         if not sample.caption:

@@ -1,13 +1,12 @@
-"""The building of a dataset: from a listing of photographs to shards of records, a data card and
-the list of rejects.
+"""Building a dataset: from a listing of photographs to shards of records, a data card and the list
+of rejects.
 
-How many rejects fail a build stands here, so that the command line is read before NumPy is
-imported.
+The limits of rejects are here, so that the command line is read before NumPy is imported.
 """
 
 from typing import Final
 
 MAX_REJECTS: Final = 0.05
-"""Share of what is listed."""
+"""Largest accepted share of rejects."""
 FEW_REJECTS: Final = 10
-"""So many never fail a build: of a handful, a share says nothing."""
+"""Number of rejects that never fails a build: in a small dataset the share is meaningless."""

@@ -1,16 +1,16 @@
-"""From a listing to ArrayRecord: in parallel, resumable, and nothing lost.
+"""From a listing to ArrayRecord: in parallel, resumable, and without losses.
 
 The items of a split are cut into shards of a fixed number, in the order of the source, which is the
-fastest to read; one worker makes a whole shard, which is then either there, complete and noted, or
-not there. Then the records are copied into larger files, in an order that follows from a seed and
-their keys: a folder for each class would else be stored class by class. A build that was killed
-goes on with what is missing, and ends with the same bytes as one that was left in peace: what a
-file holds is a function of the items, of how images are stored, and of the seed.
+fastest to read. One worker makes a whole shard: it is either complete and noted, or absent. Then
+the records are copied into larger files, in an order that follows from a seed and their keys;
+otherwise a folder for each class would be stored class by class. A killed build continues with the
+missing shards and ends with the same bytes as an uninterrupted one: a file's content is a function
+of the items, of the storage of images, and of the seed.
 
-Layout, as TFDS has it: data_dir/NAME/CONFIG/VERSION with `NAME-SPLIT.array_record-00000-of-00002`,
-`dataset_info.json` and `features.json`; and beside them `keys-SPLIT.txt`, `rejects.jsonl`,
+Layout, as in TFDS: data_dir/NAME/CONFIG/VERSION with `NAME-SPLIT.array_record-00000-of-00002`,
+`dataset_info.json` and `features.json`; next to them `keys-SPLIT.txt`, `rejects.jsonl`,
 `card.json`, `card.md`, `samples.png`; `records.sha256`, which `sha256sum -c` reads; and
-`listing.sha256`, by which another listing under the same name is noticed.
+`listing.sha256`, which reveals another listing under the same name.
 """
 
 import fcntl
@@ -38,20 +38,21 @@ from vclip_jax.devices import cores
 from vclip_jax.files.writing import replacing
 
 VERSION: Final = "2.0.0"
-"""Of the built form: raise it when the same listing would give other records, or another order."""
+"""Version of the built form: raise it when a listing would give other records or another order."""
 
 RECORDS_PER_SHARD: Final = 512
-"""Of the shards that workers make: a killed build loses at most one a worker."""
+"""Records of a worker's shard: a killed build loses at most one shard a worker."""
 SHARD_BYTES: Final = 256 * 2**20
-"""About the size of the files that stay: SynFundus-1M at 512 px has some 140, where a process may
-open a thousand as a rule."""
+"""Approximate size of the final files: SynFundus-1M at 512 px has about 140, and a process may
+usually open a thousand.
+"""
 _PARTS: Final = ("unordered", "notes", "data")
 """Folders of an unfinished build."""
 _SECRET: Final = "secret"
 _CONTENT: Final = "listing.sha256"
-"""In a built dataset: the digest of what was listed, so that another listing is noticed."""
+"""The file of a built dataset with the digest of its listing, which reveals another listing."""
 _FEWEST_FOR_PROCESSES: Final = 64
-"""Below this, starting a second process takes longer than the work."""
+"""Photographs below which starting a second process takes longer than the work."""
 
 
 def build(
@@ -65,17 +66,17 @@ def build(
     strict: bool = False,
     beam: Sequence[str] | None = None,
 ) -> Path:
-    """Build a dataset, or go on with a build that was cut off, or find it built.
+    """Build a dataset, continue a build that was cut off, or find the dataset built.
 
     Args:
-        listing: from a reader.
+        listing: the listing of a reader.
         data_dir: a local folder; files go to data_dir/NAME/CONFIG/VERSION.
-        storage: how images are stored; CONFIG is named after it and the listing's variant.
+        storage: the storage of images; CONFIG is named after it and the listing's variant.
         workers: processes, by default one a core.
-        seed: of the order of a split's records, not negative; part of CONFIG unless it is 0.
+        seed: seed of the order of a split's records, not negative; part of CONFIG unless it is 0.
         max_rejects: the build fails above this share of rejects, if they are more than
             `FEW_REJECTS`; `rejects.jsonl` stays.
-        strict: every image that the reader lists must be usable.
+        strict: fail unless every image that the reader lists is usable.
         beam: arguments for an Apache Beam pipeline, whose workers then make the shards and must
             see `data_dir` and the source under the same paths.
 
@@ -95,7 +96,7 @@ def build(
     if not listing.items:
         raise DatasetError(_nothing(listing, storage))
     content = _content(listing)
-    if finished.exists():  # it appears whole: no lock is needed, nor the right to write
+    if finished.exists():  # the folder appears whole: neither a lock nor write access is needed
         _check_content(finished, content)
         return finished
     folder.mkdir(parents=True, exist_ok=True)
@@ -124,14 +125,14 @@ def build(
         _finish(listing, shards, storage, config, seed, unfinished / "data", allowed, strict)
         if not storage.anonymous:
             (unfinished / "data" / _CONTENT).write_text(f"{content}\n")
-        (unfinished / _SECRET).unlink(missing_ok=True)  # before the records have their place
+        (unfinished / _SECRET).unlink(missing_ok=True)  # before the records get their final place
         (unfinished / "data").rename(finished)
         shutil.rmtree(unfinished)
     return finished
 
 
 def _content(listing: Listing) -> str:
-    """SHA-256 of what is listed, wherever its files lie."""
+    """Return SHA-256 of the listing, wherever its files are."""
     digest = hashlib.sha256(repr((listing.classes, dict(listing.columns))).encode())
     for item in listing.items:
         parts = (item.key, item.split, item.caption, item.label, item.values)
@@ -140,23 +141,30 @@ def _content(listing: Listing) -> str:
 
 
 def _check_content(folder: Path, content: str) -> None:
-    """Raises DatasetError if a built dataset is not of what is listed now."""
+    """Check that a built dataset has the present listing.
+
+    Raises:
+        DatasetError: it was built from another listing.
+    """
     noted = folder / _CONTENT
     if noted.is_file() and noted.read_text().strip() != content:
         raise DatasetError(
             f"{folder} was built from other photographs, captions or labels than are listed now: "
-            "remove this folder to build it anew, or give another name"
+            "remove this folder to build it again, or give another name"
         )
 
 
 def _secret(folder: Path) -> bytes:
-    """Random bytes for the keys of an anonymous build, kept while it is unfinished, so that it can
-    go on: nobody else may read them, and the end of the build removes them."""
+    """Return random bytes for the keys of an anonymous build.
+
+    They are stored while the build is unfinished, so that it can continue: only the owner may read
+    them, and the end of the build removes them.
+    """
     path = folder / _SECRET
     if not path.exists():
         folder.mkdir(exist_ok=True)
-        own = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with replacing(path) as part, open(os.open(part, own, 0o600), "wb") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with replacing(path) as part, open(os.open(part, flags, 0o600), "wb") as file:
             file.write(secrets.token_bytes(32))
     return path.read_bytes()
 
@@ -169,7 +177,7 @@ def _nothing(listing: Listing, storage: Storage) -> str:
 
 
 def _reasons(rejects: Sequence[Mapping[str, str]]) -> str:
-    """Counts by reason, and the last reject as an example (the reader's own come first)."""
+    """Count rejects by reason, with the last one as an example (the reader's come first)."""
     if not rejects:
         return ""
     counts = Counter(reject["reason"] for reject in rejects).most_common()
@@ -178,7 +186,7 @@ def _reasons(rejects: Sequence[Mapping[str, str]]) -> str:
 
 
 def _plan(listing: Listing, folder: Path, storage: Storage) -> list[Shard]:
-    """Cut into shards; shards of another plan that lie there are thrown away."""
+    """Cut the listing into shards; existing shards of another plan are removed."""
     sizes = (RECORDS_PER_SHARD, SHARD_BYTES)
     digest = hashlib.sha256(repr((VERSION, storage, listing.columns, sizes)).encode())
     splits: dict[str, list[Item]] = {}
@@ -189,7 +197,7 @@ def _plan(listing: Listing, folder: Path, storage: Storage) -> list[Shard]:
     known = plan.read_text() if plan.exists() else ""
     started = any((folder / subfolder).exists() for subfolder in _PARTS)
     if started and known != digest.hexdigest():
-        print(f"{folder}: started with other files or options, starting anew", file=sys.stderr)
+        print(f"{folder}: started with other files or options, starting again", file=sys.stderr)
         for subfolder in _PARTS:
             shutil.rmtree(folder / subfolder, ignore_errors=True)
     for subfolder in _PARTS:
@@ -217,7 +225,7 @@ def _finish(
     allowed: int,
     strict: bool,
 ) -> None:
-    """Rejects, keys, TFDS's own files and the data card, from the shards' notes."""
+    """Write rejects, keys, TFDS's own files and the data card, from the shards' notes."""
     notes = [json.loads(Path(shard.note).read_text("utf-8")) for shard in shards]
     unusable = [reject for note in notes for reject in note["rejects"]]
     rejects = [asdict(reject) for reject in listing.rejects] + unusable
@@ -232,7 +240,7 @@ def _finish(
         )
     if strict and unusable:
         raise DatasetError(
-            f"{listing.name}: {_reasons(unusable)}: mend or remove the files, or build it with "
+            f"{listing.name}: {_reasons(unusable)}: repair or remove the files, or build it with "
             f"`vclip datasets build {listing.name}`, which leaves them out"
         )
     if len(rejects) > allowed or not kept:
@@ -261,8 +269,8 @@ def _finish(
     (folder / SUMS).write_text("".join(sums))
     _write_info(listing, splits, folder, fitted=bool(storage.ready))
     data_card.write(listing, storage, config, seed, shards, notes, rejects, folder)
-    for left in folder.glob("*.tmp"):
-        left.unlink()
+    for leftover in folder.glob("*.tmp"):
+        leftover.unlink()
 
 
 def _sha256(path: Path) -> str:
@@ -273,7 +281,7 @@ def _sha256(path: Path) -> str:
 def _write_info(
     listing: Listing, splits: Mapping[str, tuple[list[int], int]], folder: Path, *, fitted: bool
 ) -> None:
-    """TFDS's own files; `splits` has the shards' lengths and the bytes of all."""
+    """Write TFDS's own files; `splits` has the shards' lengths and the bytes of all."""
     import tensorflow_datasets as tfds
 
     kinds = {int: np.int64, float: np.float32}
@@ -295,7 +303,7 @@ def _write_info(
     template = tfds.core.ShardedFileTemplate(
         data_dir=folder, dataset_name=listing.name, filetype_suffix="array_record"
     )
-    # TFDS reads name and version off the folder's path, which is not yet the final one.
+    # TFDS takes name and version from the folder's path, which is not yet the final one.
     identity = tfds.core.dataset_info.DatasetIdentity(
         name=listing.name,
         version=tfds.core.Version(VERSION),

@@ -1,5 +1,7 @@
-"""What a dataset's captions do to training: how many pairs share theirs with another, which makes
-false negatives of a contrastive loss, and how long they are."""
+"""The effect of a dataset's captions on training: their repetition and their length.
+
+Pairs with the same caption are false negatives of a contrastive loss.
+"""
 
 import math
 from collections import Counter
@@ -14,7 +16,7 @@ MOST_FREQUENT: Final = 10
 
 @dataclass(frozen=True)
 class DuplicateReport:
-    """See `duplicates`."""
+    """The result of `duplicates`."""
 
     pairs: int
     batch: int
@@ -30,23 +32,23 @@ class DuplicateReport:
     """Captions with their counts."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the report for JSON."""
         return asdict(self)
 
 
 def duplicates(captions: Iterable[str], batch: int) -> DuplicateReport:
-    """Count captions that occur more than once, and what that does to a batch.
+    """Count repeated captions, and their effect on a batch.
 
     A batch is drawn without replacement, as an epoch is. A pair whose caption occurs `c` times
-    among `n` has no twin among the `batch - 1` others with the hypergeometric probability
-    C(n - c, batch - 1) / C(n - 1, batch - 1).
+    among `n` has no twin among the `batch - 1` others with the hypergeometric probability C(n - c,
+    batch - 1) / C(n - 1, batch - 1).
 
     Args:
         captions: one a pair.
-        batch: pairs in a batch; more than there are means all of them.
+        batch: pairs in a batch; a number above that of all pairs counts as all.
 
     Raises:
-        ValueError: a batch of less than one.
+        ValueError: the batch is smaller than one.
     """
     if batch < 1:
         raise ValueError(f"a batch has at least one pair, got {batch}")
@@ -59,7 +61,7 @@ def duplicates(captions: Iterable[str], batch: int) -> DuplicateReport:
     alone = sum(k * c / n * _without(n, c, others) for c, k in frequencies.items())
     entropy = -sum(k * c / n * math.log(c / n) for c, k in frequencies.items())
     collision = sum(k * (c / n) ** 2 for c, k in frequencies.items())
-    # Ties in the order of the captions, not of their occurrence.
+    # Ties are sorted by caption, not by occurrence.
     frequent = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_FREQUENT]
     return DuplicateReport(
         pairs=n,
@@ -73,7 +75,7 @@ def duplicates(captions: Iterable[str], batch: int) -> DuplicateReport:
 
 
 def _without(n: int, c: int, others: int) -> float:
-    """C(n - c, others) / C(n - 1, others)."""
+    """Return C(n - c, others) / C(n - 1, others)."""
     if c == 1:
         return 1.0
     if n - c < others:
@@ -87,7 +89,7 @@ def _without(n: int, c: int, others: int) -> float:
 
 
 def some_of(source: Sequence[Any], most: int = 1000) -> list[str]:
-    """Captions of so many different records, spread evenly; of all records if there are fewer."""
+    """Return captions of up to `most` different records, spread evenly."""
     spread = np.unique(np.linspace(0, len(source) - 1, most).astype(int)) if len(source) else ()
     return [source[int(index)]["caption"] for index in spread]
 
@@ -95,12 +97,12 @@ def some_of(source: Sequence[Any], most: int = 1000) -> list[str]:
 def describe_lengths(
     captions: Sequence[str], encode: Callable[[Sequence[str], int], np.ndarray], context_length: int
 ) -> str:
-    """A line on how well captions fill a row of tokens: what is padding, and what is cut.
+    """Describe in a line how well captions fill a row of tokens: the padding, and the cut captions.
 
     Args:
-        captions: some of the dataset's.
-        encode: texts and a length to int32 `[n, length]`, padded with 0.
-        context_length: of a row while training.
+        captions: a sample of the dataset's captions.
+        encode: a function of texts and a length that returns int32 `[n, length]`, padded with 0.
+        context_length: tokens of a row while training.
     """
     tokens = (encode(captions, 4 * context_length) != 0).sum(axis=1)
     cut = int((tokens > context_length).sum())

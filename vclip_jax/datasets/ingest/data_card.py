@@ -1,4 +1,4 @@
-"""The data card of a built dataset: what is in it, what is not, and how it looks."""
+"""The data card of a built dataset: its content, its rejects, and a sheet of samples."""
 
 import json
 from collections import Counter
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 SAMPLES_PER_CLASS: Final = 6
 MOST_CLASSES: Final = 12
-"""On the sample sheet."""
+"""Classes on the sample sheet."""
 THUMBNAIL: Final = 160
 BATCH: Final = 64
-"""The recipe's, for the share of captions that have a twin in the batch."""
+"""The recipe's batch, for the share of captions that have a twin in the batch."""
 
 
 def write(
@@ -56,13 +56,13 @@ def describe(
     kept: Mapping[str, Mapping[str, Any]],
     rejects: Sequence[Mapping[str, str]],
 ) -> dict[str, Any]:
-    """The content of `card.json`.
+    """Return the content of `card.json`.
 
     Args:
-        listing: what was built.
+        listing: the listing that was built.
         config: the built dataset's configuration.
-        seed: of the order of its records.
-        items: those that were kept.
+        seed: seed of the order of its records.
+        items: the items that were kept.
         kept: key -> `width`, `height` (as stored) and `digest` (of the bytes in the source).
         rejects: `key`, `reason`, `detail` of each.
     """
@@ -105,8 +105,11 @@ def describe(
 
 
 def twins(items: Sequence[Item], kept: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Photographs that are there more than once, byte for byte: how many, how many of them in
-    several splits or with several classes, and some of each, by their keys."""
+    """Count photographs that occur more than once, byte for byte, with some examples by key.
+
+    The counts are those of groups of equal photographs, of groups in several splits, and of groups
+    with several classes.
+    """
     same: dict[str, list[Item]] = {}
     for item in items:
         same.setdefault(kept[item.key]["digest"], []).append(item)
@@ -122,8 +125,7 @@ def twins(items: Sequence[Item], kept: Mapping[str, Mapping[str, Any]]) -> dict[
 
 
 def summary(card: Mapping[str, Any]) -> list[str]:
-    """What a person must know of a built dataset, line by line: counts, rejects, what contradicts
-    itself, what was guessed."""
+    """List a built dataset's main facts, line by line: counts, rejects, contradictions, guesses."""
     lines = [f"{split}: {content['records']} records" for split, content in card["splits"].items()]
     rejected = sum(card["rejected"].values())
     lines.append(f"{card['listed']} listed = {card['kept']} kept + {rejected} rejected")
@@ -132,34 +134,34 @@ def summary(card: Mapping[str, Any]) -> list[str]:
     for content in card["splits"].values():
         counts.update(content["classes"])
     names = [*card["classes"], "no class"]
-    said = [f"{name} {counts[name]}" for name in names if counts[name] or name != "no class"]
+    classes = [f"{name} {counts[name]}" for name in names if counts[name] or name != "no class"]
     if card["classes"]:
-        more = f", and {len(said) - 20} more" if len(said) > 20 else ""
-        lines.append(f"classes: {', '.join(said[:20])}{more}")
+        more = f", and {len(classes) - 20} more" if len(classes) > 20 else ""
+        lines.append(f"classes: {', '.join(classes[:20])}{more}")
     return lines + warnings(card) + [f"note: {note}" for note in card["notes"]]
 
 
 def warnings(card: Mapping[str, Any]) -> list[str]:
-    """What contradicts itself in a built dataset, line by line."""
+    """List the contradictions in a built dataset, line by line."""
     same = card["identical_images"]
     such = f", such as {' and '.join(same['examples'][0])}" if same["examples"] else ""
     lines = []
     if number := same.get("across_labels"):
         lines.append(
-            f"warning: {number} photographs are there twice with different classes{such}: which is "
+            f"warning: {number} photographs occur twice with different classes{such}: which is "
             "right?"
         )
     if number := same.get("across_splits"):
         lines.append(
-            f"warning: {number} photographs are there twice in different splits"
+            f"warning: {number} photographs occur twice in different splits"
             f"{'' if lines else such}: figures of the test split are too good"
         )
     named = {name for content in card["splits"].values() for name in content["classes"]}
     named -= {"no class"}
     if len(named) == 1:
         lines.append(
-            f"warning: all photographs with a class are of {named.pop()!r}: figures of zero-shot "
-            "classification need at least two classes"
+            f"warning: all photographs with a class have the class {named.pop()!r}: zero-shot "
+            "classification needs at least two classes"
         )
     return lines + [f"warning: {warning}" for warning in card.get("warnings", ())]
 
@@ -173,7 +175,7 @@ def _spread(values: np.ndarray) -> dict[str, int]:
 
 
 def markdown(card: Mapping[str, Any]) -> str:
-    """`card.md`, for people."""
+    """Return `card.md`, the card as a page."""
     lines = [f"# {card['name']}", "", card["description"] or "A dataset of fundus photographs.", ""]
     lines += [f"- {name}: {card[name]}" for name in ("homepage", "licence") if card[name]]
     lines += [
@@ -208,7 +210,7 @@ def _range(spread: Mapping[str, int]) -> str:
 
 
 def sample_sheet(classes: Sequence[str], items: Sequence[Item], storage: Storage) -> Image.Image:
-    """A few photographs of every class as they are stored, chosen by their keys alone."""
+    """Draw a few photographs of every class as they are stored, chosen by their keys alone."""
     rows: list[tuple[str, list[Item]]] = []
     for label in range(-1, len(classes)):
         chosen = [item for item in items if item.label == label]

@@ -1,4 +1,4 @@
-"""Build a dataset that a run asks for and that is not there yet."""
+"""Build a dataset that a run needs and that is not built yet."""
 
 import difflib
 import os
@@ -17,32 +17,32 @@ _SYNTHETIC: Final = re.compile(r"synthetic/(\w+)-(\d+)px-(\d+)-s(\d+)")
 
 
 class SourceNeededError(DatasetError):
-    """The dataset has to be built from files that nobody has named."""
+    """The dataset must be built from files, and their folder is not given."""
 
 
 def build_command(name: str, data_dir: str | os.PathLike[str]) -> str:
-    """The command that builds a dataset of the catalogue; DIR is its folder as downloaded."""
+    """Return the command that builds a dataset of the catalogue; DIR is the downloaded folder."""
     target = shlex.quote(os.fspath(data_dir))
     return f"vclip datasets build {name} --source DIR --data-dir {target}"
 
 
 def prepare(name: str, source: str | os.PathLike[str], data_dir: str | os.PathLike[str]) -> None:
-    """Make sure that `open_source(name, data_dir, ...)` finds the dataset.
+    """Build a dataset unless `open_source(name, data_dir, ...)` finds it.
 
-    Synthetic datasets are made from their name alone (a finished one of the current version is
-    found again); others are built once, from `source`, as `vclip datasets build`
-    does without further options, except that every image must be usable.
+    A synthetic dataset is made from its name alone (a finished one of the current version is
+    reused); others are built once, from `source`, as by `vclip datasets build` without further
+    options, except that every image must be usable.
 
     Args:
         name: a name of the catalogue, that of a dataset built before (NAME or NAME/CONFIG), one
             of squares that are stored ready (NAME/ready256px-fundus-q92), or
             "synthetic/DOMAIN-SIZEpx-COUNT-sSEED".
-        source: the dataset as downloaded; may be empty where it is built already.
-        data_dir: where built datasets live.
+        source: the dataset as downloaded; may be empty if the dataset is built already.
+        data_dir: the folder of built datasets.
 
     Raises:
-        SourceNeededError: it is not built, and `source` is empty.
-        DatasetError: there is no such dataset, or its files are not as they should be.
+        SourceNeededError: the dataset is not built, and `source` is empty.
+        DatasetError: there is no such dataset, or its files have faults.
         ValueError: the source has another layout.
 
     Examples:
@@ -59,10 +59,10 @@ def prepare(name: str, source: str | os.PathLike[str], data_dir: str | os.PathLi
         domain, size, count, seed = synthetic.groups()
         builder.build(domain, int(size), int(count), int(seed), data_dir)
         return
-    found = _known(name, data_dir)
-    if found is None:
+    known = _known(name, data_dir)
+    if known is None:
         return
-    base, storage = found
+    base, storage = known
     if not source:
         raise SourceNeededError(
             f"{name} is not built in {data_dir}: set --config.data.source to its folder as "
@@ -75,7 +75,7 @@ def prepare(name: str, source: str | os.PathLike[str], data_dir: str | os.PathLi
 
 
 def needs_source(name: str, data_dir: str | os.PathLike[str]) -> bool:
-    """Whether `prepare` builds a dataset from files; nothing is made.
+    """Return whether `prepare` would build a dataset from files; nothing is built.
 
     Raises:
         DatasetError: there is no such dataset.
@@ -84,25 +84,24 @@ def needs_source(name: str, data_dir: str | os.PathLike[str]) -> bool:
 
 
 def _known(name: str, data_dir: str | os.PathLike[str]) -> tuple[str, Storage] | None:
-    """How a dataset of the catalogue is built: its name there, and how images are stored; None
-    where it is built.
+    """Return a dataset's name in the catalogue and its storage; None if it is built.
 
     Raises:
         DatasetError: there is no such dataset.
     """
-    built = [there for there, _ in built_datasets(data_dir)]
-    if any(name in (there, there.split("/")[0]) for there in built):
+    built = [built_name for built_name, _ in built_datasets(data_dir)]
+    if any(name in (built_name, built_name.split("/")[0]) for built_name in built):
         return None
     base, _, config = name.partition("/")
     storage = ready_storage(config) if config else DEFAULT_STORAGE
     if base not in DATASETS or storage is None:
         plain = [one if one.startswith("synthetic/") else one.split("/")[0] for one in built]
-        own = list(dict.fromkeys(plain))
-        close = difflib.get_close_matches(name, [*own, *DATASETS], n=1)
-        there = f"what is built in {data_dir} ({', '.join(own)}), " if own else ""
+        usable = list(dict.fromkeys(plain))
+        close = difflib.get_close_matches(name, [*usable, *DATASETS], n=1)
+        here = f"one built in {data_dir} ({', '.join(usable)}), " if usable else ""
         raise DatasetError(
             f"no dataset is called {name!r}{f', did you mean {close[0]}?' if close else ':'} use "
-            f"{there}{', '.join(DATASETS)}, or synthetic/DOMAIN-SIZEpx-COUNT-sSEED, for example "
+            f"{here}{', '.join(DATASETS)}, or synthetic/DOMAIN-SIZEpx-COUNT-sSEED, for example "
             "synthetic/synfundus_like-128px-12000-s0"
         )
     return base, storage

@@ -1,4 +1,4 @@
-"""The shards of a dataset that is being built: how one is made, and how many are."""
+"""The shards of a dataset under construction: making one, and making many."""
 
 import hashlib
 import json
@@ -27,8 +27,8 @@ from vclip_jax.files.writing import replacing, write_text
 
 _AT_A_TIME: Final = 16
 
-# One chunk a record (TFDS has it so): random access reads no more than it needs, and a flipped bit
-# costs one record. JPEGs cannot be compressed further.
+# One chunk a record (as in TFDS): random access reads no more than it needs, and a flipped bit
+# damages one record. JPEGs cannot be compressed further.
 _WRITER: Final = "group_size:1,uncompressed"
 
 
@@ -39,33 +39,33 @@ class Stored(NamedTuple):
     width: int
     height: int
     digest: str
-    """Of the original bytes."""
+    """Digest of the original bytes."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A unit of work: some items of one split, and where their records go."""
+    """A unit of work: some items of one split, and the paths of their records."""
 
     split: str
     index: int
     path: str
     note: str
-    """Written last: the shard is complete if and only if this file is there."""
+    """Written last: the shard is complete if and only if this file exists."""
     items: tuple[Item, ...]
     columns: tuple[str, ...]
     storage: Storage
 
 
 def make_shard(shard: Shard, tick: Callable[[bool], None] = lambda kept: None) -> int:
-    """Make one shard's file and its note; returns the number of items. A pure function of the
-    shard, so it may be run again, by several, on any machine that sees the files.
+    """Make one shard's file and its note; return the number of items.
 
-    Photographs are decoded in another process, see `vclip_jax.data.images.guarded`: one that
-    crashes the decoder, or takes too long, is a reject.
+    The result is a pure function of the shard: it may be computed again, by several processes, on
+    any machine that sees the files. Photographs are decoded in another process, see
+    `vclip_jax.data.images.guarded`: one that crashes the decoder, or takes too long, is a reject.
 
     Args:
-        shard: what to make.
-        tick: called after each photograph, with whether it was kept.
+        shard: the shard to make.
+        tick: called after each photograph, with True if it was kept.
     """
     kept: list[dict[str, Any]] = []
     rejects: list[dict[str, str]] = []
@@ -73,7 +73,7 @@ def make_shard(shard: Shard, tick: Callable[[bool], None] = lambda kept: None) -
     with _replacing_records(Path(shard.path)) as writer:
         for item, outcome in zip(shard.items, _outcomes(shard), strict=True):
             if isinstance(outcome, StoreError):
-                # What went wrong may be told with the file's name in it.
+                # The reason may contain the file's name.
                 detail = "" if shard.storage.anonymous else f"{item.image}: {outcome.detail}"
                 rejects.append(asdict(Reject(item.key, outcome.reason, detail)))
                 tick(False)
@@ -97,7 +97,7 @@ def make_shard(shard: Shard, tick: Callable[[bool], None] = lambda kept: None) -
 
 @contextmanager
 def _replacing_records(path: Path) -> Iterator[Any]:
-    """Give a writer of records, whose file gets its name at the end and once it is on the disk."""
+    """Yield a writer of records; the file gets its name at the end, once it is on the disk."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
     with replacing(path, sync=True) as temporary:
@@ -107,10 +107,10 @@ def _replacing_records(path: Path) -> Iterator[Any]:
 
 
 def _outcomes(shard: Shard) -> Iterator[Stored | StoreError]:
-    """What becomes of the photographs of a shard, in order.
+    """Yield the results for the photographs of a shard, in order.
 
-    Several go to a worker process at a time, which costs less. If one of them takes the process
-    along, or more than the limits, each has a call and the limits to itself.
+    Several photographs go to a worker process at a time, which costs less. If one of them crashes
+    the process or exceeds the limits, each gets a call and the limits for itself.
     """
     for start in range(0, len(shard.items), _AT_A_TIME):
         blobs = [item.image for item in shard.items[start : start + _AT_A_TIME]]
@@ -131,8 +131,8 @@ def _alone(blob: Blob, storage: Storage) -> Stored | StoreError:
 
 
 def read_and_store(blobs: Sequence[Blob], storage: Storage) -> list[Stored | StoreError]:
-    """What a worker process does, under the limits of one picture."""
-    # The first is read without limits: a Parquet file's rows come by the gigabyte.
+    """Read and store pictures in a worker process, under the limits of one picture."""
+    # The first is read without limits: rows of a Parquet file are read by the gigabyte.
     first = _read(blobs[0])
     with guarded.limited():
         rest = (_read(blob) for blob in blobs[1:])
@@ -180,37 +180,37 @@ def _example(item: Item, image: bytes, columns: Iterable[str], fitted: str) -> b
     return example.SerializeToString(deterministic=True)
 
 
-# --- From the order of the source into that of the dataset.
+# --- From the order of the source to that of the dataset.
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a record lies that is to be put in order."""
+    """The place of a record to be reordered."""
 
     key: str
     path: str
     number: int
-    """In the file, from 0."""
+    """The record's number in the file, from 0."""
 
 
 def shuffled(places: Sequence[Place], seed: int) -> list[Place]:
-    """In an order that follows from the seed and the keys, however the source is ordered."""
+    """Sort in an order that follows from the seed and the keys, whatever the source's order."""
     return sorted(places, key=lambda p: (hash_of(p.key, f"order of seed {seed}"), p.key))
 
 
 def write_in_order(places: Sequence[Place], folder: Path, name: str, files: int) -> list[int]:
-    """Copy records one by one into files of equal numbers of them.
+    """Copy records one by one into files with equal numbers of records.
 
-    A file that is there is complete and is left, so that a killed build goes on behind it.
+    An existing file is complete and is kept, so that a killed build continues after it.
 
     Args:
-        places: of the records of a split, in their new order.
-        folder: where the files go.
-        name: that their names start with.
-        files: how many, at least 1; fewer where there are fewer records.
+        places: the places of a split's records, in their new order.
+        folder: the folder of the files.
+        name: start of the files' names.
+        files: number of files, at least 1; fewer if there are fewer records.
 
     Returns:
-        The records in each.
+        The number of records in each.
 
     Raises:
         DatasetError: a record cannot be read back.
@@ -227,9 +227,9 @@ def write_in_order(places: Sequence[Place], folder: Path, name: str, files: int)
         for index, part in enumerate(parts):
             path = folder / f"{name}.array_record-{index:05d}-of-{len(parts):05d}"
             if not path.exists():
-                # Read as they lie on the disk: a file of them fits into memory.
-                there = sorted(part, key=lambda place: (place.path, place.number))
-                records = {place.key: _read_back(place, source) for place in there}
+                # Read in the order on the disk: the records of a file fit into memory.
+                on_disk = sorted(part, key=lambda place: (place.path, place.number))
+                records = {place.key: _read_back(place, source) for place in on_disk}
                 with _replacing_records(path) as writer:
                     for place in part:
                         writer.write(records[place.key])
@@ -242,8 +242,8 @@ def _read_back(place: Place, source: str) -> bytes:
         return read_record(source, place.path, place.number)
     except Exception as error:  # ArrayRecord raises unrelated types
         raise DatasetError(
-            f"{place.key} cannot be read back from {place.path} ({one_line(error, 200)}): if the "
-            f"disk is sound, remove {Path(place.path).parents[1]} and build again"
+            f"{place.key} cannot be read back from {place.path} ({one_line(error, 200)}): check "
+            f"the disk, then remove {Path(place.path).parents[1]} and build again"
         ) from error
 
 
@@ -253,7 +253,7 @@ def _read_back(place: Place, source: str) -> bytes:
 def run(shards: Sequence[Shard], workers: int, bar: tqdm) -> None:
     """Make shards, `workers` at a time.
 
-    Each of the threads writes what a process of its own decodes.
+    Each thread writes the photographs that its own process decodes.
 
     Raises:
         DatasetError: processes were killed.

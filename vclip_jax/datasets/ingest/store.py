@@ -1,7 +1,7 @@
 """A photograph as it is stored in a built dataset: bounded, upright, without metadata.
 
-Nothing but the picture survives: no EXIF, no comment, no colour profile, no text chunk, no bytes
-after the end. What is not an 8-bit colour photograph is refused with a reason rather than guessed.
+Only the picture survives: no EXIF, no comment, no colour profile, no text chunk, no bytes after the
+end. An image that is not an 8-bit colour photograph is refused with a reason rather than guessed.
 """
 
 import re
@@ -46,30 +46,32 @@ _COLOURS: Final = {"Gray": "greyscale", "CMYK": "CMYK", "YCCK": "CMYK"}
 
 @dataclass(frozen=True)
 class Storage:
-    """How photographs are stored.
+    """Options of storing photographs.
 
     Raises:
-        ValueError: a side or quality that is out of range.
+        ValueError: a side or quality is out of range.
     """
 
     max_side: int = 512
-    """Longest side in pixels; larger ones are scaled down. 0 keeps the original bytes, without
-    their metadata."""
+    """Longest side in pixels; larger photographs are scaled down. 0 keeps the original bytes,
+    without their metadata.
+    """
     quality: int = 92
-    """Of the JPEGs that are written (4:4:4); a JPEG that is small enough keeps its bits."""
+    """Quality of the written JPEGs (4:4:4); a JPEG that is small enough keeps its bits."""
     crop: bool = False
-    """Cut to the illuminated field first, see `decode.field_box`."""
+    """Crop to the illuminated field first, see `decode.field_box`."""
     convert: bool = False
     """Accept greyscale, CMYK, 16-bit, transparent and palette images, converted to 8-bit RGB."""
     anonymous: bool = False
-    """Keys are random, and no file name is kept: names may hold a patient's."""
+    """Use random keys and keep no file name: a name may be a patient's."""
     ready: int = 0
-    """Side in pixels of the squares that are stored in place of photographs, which training then
-    need not scale down each time; 0 stores photographs."""
+    """Side in pixels of squares that are stored in place of photographs, so that training need not
+    scale them down each time; 0 stores photographs.
+    """
     fit: str = ""
-    """How a photograph becomes such a square, see `decode.decode`."""
+    """The way to make such a square of a photograph, see `decode.decode`."""
     raw: bool = False
-    """Squares as bytes of colours (PPM) rather than as JPEGs: twelve times as large."""
+    """Store squares uncompressed (PPM) rather than as JPEGs: twelve times as large."""
 
     def __post_init__(self) -> None:
         if (self.max_side and self.max_side < MIN_SIDE) or not 1 <= self.quality <= 100:
@@ -95,8 +97,8 @@ class Storage:
         """Part of the built dataset's name: "512px-q92", "ready256px-fundus-q92"."""
         parts = [f"{self.max_side}px-q{self.quality}" if self.max_side else "original"]
         if self.ready:
-            how = "raw" if self.raw else f"q{self.quality}"
-            parts = [f"ready{self.ready}px-{self.fit}-{how}"]
+            form = "raw" if self.raw else f"q{self.quality}"
+            parts = [f"ready{self.ready}px-{self.fit}-{form}"]
         parts += [word for word in ("crop", "convert", "anonymous") if getattr(self, word)]
         return "-".join(parts)
 
@@ -105,7 +107,7 @@ DEFAULT_STORAGE: Final = Storage()
 
 
 def ready_storage(name: str) -> Storage | None:
-    """The storage of ready squares that is called `name`, such as "ready256px-fundus-q92"."""
+    """Return the storage of ready squares by its name, such as "ready256px-fundus-q92", or None."""
     parts = re.fullmatch(r"ready(\d+)px-(\w+)-(?:q(\d+)|raw)", name)
     if parts is None or parts[2] not in FITS:
         return None
@@ -119,7 +121,7 @@ class StoreError(ImageError):
     """A photograph is not stored; `reason` is a few words, the same for all of a kind."""
 
     def __init__(self, reason: str, detail: str = ""):
-        """`detail` is one line."""
+        """Take the reason and one line of detail."""
         super().__init__(f"{reason}: {detail}" if detail else reason, reason)
         self.detail = detail
 
@@ -128,16 +130,16 @@ class StoreError(ImageError):
 
 
 def store(data: bytes, storage: Storage) -> tuple[bytes, int, int]:
-    """An encoded image as it is stored.
+    """Return an encoded image as it is stored.
 
-    The whole image is decoded whatever happens to it, so that damage is found here.
+    The whole image is decoded in any case, so that damage is found here.
 
     Returns:
-        JPEG bytes (or PNG, where original bytes of another format are kept without loss, or PPM,
-        where squares are stored raw), width and height in pixels.
+        JPEG bytes (or PNG, if original bytes of another format are kept without loss, or PPM,
+        if squares are stored raw), width and height in pixels.
 
     Raises:
-        StoreError: it is not stored, and why.
+        StoreError: the photograph is not stored, and why.
     """
     untouched = _inspect(data, storage.convert)
     try:
@@ -166,7 +168,7 @@ def store(data: bytes, storage: Storage) -> tuple[bytes, int, int]:
 
 
 def _inspect(data: bytes, convert: bool) -> bool:
-    """Refuses by the header alone; whether it is an upright JPEG, which may keep its bits."""
+    """Refuse by the header alone; return whether it is an upright JPEG, which may keep its bits."""
     try:
         width, height, mode, several, upright = _look(data)
     except ImageError as error:
@@ -181,7 +183,7 @@ def _inspect(data: bytes, convert: bool) -> bool:
 
 
 def _look(data: bytes) -> tuple[int, int, str, bool, bool]:
-    """Width, height, what it is instead of 8-bit RGB, several frames, an upright JPEG."""
+    """Return width, height, a mode other than 8-bit RGB, several frames, an upright JPEG."""
     if kind_of(data) == "JPEG":
         header = jpeg_header(data)
         return (

@@ -1,4 +1,4 @@
-"""What every process that helps to build a dataset does first."""
+"""The setup of processes that help to build a dataset."""
 
 import multiprocessing
 import os
@@ -9,7 +9,7 @@ import cv2
 
 
 def start_worker() -> None:
-    """One thread a process, and no life after the parent, even if that is killed."""
+    """Use one thread, and end with the parent process, even if the parent is killed."""
     cv2.setNumThreads(1)
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -1,3 +1,4 @@
-"""A user's own dataset: tables in any shape, folders of classes, photographs named by either, read
-or refused with the reason.
+"""A user's own dataset: tables in many forms, folders of classes, and photographs named by either.
+
+What cannot be read is refused with the reason.
 """

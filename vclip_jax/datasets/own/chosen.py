@@ -1,5 +1,4 @@
-"""The columns of a table: which says the photograph, the caption, the class and the split, for each
-eye where a row is of both."""
+"""The columns of a table: photograph, caption, class, split; per eye if a row holds both."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,14 +19,14 @@ from vclip_jax.datasets.own.lookup import (
 from vclip_jax.datasets.own.people import person_column
 
 _TRIED: Final = 200
-"""Rows by which a column is judged."""
+"""Rows from which a column is judged."""
 _USUAL: Final = ("image", "file_name", "caption", "text", "label", "split")
-"""Names of columns that need no word."""
+"""Names of columns that need no note."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The columns of one table, "" for what it lacks."""
+    """The columns of one table, "" for a missing one."""
 
     image: str
     caption: str
@@ -35,7 +34,7 @@ class Chosen:
     split: str
 
     def person(self, columns: Sequence[str]) -> str:
-        """The column, of those that are not read otherwise, that says whose eye it is, or ""."""
+        """Return the column that identifies the person, among those not used otherwise, or ""."""
         return person_column(name for name in columns if name not in self._used)
 
     @property
@@ -43,16 +42,16 @@ class Chosen:
         return [self.image, self.caption, self.label, self.split]
 
     def note(self, where: str, columns: Sequence[str], together: bool = False) -> str:
-        """What was guessed and what is not read, in a sentence; "" where nothing was.
+        """Return a sentence on guessed and unread columns, "" if there are none.
 
         Args:
-            where: the table.
-            columns: all of it.
-            together: whether the splits follow persons.
+            where: the table's name.
+            columns: all columns of the table.
+            together: True if the splits follow persons.
         """
         used = self._used
         parts = ("image", "caption", "label", "split")
-        said = [f"{part} is {name!r}" for part, name in zip(parts, used, strict=True) if name]
+        roles = [f"{part} is {name!r}" for part, name in zip(parts, used, strict=True) if name]
         unread = [name for name in columns if name not in used]
         if not unread and set(used) <= {*_USUAL, ""}:
             return ""
@@ -61,14 +60,14 @@ class Chosen:
         person = self.person(columns)
         if person and not self.split and not together:
             more += (
-                f". The splits do not follow {person!r}: photographs of one person may come to "
-                "lie in two of them, unless a column says the split"
+                f". The splits do not follow {person!r}: photographs of one person may be in two "
+                "of them, unless a column gives the split"
             )
-        return f"{where}: {', '.join(said)}{rest}{more}."
+        return f"{where}: {', '.join(roles)}{rest}{more}."
 
 
 def image_finder(wanted: Wanted) -> Callable[[Sequence[str]], int]:
-    """For `read_tables`: which cell of a row names the column of photographs."""
+    """Return a function for `read_tables` that finds the cell naming the column of photographs."""
 
     def find(cells: Sequence[str]) -> int:
         if wanted.image:
@@ -88,8 +87,9 @@ def _same(cell: str, name: str) -> bool:
 def by_eye(
     table: Table, root: Path, photographs: Photographs, wanted: Wanted
 ) -> list[tuple[Table, str]]:
-    """A table with its column of photographs, or, where a row is of both eyes, what it says of each
-    eye with that eye's column; nothing for a table that has nothing to do with photographs.
+    """Return a table with its column of photographs, once per eye if a row holds both eyes.
+
+    The table of an eye has that eye's columns. A table without photographs gives an empty list.
 
     Raises:
         ValueError: as `image_column` does; or several pairs of columns could be the photographs.
@@ -102,7 +102,7 @@ def by_eye(
         if both is None or not any(row.get(other) for _, row in table.rows):
             return [(table, column)] if column else []
         table.notes.append(
-            f"{table.where}: a row is of both eyes, and the photographs of {other!r} are left out: "
+            f"{table.where}: a row holds both eyes, and the photographs of {other!r} are left out: "
             "without --image-column both are read."
         )
         return [(_one_eye(table, side_of(column), both), column)]
@@ -110,12 +110,12 @@ def by_eye(
     if both is None:
         column = image_column(table, root, photographs, wanted)
         return [(table, column)] if column else []
-    table.notes.append(f"{table.where}: a row is of both eyes and lists a photograph of each.")
+    table.notes.append(f"{table.where}: a row holds both eyes and lists a photograph of each.")
     return [(_one_eye(table, side, both), both[side]) for side in SIDES]
 
 
 def _both_eyes(table: Table, home: str, photographs: Photographs) -> dict[str, str] | None:
-    """The columns of both eyes' photographs by side, or None where a row is of one."""
+    """Return the columns of both eyes' photographs by side, or None if a row holds one eye."""
 
     def fit(column: str) -> bool:
         cells = {row.get(column, "") for _, row in table.rows[:_TRIED]} - {""}
@@ -126,7 +126,7 @@ def _both_eyes(table: Table, home: str, photographs: Photographs) -> dict[str, s
     if not sided or any(map(fit, known)):
         return None
     usual = names_of.image_column(list(sided))
-    # Grades of left and right may be numbers that photographs are called by, too.
+    # Grades of left and right may be numbers, which can also be names of photographs.
     unusual = [
         rest
         for rest, pair in sided.items()
@@ -145,13 +145,13 @@ def _both_eyes(table: Table, home: str, photographs: Photographs) -> dict[str, s
 
 
 def _many(table: Table, column: str) -> bool:
-    """Whether most values of a column are different, as names of photographs are."""
+    """Return whether most values of a column are different, as names of photographs are."""
     cells = [cell for _, row in table.rows[:_TRIED] if (cell := row.get(column, ""))]
     return 2 * len(set(cells)) > len(cells)
 
 
 def _one_eye(table: Table, side: str, both: dict[str, str]) -> Table:
-    """The columns of one eye, and those of both."""
+    """Return the table with the columns of one eye and those of both."""
     sided = pairs(table.columns)
     paired = {
         name: pair[side] for rest, pair in sided.items() for name in (*pair.values(), rest) if name
@@ -162,11 +162,10 @@ def _one_eye(table: Table, side: str, both: dict[str, str]) -> Table:
 
 
 def image_column(table: Table, root: Path, photographs: Photographs, wanted: Wanted) -> str:
-    """The column of a table that names photographs; "" for a table that has nothing to do with
-    any.
+    """Return the column of a table that names photographs; "" for a table without photographs.
 
     Raises:
-        ValueError: one line: its cells name photographs, but no column's name is known, or there
+        ValueError: one line: the cells name photographs, but no column has a known name, or there
             is no row of names.
     """
     home = relative(table.path.parent, root)
@@ -193,8 +192,8 @@ def image_column(table: Table, root: Path, photographs: Photographs, wanted: Wan
             for column in usable[1:]:
                 if count := fits(column):
                     table.notes.append(
-                        f"{table.where}: {usable[0]!r} names no photograph that is there, "
-                        f"{column!r} names {count} in the first {tried} rows and is taken."
+                        f"{table.where}: {usable[0]!r} names no existing photograph, {column!r} "
+                        f"names {count} in the first {tried} rows and is taken."
                     )
                     return column
         if usable or known:
@@ -207,8 +206,8 @@ def image_column(table: Table, root: Path, photographs: Photographs, wanted: Wan
     words = [word for column in table.columns for word in (column, *column.split()[:1])]
     if any(_names_photograph(word, home, photographs) for word in words):
         raise ValueError(
-            f"{table.path}: the first row ({', '.join(table.columns[:4])}) names a photograph and "
-            "no columns: put a row above it, such as image,caption,label"
+            f"{table.path}: the first row ({', '.join(table.columns[:4])}) names a photograph, not "
+            "columns: put a row above it, such as image,caption,label"
         )
     if hits:
         raise ValueError(
@@ -226,7 +225,7 @@ def _names_photograph(cell: str, home: str, photographs: Photographs) -> bool:
 
 
 def choose(table: Table, image: str, wanted: Wanted) -> Chosen:
-    """The columns of a table, by the names that a person gave, else by those that are known.
+    """Return the columns of a table, by the names that the user gave, else by known names.
 
     Raises:
         ValueError: one line: there is neither a caption nor a label, or a column could be either.
@@ -250,9 +249,9 @@ def choose(table: Table, image: str, wanted: Wanted) -> Chosen:
         raise ValueError(f"{table.path}: {error}") from error
     if not caption and not label and (shared := shared_columns(table)):
         raise ValueError(
-            f"{table.path}: a row is of both eyes, but {', '.join(map(repr, shared))} is one for "
-            "both, and what is said of a patient need not be so of each eye: make it a column "
-            "an eye, or name it with --label-column or --caption-column if it holds for both"
+            f"{table.path}: a row holds both eyes, but {', '.join(map(repr, shared))} is for both "
+            "together, and a patient's diagnosis may not be true of each eye: make it a column an "
+            "eye, or name it with --label-column or --caption-column if it is true of both"
         )
     if not caption and not label:
         flags = [column for column in rest if _is_flag(table, column)]
@@ -262,10 +261,10 @@ def choose(table: Table, image: str, wanted: Wanted) -> Chosen:
             if len(flags) > 1
             else ": name yours with --caption-column or --label-column"
         )
-        if own := [column for column in rest if column in table.paired.values()]:
+        if of_eye := [column for column in rest if column in table.paired.values()]:
             hint = (
-                f": name yours with --caption-column or --label-column, such as {own[0]!r}, which "
-                "takes that of the other eye for the other"
+                f": name yours with --caption-column or --label-column, such as {of_eye[0]!r}; the "
+                "other eye's column is then taken for the other eye"
             )
         raise ValueError(
             f"{table.path}: expected the column 'caption' or 'label', got "
@@ -275,36 +274,41 @@ def choose(table: Table, image: str, wanted: Wanted) -> Chosen:
 
 
 def _for_eye(table: Table, name: str) -> str:
-    """The column that a person named, on this eye's side where it has sides.
+    """Return the column that the user named, or its counterpart of this eye.
 
     Raises:
-        ValueError: one line: it is the other eye's, and this one has none.
+        ValueError: one line: the column belongs to the other eye, and this eye has none.
     """
     if any(_same(column, name) for column in table.columns):
         return name
-    own = next((own for other, own in table.paired.items() if _same(other, name)), name)
-    if table.side and side_of(own) not in ("", table.side):
+    column = next((own for other, own in table.paired.items() if _same(other, name)), name)
+    if table.side and side_of(column) not in ("", table.side):
         raise ValueError(
-            f"{own!r} is of the {side_of(own)} eye, and there is no such column of the other: name "
+            f"{column!r} is of the {side_of(column)} eye, and the other has no such column: name "
             "its photographs with --image-column to read them alone"
         )
-    return own
+    return column
 
 
 def _usual(table: Table, columns: Sequence[str], find: Callable[[Sequence[str]], str]) -> str:
-    """The column that `find` knows; where a row is of both eyes, of this eye's by the name without
-    the side: what is said of a patient need not be so of each eye."""
+    """Return the column that `find` knows.
+
+    If a row holds both eyes, only this eye's columns count, by their names without the side: a
+    statement about a patient may not be true of each eye.
+    """
     if not table.side:
         return find(columns)
-    own = set(table.paired.values())
-    bare = {without_side(column): column for column in columns if column in own}
+    eye_columns = set(table.paired.values())
+    bare = {without_side(column): column for column in columns if column in eye_columns}
     return bare.get(find(list(bare)), "")
 
 
 def shared_columns(table: Table) -> list[str]:
-    """Columns of captions or classes that are of both eyes together."""
-    own = set(table.paired.values())
-    return names_of.said_columns([name for name in table.columns if table.side and name not in own])
+    """List the columns of captions or classes that belong to both eyes together."""
+    eye_columns = set(table.paired.values())
+    return names_of.said_columns(
+        [name for name in table.columns if table.side and name not in eye_columns]
+    )
 
 
 def _is_flag(table: Table, column: str) -> bool:
@@ -316,7 +320,7 @@ def _split(table: Table, columns: Sequence[str]) -> str:
     for column in names_of.split_columns(columns):
         cells = {row.get(column, "") for _, row in table.rows} - {""}
         known = sum(map(bool, map(split_of, cells)))
-        # Rows of other values ("external") become rejects: they are of no split that is known.
+        # Rows of other values ("external") become rejects: their split is unknown.
         if names_of.plain(column) == "split" or (known and 2 * known >= len(cells)):
             return column
     return ""

@@ -1,4 +1,4 @@
-"""Folders of photographs, one a class, with folders of splits above or below them or not."""
+"""Folders of photographs, one a class, with or without folders of splits above or below them."""
 
 import os
 import re
@@ -12,18 +12,21 @@ from vclip_jax.datasets.own.lookup import check_tests, split_of
 
 
 def from_folders(folder: Folder, *, one_class: bool = False) -> tuple[list[Found], list[str]]:
-    """Each photograph by the folders above it, and what was guessed.
+    """Read each photograph's class and split from the folders above it.
 
     The first folder that is named after a split gives the split. Of the others, those that are
-    above all photographs (the folder of an archive, `images`) are passed over; the next is the
-    class, and what is below it does not matter.
+    above all photographs (the folder of an archive, `images`) are skipped; the next is the class,
+    and folders below it do not matter.
 
     Args:
-        folder: what was found.
-        one_class: whether a single class is meant.
+        folder: the content of the folder.
+        one_class: True if a single class is intended.
+
+    Returns:
+        The photographs, and notes on guesses.
 
     Raises:
-        ValueError: one line: all photographs lie in one folder, which tells no class.
+        ValueError: one line: all photographs are in one folder, which gives no classes.
     """
     splits: dict[str, str] = {}
     names: dict[str, list[str]] = {}
@@ -46,9 +49,9 @@ def from_folders(folder: Folder, *, one_class: bool = False) -> tuple[list[Found
     if len(classes) == 1 and not one_class:
         only = classes.pop()
         raise ValueError(
-            f"{folder.root}: all photographs lie in the one folder {only!r}, which tells no class: "
-            "put a table with the columns image and caption or label there, or a folder a class "
-            f"(if it is the one class, --classes {only!r})"
+            f"{folder.root}: all photographs are in the one folder {only!r}, which tells no class: "
+            "add a table with the columns image and caption or label, or make a folder per class "
+            f"(if it is the only class, --classes {only!r})"
         )
     for key, parts in names.items():
         if len(parts) <= len(above) or not parts:
@@ -63,12 +66,14 @@ def from_folders(folder: Folder, *, one_class: bool = False) -> tuple[list[Found
     if above:
         notes.append(f"Classes are the folders below {'/'.join(above)!r}, above all photographs.")
     if has_splits:
-        said = sorted({part for key in usable for part in key.split("/")[:-1] if split_of(part)})
-        plain = [part for part in said if not re.fullmatch("train|validation|val|test", part)]
-        if plain:
-            meant = ", ".join(f"{part!r} ({split_of(part)})" for part in plain[:6])
-            notes.append(f"Splits are those of the folders {meant}.")
-        check_tests(said, folder.root)
+        split_names = {part for key in usable for part in key.split("/")[:-1] if split_of(part)}
+        unusual = sorted(
+            part for part in split_names if not re.fullmatch("train|validation|val|test", part)
+        )
+        if unusual:
+            meanings = ", ".join(f"{part!r} ({split_of(part)})" for part in unusual[:6])
+            notes.append(f"Splits are those of the folders {meanings}.")
+        check_tests(sorted(split_names), folder.root)
     return found, notes
 
 
@@ -77,7 +82,7 @@ def _reject(folder: Folder, key: str, reason: str) -> Found:
 
 
 def _above(paths: Sequence[Sequence[str]]) -> list[str]:
-    """The folders that all paths have in common, above those that tell classes."""
+    """Return the folders that all paths have in common, above those that give classes."""
     above: list[str] = []
     while paths:
         here = {path[len(above)] for path in paths}

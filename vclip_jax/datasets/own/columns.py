@@ -1,7 +1,7 @@
-"""Which column of a table holds the photograph, the caption, the class and the split.
+"""Known names of the columns of photograph, caption, class and split.
 
-Columns go by many names; those below are known, whatever their case, width, white space,
-underscores and hyphens. A name that is not known is never guessed at: options name such columns.
+Names match whatever their case, width, white space, underscores and hyphens. The meaning of an
+unknown name is never guessed: options name such columns.
 """
 
 import re
@@ -20,7 +20,7 @@ _IMAGE: Final = """
     圖像 檔名 檔案名稱
 """
 _WEAK_IMAGE: Final = "id name key uid code 编号 名称 序号 編號 名稱"
-"""Names that mean a photograph only where the cells are names of photographs."""
+"""Names that mean a photograph only if the cells are names of photographs."""
 _CAPTION: Final = """
     caption text description report title captions imagecaption sentence findings finding
     impression impressions prompt alttext txt 描述 图像描述 图片描述 文本 报告 报告内容 诊断报告
@@ -39,30 +39,32 @@ _SPLIT: Final = """
 
 
 def plain(name: str) -> str:
-    """A column's name without case, width, white space and punctuation: "Image Path" and
-    "image_path" are one."""
+    """Return a column's name without case, width, white space and punctuation.
+
+    "Image Path" and "image_path" become the same.
+    """
     folded = unicodedata.normalize("NFKC", name).casefold()
     return re.sub(r"[\W_]+", "", folded) or folded
 
 
 def image_columns(columns: Sequence[str]) -> list[str]:
-    """The columns whose names are those of photographs' paths or ids, the likeliest first."""
+    """List the columns whose names are those of photographs' paths or ids, the likeliest first."""
     return _known(columns, _IMAGE)
 
 
 def image_column(columns: Sequence[str]) -> str:
-    """The column that names the photographs, or "" where none of the names is known."""
+    """Return the column that names the photographs, or "" if no name is known."""
     return next(iter(image_columns(columns)), "")
 
 
 def weak_image_columns(columns: Sequence[str]) -> list[str]:
-    """The columns that name photographs only if their cells do ("id", "name")."""
+    """List the columns that name photographs only if their cells do ("id", "name")."""
     return _known(columns, _WEAK_IMAGE)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The columns that a person named; "" where the known names are to be looked for."""
+    """The columns that the user named; "" for those to be found by known names."""
 
     image: str = ""
     caption: str = ""
@@ -71,56 +73,56 @@ class Wanted:
 
 
 def named(columns: Sequence[str], wanted: str, option: str) -> str:
-    """The column that `wanted` names, as it is spelt in the table.
+    """Return the column that `wanted` names, as it is spelt in the table.
 
     Raises:
         ValueError: one line: there is none, or more than one.
     """
-    found = [name for name in columns if name == wanted] or [
+    matches = [name for name in columns if name == wanted] or [
         name for name in columns if plain(name) == plain(wanted)
     ]
-    if len(found) != 1:
-        what = "no column" if not found else "more than one column"
+    if len(matches) != 1:
+        what = "no column" if not matches else "more than one column"
         raise ValueError(f"there is {what} {wanted!r} for {option}, only {list(columns)}")
-    return found[0]
+    return matches[0]
 
 
 def caption_column(columns: Sequence[str]) -> str:
-    """The column of captions, or ""."""
+    """Return the column of captions, or ""."""
     return next(iter(_known(columns, _CAPTION)), "")
 
 
 def label_column(columns: Sequence[str]) -> str:
-    """The column of classes, or "".
+    """Return the column of classes, or "".
 
     Raises:
-        ValueError: one line: several could be meant and none is called "label".
+        ValueError: one line: several columns are possible and none is called "label".
     """
-    found = _known(columns, _LABEL)
-    if len(found) > 1 and plain(found[0]) == plain(found[1]):
-        raise ValueError(_several(found))
-    if len(found) > 1 and plain(found[0]) not in ("label", "labels", "标签", "標籤"):
-        raise ValueError(_several(found))
-    return found[0] if found else ""
+    matches = _known(columns, _LABEL)
+    if len(matches) > 1 and plain(matches[0]) == plain(matches[1]):
+        raise ValueError(_several(matches))
+    if len(matches) > 1 and plain(matches[0]) not in ("label", "labels", "标签", "標籤"):
+        raise ValueError(_several(matches))
+    return matches[0] if matches else ""
 
 
 def said_columns(columns: Sequence[str]) -> list[str]:
-    """The columns with a usual name of captions or classes."""
+    """List the columns with a usual name of captions or classes."""
     return [*_known(columns, _CAPTION), *_known(columns, _LABEL)]
 
 
-def _several(found: Sequence[str]) -> str:
-    names = ", ".join(map(repr, found))
+def _several(columns: Sequence[str]) -> str:
+    names = ", ".join(map(repr, columns))
     return f"the columns {names} may all be the class: name one with --label-column"
 
 
 def split_columns(columns: Sequence[str]) -> list[str]:
-    """The columns that may hold splits, the likeliest first; only "split" itself is sure to."""
+    """List the columns that may hold splits, the likeliest first; only "split" itself is sure."""
     return _known(columns, _SPLIT)
 
 
 def _known(columns: Sequence[str], names: str) -> list[str]:
-    """The columns with one of the names, in the order of the names."""
+    """List the columns with one of the names, in the order of the names."""
     rank = {name: index for index, name in enumerate(names.split())}
-    found = [column for column in columns if plain(column) in rank]
-    return sorted(found, key=lambda column: (rank[plain(column)], columns.index(column)))
+    matches = [column for column in columns if plain(column) in rank]
+    return sorted(matches, key=lambda column: (rank[plain(column)], columns.index(column)))

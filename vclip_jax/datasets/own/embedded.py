@@ -1,4 +1,4 @@
-"""Photographs that lie in the shards themselves: Parquet as on the Hugging Face Hub, WebDataset."""
+"""Photographs inside the shards: Parquet as on the Hugging Face Hub, WebDataset."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,38 +17,39 @@ from vclip_jax.datasets.own.people import person_column, person_of
 from vclip_jax.files.foreign import read_bytes
 
 CLASS_NAMES: Final = "classnames.txt"
-"""Beside WebDataset's shards: a name a line."""
+"""The file next to WebDataset's shards with a class name a line."""
 _MOST_NAMES: Final = 1 << 20
 
 
 def image_column(path: Path, wanted: Wanted) -> str:
-    """The column of a .parquet that holds encoded images, or "".
+    """Return the column of a .parquet that holds encoded images, or "".
 
     Raises:
-        ValueError: one line: it is damaged, or several columns could be the photograph.
+        ValueError: one line: the file is damaged, or several columns could be the photograph.
     """
-    found = parquet.image_columns(path)
+    columns = parquet.image_columns(path)
     if wanted.image:
-        return wanted.image if wanted.image in found else ""
-    if len(found) > 1 and found[0] not in parquet.USUAL_NAMES:
+        return wanted.image if wanted.image in columns else ""
+    if len(columns) > 1 and columns[0] not in parquet.USUAL_NAMES:
         raise ValueError(
-            f"{path}: the columns {', '.join(map(repr, found))} hold images: name one with "
+            f"{path}: the columns {', '.join(map(repr, columns))} hold images: name one with "
             "--image-column"
         )
-    return found[0] if found else ""
+    return columns[0] if columns else ""
 
 
 def from_parquet(
     path: Path, image: str, root: Path, wanted: Wanted
 ) -> tuple[list[Found], list[tuple[tuple[str, ...], bool]], list[str]]:
-    """The rows of a .parquet that holds images.
+    """Read the rows of a .parquet that holds images.
 
     Returns:
-        The rows; the names of its classes and whether they are ordered, if it has a label; what
-        was guessed.
+        The rows; the names of its classes and whether they are ordered, if it has a label; notes on
+        guesses.
 
     Raises:
-        ValueError: one line: it is damaged, has neither caption nor label, or a label has no name.
+        ValueError: one line: the file is damaged, has neither caption nor label, or a label has no
+            name.
     """
     flat = parquet.flat_columns(path)
     chosen = choose(Table(path, "", tuple(flat), []), "", wanted)
@@ -57,7 +58,7 @@ def from_parquet(
     used = [column for column in (chosen.caption, chosen.label, chosen.split, person) if column]
     rows = list(parquet.rows(path, image, used))
     stem = relative(path.with_suffix(""), root)
-    # Names are noted or not, and may be the same in every row: then the place is the key.
+    # Names may be missing, or be the same in every row: then the row number is the key.
     as_keys = parquet.can_be_keys([name for name, _ in rows])
     of_shard = table_rows.split_of_table(path, root)
     found = []
@@ -90,15 +91,19 @@ def from_parquet(
 
 
 def names_of_classes(files: Sequence[Path], found: Sequence[Found]) -> tuple[str, ...]:
-    """The names that `classnames.txt` beside WebDataset's shards has for the numbers of classes, a
-    line each from 0; the photographs found get them.
+    """Read `classnames.txt` next to WebDataset's shards and give the photographs their class names.
+
+    The file has a name a line, for the numbers of the classes from 0.
 
     Args:
-        files: of this name; several must be the same.
-        found: what the shards hold.
+        files: the files of this name; several must be the same.
+        found: the content of the shards; labels that are numbers become names.
+
+    Returns:
+        The names; () if there is no file or the labels are not numbers.
 
     Raises:
-        ValueError: one line: a name is empty or there twice, files differ, or a label has none.
+        ValueError: one line: a name is empty or repeated, files differ, or a label has no name.
     """
     labels = {one.label for one in found if one.label}
     if not files or not labels or not all(map(str.isdecimal, labels)):
@@ -108,7 +113,7 @@ def names_of_classes(files: Sequence[Path], found: Sequence[Found]) -> tuple[str
         raise ValueError(f"{files[0]} and {files[1]}: the names of classes differ")
     names = tuple(line.strip() for line in texts.pop().splitlines())
     if "" in names or len(set(names)) < len(names):
-        raise ValueError(f"{files[0]}: a name of a class is empty or there twice")
+        raise ValueError(f"{files[0]}: a name of a class is empty or repeated")
     for one in found:
         if one.label:
             if int(one.label) >= len(names):
@@ -121,20 +126,23 @@ def names_of_classes(files: Sequence[Path], found: Sequence[Found]) -> tuple[str
 
 
 def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[Found], list[str]]:
-    """The samples of WebDataset's shards, and what was not read.
+    """Read the samples of WebDataset's shards.
 
     Args:
         shards: the .tar files.
-        root: keys are relative to it where names repeat in several shards.
-        wanted: of its columns, that of the class is the entry of .json with it; by default "label",
-            else .cls.
+        root: the folder to which keys are relative if names repeat in several shards.
+        wanted: only its label column is used: the entry of .json with the class; by default
+            "label", else .cls.
+
+    Returns:
+        The samples, and notes on what was not read.
 
     Raises:
         ValueError: one line: a shard is damaged, or no sample has the entry.
     """
     label = wanted.label
     if wanted.image or wanted.caption or wanted.split:
-        raise ValueError(f"{root}: .tar shards have no columns: only --label-column is for them")
+        raise ValueError(f"{root}: .tar shards have no columns: only --label-column can be given")
     check_tests([path.stem for path in shards], root)
     samples = [sample for path in shards for sample in webdataset.scan_tar(path)]
     if label and samples and not any(label in sample.extra for sample in samples):
@@ -142,7 +150,7 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
     check_tests((text_of(sample.extra.get("split")) for sample in samples), root)
     check_tests((part for sample in samples for part in sample.name.split("/")[:-1]), root)
     keys = [sample.key or sample.name for sample in samples]
-    # Some count anew in every shard.
+    # Some datasets number their samples from 0 in every shard.
     first_seen: dict[str, Path] = {}
     clash = any(
         first_seen.setdefault(key, sample.shard) != sample.shard
@@ -177,8 +185,8 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
                 person=(person, person_of(text_of(sample.extra.get(person)))),
             )
         )
-    said = ", ".join(f"{count} .{suffix}" for suffix, count in unread.most_common(8))
-    notes = [f"Members of the shards that are not read: {said}."] if unread else []
+    kinds = ", ".join(f"{count} .{suffix}" for suffix, count in unread.most_common(8))
+    notes = [f"Members of the shards that are not read: {kinds}."] if unread else []
     read = {"key", "caption", "text", "label", "split", label}
     if others := [name for name in entries if name not in read]:
         more = ", ..." if len(others) > 8 else ""

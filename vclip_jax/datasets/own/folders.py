@@ -1,7 +1,7 @@
-"""What lies in a folder and below it: photographs, tables, archives; nothing is passed over unsaid.
+"""The content of a folder and its subfolders: photographs, tables, archives; all else is noted.
 
-Linked folders are entered once; hidden files, those of macOS's archives and of file servers'
-previews are none of the dataset's.
+Linked folders are entered once. Hidden files, those of macOS's archives and of file servers'
+previews do not belong to the dataset.
 """
 
 import os
@@ -25,7 +25,7 @@ _UNREAD = (
     ".gif .heic .heif .avif .jp2 .j2k .jpx .jxl .dcm .dicom .psd .raw .cr2 .cr3 .nef .dng .arw"
 )
 _PICTURES: Final = (*_UNREAD.split(), ".exr", ".tga", ".pcx", ".nii", ".mha", ".nrrd")
-"""Forms of photographs that are not read; a file of this name may yet be a JPEG."""
+"""Suffixes of image formats that are not read; a file of such a name may still be a JPEG."""
 _OTHERS = ".tar .md .xml .py .yaml .yml .html .pdf .doc .docx .ini .log .npy .pt .mat"
 _NEVER_PICTURES: Final = frozenset(
     (*TABLE_SUFFIXES, *PERHAPS_TABLES, *FOREIGN_TABLES, *ARCHIVES, *_OTHERS.split())
@@ -41,7 +41,7 @@ _SUFFIXES_NAMED: Final = 8
 
 @dataclass
 class Folder:
-    """What was found, by paths relative to the root with "/"."""
+    """The files found, by paths relative to the root with "/"."""
 
     root: Path
     photographs: list[str] = field(default_factory=list)
@@ -53,14 +53,14 @@ class Folder:
     tars: list[Path] = field(default_factory=list)
     archives: list[Path] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
-    """Files that are none of these, by suffix."""
+    """Other files, counted by suffix."""
     by_content: int = 0
-    """Photographs whose name does not say so."""
+    """Photographs that are recognised by content, not by name."""
     hidden: list[str] = field(default_factory=list)
-    """Photographs by their names that are passed over."""
+    """Skipped files and folders that are photographs by their names."""
 
     def notes(self) -> list[str]:
-        """What was guessed and what was not read: a sentence each."""
+        """List guesses and unread files, a sentence each."""
         notes = []
         if self.by_content:
             notes.append(
@@ -70,29 +70,29 @@ class Folder:
         hidden = [key for key in self.hidden if "/._" not in f"/{key}"]
         if hidden:
             notes.append(
-                f"{len(hidden)} hidden photographs are passed over unless a table names them, such "
-                f"as {hidden[0]}: rename those that are of the dataset."
+                f"{len(hidden)} hidden photographs are skipped unless a table names them, such as "
+                f"{hidden[0]}: rename those that belong to the dataset."
             )
         if shadows:
             notes.append(
-                f"{len(shadows)} files that macOS wrote beside photographs are passed over, such "
-                f"as {shadows[0]}."
+                f"{len(shadows)} files that macOS wrote next to photographs are skipped, such as "
+                f"{shadows[0]}."
             )
         if self.others:
             named = [f"{n} {suffix}" for suffix, n in self.others.most_common(_SUFFIXES_NAMED)]
             more = ", ..." if len(self.others) > _SUFFIXES_NAMED else ""
             notes.append(
                 f"Files that are not read: {', '.join(named)}{more}. If one of them lists "
-                "photographs, let its name end with .csv, .txt or what else it is."
+                "photographs, give its name the right suffix, such as .csv or .txt."
             )
         if self.archives:
             names = ", ".join(path.name for path in self.archives[:3])
-            notes.append(f"Archives are not looked into, unpack them: {names}.")
+            notes.append(f"Archives are not read, unpack them: {names}.")
         return notes
 
 
 def walk(root: Path) -> Folder:
-    """All that lies below a folder, in sorted order.
+    """Return the content of a folder and its subfolders, in sorted order.
 
     Raises:
         ValueError: one line: the folder itself cannot be read.
@@ -124,26 +124,27 @@ def walk(root: Path) -> Folder:
 
 
 def each_folder(root: Path) -> Iterator[tuple[str, list["os.DirEntry[str]"] | OSError | None]]:
-    """Every folder from `root` on, links followed; those that `is_passed_over` are not entered.
+    """Yield every folder from `root` on, following links, without those that `is_passed_over`.
 
     Real folders come first: of a folder and a link to it, the folder gives the names.
 
-    Returns:
-        Its path within `root`, and all of its entries in sorted order; or why it cannot be read,
-        or None for a folder that another path has led to.
+    Yields:
+        The path within `root`, and all entries in sorted order; or the error if the folder cannot
+        be
+        read, or None for a folder that another path has led to.
     """
     entered: set[tuple[int, int]] = set()
     pending, links = [""], list[str]()
     while pending or links:
         inner = pending.pop() if pending else links.pop(0)
         try:
-            about = (root / inner).stat()
-            if (about.st_dev, about.st_ino) in entered:
+            status = (root / inner).stat()
+            if (status.st_dev, status.st_ino) in entered:
                 yield inner, None
                 continue
-            entered.add((about.st_dev, about.st_ino))
-            with os.scandir(root / inner) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
+            entered.add((status.st_dev, status.st_ino))
+            with os.scandir(root / inner) as scanned:
+                entries = sorted(scanned, key=lambda entry: entry.name)
         except OSError as error:
             yield inner, error
             continue
@@ -158,7 +159,7 @@ def _join(inner: str, name: str) -> str:
 
 
 def _images_at(root: Path, key: str) -> list[str]:
-    """The photographs by name that a hidden file or folder is or holds; links are not followed."""
+    """List the photographs by name in a hidden file or folder; links are not followed."""
     if os.path.splitext(key)[1].lower() in _IMAGES and os.path.isfile(root / key):
         return [key]
     return sorted(
@@ -174,15 +175,15 @@ def _key(path: Path, root: Path) -> str:
 
 
 def is_passed_over(entry: "os.DirEntry[str]") -> bool:
-    """Whether an entry is hidden or the system's own."""
+    """Return whether an entry is hidden or belongs to the system."""
     return entry.name.startswith(".") or entry.name in _SYSTEM
 
 
 def is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Whether an entry is a folder or leads to one."""
+    """Return whether an entry is a folder or leads to one."""
     try:
         return entry.is_dir()
-    except OSError:  # links in a circle
+    except OSError:  # a circle of links
         return False
 
 
@@ -199,11 +200,11 @@ def _note(folder: Folder, entry: "os.DirEntry[str]", key: str) -> None:
         folder.photographs.append(key)
         return
     name, path = entry.name.lower(), folder.root / key
-    looks = suffix in _IMAGES or suffix in _PICTURES
+    like_picture = suffix in _IMAGES or suffix in _PICTURES
     if not _is_file(entry):
         if not os.path.exists(path):
             folder.unusable[key] = ("broken link", str(path))
-        elif looks:
+        elif like_picture:
             folder.unusable[key] = ("not a file", str(path))
     elif name.startswith("~$") or name in _SYSTEM_FILES:
         return
@@ -230,13 +231,13 @@ def _note(folder: Folder, entry: "os.DirEntry[str]", key: str) -> None:
     elif suffix in _PICTURES:
         folder.unusable[key] = ("unsupported format", f"{path}: save it as PNG or JPEG")
     elif not suffix and (target := _link_as_text(path)):
-        folder.unusable[key] = ("broken link", f"{path}: a text in the place of a link to {target}")
+        folder.unusable[key] = ("broken link", f"{path}: a text in place of a link to {target}")
     else:
         folder.others[suffix or "without suffix"] += 1
 
 
 def _form(path: Path) -> str:
-    """ "readable", the name of a form of pictures that is not read, or "" for other content."""
+    """Return "readable", the name of an image format that is not read, or "" for other content."""
     try:
         with open(path, "rb") as file:
             start = file.read(132)
@@ -254,7 +255,7 @@ def _form(path: Path) -> str:
 
 
 def _link_as_text(path: Path) -> str:
-    """The folder that a link led to before an archive or a checkout made a text of it, or ""."""
+    """Return the target of a link that an archive or a checkout turned into a text file, or ""."""
     try:
         text = path.read_text("utf-8") if path.stat().st_size < 4096 else ""
         return text if "/" in text and (path.parent / text).is_dir() else ""
@@ -263,7 +264,7 @@ def _link_as_text(path: Path) -> str:
 
 
 def left_out(source: str | os.PathLike[str], used: Iterable[str]) -> list[str]:
-    """What is to be said of images that lie below a folder and are not used: one sentence, or none.
+    """Return a sentence on images below a folder that are not used, or nothing.
 
     Args:
         source: the folder.
@@ -292,12 +293,12 @@ def left_out(source: str | os.PathLike[str], used: Iterable[str]) -> list[str]:
 
 
 def only_folders(root: Path, folders: Iterable[str]) -> Folder:
-    """What lies directly in some folders below `root`."""
+    """Return the content of some folders below `root`, without their subfolders."""
     folder = Folder(root)
     for inner in sorted(set(folders)):
         try:
-            with os.scandir(root / inner) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
+            with os.scandir(root / inner) as scanned:
+                entries = sorted(scanned, key=lambda entry: entry.name)
         except OSError:
             continue
         for entry in entries:

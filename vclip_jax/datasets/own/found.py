@@ -1,5 +1,6 @@
-"""From what readers of people's own data found to a listing: classes get numbers, rows of one
-photograph are joined, and what contradicts itself is rejected.
+"""From the photographs that the readers found to a listing.
+
+Classes get numbers, rows of one photograph are joined, and contradictions are rejected.
 """
 
 from collections import Counter
@@ -26,55 +27,56 @@ SPELLINGS: Final = ("refuse", "merge", "keep")
 
 @dataclass
 class Found:
-    """What was listed, before classes have numbers."""
+    """A listed photograph, before classes have numbers."""
 
     key: str
     image: Blob | None = None
     caption: str = ""
     label: str = ""
     split: str = ""
-    """ "" if it has none."""
+    """"" if there is none."""
     reason: str = ""
-    """Why it cannot be used, if so."""
+    """The reason why the photograph cannot be used, if any."""
     detail: str = ""
     source: str = ""
-    """The table, so that rows of several can be joined."""
+    """The table, so that rows of several tables can be joined."""
     person: tuple[str, str] = ("", "")
-    """The column that says whose eye it is, and who it says; "" where none does."""
+    """The column that identifies the person, and its cell; "" if there is none."""
     group: str = ""
-    """What photographs of one split share, such as the eyes of one row; "" for the key."""
+    """A value that photographs of one split share, such as the eyes of one row; "" for the key."""
     word: str = ""
-    """What stands in the place of a label and is none, such as "unknown"."""
+    """A cell in the place of a label that is no label, such as "unknown"."""
     is_name: bool = False
-    """Whether the label is a class's name as it stands, and not a cell to be understood."""
+    """True if the label is a class's name as it stands, not a cell to be interpreted."""
 
 
 @dataclass(frozen=True)
 class Classes:
-    """What is known of the classes besides the labels themselves."""
+    """Facts about the classes besides the labels themselves."""
 
     order: tuple[str, ...] = ()
-    """As the files have it."""
+    """The order in the files."""
     given: tuple[str, ...] = ()
-    """As a person has it; labels that are numbers count from the first, 0."""
+    """The user's classes; labels that are numbers count from the first, 0."""
     ordered: bool = False
-    """Whether they are grades, in this order."""
+    """True if the classes are grades, in this order."""
     spellings: str = "refuse"
-    """What becomes of classes that differ by case, width or white space alone."""
+    """The treatment of classes that differ only by case, width or white space."""
 
 
 LONGEST_LABEL: Final = 1000
-"""Characters: longer ones are text that came into the wrong cell."""
+"""Characters of a label: longer ones are text in the wrong cell."""
 
 
 def listing_of(
     name: str, found: Sequence[Found], classes: Classes, guesses: Sequence[str] = ()
 ) -> Listing:
-    """Make a listing; `guesses` are what the readers guessed.
+    """Make a listing; `guesses` are the notes of the readers.
 
     Raises:
-        ValueError: one line: a label is none of the given classes, two differ by their spelling
-            alone, or names are said to be ordered and nobody says how.
+        ValueError: one line: a label is none of the given classes, two differ only by their
+            spelling,
+            or the classes are said to be ordered and their order is not known.
     """
     notes: list[str] = []
     for one in found:
@@ -84,7 +86,7 @@ def listing_of(
             one.label, fault = "", "label too long"
         one.reason = one.reason or fault
     if empty := [one.caption for one in found if says_nothing(one.caption)]:
-        notes.append(f"{len(empty)} captions are {empty[0]!r}: empty the cells that say nothing.")
+        notes.append(f"{len(empty)} captions are {empty[0]!r}: empty the cells without a caption.")
     silent = _silent(found)
     notes += _read_labels(found, classes)
     notes += _spell(name, found, classes)
@@ -152,7 +154,7 @@ def listing_of(
 
 
 def _silent(found: Sequence[Found]) -> str:
-    """The reason of a reject that has no words: what others have and it has not."""
+    """Return the reason of a reject without words: what others have and this one lacks."""
     captions = any(one.caption for one in found)
     labels = any(one.label for one in found)
     if captions != labels:
@@ -161,12 +163,12 @@ def _silent(found: Sequence[Found]) -> str:
 
 
 def _ordered(labels: set[str], order: Sequence[str]) -> tuple[str, ...]:
-    """The files' order, then what it lacks."""
+    """Return the files' order, then the other labels."""
     return (*order, *in_order(labels - set(order)))
 
 
 def _make_unicode(one: Found) -> None:
-    """File names need not be UTF-8, and JSON can write halves of characters."""
+    """Escape invalid characters: names of files may not be UTF-8, JSON can hold surrogates."""
     fields = [_escaped(text) for text in (one.key, one.detail, one.caption, one.label)]
     if fields != [one.key, one.detail, one.caption, one.label]:
         one.key, one.detail, one.caption, one.label = fields
@@ -174,12 +176,12 @@ def _make_unicode(one: Found) -> None:
 
 
 def _escaped(text: str) -> str:
-    """The text, with what is no character written out."""
+    """Return the text with invalid characters escaped."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _read_labels(found: Sequence[Found], classes: Classes) -> list[str]:
-    """Understand the cells; what is no class, or several, is said or rejected."""
+    """Interpret the cells; cells without a class, or with several, are noted or rejected."""
     cells = [one for one in found if not one.is_name and one.label not in classes.given]
     read = read_labels([one.label for one in cells], classes.given)
     nothing = Counter(
@@ -228,7 +230,7 @@ def _read_labels(found: Sequence[Found], classes: Classes) -> list[str]:
 
 
 def _spell(name: str, found: Sequence[Found], classes: Classes) -> list[str]:
-    """One spelling for each class; numbers become the given names."""
+    """Give each class one spelling; numbers become the given names."""
     usable = [one for one in found if one.label and not one.reason]
     given = classes.given
     notes = []
@@ -259,9 +261,9 @@ def _spell(name: str, found: Sequence[Found], classes: Classes) -> list[str]:
     groups = spelt_alike(Counter(one.label for one in usable))
     if groups and classes.spellings == "refuse":
         where = {one.label: one.detail for one in reversed(usable)}
-        said = " and ".join(f"{label!r} ({where[label]})" for label in groups[0][:3])
+        pair = " and ".join(f"{label!r} ({where[label]})" for label in groups[0][:3])
         raise ValueError(
-            f"{name}: the classes {said} differ by case, width, "
+            f"{name}: the classes {pair} differ by case, width, "
             "hyphens or white space alone: --spellings merge makes them one, --spellings keep "
             "leaves them"
         )
@@ -273,13 +275,13 @@ def _spell(name: str, found: Sequence[Found], classes: Classes) -> list[str]:
 
 
 def _merged(groups: Sequence[Sequence[str]]) -> str:
-    """Which spellings became the first of each group."""
+    """Return a sentence on the spellings that became the first of their group."""
     merged = "; ".join(", ".join(map(repr, group[1:])) + f" as {group[0]!r}" for group in groups)
     return f"Classes of another spelling are counted as one: {merged}."
 
 
 def _against_folders(found: Sequence[Found]) -> list[str]:
-    """What tables say against the folders of classes that the photographs lie in."""
+    """Return a sentence on photographs whose table contradicts their class folder, or nothing."""
     listed = [
         one
         for one in found
@@ -293,29 +295,32 @@ def _against_folders(found: Sequence[Found]) -> list[str]:
             agree += 1
         elif folders:
             against.append((one, folders[-1]))
-    # Folders that are numbers may be of patients, unless most agree.
+    # Folders that are numbers may belong to patients, unless most agree with the labels.
     if not against or (len(against) > agree and all(map(str.isdecimal, names))):
         return []
     one, folder = against[0]
     return [
-        f"{len(against)} photographs lie in the folder of another class than their table says, "
+        f"{len(against)} photographs are in the folder of another class than their table says, "
         f"such as {one.key}: {one.label!r} ({one.detail}), not {folder!r}. The table counts: which "
         "is right?"
     ]
 
 
 def _join(found: Sequence[Found]) -> tuple[list[Found], int]:
-    """One entry a photograph: rows of several tables are joined (their number is returned), rows
-    that repeat are rejects, and so are all that contradict each other."""
+    """Return one entry a photograph, and the number of joined rows.
+
+    Rows of several tables are joined; rows that repeat are rejects, and so are all rows that
+    contradict each other.
+    """
     groups: dict[str, list[Found]] = {}
     for one in found:
         if not one.reason and one.image is not None:
             groups.setdefault(one.key, []).append(one)
-    gone: set[int] = set()
+    joined: set[int] = set()
     for rows in groups.values():
         if len(rows) > 1:
-            gone.update(_join_rows(rows))
-    return [one for one in found if id(one) not in gone], len(gone)
+            joined.update(_join_rows(rows))
+    return [one for one in found if id(one) not in joined], len(joined)
 
 
 def _join_rows(rows: list[Found]) -> list[int]:
@@ -329,7 +334,7 @@ def _join_rows(rows: list[Found]) -> list[int]:
             return []
     first, joined = rows[0], []
     for one in rows[1:]:
-        if one.image != first.image:  # of shards, where a key is no path
+        if one.image != first.image:  # in shards, whose keys are not paths
             one.reason = "second sample of a key"
         elif one.caption and first.caption and one.caption != first.caption:
             one.reason = "second caption"

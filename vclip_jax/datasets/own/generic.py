@@ -1,4 +1,4 @@
-"""Any dataset of fundus photographs, by what is found in its folder.
+"""Any dataset of fundus photographs, recognised by the content of its folder.
 
 In this order:
 
@@ -6,15 +6,14 @@ In this order:
 * tables: `*.csv`, `*.tsv` (`.tab`, `.psv`), `*.xlsx`, `*.xls`, `*.jsonl`, `*.parquet` (`.pq`), and
   `*.json` and `*.txt` that list photographs, at any depth. A column holds paths or ids of
   photographs (see `columns` and `lookup`) or, in .parquet as Hugging Face writes it, the images
-  themselves. Further columns:
-  caption, class, split. A table that cannot be read or understood is an error: its folder is never
-  read as if it were not there;
-* folders of images, one a class, with train / validation / test folders above or below, or not.
+  themselves. Further columns: caption, class, split. A table that cannot be read or understood is
+  an error: its folder is never read without it;
+* folders of images, one a class, with or without train / validation / test folders above or below.
 
-All photographs of the folder are listed or rejected. Without a split of its own (by a column, the
-names of tables, those of folders) a photograph goes to train, validation or test by a hash of its
-key, 8:1:1 (the eyes of a row that is of both by one hash). Where there is no caption the class name
-is the caption. What was guessed is noted.
+All photographs of the folder are listed or rejected. A photograph without a split of its own (from
+a column, or the names of tables or folders) goes to train, validation or test by a hash of its key,
+8:1:1 (the eyes of a row that holds both by one hash). Without a caption the class name is the
+caption. Guesses are noted.
 """
 
 import os
@@ -55,22 +54,22 @@ def scan(
 
     Args:
         source: its folder, or one table, shard or .tar.
-        name: of the built dataset.
+        name: name of the built dataset.
         label: the same as `label_column`.
         image_column: the column with paths or ids of photographs; by default one of a usual name.
         caption_column: the column with captions, likewise.
         label_column: the column (or, in WebDataset's .json, the entry) with classes, likewise.
         split_column: the column with train, validation and test, likewise.
-        classes: the names of the classes in their order, parted by commas; where labels are
-            numbers, they count from the first, 0. By default numbers in order, else names by
-            alphabet, unless the files say otherwise.
+        classes: the names of the classes in their order, separated by commas; labels that are
+            numbers count from the first, 0. By default numbers in order, else names in alphabetical
+            order, unless the files give an order.
         ordered: "yes" if the classes are grades, in this order.
-        spellings: of classes that differ by case, width or white space alone: "refuse", "merge" or
-            "keep".
+        spellings: treatment of classes that differ only by case, width or white space: "refuse",
+            "merge" or "keep".
 
     Raises:
-        ValueError: one line: nothing of the above is there, a table cannot be read or understood,
-            or an argument is not what it must be.
+        ValueError: one line: nothing of the above exists, a table cannot be read or understood, or
+            an argument is invalid.
     """
     root = Path(source)
     if not re.fullmatch(r"\w+", name):
@@ -83,26 +82,26 @@ def scan(
         raise ValueError(f"spellings are {', '.join(SPELLINGS)}, and ordered is no or yes")
     wanted = Wanted(image_column, caption_column, label_column or label, split_column)
     given = given_classes(classes) if classes else ()
-    found, order, graded, notes = _found(root, wanted, bool(given))
-    what = Classes(order, given, ordered == "yes" or (graded and not given), spellings)
-    return listing_of(name, found, what, notes)
+    found, order, graded, notes = _read(root, wanted, bool(given))
+    known = Classes(order, given, ordered == "yes" or (graded and not given), spellings)
+    return listing_of(name, found, known, notes)
 
 
 Kinds = tuple[list[Found], tuple[str, ...], bool, list[str]]
 """Photographs, the files' order of classes, whether they are grades, and notes."""
 
 
-def _found(root: Path, wanted: Wanted, one_class: bool) -> Kinds:
+def _read(root: Path, wanted: Wanted, one_class: bool) -> Kinds:
     if root.is_file() and root.suffix.lower() == ".tar":
-        beside = [path for path in [root.with_name(embedded.CLASS_NAMES)] if path.is_file()]
-        return _from_shards([root], root.parent, wanted, [] if one_class else beside)
+        names = [path for path in [root.with_name(embedded.CLASS_NAMES)] if path.is_file()]
+        return _from_shards([root], root.parent, wanted, [] if one_class else names)
     if root.is_file():
         return _from_one_table(root, wanted)
     folder = walk(root)
     if folder.foreign_tables:
         raise ValueError(
-            f"{folder.foreign_tables[0]}: tables of this form are not read: unpack it, or save it "
-            "as .csv or .parquet, or move it out of the folder"
+            f"{folder.foreign_tables[0]}: tables of this format are not read: unpack it, or save "
+            "it as .csv or .parquet, or move it out of the folder"
         )
     names = [one for one in folder.perhaps_tables if one.name.lower() == embedded.CLASS_NAMES]
     names = names if folder.tars and not one_class else []
@@ -125,8 +124,8 @@ def _found(root: Path, wanted: Wanted, one_class: bool) -> Kinds:
     if tables:
         if form := next((path for path in tables if "submission" in path.stem.casefold()), None):
             raise ValueError(
-                f"{form}: by its name it holds no one's labels, but a competition's form to fill "
-                "in: move it out of the folder, or rename it if its labels are right"
+                f"{form}: by its name it holds no labels, but is a competition's form to fill in: "
+                "move it out of the folder, or rename it if its labels are right"
             )
         found, order, graded, more = _from_tables(tables, folder, wanted)
         return found + unlisted(found, folder, everywhere=True), order, graded, notes + more
@@ -142,21 +141,21 @@ def _found(root: Path, wanted: Wanted, one_class: bool) -> Kinds:
 
 
 def _from_shards(tars: Sequence[Path], root: Path, wanted: Wanted, files: Sequence[Path]) -> Kinds:
-    """WebDataset's shards, with the names of their classes where a file has them."""
+    """Read WebDataset's shards, with the names of their classes if a file has them."""
     found, notes = from_tars(tars, root, wanted)
     if names := embedded.names_of_classes(files, found):
         notes.append(f"{files[0].name} names the classes: 0 is {names[0]!r}.")
     elif files:
-        notes.append(f"{files[0].name} is not read: the labels are no numbers.")
+        notes.append(f"{files[0].name} is not read: the labels are not numbers.")
     return found, names, False, notes
 
 
 def _lies(folder: Folder) -> str:
-    """What lies there instead."""
-    there = [path.name for path in folder.archives[:3]]
-    parts = [f"unpack {', '.join(there)}"] if there else []
+    """Describe the files in a folder without a dataset, for an error message."""
+    archives = [path.name for path in folder.archives[:3]]
+    parts = [f"unpack {', '.join(archives)}"] if archives else []
     if folder.photographs:
-        parts.append(f"{len(folder.photographs)} images lie in no folder of a class")
+        parts.append(f"{len(folder.photographs)} images are in no class folder")
     if folder.hidden:
         parts.append(f"{len(folder.hidden)} are hidden, such as {folder.hidden[0]}")
     if folder.unusable:
@@ -166,12 +165,12 @@ def _lies(folder: Folder) -> str:
 
 
 def _from_one_table(path: Path, wanted: Wanted) -> Kinds:
-    """A table that was named itself: its own photographs, and those that lie next to them."""
+    """Read a table that is the source itself: its photographs, and unlisted ones next to them."""
     if path.suffix.lower() in (*ARCHIVES, *FOREIGN_TABLES):
         remedy = "unpack it" if path.suffix.lower() in ARCHIVES else "save it as .csv or .parquet"
         raise ValueError(f"{path}: is not read: {remedy}")
     home = path.parent
-    # A look at the folders that it names is enough, if all is there: the rest may be large.
+    # The folders that the table names are enough if they hold all: other folders may be large.
     near = only_folders(home, _folders_named(path, wanted))
     found, order, graded, notes = _from_tables([path], near, wanted)
     if any(one.reason in ("missing image", "ambiguous image") for one in found):
@@ -181,7 +180,7 @@ def _from_one_table(path: Path, wanted: Wanted) -> Kinds:
 
 
 def _folders_named(path: Path, wanted: Wanted) -> set[str]:
-    """The folders of a table's paths that are there."""
+    """Return the existing folders in a table's paths."""
     if path.suffix.lower() in PARQUET and embedded.image_column(path, wanted):
         return set()
     folders = {""}
@@ -233,24 +232,24 @@ def _from_tables(paths: Sequence[Path], folder: Folder, wanted: Wanted) -> Kinds
     _split_by_folders(found, notes)
     if unnamed and any(names for names, _ in orders):
         raise ValueError(
-            f"{unnamed[0]}: the labels are numbers, which the other .parquet files have names for "
-            "and this one has not: name its classes, or leave it out"
+            f"{unnamed[0]}: the labels are numbers, which have names in the other .parquet files "
+            "and none in this one: name its classes, or leave it out"
         )
     order, graded, more = _order(orders)
     return found, order, graded, notes + more
 
 
 def _numbered(names: Sequence[tuple[tuple[str, ...], bool]], rows: Sequence[Found]) -> bool:
-    """Whether a file's labels are numbers that it has no names for."""
+    """Return whether a file's labels are numbers without names in the file."""
     return not any(one for one, _ in names) and any(one.label.isdecimal() for one in rows)
 
 
 def _split_by_folders(found: Sequence[Found], notes: list[str]) -> None:
-    """Where no column and no table names a split, the folders of the photographs may."""
+    """Take the split from the photographs' folders if no column and no table gives one."""
     usable = [one for one in found if one.image and not one.image.member]
     if any(one.split for one in usable) or not any(split_of_path(one.key) for one in usable):
         return
-    notes.append("Splits are those of the folders that the photographs lie in.")
+    notes.append("Splits are those of the photographs' folders.")
     check_tests((part for one in usable for part in one.key.split("/")[:-1]), "the folders")
     for one in usable:
         one.split = split_of_path(one.key)
@@ -261,7 +260,7 @@ def _split_by_folders(found: Sequence[Found], notes: list[str]) -> None:
 def _order(
     orders: Sequence[tuple[tuple[str, ...], bool]],
 ) -> tuple[tuple[str, ...], bool, list[str]]:
-    """One order of the classes of several files."""
+    """Join the orders of classes of several files."""
     different = list(dict.fromkeys(names for names, _ in orders if names))
     order = tuple(dict.fromkeys(name for names in different for name in names))
     notes = []
@@ -279,14 +278,14 @@ _PEEK: Final = 1 << 20
 
 
 def _is_table(path: Path, photographs: Photographs, wanted: Wanted) -> bool:
-    """Whether a .json or .txt lists photographs."""
+    """Return whether a .json or .txt lists photographs."""
     try:
         with open(path, "rb") as file:
             text = file.read(_PEEK).decode("utf-8", "replace")
         if path.suffix.lower() == ".json":
             words = set(_STRINGS.findall(text))
             if _MENTIONS.search(text) or sum(not photographs.find(one)[1] for one in words) > 1:
-                return True  # read, or refused with what is wrong with its form
+                return True  # it is read, or refused with the reason
         if path.suffix.lower() == ".txt":
             lines = [line.split() for line in text.splitlines() if line.strip()]
             first = [re.split(r"[,;\t]", line[0])[0] for line in lines]

@@ -1,4 +1,4 @@
-"""What the cells of a table say: nothing, one value, or several; and the classes of a dataset."""
+"""The meaning of a table's cells: nothing, one value, or several; and the classes of a dataset."""
 
 import csv
 import json
@@ -9,40 +9,40 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 _MISSING: Final = frozenset(("nan", "n/a", "na", "null", "<na>", "#n/a", "#na", "nat"))
-"""What spreadsheets and pandas write for no value."""
+"""Words that spreadsheets and pandas write for a missing value."""
 _UNDECIDED: Final = """
     unknown unk tbd ungradable ungradeable 待定 待查 未知 不详 不明 无法分级 不可分级 无法判断
 """
 _NOTHING: Final = _MISSING | {"-", "--", "?", "/"} | set(_UNDECIDED.split())
-"""What people write in a column of classes, too."""
+"""Further words for a missing class that people write."""
 _BETWEEN: Final = re.compile(
     r"[\s,，、/\\+&_]+|(?<!\d)-|-(?!\d)|\b(?:and|with)\b|[和与及伴]|合并", re.IGNORECASE
 )
-"""What people write between several labels; within names, too."""
+"""Separators that people write between several labels; they also occur within names."""
 _MOST_WORDS: Final = 12
-"""Of a cell that may hold several labels: longer ones are sentences."""
+"""Words of a cell that may hold several labels: longer cells are sentences."""
 SEVERAL: Final = "several labels"
 """The reason of a reject."""
 _ONE_OF_A_LIST: Final = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)"|([^,'"]+))\s*(?:,|$)""")
 
 
 def value_of(cell: str) -> str:
-    """The cell, or "" where it says that there is no value."""
+    """Return the cell, or "" if it is a word for a missing value."""
     return "" if cell.strip().casefold() in _NOTHING else cell.strip()
 
 
 def is_undecided(cell: str) -> bool:
-    """Whether a cell says in a word that nobody could tell the class: "unknown", 待查."""
+    """Return whether a cell is a word for an undecided class: "unknown", 待查."""
     return cell.strip().casefold() in _UNDECIDED.split()
 
 
 def one_line(name: str) -> str:
-    """A class's name without line breaks, which TFDS's list of names has no place for."""
+    """Return a class's name without line breaks, which TFDS's list of names cannot hold."""
     return " ".join(part.strip() for part in name.splitlines()).strip()
 
 
 def listed(cell: str) -> list[str] | None:
-    """The values of a cell that holds a list, as JSON or Python writes it; None for other text."""
+    """Return the values of a cell with a list in JSON or Python notation; None for other text."""
     if not (cell.startswith("[") and cell.endswith("]")):
         return None
     try:
@@ -61,26 +61,28 @@ def listed(cell: str) -> list[str] | None:
 
 
 def whole_number(text: str, comma: bool = False) -> str:
-    """ "2" for "2.0", "+2" and "2.0e+00" (and for "2,0" where the comma is the decimal point);
-    other text as it is."""
+    """Return "2" for "2.0", "+2" and "2.0e+00", and other text unchanged.
+
+    With `comma` the comma is the decimal point: "2,0" is "2" too.
+    """
     match = re.fullmatch(r"([+-]?)(\d+)([.,]0+)?", text, re.ASCII)
     if match and (comma or "," not in text):
         return f"{match[1].strip('+')}{match[2]}"
-    if re.fullmatch(r"[+-]?\d(\.\d{1,30})?[eE][+-]?\d\d?", text, re.ASCII):  # of numpy.savetxt
+    if re.fullmatch(r"[+-]?\d(\.\d{1,30})?[eE][+-]?\d\d?", text, re.ASCII):  # numpy.savetxt's
         value = float(text)
         return str(int(value)) if value.is_integer() and abs(value) < 1e9 else text
     return text
 
 
 def read_labels(cells: Sequence[str], classes: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """The class that each cell of a column names, and what is wrong with it.
+    """Return the class that each cell of a column names, or the fault of the cell.
 
-    Line breaks within are made spaces; whole numbers lose their ".0"; true and false are 1 and
-    0, as Excel and JSON store them; nothing, NaN, "N/A", "-", "?", "unknown" and the like (unless
-    they are of `classes`) and negative numbers are no class. A list of one is that one. "|" and ";"
-    part several labels; so do ",", "/", "+", "&", "、", white space, "and" and the like where every
-    part is a label of its own in another cell, one of `classes` or a common name of a finding,
-    however it is spelt.
+    Line breaks become spaces; whole numbers lose their ".0"; true and false are 1 and 0, as Excel
+    and JSON store them; nothing, NaN, "N/A", "-", "?", "unknown" and the like (unless in `classes`)
+    and negative numbers are no class. A list of one value is that value. "|" and ";" separate
+    several labels; so do ",", "/", "+", "&", "、", white space, "and" and the like if every part is
+    a label of its own in another cell, one of `classes` or a common name of a finding, in any
+    spelling.
 
     Returns:
         (class, "") each, where the class may be ""; or ("", reason of a reject).
@@ -88,10 +90,10 @@ def read_labels(cells: Sequence[str], classes: Sequence[str] = ()) -> list[tuple
     distinct = set(cells)
     commas = [cell for cell in distinct if "," in cell]
     decimal = bool(commas) and all(re.fullmatch(r"\s*[+-]?\d+,0+\s*", cell) for cell in commas)
-    meant = {spelling(text) for text in classes}
+    given = {spelling(text) for text in classes}
     texts = {
         cell: cell.strip()
-        if spelling(cell) in meant and not value_of(cell)
+        if spelling(cell) in given and not value_of(cell)
         else _one(cell, decimal)
         for cell in distinct
     }
@@ -123,7 +125,7 @@ def _class(text: str | list[str], known: set[str]) -> tuple[str, str]:
 
 
 def _are_several(text: str, known: set[str]) -> bool:
-    """Whether a text is a row of names: of known classes, or of different findings."""
+    """Return whether a text is a row of names: of known classes, or of different findings."""
     words = [word for word in _BETWEEN.split(text) if word]
     return 1 < len(words) <= _MOST_WORDS and any(
         len(names) > 1
@@ -133,7 +135,7 @@ def _are_several(text: str, known: set[str]) -> bool:
 
 
 def _rows_of_names(words: Sequence[str], known: set[str]) -> Iterator[tuple[str, ...]]:
-    """The ways in which words are names in a row."""
+    """Yield the ways to read the words as a row of names."""
     if not words:
         yield ()
     for end in range(1, len(words) + 1):
@@ -143,17 +145,17 @@ def _rows_of_names(words: Sequence[str], known: set[str]) -> Iterator[tuple[str,
 
 
 def is_parted(label: str) -> bool:
-    """Whether a class's name has a mark in it that people write between several."""
+    """Return whether a class's name holds a character that people write between several names."""
     return re.search(r"[,，、/\\+&]", label) is not None
 
 
 def says_nothing(caption: str) -> bool:
-    """Whether a caption is a word that programs write for no value."""
+    """Return whether a caption is a word that programs write for a missing value."""
     return caption.casefold() in _MISSING
 
 
 def read_caption(cell: str) -> tuple[str, str]:
-    """The caption of a cell, or "" with the reason of a reject where it holds several."""
+    """Return the caption of a cell, or "" with the reason of a reject if the cell holds several."""
     values = listed(cell) if '"' in cell or "'" in cell else None
     if values is None:
         return cell, ""
@@ -161,7 +163,7 @@ def read_caption(cell: str) -> tuple[str, str]:
 
 
 def in_order(labels: Iterable[str]) -> tuple[str, ...]:
-    """Classes sorted as numbers if all are whole numbers, else as text."""
+    """Sort classes as numbers if all are whole numbers, else as text."""
     labels = list(labels)
     if all(re.fullmatch(r"-?\d+", text, re.ASCII) for text in labels):
         return tuple(sorted(labels, key=lambda text: (int(text), text)))
@@ -169,8 +171,10 @@ def in_order(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def spelling(label: str) -> str:
-    """A class without case, width, white space, hyphens and what cannot be seen; numbers without
-    leading zeros."""
+    """Return a class without case, width, white space, hyphens and invisible characters.
+
+    Numbers lose their leading zeros.
+    """
     text = unicodedata.normalize("NFKC", label).casefold()
     seen = "".join(mark for mark in text if unicodedata.category(mark) not in ("Cf", "Cc"))
     text = re.sub(r"(?<!\d)[\s_-]+|[\s_-]+(?!\d)", "", seen)
@@ -192,11 +196,11 @@ _NAMES: Final = (
     "erm epiretinal_membrane 前膜 黄斑前膜 视网膜前膜",
 )
 _FINDINGS: Final = {spelling(name): row for row in _NAMES for name in row.split()}
-"""Common names, and what is the same for all names of one finding."""
+"""Common names, and a value that is the same for all names of one finding."""
 
 
 def spelt_alike(counts: Counter[str]) -> list[list[str]]:
-    """Groups of classes that differ by their spelling alone, the most frequent of each first."""
+    """List groups of classes that differ only by spelling, the most frequent of each first."""
     groups: dict[str, list[str]] = {}
     for label, _ in sorted(counts.items(), key=lambda one: (-one[1], one[0])):
         groups.setdefault(spelling(label), []).append(label)
@@ -204,10 +208,10 @@ def spelt_alike(counts: Counter[str]) -> list[list[str]]:
 
 
 def given_classes(text: str) -> tuple[str, ...]:
-    """The classes that a person lists, "normal,mild,severe"; quoted where they hold commas.
+    """Split the user's list of classes, "normal,mild,severe"; names with commas are quoted.
 
     Raises:
-        ValueError: one line: one is empty or there twice.
+        ValueError: one line: a name is empty or repeated.
     """
     names = tuple(
         " ".join(name.split()) for name in next(csv.reader([text], skipinitialspace=True))

@@ -1,4 +1,4 @@
-"""The photographs that a table lists, as paths: what `predict` takes besides images and folders."""
+"""The photographs of a table, as paths, which `predict` accepts besides images and folders."""
 
 import os
 from pathlib import Path
@@ -14,19 +14,20 @@ from vclip_jax.datasets.own.rows import path_of
 def listed_paths(
     table: str | os.PathLike[str], column: str = "", notes: list[str] | None = None
 ) -> list[Path]:
-    """The photographs that a table lists, in its order; each may or may not be there.
+    """List a table's photographs, in its order; each may or may not exist.
 
-    The table is read as `build generic` reads it: any encoding, separator and form, columns of
-    usual names, and paths or ids as people write them.
+    The table is read as by `build generic`: any encoding, separator and format, columns of usual
+    names, and paths or ids as people write them.
 
     Args:
         table: .csv, .tsv, .xlsx, .jsonl, .parquet and so on.
-        column: the column with the paths, which count from the table's folder; by default the one
-            whose name is known.
-        notes: takes a sentence on what was guessed, and on rows that name no photograph.
+        column: the column with the paths, which are relative to the table's folder; by default the
+            one whose name is known.
+        notes: receives a sentence on each guess, and on rows that name no photograph.
 
     Raises:
-        ValueError: one line: it cannot be read, no column is known to hold photographs, or no
+        ValueError: one line: the table cannot be read, no column is known to hold photographs, or
+            no
             row names one.
     """
     path, wanted = Path(table), Wanted(image=column)
@@ -46,20 +47,20 @@ def listed_paths(
         notes += [f"{path}: {note}" for one, _ in named for note in one.notes]
         if len(cells) < len(rows):
             notes.append(f"{path}: {len(rows) - len(cells)} of {len(rows)} rows name no image")
-    found = [_direct(path.parent, cell) for cell in cells]
-    if any(map(os.path.isfile, found)):
-        return found
-    # None is there: ids, or paths of another computer.
+    paths = [_direct(path.parent, cell) for cell in cells]
+    if any(map(os.path.isfile, paths)):
+        return paths
+    # No path exists: the cells are ids, or paths of another computer.
     far = Photographs(walk(path.parent).photographs)
     start = far.below(cells)
     keys = [far.find(path_of(cell, start)) for cell in cells]
     return [
-        one if reason else path.parent / key for one, (key, reason) in zip(found, keys, strict=True)
+        one if reason else path.parent / key for one, (key, reason) in zip(paths, keys, strict=True)
     ]
 
 
 def _direct(home: Path, cell: str) -> Path:
-    """The path as it stands, else with the slashes of Windows turned."""
+    """Return the path as written if it exists, else with Windows' backslashes replaced."""
     text = cell.replace("\0", "?")
     as_written = home / text
     return as_written if os.path.isfile(as_written) else home / text.replace("\\", "/")

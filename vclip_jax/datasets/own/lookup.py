@@ -1,8 +1,8 @@
-"""Which photograph a cell of a table names: by a path or an id, as people write them.
+"""The photograph that a table's cell names, by a path or an id, as people write them.
 
     images/a.jpg   IMAGES\\A.JPG   ./a.jpg   a   D:\\study\\images\\a.jpg   /home/x/images/a.jpg
 
-Nothing outside the dataset's folder is ever named. What fits two photographs names none.
+Nothing outside the dataset's folder is ever named. A cell that fits two photographs names none.
 """
 
 import os
@@ -17,15 +17,15 @@ from typing import Final
 from vclip_jax.datasets.own.eyes import side_of_path
 
 _TRIED: Final = 1000
-"""Paths by which the start of all is judged."""
+"""Paths from which the common start is judged."""
 _ABSOLUTE: Final = re.compile(r"/|[A-Za-z]:/")
 
 
 class Photographs:
-    """The photographs of a folder, found by what a table calls them."""
+    """The photographs of a folder, found by their names in a table."""
 
     def __init__(self, keys: Iterable[str]):
-        """Wrap the photographs' paths relative to the folder, with "/"."""
+        """Take the photographs' paths relative to the folder, with "/"."""
         self._keys = frozenset(keys)
 
     def __contains__(self, key: str) -> bool:
@@ -43,28 +43,31 @@ class Photographs:
         return ends
 
     def alike(self, cell: str) -> list[str]:
-        """The photographs whose path ends with the cell, whatever its case, with or without
-        suffix; of one that is a number (001.jpg) Excel may have taken the zeros."""
+        """List the photographs whose path ends with the cell, in any case, with or without suffix.
+
+        Leading zeros of a name that is a number (001.jpg) may be missing, because Excel drops them.
+        """
         end = _folded(posixpath.normpath(cell.replace("\\", "/")))
         while end.startswith("../"):
             end = end[3:]
-        found = [key for key in self._ends.get(posixpath.basename(end), ()) if _ends(key, end)]
-        return sorted(found or (self._ends.get(_number(end), []) if end.isdecimal() else []))
+        matches = [key for key in self._ends.get(posixpath.basename(end), ()) if _ends(key, end)]
+        return sorted(matches or (self._ends.get(_number(end), []) if end.isdecimal() else []))
 
     def find(self, cell: str, home: str = "", split: str = "", side: str = "") -> tuple[str, str]:
-        """The photograph that a cell names.
+        """Return the photograph that a cell names.
 
-        In this order: the path from the table's folder, then from the dataset's; the one
-        photograph whose path ends with the cell, whatever its case and with or without suffix.
+        In this order: the path from the table's folder, then from the dataset's; the one photograph
+        whose path ends with the cell, in any case and with or without suffix.
 
         Args:
             cell: a path or id that is not absolute (see `below`).
             home: the table's folder, relative to the dataset's.
-            split: of photographs of the same end, those below a folder of this split are meant.
-            side: likewise, of this eye.
+            split: of photographs with the same end, those below a folder of this split are
+                preferred.
+            side: likewise, for this eye.
 
         Returns:
-            (key, "") or, where there is none, (the path as the cell gives it, reason).
+            (key, "") or, if there is none, (the path as the cell gives it, reason).
         """
         if not cell or "\0" in cell:
             return "", "missing image"
@@ -80,48 +83,52 @@ class Photographs:
         plain = posixpath.normpath(cell.replace("\\", "/"))
         if plain in self._keys:
             return plain, ""
-        found = self.alike(cell)
-        if len(found) > 1:
-            nearer = [key for key in found if key.startswith(f"{home}/" if home else "")]
-            found = nearer or found
-        if len(found) > 1 and split:
-            found = [key for key in found if split_of_path(key) == split] or found
-        if len(found) > 1 and side:
-            found = [key for key in found if side_of_path(key) == side] or found
-        if len(found) > 1:
+        matches = self.alike(cell)
+        if len(matches) > 1:
+            nearer = [key for key in matches if key.startswith(f"{home}/" if home else "")]
+            matches = nearer or matches
+        if len(matches) > 1 and split:
+            matches = [key for key in matches if split_of_path(key) == split] or matches
+        if len(matches) > 1 and side:
+            matches = [key for key in matches if side_of_path(key) == side] or matches
+        if len(matches) > 1:
             return given, "ambiguous image"
-        return (found[0], "") if found else (given, "missing image")
+        return (matches[0], "") if matches else (given, "missing image")
 
     def by_end(self, cell: str, split: str = "", side: str = "") -> str:
-        """The one photograph that the end of a path outside the folder fits, however short the end;
-        "" where there is none, or one that lies in the folder of another split or eye.
+        """Return the one photograph that fits the end of a path outside the folder, however short.
+
+        The result is "" if there is none, or if it is in the folder of another split or eye.
 
         Args:
             cell: the path.
-            split: of the row, else that of the path.
-            side: likewise, of the eye.
+            split: the row's split, else that of the path.
+            side: likewise, for the eye.
         """
         parts = [part for part in cell.replace("\\", "/").split("/") if part not in ("", ".", "..")]
         text = "/".join(parts)
         split, side = split or split_of_path(text), side or side_of_path(text)
         name = _folded(parts[-1]) if parts else ""
-        # A longer end fits no more photographs than the name alone: it tells them apart.
+        # A longer end fits no more photographs than the name alone.
         longest = max((key.count("/") + 1 for key in self._ends.get(name, ())), default=1)
         for count in range(min(len(parts), longest), 0, -1):
-            found = self.alike("/".join(parts[-count:]))
+            matches = self.alike("/".join(parts[-count:]))
             fit = [
                 key
-                for key in found
+                for key in matches
                 if split_of_path(key) in ("", split or split_of_path(key))
                 and side_of_path(key) in ("", side or side_of_path(key))
             ]
-            if found:
+            if matches:
                 return fit[0] if len(fit) == 1 else ""
         return ""
 
     def below(self, cells: Sequence[str]) -> str:
-        """The folder that absolute paths start with in place of the dataset's: the one below which
-        most of them are found; "" where the cells are not absolute."""
+        """Return the start of absolute paths that stands for the dataset's folder.
+
+        It is the folder below which most of the cells' paths are found; "" if they are not
+        absolute.
+        """
         absolute = [
             text for text in (cell.replace("\\", "/") for cell in cells) if is_absolute(text)
         ]
@@ -134,15 +141,15 @@ class Photographs:
         starts = [common]
         while "/" in starts[-1]:
             starts.append(starts[-1].rpartition("/")[0])
-        found: Counter[str] = Counter()
-        some = absolute[:: len(absolute) // _TRIED + 1]
+        hits: Counter[str] = Counter()
+        sample = absolute[:: len(absolute) // _TRIED + 1]
         for start in reversed(starts):
-            found[start] = sum(not self.find(text[len(start) + 1 :])[1] for text in some)
-        return max(found, key=lambda start: found[start])
+            hits[start] = sum(not self.find(text[len(start) + 1 :])[1] for text in sample)
+        return max(hits, key=lambda start: hits[start])
 
 
 def is_absolute(cell: str) -> bool:
-    """Whether a cell starts at a root, Windows' too."""
+    """Return whether a cell is an absolute path, of Windows too."""
     return bool(_ABSOLUTE.match(cell.replace("\\", "/")))
 
 
@@ -152,7 +159,7 @@ def _ends(key: str, end: str) -> bool:
 
 
 def _number(stem: str) -> str:
-    """The stem, without zeros in front if it is a number."""
+    """Return the stem, without leading zeros if it is a number."""
     return stem.lstrip("0") or "0" if stem.isdecimal() else stem
 
 
@@ -167,22 +174,28 @@ _SPLIT_WORDS: Final = {
     "holdout": "holdout",
 }
 SPLITS: Final = {word: split for split, words in _SPLIT_WORDS.items() for word in words.split()}
-"""What folders, files and cells call them; "eval" as on the Hugging Face Hub."""
+"""Words for splits in folders, files and cells; "eval" as on the Hugging Face Hub."""
 
 
 @lru_cache(4096)
 def split_of(text: str) -> str:
-    """The split that a file, folder or cell is named after ("train-00001", "b. Testing Set",
-    "TestImages"), or ""; also "" where it names two."""
+    """Return the split in the name of a file, folder or cell, or "" if it names none or two.
+
+    Names are such as "train-00001", "b. Testing Set", "TestImages".
+    """
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
     spaced = re.sub(r"\b(hold)[\s_-]+(out)\b", r"\1\2", spaced, flags=re.IGNORECASE)
     words = re.findall(r"[^\W\d_]+", spaced)
-    found = {SPLITS[word.lower()] for word in words if word.lower() in SPLITS}
-    return found.pop() if len(found) == 1 else ""
+    splits = {SPLITS[word.lower()] for word in words if word.lower() in SPLITS}
+    return splits.pop() if len(splits) == 1 else ""
 
 
 def check_tests(names: Iterable[str], where: str | os.PathLike[str]) -> None:
-    """Raises ValueError where "eval" lies beside another test split: it may be for validation."""
+    """Refuse "eval" together with another test split: it may be meant for validation.
+
+    Raises:
+        ValueError: one line: both occur among the names.
+    """
     tests = [name for name in dict.fromkeys(names) if split_of(name) == "test"]
     evals = [name for name in tests if "eval" in name.lower()]
     if evals and (others := [name for name in tests if name not in evals]):
@@ -193,12 +206,12 @@ def check_tests(names: Iterable[str], where: str | os.PathLike[str]) -> None:
 
 
 def split_of_path(key: str) -> str:
-    """The split that the folders of a path name, or "" where they name none or two."""
-    found = {split_of(part) for part in key.split("/")[:-1]} - {""}
-    return found.pop() if len(found) == 1 else ""
+    """Return the split in the folders of a path, or "" if they name none or two."""
+    splits = {split_of(part) for part in key.split("/")[:-1]} - {""}
+    return splits.pop() if len(splits) == 1 else ""
 
 
 def relative(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> str:
-    """The path from `root`, with "/"; "" for `root` itself."""
+    """Return the path from `root`, with "/"; "" for `root` itself."""
     text = os.path.relpath(path, root).replace(os.sep, "/")
     return "" if text == "." else text

@@ -1,4 +1,4 @@
-"""The photographs that a command line names: images, folders, lists, standard input."""
+"""The photographs of a command line: images, folders, lists, standard input."""
 
 import os
 import stat
@@ -23,42 +23,42 @@ _MOST_SHOWN: Final = 3
 
 @dataclass
 class Named:
-    """What was found."""
+    """The photographs found."""
 
     paths: list[Path] = field(default_factory=list)
-    """In the order of the command line; in a folder by sorted path."""
+    """The paths in the order of the command line; in a folder by sorted path."""
     notes: list[str] = field(default_factory=list)
-    """What was passed over, a sentence each."""
+    """Sentences on skipped files."""
 
 
 def expand(inputs: Iterable[str], stdin: Iterable[str] = ()) -> Named:
-    """The images that a command line names.
+    """Return the images that a command line names.
 
     Args:
-        inputs: images; folders, searched for images with all that lies below, links included;
-            lists, tables with a column of paths that count from the list's folder; "-".
+        inputs: images; folders, searched for images with all subfolders, links included; lists:
+            tables with a column of paths that are relative to the list's folder; "-".
         stdin: a path a line, for "-".
 
     Raises:
-        ValueError: one line: an input is not there, or names no image; a list cannot be read or
+        ValueError: one line: an input does not exist, or names no image; a list cannot be read or
             has no column of images.
     """
     named = Named()
     for name in inputs:
         path = Path(name)
         if name == "-":
-            found = [Path(line.rstrip("\r\n")) for line in stdin if line.strip()]
-            if not found:
+            paths = [Path(line.rstrip("\r\n")) for line in stdin if line.strip()]
+            if not paths:
                 raise ValueError("standard input names no image")
         elif path.is_dir():
-            found = _below(path, named.notes)
+            paths = _below(path, named.notes)
         elif not os.path.lexists(path):
             raise ValueError(f"{name}: there is no such file or folder")
         elif path.suffix.lower() in LISTS:
-            found = listed_paths(path, notes=named.notes)
+            paths = listed_paths(path, notes=named.notes)
         else:
-            found = [path]
-        named.paths += found
+            paths = [path]
+        named.paths += paths
     return named
 
 
@@ -66,8 +66,8 @@ def expand(inputs: Iterable[str], stdin: Iterable[str] = ()) -> Named:
 
 
 def _below(root: Path, notes: list[str]) -> list[Path]:
-    """The images in a folder and all below it; one that links lead to again is entered once."""
-    found: list[Path] = []
+    """List the images in a folder and its subfolders; links to a folder seen before are skipped."""
+    images: list[Path] = []
     other: Counter[str] = Counter()
     hidden: list[str] = []
     unreadable: list[str] = []
@@ -80,35 +80,37 @@ def _below(root: Path, notes: list[str]) -> list[Path]:
                 # Archives from macOS hold a shadow "._name" of every file, its folders .DS_Store.
                 hidden += [str(path)] if not entry.name.startswith(("._", ".DS_Store")) else []
             elif is_folder(entry):
-                # The system's own: of them only macOS's shadows are never photographs.
-                own = is_passed_over(entry) and entry.name != "__MACOSX"
-                hidden += [str(path)] if own else []
+                # Of the system's folders only __MACOSX never holds photographs.
+                of_system = is_passed_over(entry) and entry.name != "__MACOSX"
+                hidden += [str(path)] if of_system else []
             elif path.suffix.lower() not in IMAGE_SUFFIXES:
                 other[path.suffix.lower() or "no suffix"] += 1
             elif _is_special(path):
                 other["no regular file"] += 1
             else:
-                found.append(path)
-    said = []
+                images.append(path)
+    facts = []
     if unreadable:
-        said.append(f"{_shown(unreadable, 'folder', 'folders')} cannot be read")
+        facts.append(f"{_shown(unreadable, 'folder', 'folders')} cannot be read")
     if hidden:
-        said.append(f"{_shown(hidden, 'hidden file', 'hidden files or folders')} passed over")
+        facts.append(f"{_shown(hidden, 'hidden file', 'hidden files or folders')} skipped")
     if other:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(other.items()))
-        said.append(f"{other.total()} other files passed over ({kinds})")
-    if not found:
+        facts.append(f"{other.total()} other files skipped ({kinds})")
+    if not images:
         raise ValueError(
             f"{root}: there is no image ({', '.join(IMAGE_SUFFIXES)}) in the folder"
-            + "".join(f"; {text}" for text in said)
+            + "".join(f"; {text}" for text in facts)
         )
-    notes += [f"{root}: {text}" for text in said]
-    return sorted(found)
+    notes += [f"{root}: {text}" for text in facts]
+    return sorted(images)
 
 
 def _is_special(path: Path) -> bool:
-    """Whether it is a pipe, a device or a socket, which must not be opened. A link to nothing is
-    none: it is said that it cannot be read."""
+    """Return whether a path is a pipe, a device or a socket, which must not be opened.
+
+    A link to nothing is not special: it is reported as unreadable.
+    """
     try:
         return not stat.S_ISREG(os.stat(path).st_mode)
     except OSError:

@@ -1,7 +1,7 @@
-"""Pictures and the rows of label tables that are about them, brought together by name.
+"""Pictures and the rows of label tables, joined by name.
 
-Names are file names without the suffix and compare without regard to case: mirrors of a dataset
-convert .tif to .png and lose capitals, tables keep the names as published.
+Names are file names without the suffix, compared without regard to case: mirrors of a dataset
+convert .tif to .png and lose capitals, while tables keep the names as published.
 """
 
 import zipfile
@@ -18,43 +18,46 @@ RowT = TypeVar("RowT")
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image file that was found."""
+    """An image file."""
 
     name: str
-    """Of the file, without its suffix."""
+    """The file's name without its suffix."""
     blob: Blob
 
 
 @dataclass(frozen=True, slots=True)
 class NamedRow:
-    """A row of a label table with the name of its picture, as the table spells it."""
+    """A row of a label table with the name of its picture, as spelt in the table."""
 
     name: str
     row: Row
 
 
 def stem(name: str) -> str:
-    """The name that a cell gives a picture: without folders (of either slash), white space and an
-    image's suffix; any other dot stays. Compare it without regard to case."""
+    """Return the name that a cell gives a picture; compare it without regard to case.
+
+    It has no folders (with either slash), no white space around it and no image suffix; any other
+    dot stays.
+    """
     path = PurePosixPath(name.strip().replace("\\", "/"))
     return path.stem.rstrip() if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
 def pictures_below(folder: Path) -> list[Picture]:
-    """The images in a folder and all folders below it, those further down later.
+    """List the images in a folder and its subfolders, deeper ones later.
 
-    In one folder .jpg come last: beside another of the same name they are the copy.
+    In one folder .jpg files come last: next to another file of the same name they are the copy.
     """
-    found = [path for path in folder.rglob("*") if _is_image(path.relative_to(folder).parts)]
-    found.sort(key=lambda path: (len(path.parts), path.suffix.lower() in (".jpg", ".jpeg"), path))
-    return [Picture(path.stem, Blob(str(path))) for path in found if path.is_file()]
+    paths = [path for path in folder.rglob("*") if _is_image(path.relative_to(folder).parts)]
+    paths.sort(key=lambda path: (len(path.parts), path.suffix.lower() in (".jpg", ".jpeg"), path))
+    return [Picture(path.stem, Blob(str(path))) for path in paths if path.is_file()]
 
 
 def pictures_in_zip(path: Path) -> list[Picture]:
-    """The images in a .zip, in the order of their names; only its directory is read.
+    """List the images in a .zip, sorted by name; only the archive's directory is read.
 
     Raises:
-        ValueError: one line: it cannot be read, or is not a .zip.
+        ValueError: one line: the file cannot be read, or is not a .zip.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -71,12 +74,12 @@ def pictures_in_zip(path: Path) -> list[Picture]:
 def by_name(
     pictures: Iterable[Picture], rejects: list[Reject], *, prefix: str = ""
 ) -> dict[str, Picture]:
-    """Pictures by lower-case name; of several with one name the first is kept.
+    """Map lower-case names to pictures; of several with one name the first is kept.
 
     Args:
-        pictures: what was found.
-        rejects: takes the others, as "duplicate image".
-        prefix: of their keys.
+        pictures: the pictures.
+        rejects: receives the others, as "duplicate image".
+        prefix: prefix of the rejects' keys.
     """
     named: dict[str, Picture] = {}
     for picture in pictures:
@@ -95,16 +98,16 @@ def by_row(
     *,
     prefix: str = "",
 ) -> dict[str, NamedRow]:
-    """A table's rows by lower-case name, one a name.
+    """Map lower-case names to a table's rows, one row a name.
 
     Args:
         entries: the rows.
-        values: the columns that count.
-        table: where they come from, for `rejects`.
-        rejects: takes rows without a name ("missing name"), the second and later of rows that
-            agree ("duplicate row"), and all that do not agree ("conflicting rows"): which of them
-            is right nobody knows.
-        prefix: of their keys.
+        values: the columns that are compared.
+        table: the table's path, for `rejects`.
+        rejects: receives rows without a name ("missing name"), the second and later of rows that
+            agree ("duplicate row"), and all rows that do not agree ("conflicting rows"), since the
+            correct one is unknown.
+        prefix: prefix of the rejects' keys.
     """
     grouped: dict[str, list[NamedRow]] = {}
     for entry in entries:
@@ -136,17 +139,17 @@ def join(
     *,
     prefix: str = "",
 ) -> list[tuple[str, Row, Blob]]:
-    """Key, row and image of all that have both, in the table's order.
+    """Return key, row and image of all names that have both, in the table's order.
 
     Args:
-        pictures: of `by_name`.
-        rows: the table's.
+        pictures: the result of `by_name`.
+        rows: the table's rows.
         name: the column with the pictures' names, with or without a suffix.
-        values: the columns that count, see `by_row`.
-        table: where the rows come from, for `rejects`.
-        rejects: takes what `by_row` leaves out, rows without a picture ("missing image") and
+        values: the columns that are compared, see `by_row`.
+        table: the table's path, for `rejects`.
+        rejects: receives what `by_row` leaves out, rows without a picture ("missing image") and
             pictures without a row ("missing row").
-        prefix: of the keys.
+        prefix: prefix of the keys.
     """
     entries = [NamedRow(stem(row[name]), row) for row in rows]
     unique = by_row(entries, values, table, rejects, prefix=prefix)
@@ -174,16 +177,17 @@ def with_files(
     *,
     taken: Container[str] = (),
 ) -> Iterator[tuple[str, RowT, Path]]:
-    """Key, row and file of all rows that have a file, in the table's order.
+    """Yield key, row and file of all rows that have a file, in the table's order.
 
     Args:
-        rows: the file's name, which is the key without a suffix and in lower case, and the row.
-        files: of `listing.image_files`.
-        table: where the rows come from, for `rejects`.
-        folder: where the files lie, likewise.
-        rejects: takes the second and later of rows with one key ("duplicate row"), rows without a
-            file ("missing image") and, after the last row, files without one ("missing row").
-        taken: keys that other tables have given already.
+        rows: the file's name, which in lower case and without suffix is the key, and the row.
+        files: the result of `listing.image_files`.
+        table: the table's path, for `rejects`.
+        folder: the files' folder, for `rejects`.
+        rejects: receives the second and later of rows with one key ("duplicate row"), rows without
+            a
+            file ("missing image") and, after the last row, files without a row ("missing row").
+        taken: keys of other tables.
     """
     listed = set()
     for name, row in rows:
@@ -202,13 +206,17 @@ def with_files(
 
 
 def _plain(cell: str) -> str | int:
-    """A cell for comparison: 2 and 2.0 are one grade."""
+    """Return a cell for comparison: 2 and 2.0 are the same grade."""
     number = whole(cell, 10**9)
     return cell.strip() if number is None else number
 
 
 def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
-    """Raises ValueError unless an option of a reader has one of its values."""
+    """Check that a reader's option has one of its values.
+
+    Raises:
+        ValueError: one line: it has not.
+    """
     if value not in choices:
         raise ValueError(f"{option} must be {' or '.join(choices)}, got {value!r}")
 

@@ -1,4 +1,4 @@
-"""Whose eye a photograph shows, by columns and names, and whether the splits follow it."""
+"""The person whose eye a photograph shows, by columns and names, and splits against persons."""
 
 import posixpath
 import re
@@ -17,60 +17,60 @@ _PEOPLE: Final = re.compile(
 _OF_THEM: Final = re.compile(
     r"age\b|sex|gender|birth|level|grade|diagnos|年龄|性别|出生|诊断|分级|日期", re.IGNORECASE
 )
-"""Words of columns that say something about a person, not who it is."""
+"""Words of columns that describe a person rather than identify one."""
 _SIDE: Final = re.compile(r"(?<![a-z])(?:left|right|o[ds]|[lr])(?![a-z])|[左右]眼?", re.IGNORECASE)
 
 
 def person_column(columns: Iterable[str]) -> str:
-    """The first column that says whose eye it is, or ""."""
+    """Return the first column that identifies the person, or ""."""
     return next((one for one in columns if _PEOPLE.search(one) and not _OF_THEM.search(one)), "")
 
 
 def person_of(cell: str) -> str:
-    """Who a cell names, "1" for "1.0"; "" for nobody."""
+    """Return the person that a cell names, "1" for "1.0"; "" for none."""
     return whole_number(value_of(cell))
 
 
 def across_splits(items: Sequence[Item], people: Mapping[str, tuple[str, str]]) -> list[str]:
-    """What is to be said of persons whose photographs lie in different splits; it names nobody.
+    """Return sentences on persons whose photographs are in different splits; no person is named.
 
     Args:
         items: the photographs.
-        people: of keys, the column and its cell that say who it is; where there is none, eyes
-            whose names differ by left and right alone are taken for one person's.
+        people: key -> the column that identifies the person, and its cell. If it is empty, eyes
+            whose names differ only by left and right count as one person's.
     """
-    said = []
+    warnings = []
     for column in dict.fromkeys(column for column, _ in people.values()):
         splits: dict[str, set[str]] = {}
         for item in items:
             if item.key in people and people[item.key][0] == column:
                 splits.setdefault(people[item.key][1], set()).add(item.split)
-        if several := sum(len(some) > 1 for some in splits.values()):
-            said.append(
+        if several := sum(len(names) > 1 for names in splits.values()):
+            warnings.append(
                 f"{several} of the {len(splits)} persons of {column!r} have photographs in "
                 "different splits: figures of the test split are too good"
             )
     if people:
-        return said
+        return warnings
     pairs = [eyes for eyes in _eyes(items) if len({side for side, _ in eyes}) > 1]
     if several := sum(len({split for _, split in eyes}) > 1 for eyes in pairs):
-        said.append(
+        warnings.append(
             f"{several} of {len(pairs)} groups of photographs whose names differ by left and right "
-            "alone lie in different splits: if they are one person's eyes, figures of the test "
+            "alone are in different splits: if they are one person's eyes, figures of the test "
             "split are too good"
         )
-    return said
+    return warnings
 
 
 def _eyes(items: Sequence[Item]) -> list[set[tuple[str, str]]]:
-    """Side and split of the photographs whose names, but for the side, are the same."""
+    """Return side and split of the photographs in groups of the same name except for the side."""
     names = {}
     for item in items:
         stem, suffix = posixpath.splitext(item.key)
         parts = (stem if suffix.lower() in IMAGE_SUFFIXES else item.key).split("/")
         names[item.key] = [part for part in parts[:-1] if not split_of(part)] + parts[-1:]
     if len({parts[-1] for parts in names.values()}) == len(names):
-        # Folders may be those of classes, which differ between the eyes of one person.
+        # Folders may be classes, which can differ between the eyes of one person.
         names = {key: parts[-1:] for key, parts in names.items()}
     groups: dict[str, set[tuple[str, str]]] = {}
     for item in items:

@@ -1,4 +1,4 @@
-"""The rows of a table as photographs: which file each row names, and what it says of it."""
+"""The rows of a table as photographs: the file of each row, its caption, class and split."""
 
 import os
 from collections.abc import Sequence
@@ -27,11 +27,11 @@ _FAULTS: Final = {
     NO_VALUE: "open it in Excel and save it",
     LOST_DIGITS: "Excel keeps 15 digits of a number: format the column as text and fill it again",
 }
-"""Cells of Excel that hold no value, and what to do."""
+"""Excel cells without a usable value, and the remedy."""
 
 
 def split_of_table(table: Path, root: Path, sheet: str = "") -> str:
-    """The split that a table's sheet, file or folder is named after, or ""."""
+    """Return the split in the name of a table's sheet, file or folder, or ""."""
     inner = relative(table, root)
     return split_of(sheet) or split_of(table.stem) or split_of_path(inner)
 
@@ -39,11 +39,11 @@ def split_of_table(table: Path, root: Path, sheet: str = "") -> str:
 def found_in(
     table: Table, chosen: Chosen, folder: Folder, photographs: Photographs
 ) -> tuple[list[Found], list[str]]:
-    """Each row as a photograph or a reject, and what was guessed.
+    """Return each row as a photograph or a reject, and notes on guesses.
 
     Raises:
-        ValueError: one line: a number that has no name among the file's classes, or a split
-            "eval" beside "test".
+        ValueError: one line: a number has no name among the file's classes, or there is a split
+            "eval" besides "test".
     """
     home = relative(table.path.parent, folder.root)
     of_table = split_of_table(table.path, folder.root, table.sheet)
@@ -52,11 +52,11 @@ def found_in(
     used = [name for name in (chosen.image, chosen.caption, chosen.label, chosen.split) if name]
     if shared := [name for name in shared_columns(table) if name not in used]:
         notes.append(
-            f"{table.where}: {', '.join(map(repr, shared))} is of both eyes and not read: name it "
-            "with --label-column or --caption-column if it holds for each."
+            f"{table.where}: {', '.join(map(repr, shared))} is for both eyes and not read: name it "
+            "with --label-column or --caption-column if it is true of each."
         )
     if of_table:
-        notes.append(f"{table.where}: of the split {of_table}, by its name.")
+        notes.append(f"{table.where}: belongs to the split {of_table}, by its name.")
     start = photographs.below([row.get(chosen.image, "") for _, row in table.rows])
     if start:
         notes.append(f"{table.where}: paths below {start!r} are taken as below the folder.")
@@ -80,7 +80,7 @@ def found_in(
     by_end: dict[str, list[tuple[str, Found]]] = {}
     direct: set[str] = set()
     single = 0
-    # Where some paths are found below the start of all, the others are really not there.
+    # If some paths are found below the common start, the others are really missing.
     rooted = bool(start) and any(
         not photographs.find(path_of(row.get(chosen.image, ""), start), home)[1]
         for _, row in table.rows
@@ -152,7 +152,7 @@ def found_in(
 
 
 def path_of(cell: str, start: str) -> str:
-    """A cell, without the start that all absolute paths of a table share (`Photographs.below`)."""
+    """Return a cell without the common start of a table's absolute paths (`Photographs.below`)."""
     if not is_absolute(cell):
         return cell
     text = cell.replace("\\", "/")
@@ -169,7 +169,7 @@ def _name(
     side: str,
     rooted: bool,
 ) -> bool:
-    """Key and image of a row by its cell; whether by the end of a path outside the folder."""
+    """Set key and image of a row by its cell; return whether only a path's end matched."""
     several = listed(cell) or [cell]
     cell = several[0] if len(several) == 1 else cell
     text = path_of(cell, start)
@@ -180,7 +180,7 @@ def _name(
     key, reason = (end, "") if end else (key, reason)
     one.key = key or one.detail
     if reason == "missing image" and key and os.path.isfile(folder.root / key):
-        # Whatever it is called, the table says that it is a photograph; a link leads to another.
+        # By the table it is a photograph, whatever its suffix; a link may lead to another key.
         real = relative(os.path.realpath(folder.root / key), os.path.realpath(folder.root))
         one.key = key = real if real in photographs else key
         reason = ""
@@ -188,7 +188,7 @@ def _name(
         reason, detail = folder.unusable[key]
         one.detail = f"{one.detail}: {detail}"
     elif reason == "outside the folder":
-        one.detail = f"{one.detail}: {cell}: name a folder as --source that holds all"
+        one.detail = f"{one.detail}: {cell}: give a folder as --source that holds all"
     elif reason == "ambiguous image":
         one.detail = f"{one.detail}: {cell}: {' or '.join(photographs.alike(text)[:4])}"
     elif reason:
@@ -200,8 +200,10 @@ def _name(
 
 
 def unlisted(found: Sequence[Found], folder: Folder, *, everywhere: bool) -> list[Found]:
-    """Photographs that no table lists, and what could not be read: of the whole folder, or of
-    the folders that listed ones lie in."""
+    """List photographs in no table, and files that could not be read.
+
+    They are those of the whole folder, or only of the folders with listed photographs.
+    """
     listed = {one.key for one in found}
     folders = {one.key.rpartition("/")[0] for one in found if one.image}
     missing = [

@@ -1,1 +1,1 @@
-"""The published datasets, a module each: how their files lie, and what their labels mean."""
+"""Readers of published datasets, a module each: the files' layout and the labels' meaning."""

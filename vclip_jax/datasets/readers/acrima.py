@@ -1,13 +1,13 @@
 """ACRIMA: 705 photographs cropped to the optic disc, 396 of them with glaucoma (Spain).
 
 Diaz-Pinto et al., "CNNs for automatic glaucoma assessment using fundus images: an extensive
-validation", BioMedical Engineering OnLine 18:29, 2019; figshare 7613135. Layout read here:
+validation", BioMedical Engineering OnLine 18:29, 2019; figshare 7613135. Layout:
 
     Database/Images/Im001_ACRIMA.jpg        no glaucoma
     Database/Images/Im310_g_ACRIMA.jpg      glaucoma
 
-The name alone is the label, so that any folder with such files will do. Some end in .JPG, and
-mirrors convert them to .png.
+Only the name gives the label, so any folder with such files is accepted. Some names end in .JPG,
+and mirrors convert the images to .png.
 """
 
 import os

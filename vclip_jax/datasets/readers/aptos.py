@@ -1,13 +1,13 @@
 """APTOS 2019 Blindness Detection: grades of diabetic retinopathy from Aravind's camps in India.
 
 Asia Pacific Tele-Ophthalmology Society, https://www.kaggle.com/c/aptos2019-blindness-detection.
-Licence of the data: the competition's rules, for non-commercial use; it may not be passed on. Two
-layouts are read. Kaggle's own, whose test set has no grades:
+Licence of the data: the competition's rules, for non-commercial use, without redistribution. Two
+layouts are read. Kaggle's own has a test set without grades:
 
     train.csv   id_code, diagnosis (0 to 4)      train_images/*.png     3,662 images
     test.csv    id_code                          test_images/*.png      1,928 images
 
-and a mirror that divides Kaggle's training set and has grades throughout:
+A mirror divides Kaggle's training set and has grades in all parts:
 
     train_1.csv, valid.csv, test.csv             train_images/train_images/*.png,
     id_code, diagnosis                           val_images/val_images, test_images/test_images
@@ -27,7 +27,7 @@ from vclip_jax.datasets.own.pairing import with_files
 from vclip_jax.datasets.own.words import RETINOPATHY, RETINOPATHY_CLASSES, caption
 
 UNKNOWN: Final = "眼底彩照。"
-"""The caption where no grade is known."""
+"""The caption of a photograph without a grade."""
 
 _KAGGLE: Final = (("train.csv", "train_images", "train"), ("test.csv", "test_images", "unlabelled"))
 _MIRROR: Final = (
@@ -41,17 +41,17 @@ def scan(source: str | os.PathLike[str]) -> Listing:
     """List APTOS 2019.
 
     Args:
-        source: the folder as downloaded, or one above it.
+        source: the folder as downloaded, or its parent.
 
     Raises:
-        ValueError: one line: the layout is neither of the above, or a table is not as it should be.
+        ValueError: one line: the layout is neither of the above, or a table has a fault.
     """
     root = find_below(source, ("train.csv", "train_1.csv"), "APTOS 2019").parent
     parts = _MIRROR if (root / "train_1.csv").exists() else _KAGGLE
     items: dict[str, Item] = {}
     rejects: list[Reject] = []
     for table, folder, split in parts:
-        # The mirror's are often downloaded in part.
+        # Parts of the mirror are often missing.
         if (root / table).exists() or split == "train":
             _scan_part(root / table, _images(root / folder), split, items, rejects)
     return Listing(
@@ -69,7 +69,7 @@ def scan(source: str | os.PathLike[str]) -> Listing:
 
 
 def _images(folder: Path) -> Path:
-    """The mirror's archives have each folder within one of the same name."""
+    """Return the folder of images; in the mirror it is inside another of the same name."""
     inner = folder / folder.name
     return inner if inner.is_dir() else folder
 

@@ -1,8 +1,8 @@
 """DeepDRiD: two regular photographs of each eye, graded for retinopathy and image quality.
 
 Liu et al., "DeepDRiD: Diabetic Retinopathy - Grading and Image Quality Estimation Challenge",
-Patterns 3(6):100512, 2022; https://github.com/deepdrdoc/DeepDRiD. Licence of the data: CC BY-SA 4.0
-as Zenodo is said to have it (not verified; the repository states none). Layout read here:
+Patterns 3(6):100512, 2022; https://github.com/deepdrdoc/DeepDRiD. Licence of the data: reported as
+CC BY-SA 4.0 on Zenodo (not verified; the repository states none). Layout:
 
     regular_fundus_images/
       regular-fundus-training/regular-fundus-training.csv, Images/1/1_l1.jpg ...     1,200 images
@@ -10,13 +10,12 @@ as Zenodo is said to have it (not verified; the repository states none). Layout 
       Online-Challenge1&2-Evaluation/Challenge1_labels.xlsx (image_id, DR_Levels),
         Challenge2_labels.xlsx (image_id and the qualities), Images/347/347_l1.jpg     400 images
 
-Splits: `train`, `validation` and `test`; the last two are left out where they are not there. The
-tables' columns were read from the repository, the .xlsx' from programs that use them. A row has
-the level of its own eye in `left_eye_DR_Level` or `right_eye_DR_Level` and leaves the other empty;
-where a name says otherwise (56_r3 has a left eye's) the filled one is taken; where both are filled,
-that of the name's eye. `image_path` names
-folders that are not there and is not used. The ultra-widefield photographs are another kind of
-picture and are not read.
+Splits: `train`, `validation` and `test`; the last two may be missing. The columns of the .csv
+tables are from the repository, those of the .xlsx tables from programs that use them. A row has the
+level of its own eye in `left_eye_DR_Level` or `right_eye_DR_Level` and leaves the other empty. If
+only the column of the other eye is filled (as for 56_r3), its level is taken; if both are filled,
+that of the name's eye. `image_path` names folders that do not exist and is not used. The
+ultra-widefield photographs are another kind of picture and are not read.
 """
 
 import os
@@ -40,10 +39,10 @@ def scan(source: str | os.PathLike[str]) -> Listing:
     """List DeepDRiD's regular photographs.
 
     Args:
-        source: the repository, `regular_fundus_images`, or a folder above the repository.
+        source: the repository, `regular_fundus_images`, or the repository's parent.
 
     Raises:
-        ValueError: one line: the layout is not the above, or a table is not as it should be.
+        ValueError: one line: the layout is another, or a table has a fault.
     """
     names = (f"{_TRAINING}/{_TRAINING}.csv", f"regular_fundus_images/{_TRAINING}/{_TRAINING}.csv")
     root = find_below(source, names, "DeepDRiD").parents[1]
@@ -94,7 +93,7 @@ def scan(source: str | os.PathLike[str]) -> Listing:
 
 
 def _level(row: Row) -> str:
-    """The level of the row's own eye; where that is empty, the other's."""
+    """Return the level of the row's own eye, or that of the other eye if it is empty."""
     left, right = row["left_eye_DR_Level"], row["right_eye_DR_Level"]
     is_right = stem(row["image_id"]).lower().partition("_")[2].startswith("r")
     return (right or left) if is_right else (left or right)
@@ -126,7 +125,7 @@ def _scan_part(
 
 
 def _values(key: str, row: Row) -> tuple[int | str, ...]:
-    """Patient and eye by the name, and the qualities, -1 where they are not given."""
+    """Return patient and eye by the name, and the qualities, -1 if they are not given."""
     patient, _, view = key.partition("_")
     eye = {"l": "left", "r": "right"}.get(view[:1], "")
     qualities = [whole(row.get(column, ""), 10) for column in QUALITIES]

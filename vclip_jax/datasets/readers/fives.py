@@ -1,16 +1,16 @@
 """FIVES: 800 photographs of four kinds, 200 each, with their quality (China).
 
 Jin et al., "FIVES: A Fundus Image Dataset for Artificial Intelligence based Vessel Segmentation",
-Scientific Data 9:475, 2022; figshare 19688169, CC BY 4.0. Layout read here, up to two folders
-down:
+Scientific Data 9:475, 2022; figshare 19688169, CC BY 4.0. Layout, in the source or up to two
+folders below:
 
     train/Original/1_A.png ...         600 images; the letter is the class
     train/Ground truth/1_A.png ...     vessels, not read
     test/Original/1_A.png ...          200 images
     Quality Assessment.xlsx            sheets train and test: Disease, Number, IC, Blur, LC
 
-Numbers start from 1 in both splits, so that keys name the split: "train/1_A". FLAIR's order of the
-classes is the one here.
+Numbers start from 1 in both splits, so keys contain the split: "train/1_A". The classes are in
+FLAIR's order.
 """
 
 import os
@@ -45,22 +45,22 @@ _QUALITY: Final = ("IC", "Blur", "LC")
 def scan(source: str | os.PathLike[str]) -> Listing:
     """List FIVES.
 
-    `ic`, `blur` and `lc` tell whether the image is free of uneven illumination and colour, of
-    blur, and of low contrast: 1 good, 0 poor, -1 not known. What the abbreviations stand for is
-    inferred from the authors' other papers.
+    `ic`, `blur` and `lc` are 1 if the image is free of uneven illumination and colour, of blur, and
+    of low contrast, 0 if not, -1 if this is not known. The meaning of the abbreviations is inferred
+    from the authors' other papers.
 
     Raises:
-        ValueError: the images of a split are missing, or the table of the quality cannot be read.
+        ValueError: the images of a split are missing, or the table of quality cannot be read.
     """
     root = _find_root(Path(source))
     rejects: list[Reject] = []
     notes: list[str] = []
     items = []
     for split in _SPLITS:
-        found = pairing.pictures_below(root / split / "Original")
-        if not found:
+        originals = pairing.pictures_below(root / split / "Original")
+        if not originals:
             raise ValueError(f"{root}: not FIVES as distributed, {split}/Original has no images")
-        pictures = pairing.by_name(found, rejects, prefix=f"{split}/")
+        pictures = pairing.by_name(originals, rejects, prefix=f"{split}/")
         quality = _read_quality(root / _QUALITY_TABLE, split, rejects, notes)
         for lower in sorted(quality.keys() - pictures.keys()):
             detail = f"{_QUALITY_TABLE} lists it, there is no such file"
@@ -96,10 +96,10 @@ def scan(source: str | os.PathLike[str]) -> Listing:
 
 
 def _find_root(source: Path) -> Path:
-    """The folder with both splits.
+    """Return the folder with both splits.
 
     Raises:
-        ValueError: it is not there, nor one or two folders down.
+        ValueError: it is neither the source nor one or two folders below.
     """
     for parent in (source, *sorted(source.glob("*/")), *sorted(source.glob("*/*/"))):
         missing = [split for split in _SPLITS if not (parent / split / "Original").is_dir()]
@@ -113,7 +113,7 @@ def _find_root(source: Path) -> Path:
 def _read_quality(
     table: Path, split: str, rejects: list[Reject], notes: list[str]
 ) -> dict[str, tuple[int, int, int]]:
-    """Lower-case name -> IC, Blur, LC; empty, with a note, if the table or the sheet is missing.
+    """Map lower-case names to IC, Blur, LC; empty, with a note, if the table or sheet is missing.
 
     Raises:
         ValueError: the table cannot be read or lacks columns.

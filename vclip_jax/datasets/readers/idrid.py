@@ -1,7 +1,7 @@
 """IDRiD's disease-grading task: 516 photographs graded for retinopathy and macular oedema (India).
 
 Porwal et al., "Indian Diabetic Retinopathy Image Dataset (IDRiD)", Data 3(3):25, 2018. Licence of
-the data: CC BY 4.0. Layout read here:
+the data: CC BY 4.0. Layout:
 
     B. Disease Grading/
       1. Original Images/a. Training Set/IDRiD_001.jpg ...      413 images
@@ -10,8 +10,8 @@ the data: CC BY 4.0. Layout read here:
       2. Groundtruths/b. IDRiD_Disease Grading_Testing Labels.csv
 
 Splits: `train` (about 80 %) and `holdout` (about 20 %) divide the training set by a hash of the
-key, and `test` is the testing set, left out where that is not there. IDRiD's own training set is
-"train+holdout". Keys name the set too, because both count from IDRiD_001.
+key, and `test` is the testing set, if it exists. IDRiD's own training set is "train+holdout". Keys
+contain the set too, because both sets count from IDRiD_001.
 """
 
 import os
@@ -33,10 +33,10 @@ _PARTS: Final = {
     "test": ("b. Testing Set", "b. IDRiD_Disease Grading_Testing Labels.csv"),
 }
 _PUBLISHED: Final = re.compile("idrid_", re.IGNORECASE)
-"""Mirrors and tables that were written again lose or gain capitals."""
+"""The published prefix in any case: mirrors and rewritten tables lose or gain capitals."""
 _NAME, _RETINOPATHY, _DME = "Image name", "Retinopathy grade", "Risk of macular edema"
 
-# Not `words.caption`: models were trained on these very sentences.
+# Not `words.caption`: models were trained on exactly these sentences.
 _TEMPLATES: Final = ("{dr}，{dme}。", "眼底彩照：{dr}，{dme}。", "眼底照：{dr}；{dme}。")
 
 
@@ -47,13 +47,13 @@ def scan(source: str | os.PathLike[str]) -> Listing:
     of the fovea. The captions are written from the grades; IDRiD has none.
 
     Args:
-        source: the folder "B. Disease Grading" or the one above it.
+        source: the folder "B. Disease Grading" or its parent.
 
     Raises:
-        ValueError: the training set is not there, the testing set is there in part, a label file
+        ValueError: the training set is missing, the testing set is incomplete, a label file
             is not IDRiD's, or no photograph has a label.
     """
-    # "A. Segmentation" has the same folders, but these labels are only in "B. Disease Grading".
+    # "A. Segmentation" has the same folders, but only "B. Disease Grading" has these labels.
     labels = find_below(source, [f"{_LABELS}/{_PARTS['train'][1]}"], "IDRiD's disease grading")
     root = labels.parent.parent
     rejects: list[Reject] = []
@@ -86,7 +86,7 @@ def scan(source: str | os.PathLike[str]) -> Listing:
 
 
 def _read_part(part: str, folder: Path, table: Path, rejects: list[Reject]) -> list[Item]:
-    """The photographs of the training or the testing set, in the order of their keys."""
+    """Return the photographs of the training or the testing set, in the order of their keys."""
     rows = read_table(table)
     require(table, rows, (_NAME, _RETINOPATHY, _DME))
     prefix = f"{part}/"
@@ -96,7 +96,7 @@ def _read_part(part: str, folder: Path, table: Path, rejects: list[Reject]) -> l
     )
     items = []
     for name, row, image in sorted(joined, key=lambda one: one[0]):
-        key = _PUBLISHED.sub("IDRiD_", name)  # the split is by it
+        key = _PUBLISHED.sub("IDRiD_", name)  # the key determines the split
         retinopathy, dme = whole(row[_RETINOPATHY], 4), whole(row[_DME], 2)
         if retinopathy is None or dme is None:
             detail = f"{table.name}: grade {row[_RETINOPATHY]!r}, risk {row[_DME]!r}"
@@ -116,14 +116,17 @@ def _read_part(part: str, folder: Path, table: Path, rejects: list[Reject]) -> l
 
 
 def split_of(key: str) -> str:
-    """The split of a photograph, by its key alone; a fifth of the training set is held out."""
+    """Return the split of a photograph, by its key alone.
+
+    A fifth of the training set is held out.
+    """
     if key.startswith("test/"):
         return "test"
     return "holdout" if hash_of(key, "split") % 5 == 0 else "train"
 
 
 def caption(key: str, retinopathy: int, dme: int) -> str:
-    """A Chinese caption of the grades; the wording varies with the key, and with it alone."""
+    """Return a Chinese caption of the grades; the wording depends only on the key."""
     return choose(_TEMPLATES, key, "template").format(
         dr=choose(words.RETINOPATHY[retinopathy], key, "dr"),
         dme=choose(words.OEDEMA[dme], key, "dme"),

@@ -1,17 +1,17 @@
 """MESSIDOR: 1200 photographs of three French departments, graded for diabetic retinopathy.
 
-Decencière et al., "Feedback on a publicly distributed image database: the Messidor database",
-Image Analysis and Stereology 33(3):231-234, 2014. Layout read here, from ADCIS's site:
+Decencière et al., "Feedback on a publicly distributed image database: the Messidor database", Image
+Analysis and Stereology 33(3):231-234, 2014. Layout, from ADCIS's site:
 
     Base11/ ... Base14/, Base21/ ... Base24/, Base31/ ... Base34/    100 .tif each
-    Annotation_Base11.xls ...                                        beside the folders or in them
+    Annotation_Base11.xls ...                                        next to the folders or inside
 
-A base may be left as the Base11.zip that it comes in, and may lie some folders down. Its table may
-be the one that was sent out later (Annotation_Base11_update20161024.xls, which is preferred), or
-converted to .xlsx or .csv; the images may be converted too, names count without their suffix.
+A base may still be packed in its Base11.zip, and may be some folders down. Its table may be the
+later version (Annotation_Base11_update20161024.xls, which is preferred), or converted to .xlsx or
+.csv. The images may be converted too, since names count without their suffix.
 
-All twelve bases must be there: the whole is one test split, and a score on part of it would look
-like a score on MESSIDOR.
+All twelve bases must exist: the whole is one test split, and a score on part of it would look like
+a score on MESSIDOR.
 """
 
 import os
@@ -50,7 +50,7 @@ _WORDS: Final = (
     ),
 )
 
-# The errata are published on ADCIS's download page, which could not be consulted when this was
+# The errata are published on ADCIS's download page, which was not accessible when this was
 # written. The entries are those on which independent public readers of MESSIDOR agree, among them
 # mikevoets/jama16-retina-replication (messidor.sh, with the dates) and
 # simonEllershaw/Diabetic_Retinopathy_Vision_Transformer (datasets/messidor.py).
@@ -77,9 +77,12 @@ _TWINS: Final = (
     ("20051202_54611_0400_PP", "20051202_55562_0400_PP"),
     ("20051202_55498_0400_PP", "20051202_54547_0400_PP"),
 )
-"""Base33 holds 13 photographs twice (erratum of 16 August 2017). One source drops the first of
-each pair and the other the second, both in this order; that the order pairs them is inferred. It
-is stated for two, whose grades differ (erratum of 9 February 2018): 33025/55626, 54611/55562."""
+"""Base33 holds 13 photographs twice (erratum of 16 August 2017).
+
+One source drops the first of each pair and the other the second, both in this order; that the order
+pairs them is inferred. It is stated for two pairs, whose grades differ (erratum of 9 February
+2018): 33025/55626, 54611/55562.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +97,17 @@ class _Photograph:
 def scan(source: str | os.PathLike[str], *, errata: str = "applied") -> Listing:
     """List MESSIDOR.
 
-    The keys are the images' names, the same as in MESSIDOR-2. `dme` is the risk of macular
-    oedema: 0 no hard exudates, 1 outside, 2 within one disc diameter of the fovea.
+    The keys are the images' names, the same as in MESSIDOR-2. `dme` is the risk of macular oedema:
+    0 no hard exudates, 1 outside, 2 within one disc diameter of the fovea.
 
     Args:
         source: the folder with the bases.
         errata: "applied" corrects four grades and leaves out one of each two copies of a
-            photograph, or both if their grades differ; "none" takes everything as distributed.
+            photograph, or both if their grades differ; "none" changes nothing.
 
     Raises:
         ValueError: bases or their tables are missing, a table is not MESSIDOR's, an archive
-            cannot be read, or `errata` is something else.
+            cannot be read, or `errata` has another value.
     """
     pairing.check_choice("errata", errata, ERRATA)
     rejects: list[Reject] = []
@@ -145,7 +148,7 @@ def scan(source: str | os.PathLike[str], *, errata: str = "applied") -> Listing:
 
 
 def _find_bases(root: Path) -> dict[str, tuple[list[pairing.Picture], Path]]:
-    """The pictures and the table of every base.
+    """Return the pictures and the table of every base.
 
     Raises:
         ValueError: some are missing.
@@ -153,7 +156,7 @@ def _find_bases(root: Path) -> dict[str, tuple[list[pairing.Picture], Path]]:
     folders: dict[str, Path] = {}
     archives: dict[str, Path] = {}
     tables: dict[str, Path] = {}
-    # Of several the one that lies highest, and of tables in one folder the update: "." < "_".
+    # Later entries win: the highest folder, and of tables in one folder the update ("." < "_").
     for path in sorted(root.rglob("*"), key=lambda path: (-len(path.parts), path.name)):
         if path.name.startswith("."):
             continue
@@ -162,8 +165,8 @@ def _find_bases(root: Path) -> dict[str, tuple[list[pairing.Picture], Path]]:
             folders[path.name.capitalize()] = path
         elif path.suffix.lower() == ".zip":
             archives[name] = path
-        elif path.suffix.lower() in (".xls", ".xlsx", ".csv") and (found := _TABLE.match(name)):
-            tables[found[1].capitalize()] = path
+        elif path.suffix.lower() in (".xls", ".xlsx", ".csv") and (match := _TABLE.match(name)):
+            tables[match[1].capitalize()] = path
     bases, missing = {}, []
     for base in BASES:
         pictures = pairing.pictures_below(folders[base]) if base in folders else []
@@ -198,14 +201,14 @@ def _read_base(
 
 
 def _apply_errata(photographs: dict[str, _Photograph], rejects: list[Reject]) -> list[str]:
-    """Correct grades and take out duplicates; returns what was done, a sentence each."""
+    """Correct grades and remove duplicates; return a sentence on each change."""
     notes = []
     for key, (grade, date) in _CORRECTIONS.items():
-        # Tables that were sent out later have it right.
+        # Later tables have the correct grade already.
         if key in photographs and photographs[key].retinopathy != grade:
-            was = photographs[key].retinopathy
+            wrong = photographs[key].retinopathy
             photographs[key] = replace(photographs[key], retinopathy=grade)
-            notes.append(f"Erratum of {date}: {key} has retinopathy grade {grade}, not {was}.")
+            notes.append(f"Erratum of {date}: {key} has retinopathy grade {grade}, not {wrong}.")
     for first, second in _TWINS:
         if first not in photographs or second not in photographs:
             continue

@@ -2,15 +2,15 @@
 
 Images: ADCIS, https://www.adcis.net/en/third-party/messidor2/ (1058 .png from MESSIDOR, 690 .JPG
 from Brest). Grades: Krause et al., "Grader variability and the importance of reference standards
-for evaluating machine learning models for diabetic retinopathy", Ophthalmology 125:1264, 2018;
-4 of the 1748 images are not gradable. Layout read here:
+for evaluating machine learning models for diabetic retinopathy", Ophthalmology 125:1264, 2018; 4 of
+the 1748 images are not gradable. Layout:
 
     IMAGES/20051020_43808_0100_PP.png, IM000001.JPG ...    or any other folders
     messidor_data.csv     image_id, adjudicated_dr_grade, adjudicated_dme, adjudicated_gradable
 
-Mirrors name the table otherwise, with the columns id_code, diagnosis, adjudicated_dme and
-adjudicated_gradable; it is known by its columns. ADCIS's own messidor-2.csv lists the examinations
-and has no grades. Images that were converted count by their names without the suffix.
+Mirrors give the table another name and the columns id_code, diagnosis, adjudicated_dme and
+adjudicated_gradable; the table is recognised by its columns. ADCIS's own messidor-2.csv lists the
+examinations and has no grades. Converted images match by their names without the suffix.
 """
 
 import os
@@ -23,22 +23,24 @@ from vclip_jax.datasets.listing import Item, Listing, Reject
 from vclip_jax.datasets.own import pairing, words
 
 _COLUMNS: Final = (("image_id", "adjudicated_dr_grade"), ("id_code", "diagnosis"))
-"""Name and grade, in either variant of the table."""
+"""The columns of name and grade, in either variant of the table."""
 _DME, _GRADABLE = "adjudicated_dme", "adjudicated_gradable"
 
 _DME_WORDS: Final = (
     ("未见需转诊的糖尿病黄斑水肿", "无需转诊的糖尿病黄斑水肿"),
     ("可见糖尿病黄斑水肿", "需转诊的糖尿病黄斑水肿", *words.OEDEMA[2]),
 )
-"""Referable macular oedema, which here means hard exudates within one disc diameter of the
-fovea; without it there may be exudates elsewhere."""
+"""Words for referable macular oedema: hard exudates within one disc diameter of the fovea.
+
+Without it there may be exudates elsewhere.
+"""
 
 
 def scan(source: str | os.PathLike[str]) -> Listing:
     """List MESSIDOR-2.
 
-    The keys are the images' names, the same as in MESSIDOR where they come from there. `dme` is
-    1 where there is referable macular oedema, 0 where there is none, -1 where nobody graded it.
+    The keys are the images' names; images from MESSIDOR have the same key there. `dme` is 1 for
+    referable macular oedema, 0 for none, -1 for no grade.
 
     Args:
         source: the folder with the images and the table, each at any depth.
@@ -89,12 +91,12 @@ def scan(source: str | os.PathLike[str]) -> Listing:
 
 
 def _find_table(root: Path) -> tuple[Path, Sequence[Row], tuple[str, str]]:
-    """The table with the grades, its rows, and its columns for the name and the grade.
+    """Return the table with the grades, its rows, and its columns for the name and the grade.
 
     Raises:
         ValueError: there is none, or messidor_data.csv is not as expected.
     """
-    found = sorted(
+    paths = sorted(
         (
             path
             for path in root.rglob("*")
@@ -102,13 +104,13 @@ def _find_table(root: Path) -> tuple[Path, Sequence[Row], tuple[str, str]]:
         ),
         key=lambda path: (path.stem != "messidor_data", path),
     )
-    for path in found:
+    for path in paths:
         try:
             rows = read_table(path)
         except ValueError:
             if path.stem == "messidor_data":
                 raise
-            continue  # Some other file.
+            continue  # another file
         for columns in _COLUMNS:
             if rows and set(columns) <= rows[0].keys():
                 require(path, rows, (_DME, _GRADABLE))

@@ -12,19 +12,19 @@ layouts are read, the challenge's and Kaggle's (andrewmvd/ocular-disease-recogni
 
 The tables have ID, Patient Age, Patient Sex, Left-Fundus, Right-Fundus, Left-Diagnostic Keywords,
 Right-Diagnostic Keywords and the patient's classes N, D, G, C, A, H, M, O; `full_df.csv` has one
-row an image, named by its column `filename`, and lacks some images, so it is read only where the
-whole table is not there.
+row an image, named by its column `filename`, and lacks some images, so it is read only if the full
+table is missing.
 
-The patient's classes are of both eyes together; here an eye has the classes of its own keywords, as
-in most work on single images. As the challenge's page has it, "lens dust", "optic disk
-photographically invisible", "low image quality" and "image offset" decide nothing (read from
-programs that quote the page), and a suspected disease counts as the disease. Images that show no
-fundus ("no fundus image", "anterior segment image") are left out. The label is the one class that
-applies, and -1 where none or several do.
+The patient's classes belong to both eyes together; here an eye has the classes of its own keywords,
+as in most work on single images. By the challenge's page, "lens dust", "optic disk photographically
+invisible", "low image quality" and "image offset" do not affect the class (read from programs that
+quote the page), and a suspected disease counts as the disease. Images without a fundus ("no fundus
+image", "anterior segment image") are left out. The label is the one class that applies, and -1 for
+none or several.
 
-All are the split "train": they are what the challenge gave for training, its test sets come without
-keywords, and with captions from doctors' own words they are worth training on. They can be scored
-as well, if they were not trained on.
+All images are in the split "train": they are the challenge's training data, its test sets have no
+keywords, and captions in doctors' own words are worth training on. They can also be scored, by a
+model that was not trained on them.
 """
 
 import os
@@ -49,8 +49,10 @@ CLASSES: Final = (
     "pathologic myopia",
     "other diseases",
 )
-"""In the order of the letters. The challenge speaks of diabetes and hypertension; what a photograph
-shows of them is the retinopathy."""
+"""Classes in the order of the letters.
+
+The challenge names diabetes and hypertension, of which a photograph shows the retinopathy.
+"""
 
 NOT_DECISIVE: Final = {
     "lens dust": ("镜头灰尘伪影", "可见镜头灰尘"),
@@ -171,7 +173,7 @@ KEYWORDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "old choroiditis": ("O", ("陈旧性脉络膜炎",)),
     "punctate inner choroidopathy": ("O", ("点状内层脉络膜病变",)),
 }
-"""Keyword -> its class and what it is in Chinese; what is not here is told by its words."""
+"""Keyword -> its class and its Chinese phrases; other keywords are classified by their words."""
 
 _BY_WORDS: Final = (
     ("macular degeneration", "A"),
@@ -200,8 +202,7 @@ def scan(source: str | os.PathLike[str]) -> Listing:
         source: the folder as downloaded.
 
     Raises:
-        ValueError: one line: the layout is neither of the above, or the table is not as it should
-            be.
+        ValueError: one line: the layout is neither of the above, or the table has a fault.
     """
     root = Path(source)
     table = _find(root, _TABLES)
@@ -247,13 +248,13 @@ def scan(source: str | os.PathLike[str]) -> Listing:
 
 
 def split_keywords(text: str) -> list[str]:
-    """An eye's keywords, in lower case; they are separated by commas of full or half width."""
+    """Split an eye's keywords, in lower case, at commas of full or half width."""
     words = (" ".join(word.lower().split()) for word in re.split("[，,；;、]", text))
     return [word for word in dict.fromkeys(words) if word]
 
 
 def class_of(keyword: str) -> str:
-    """The letter of a keyword, "" for one that decides nothing."""
+    """Return the letter of a keyword, "" for one that does not affect the class."""
     keyword = _SUSPECTED.sub("", keyword)
     if keyword in NOT_DECISIVE:
         return ""
@@ -263,7 +264,7 @@ def class_of(keyword: str) -> str:
 
 
 def phrases_of(keyword: str) -> tuple[str, ...]:
-    """A keyword in Chinese; by its class if it is a rare one."""
+    """Return a keyword's Chinese phrases; those of its class for a rare keyword."""
     known = _SUSPECTED.sub("", keyword)
     if known in NOT_DECISIVE:
         return NOT_DECISIVE[known]
@@ -277,7 +278,7 @@ def _item(key: str, eye: str, row: Row, keywords: list[str], path: Path) -> Item
     letters = {class_of(keyword) for keyword in keywords} - {""}
     label = LETTERS.index(next(iter(letters))) if len(letters) == 1 else -1
     decisive = [keyword for keyword in keywords if class_of(keyword)]
-    # Two rare keywords of a class are the same phrases, which need saying once.
+    # Rare keywords of one class have the same phrases: use them once.
     findings = dict.fromkeys(phrases_of(keyword) for keyword in decisive or keywords)
     age = whole(row["Patient Age"], 120)
     values: tuple[Value, ...] = (
@@ -297,7 +298,7 @@ def _patient(cell: str) -> str:
 
 
 def _eyes(rows: list[Row]) -> Iterator[tuple[str, tuple[Row, str]]]:
-    """File name, row and eye of every image; a row of `full_df.csv` is of one image."""
+    """Yield file name, row and eye of every image; a row of `full_df.csv` has one image."""
     for row in rows:
         for eye, side in _SIDES.items():
             name = row[f"{side}-Fundus"]
@@ -316,12 +317,12 @@ def _notes(items: list[Item]) -> list[str]:
 
 
 def _find(root: Path, patterns: tuple[str, ...]) -> Path | None:
-    """The first match in `root` or up to three folders below it."""
+    """Return the first match in `root` or up to three folders below."""
     for pattern in patterns:
         for depth in ("", "*/", "*/*/", "*/*/*/"):
-            found = [p for p in sorted(root.glob(depth + pattern)) if not p.name.startswith("~$")]
-            if found:
-                return found[0]
+            matches = [p for p in sorted(root.glob(depth + pattern)) if not p.name.startswith("~$")]
+            if matches:
+                return matches[0]
     return None
 
 

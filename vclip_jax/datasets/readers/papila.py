@@ -1,18 +1,18 @@
-"""PAPILA: both eyes of 244 patients, healthy, with glaucoma or suspected of it, from Murcia.
+"""PAPILA: both eyes of 244 patients, healthy, with glaucoma or suspected glaucoma, from Murcia.
 
 Kovalyk et al., "PAPILA: Dataset with fundus images and clinical data of both eyes of the same
 patient for glaucoma assessment", Scientific Data 9:291, 2022. Licence of the data: CC BY 4.0.
-Layout read here (figshare's archive has it below PapilaDB-PAPILA-COMMIT/):
+Layout (in figshare's archive below PapilaDB-PAPILA-COMMIT/):
 
     FundusImages/RET002OD.jpg, RET002OS.jpg ...             488 images, 2576 x 1934
     ClinicalData/patient_data_od.xlsx, patient_data_os.xlsx
     ExpertsSegmentations/, HelpCode/                        not used
 
 The sheets have three header rows: the first names Age, Gender and Diagnosis, the second has "ID"
-above the patients' numbers ("#002"), the third names the parts of merged columns. They are read as
-"every named column above the first row that has a number", so two header rows do as well. The
-diagnosis (0 healthy, 1 glaucoma, 2 suspect) is of the eye; gender 0 is male and 1 female as the
-paper's table has it (not verified against the files). All are the split "test".
+above the patients' numbers ("#002"), the third names the parts of merged columns. The reader takes
+every named column above the first row that has a number, so two header rows are accepted too. The
+diagnosis (0 healthy, 1 glaucoma, 2 suspect) belongs to the eye; gender 0 is male and 1 female by
+the paper's table (not verified against the files). All images are in the split "test".
 """
 
 import os
@@ -39,10 +39,10 @@ def scan(source: str | os.PathLike[str]) -> Listing:
     """List PAPILA.
 
     Args:
-        source: the folder as downloaded, or one above it.
+        source: the folder as downloaded, or its parent.
 
     Raises:
-        ValueError: one line: the layout is not the above, or a table is not as it should be.
+        ValueError: one line: the layout is another, or a table has a fault.
     """
     root = find_below(source, ("FundusImages",), "PAPILA").parent
     files = image_files(root / "FundusImages")
@@ -94,10 +94,10 @@ def scan(source: str | os.PathLike[str]) -> Listing:
 
 
 def read_clinical(table: Path) -> list[dict[str, str]]:
-    """The rows of a clinical sheet, by the names in its header rows.
+    """Return the rows of a clinical sheet, by the names in its header rows.
 
     Raises:
-        ValueError: one line: it is no Excel file, or lacks the patients or a column.
+        ValueError: one line: the file is not an Excel file, or lacks the patients or a column.
     """
     cells = _cells(table)
     starts = [i for i, line in enumerate(cells) if line and _NUMBER.fullmatch(line[0])]
@@ -118,7 +118,7 @@ def read_clinical(table: Path) -> list[dict[str, str]]:
 
 def _patient(cell: str) -> int:
     match = _NUMBER.fullmatch(cell)
-    assert match is not None  # `read_clinical` gives no other rows
+    assert match is not None  # `read_clinical` returns no other rows
     return int(match[1])
 
 

@@ -1,7 +1,7 @@
-"""REFUGE: 3 x 400 photographs with and without glaucoma (China), of the challenge of 2018.
+"""REFUGE: 3 x 400 photographs with and without glaucoma (China), from the challenge of 2018.
 
-Orlando et al., "REFUGE Challenge", Medical Image Analysis 59:101570, 2020. Each part comes in an
-archive of its own and has labels of its own kind; the folders may lie in others:
+Orlando et al., "REFUGE Challenge", Medical Image Analysis 59:101570, 2020. Each part has its own
+archive and its own kind of labels; the folders may be inside others:
 
     Training400/{Glaucoma,Non-Glaucoma}/g0001.jpg, n0001.jpg ...    the folder is the label
     Annotation-Training400/Fovea_location.xlsx                      ImgName, Fovea_X, Fovea_Y
@@ -64,22 +64,22 @@ _GRADED_PARTS: Final = (
 def scan(source: str | os.PathLike[str], *, files: str = "all") -> Listing:
     """List REFUGE.
 
-    `fovea_x` and `fovea_y` are in pixels of the image as distributed, -1.0 where not known.
+    `fovea_x` and `fovea_y` are in pixels of the image as distributed, -1.0 if not known.
 
     Args:
         source: the folder with the parts.
-        files: "all", of which validation or test may be absent; "flair", the 400 photographs of
-            the training part alone, on which FLAIR reports zero-shot scores (25_REFUGE.csv).
+        files: "all", of which validation or test may be missing; "flair", the 400 photographs of
+            the training part, on which FLAIR reports zero-shot scores (25_REFUGE.csv).
 
     Raises:
         ValueError: the training part is missing, or a part has images and no labels or labels and
-            no images, or a table is not REFUGE's, or `files` is something else.
+            no images, or a table is not REFUGE's, or `files` has another value.
     """
     pairing.check_choice("files", files, FILES)
     root = Path(source)
     rejects: list[Reject] = []
     notes: list[str] = []
-    # Of several with one name that which lies highest; "Test400/Test400" is not two.
+    # Of several folders with one name the highest is taken; "Test400/Test400" counts once.
     paths = sorted(root.rglob("*"), key=lambda path: (-len(path.parts), path.name))
     folders = {path.name.lower(): path for path in paths if path.is_dir()}
     tables = {path.name.lower(): path for path in paths if path.suffix.lower() == ".xlsx"}
@@ -116,9 +116,9 @@ def _first(names: Iterable[str], folders: dict[str, Path]) -> Path | None:
 
 
 def _pictures(folder: Path, rejects: list[Reject]) -> dict[str, pairing.Picture]:
-    # Photographs are .jpg, outlines .bmp of the same names, which some unpack beside them.
-    found = pairing.pictures_below(folder)
-    photographs = [picture for picture in found if not picture.blob.path.lower().endswith(".bmp")]
+    # Photographs are .jpg; outlines are .bmp of the same names, perhaps in the same folder.
+    pictures = pairing.pictures_below(folder)
+    photographs = [one for one in pictures if not one.blob.path.lower().endswith(".bmp")]
     return pairing.by_name(photographs, rejects)
 
 
@@ -189,7 +189,7 @@ def _item(key: str, split: str, image: Blob, label: int, row: Row) -> Item:
 
 
 def _coordinate(cell: str) -> float:
-    """Pixels, -1.0 for what is no such number."""
+    """Return a coordinate in pixels, -1.0 for any other text."""
     try:
         number = float(cell)
     except ValueError:

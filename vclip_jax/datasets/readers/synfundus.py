@@ -2,29 +2,31 @@
 
 Shang et al., "SynFundus-1M: A High-quality Million-scale Synthetic fundus images Dataset with
 Fifteen Types of Annotation", arXiv:2312.00377; https://github.com/parap1uie-s/SynFundus-1M. Licence
-of the data: CC BY-NC-SA 4.0. Nobody here has seen the data: columns and layouts are from programs
-and issues that use it. Three forms are read:
+of the data: CC BY-NC-SA 4.0. This reader was written without access to the data: columns and
+layouts are from programs and issues that use it. Three forms are read:
 
-* `SynFundus-1M_annotation.csv` (or `..._with_is_readable.csv`): what models saw in each picture,
-  with the description `diagnosticAdvice` ("疑似青光眼。") and the image's `file_name`;
-* `SynFundus-1M_gen_cond.csv`: what each picture was generated from, without descriptions. The
-  captions are then written from the columns; that `eye_side` 0 is the left eye is not verified;
-* Hugging Face's .parquet shards with an image and its description, perhaps with columns as above
-  (theirs could not be read).
+* `SynFundus-1M_annotation.csv` (or `..._with_is_readable.csv`): the annotation of each picture by
+  models, with the description `diagnosticAdvice` ("疑似青光眼。") and the image's `file_name`;
+* `SynFundus-1M_gen_cond.csv`: the conditions from which each picture was generated, without
+  descriptions. The captions are then written from the columns; that `eye_side` 0 is the left eye is
+  not verified;
+* Hugging Face's .parquet shards with an image and its description, perhaps with the columns above
+  (the published shards could not be read).
 
-Images lie anywhere up to four folders down, or unextracted in .zip files: Part0/0.png ...
+Images are anywhere up to four folders down, or unextracted in .zip files: Part0/0.png ...
 Part19/999999.png (picture i in Part min(19, i // 50000)), or Fundus/4899.png, or Part0.zip. They
 are found by their names, which are unique in the dataset.
 
-The label is the one disease that the columns have; "normal" where they have none and nothing else
-says that something was found; and -1 otherwise (several diseases, columns that are missing, a
-finding that is none of the eleven). A DR grade above 0 is a disease. What speaks against "normal"
-are the further columns (is_md, is_mh, has_lesion, is_tessellated, is_treated; 1, or empty) and a
-description that does not deny what it names: three of the five published rows have none of the
-eleven in their columns ("疑似黄斑区域病变。", "可见出血斑。", "疑似高血压性视网膜病变（中度）。").
-A 1 in `is_abnormal` counts too, a 0 says nothing: in every published row it is 0, even for diseased
+The label is the one disease in the columns; "normal" if the columns have none and nothing else is
+evidence of a finding; and -1 otherwise (several diseases, missing columns, a finding that is none
+of the eleven). A DR grade above 0 is a disease. Evidence of a finding is a further column (is_md,
+is_mh, has_lesion, is_tessellated, is_treated; 1, or empty), or a description that names something
+without denying it: three of the five published rows have none of the eleven diseases in their
+columns ("疑似黄斑区域病变。", "可见出血斑。", "疑似高血压性视网膜病变（中度）。").
+A 1 in `is_abnormal` counts too, a 0 does not: in every published row it is 0, even for diseased
 eyes.
-Columns and descriptions come from different models and disagree here and there; how many rows do
+
+Columns and descriptions come from different models and sometimes disagree; the number of such rows
 is noted.
 """
 
@@ -58,7 +60,7 @@ from vclip_jax.datasets.readers.synfundus_files import (
 from vclip_jax.datasets.synthetic.annotation import DISEASES, READABLE
 
 CLASSES: Final = ("normal", "diabetic retinopathy", *DISEASES.values())
-"""Labels; the DR grade comes first, the rest in the order of their columns' names."""
+"""Names of the labels; the DR grade is the first, the others follow their columns' names."""
 
 NAMES: Final = (
     re.compile("糖尿病性?视网膜病变"),
@@ -73,7 +75,7 @@ NAMES: Final = (
     re.compile("病理性近视"),
     re.compile("静脉阻塞"),
 )
-"""What descriptions call the diseases, in the order of `POSITIVE`."""
+"""Names of the diseases in descriptions, in the order of `POSITIVE`."""
 
 _DISEASE_WORDS: Final = {
     "is_amd": ("年龄相关性黄斑变性", "老年性黄斑变性"),
@@ -103,7 +105,7 @@ _RESERVED: Final = ("image", "caption", "key", "label")
 """Features that every built dataset has."""
 
 FINDINGS: Final = ("is_abnormal", "is_md", "is_mh", "has_lesion", "is_tessellated", "is_treated")
-"""Columns of what is none of the eleven diseases and yet not normal."""
+"""Columns of findings that are none of the eleven diseases and yet not normal."""
 
 _DENIED: Final = re.compile("(未见|未发现|无|没有|排除|否认|不考虑|不伴).*")
 _FOUND: Final = re.compile(
@@ -112,7 +114,7 @@ _FOUND: Final = re.compile(
     "硬化|迂曲|炎|病理|病灶|隆起|色淡|苍白|皱褶|压迹|压迫|葡萄肿|漆裂纹|有髓|金箔|玻璃纸|圆孔|(?<!窥)不清|消失|减弱|"
     "边界模糊|杯盘比约(0[.][89]|1)"
 )
-"""Words of something found, unless their clause denies it before."""
+"""Words of a finding, unless an earlier word of their clause denies it."""
 
 _NEGATED: Final = re.compile("^([左右双]眼)?(未见|无|没有|排除|否认|不考虑)")
 _SEED: Final = 0
@@ -120,11 +122,11 @@ _SEED: Final = 0
 
 @dataclass
 class _Counts:
-    """For the notes."""
+    """Counts for the notes."""
 
     disagree: int = 0
     findings: int = 0
-    """Rows without a disease in the columns that are not normal all the same."""
+    """Rows without a disease in the columns that are nevertheless not normal."""
     abnormal: int = 0
     diseased: int = 0
     named: dict[str, int] = field(default_factory=dict)
@@ -138,19 +140,19 @@ def scan(
     split: str = "hash",
     readable: str = "all",
 ) -> Listing:
-    """List SynFundus-1M: about half a minute and a gigabyte of memory.
+    """List SynFundus-1M, in about half a minute and a gigabyte of memory.
 
     Args:
         source: the folder as downloaded.
         table: "annotation", "gen_cond", or "auto": the annotations, else the conditions, else
             .parquet.
-        split: "hash" of the key, or "random": a seeded permutation, as the paper did; 8:1:1 both.
+        split: "hash" of the key, or "random": a seeded permutation, as in the paper; 8:1:1 both.
         readable: "all", "fundus" (is_fundus) or "strict" (is_fundus, and macula, disc and retina
-            are readable); the others are rejects.
+            are readable); other photographs are rejects.
 
     Raises:
-        ValueError: one line: an option is unknown, no table or no image is there, or the table is
-            not as it should be.
+        ValueError: one line: an option is unknown, there is no table or no image, or the table
+            has a fault.
     """
     root = Path(source)
     for value, choices in (
@@ -160,23 +162,23 @@ def scan(
     ):
         if value not in choices:
             raise ValueError(f"SynFundus-1M: use one of {', '.join(choices)}, not {value!r}")
-    found = open_table(root, table)
-    images = index_images(root) if found.kind != "parquet" else {}
-    if not images and found.kind != "parquet":
+    opened = open_table(root, table)
+    images = index_images(root) if opened.kind != "parquet" else {}
+    if not images and opened.kind != "parquet":
         raise ValueError(f"{root}: there is no image in it, in folders or .zip files")
-    items, rejects, counts = _collect(found, images, readable)
+    items, rejects, counts = _collect(opened, images, readable)
     if split == "random":
         items = _randomly(items)
-    variant = [found.kind if found.kind != "annotation" else ""]
+    variant = [opened.kind if opened.kind != "annotation" else ""]
     variant += [split if split != "hash" else "", readable if readable != "all" else ""]
     return Listing(
         name="synfundus",
         classes=CLASSES,
         items=items,
         rejects=rejects,
-        columns={_name(column): _kind(column) for column in _kept(found)},
+        columns={_name(column): _kind(column) for column in _kept(opened)},
         variant="-".join(part for part in variant if part),
-        notes=_notes(found, split, counts, len(items)),
+        notes=_notes(opened, split, counts, len(items)),
         description="Synthetic fundus photographs with Chinese descriptions and eleven diseases.",
         homepage="https://github.com/parap1uie-s/SynFundus-1M",
         licence="CC BY-NC-SA 4.0",
@@ -228,31 +230,31 @@ def _collect(
             rejects.append(Reject(key, "missing image", f"no image is called {key}"))
             continue
         values = _values(cells, kept, number)
-        found = [number(cells[index]) if index >= 0 else -1 for index in diseases]
-        if values is None or None in found:
+        disease_values = [number(cells[index]) if index >= 0 else -1 for index in diseases]
+        if values is None or None in disease_values:
             rejects.append(Reject(key, "invalid label", f"{key}: a cell is not a whole number"))
             continue
         if any(number(cells[index]) != 1 for index in must):
             rejects.append(Reject(key, "not readable", f"{key}: by the columns"))
             continue
-        positive = sum((value or 0) > 0 and 1 << bit for bit, value in enumerate(found))
+        positive = sum((value or 0) > 0 and 1 << bit for bit, value in enumerate(disease_values))
         if table.kind == "gen_cond":
             side = number(cells[eye]) if eye >= 0 else None
-            caption = compose(key, positive, found[0] or 0, side)
+            caption = compose(key, positive, disease_values[0] or 0, side)
         else:
             caption = str(cells[advice] or "").strip()
             if not caption:
                 rejects.append(Reject(key, "empty caption", f"{key} has no description"))
                 continue
             caption = captions.setdefault(caption, caption)
-            if -1 not in found:
+            if -1 not in disease_values:
                 counts.disagree += _named(caption, counts.named) != positive
-        said_abnormal = abnormal >= 0 and number(cells[abnormal]) == 1
+        is_abnormal = abnormal >= 0 and number(cells[abnormal]) == 1
         counts.diseased += bool(positive)
-        counts.abnormal += bool(positive) and said_abnormal
-        label = _label(positive) if -1 not in found else -1
+        counts.abnormal += bool(positive) and is_abnormal
+        label = _label(positive) if -1 not in disease_values else -1
         if label == 0 and (
-            said_abnormal
+            is_abnormal
             or any(number(cells[index]) != 0 for index in further)
             or tells_finding(caption)
         ):
@@ -265,7 +267,7 @@ def _collect(
 
 
 def _kept(table: SourceTable) -> list[str]:
-    """The columns that become features: all with a name, but for the caption."""
+    """List the columns that become features: all named ones except the caption."""
     names = [name for name in table.header if name and not name.startswith("Unnamed")]
     return [name for name in names if name not in (*CAPTIONS, *_RESERVED)]
 
@@ -284,7 +286,7 @@ def _kind(column: str) -> type:
 def _values(
     cells: Sequence[Any], kept: Sequence[tuple[int, type]], number: Any
 ) -> tuple[Value, ...] | None:
-    """A row's typed values, None if one is not what it must be; an empty number is -1."""
+    """Return a row's typed values, None if a cell has another type; an empty number is -1."""
     values: list[Value] = []
     for index, kind in kept:
         cell = cells[index]
@@ -316,19 +318,19 @@ def _whole(cell: Any) -> int | None:
 
 
 def _label(positive: int) -> int:
-    """The class of the diseases' bits: 0 if there is none, -1 if there are several."""
+    """Return the class of the diseases' bits: 0 if there is none, -1 if there are several."""
     return positive.bit_length() if positive.bit_count() <= 1 else -1
 
 
 @lru_cache(1 << 16)  # captions repeat
 def tells_finding(caption: str) -> bool:
-    """Whether a description names something found: a clause that does not deny it."""
+    """Return whether a description names a finding in a clause that does not deny it."""
     clauses = re.split("[，。；：、,;:]", caption)
     return any(_FOUND.search(_DENIED.sub("", clause)) for clause in clauses)
 
 
 def _named(caption: str, memory: dict[str, int]) -> int:
-    """The bits of the diseases that a description names and does not deny."""
+    """Return the bits of the diseases that a description names and does not deny."""
     if caption not in memory:
         clauses = [
             part for part in re.split("[，。；：、,;:]", caption) if not _NEGATED.match(part)
@@ -339,12 +341,12 @@ def _named(caption: str, memory: dict[str, int]) -> int:
 
 
 def compose(key: str, positive: int, grade: int, side: int | None) -> str:
-    """A description of generation conditions; its wording varies with the key.
+    """Return a description of generation conditions; its wording varies with the key.
 
     Args:
-        key: of the picture.
+        key: the picture's key.
         positive: a bit for every disease, in the order of the classes from 1.
-        grade: of diabetic retinopathy, 0 to 4.
+        grade: grade of diabetic retinopathy, 0 to 4.
         side: 0 left, 1 right, else unknown.
     """
     phrases: list[tuple[str, ...]] = []
@@ -355,7 +357,7 @@ def compose(key: str, positive: int, grade: int, side: int | None) -> str:
             phrases.append(_DISEASE_WORDS[column])
     suspect = choose(_SUSPECT, key, "suspect") if phrases else ""
     chosen = [choose(words, key, "words") for words in phrases or [_NORMAL_WORDS]]
-    # One after "only microaneurysms are seen" would not do.
+    # "Suspected" does not fit before "only microaneurysms are seen".
     words = "，".join(word if word.startswith("仅见") else suspect + word for word in chosen)
     template = choose(_TEMPLATES, key, "template")
     if "{eye}" in template and side not in (0, 1):

@@ -1,6 +1,6 @@
-"""The files of SynFundus-1M: its tables, in three forms, and where its images lie.
+"""The files of SynFundus-1M: its tables in three forms, and its images.
 
-See `synfundus` for what the forms are.
+See `synfundus` for the forms.
 """
 
 import codecs
@@ -33,7 +33,7 @@ class SourceTable:
     kind: str
     header: list[str]
     rows: Iterator[tuple[str, Blob | None, list[Any]]]
-    """Key, image where the row holds it, and cells."""
+    """Key, image (if the row holds it), and cells."""
 
 
 def open_table(root: Path, table: str) -> SourceTable:
@@ -41,7 +41,7 @@ def open_table(root: Path, table: str) -> SourceTable:
         raise ValueError(f"{root}: there is no such folder")
     for kind, pattern in (("annotation", "*annotation*.[ct]sv"), ("gen_cond", "*gen_cond*.[ct]sv")):
         paths = [*sorted(root.glob(pattern)), *sorted(root.glob(f"*/{pattern}"))]
-        # The table as distributed rather than somebody's own.
+        # The distributed table is preferred to others.
         distributed = [path for path in paths if path.stem == f"SynFundus-1M_{kind}"]
         if table in ("auto", kind) and paths:
             return _open_csv((distributed or paths)[0], kind)
@@ -83,10 +83,10 @@ def _open_csv(path: Path, kind: str) -> SourceTable:
 
 
 def _lines(path: Path) -> Iterator[list[str]]:
-    """A table's cells, a line at a time; it may have a gigabyte.
+    """Yield a table's cells, a line at a time; the file may have a gigabyte.
 
-    Commas, tabs or semicolons, whichever the first line has most of; UTF-8, UTF-16 with a byte
-    order mark, else GB18030.
+    Cells are separated by commas, tabs or semicolons, whichever is most frequent in the first line.
+    The encoding is UTF-8, UTF-16 with a byte order mark, or else GB18030.
     """
     try:
         check_regular(path)
@@ -142,7 +142,7 @@ def _open_parquet(root: Path, shards: Sequence[Path]) -> SourceTable:
 
 
 def index_images(root: Path) -> dict[str, Blob]:
-    """Every image by its name without the suffix; a file goes before a member of a .zip."""
+    """Map names without suffix to images; a file is preferred to a member of a .zip."""
     images: dict[str, Blob] = {}
     archives: list[str] = []
     _walk(str(root), _DEPTH, images, archives)
@@ -176,6 +176,6 @@ def _walk(folder: str, depth: int, images: dict[str, Blob], archives: list[str])
 
 
 def _stem(name: str) -> str:
-    """ "Part0/0.PNG" -> "0"; a number stays as it is."""
+    """Return "0" for "Part0/0.PNG"; a number stays as it is."""
     last = name.replace("\\", "/").rpartition("/")[2].lower()
     return last.rpartition(".")[0] if last.endswith(IMAGE_SUFFIXES) else last

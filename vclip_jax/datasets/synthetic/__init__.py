@@ -1,4 +1,4 @@
-"""Synthetic eyes: drawn cases, their pictures, their SynFundus-1M columns, their Chinese captions.
+"""Synthetic eyes: random cases, their pictures, SynFundus-1M columns and Chinese captions.
 
-`builder.build` makes TFDS datasets of them; `record.record` makes one in memory.
+`builder.build` makes TFDS datasets; `record.record` makes one record in memory.
 """

@@ -1,9 +1,10 @@
 """A case in SynFundus-1M's own columns.
 
-SynFundus-1M comes with two tables: `SynFundus-1M_annotation.csv`, what its models saw in a picture,
-and `SynFundus-1M_gen_cond.csv`, what the pictures were generated from. Here both are read off the
-case, so they agree with each other, with the picture and with the caption. One column is mended:
-`is_abnormal` is 0 in SynFundus-1M's rows even for diseased eyes, here it says what its name says.
+SynFundus-1M has two tables: `SynFundus-1M_annotation.csv`, its models' findings in a picture, and
+`SynFundus-1M_gen_cond.csv`, the conditions from which the pictures were generated. Here both follow
+from the case, so they agree with each other, with the picture and with the caption. One column is
+corrected: `is_abnormal` is 0 in SynFundus-1M's rows even for diseased eyes; here it has the meaning
+of its name.
 """
 
 from typing import Final
@@ -65,15 +66,15 @@ CONDITION_COLUMNS: Final = ("idx", "dr_grade", "eye_side", *DISEASES, *READABLE)
 
 
 def annotate(case: Case, file_md5: str = "") -> dict[str, str | int]:
-    """One row of `SynFundus-1M_annotation.csv`.
+    """Return one row of `SynFundus-1M_annotation.csv`.
 
     Args:
         case: the eye.
-        file_md5: of the encoded image, which the case does not know.
+        file_md5: MD5 of the encoded image, which the case does not hold.
 
     Returns:
         `ANNOTATION_COLUMNS`, in order: strings for `file_md5`, `file_name`, `eyes_side` ("left",
-        "right") and `diagnosticAdvice` (the caption), integers for the rest. `is_md` is any
+        "right") and `diagnosticAdvice` (the caption), integers for the others. `is_md` is any
         disease of the macula, `is_mh` a macular hole, `has_lesion` a haemorrhage of any cause
         (SynFundus-1M's advice for such rows reads "haemorrhages visible"), `is_treated` laser
         scars, `retinal_region_quality_score` 0 to 9.
@@ -97,7 +98,7 @@ def annotate(case: Case, file_md5: str = "") -> dict[str, str | int]:
 
 
 def generation_conditions(case: Case) -> dict[str, int]:
-    """One row of `SynFundus-1M_gen_cond.csv`: `CONDITION_COLUMNS`, with `eye_side` 0 = left."""
+    """Return one row of `SynFundus-1M_gen_cond.csv`: `CONDITION_COLUMNS`, `eye_side` 0 is left."""
     row = {
         **_diseases(case),
         **_readable(case),

@@ -1,4 +1,4 @@
-"""The fundus behind everything: pigment, macula, choroidal vessels, sheen of the nerve fibres."""
+"""The background of the fundus: pigment, macula, choroidal vessels, sheen of the nerve fibres."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ _INTERSPACE = (-0.10, -0.12, -0.10)
 
 
 def paint(canvas: Canvas, case: Case, eye: Eye) -> None:
-    """Lay the background of `case` on an empty canvas."""
+    """Paint the background of `case` on an empty canvas."""
     rng = stream(case, Stream.BACKGROUND)
     view = canvas.view
     x, y = view.grid(_COARSE, _COARSE)
@@ -69,13 +69,14 @@ def paint(canvas: Canvas, case: Case, eye: Eye) -> None:
 def _choroidal_vessels(
     visible: float, from_fovea: np.ndarray, view: View, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where choroidal vessels brighten and their interspaces darken, [height, width] float32.
+    """Return the brightening of choroidal vessels and the darkening of their interspaces.
 
-    `from_fovea` is the squared distance from the fovea on the coarse grid.
+    Both are [height, width] float32. `from_fovea` is the squared distance from the fovea on the
+    coarse grid.
     """
     n, k = 280, 7
     x, y = rng.uniform(-30, 38, n), rng.uniform(-28, 28, n)
-    # They gather in the vortex veins, one in each quadrant beyond the field.
+    # The vessels gather in the vortex veins, one in each quadrant beyond the field.
     theta = np.arctan2(np.where(y > 0, 42, -42) - y, np.where(x > 8, 40, -30) - x)
     theta = (theta + rng.normal(0, 0.5, n))[:, None] + np.cumsum(rng.normal(0, 0.2, (n, k)), 1)
     path = trace(np.stack([x, y], 1), theta, rng.uniform(0.8, 1.8, (n, 1)))
@@ -104,7 +105,7 @@ def _choroidal_vessels(
 def _nerve_fibre_sheen(
     x: np.ndarray, y: np.ndarray, eye: Eye, view: View, rng: np.random.Generator
 ) -> np.ndarray:
-    """The whitish striated sheen of the fibres around a young disc, [height, width] float32.
+    """Return the whitish striated sheen of the fibres around a young disc, [height, width] float32.
 
     `x` and `y` are the retinal degrees of the coarse grid.
     """
@@ -121,7 +122,7 @@ def _nerve_fibre_sheen(
 
 
 def _foveal_reflex(canvas: Canvas, rng: np.random.Generator, strength: float) -> None:
-    """The bright dot of a young fovea, and sometimes the oval reflex round the macula."""
+    """Paint the bright dot of a young fovea, and sometimes the oval reflex round the macula."""
     view = canvas.view
     x, y = view.grid(_COARSE * 2, _COARSE * 2)
     radius = np.hypot(x / 1.25, y)

@@ -1,8 +1,8 @@
-"""The synthetic datasets as TFDS builders: ArrayRecord files that a run can be trained on.
+"""The synthetic datasets as TFDS builders: ArrayRecord files for training runs.
 
-`build` makes a dataset, or finds it made. Records are rendered in parallel, written in order with
-constant memory, and the files are byte for byte the same on every build of one version of this
-package, NumPy and libjpeg-turbo (NumPy may change a distribution's stream between releases).
+`build` makes a dataset, or finds it made. Records are rendered in parallel and written in order
+with constant memory, and the files are byte for byte the same on every build with one version of
+this package, NumPy and libjpeg-turbo (NumPy may change a distribution's stream between releases).
 
 The pictures change whenever the renderer, the grammar or a domain does. Then raise
 `RENDER_VERSION`: it is the dataset's version, so stale files are left alone and new ones are made.
@@ -41,7 +41,7 @@ RENDER_VERSION: Final = 2
 _RECORDS_PER_SHARD: Final = 1024
 _RECORDS_PER_CALL: Final = 8
 _FEWEST_FOR_PROCESSES: Final = 64
-"""Below this, starting processes takes longer than rendering."""
+"""Records below which starting processes takes longer than rendering."""
 
 _TEXT_COLUMNS: Final = ("file_md5", "file_name", "eyes_side", "diagnosticAdvice")
 
@@ -50,7 +50,7 @@ Example = dict[str, Any]
 
 @dataclass
 class SyntheticConfig(tfds.core.BuilderConfig):
-    """Which dataset to make; `synthetic_config` fills in the name."""
+    """The dataset to make; `synthetic_config` fills in the name."""
 
     domain: str = TRAINING_DOMAIN
     size: int = 224
@@ -61,7 +61,7 @@ class SyntheticConfig(tfds.core.BuilderConfig):
 
 
 def synthetic_config(domain: str, size: int, count: int, seed: int) -> SyntheticConfig:
-    """A config named after its contents, such as "synfundus_like-128px-12000-s0".
+    """Return a config named after its contents, such as "synfundus_like-128px-12000-s0".
 
     Raises:
         ValueError: unknown domain, a size below 16, a negative seed or fewer than one record.
@@ -87,13 +87,13 @@ class Synthetic(tfds.core.ShardBasedBuilder):
     builder_config: SyntheticConfig
 
     def __init__(self, *, workers: int | None = None, **kwargs: Any):
-        """`workers` processes render, by default one a core; the rest goes to TFDS."""
+        """Take the number of rendering processes, by default one a core; pass the rest to TFDS."""
         self._workers = workers
         super().__init__(**kwargs)
 
     @classmethod
     def get_builder_config(cls, name: str, version: Any = None) -> SyntheticConfig | None:
-        """TFDS's look-up by name: any well-formed name is a config, there is no list of them."""
+        """Return the config of a name, for TFDS: each well-formed name is one, there is no list."""
         parts = re.fullmatch(r"(\w+)-(\d+)px-(\d+)-s(\d+)", name)
         if parts is None or parts[1] not in DOMAINS:
             return None
@@ -140,7 +140,7 @@ class Synthetic(tfds.core.ShardBasedBuilder):
             ]
             for split, indices in splits.items()
         }
-        # TFDS writes shards in this order, one after another, so that one stream feeds them all.
+        # TFDS writes shards in this order, one after another, so one stream can feed them all.
         order = [index for indices in splits.values() for index in indices]
         stream = _rendered(config, order, self._workers)
 
@@ -148,7 +148,7 @@ class Synthetic(tfds.core.ShardBasedBuilder):
             for example in itertools.islice(stream, len(shard)):
                 yield example["key"], example
             if shard[-1] == order[-1]:
-                stream.close()  # ends the workers now, not when the collector gets round to it
+                stream.close()  # ends the workers now, before the garbage collector would
 
         return {
             split: [functools.partial(examples, shard) for shard in parts]
@@ -160,7 +160,7 @@ class Synthetic(tfds.core.ShardBasedBuilder):
 
 
 class _DeterministicWriter(tfds_writer.ExampleWriter):
-    """Sorts the features of each example: protobuf's map order varies from process to process."""
+    """Sorts the features of each example, because protobuf's map order varies between processes."""
 
     def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> Any:
         return super().write(path, ((key, _sorted(example)) for key, example in examples))
@@ -174,19 +174,19 @@ def build(
     data_dir: str | os.PathLike[str],
     workers: int | None = None,
 ) -> Synthetic:
-    """Make a synthetic dataset under `data_dir`, unless it is there already.
+    """Make a synthetic dataset under `data_dir`, unless it exists.
 
-    A build that was cut off is made anew; two processes that want the same dataset on one machine
-    wait for each other. With more than one worker, call it from under `if __name__ == "__main__"`
-    in a script: the workers are spawned and import the script.
+    A build that was cut off starts again; two processes that want the same dataset on one machine
+    wait for each other. With more than one worker, a script must call this function under `if
+    __name__ == "__main__"`: the workers are spawned and import the script.
 
     Args:
         domain: a key of `domains.DOMAINS`; the training domain has the splits train, validation
-            and test (one that gets no record of a very small dataset is left out), the others
-            have test only.
+            and test (in a very small dataset an empty split is left out), the others have only
+            test.
         size: height and width of the pictures in pixels.
         count: number of records over all splits.
-        seed: another seed is another dataset.
+        seed: seed of all draws; another seed gives another dataset.
         data_dir: a local folder; the files go to data_dir/synthetic/CONFIG/VERSION.
         workers: processes that render, by default one a core.
 
@@ -199,16 +199,16 @@ def build(
     config = synthetic_config(domain, size, count, seed)
     folder = Path(data_dir) / "synthetic" / config.name
     finished = folder / str(Synthetic.VERSION)
-    if (finished / "dataset_info.json").exists():  # it appears whole: no right to write is needed
+    if (finished / "dataset_info.json").exists():  # the folder is whole: no write access is needed
         return Synthetic(
             config=config.name, data_dir=data_dir, file_format="array_record", workers=workers
         )
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # Under the lock nobody else is building here, so what is unfinished is left over.
-        for left in folder.glob("incomplete.*"):
-            shutil.rmtree(left)
+        # Under the lock no other process builds here, so unfinished folders are leftovers.
+        for leftover in folder.glob("incomplete.*"):
+            shutil.rmtree(leftover)
         if finished.exists() and not (finished / "dataset_info.json").exists():
             shutil.rmtree(finished)
         builder = Synthetic(
@@ -226,7 +226,7 @@ def _sorted(example: bytes) -> bytes:
 def _rendered(
     config: SyntheticConfig, indices: Sequence[int], workers: int | None
 ) -> Generator[Example, None, None]:
-    """The records of `indices`, in order; a bounded number of them is rendered ahead."""
+    """Yield the records of `indices`, in order; a bounded number of them is rendered ahead."""
     if workers is None:
         workers = cores.usable() if len(indices) >= _FEWEST_FOR_PROCESSES else 1
     progress = terminal.bar(total=len(indices), desc=config.name, unit=" images")
@@ -241,7 +241,7 @@ def _in_order(config: SyntheticConfig, indices: Sequence[int], workers: int) -> 
     if workers <= 1:
         yield from (record(*what, index) for index in indices)
         return
-    # Spawned, not forked: JAX and OpenCV may have threads running here.
+    # Spawned, not forked: JAX and OpenCV may have running threads here.
     pool = ProcessPoolExecutor(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker
     )

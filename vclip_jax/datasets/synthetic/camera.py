@@ -1,6 +1,6 @@
-"""Fundus cameras: what a make of camera, its settings and its files do to the picture of any eye.
+"""Fundus cameras: the effect of a camera, its settings and its files on the picture of any eye.
 
-Training pictures come from a wide spread of cameras (domain randomisation: Tobin et al., "Domain
+Training pictures come from a wide range of cameras (domain randomisation: Tobin et al., "Domain
 randomization for transferring deep neural networks", IROS 2017), the external sets from one each.
 """
 
@@ -20,19 +20,19 @@ class Camera:
     aspect: float
     """Width of the frame over its height."""
     padded: bool
-    """How a frame wider than the picture is fitted in: padded above and below, or its sides cut."""
+    """True to fit a wider frame with padding above and below, False to cut its sides."""
     aperture: float
-    """Diameter of the round aperture; above 1 the frame cuts it off."""
+    """Diameter of the round aperture; above 1 the frame cuts the aperture off."""
     offset: tuple[float, float]
     """Shift of the aperture's centre from the frame's, (right, down)."""
     notch: float | None
-    """Direction of the orientation mark at the rim in radians, None without one."""
+    """Direction of the orientation mark at the rim in radians, None without a mark."""
     notch_shape: int
-    """0 a round tooth outwards, 1 a square one outwards, 2 a dent inwards."""
+    """0 is a round tooth outwards, 1 a square one outwards, 2 a dent inwards."""
     tint: Colour
     """Display red, green, blue (0 to 1) of the reference fundus at the frame's centre."""
     contrast: Colour
-    """Slope of display against scene in logarithms, by channel."""
+    """Slope of display against scene in logarithms, for each channel."""
     vignette: float
     """Loss of log light at the aperture's edge."""
     slope: tuple[float, float]
@@ -44,33 +44,33 @@ class Camera:
     """Strength of the crescent of stray light at the rim, 0 to 1."""
     rim_angle: float
     rim_width: float
-    """Depth of that crescent as a fraction of the radius."""
+    """Depth of the crescent as a fraction of the radius."""
     rim_colour: Colour
     blur: float
     """Standard deviation of the point spread in degrees."""
     aberration: float
     """Relative difference in magnification of red and blue."""
     sharpen: float
-    """Unsharp masking by the camera's firmware."""
+    """Strength of unsharp masking by the camera's firmware."""
     noise: float
     """Standard deviation of the sensor's noise at 512 pixels in display units (0 to 1)."""
     jpeg: int
-    """JPEG quality of the file, 0 for a lossless one."""
+    """JPEG quality of the file, 0 for a lossless file."""
     surround: Colour
     """Display colour outside of the aperture."""
     dust: int
-    """Specks on the optics."""
+    """Number of specks on the optics."""
 
 
 def sample_camera(domain: str, rng: np.random.Generator) -> Camera:
-    """A camera of the kind that took the pictures of `domain`.
+    """Draw a camera of the kind that took the pictures of `domain`.
 
     Args:
         domain: "synfundus_like" (any camera), "messidor_like", "fives_like" or "refuge_like".
-        rng: the only source of chance.
+        rng: the only source of randomness.
 
     Raises:
-        ValueError: for any other domain.
+        ValueError: another domain.
     """
     makers = {
         "synfundus_like": _any_camera,
@@ -84,7 +84,7 @@ def sample_camera(domain: str, rng: np.random.Generator) -> Camera:
 
 
 def _slopes(contrast: float, tint: Colour) -> Colour:
-    """Contrast by channel: where scattered light raises green or blue, less of it is signal."""
+    """Return the contrast of each channel: scattered green or blue light carries less signal."""
     green = clamp((tint[1] / tint[0] - 0.40) / 0.40, 0, 1)
     blue = clamp((tint[2] / tint[1] - 0.25) / 0.75, 0, 1)
     return contrast, contrast * (1 - 0.30 * green), contrast * (1 - 0.5 * blue)
@@ -95,7 +95,7 @@ def _tint(red: float, green_to_red: float, blue_to_green: float) -> Colour:
 
 
 def _colour(rng: np.random.Generator, low: Colour, high: Colour) -> Colour:
-    # Three scalars are drawn faster than one array.
+    # Drawing three scalars is faster than drawing an array.
     r, g, b = (rng.uniform(*bounds) for bounds in zip(low, high, strict=True))
     return r, g, b
 
@@ -142,7 +142,7 @@ def _any_camera(rng: np.random.Generator) -> Camera:
 
 
 def _messidor(rng: np.random.Generator) -> Camera:
-    """Topcon TRC NW6 with a 3-CCD sensor: 45 degrees, orange-red, dark surround, 3:2 frame."""
+    """Draw a Topcon TRC NW6 with a 3-CCD sensor: 45 degrees, orange-red, dark surround, 3:2."""
     tint = _tint(rng.uniform(0.55, 0.85), rng.uniform(0.44, 0.54), rng.uniform(0.25, 0.42))
     return Camera(
         aspect=1.5,
@@ -172,7 +172,7 @@ def _messidor(rng: np.random.Generator) -> Camera:
 
 
 def _fives(rng: np.random.Generator) -> Camera:
-    """Topcon TRC NW8: square frame of 50 degrees, greenish yellow, crisp and high in contrast."""
+    """Draw a Topcon TRC NW8: square frame of 50 degrees, greenish yellow, sharp, contrasty."""
     tint = _tint(rng.uniform(0.60, 0.85), rng.uniform(0.57, 0.70), rng.uniform(0.32, 0.58))
     return Camera(
         aspect=1.0,
@@ -202,7 +202,7 @@ def _fives(rng: np.random.Generator) -> Camera:
 
 
 def _refuge(rng: np.random.Generator) -> Camera:
-    """Zeiss Visucam 500: square crop of 45 degrees, reddish to brown, soft."""
+    """Draw a Zeiss Visucam 500: square crop of 45 degrees, reddish to brown, soft."""
     tint = _tint(rng.uniform(0.50, 0.72), rng.uniform(0.50, 0.62), rng.uniform(0.45, 0.70))
     return Camera(
         aspect=1.0,

@@ -1,13 +1,13 @@
-"""A case in a Chinese reader's words, in the manner of SynFundus-1M's `diagnosticAdvice`.
+"""A case in Chinese, in the manner of SynFundus-1M's `diagnosticAdvice`.
 
 The grammar is small: clauses joined by commas. Clauses come from three lists, each true of the
-case: diagnoses (`_diagnoses`), signs (`_signs`) and what is normal or absent (`_normals`). A style
-picks from them and orders them: a terse "疑似青光眼。", a diagnosis with its signs, a report that
-closes with an impression, or signs alone. Since a contrastive loss tells pictures apart only as
-far as their captions differ, what is absent is said often, and grades are named as clinicians name
-them. Captions keep within `USUAL` characters (with [CLS] and [SEP] a context of 52 holds 50
-WordPieces, and Chinese has one a character); the few long reports keep within `LONGEST`, diagnosis
-first, so that truncation costs least.
+case: diagnoses (`_diagnoses`), signs (`_signs`) and normal or absent findings (`_normals`). A style
+chooses and orders them: a terse "疑似青光眼。", a diagnosis with its signs, a report that ends with
+an impression, or signs alone. Because a contrastive loss distinguishes pictures only as far as
+their captions differ, absent findings are often mentioned, and grades have their clinical names.
+Captions usually have at most `USUAL` characters (with [CLS] and [SEP] a context of 52 holds 50
+WordPieces, and in Chinese each character is one); the few long reports have at most `LONGEST`,
+diagnosis first, so that truncation costs least.
 """
 
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ USUAL: Final = 48
 LONGEST: Final = 80
 
 _STREAM: Final = 0x43415054
-"""Keeps the caption's random numbers apart from the case's."""
+"""Separates the caption's random numbers from the case's."""
 
 
 def caption(case: Case) -> str:
-    """Describe a case in Chinese; the same words for the same (domain, seed, index), always.
+    """Describe a case in Chinese, always in the same words for the same (domain, seed, index).
 
     Returns:
-        One to `LONGEST` characters, nearly always at most `USUAL`, closed by a full stop.
+        One to `LONGEST` characters, nearly always at most `USUAL`, with a full stop at the end.
     """
     rng = np.random.Generator(
         np.random.Philox(
@@ -40,11 +40,11 @@ def caption(case: Case) -> str:
     normals = _normals(rng, case)
     if signs.diseased(case):
         names = _shuffled(rng, _diagnoses(rng, case))
-        found = _signs(rng, case)
+        sign_clauses = _signs(rng, case)
     else:
         sound = _pick(rng, terms.SOUND)
         names = ["豹纹状眼底", "余未见明显异常"] if signs.tessellated(case) else [sound]
-        found = []
+        sign_clauses = []
     if not case.quality.retina_readable and rng.random() < 0.7:
         normals.insert(0, _pick(rng, ("图像质量差", "图像模糊", "眼底窥不清")))
     eye = terms.PLACES[case.eye]
@@ -54,17 +54,17 @@ def caption(case: Case) -> str:
     if 0.62 <= style < 0.82:
         opening = _pick(rng, (f"{eye}眼底照：", f"{eye}：", "眼底照：", "眼底彩照显示", "所见："))
         impression = f"。{_pick(rng, ('印象：', '诊断：', '提示'))}{'，'.join(names)}"
-        described = [*found[:4], *normals[: 1 if found else 4]]
+        described = [*sign_clauses[:4], *normals[: 1 if sign_clauses else 4]]
         if len(impression) < USUAL - 16:  # else the diagnoses leave no room: name them only
             return _join(opening, described, impression, USUAL)
     if style < 0.82:
         opening = _pick(rng, ("", "", "", eye, f"{eye}：", "眼底照：", "眼底彩照："))
-        clauses = [*names, *found[:4], *normals[: int(rng.integers(1, 4))]]
+        clauses = [*names, *sign_clauses[:4], *normals[: int(rng.integers(1, 4))]]
         return _join(opening, clauses, "", USUAL)
     if style < 0.97:
         opening = _pick(rng, ("", "", "", eye, "眼底照："))
-        return _join(opening, [*found[:5], *normals[: 1 if found else 3]], "", USUAL)
-    return _join(f"{eye}眼底彩照：", [*names, *found, *normals], "", LONGEST)
+        return _join(opening, [*sign_clauses[:5], *normals[: 1 if sign_clauses else 3]], "", USUAL)
+    return _join(f"{eye}眼底彩照：", [*names, *sign_clauses, *normals], "", LONGEST)
 
 
 def _terse(rng: np.random.Generator, eye: str, names: Sequence[str], sure: bool) -> str:
@@ -74,21 +74,21 @@ def _terse(rng: np.random.Generator, eye: str, names: Sequence[str], sure: bool)
 
 
 def _join(opening: str, clauses: Sequence[str], ending: str, limit: int) -> str:
-    """Join as many clauses, from the first on, as fit beside the opening and the ending."""
-    text, told = "", list[str]()
+    """Join the first clauses that fit between the opening and the ending."""
+    text, used = "", list[str]()
     for clause in clauses:
-        if any(clause in other or other in clause for other in told):
-            continue  # "火焰状出血" has been said by "视网膜火焰状出血"
+        if any(clause in other or other in clause for other in used):
+            continue  # "火焰状出血" is part of "视网膜火焰状出血"
         longer = f"{text}，{clause}" if text else clause
         if len(opening) + len(longer) + len(ending) + 1 > limit:
             break
         text = longer
-        told.append(clause)
+        used.append(clause)
     return f"{opening}{text}{ending}。"
 
 
 def _diagnoses(rng: np.random.Generator, case: Case) -> list[str]:
-    """The name of each disease that the case has, sometimes without its grade."""
+    """List the names of the case's diseases, sometimes without the grade."""
     named: list[str] = []
     vague = rng.random() < 0.15
     if case.retinopathy.grade:
@@ -126,7 +126,7 @@ def _diagnoses(rng: np.random.Generator, case: Case) -> list[str]:
 
 
 def _signs(rng: np.random.Generator, case: Case) -> list[str]:
-    """What is to be seen: of each disease its telling sign and some of the others."""
+    """List the visible signs: for each disease its characteristic sign and some of the others."""
     groups = [
         _retinopathy_signs(rng, case),
         _macular_signs(rng, case),
@@ -134,11 +134,11 @@ def _signs(rng: np.random.Generator, case: Case) -> list[str]:
         _vascular_signs(rng, case),
         _myopic_signs(rng, case),
     ]
-    told: list[str] = []
+    clauses: list[str] = []
     for group in groups:
-        told += [s for place, s in enumerate(group) if place == 0 or rng.random() < 0.6]
-    # Usually in the order of a systematic examination, sometimes as they struck the reader.
-    return _shuffled(rng, told) if rng.random() < 0.4 else told
+        clauses += [s for place, s in enumerate(group) if place == 0 or rng.random() < 0.6]
+    # Usually in the order of a systematic examination, sometimes in random order.
+    return _shuffled(rng, clauses) if rng.random() < 0.4 else clauses
 
 
 def _retinopathy_signs(rng: np.random.Generator, case: Case) -> list[str]:
@@ -150,28 +150,28 @@ def _retinopathy_signs(rng: np.random.Generator, case: Case) -> list[str]:
     if dr.grade == 1:
         only = [] if signs.bleeds(case) or signs.exudes(case) else ["仅见微血管瘤"]
         return [_pick(rng, [*aneurysms, *only, *only])]
-    told = []
+    clauses = []
     if dr.neovascular_disc:
-        told.append(_pick(rng, ("视盘新生血管", "视盘表面新生血管形成")))
+        clauses.append(_pick(rng, ("视盘新生血管", "视盘表面新生血管形成")))
     if dr.neovascular_elsewhere:
-        told.append(_pick(rng, ("视网膜新生血管", "视网膜新生血管形成")))
+        clauses.append(_pick(rng, ("视网膜新生血管", "视网膜新生血管形成")))
     if dr.preretinal_haemorrhage:
-        told.append(_pick(rng, ("视网膜前出血", "舟状视网膜前出血")))
-    told = _shuffled(rng, told)
+        clauses.append(_pick(rng, ("视网膜前出血", "舟状视网膜前出血")))
+    clauses = _shuffled(rng, clauses)
     if dr.laser_scars:
-        told.append(_pick(rng, ("可见激光斑", "全视网膜光凝术后", "周边视网膜激光斑")))
+        clauses.append(_pick(rng, ("可见激光斑", "全视网膜光凝术后", "周边视网膜激光斑")))
     blots = dr.blot_haemorrhages
-    rules = []  # of the severe stage
+    rules = []  # clauses of the severe stage
     if blots > 80:
         rules.append(_pick(rng, ("四象限大量出血", "四象限弥漫性出血", "四象限大量点片状出血")))
     if dr.venous_beading:
         rules.append(_pick(rng, ("静脉串珠样改变", "视网膜静脉串珠样改变", "静脉呈串珠状")))
     if dr.irma:
         rules.append("视网膜内微血管异常")
-    told += _shuffled(rng, rules)
+    clauses += _shuffled(rng, rules)
     if blots <= 80:
         many = "少量" if blots < 8 else "散在" if blots < 20 else "多发" if blots < 40 else "较多"
-        told.append(_pick(rng, (f"{many}点片状出血", f"视网膜{many}出血")))
+        clauses.append(_pick(rng, (f"{many}点片状出血", f"视网膜{many}出血")))
     others = [_pick(rng, aneurysms)]
     if dr.hard_exudates:
         many = "少量" if dr.hard_exudates < 4 else "散在" if dr.hard_exudates < 8 else "多发"
@@ -180,97 +180,97 @@ def _retinopathy_signs(rng: np.random.Generator, case: Case) -> list[str]:
         others.append(_pick(rng, ("棉绒斑", "可见棉绒斑", "散在棉绒斑")))
     if dr.flame_haemorrhages:
         others.append("火焰状出血")
-    return told + _shuffled(rng, others)
+    return clauses + _shuffled(rng, others)
 
 
 def _macular_signs(rng: np.random.Generator, case: Case) -> list[str]:
-    told = []
+    clauses = []
     amd = case.amd
     if amd.membrane:
-        told.append(_pick(rng, ("黄斑区灰黄色新生血管膜", "黄斑区脉络膜新生血管")))
+        clauses.append(_pick(rng, ("黄斑区灰黄色新生血管膜", "黄斑区脉络膜新生血管")))
     if amd.macular_haemorrhage:
-        told.append(_pick(rng, ("黄斑区视网膜下出血", "黄斑区出血")))
+        clauses.append(_pick(rng, ("黄斑区视网膜下出血", "黄斑区出血")))
     if amd.atrophy_radius:
-        told.append(_pick(rng, ("黄斑区地图样萎缩", "黄斑区边界清楚的萎缩区")))
+        clauses.append(_pick(rng, ("黄斑区地图样萎缩", "黄斑区边界清楚的萎缩区")))
     if amd.drusen_large:
-        told.append(_pick(rng, ("黄斑区大玻璃膜疣", "黄斑区融合玻璃膜疣", "黄斑区玻璃膜疣")))
+        clauses.append(_pick(rng, ("黄斑区大玻璃膜疣", "黄斑区融合玻璃膜疣", "黄斑区玻璃膜疣")))
     elif amd.stage != "none":
-        told.append(_pick(rng, ("黄斑区小玻璃膜疣", "黄斑区散在玻璃膜疣", "黄斑区玻璃膜疣")))
+        clauses.append(_pick(rng, ("黄斑区小玻璃膜疣", "黄斑区散在玻璃膜疣", "黄斑区玻璃膜疣")))
     if case.dme.circinate:
-        told.append(_pick(rng, ("黄斑区环形硬性渗出", "黄斑区环状硬性渗出")))
+        clauses.append(_pick(rng, ("黄斑区环形硬性渗出", "黄斑区环状硬性渗出")))
     elif case.dme.grade == 2:
-        told.append(_pick(rng, ("黄斑中心凹旁硬性渗出", "黄斑区硬性渗出")))
+        clauses.append(_pick(rng, ("黄斑中心凹旁硬性渗出", "黄斑区硬性渗出")))
     elif case.dme.grade == 1:
-        told.append(_pick(rng, ("黄斑区少量硬性渗出", "黄斑区硬性渗出")))
+        clauses.append(_pick(rng, ("黄斑区少量硬性渗出", "黄斑区硬性渗出")))
     if case.epiretinal_membrane > 0.65:
-        told.append(_pick(rng, ("黄斑区视网膜皱褶", "黄斑区金箔样反光伴皱褶")))
+        clauses.append(_pick(rng, ("黄斑区视网膜皱褶", "黄斑区金箔样反光伴皱褶")))
     elif case.epiretinal_membrane:
-        told.append(_pick(rng, ("黄斑区金箔样反光", "黄斑区玻璃纸样反光")))
+        clauses.append(_pick(rng, ("黄斑区金箔样反光", "黄斑区玻璃纸样反光")))
     if case.macular_hole:
-        told.append(_pick(rng, ("黄斑中心凹圆形裂孔", "黄斑中心凹暗红色圆孔")))
+        clauses.append(_pick(rng, ("黄斑中心凹圆形裂孔", "黄斑中心凹暗红色圆孔")))
     if case.chorioretinal.kind != "none":
         sign = _pick(rng, terms.CHORIORETINAL[case.chorioretinal.kind][1])
-        told.append(f"{terms.PLACES[case.chorioretinal.quadrant]}{sign}")
-    return told
+        clauses.append(f"{terms.PLACES[case.chorioretinal.quadrant]}{sign}")
+    return clauses
 
 
 def _disc_signs(rng: np.random.Generator, case: Case) -> list[str]:
-    told = []
+    clauses = []
     if case.glaucoma.present:
-        told.append(_pick(rng, (_cup(case), _cup(case), "杯盘比增大", "杯盘比扩大")))
+        clauses.append(_pick(rng, (_cup(case), _cup(case), "杯盘比增大", "杯盘比扩大")))
         if case.glaucoma.notch:
             where = terms.PLACES[case.glaucoma.notch]
-            told.append(_pick(rng, (f"{where}盘沿变窄", f"{where}盘沿切迹", "盘沿变窄")))
+            clauses.append(_pick(rng, (f"{where}盘沿变窄", f"{where}盘沿切迹", "盘沿变窄")))
         if case.glaucoma.nerve_fibre_defect:
             where = terms.PLACES[case.glaucoma.nerve_fibre_defect]
             defect = "视网膜神经纤维层缺损"
-            told.append(_pick(rng, (f"颞{where[0]}方{defect}", defect, "神经纤维层楔形缺损")))
+            clauses.append(_pick(rng, (f"颞{where[0]}方{defect}", defect, "神经纤维层楔形缺损")))
         if case.glaucoma.disc_haemorrhage:
-            told.append(_pick(rng, ("视盘线状出血", "视盘边缘出血")))
+            clauses.append(_pick(rng, ("视盘线状出血", "视盘边缘出血")))
     if case.optic_nerve.kind != "none":
-        told.append(_pick(rng, terms.OPTIC_NERVE[case.optic_nerve.kind][1]))
-    return told
+        clauses.append(_pick(rng, terms.OPTIC_NERVE[case.optic_nerve.kind][1]))
+    return clauses
 
 
 def _vascular_signs(rng: np.random.Generator, case: Case) -> list[str]:
-    told = []
+    clauses = []
     occlusion, pressure = case.vein_occlusion, case.hypertensive
     if occlusion.kind == "branch":
         where = terms.PLACES[occlusion.quadrant]
-        told.append(_pick(rng, (f"{where}象限火焰状出血", f"{where}方扇形出血")))
-        told.append(_pick(rng, (f"{where}支静脉迂曲扩张", "静脉迂曲扩张")))
+        clauses.append(_pick(rng, (f"{where}象限火焰状出血", f"{where}方扇形出血")))
+        clauses.append(_pick(rng, (f"{where}支静脉迂曲扩张", "静脉迂曲扩张")))
     if occlusion.kind == "central":
-        told.append(_pick(rng, ("四象限火焰状出血", "视网膜弥漫性火焰状出血")))
-        told.append(_pick(rng, ("静脉迂曲扩张", "视网膜静脉怒张迂曲")))
+        clauses.append(_pick(rng, ("四象限火焰状出血", "视网膜弥漫性火焰状出血")))
+        clauses.append(_pick(rng, ("静脉迂曲扩张", "视网膜静脉怒张迂曲")))
     if pressure.disc_swelling:
-        told.append(_pick(rng, ("视盘边界模糊", "视盘水肿")))
+        clauses.append(_pick(rng, ("视盘边界模糊", "视盘水肿")))
     if pressure.flame_haemorrhages:
-        told.append(_pick(rng, ("火焰状出血", "视网膜火焰状出血")))
+        clauses.append(_pick(rng, ("火焰状出血", "视网膜火焰状出血")))
     if pressure.cotton_wool_spots:
-        told.append(_pick(rng, ("棉绒斑", "可见棉绒斑")))
+        clauses.append(_pick(rng, ("棉绒斑", "可见棉绒斑")))
     if pressure.arteriovenous_nicking:
-        told.append(_pick(rng, ("动静脉交叉压迫征", "动静脉交叉压迹")))
+        clauses.append(_pick(rng, ("动静脉交叉压迫征", "动静脉交叉压迹")))
     if pressure.grade:
-        told.append(_pick(rng, ("视网膜动脉变细", "动脉普遍变细")))
-    return told
+        clauses.append(_pick(rng, ("视网膜动脉变细", "动脉普遍变细")))
+    return clauses
 
 
 def _myopic_signs(rng: np.random.Generator, case: Case) -> list[str]:
-    told = []
+    clauses = []
     myopia = case.myopia
     if myopia.atrophy_patches:
-        told.append(_pick(rng, ("后极部斑片状萎缩", "后极部脉络膜萎缩斑")))
+        clauses.append(_pick(rng, ("后极部斑片状萎缩", "后极部脉络膜萎缩斑")))
     if myopia.crescent >= 0.25:
-        told.append(_pick(rng, ("视盘颞侧萎缩弧", "视盘旁近视弧")))
+        clauses.append(_pick(rng, ("视盘颞侧萎缩弧", "视盘旁近视弧")))
     if signs.tessellated(case):
-        told.append("豹纹状眼底")
+        clauses.append("豹纹状眼底")
     if myopia.tilt >= 0.4:
-        told.append("视盘倾斜")
-    return told
+        clauses.append("视盘倾斜")
+    return clauses
 
 
 def _normals(rng: np.random.Generator, case: Case) -> list[str]:
-    """What is normal or absent, all of it true, those first that tell screening classes apart."""
+    """List true normal or absent findings, first those that distinguish the screening classes."""
     first, rest = [], []
     if case.retinopathy.grade == 0:
         first.append(_pick(rng, terms.NO_RETINOPATHY))
@@ -295,7 +295,7 @@ def _normals(rng: np.random.Generator, case: Case) -> list[str]:
         rest.append(_pick(rng, ("血管走行正常", "视网膜血管未见异常", "视网膜平伏")))
     if not first:
         return _shuffled(rng, rest)
-    # The telling ones come first as a rule, not always: both kinds of words are needed.
+    # The distinguishing ones usually come first, not always: both kinds of words are needed.
     mixed = _shuffled(rng, first) + _shuffled(rng, rest)
     return _shuffled(rng, mixed) if rng.random() < 0.3 else mixed
 
@@ -305,7 +305,7 @@ def _cup(case: Case) -> str:
 
 
 def _name(rng: np.random.Generator, names: Sequence[str]) -> str:
-    """The usual name half of the time, else any."""
+    """Return the usual name half of the time, else any name."""
     return names[0] if rng.random() < 0.5 else _pick(rng, names)
 
 

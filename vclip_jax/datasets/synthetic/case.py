@@ -1,4 +1,4 @@
-"""What one synthetic eye has: the facts that the picture, the labels and the caption share.
+"""The facts about one synthetic eye that the picture, the labels and the caption share.
 
 A `Case` is drawn from (domain, seed, index) alone. `render.py` paints it, `annotation.py` turns it
 into SynFundus-1M's columns and `caption.py` into Chinese. None of them draws facts of its own.
@@ -23,7 +23,7 @@ class Retinopathy:
     """Number of dot and blot haemorrhages."""
     flame_haemorrhages: int = 0
     hard_exudates: int = 0
-    """Number of exudate clusters outside the macula (those in the macula are `Dme`)."""
+    """Number of exudate clusters outside the macula (those in the macula are in `Dme`)."""
     cotton_wool_spots: int = 0
     venous_beading: float = 0.0
     """0 (smooth) to 1 (marked calibre changes)."""
@@ -39,13 +39,13 @@ class Retinopathy:
 
 @dataclass(frozen=True)
 class Dme:
-    """Diabetic macular oedema: `grade` 1 = exudates away from the centre, 2 = near the fovea."""
+    """Diabetic macular oedema: `grade` 1 is exudates away from the centre, 2 near the fovea."""
 
     grade: int = 0
     exudates: int = 0
     """Number of exudate clusters in the macula."""
     circinate: bool = False
-    """Exudates in a ring around a leak."""
+    """True if exudates form a ring around a leak."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ class Amd:
 
 @dataclass(frozen=True)
 class Glaucoma:
-    """Glaucomatous signs beside the cup-to-disc ratio, which stands in `Case`."""
+    """Glaucomatous signs other than the cup-to-disc ratio, which is in `Case`."""
 
     present: bool = False
     notch: Vertical | None = None
-    """Where the neuroretinal rim is notched."""
+    """The notched part of the neuroretinal rim."""
     nerve_fibre_defect: Vertical | None = None
-    """Wedge-shaped defect of the retinal nerve fibre layer (temporal side)."""
+    """The side of a wedge-shaped defect of the retinal nerve fibre layer (temporal)."""
     disc_haemorrhage: bool = False
 
 
@@ -82,7 +82,7 @@ class VeinOcclusion:
     quadrant: Quadrant = "superotemporal"
     """The drained area of a branch occlusion (ignored otherwise)."""
     severity: float = 0.0
-    """0 to 1: haemorrhages, venous tortuosity, cotton-wool spots, disc oedema."""
+    """Extent of haemorrhages, venous tortuosity, cotton-wool spots and disc oedema, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,11 @@ class Hypertensive:
 @dataclass(frozen=True)
 class Myopia:
     pathologic: bool = False
-    """Patchy or diffuse chorioretinal atrophy, staphyloma."""
+    """True for patchy or diffuse chorioretinal atrophy and staphyloma."""
     degenerative: bool = False
-    """Tessellation, crescent and tilt of high myopia without atrophy."""
+    """True for tessellation, crescent and tilt of high myopia without atrophy."""
     tessellation: float = 0.0
-    """0 to 1: how plainly the choroidal vessels show. May be > 0 in a healthy eye."""
+    """Visibility of the choroidal vessels, 0 to 1. May be above 0 in a healthy eye."""
     crescent: float = 0.0
     """Width of the temporal peripapillary crescent in disc diameters."""
     tilt: float = 0.0
@@ -133,14 +133,14 @@ class Chorioretinal:
 
 @dataclass(frozen=True)
 class Quality:
-    """How readable the photograph is."""
+    """The readability of the photograph."""
 
     blur: float = 0.0
-    """0 sharp to 1 nothing to be made out."""
+    """0 is sharp, 1 unrecognisable."""
     exposure: float = 0.0
-    """-1 much too dark, 0 right, +1 much too bright."""
+    """-1 is much too dark, 0 right, +1 much too bright."""
     occlusion: float = 0.0
-    """0 to 1: lashes, lid, glare, media haze."""
+    """Extent of lashes, lid, glare and media haze, 0 to 1."""
     disc_readable: bool = True
     macula_readable: bool = True
     retina_readable: bool = True
@@ -150,10 +150,10 @@ class Quality:
 
 @dataclass(frozen=True)
 class Case:
-    """One eye as photographed once."""
+    """One eye in one photograph."""
 
     domain: str
-    """A key of `domains.DOMAINS`: which cameras and which people."""
+    """A key of `domains.DOMAINS`: the cameras and the population."""
     seed: int
     index: int
     eye: Side
@@ -161,7 +161,7 @@ class Case:
     field_of_view: float = 45.0
     """Degrees across the aperture."""
     pigmentation: float = 0.5
-    """0 very light to 1 very dark fundus."""
+    """0 is a very light fundus, 1 a very dark one."""
     age: int = 55
     cup_to_disc: float = 0.3
     """Vertical cup-to-disc ratio as drawn."""
@@ -175,7 +175,7 @@ class Case:
     optic_nerve: OpticNerve = field(default_factory=OpticNerve)
     chorioretinal: Chorioretinal = field(default_factory=Chorioretinal)
     epiretinal_membrane: float = 0.0
-    """0 none to 1 dense with strong folds."""
+    """Density, from 0 (none) to 1 (dense, with strong folds)."""
     macular_hole: float = 0.0
-    """Diameter in disc diameters, 0 none."""
+    """Diameter in disc diameters, 0 for none."""
     quality: Quality = field(default_factory=Quality)

@@ -1,4 +1,4 @@
-"""Lesions of choroid and pigment epithelium, and the nerve-fibre defect that bares them."""
+"""Lesions of choroid and pigment epithelium, and the nerve-fibre defect that uncovers them."""
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ _DIFFUSE = (0.12, 0.30, 0.24)
 
 
 def paint_deep(canvas: Canvas, case: Case, eye: Eye) -> None:
-    """Everything of this module but the nerve-fibre defect lies under the retina's vessels."""
+    """Paint the lesions of this module; all but the nerve-fibre defect are under the vessels."""
     rng = stream(case, Stream.PATCHES)
     if case.myopia.pathologic:
         _myopic_atrophy(canvas, case, eye, rng)
@@ -80,7 +80,7 @@ def _chorioretinal(canvas: Canvas, case: Case, eye: Eye, rng: np.random.Generato
 
 
 def _pigment_spots(canvas: Canvas, eye: Eye, rng: np.random.Generator) -> None:
-    """Harmless spots: a flat naevus or a few grains of pigment, in any eye."""
+    """Paint harmless spots, which any eye may have: a flat naevus or a few grains of pigment."""
     chance = rng.uniform(0, 1, 2)
     if chance[0] < 0.03:
         place = scatter(rng, 1, canvas.view, eye, within=(6, 25))
@@ -94,14 +94,14 @@ def _pigment_spots(canvas: Canvas, eye: Eye, rng: np.random.Generator) -> None:
 
 
 def _wedge(canvas: Canvas, case: Case, eye: Eye, rng: np.random.Generator) -> None:
-    """A dark wedge of lost nerve fibres that widens from the disc along their arching course."""
+    """Paint a dark wedge of lost nerve fibres that widens from the disc along their course."""
     sign = -1.0 if case.glaucoma.nerve_fibre_defect == "superior" else 1.0
     theta = sign * rng.uniform(1.85, 2.25)
     half = rng.uniform(0.10, 0.20)
     steps = np.linspace(0, 1, 26)
     edges = []
     for turn in (theta - half, theta + half):
-        # Leaves the disc at `turn`, then arches towards the temporal raphe.
+        # The edge leaves the disc at `turn`, then arches towards the temporal raphe.
         bend = turn + sign * 0.95 * steps
         path = np.cumsum(np.stack([np.cos(bend), np.sin(bend)], 1) * 19.0 / 25, 0)
         edges.append(

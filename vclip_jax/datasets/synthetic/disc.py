@@ -1,4 +1,4 @@
-"""The optic disc: rim, cup at the case's vertical cup-to-disc ratio, crescent, and its diseases."""
+"""The optic disc: rim, cup at the case's vertical cup-to-disc ratio, crescent, and diseases."""
 
 import numpy as np
 
@@ -23,7 +23,7 @@ _BLOOD: Tone = (-0.28, -0.85, -0.65)
 
 
 def paint(canvas: Canvas, case: Case, eye: Eye) -> None:
-    """Paint the disc with its cup, and what surrounds it, under the vessels."""
+    """Paint the disc with its cup and its surroundings, under the vessels."""
     rng = stream(case, Stream.DISC)
     nerve, myopia = case.optic_nerve, case.myopia
     swelling = nerve.severity if nerve.kind == "swelling" else 0.0
@@ -55,7 +55,7 @@ def paint(canvas: Canvas, case: Case, eye: Eye) -> None:
 def _ellipse(
     canvas: Canvas, eye: Eye, reach: float
 ) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
-    """The window around the disc and its pixels (u, v) in units of the disc's semi-axes."""
+    """Return the window around the disc and its pixels (u, v) in units of the disc's semi-axes."""
     view = canvas.view
     centre = view.pixels(eye.disc)
     half = reach * eye.disc_radii.max() * view.scale
@@ -72,9 +72,9 @@ def _ellipse(
 
 
 def cup_shape(case: Case, rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """Centre (u, v) and semi-axes (a, b) of the cup in units of the disc's semi-axes.
+    """Return centre (u, v) and semi-axes (a, b) of the cup in units of the disc's semi-axes.
 
-    b is the vertical cup-to-disc ratio exactly; a notch moves the cup towards its pole.
+    b is exactly the vertical cup-to-disc ratio; a notch moves the cup towards its pole.
     """
     b = clamp(case.cup_to_disc, 0, 0.97)
     a = min(b * rng.uniform(0.90, 1.08), 0.95)
@@ -147,7 +147,7 @@ def _crescent(
     rng: np.random.Generator,
     pigmented: bool,
 ) -> None:
-    """Peripapillary atrophy: bare sclera temporal to the disc, often with a pigmented border."""
+    """Paint peripapillary atrophy: bare sclera temporal to the disc, often with a dark border."""
     angle = np.pi + eye.disc_tilt + rng.normal(0, 0.25)
     shift = np.array([np.cos(angle), np.sin(angle)]) * width * 0.55
     radii = eye.disc_radii + width * np.array([0.5, 0.42])
@@ -166,7 +166,7 @@ def _crescent(
 
 
 def _coloboma(canvas: Canvas, eye: Eye, severity: float, rng: np.random.Generator) -> None:
-    """An excavation of disc and choroid below, bare sclera with a pigmented border."""
+    """Paint an excavation of disc and choroid below it, bare sclera with a pigmented border."""
     centre = eye.disc + np.array([rng.normal(0, 0.4), 2.2 + 2.0 * severity])
     size = 3.6 + 2.6 * severity
     state = rng.integers(1 << 31)
@@ -185,7 +185,7 @@ def _coloboma(canvas: Canvas, eye: Eye, severity: float, rng: np.random.Generato
 
 
 def paint_over(canvas: Canvas, case: Case, eye: Eye) -> None:
-    """What lies over the disc's vessels: disc haemorrhages and myelinated fibres."""
+    """Paint the signs over the disc's vessels: disc haemorrhages and myelinated fibres."""
     sound = case.optic_nerve.kind == "none" and not case.hypertensive.disc_swelling
     if sound and not case.glaucoma.disc_haemorrhage:
         return

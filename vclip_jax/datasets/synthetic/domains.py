@@ -1,9 +1,9 @@
-"""Which eyes a synthetic dataset holds: conditions, their rates, their signs and the camera's view.
+"""The eyes of a synthetic dataset: conditions, their rates, their signs and the camera's view.
 
 A domain is a population and a way of photographing it. `sample_case` draws one eye of it as a
 function of (domain, seed, index) alone: no state, no order, any number of processes. A case first
-gets one leading condition (or none), then perhaps a second one that goes with it, and then the
-signs. Definitions of disease are strict, severities and counts overlap:
+gets one leading condition (or none), then perhaps a second one that is associated with it, and then
+the signs. Definitions of disease are strict; severities and counts overlap:
 
 * diabetic retinopathy: international clinical scale (Wilkinson et al., Ophthalmology
   2003;110:1677), with the 4-2-1 rule of severe non-proliferative disease;
@@ -29,14 +29,14 @@ from vclip_jax.datasets.synthetic.case import Case
 
 @dataclass(frozen=True)
 class Domain:
-    """A population of eyes and how they are photographed. Weights need not sum to one."""
+    """A population of eyes and the way they are photographed. Weights need not sum to one."""
 
     stream: int
     """Separates the random numbers of the domains; never reused, never changed."""
     classes: tuple[str, ...]
     """English names of the values of `label_of`."""
     conditions: Mapping[str, float]
-    """Weight of each leading condition; "normal" is none."""
+    """Weight of each leading condition; "normal" means none."""
     second_conditions: frozenset[str]
     """Conditions that may accompany the leading one."""
     retinopathy_grades: tuple[float, float, float, float]
@@ -94,7 +94,7 @@ _SECONDS: Mapping[str, Mapping[str, float]] = MappingProxyType(
         "macular_hole": {"epiretinal_membrane": 0.20, "degenerative_myopia": 0.05},
     }
 )
-"""P(second condition | leading condition): known associations, background rates otherwise."""
+"""P(second condition | leading condition): known associations, else background rates."""
 
 _AGES: Mapping[str, tuple[float, float, int, int]] = MappingProxyType(
     {
@@ -208,7 +208,7 @@ DOMAINS: Mapping[str, Domain] = MappingProxyType(
 
 
 def sample_case(domain: str, seed: int, index: int) -> Case:
-    """Draw eye number `index` of a domain: the same case for the same three arguments, always.
+    """Draw eye number `index` of a domain, always the same case for the same three arguments.
 
     The leading conditions of consecutive indices follow a golden-ratio sequence instead of
     independent draws, so that any run of n cases holds each condition within a few of n times its
@@ -233,7 +233,7 @@ def sample_case(domain: str, seed: int, index: int) -> Case:
     has = {leading} | {
         name
         for name, rate in _SECONDS[leading].items()
-        # The draw comes first, so that a domain's list does not shift the numbers that follow.
+        # Draw in any case, so that a domain's list does not shift the later random numbers.
         if rng.random() < rate and name in d.second_conditions
     }
     mean, spread, youngest, oldest = _AGES[leading]
@@ -274,13 +274,13 @@ def sample_case(domain: str, seed: int, index: int) -> Case:
         ratio = float(np.clip(rng.normal(0.76, 0.08), 0.60, 0.95))
         case = replace(case, cup_to_disc=ratio, glaucoma=signs.glaucoma(rng, ratio))
     elif case.hypertensive.disc_swelling or case.optic_nerve.kind in ("swelling", "drusen"):
-        # A swollen or crowded disc has next to no cup.
+        # A swollen or crowded disc has almost no cup.
         case = replace(case, cup_to_disc=min(case.cup_to_disc, 0.15))
     return case
 
 
 def label_of(domain: str, case: Case) -> int:
-    """The class of a case in a domain's own zero-shot task, an index into its `classes`."""
+    """Return the class of a case in a domain's own zero-shot task, an index into its `classes`."""
     match domain:
         case "synfundus_like":
             return case.retinopathy.grade

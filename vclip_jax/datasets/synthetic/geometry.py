@@ -1,9 +1,9 @@
-"""Where things lie in a synthetic eye, in degrees, and how degrees become pixels.
+"""The geometry of a synthetic eye in degrees, and the map from degrees to pixels.
 
-Retinal coordinates are degrees of visual angle with the fovea at the origin, as a photograph of a
-right eye shows them: x grows towards the nose (the disc is at about +15.5) and y grows downwards. A
-left eye is the same eye mirrored by `View`. One degree is about 0.29 mm on the retina (Drasdo and
-Fowler, Br J Ophthalmol 58, 1974).
+Retinal coordinates are degrees of visual angle with the fovea at the origin, as in a photograph of
+a right eye: x grows towards the nose (the disc is at about +15.5) and y grows downwards. A left eye
+is the same eye mirrored by `View`. One degree is about 0.29 mm on the retina (Drasdo and Fowler, Br
+J Ophthalmol 58, 1974).
 """
 
 import zlib
@@ -18,7 +18,7 @@ from vclip_jax.datasets.synthetic.case import Case
 
 
 class Stream(IntEnum):
-    """Independent sources of random numbers: a change in one part leaves the others alone."""
+    """Independent sources of random numbers: a change in one part does not affect the others."""
 
     EYE = 1
     CAMERA = 2
@@ -41,15 +41,15 @@ class Stream(IntEnum):
 
 
 def stream(case: Case, source: Stream) -> np.random.Generator:
-    """The generator of one part of one case: a function of (domain, seed, index, source) alone."""
+    """Return the generator of one part of a case: a function of (domain, seed, index, source)."""
     domain = zlib.crc32(case.domain.encode())  # domains share no eyes
-    # An array of 32-bit words spares the slow conversion of each number to words.
+    # An array of 32-bit words avoids the slow conversion of each number to words.
     entropy = np.array([case.seed, case.index, source, domain], np.uint32)
     return np.random.Generator(np.random.PCG64(entropy))
 
 
 def clamp(value: float, low: float, high: float) -> float:
-    """`np.clip` for one number, for which that takes ten times as long."""
+    """Apply `np.clip` to one number, in a tenth of its time."""
     return min(max(value, low), high)
 
 
@@ -98,8 +98,8 @@ def sample_eye(case: Case) -> Eye:
 class View:
     """The map from retinal degrees to the pixels of one canvas.
 
-    `height` and `width` are the canvas's, `centre` is the aperture's centre in pixels (x, y),
-    `radius` its radius in pixels, `box` the frame's (left, top, right, bottom) within the canvas,
+    `height` and `width` are those of the canvas, `centre` is the aperture's centre in pixels (x,
+    y), `radius` its radius in pixels, `box` the frame (left, top, right, bottom) within the canvas,
     outside of which nothing was exposed, and `degrees` the field of view.
     """
 
@@ -115,7 +115,7 @@ class View:
 
     @property
     def scale(self) -> float:
-        """Pixels in a degree."""
+        """Pixels per degree."""
         return 2 * self.radius / self.degrees
 
     @cached_property
@@ -138,15 +138,15 @@ class View:
         return np.array([[d, -b], [-c, a]]) / (a * d - b * c)
 
     def pixels(self, points: np.ndarray) -> np.ndarray:
-        """Retinal degrees [..., 2] to canvas pixels [..., 2] (x, y; pixel centres at .0)."""
+        """Map retinal degrees [..., 2] to canvas pixels [..., 2] (x, y; pixel centres at .0)."""
         if not points.size:
             return np.zeros(points.shape)
-        # One call, where NumPy's product would make one of BLAS for every [k, 2] block.
+        # One call; NumPy's product would call BLAS for every [k, 2] block.
         flat = np.ascontiguousarray(points, np.float64).reshape(1, -1, 2)
         return cv2.transform(flat, self.affine).reshape(points.shape)
 
     def grid(self, height: int, width: int) -> np.ndarray:
-        """Retinal degrees [2, height, width] float32 at the cells of a grid over the canvas."""
+        """Return retinal degrees [2, height, width] float32 at a grid's cells over the canvas."""
         x = (np.arange(width) + 0.5) * (self.width / width) - self.centre[0]
         y = (np.arange(height) + 0.5) * (self.height / height) - self.centre[1]
         cells = np.empty((2, height, width), np.float32)
@@ -155,7 +155,7 @@ class View:
         return cells
 
     def visible(self, points: np.ndarray, margin: float = 1.0) -> np.ndarray:
-        """Which of the points [..., 2] lie in the photograph, `margin` degrees from its border."""
+        """Return which points [..., 2] are in the photograph, `margin` degrees from its border."""
         place = self.pixels(points) + 0.5
         x, y = place[..., 0], place[..., 1]
         slack = margin * self.scale
@@ -166,7 +166,7 @@ class View:
 
 
 def heading(angle: np.ndarray) -> np.ndarray:
-    """Unit vectors [..., 2] in the directions `angle` [...] (radians)."""
+    """Return unit vectors [..., 2] in the directions `angle` [...] (radians)."""
     run = np.empty((*angle.shape, 2))
     np.cos(angle, out=run[..., 0])
     np.sin(angle, out=run[..., 1])
@@ -174,19 +174,19 @@ def heading(angle: np.ndarray) -> np.ndarray:
 
 
 def length(vectors: np.ndarray) -> np.ndarray:
-    """Euclidean lengths [...] of vectors [..., 2]."""
+    """Return the Euclidean lengths [...] of vectors [..., 2]."""
     x, y = vectors[..., 0], vectors[..., 1]
     return np.sqrt(x * x + y * y)
 
 
 def trace(start: np.ndarray, course: np.ndarray, stride: np.ndarray | float) -> np.ndarray:
-    """Paths [n, k, 2] that leave `start` [n, 2] by k steps in the directions `course` [n, k].
+    """Return paths [n, k, 2] from `start` [n, 2] in k steps in the directions `course` [n, k].
 
     `stride`, the length of the steps, is [n, 1] or one number.
     """
     path = heading(course)
     path *= stride if isinstance(stride, float) else stride[..., None]
-    # As complex numbers, which NumPy sums along the path much faster than pairs.
+    # NumPy sums complex numbers along the path much faster than pairs.
     pairs = path.view(np.complex128)
     np.cumsum(pairs, 1, out=pairs)
     path += start[:, None]
@@ -194,7 +194,7 @@ def trace(start: np.ndarray, course: np.ndarray, stride: np.ndarray | float) -> 
 
 
 def nerve_fibre_direction(points: np.ndarray, eye: Eye) -> np.ndarray:
-    """The run of the nerve fibres in radians at retinal points [n, 2].
+    """Return the direction of the nerve fibres in radians at retinal points [n, 2].
 
     Fibres leave the disc radially; on the temporal side they arch around the fovea (the pattern of
     Jansonius et al., Vision Research 49, 2009, here blended from the two limits).
@@ -210,7 +210,7 @@ def nerve_fibre_direction(points: np.ndarray, eye: Eye) -> np.ndarray:
 
 
 def quadrant_angle(quadrant: str) -> float:
-    """The direction of a quadrant's middle in radians, seen from the disc."""
+    """Return the direction of a quadrant's middle in radians, seen from the disc."""
     vertical = -1.0 if quadrant.startswith("supero") else 1.0
     temporal = quadrant.endswith("temporal")
     return float(np.arctan2(vertical * (0.75 if temporal else 1.0), -1.0 if temporal else 1.0))
@@ -228,11 +228,11 @@ def scatter(
     margin: float = 1.5,
     off_disc: float = 1.15,
 ) -> np.ndarray:
-    """n visible retinal points [n, 2], off the disc, uniform over a ring around `centre`.
+    """Draw n visible retinal points [n, 2], off the disc, uniform over a ring around `centre`.
 
     `within` bounds the distance from `centre` (the fovea by default) in degrees, and `sector` keeps
-    directions (from the disc) within about 50 degrees of that angle. Where too few visible points
-    satisfy the ring or the sector, those closest to it are taken, so that a sign always shows.
+    directions (from the disc) within about 50 degrees of that angle. If too few visible points
+    satisfy the ring or the sector, the closest ones are taken, so that a sign is always visible.
     """
     if n == 0:
         return np.zeros((0, 2))

@@ -16,7 +16,7 @@ _BARE_VESSELS = (-0.10, -0.42, -0.40)
 
 
 def paint_deep(canvas: Canvas, case: Case, eye: Eye) -> None:
-    """Drusen, geographic atrophy, subretinal blood and membrane: all under the vessels."""
+    """Paint drusen, geographic atrophy, subretinal blood and membrane, all under the vessels."""
     amd = case.amd
     if amd == Amd():
         return
@@ -77,7 +77,7 @@ def paint_deep(canvas: Canvas, case: Case, eye: Eye) -> None:
 
 
 def _atrophy(canvas: Canvas, centre: np.ndarray, radius: float, rng: np.random.Generator) -> None:
-    """Sharply bordered loss of pigment epithelium with the choroidal vessels laid bare."""
+    """Paint a sharply bordered loss of pigment epithelium that uncovers the choroidal vessels."""
     lobes = np.concatenate([centre[None], centre + rng.normal(0, 0.6 * radius, (3, 2))])
     size = radius * np.array([0.9, *rng.uniform(0.3, 0.6, 3)])
     mask = canvas.draw(spots(rng, lobes, size, wobble=0.14, soft=0.06, strength=0.85))
@@ -86,7 +86,7 @@ def _atrophy(canvas: Canvas, centre: np.ndarray, radius: float, rng: np.random.G
 
 
 def choroidal_lines(canvas: Canvas, mask: np.ndarray, rng: np.random.Generator) -> None:
-    """Show large choroidal vessels as darker red cords within `mask`."""
+    """Paint large choroidal vessels as darker red cords within `mask`."""
     theta = rng.uniform(0, np.pi) + np.cumsum(rng.normal(0, 0.25, (110, 10)), 1)
     path = trace(canvas.view.gaze + rng.uniform(-25, 25, (110, 2)), theta, 1.6)
     lines = np.zeros(mask.shape, np.uint8)
@@ -97,7 +97,7 @@ def choroidal_lines(canvas: Canvas, mask: np.ndarray, rng: np.random.Generator) 
 
 
 def paint_over(canvas: Canvas, case: Case, eye: Eye) -> None:
-    """Macular hole and epiretinal membrane."""
+    """Paint macular hole and epiretinal membrane."""
     if not case.macular_hole and not case.epiretinal_membrane:
         return
     rng = stream(case, Stream.MACULAR_SURFACE)
@@ -115,7 +115,7 @@ def paint_over(canvas: Canvas, case: Case, eye: Eye) -> None:
 
 
 def _membrane(canvas: Canvas, density: float, rng: np.random.Generator) -> None:
-    """Cellophane sheen with fine folds that converge on a focus near the fovea."""
+    """Paint a cellophane sheen with fine folds that converge on a focus near the fovea."""
     view = canvas.view
     focus = rng.normal(0, 1.8, 2)
     extent = 3.5 + 3.0 * density
@@ -139,7 +139,7 @@ def _membrane(canvas: Canvas, density: float, rng: np.random.Generator) -> None:
 
 
 def drag(points: np.ndarray, density: float) -> np.ndarray:
-    """Vessel points [..., 2] pulled towards the fovea by the membrane's traction."""
+    """Move vessel points [..., 2] towards the fovea, as the membrane's traction does."""
     if not density:
         return points
     radius = length(points)[..., None]

@@ -1,7 +1,7 @@
-"""The canvas of log reflectances and the one mark that most lesions are made of: a soft blot.
+"""The canvas of log reflectances, and the mark that most lesions consist of: a soft blot.
 
 The fundus is painted in logarithms relative to a reference fundus (log 0 in each of R, G, B): thus
-absorption by blood or pigment adds, whatever lies underneath, and a camera is an affine map.
+absorption by blood or pigment adds to any background, and a camera is an affine map.
 """
 
 import math
@@ -23,7 +23,7 @@ class Spots:
     """n irregular soft-edged ellipses in retinal degrees."""
 
     centre: np.ndarray
-    """[n, 2]"""
+    """Centres, [n, 2]."""
     axes: np.ndarray
     """Semi-axes, [n, 2]."""
     angle: np.ndarray
@@ -31,9 +31,9 @@ class Spots:
     strength: np.ndarray
     """Opacity 0 to 1, [n]."""
     wobble: float
-    """How far the outline departs from the ellipse, as a fraction of the radius."""
+    """Deviation of the outline from the ellipse, as a fraction of the radius."""
     soft: float
-    """Width of the edge as a fraction of the radius: 0 sharp, 2 fading from the centre on."""
+    """Width of the edge as a fraction of the radius: 0 is sharp, 2 fades from the centre on."""
     phase: np.ndarray
     """Phases of the outline's harmonics, [n, 3]."""
 
@@ -49,7 +49,7 @@ def spots(
     wobble: float = 0.15,
     soft: float = 0.3,
 ) -> Spots:
-    """Spots at `centre` [n, 2] of mean radius `radius`, axis ratio `stretch` (each [n] or one)."""
+    """Make spots at `centre` [n, 2] of a mean `radius` and axis ratio `stretch` ([n] or one)."""
     centre = np.asarray(centre, np.float64).reshape(-1, 2)
     n = len(centre)
     drawn = rng.uniform(0, 2 * np.pi, (n, 4))
@@ -68,7 +68,7 @@ def spots(
 
 
 def join(marks: Sequence[Spots]) -> Spots:
-    """All spots of several sets that share wobble and softness (the first's are taken)."""
+    """Join several sets of spots that share wobble and softness (the first set's are taken)."""
     names = ("centre", "axes", "angle", "strength", "phase")
     joined = {name: np.concatenate([getattr(m, name) for m in marks]) for name in names}
     return Spots(wobble=marks[0].wobble, soft=marks[0].soft, **joined)
@@ -80,7 +80,7 @@ def stamp(mask: np.ndarray, marks: Spots, view: View) -> None:
         return
     centre = view.pixels(marks.centre)
     axes = marks.axes * view.scale
-    # A mark below a pixel keeps its light: drawn at the least radius, weaker in proportion.
+    # A mark smaller than a pixel is drawn at the least radius, weaker in proportion.
     least = np.maximum(axes, 0.6)
     largest = np.maximum(least[:, 0], least[:, 1])
     reach = largest * (1 + marks.wobble + 0.5 * marks.soft) + 1
@@ -105,7 +105,7 @@ def stamp(mask: np.ndarray, marks: Spots, view: View) -> None:
 def _stamp_group(
     mask: np.ndarray, corner: np.ndarray, table: np.ndarray, marks: Spots, reach: int
 ) -> None:
-    """Stamp spots of about one size: every one in its own (2 reach + 1) squared window."""
+    """Draw spots of similar size, each in its own (2 reach + 1) squared window."""
     height, width = mask.shape
     step = np.arange(-reach, reach + 1)
     x, y = corner[:, :1] + step, corner[:, 1:] + step
@@ -134,7 +134,7 @@ def _stamp_group(
 
 
 class Canvas:
-    """Log reflectances [3, height, width] (float32) of a view, and what was painted where."""
+    """Log reflectances [3, height, width] (float32) of a view, and masks of the painted kinds."""
 
     def __init__(self, view: View):
         self.view = view
@@ -142,11 +142,11 @@ class Canvas:
         self.masks: dict[str, np.ndarray] = {}
 
     def blank(self) -> np.ndarray:
-        """An empty coverage mask [height, width] float32."""
+        """Return an empty coverage mask [height, width] float32."""
         return np.zeros(self.log.shape[1:], np.float32)
 
     def note(self, kind: str, mask: np.ndarray) -> None:
-        """Remember `mask` as (part of) the coverage of `kind`."""
+        """Store `mask` as (part of) the coverage of `kind`."""
         known = self.masks.get(kind)
         self.masks[kind] = mask if known is None else np.maximum(known, mask)
 
@@ -158,7 +158,7 @@ class Canvas:
             self.note(kind, mask)
 
     def cover(self, kind: str | None, mask: np.ndarray, tone: Tone) -> None:
-        """Replace what is there by `tone` in proportion to the coverage `mask`."""
+        """Replace the content by `tone` in proportion to the coverage `mask`."""
         left, top, width, height = cv2.boundingRect((mask != 0).view(np.uint8))
         window = np.s_[top : top + height, left : left + width]
         part = mask[window]
@@ -168,7 +168,7 @@ class Canvas:
             self.note(kind, mask)
 
     def draw(self, marks: Spots) -> np.ndarray:
-        """The coverage mask of the spots."""
+        """Return the coverage mask of the spots."""
         mask = self.blank()
         stamp(mask, marks, self.view)
         return mask
@@ -177,7 +177,7 @@ class Canvas:
 def noise(
     rng: np.random.Generator, cells: int, shape: tuple[int, int], smooth: bool = True
 ) -> np.ndarray:
-    """Smooth unit-variance noise [height, width] float32 with `cells` cells along the frame."""
+    """Return smooth unit-variance noise [height, width] float32, `cells` cells along the frame."""
     grid = rng.standard_normal((cells, cells), dtype=np.float32)
     kind = cv2.INTER_CUBIC if smooth else cv2.INTER_LINEAR
     return cv2.resize(grid, (shape[1], shape[0]), interpolation=kind)

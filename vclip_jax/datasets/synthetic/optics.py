@@ -12,7 +12,7 @@ _COARSE = 32
 
 
 def illuminate(log: np.ndarray, case: Case, camera: Camera, view: View) -> np.ndarray:
-    """Display light [3, height, width] float32 of log reflectances, in place.
+    """Turn log reflectances into display light [3, height, width] float32, in place.
 
     display = tint * exp(contrast * (log reflectance + log illumination)), the camera's response as
     a power law.
@@ -22,7 +22,7 @@ def illuminate(log: np.ndarray, case: Case, camera: Camera, view: View) -> np.nd
     square = x * x + y * y
     light = camera.slope[0] * x + camera.slope[1] * y - camera.vignette * square**1.5
     exposure = case.quality.exposure
-    light += 0.5 * (case.pigmentation - 0.25)  # the flash is set for the fundus at hand
+    light += 0.5 * (case.pigmentation - 0.25)  # the flash is adjusted to the fundus
     light += (0.55 if exposure > 0 else 1.1) * exposure + 0.05 * noise(rng, 3, light.shape)
     light = cv2.resize(light.astype(np.float32), (view.width, view.height))
     for plane, tint, slope, loss in zip(
@@ -35,9 +35,9 @@ def illuminate(log: np.ndarray, case: Case, camera: Camera, view: View) -> np.nd
 
 
 def photograph(display: np.ndarray, case: Case, camera: Camera, view: View) -> np.ndarray:
-    """The finished picture, uint8 RGB [height, width, 3], from display light at output resolution.
+    """Return the finished picture, uint8 RGB [height, width, 3], from display light.
 
-    `view` is that of the output. `display` is overwritten.
+    `view` is that of the output, `display` has its resolution and is overwritten.
     """
     rng = stream(case, Stream.MEDIA)
     image = display
@@ -75,7 +75,7 @@ def _blur(image: np.ndarray, sigma: float, least: float) -> None:
 
 
 def _add_grain(image: np.ndarray, case: Case, camera: Camera) -> None:
-    """Add the sensor's noise, which the channels mostly share once the picture is demosaicked."""
+    """Add the sensor's noise, which after demosaicking is mostly the same in all channels."""
     if camera.noise < 0.001:
         return
     rng = stream(case, Stream.SENSOR)
@@ -89,8 +89,10 @@ def _add_grain(image: np.ndarray, case: Case, camera: Camera) -> None:
 
 
 def _bell(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Noise [height, width] float32 of mean 0 and variance 1, nearly normal: the sum of four random
-    bytes, which costs less than half of a normal draw."""
+    """Return nearly normal noise [height, width] float32 of mean 0 and variance 1.
+
+    It is the sum of four random bytes, which costs less than half of a normal draw.
+    """
     draws = np.frombuffer(rng.bytes(4 * height * width), np.uint8).reshape(4, height, width)
     pairs = [cv2.add(a, b, dtype=cv2.CV_32F) for a, b in (draws[:2], draws[2:])]
     noise = cv2.add(*pairs)
@@ -100,7 +102,7 @@ def _bell(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def field_of_view(camera: Camera, view: View) -> np.ndarray:
-    """How much of each pixel is exposed, [height, width] float32: aperture, notch and frame."""
+    """Return each pixel's exposed share, [height, width] float32: aperture, notch and frame."""
     drawn = np.zeros((view.height, view.width), np.uint8)
 
     def at(point: np.ndarray) -> tuple[int, int]:
@@ -127,7 +129,7 @@ def field_of_view(camera: Camera, view: View) -> np.ndarray:
 
 
 def _aperture_grid(view: View, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """Coarse coordinates with the aperture as the unit circle, [1, cells] and [cells, 1]."""
+    """Return coarse coordinates, [1, cells] and [cells, 1]; the aperture is the unit circle."""
     step = (np.arange(cells, dtype=np.float32) + 0.5) / cells
     x = (step * view.width - view.centre[0]) / view.radius
     y = (step * view.height - view.centre[1]) / view.radius
@@ -170,7 +172,7 @@ def _veil(image: np.ndarray, opacity: np.ndarray, colour: Colour) -> np.ndarray:
 def _media(
     image: np.ndarray, case: Case, camera: Camera, view: View, rng: np.random.Generator
 ) -> np.ndarray:
-    """Haze of lens and vitreous, stray light at the rim, lid, lashes, dust."""
+    """Add haze of lens and vitreous, stray light at the rim, lid, lashes, dust."""
     x, y = _aperture_grid(view, _COARSE)
     trouble = case.quality.occlusion
     kinds = rng.random(4)
@@ -199,7 +201,7 @@ def _media(
 
 
 def _lit(colour: Colour, camera: Camera, weight: float) -> Colour:
-    """A scattered light takes most of its colour from the fundus that lights it."""
+    """Mix a scattered light's colour, mostly from the fundus that it comes from."""
     r, g, b = (
         weight * 1.2 * t + (1 - weight) * c for c, t in zip(colour, camera.tint, strict=True)
     )
@@ -207,7 +209,7 @@ def _lit(colour: Colour, camera: Camera, weight: float) -> Colour:
 
 
 def _lashes(image: np.ndarray, view: View, trouble: float, rng: np.random.Generator) -> np.ndarray:
-    """Out-of-focus lashes from below."""
+    """Add out-of-focus lashes from below."""
     n, k = int(8 + 30 * trouble), 6
     foot = np.stack([rng.uniform(-0.8, 0.8, n), np.full(n, 1.05)], 1)
     theta = (
@@ -228,7 +230,7 @@ def _lashes(image: np.ndarray, view: View, trouble: float, rng: np.random.Genera
 
 
 def _dust(image: np.ndarray, n: int, view: View, rng: np.random.Generator) -> np.ndarray:
-    """Specks on the optics: small discs, dark or faintly bright, out of focus."""
+    """Add specks on the optics: small discs, dark or faintly bright, out of focus."""
     angle, far = rng.uniform(0, 6.28, n), np.sqrt(rng.uniform(0, 0.9, n))
     size, tone = rng.uniform(0.006, 0.03, n), rng.choice([-0.35, -0.2, 0.12], n)
     mask = np.zeros(image.shape[1:], np.float32)

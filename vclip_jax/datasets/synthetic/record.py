@@ -1,6 +1,6 @@
 """One record of a synthetic dataset: drawn, painted, encoded and labelled.
 
-Apart from the builder, so that the processes that render need not import TFDS.
+This module is apart from the builder, so that the rendering processes need not import TFDS.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ JPEG_QUALITY: Final = 92
 
 
 def key_of(domain: str, seed: int, index: int) -> str:
-    """The record's key, unique among all domains and seeds."""
+    """Return the record's key, unique among all domains and seeds."""
     return f"{domain}-s{seed}-{index:08d}"
 
 
 def split_of(key: str) -> str:
-    """Where a training record belongs: train, validation or test, 8:1:1, by its key alone.
+    """Return the split of a training record: train, validation or test, 8:1:1, by its key alone.
 
-    A record keeps its split whatever the size of the picture and the number of records.
+    A record keeps its split for any picture size and number of records.
     """
     tenth = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 10
     return {8: "validation", 9: "test"}.get(tenth, "train")
@@ -35,8 +35,8 @@ def record(domain: str, size: int, seed: int, index: int) -> dict[str, Any]:
 
     Args:
         domain: a key of `domains.DOMAINS`.
-        size: of the square picture in pixels.
-        seed, index: which eye, see `domains.sample_case`.
+        size: side of the square picture in pixels.
+        seed, index: the eye, see `domains.sample_case`.
     """
     case = sample_case(domain, seed, index)
     image = simplejpeg.encode_jpeg(
@@ -53,5 +53,5 @@ def record(domain: str, size: int, seed: int, index: int) -> dict[str, Any]:
 
 
 def records(domain: str, size: int, seed: int, indices: Sequence[int]) -> list[dict[str, Any]]:
-    """`record` for each of `indices`, the unit of work of one call to another process."""
+    """Make the records of `indices`, the work of one call to another process."""
     return [record(domain, size, seed, index) for index in indices]

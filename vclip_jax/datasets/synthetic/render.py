@@ -2,7 +2,7 @@
 
 The eye is laid out in degrees (`geometry`), painted layer by layer from the choroid to the vitreous
 on a canvas of log reflectances (`background`, `disc`, `vessels` and the lesions), and photographed
-(`camera`, `optics`). All chance comes from the case, in numbered streams that are drawn before
+(`camera`, `optics`). All randomness comes from the case, in numbered streams that are drawn before
 anything depends on the resolution, so a case is the same eye at any size.
 """
 
@@ -40,7 +40,8 @@ class Drawing:
     """uint8 RGB [height, width, 3]."""
     masks: dict[str, np.ndarray]
     """bool [height, width] each: "field", "disc", "cup", "arteries", "veins" and one for every kind
-    of lesion that the case has, cut off at the field's border."""
+    of lesion in the case, cut off at the field's border.
+    """
 
 
 def render(case: Case, height: int, width: int | None = None) -> np.ndarray:
@@ -48,9 +49,9 @@ def render(case: Case, height: int, width: int | None = None) -> np.ndarray:
 
     Args:
         case: the eye.
-        height: of the picture in pixels, at least 16.
-        width: of the picture, `height` by default. A camera's wider frame is cut at its sides or,
-            with some cameras of the training domain, padded with black above and below.
+        height: height of the picture in pixels, at least 16.
+        width: width of the picture, `height` by default. A camera's wider frame is cut at its sides
+            or, with some cameras of the training domain, padded with black above and below.
 
     Returns:
         uint8 RGB [height, width, 3], a function of the arguments alone.
@@ -59,7 +60,7 @@ def render(case: Case, height: int, width: int | None = None) -> np.ndarray:
 
 
 def draw(case: Case, height: int, width: int | None = None) -> Drawing:
-    """Like `render`, with the masks of what was drawn."""
+    """Photograph `case` as `render` does, and return the masks of the painted kinds too."""
     image, canvas, camera, view = _draw(case, height, width)
     exposed = optics.field_of_view(camera, view) > 0.5
     masks = {"field": exposed}
@@ -88,7 +89,7 @@ def _draw(case: Case, height: int, width: int | None) -> tuple[np.ndarray, Canva
 
 
 def _view(case: Case, eye: Eye, camera: Camera, height: int, width: int) -> View:
-    # The frame's height in pixels: all of the picture's unless the frame is shown whole.
+    # The frame's height in pixels: that of the picture unless the frame is padded.
     frame = min(height, width / camera.aspect) if camera.padded else height
     half = np.array([camera.aspect * frame / 2, frame / 2])
     middle = np.array([width / 2, height / 2])
@@ -119,7 +120,7 @@ def paint(canvas: Canvas, case: Case, eye: Eye) -> None:
         pull = case.epiretinal_membrane
         tree = [replace(part, points=macula.drag(part.points, pull)) for part in tree]
     arteries, veins, reflex = vessels.draw(tree, canvas.view)
-    # Against the bright disc the vessel walls' reflections lift the columns of blood.
+    # Against the bright disc the reflections of the vessel walls brighten the columns of blood.
     lift = 1 - np.float32(0.35) * canvas.masks["disc"]
     arteries, veins = arteries * lift, veins * lift
     canvas.absorb("arteries", arteries, _ARTERY)

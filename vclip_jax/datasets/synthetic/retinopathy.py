@@ -1,4 +1,4 @@
-"""The marks of diabetic retinopathy and macular oedema, and the blood and exudate others share."""
+"""The marks of diabetic retinopathy and macular oedema, and the blood and exudate of others."""
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ _PIGMENT = (-0.75, -0.80, -0.70)
 
 
 def paint_deep(canvas: Canvas, case: Case, eye: Eye) -> None:
-    """Signs under the vessels: laser burns, exudates, dot and blot haemorrhages, microaneurysms."""
+    """Paint signs under the vessels: laser burns, exudates, blot haemorrhages, microaneurysms."""
     signs, view = case.retinopathy, canvas.view
     if signs == Retinopathy() and not case.dme.grade:
         return
@@ -51,7 +51,7 @@ def paint_deep(canvas: Canvas, case: Case, eye: Eye) -> None:
 
 
 def paint_over(canvas: Canvas, case: Case, eye: Eye) -> None:
-    """Signs over the vessels: cotton wool, flame haemorrhages, new vessels, preretinal blood."""
+    """Paint signs over the vessels: cotton wool, flames, new vessels, preretinal blood."""
     signs, view = case.retinopathy, canvas.view
     if signs == Retinopathy():
         return
@@ -73,7 +73,7 @@ def paint_over(canvas: Canvas, case: Case, eye: Eye) -> None:
 
 
 def exudate_cluster(rng: np.random.Generator, centre: np.ndarray, spread: float) -> Spots:
-    """Waxy specks around `centre`, some confluent, over about `spread` degrees."""
+    """Make waxy specks around `centre`, some confluent, over about `spread` degrees."""
     n = int(rng.integers(5, 12) + rng.poisson(11 * spread))
     angle, squeeze = rng.uniform(0, np.pi), rng.uniform(0.35, 1.0)
     place = rng.standard_t(4, (n, 2)) * spread * np.array([1.0, squeeze]) * 0.55
@@ -91,7 +91,7 @@ def _exudates(rng: np.random.Generator, place: np.ndarray, size: np.ndarray) -> 
 
 
 def exudate_ring(rng: np.random.Generator, centre: np.ndarray, radius: float) -> Spots:
-    """A circinate ring: exudates at the edge of the oedema around a leak."""
+    """Make a circinate ring: exudates at the edge of the oedema around a leak."""
     n = int(rng.integers(35, 80))
     arc = rng.uniform(3.2, 6.28)
     angle = rng.uniform(0, 6.28) + arc * rng.beta(0.9, 0.9, n)
@@ -101,7 +101,7 @@ def exudate_ring(rng: np.random.Generator, centre: np.ndarray, radius: float) ->
 
 
 def macular_star(rng: np.random.Generator, coverage: float) -> Spots:
-    """Exudates along Henle's fibres, radially around the fovea."""
+    """Make exudates along Henle's fibres, radially around the fovea."""
     rays = int(9 + 12 * coverage)
     angle = rng.uniform(0, 6.28, rays).repeat(8) + rng.normal(0, 0.05, rays * 8)
     distance = rng.uniform(0.7, 3.0, rays * 8) * rng.uniform(0.6, 1.2, rays).repeat(8)
@@ -160,7 +160,7 @@ def _blot_spots(rng: np.random.Generator, place: np.ndarray, size: np.ndarray) -
 
 
 def blots(canvas: Canvas, place: np.ndarray, size: np.ndarray, rng: np.random.Generator) -> None:
-    """Deep haemorrhages of given radii (degrees) at `place` [n, 2]."""
+    """Paint deep haemorrhages of given radii (degrees) at `place` [n, 2]."""
     if len(place):
         canvas.absorb("blot_haemorrhage", canvas.draw(_blot_spots(rng, place, size)), BLOT)
 
@@ -168,7 +168,7 @@ def blots(canvas: Canvas, place: np.ndarray, size: np.ndarray, rng: np.random.Ge
 def flames(
     canvas: Canvas, place: np.ndarray, eye: Eye, rng: np.random.Generator, size: float = 1.0
 ) -> None:
-    """Superficial haemorrhages at `place` [n, 2]: feathered streaks along the nerve fibres."""
+    """Paint superficial haemorrhages at `place` [n, 2]: feathered streaks along nerve fibres."""
     if not len(place):
         return
     strands = 6
@@ -194,7 +194,7 @@ def flames(
 
 
 def cotton_wool(canvas: Canvas, place: np.ndarray, eye: Eye, rng: np.random.Generator) -> None:
-    """Cotton-wool spots at `place` [n, 2]: fluffy, whitish, a quarter of a disc across."""
+    """Paint cotton-wool spots at `place` [n, 2]: fluffy, whitish, a quarter of a disc across."""
     if not len(place):
         return
     tufts = 4
@@ -216,7 +216,7 @@ def cotton_wool(canvas: Canvas, place: np.ndarray, eye: Eye, rng: np.random.Gene
 
 
 def _laser(canvas: Canvas, eye: Eye, n: int, rng: np.random.Generator) -> None:
-    """Panretinal burns: pale round scars outside the arcades, many with a pigmented centre."""
+    """Paint panretinal burns: pale round scars outside the arcades, many with a dark centre."""
     place = scatter(rng, n, canvas.view, eye, within=(11.0, 90.0), off_disc=1.9, margin=0.8)
     size = rng.uniform(0.3, 0.65) * rng.uniform(0.8, 1.25, n)
     pale = spots(rng, place, size, strength=rng.uniform(0.25, 0.9, n), wobble=0.15, soft=0.35)
@@ -243,7 +243,7 @@ def _tangles(
     ink: float,
     rng: np.random.Generator,
 ) -> None:
-    """Fine looping vessels around each place: new vessels, or the few kinks of an IRMA."""
+    """Paint fine looping vessels around each place: new vessels, or the few kinks of an IRMA."""
     k = 12
     n = len(places) * curls
     start = places.repeat(curls, 0) + rng.normal(0, 0.22 * size, (n, 2))
@@ -276,7 +276,7 @@ def _tangles(
 
 
 def _preretinal(canvas: Canvas, eye: Eye, rng: np.random.Generator) -> None:
-    """Blood before the retina: boat-shaped, with a level top and a rounded bottom."""
+    """Paint blood before the retina: boat-shaped, with a level top and a rounded bottom."""
     view = canvas.view
     centre = scatter(rng, 1, view, eye, within=(4, 16), margin=3.5)[0]
     size = rng.uniform(1.8, 4.2)

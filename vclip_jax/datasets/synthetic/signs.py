@@ -1,7 +1,7 @@
-"""The signs of each condition: how many, how large, how marked, and what may not go together.
+"""The signs of each condition: their number, size, severity and exclusions.
 
-The first part draws one condition's fields of a `Case` from the generator it is given; the second
-says what a finished case shows, for the labels and the caption alike.
+The first part draws one condition's fields of a `Case` from a generator; the second returns the
+findings of a finished case, for both the labels and the caption.
 """
 
 import math
@@ -30,7 +30,7 @@ Choice = TypeVar("Choice")
 
 
 def retinopathy(rng: np.random.Generator, grade: int) -> Retinopathy:
-    """Signs that make grade 1-4 and no other by the international scale."""
+    """Draw the signs of exactly grade 1-4 by the international scale."""
     if grade == 1:
         return Retinopathy(grade=1, microaneurysms=_count(rng, 10, 0.5, 3, 30))
     moderate = Retinopathy(
@@ -74,7 +74,7 @@ def retinopathy(rng: np.random.Generator, grade: int) -> Retinopathy:
 
 
 def dme(rng: np.random.Generator, retinopathy_grade: int) -> Dme:
-    """Macular oedema at the rate that goes with the retinopathy's grade."""
+    """Draw macular oedema at the rate of the retinopathy's grade."""
     if rng.random() >= (0.0, 0.06, 0.34, 0.50, 0.45)[retinopathy_grade]:
         return Dme()
     if rng.random() < 0.33:
@@ -83,8 +83,8 @@ def dme(rng: np.random.Generator, retinopathy_grade: int) -> Dme:
 
 
 def amd(rng: np.random.Generator, present: bool, age: int) -> Amd:
-    """One AREDS stage, or what a healthy eye of that age may have."""
-    if not present:  # A few small drusen belong to normal ageing (AREDS category 1).
+    """Draw one AREDS stage, or the drusen of a healthy eye of that age."""
+    if not present:  # a few small drusen belong to normal ageing (AREDS category 1)
         hard = age >= 50 and rng.random() < 0.25
         return Amd(drusen_small=_between(rng, 1, 5) if hard else 0)
     stage = choose(
@@ -118,7 +118,7 @@ def amd(rng: np.random.Generator, present: bool, age: int) -> Amd:
 
 
 def glaucoma(rng: np.random.Generator, cup_to_disc: float) -> Glaucoma:
-    """Signs beside the cup, at least one of them where the cup alone would not tell."""
+    """Draw signs other than the cup, at least one if the cup alone would not prove glaucoma."""
     notch, defect, bleeding = rng.random(3) < (0.65, 0.45, 0.15)
     # Damage starts at the lower pole more often, and notch and defect belong together.
     where: Vertical = "inferior" if rng.random() < 0.62 else "superior"
@@ -133,7 +133,7 @@ def glaucoma(rng: np.random.Generator, cup_to_disc: float) -> Glaucoma:
 
 
 def vein_occlusion(rng: np.random.Generator) -> VeinOcclusion:
-    """Branch occlusions outnumber central ones, most at the superotemporal crossing."""
+    """Draw an occlusion: more branch than central ones, most at the superotemporal crossing."""
     quadrants = {
         "superotemporal": 0.58,
         "inferotemporal": 0.32,
@@ -148,9 +148,9 @@ def vein_occlusion(rng: np.random.Generator) -> VeinOcclusion:
 
 
 def hypertensive(rng: np.random.Generator, may_swell: bool) -> Hypertensive:
-    """One of Keith, Wagener and Barker's grades; 4 only where the disc may swell."""
+    """Draw one of Keith, Wagener and Barker's grades; 4 only if the disc may swell."""
     grade = choose(rng, {1: 0.20, 2: 0.34, 3: 0.30, 4: 0.16})
-    if not may_swell:  # the disc is taken: a cupped, pale or malformed disc does not swell
+    if not may_swell:  # a cupped, pale or malformed disc does not swell
         grade = min(grade, 3)
     return Hypertensive(
         grade=grade,
@@ -163,7 +163,7 @@ def hypertensive(rng: np.random.Generator, may_swell: bool) -> Hypertensive:
 
 
 def myopia(rng: np.random.Generator, has: set[str], age: int, pigmentation: float) -> Myopia:
-    """Pathologic or degenerative myopia, or the tessellation of a healthy eye."""
+    """Draw pathologic or degenerative myopia, or the tessellation of a healthy eye."""
     if "pathologic_myopia" in has:
         return Myopia(
             pathologic=True,
@@ -189,7 +189,7 @@ def myopia(rng: np.random.Generator, has: set[str], age: int, pigmentation: floa
 
 
 def optic_nerve(rng: np.random.Generator) -> OpticNerve:
-    """One anomaly of the disc that is not glaucoma."""
+    """Draw one anomaly of the disc that is not glaucoma."""
     kinds = {
         "pallor": 0.30,
         "swelling": 0.25,
@@ -201,7 +201,7 @@ def optic_nerve(rng: np.random.Generator) -> OpticNerve:
 
 
 def chorioretinal(rng: np.random.Generator) -> Chorioretinal:
-    """Scars, active foci or atrophy, mostly outside the macula."""
+    """Draw scars, active foci or atrophy, mostly outside the macula."""
     places: Mapping[Any, float] = {
         "superotemporal": 0.25,
         "inferotemporal": 0.25,
@@ -218,7 +218,7 @@ def chorioretinal(rng: np.random.Generator) -> Chorioretinal:
 
 
 def quality(rng: np.random.Generator, defects: float, age: int) -> Quality:
-    """Defects of the photograph and what they leave readable; `defects` scales them all."""
+    """Draw defects of the photograph and the readable parts; `defects` scales all defects."""
     haze = 0.003 * max(age - 50, 0)  # lens opacities come with age
     blur = float(np.clip(defects * (rng.beta(1.2, 9) + haze * rng.random()), 0, 1))
     exposure = float(np.clip(defects * rng.normal(0, 0.25), -1, 1))
@@ -238,7 +238,7 @@ def quality(rng: np.random.Generator, defects: float, age: int) -> Quality:
 
 
 def bleeds(case: Case) -> bool:
-    """Whether any haemorrhage is to be seen, of whatever cause; microaneurysms do not count."""
+    """Return whether there is a haemorrhage of any cause; microaneurysms do not count."""
     dr = case.retinopathy
     return bool(
         dr.blot_haemorrhages
@@ -252,7 +252,7 @@ def bleeds(case: Case) -> bool:
 
 
 def exudes(case: Case) -> bool:
-    """Whether there are hard exudates or cotton-wool spots."""
+    """Return whether there are hard exudates or cotton-wool spots."""
     dr = case.retinopathy
     return bool(
         dr.hard_exudates
@@ -264,7 +264,7 @@ def exudes(case: Case) -> bool:
 
 
 def macula_diseased(case: Case) -> bool:
-    """Whether any condition touches the macula."""
+    """Return whether any condition affects the macula."""
     return bool(
         case.amd.stage != "none"
         or case.dme.grade
@@ -276,7 +276,7 @@ def macula_diseased(case: Case) -> bool:
 
 
 def disc_diseased(case: Case) -> bool:
-    """Whether the disc itself is changed: cupped, swollen, malformed, overgrown, tilted."""
+    """Return whether the disc is changed: cupped, swollen, malformed, overgrown, tilted."""
     return bool(
         case.glaucoma.present
         or case.optic_nerve.kind != "none"
@@ -288,7 +288,7 @@ def disc_diseased(case: Case) -> bool:
 
 
 def diseased(case: Case) -> bool:
-    """Whether the eye has any condition at all; a tessellated fundus is not one."""
+    """Return whether the eye has any condition; a tessellated fundus is not one."""
     return bool(
         case.retinopathy.grade
         or macula_diseased(case)
@@ -300,7 +300,7 @@ def diseased(case: Case) -> bool:
 
 
 def tessellated(case: Case) -> bool:
-    """Whether the choroidal vessels show plainly."""
+    """Return whether the choroidal vessels are plainly visible."""
     return case.myopia.tessellation >= 0.3
 
 
@@ -310,7 +310,7 @@ def choose(rng: np.random.Generator, weights: Mapping[Choice, float]) -> Choice:
 
 
 def choose_at(weights: Mapping[Choice, float], quantile: float) -> Choice:
-    """The item in which `quantile` (0 to 1) of the total weight falls."""
+    """Return the item in which `quantile` (0 to 1) of the total weight falls."""
     edges = np.cumsum(list(weights.values()))
     place = int(np.searchsorted(edges, quantile * edges[-1], side="right"))
     return list(weights)[min(place, len(weights) - 1)]
@@ -322,10 +322,10 @@ def span(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def _between(rng: np.random.Generator, low: int, high: int) -> int:
-    """An integer, both ends included."""
+    """Draw an integer from low to high, both included."""
     return int(rng.integers(low, high + 1))
 
 
 def _count(rng: np.random.Generator, median: float, spread: float, low: int, high: int) -> int:
-    """A log-normal count: `spread` is the standard deviation of its logarithm."""
+    """Draw a log-normal count; `spread` is the standard deviation of its logarithm."""
     return int(np.clip(round(median * math.exp(spread * rng.standard_normal())), low, high))

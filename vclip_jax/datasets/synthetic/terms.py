@@ -1,4 +1,4 @@
-"""The Chinese names of places, diseases and their absence that captions are made of."""
+"""The Chinese names of places, diseases and their absence in captions."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ PLACES: Final = {
     "right": "右眼",
 }
 
-# Of each tuple of names the first is the usual one.
+# The first name of each tuple is the usual one.
 RETINOPATHY: Final = {
     0: ("糖尿病视网膜病变", "糖尿病性视网膜病变"),
     1: (
@@ -45,7 +45,7 @@ RETINOPATHY: Final = {
         "糖尿病视网膜病变4级",
     ),
 }
-"""By grade; 0 is the name without a grade."""
+"""Grade -> names; 0 has the names without a grade."""
 
 AMD: Final = {
     "any": ("年龄相关性黄斑变性", "老年性黄斑变性"),
@@ -70,8 +70,11 @@ HYPERTENSIVE: Final = {
     3: ("高血压性视网膜病变3级", "高血压性视网膜病变（中度）", "中度高血压性视网膜病变"),
     4: ("高血压性视网膜病变4级", "高血压性视网膜病变（重度）", "重度高血压性视网膜病变"),
 }
-"""By Keith, Wagener and Barker's grade; the words follow Wong and Mitchell (NEJM 2004;351:2310):
-mild without haemorrhages, moderate with them, malignant with a swollen disc."""
+"""Keith, Wagener and Barker's grade -> names.
+
+The words follow Wong and Mitchell (NEJM 2004;351:2310): mild without haemorrhages, moderate with
+them, malignant with a swollen disc.
+"""
 
 OPTIC_NERVE: Final = {
     "pallor": (("视神经萎缩", "视神经异常（视盘苍白）"), ("视盘色淡", "视盘颜色苍白")),

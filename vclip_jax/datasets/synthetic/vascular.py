@@ -1,4 +1,4 @@
-"""Vein occlusion and hypertensive retinopathy: blood, cotton wool and exudate where they belong."""
+"""Vein occlusion and hypertensive retinopathy: their blood, cotton wool and exudate."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from vclip_jax.datasets.synthetic.marks import Canvas
 
 
 def paint_deep(canvas: Canvas, case: Case, eye: Eye) -> None:
-    """Deep blood and oedema of an occlusion, and the macular star of malignant hypertension."""
+    """Paint deep blood of an occlusion, and the macular star of malignant hypertension."""
     view, occlusion = canvas.view, case.vein_occlusion
     if occlusion.kind == "none" and case.hypertensive.grade < 3:
         return
@@ -32,7 +32,7 @@ def paint_deep(canvas: Canvas, case: Case, eye: Eye) -> None:
 
 
 def paint_over(canvas: Canvas, case: Case, eye: Eye) -> None:
-    """Superficial blood and cotton-wool spots."""
+    """Paint superficial blood and cotton-wool spots."""
     view, occlusion, pressure = canvas.view, case.vein_occlusion, case.hypertensive
     if occlusion.kind == "none" and not pressure.grade:
         return
@@ -62,7 +62,7 @@ def paint_over(canvas: Canvas, case: Case, eye: Eye) -> None:
 
 
 def nick_veins(tree: list[vessels.Branches], case: Case, eye: Eye) -> list[vessels.Branches]:
-    """Pinch the veins where arteries cross them, at up to the case's number of crossings."""
+    """Narrow the veins where arteries cross them, at up to the case's number of crossings."""
     wanted = case.hypertensive.arteriovenous_nicking
     if not wanted:
         return tree

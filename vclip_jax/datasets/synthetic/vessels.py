@@ -1,9 +1,9 @@
 """The retinal vessels: arcades, nasal vessels and their branches down to arterioles and venules.
 
-Trunks are splines through control points jittered about their anatomical course; each order of
-branches leaves its parent at an angle, bends towards where it has to go (the fovea inside the
-arcades, the periphery outside) and ends before the foveal avascular zone. All branches of one order
-are computed together as arrays.
+Trunks are splines through randomly shifted control points of their anatomical course. Each order of
+branches leaves its parent at an angle, bends towards its destination (the fovea inside the arcades,
+the periphery outside) and ends before the foveal avascular zone. All branches of one order are
+computed together as arrays.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ _FINEST_SCALE = 7.5
 
 
 def _spline_matrix(controls: int, points: int) -> np.ndarray:
-    """[points, controls] matrix of a uniform Catmull-Rom spline through the controls."""
+    """Return the [points, controls] matrix of a uniform Catmull-Rom spline through the controls."""
     t = np.linspace(0, controls - 1, points)
     i = np.minimum(t.astype(int), controls - 2)
     u = (t - i)[:, None]
@@ -56,13 +56,13 @@ def _spline_matrix(controls: int, points: int) -> np.ndarray:
     return matrix
 
 
-# Of the trunks, arteries before veins.
+# Whether each trunk is a vein: arteries come before veins.
 _TRUNK_VEIN = np.repeat([False, True], len(_TRUNKS))
 _PROGRESS = np.linspace(0, 1, 7)[:, None]
 _ALONG = np.linspace(0, 1, _TRUNK_POINTS)
 _RAMP = np.clip(np.linspace(-0.15, 3, _TRUNK_POINTS), 0, 1)
 
-# The points of each run into which a path of so many points is cut.
+# Number of points of a path -> the points of each run into which the path is cut.
 _CUTS = {
     33: np.arange(0, 32, 4)[:, None] + np.arange(5),
     13: np.arange(0, 12, 6)[:, None] + np.arange(7),
@@ -78,15 +78,15 @@ class Branches:
     """n branches of one order in retinal degrees."""
 
     points: np.ndarray
-    """[n, k, 2]"""
+    """Points along the branch, [n, k, 2]."""
     width: np.ndarray
     """Calibre along the branch, [n, k]."""
     vein: np.ndarray
-    """[n] bool"""
+    """True for veins, [n] bool."""
 
 
 def _normals(points: np.ndarray) -> np.ndarray:
-    """Unit normals of paths [n, k, 2]."""
+    """Return unit normals of paths [n, k, 2]."""
     step = np.empty_like(points)
     step[:, :-1] = points[:, 1:] - points[:, :-1]
     step[:, -1] = step[:, -2]
@@ -102,7 +102,7 @@ def _trunks(case: Case, eye: Eye, rng: np.random.Generator) -> Branches:
     control = _CONTROLS + rng.normal(0, 1, (2, *_CONTROLS.shape)) * (0.25 + 1.3 * _PROGRESS)
     control[..., 1:] *= 1 + (arcade - 1) * np.minimum(3 * _PROGRESS, 1)
     control[..., :1, :] += rng.normal(0, 0.35, (2, n, 1, 2))
-    # The outer vessels part from the arcades a disc diameter or so after the disc.
+    # The outer vessels leave the arcades about a disc diameter after the disc.
     control[:, 2:4, :2] = control[:, 0:2, :2]
     control[:, 2:4, 2] = 0.5 * (control[:, 2:4, 2] + control[:, 0:2, 2])
     points = _TRUNK_SPLINE @ control.reshape(2 * n, 7, 2)
@@ -129,7 +129,7 @@ def _trunks(case: Case, eye: Eye, rng: np.random.Generator) -> Branches:
 
 
 def _venous_stasis(case: Case) -> np.ndarray | float:
-    """How dilated and tortuous an occlusion makes the veins, for each trunk [18] or for all."""
+    """Return the dilation and tortuosity of veins by an occlusion, per trunk [18] or for all."""
     occlusion = case.vein_occlusion
     if occlusion.kind == "none":
         return 0.0
@@ -147,7 +147,7 @@ def _offshoots(
     rng: np.random.Generator,
     first: float = 0.12,
 ) -> Branches:
-    """`each` side branches for every branch of `parent`, of `points` points and `reach` degrees."""
+    """Grow `each` side branches of `points` points and `reach` degrees from each parent."""
     n, k, _ = parent.points.shape
     where = (np.arange(each) + rng.uniform(0.1, 0.9, (n, each))) / each
     where = (first + (0.97 - first) * where) * (k - 1)
@@ -158,7 +158,7 @@ def _offshoots(
     theta = np.arctan2(ahead[:, 1], ahead[:, 0])
     side = np.where(np.arange(each) % 2 == rng.integers(0, 2, (n, 1)), 1.0, -1.0).reshape(-1)
     begin = theta + side * rng.uniform(0.5, 1.25, n * each)
-    # Vessels inside the arcades make for the fovea, those outside flow away from the disc.
+    # Vessels inside the arcades run to the fovea, those outside away from the disc.
     x, y = start.T
     inward = (np.cos(begin) * x + np.sin(begin) * y < 0) & (length(start) < 15)
     inward &= x < eye.disc[0] - 2
@@ -179,7 +179,7 @@ def _offshoots(
 
 
 def grow(case: Case, eye: Eye, pixels_per_degree: float) -> list[Branches]:
-    """The vascular tree of a case, by order from the trunks on.
+    """Return the vascular tree of a case, by order from the trunks on.
 
     The last order would be invisible on coarse canvases and is left out there; the others do not
     depend on the scale.
@@ -195,9 +195,10 @@ def grow(case: Case, eye: Eye, pixels_per_degree: float) -> list[Branches]:
 
 
 def draw(tree: list[Branches], view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Coverage of arteries, veins and the arteries' central reflexes, each [height, width] float32.
+    """Return the coverage of arteries, veins and the arteries' central reflexes.
 
-    A vessel thinner than a pixel is drawn one pixel wide and fainter in proportion.
+    Each is [height, width] float32. A vessel thinner than a pixel is drawn one pixel wide and
+    fainter in proportion.
     """
     drawn = np.zeros((3, view.height, view.width), np.uint8)
     _ink(drawn[:2], tree, view)
@@ -234,14 +235,14 @@ def _cut(branches: Branches, view: View) -> tuple[np.ndarray, np.ndarray]:
     """Cut branches into runs of one thickness and ink.
 
     Returns:
-        Those in sight, [m, k, 2] int32 in 1/16 pixels, and codes of how to draw them, [m] int64:
+        The visible runs, [m, k, 2] int32 in 1/16 pixels, and codes of how to draw them, [m] int64:
         4096 vein + 8 thickness + level of ink (1 to 7).
     """
     cuts = _CUTS[branches.points.shape[1]]
     calibre = (branches.width[:, cuts].sum(-1) / cuts.shape[1]).reshape(-1)
     wide = calibre * view.scale
     thick = np.maximum(np.round(wide), 1)
-    # Thin vessels hold less blood in depth, too.
+    # Thin vessels also hold less blood in depth.
     level = np.minimum(np.round(wide / thick * np.minimum(7, 3.2 + 11 * calibre)), 7)
     pixels = np.round(view.pixels(branches.points) * 16).astype(np.int32)
     offset = np.abs(pixels[:, cuts[:, 0]] - 16 * view.centre) < 16 * 1.15 * view.radius
