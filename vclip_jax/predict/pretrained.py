@@ -61,7 +61,7 @@ def load(
     source = folder_of(path)
     weights, tokenizer, found = read_folder(source, step)
     if weights.config["kind"] != "clip":
-        raise ValueError(f"{path} holds a text tower alone, which cannot embed images")
+        raise ValueError(f"{path} holds only a text tower, which cannot embed images")
     return Pretrained(weights, tokenizer, dtype=dtype, prompts=own.load(source), step=found)
 
 
