@@ -90,7 +90,7 @@ def test_what_cannot_be_compared_is_refused():
     with pytest.raises(ValueError, match="no image in common"):
         predictions.compare(good, system(0, dataset="acrima"))
     wrong = Predictions(good.hash, 1 - good.labels, good.probabilities, CLASSES)
-    with pytest.raises(ValueError, match="60 of their 60 common images have another label"):
+    with pytest.raises(ValueError, match="60 of their 60 common images have different labels"):
         predictions.compare(good, wrong)
 
 
