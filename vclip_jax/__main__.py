@@ -3,7 +3,8 @@
     vclip train --config configs/quickstart.py --workdir W
     vclip predict --model W photo.jpg folder/
 
-Options have the same names in every command: --model, --out, --data-dir, --prompts.
+W is a folder for the run, its workdir, which the other commands take as the model. Options have the
+same names in every command: --model, --out, --data-dir, --prompts.
 `python -m vclip_jax COMMAND` is the same as `vclip COMMAND`.
 """
 

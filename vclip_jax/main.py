@@ -296,6 +296,6 @@ def run_flags() -> None:
             )
     except Preempted as preempted:
         if jax.process_index() == 0:
-            print(f"ended early, as asked: {preempted}; the same command goes on")
+            print(f"ended early by a signal: {preempted}; the same command resumes the run")
         processes.leave(command_line.PREEMPTED_EXIT_CODE.value)
     processes.leave()

@@ -73,7 +73,8 @@ def resume(run: Run, training: Training) -> TrainState:
     if step >= run.config.total_steps:
         log.info(
             "nothing is left to train: %s has reached config.total_steps=%d and is evaluated "
-            "again; another --workdir with --config.restore_from=%s trains its weights on",
+            "again; to train its weights further, use another --workdir with "
+            "--config.restore_from=%s",
             run.workdir,
             run.config.total_steps,
             run.workdir,

@@ -235,9 +235,9 @@ def _prompts(
         if not names:
             raise ValueError(f"{options.dataset} does not name its classes: give --prompts")
         return None
-    own = clip.prompts
-    if options.prompts is None and own is not None and set(own.class_names) == set(names):
-        return clip.asked(own)
+    default = clip.prompts
+    if options.prompts is None and default is not None and set(default.class_names) == set(names):
+        return clip.asked(default)
     name = options.prompts or _usual_prompts(options.dataset)
     return clip.asked(prompts.for_classes(name, names, options.dataset))
 
