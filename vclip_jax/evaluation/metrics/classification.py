@@ -209,7 +209,7 @@ def specificity(confusion: npt.NDArray[Any]) -> Floats:
 def class_f1(confusion: npt.NDArray[Any]) -> Floats:
     """Return 2 TP / (2 TP + FP + FN) of each class, `[..., c]`.
 
-    Not defined for a class without true or predicted images. Source: C. J. van Rijsbergen,
+    Not defined for a class with neither true nor predicted images. Source: C. J. van Rijsbergen,
     Information Retrieval, 1979.
     """
     return _ratio(2 * _diagonal(confusion), confusion.sum(axis=-2) + confusion.sum(axis=-1))
