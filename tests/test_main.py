@@ -576,7 +576,8 @@ def test_a_run_from_another_workdir_trains_its_weights_from_step_0(
     content = json.loads((tmp_path / "start.json").read_text())
     assert content == {"source": str(finished), "step": STEPS, "taken": "weights"}
     assert (
-        f"{finished}, step {STEPS} (weights), trained on" in (tmp_path / "report.html").read_text()
+        f"{finished}, step {STEPS} (weights), trained further"
+        in (tmp_path / "report.html").read_text()
     )
     rates = {row["step"]: row["learning_rate"] for row in rows(tmp_path) if "loss" in row}
     expected = {row["step"]: row["learning_rate"] for row in rows(finished) if "loss" in row}

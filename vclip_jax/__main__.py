@@ -1,9 +1,11 @@
-"""The commands of the package under one name: `vclip COMMAND`, or `python -m vclip_jax COMMAND`.
+"""Train and use language-image models of the retina: `vclip COMMAND`.
 
-    vclip train --config configs/X.py --workdir W
+    vclip train --config configs/quickstart.py --workdir W
     vclip predict --model W photo.jpg folder/
 
-Options have the same names everywhere: --model, --out, --data-dir, --prompts.
+W is a folder for the run, its workdir, which the other commands take as the model. Options have the
+same names in every command: --model, --out, --data-dir, --prompts.
+`python -m vclip_jax COMMAND` is the same as `vclip COMMAND`.
 """
 
 import sys
@@ -15,12 +17,12 @@ from vclip_jax.console import commands
 
 
 class Command(NamedTuple):
-    """A command: the module that is imported for it, and what it does in a line."""
+    """A command: the module that runs it, and one line of help."""
 
     module: str
     line: str
     function: str = "main"
-    """Of the module; takes the words that follow, and returns the exit status."""
+    """The module's function: takes the words after the command, returns the exit status."""
     mode: str = ""
     """The trainer's --mode; empty for other commands."""
 
@@ -32,28 +34,32 @@ COMMANDS: Final = {
     "eval": Command("vclip_jax.main", "evaluate a trained model", mode="eval"),
     "plan": Command(
         "vclip_jax.main",
-        "compile the training step for accelerators that are not here",
+        "estimate memory and time on accelerators that this machine lacks",
         mode="compile",
     ),
     "predict": Command("vclip_jax.predict.__main__", "classify photographs"),
     "probe": Command(
-        "vclip_jax.evaluation.probe.__main__", "few-shot probes of a model's image embeddings"
+        "vclip_jax.evaluation.probe.__main__", "score few-shot probes of a model's embeddings"
     ),
     "audit": Command("vclip_jax.audit.__main__", "find near-duplicates between two datasets"),
     "datasets": Command("vclip_jax.datasets.__main__", "build, list, show and export datasets"),
-    "weights": Command("vclip_jax.interop.__main__", "import the weights of other systems"),
-    "export": Command(
-        "vclip_jax.interop.__main__", "write a model of ours for others", function="export"
+    "weights": Command(
+        "vclip_jax.interop.__main__", "import other projects' weights, push weights to the Hub"
     ),
-    "config": Command("vclip_jax.config.__main__", "print the values of a config, or all keys"),
-    "report": Command("vclip_jax.report.__main__", "write the page of a run, or compare runs"),
+    "export": Command(
+        "vclip_jax.interop.__main__",
+        "write a trained model for other programs",
+        function="export",
+    ),
+    "config": Command("vclip_jax.config.__main__", "print a config's values, or explain all keys"),
+    "report": Command("vclip_jax.report.__main__", "write the report of a run, or compare runs"),
     "demo": Command("vclip_jax.demo.__main__", "try a model on photographs in a browser"),
-    "drills": Command("vclip_jax.drills.__main__", "break runs on purpose, count what is lost"),
+    "drills": Command("vclip_jax.drills.__main__", "break runs on purpose and count the losses"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit status, or ends the process as the trainer does."""
+    """Run a command and return its exit status; the trainer ends the process itself."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = _parser().parse_args(words[:1] or ["--help"]).command
     command = COMMANDS[name]
@@ -61,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(getattr(import_module(command.module), command.function)(words[1:]))
     from vclip_jax.config import command_line
 
-    sys.argv = [f"vclip {name}", *words[1:]]  # where ml_collections looks for keys
+    sys.argv = [f"vclip {name}", *words[1:]]  # ml_collections looks for keys there
     command_line.run(_start, command.mode)
     return 0
 
@@ -79,14 +85,14 @@ def _parser() -> commands.Parser:
 
 
 def _start() -> None:
-    """Import the trainer, now that it is worth its seconds."""
+    """Import the trainer, which takes seconds, and run it."""
     from vclip_jax.main import run_flags
 
     run_flags()
 
 
 def script() -> None:
-    """The console script `vclip`."""
+    """Run the console script `vclip`."""
     commands.start(main)
 
 

@@ -1,18 +1,18 @@
 """Train, evaluate, report: `vclip train --config configs/X.py --workdir W`.
 
-The same command again continues where the run stopped. `vclip eval` restores the newest checkpoint,
-another (`--step best`) or one after the other (`--config.eval_all_checkpoints=True`), scores it and
-rewrites the report. `vclip plan --topology v5e:4x4` compiles the step for accelerators ahead of
-time. `python -m vclip_jax.main` is the same with `--mode train`, `eval` or `compile`.
+The same command again continues where the run stopped. `vclip eval` scores the newest checkpoint,
+another one (`--step best`) or all of them (`--config.eval_all_checkpoints=True`), and rewrites the
+report. `vclip plan --topology v5e:4x4` compiles the step for accelerators ahead of time.
+`python -m vclip_jax.main` with `--mode train`, `eval` or `compile` runs the same commands.
 """
 
 if __name__ == "__main__":
-    # A command line that is wrong is answered before the imports below, which take seconds.
+    # Refuse a wrong command line before the imports below, which take seconds.
     from vclip_jax.config import command_line
     from vclip_jax.console import commands
 
     def start() -> None:
-        """Import this module anew, now that it is worth its seconds."""
+        """Import this module under its own name and run it."""
         from vclip_jax.main import run_flags
 
         run_flags()
@@ -70,11 +70,14 @@ log = logging.getLogger("vclip_jax")
 
 
 def main(config: ConfigDict, workdir: Path, mode: str = "train", topology: str = "") -> None:
-    """One run; `topology` is what `mode` "compile" compiles for.
+    """Train, evaluate or compile, as `mode` says ("train", "eval" or "compile").
+
+    Args:
+        topology: the accelerators that `mode` "compile" compiles for.
 
     Raises:
-        ValueError, OSError: one line about what is wrong.
-        Preempted: the run was asked to end before its end, and what there was to save is saved.
+        ValueError, OSError: one line that says what is wrong.
+        Preempted: a signal ended the run early; its state is saved.
     """
     if mode == "eval" and config.systems:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -94,17 +97,17 @@ def main(config: ConfigDict, workdir: Path, mode: str = "train", topology: str =
 
 
 def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: ExitStack) -> None:
-    """From config to report; the order matters and is the order of the page."""
+    """Train a model, from config to report."""
     began = time.perf_counter()
-    # --- Config: refuse what cannot work before anything is spent.
+    # --- Config: refuse what cannot work before any time is spent.
     check_training(config, workdir)
     at_end.enter_context(open_workdir(config, workdir))
     mesh = sharding.make_mesh(config.mesh.fsdp)
 
-    # --- Data: build what is missing, open it, look at some captions.
+    # --- Data: build what is missing, open it, check some captions.
     data = open_data(config, workdir)
 
-    # --- State: this run's own checkpoint, or at step 0 others' weights or random ones.
+    # --- State: from this run's checkpoint; at step 0 from other weights or random ones.
     training = make_training(config, mesh, data.tokenizer.vocab_size)
     describe(training, workdir)
     run = open_run(config, workdir)
@@ -117,7 +120,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
         open_measurement(config, workdir, training.graphdef, mesh, data, run.metrics_log)
     )
     timetable = Timetable.of(config)
-    if timetable.measures(step) and not measure.is_logged(step):  # the last start ended before it
+    if timetable.measures(step) and not measure.is_logged(step):  # the run stopped before it
         measure(state.variables, step)
     goodput = open_goodput(config, workdir, mesh, step, began=began)
 
@@ -149,7 +152,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
                     with loop.booked("evaluation"), preemption.interrupting():
                         measure(state.variables, step)
 
-    # --- The end: what it is worth.
+    # --- The final evaluation and the report.
     with goodput.account("evaluation"):
         measure(state.variables, step, final=True)
     goodput.close()
@@ -157,15 +160,15 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
 
 
 def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """Score a trained model: that of `config.restore_from`, or the workdir's own.
+    """Score a trained model: the one of `config.restore_from`, else the workdir's.
 
-    The model, its preprocessing and its vocabulary are the checkpoint's, whatever the config says
-    of them; `config.evals` says on what, and validation pairs are scored if there are any.
+    The checkpoint decides the model, its preprocessing and its vocabulary, even if the config
+    differs. It is scored on `config.evals` and, if there are any, on validation pairs.
 
     Returns:
         The content of `zero_shot.json`, on every process.
     """
-    # --- Model: read it, and take over its part of the config.
+    # --- Model: read it, and take its part of the config from the checkpoint.
     source = config.restore_from or str(workdir)
     if not config.restore_from and not (workdir / "checkpoints").is_dir():
         raise ValueError(
@@ -175,16 +178,16 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     with checks.naming("restore_from") if config.restore_from else nullcontext():
         steps = saved_run.steps(source) if config.eval_all_checkpoints else ()
         loaded, tokenizer, step = load_weights(source, config.restore_step)
-    step = step or 0  # a portable folder's figures stand at the start of a curve
+    step = step or 0  # a portable folder may not know its step
     config = weights.adopt(config, loaded)
 
     # --- Config: refuse what cannot work.
     check_config(config, training=False)
 
-    # --- Data: what there is of it.
+    # --- Data: open the datasets that exist.
     data = open_scored_data(config, tokenizer)
 
-    # --- What earlier checkpoints are worth, and then this one.
+    # --- Measure earlier checkpoints, then this one.
     workdir.mkdir(parents=True, exist_ok=True)
     mesh = sharding.make_mesh(1)
     graphdef = graph_of(model_maker(config, tokenizer.vocab_size))
@@ -207,10 +210,10 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
 
 def check_training(config: ConfigDict, workdir: Path) -> None:
-    """Refuse a training that cannot work, before anything is spent.
+    """Refuse a training that cannot work, before any time is spent.
 
     Raises:
-        ValueError, OSError: one line about what is wrong.
+        ValueError, OSError: one line that says what is wrong.
     """
     check_config(config, training=True)
     optim.check_kind(config.optimizer)
@@ -220,10 +223,10 @@ def check_training(config: ConfigDict, workdir: Path) -> None:
 
 
 def check_config(config: ConfigDict, *, training: bool) -> None:
-    """Refuse a config with values, trackers or words that cannot work.
+    """Refuse a config with values, trackers or prompts that cannot work.
 
     Raises:
-        ValueError, OSError: one line about what is wrong.
+        ValueError, OSError: one line that says what is wrong.
     """
     checks.validate(
         config, devices=jax.device_count(), processes=jax.process_count(), training=training
@@ -241,7 +244,7 @@ def open_measurement(
     data: Data,
     metrics_log: MetricsLog,
 ) -> Iterator[Measurement]:
-    """Make the measurement of a model on `data`, and open its trackers until the end."""
+    """Make the measurement of a model on `data`; its trackers stay open inside the context."""
     with open_trackers(
         config, workdir, metrics_log.rows(), enabled=jax.process_index() == 0
     ) as trackers:
@@ -266,12 +269,12 @@ def open_measurement(
 
 
 def run_flags() -> None:
-    """What the command line asks for; the process ends here."""
+    """Run what the command line asks for, then end the process."""
     processes.keep_quiet()
     open_files.raise_limit()
     try:
         with processes.ending_together():
-            # Before anything asks for devices.
+            # Set before anything asks for devices.
             if command_line.DETERMINISTIC.value:
                 given = os.environ.get("XLA_FLAGS", "")
                 os.environ["XLA_FLAGS"] = f"{given} --xla_gpu_deterministic_ops=true".strip()
@@ -293,6 +296,6 @@ def run_flags() -> None:
             )
     except Preempted as preempted:
         if jax.process_index() == 0:
-            print(f"ended early, as asked: {preempted}; the same command goes on")
+            print(f"ended early by a signal: {preempted}; the same command resumes the run")
         processes.leave(command_line.PREEMPTED_EXIT_CODE.value)
     processes.leave()

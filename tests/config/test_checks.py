@@ -60,9 +60,9 @@ def test_a_loss_that_there_is_not_is_refused_with_those_there_are(key, value, me
         ("optimizer.beta2", 1.0, r"beta2=1\.0 must be in \[0, 1\)"),
         ("model.vision_layers", (3, 4), r"vision_layers=\(3, 4\) must be four stages"),
         ("model.vision_layers", (3, 4, 0, 3), r"vision_layers=\(3, 4, 0, 3\) must be four stages"),
-        ("mesh.rules", ("foo",), r"config\.mesh\.rules=.* must be pairs like .*; 'foo' is none"),
-        ("mesh.rules", (("(", "fsdp"),), r"'\(' is no regular expression: missing"),
-        ("optimizer.learning_rate_factors", (("a", "b"),), r"; \('a', 'b'\) is none"),
+        ("mesh.rules", ("foo",), r"config\.mesh\.rules=.* must be pairs like .*; 'foo' is not one"),
+        ("mesh.rules", (("(", "fsdp"),), r"'\(' is not a regular expression: missing"),
+        ("optimizer.learning_rate_factors", (("a", "b"),), r"; \('a', 'b'\) is not one"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_by_its_own_key(key, value, message):

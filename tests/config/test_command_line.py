@@ -40,7 +40,7 @@ def refusal(arguments: list[str], capsys, monkeypatch) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (GOOD[:2], "--workdir FOLDER is needed: where the run's files go"),
+        (GOOD[:2], "--workdir FOLDER is needed: the folder for the run's files"),
         ([GOOD[0], GOOD[2]], "--config FILE is needed, for example configs/quickstart.py"),
         ([*GOOD, "--mode=fly"], "flag --mode=fly: value should be one of <train|eval|compile>"),
         (
@@ -105,6 +105,22 @@ def test_what_a_key_names_is_looked_for_first(setting, message, tmp_path, capsys
     ]
     said = refusal(arguments, capsys, monkeypatch)
     assert said.startswith(f"config.{setting.split('=')[0]}: {message.format(tmp=tmp_path)}")
+
+
+def options(name: str) -> set[str]:
+    return set(re.findall(r"^  --(\S+)$", command_line.help_of([name, "--help"]), re.M))
+
+
+def test_the_help_of_eval_lists_the_options_that_name_a_model():
+    assert {"model", "step"} <= options("vclip eval")
+    assert not {"model", "step"} & (options("vclip train") | options("vclip plan"))
+
+
+def test_the_help_of_a_command_lists_all_flags_but_those_of_other_commands():
+    flags_of_all = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(command_line)}
+    assert options("vclip train") - {"config.KEY=VALUE"} == flags_of_all - {"mode", "topology"}
+    assert options("vclip plan") - options("vclip train") == {"topology"}
+    assert options("main.py") - {"config.KEY=VALUE"} == flags_of_all
 
 
 RECIPES = sorted(

@@ -126,7 +126,7 @@ def test_a_visitor_gets_scores_a_heat_map_and_search_results(
     assert contents(temporary) == []
     picture("heat")
     page.get_by_role("tab", name="Nearest training captions").click()
-    assert "does not say what its model was trained on" in page.locator("#captions").inner_text()
+    assert "does not name its training data" in page.locator("#captions").inner_text()
     page.get_by_role("tab", name="Scores").click()
     picture("scores")
 

@@ -42,7 +42,7 @@ def test_import_and_export_give_back_the_file(tmp_path, checkpoint, weights, cap
     assert "rn.pt (cn_clip)" in (work / "README.md").read_text()
     assert run("export --format cn_clip --model", work, "--out", target) == 0
     assert target.read_bytes() == checkpoint.read_bytes()
-    assert "note: the sizes are those of no config of cn_clip" in capsys.readouterr().out
+    assert "note: no config of cn_clip has these sizes" in capsys.readouterr().out
 
 
 def test_folders_and_files_of_ours_are_copied(tmp_path, checkpoint, weights, tokenizer):

@@ -101,7 +101,7 @@ def test_what_training_took_is_told(written):
     text = written()
     assert "2,000 steps of 128 pairs (256,000 pairs seen)" in text
     assert "Devices: 4 x TPU v5 lite." in text
-    assert "1.50 hours on the clock, 6.00 device-hours" in text
+    assert "1.50 hours of wall time, 6.00 device-hours" in text
     assert "in 2 starts; 83% of it in steps." in text
     assert "jax 0.11.0, flax 0.12.9, Python 3.12.3" in text
     assert "abc123" in text
@@ -117,7 +117,7 @@ def test_weights_trained_on_synfundus_carry_its_licence_and_citation(written):
 @pytest.mark.parametrize(
     ("dataset", "licence", "says"),
     [
-        ("synthetic/synfundus_like-32px-240-s0", "apache-2.0", "no condition of anybody else"),
+        ("synthetic/synfundus_like-32px-240-s0", "apache-2.0", "no other terms apply"),
         ("idrid", "cc-by-4.0", "The terms of the data are: CC BY 4.0."),
         ("messidor", "other", "research and education only"),
         ("generic/mine", "other", "not known to the program"),
@@ -145,13 +145,13 @@ def test_no_path_of_the_machine_is_told(written, workdir):
 
 
 def test_figures_of_another_step_are_told_apart(written):
-    assert "These figures are of step" not in written(2000)
-    assert "These figures are of step 2,000, the weights of step 2,500" in written(2500)
+    assert "These results are of step" not in written(2000)
+    assert "These results are of step 2,000, the weights of step 2,500" in written(2500)
 
 
 def test_what_was_trained_on_is_no_external_dataset(written):
-    assert "another split was trained on" not in written()
-    assert "of refuge, another split was trained on" in written(dataset="refuge")
+    assert "trained on another split" not in written()
+    assert "trained on another split of refuge" in written(dataset="refuge")
 
 
 def test_a_run_without_figures_says_so(written, workdir):
@@ -173,7 +173,7 @@ def test_damaged_files_are_named(written, workdir):
 def test_imported_weights_leave_the_licence_to_their_makers(tiny_weights, tokenizer):
     text = model_card.write(tiny_weights(), tokenizer, "imported from rn.pt (cn_clip)")
     assert "license" not in metadata(text)
-    assert "its makers' to state" in text
+    assert "Only their authors can state" in text
     assert "rn.pt (cn_clip)" in text
     assert "## Results" not in text
 

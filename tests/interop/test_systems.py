@@ -224,7 +224,7 @@ def test_half_precision_and_openais_numbers_are_read(tmp_path, system):
         ("hf_clip", {"eos_token_id": 5}, "eos_token_id is 5, not 11"),
         ("open_clip ViT", {"no_causal_mask": True}, "no_causal_mask is True, the tower has False"),
         ("open_clip ViT", {"head_width": 80}, "head_width is 80, the tower has 64"),
-        ("open_clip ViT", {"novelty": 1}, "text_cfg.novelty is not known here"),
+        ("open_clip ViT", {"novelty": 1}, "text_cfg.novelty is unknown"),
         ("biomedclip", {"timm_pool": "avg"}, "timm_pool is 'avg'"),
         ("biomedclip", {"hf_pooler_type": "cls_pooler"}, "hf_pooler_type is 'cls_pooler'"),
     ],
@@ -313,7 +313,7 @@ def test_padding_that_bert_would_read_is_refused(tmp_path, system):
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefg"]
     (tmp_path / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
     tokenizer = tokenizer_json.import_tokenizer(tmp_path).with_padding("[MASK]")
-    with pytest.raises(ValueError, match="pads with the token 4, BERT takes 0"):
+    with pytest.raises(ValueError, match="pads with the token 4, but BERT with 0"):
         folder.save(tmp_path / "w", system("flair"), tokenizer, origin="test")
 
 

@@ -65,5 +65,5 @@ def test_a_config_that_takes_over_a_models_sizes_is_a_copy(tiny_weights):
     adopted.model.vision_layers = (1,)
     assert config.to_dict() == before
     assert adopted.is_locked == config.is_locked
-    with pytest.raises(ValueError, match="text tower alone"):
+    with pytest.raises(ValueError, match="only a text tower"):
         adopt(config, tiny_weights("text"))

@@ -242,7 +242,7 @@ def test_a_model_is_asked_its_own_prompts(capsys, portable_folder, photographs, 
     )
     assert status == 0
     assert list(json.loads(out)["probabilities"]) == list(prompts.load("zh/fives").class_names)
-    assert caplog.messages == ["this model has no prompts of its own: it is asked zh/fives"]
+    assert caplog.messages == ["this model has no prompts of its own: using zh/fives"]
 
 
 def test_pipes_and_folders_named_as_images_are_errors_and_not_opened(

@@ -169,7 +169,7 @@ def test_what_cannot_be_compared_is_one_line(folders, tmp_path):
     with pytest.raises(FileNotFoundError, match="workdir of a training run"):
         write_comparison([folders[0], tmp_path / "nowhere"])
     systems = write(tmp_path / "systems", {"table1.json": {}})
-    with pytest.raises(ValueError, match="is of several systems"):
+    with pytest.raises(ValueError, match="holds several systems"):
         write_comparison([folders[0], systems])
 
 
@@ -182,5 +182,5 @@ def test_the_command_compares_several_workdirs(tmp_path):
     wrong = subprocess.run([*command, runs[0], "--out", "x.html"], capture_output=True, text=True)
     assert (wrong.returncode, wrong.stderr) == (
         1,
-        "error: --out is of a comparison: name several workdirs\n",
+        "error: --out is for a comparison: name several workdirs\n",
     )

@@ -207,8 +207,8 @@ def test_a_missing_file_costs_its_own_sections_only(make, contents, missing, sec
 @pytest.mark.parametrize(
     ("step", "text"),
     [
-        (320, "runs/other, step 320 (weights), trained on from step 0"),
-        (None, "runs/other (weights), trained on from step 0"),
+        (320, "runs/other, step 320 (weights), trained further from step 0"),
+        (None, "runs/other (weights), trained further from step 0"),
     ],
 )
 def test_the_page_says_from_what_a_run_started(make, contents, step, text):

@@ -182,7 +182,7 @@ def test_a_tracker_that_fails_is_left_out_with_a_word(caplog):
     assert [row["step"] for row in good.rows] == [1, 2]
     assert good.closed == [True]
     assert len(caplog.records) == 1
-    assert "tracker bad is left out from now on, it failed: no route to host" in caplog.text
+    assert "tracker bad failed and is not used any more: no route to host" in caplog.text
 
 
 def test_a_run_that_breaks_off_is_not_told_to_have_ended():

@@ -246,7 +246,10 @@ def test_a_type_is_not_cast_silently(tmp_path):
     half = ABSTRACT.replace(params=ABSTRACT.params | {"b": jax.ShapeDtypeStruct((7,), "bfloat16")})
     with (
         Checkpoints(tmp_path) as checkpoints,
-        pytest.raises(ValueError, match=r"params/b is float32\[7\] there, bfloat16\[7\] here"),
+        pytest.raises(
+            ValueError,
+            match=r"params/b is float32\[7\] in the checkpoint, bfloat16\[7\] in the model",
+        ),
     ):
         checkpoints.restore(half, layout)
 

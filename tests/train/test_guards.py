@@ -142,7 +142,7 @@ def test_a_jump_of_the_loss_is_said(caplog):
     ("changes", "seen", "said"),
     [
         ({}, {"logit_scale": 100.0}, "logit_scale is at its clamp, 100"),
-        ({}, {"repeated_captions": 0.8}, "80 % of a batch's captions"),
+        ({}, {"repeated_captions": 0.8}, "80 % of the batch's captions occur"),
         ({"pairs": False}, {"repeated_captions": 0.8}, ""),
         ({}, {"loss": math.log(64)}, "as if all embeddings were the same"),
         ({"softmax": False}, {"loss": math.log(64)}, ""),

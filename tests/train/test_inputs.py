@@ -74,7 +74,7 @@ def test_one_message_names_every_split_that_differs(tmp_path, caplog):
 def test_a_run_of_an_earlier_version_goes_on_and_keeps_the_digest_from_now_on(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "vclip_jax"):
         check_data(tmp_path, {"train": Source("aaaa")}, resumes=True)
-    assert "does not say what its data was" in caplog.text
+    assert "has no record of its data" in caplog.text
     assert json.loads((tmp_path / "data.json").read_text())["train"]["digest"] == "aaaa"
     with pytest.raises(ValueError, match="began with other data"):
         check_data(tmp_path, {"train": Source("bbbb")}, resumes=True)

@@ -1,12 +1,11 @@
 """The audit of two datasets for near-duplicates, by perceptual hashes and embeddings; a command.
 
-What its options are by default stands here, so that the command line is read before NumPy is
-imported.
+The defaults of its options are here, so that the command line is parsed without importing NumPy.
 """
 
 from typing import Final
 
 DISTANCE: Final = 40
-"""Bits of 256 that the hashes of near-duplicates differ in at most, see `near_duplicates`."""
+"""The largest distance of near-duplicates' hashes, in bits of 256, see `near_duplicates`."""
 COSINE: Final = 0.98
-"""Of the embeddings of near-duplicates, at least."""
+"""The smallest cosine of near-duplicates' embeddings."""

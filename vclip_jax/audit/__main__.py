@@ -1,7 +1,9 @@
-"""The audit of two built datasets: near-duplicates counted, listed and shown.
+"""Find near-duplicates between two built datasets: pictures that show the same eye.
 
-`vclip audit A B` prints how many pictures of B have one in A; `--out FOLDER` gets a line for each
-pair, and a page with the closest. How they are found is in `near_duplicates`.
+    vclip audit synfundus messidor --data-dir D --out FOLDER
+
+Prints how many pictures of B have a near-duplicate in A. --out writes a list of all pairs and a
+page with the closest ones. Perceptual hashes find them and, with --model, embeddings.
 """
 
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ from vclip_jax.console import commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command and return the exit status."""
     options = _parser().parse_args(arguments)
 
     def run() -> None:
@@ -25,26 +27,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> commands.Parser:
     parser = commands.Parser(prog="vclip audit", description=__doc__)
-    parser.add_argument("a", metavar="A", help="the training set: NAME or NAME/CONFIG")
-    parser.add_argument("b", metavar="B", help="the evaluation set, or the same again")
-    parser.add_argument("--data-dir", required=True, help="where built datasets are")
-    parser.add_argument("--split-a", default="train", help="in TFDS's notation (default: train)")
-    parser.add_argument("--split-b", default="test", help="(default: test)")
+    parser.add_argument("a", metavar="A", help="the training dataset: NAME or NAME/CONFIG")
+    parser.add_argument("b", metavar="B", help="the evaluation dataset, or the same one again")
+    parser.add_argument("--data-dir", required=True, help="the folder of built datasets")
+    parser.add_argument(
+        "--split-a", default="train", help="split of A, in TFDS's notation (default: train)"
+    )
+    parser.add_argument(
+        "--split-b", default="test", help="split of B, in TFDS's notation (default: test)"
+    )
     parser.add_argument(
         "--distance",
         type=int,
         default=DISTANCE,
-        help=f"bits of 256 that hashes may differ in (default: {DISTANCE})",
+        help="largest number of bits, of 256, in which the hashes of a pair may differ "
+        f"(default: {DISTANCE})",
     )
-    commands.add_model(parser, "compare its embeddings too: ", required=False)
+    commands.add_model(parser, "also compare the embeddings of this model: ", required=False)
     parser.add_argument(
         "--cosine",
         type=float,
         default=COSINE,
-        help=f"list pairs with at least this (default: {COSINE})",
+        help=f"list pairs whose embeddings have at least this cosine (default: {COSINE})",
     )
-    parser.add_argument("--out", type=Path, help="a folder for audit.csv and audit.html")
-    parser.add_argument("--workers", type=int, help="threads (default: one a core)")
+    parser.add_argument("--out", type=Path, help="folder to write audit.csv and audit.html to")
+    parser.add_argument(
+        "--workers", type=int, help="number of threads (default: one for each core)"
+    )
     return parser
 
 

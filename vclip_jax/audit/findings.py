@@ -1,4 +1,4 @@
-"""What an audit found: the counts, a line for each pair, and the page with the closest."""
+"""The findings of an audit: the counts, the list of pairs, and the page with the closest pairs."""
 
 import base64
 import csv
@@ -19,12 +19,12 @@ from vclip_jax.files import open_files
 from vclip_jax.report.templates import render_template
 
 MAX_SHOWN: Final = 100
-"""Pairs with pictures in the page."""
+"""The largest number of pairs that the page shows with pictures."""
 _THUMBNAIL: Final = 224
 
 
 def table(audit: Audit, name_a: str, name_b: str) -> str:
-    """The counts as aligned text."""
+    """Format the counts as aligned text."""
     lines = [
         f"{side}  {name}: {len(x)} pictures compared, {len(x.damaged)} damaged, "
         f"{len(x.blank)} blank"
@@ -43,12 +43,14 @@ def table(audit: Audit, name_a: str, name_b: str) -> str:
         lines.append("  ".join(cells))
     listed = len(audit.pairs)
     if listed < counts(audit)[-1][1]:
-        lines.append(f"listed: {listed:,}, of those that embeddings alone find the most similar")
+        lines.append(
+            f"listed: {listed:,}; of the pairs that only embeddings find, the most similar"
+        )
     return "\n".join(lines)
 
 
 def counts(audit: Audit) -> list[tuple[str, int, int, str]]:
-    """For each criterion: its name, pairs, pictures of B in them, and those as a share of B."""
+    """Return for each criterion its name, pairs, pictures of B in them, and their share of B."""
     by_hash = sum(p.kind != "embedding" for p in audit.pairs)
     above = 0
     if audit.cosine is not None:
@@ -71,7 +73,10 @@ def counts(audit: Audit) -> list[tuple[str, int, int, str]]:
 
 
 def write_csv(audit: Audit, path: str | os.PathLike[str]) -> None:
-    """One line a pair: key_a, key_b, kind, distance, cosine (empty without a model), mirrored."""
+    """Write a line for each pair: key_a, key_b, kind, distance, cosine, mirrored.
+
+    The cosine is empty without a model.
+    """
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("key_a", "key_b", "kind", "distance", "cosine", "mirrored"))
@@ -88,7 +93,7 @@ def render(
     name_a: str,
     name_b: str,
 ) -> str:
-    """The page: counts, and the closest `MAX_SHOWN` pairs with their pictures."""
+    """Return the page: the counts, and the closest `MAX_SHOWN` pairs with their pictures."""
     picture_a = cache(lambda position: _data_uri(source_a[int(audit.a.indices[position])]))
     picture_b = cache(lambda position: _data_uri(source_b[int(audit.b.indices[position])]))
     shown = audit.pairs[:MAX_SHOWN]
@@ -110,25 +115,25 @@ def _data_uri(record: Record) -> str:
 
 
 def run(options: Namespace) -> None:
-    """Audit two built datasets: print the counts, and write the pairs if `out` says where.
+    """Audit two built datasets, print the counts, and write the pairs if `--out` is given.
 
     Raises:
-        DatasetError: a dataset is not there or not usable.
+        DatasetError: a dataset is missing or not usable.
         ValueError: see `compare` and `vclip_jax.load`.
     """
     open_files.raise_limit()
     name_a, name_b = f"{options.a}:{options.split_a}", f"{options.b}:{options.split_b}"
     source_a = open_source(options.a, options.data_dir, options.split_a)
     source_b = open_source(options.b, options.data_dir, options.split_b)
-    found = (find_dataset(name, options.data_dir) for name in (options.a, options.b))
-    one_dataset = len(set(found)) == 1
+    folders = (find_dataset(name, options.data_dir) for name in (options.a, options.b))
+    one_dataset = len(set(folders)) == 1
     if one_dataset and options.split_a == options.split_b:
         source_b = source_a
     for name, source in ((name_a, source_a), (name_b, source_b)):
         if len(source) and "fitted" in source[0]:
             raise ValueError(
-                f"{name} was built with --ready: its squares do not compare with photographs; "
-                "audit the dataset as built without"
+                f"{name} was built with --ready: its squares cannot be compared with photographs; "
+                "audit the dataset built without --ready"
             )
     model = None
     if options.model is not None:

@@ -1,13 +1,13 @@
 """Near-duplicates between two sources: leakage, and photographs that a generator memorised.
 
 Every picture of A is compared with every picture of B, as it is and mirrored, by a perceptual hash
-of 256 bits; with a model their embeddings are compared too. The hash is in `fingerprints`, the
-command in `audit`.
+of 256 bits; with a model, embeddings are compared too. The hash is in `perceptual_hash`.
 
-The default distance rests on these, of 413 photographs of IDRiD and of 400 drawn eyes at 512 px
-(100 of each domain), measured by the slow test of `tests/audit/test_near_duplicates.py`:
+The default distance is based on these distances, measured by the slow test of
+`tests/audit/test_near_duplicates.py` on 413 photographs of IDRiD and 400 rendered eyes at 512 px
+(100 of each domain):
 
-    one eye, changed       IDRiD: median 99 % max    drawn: median 99 % max, within 40
+    one eye, changed       IDRiD: median 99 % max    rendered: median 99 % max, within 40
     JPEG quality 50                    4   14  24               6   18  24    100.0 %
     half the size                      2   10  12               2   10  18    100.0 %
     20 % brighter                      2   10  16               2   10  18    100.0 %
@@ -17,22 +17,22 @@ The default distance rests on these, of 413 photographs of IDRiD and of 400 draw
     mirrored                           4   10  12               6   12  14    100.0 %
 
     different pictures, the better of both orientations
-    drawn, 79,800 pairs: median 122, the closest 60
+    rendered, 79,800 pairs: median 122, the closest 60
     IDRiD, 85,078 pairs: median 116, the closest 0 (five times), 28, 48, 64; by eye, the first
-        seven are the same photograph or the same eye again, the next seven are not: no false pair
+        seven show the same photograph or the same eye, the next seven do not: no false pair
         within 40
-    6,000 drawn eyes at 192 px, 17,997,000 pairs: none within 44, 2 within 48, 46 within 56
+    6,000 rendered eyes at 192 px, 17,997,000 pairs: none within 44, 2 within 48, 46 within 56
 
-By how that tail falls, some ten false pairs within 40 are to be expected among the 1.7 billion of
+Extrapolating this tail, about ten false pairs within 40 are expected among the 1.7 billion pairs of
 1,000,000 x 1,748 pictures. Comparing that many (random) hashes took 34 s on a busy core, 22 s of
-its time, and 0.2 GB. What takes long is reading the pictures: 2 ms of a core each at 192 px and
-4 ms at 1024 px.
+CPU time, and 0.2 GB. Most of the time goes into reading the pictures: 2 ms of a core for each at
+192 px and 4 ms at 1024 px.
 
-The hash's details were chosen among some forty variants on IDRiD and on 400 of such drawn eyes,
-so those figures flatter it; the 6,000 eyes had no part in that.
+The details of the hash were chosen among some forty variants on IDRiD and on 400 such rendered
+eyes, so these figures are optimistic; the 6,000 eyes were not used for the choice.
 
-What is missed, of the first 120 photographs of IDRiD: a fifth when turned by 3 degrees and four
-fifths by 4; a fortieth when a tenth is cut off each side, three quarters when 15 % are.
+The audit misses, of the first 120 photographs of IDRiD, a fifth if they are turned by 3 degrees and
+four fifths by 4; a fortieth if a tenth is cut off each side, and three quarters if 15 % are.
 """
 
 from collections.abc import Iterator, Sequence
@@ -49,50 +49,50 @@ from vclip_jax.data.images.decode import read_rgb
 from vclip_jax.data.record import Record
 
 MAX_PAIRS: Final = 1_000_000
-"""More pairs within the distance are no finding but a mistake, and would fill the memory."""
+"""The largest number of pairs within the distance; more indicate a mistake and would fill the
+memory."""
 MAX_SIMILAR: Final = 1000
-"""Pairs that only the embeddings find are this many at most, the most similar ones: to a model
-that has seen little else, all eyes are alike."""
+"""The largest number of listed pairs that only embeddings find, the most similar ones: to a model
+that has seen little else, all eyes look similar."""
 
-# Pictures of A and of B that are compared at a time: bounds the memory.
+# Numbers of pictures of A and of B that are compared at a time, which limit the memory.
 _TILE: Final = 512, 1024
 _SIMILAR_TILE: Final = 512, 8192
 
 
 class Pair(NamedTuple):
-    """A picture of A and one of B that are alike."""
+    """A picture of A and one of B that are near-duplicates."""
 
     a: int
-    """Position in A's fingerprints."""
+    """The position in A's fingerprints."""
     b: int
     key_a: str
     key_b: str
     kind: str
     """"identical" (the same bytes), "hash", "embedding", or "both"."""
     distance: int
-    """Bits of the hash that differ, in the better of the two orientations."""
+    """The number of differing bits of the hashes, in the better of the two orientations."""
     cosine: float | None
-    """Of the embeddings, of the pictures as they are."""
+    """The cosine of the embeddings, without mirroring; None without a model."""
     mirrored: bool
-    """B's mirror image is more like A than B itself is."""
+    """True if the mirror image of B is closer to A than B itself."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What `compare` finds."""
+    """The result of `compare`."""
 
     a: Fingerprints
     b: Fingerprints
     pairs: list[Pair]
-    """By distance; identical ones first, then by cosine and keys."""
+    """The pairs sorted by distance, identical ones first, then by cosine and keys."""
     distance: int
     cosine: float | None
-    """The threshold, None where no model took part."""
+    """The threshold of the cosine; None without a model."""
     similar: int
-    """Pairs at or above that threshold, of which `MAX_SIMILAR` are listed."""
+    """The number of pairs at or above that threshold, of which at most `MAX_SIMILAR` are listed."""
     affected: dict[str, int]
-    """Pictures of B that "identical", "hash" or "embedding" found a pair for, and "any" of them.
-    """
+    """The number of pictures of B with a pair by "identical", "hash", "embedding" or "any"."""
 
 
 def compare(
@@ -109,13 +109,14 @@ def compare(
 
     Args:
         source_a, source_b: records; the same object for near-duplicates within it.
-        one_dataset: records of A and B with the same key are the same record, which is not
-            compared with itself; two records that are both in A and in B make one pair.
-        distance: the most bits of 256 in which a pair's hashes differ.
-        model: for embeddings, what `vclip_jax.load` returns; only its `encode_image` is used. The
+        one_dataset: True if records of A and B with the same key are the same record. A record is
+            not compared with itself, and two records that are both in A and in B make one pair.
+        distance: the largest number of bits, of 256, in which a pair's hashes differ.
+        model: a model from `vclip_jax.load` for embeddings; only its `encode_image` is used. The
             embeddings of B are kept in memory, those of A are not unless A is B.
-        cosine: pairs with at least this are listed whatever their hashes, see `MAX_SIMILAR`.
-        workers: threads; they do not change the result.
+        cosine: pairs with at least this cosine are listed, independent of their hashes, see
+            `MAX_SIMILAR`.
+        workers: the number of threads, which does not change the result.
 
     Raises:
         ValueError: an argument is out of range, or there are more than `MAX_PAIRS` pairs.
@@ -125,7 +126,7 @@ def compare(
             f"an audit needs a distance from 0 to {BITS}, a cosine from -1 to 1 and "
             f"workers >= 1, got {distance}, {cosine}, {workers}"
         )
-    # The embeddings' type, lest a pair at the threshold be above it here and below it there.
+    # Round the threshold to the embeddings' dtype, so that all comparisons agree.
     cosine = float(np.float32(cosine))
     within = source_a is source_b
     a = fingerprint(source_a, workers, "hash A")
@@ -143,16 +144,16 @@ def compare(
         )
         similar = _similar(parts, embedded_b, rows, columns, ranks, cosine, len(a))
     pairs = _pairs(a, b, rows, columns, similar, cosine)
-    found = {
+    affected = {
         "identical": _touched(a, b, ranks, [p for p in pairs if p.kind == "identical"]),
         "hash": _touched(a, b, ranks, [p for p in pairs if p.distance <= distance]),
         "embedding": set(),
     }
     if similar is not None:
-        found["embedding"] = {b.keys[i] for i in np.flatnonzero(similar.touched_b)} | {
+        affected["embedding"] = {b.keys[i] for i in np.flatnonzero(similar.touched_b)} | {
             a.keys[i] for i in np.flatnonzero(similar.touched_a & (ranks[0] >= 0))
         }
-    found["any"] = set().union(*found.values())
+    affected["any"] = set().union(*affected.values())
     return Audit(
         a=a,
         b=b,
@@ -160,7 +161,7 @@ def compare(
         distance=distance,
         cosine=None if model is None else cosine,
         similar=0 if similar is None else similar.count,
-        affected={name: len(keys) for name, keys in found.items()},
+        affected={name: len(keys) for name, keys in affected.items()},
     )
 
 
@@ -168,7 +169,7 @@ _Ranks = tuple[np.ndarray, np.ndarray]
 
 
 def _shared_ranks(a: Fingerprints, b: Fingerprints, one_dataset: bool) -> _Ranks:
-    """Each picture's place among the keys that A and B have in common, -1 if it is not common."""
+    """Return each picture's rank among the keys that A and B share, or -1 without a shared key."""
     shared = sorted(set(a.keys) & set(b.keys)) if one_dataset else []
     ranks = {key: rank for rank, key in enumerate(shared)}
     of_a, of_b = (np.array([ranks.get(k, -1) for k in x.keys], np.int64) for x in (a, b))
@@ -176,7 +177,7 @@ def _shared_ranks(a: Fingerprints, b: Fingerprints, one_dataset: bool) -> _Ranks
 
 
 def _once(ranks: _Ranks, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Which pairs to keep: no picture with itself, and of (x, y) and (y, x) the one in order."""
+    """Mark the pairs to keep: no picture with itself, and one of (x, y) and (y, x)."""
     of_a, of_b = ranks
     return (of_b[columns] < 0) | (of_a[rows] < of_b[columns])
 
@@ -184,7 +185,7 @@ def _once(ranks: _Ranks, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
 def _near(
     a: Fingerprints, b: Fingerprints, ranks: _Ranks, distance: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs within a distance: positions in A and in B, int64 `[n]` each, sorted."""
+    """Find pairs within a distance: positions in A and in B, int64 `[n]` each, sorted."""
     parts = [np.empty((2, 0), np.int64)]
     count = 0
     height, width = _TILE
@@ -201,8 +202,8 @@ def _near(
                 count += int(kept.sum())
                 if count > MAX_PAIRS:
                     raise ValueError(
-                        f"more than {MAX_PAIRS} pairs are within a distance of {distance}: ask for "
-                        "a smaller --distance"
+                        f"more than {MAX_PAIRS} pairs are within a distance of {distance}: use a "
+                        "smaller --distance"
                     )
             progress.update(len(block))
     rows, columns = np.concatenate(parts, axis=1)
@@ -211,8 +212,8 @@ def _near(
 
 
 def _distances(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Bits that differ: uint64 `[n, 4]` and `[m, 4]` to uint16 `[n, m]`."""
-    # Word by word: a quarter of the memory, and so within the processor's cache.
+    """Count the bits that differ: uint64 `[n, 4]` and `[m, 4]` to uint16 `[n, m]`."""
+    # Word by word takes a quarter of the memory, which fits into the CPU's cache.
     total = np.zeros((len(hashes), len(others)), np.uint16)
     for mine, theirs in zip(hashes.T, others.T, strict=True):
         total += np.bitwise_count(mine[:, None] ^ theirs)
@@ -222,7 +223,7 @@ def _distances(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
 def _embed(
     model: Any, source: Sequence[Record], prints: Fingerprints, workers: int, label: str
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Embeddings in blocks: the position of the first, and float32 `[n, dim]`."""
+    """Yield embeddings in blocks: the position of the first, and float32 `[n, dim]`."""
 
     def read(position: int) -> np.ndarray:
         record = source[int(prints.indices[position])]
@@ -236,7 +237,7 @@ def _embed(
             block = range(start, min(start + _SIMILAR_TILE[0], len(prints)))
             parts = []
             for first in range(0, max(1, len(block)), CHUNK):
-                # Few at a time: they are decoded in full.
+                # Read few at a time, because they are decoded in full.
                 parts.append(model.encode_image(list(pool.map(read, block[first : first + CHUNK]))))
                 progress.update(len(parts[-1]))
             yield start, np.concatenate(parts)
@@ -244,20 +245,22 @@ def _embed(
 
 @dataclass
 class _Similar:
-    """What embeddings say."""
+    """The result of comparing embeddings."""
 
     cosines: np.ndarray
-    """Of the pairs that the hash found, float32 `[n]`."""
+    """Cosines of the pairs that the hash found, float32 `[n]`."""
     rows: np.ndarray
-    """Further pairs."""
+    """Positions in A of further pairs."""
     columns: np.ndarray
+    """Positions in B of further pairs."""
     further: np.ndarray
-    """Their cosines."""
+    """Cosines of further pairs."""
     count: int
-    """Pairs at or above the threshold, those found by hash included."""
+    """The number of pairs at or above the threshold, those found by hash included."""
     touched_a: np.ndarray
-    """Pictures that are in such a pair, bool."""
+    """True for pictures of A that are in such a pair."""
     touched_b: np.ndarray
+    """True for pictures of B that are in such a pair."""
 
 
 def _similar(
@@ -269,7 +272,7 @@ def _similar(
     threshold: float,
     count_a: int,
 ) -> _Similar:
-    """Cosines of the pairs (`rows`, `columns`), and the most similar further ones."""
+    """Compute cosines of the pairs (`rows`, `columns`), and find the most similar further pairs."""
     nothing = np.empty(0, np.int64)
     out = _Similar(
         cosines=np.zeros(len(rows), np.float32),
@@ -351,5 +354,5 @@ def _pairs(
 
 
 def _touched(a: Fingerprints, b: Fingerprints, ranks: _Ranks, pairs: Sequence[Pair]) -> set[str]:
-    """Keys of the pictures of B in the pairs, also where the pair has such a picture as its A."""
+    """Return the keys of the pictures of B in the pairs, also if a pair has one as its A."""
     return {p.key_b for p in pairs} | {p.key_a for p in pairs if ranks[0][p.a] >= 0}

@@ -1,8 +1,8 @@
-"""What tells whether two photographs are the same: the bytes, and a perceptual hash of 256 bits.
+"""Fingerprints of photographs: the digest of their bytes, and a perceptual hash of 256 bits.
 
-The hash is taken of the green channel in the square that the field's circle encloses, freed from
-uneven illumination, so that the frame, the format and the exposure do not matter.
-How far hashes of the same and of different eyes lie apart was measured, see `near_duplicates`.
+The hash is that of the green channel in the square inside the field's circle, without uneven
+illumination, so that the frame, the format and the exposure do not matter. For measured distances
+between hashes of the same and of different eyes, see `near_duplicates`.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from vclip_jax.data.images.decode import field_box, read_rgb
 from vclip_jax.data.record import Record
 
 CHUNK: Final = 32
-"""Pictures that a thread takes at a time."""
+"""The number of pictures that a thread reads at a time."""
 _HASH_SIDE: Final = 16
 BITS: Final = _HASH_SIDE**2
 _DECODED: Final = 256  # a JPEG's shorter side is not scaled below this
@@ -34,19 +34,19 @@ _BLANK: Final = 0.5  # grey levels; with less detail than this there is nothing 
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What is compared of the n pictures of a source that can be."""
+    """The fingerprints of the `n` comparable pictures of a source."""
 
     keys: list[str]
     indices: np.ndarray
-    """Where they are in the source, int64 `[n]`."""
+    """Row numbers in the source, int64 `[n]`."""
     digests: np.ndarray
     """SHA-256 of the stored bytes, uint8 `[n, 32]`."""
     hashes: np.ndarray
-    """uint64 `[n, 4]`, see `perceptual_hashes`."""
+    """Perceptual hashes, uint64 `[n, 4]`, see `perceptual_hashes`."""
     mirrored: np.ndarray
-    """The same of the mirrored pictures."""
+    """Perceptual hashes of the mirrored pictures, uint64 `[n, 4]`."""
     damaged: list[str]
-    """Keys of pictures that cannot be read, or "record NUMBER" if not even the key can."""
+    """Keys of pictures that cannot be read, or "record NUMBER" if the key cannot be read either."""
     blank: list[str]
     """Keys of pictures without detail, such as black ones."""
 
@@ -58,9 +58,9 @@ def fingerprint(source: Sequence[Record], workers: int = 1, label: str = "") -> 
     """Read and hash all pictures of a source.
 
     Args:
-        source: records.
-        workers: threads; they do not change the result.
-        label: of the progress bar.
+        source: the records.
+        workers: the number of threads, which does not change the result.
+        label: the label of the progress bar.
     """
     chunks = [
         range(start, min(start + CHUNK, len(source))) for start in range(0, len(source), CHUNK)
@@ -119,13 +119,13 @@ def _fingerprint(source: Sequence[Record], indices: Sequence[int]) -> Fingerprin
 
 
 def perceptual_hashes(rgb: np.ndarray) -> np.ndarray | None:
-    """Hashes of a picture and of its mirror image, uint64 `[2, 4]`; None for a blank picture.
+    """Hash a picture and its mirror image, uint64 `[2, 4]`; None for a blank picture.
 
     Args:
         rgb: uint8 `[height, width, 3]`.
     """
     patch = _patch(rgb).astype(np.float32)
-    # How the flash lit the eye is much the same for all eyes and would make them look alike.
+    # The illumination by the flash is similar for all eyes and would make them look alike.
     detail = patch - cv2.GaussianBlur(patch, (0, 0), _BLUR)
     deviation = float(detail.std())
     if deviation < _BLANK:
@@ -139,7 +139,7 @@ def perceptual_hashes(rgb: np.ndarray) -> np.ndarray | None:
 
 
 def _patch(rgb: np.ndarray) -> np.ndarray:
-    """The green channel in the square that the field's circle encloses, uint8 `[128, 128]`."""
+    """Return the green channel in the square inside the field's circle, uint8 `[128, 128]`."""
     x, y, radius = field_circle(rgb)
     side = math.sqrt(2) * radius
     green = np.ascontiguousarray(rgb[:, :, 1])
@@ -156,16 +156,16 @@ def _patch(rgb: np.ndarray) -> np.ndarray:
     place = np.array(
         [[across, 0, middle - _PATCH / side * x], [0, down, middle - _PATCH / side * y]], np.float32
     )
-    # What a photograph's edge cuts off is continued: black would give all such eyes a common part.
+    # Replicate the edge of cropped photographs; black would give all of them a common part.
     return cv2.warpAffine(green, place, (_PATCH, _PATCH), borderMode=cv2.BORDER_REPLICATE)
 
 
 def field_circle(rgb: np.ndarray) -> tuple[float, float, float]:
-    """The smallest circle around a fundus photograph's illuminated field: x, y, radius in pixels.
+    """Return the smallest circle around the illuminated field: x, y and radius in pixels.
 
-    Unlike a box it stays in place when the photograph is cropped, as long as what is left of the
-    field's edge does not lie within one half of it. Without a dark surround it goes through the
-    photograph's corners.
+    Unlike a box, the circle does not move if the photograph is cropped, unless the rest of the
+    field's edge lies within one half of the circle. Without a dark surround the circle goes through
+    the photograph's corners.
 
     Args:
         rgb: uint8 `[height, width, 3]`.

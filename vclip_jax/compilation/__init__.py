@@ -1,3 +1,3 @@
-"""Programs compiled ahead of time for accelerators that are not here: memory, time and traffic of
-a training step (`plan`), from the compiled text (`hlo`, `cost`).
+"""Compilation ahead of time for accelerators that this machine lacks: memory, time and traffic of
+a training step (`plan`), counted in the compiled program's text (`hlo`, `cost`).
 """

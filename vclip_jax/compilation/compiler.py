@@ -1,5 +1,5 @@
-"""Compile for devices that are not there, once for each program, and say what to do if it is too
-large for them."""
+"""The compilation of programs for devices that this machine lacks, with a cache, and with advice
+if a program is too large for them."""
 
 import gzip
 import hashlib
@@ -21,19 +21,19 @@ from vclip_jax.files.writing import write_bytes
 
 CompilerOptions = Mapping[str, bool | int | float | str]
 
-# What else decides what comes out: the compilers, and their flags.
+# The compilers and their flags, which the result also depends on.
 _PACKAGES = ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin", "jax-cuda12-pjrt")
 _FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one device, as XLA lays them out."""
+    """The memory of one device in bytes, as XLA lays it out."""
 
     argument_bytes: int
     output_bytes: int
     alias_bytes: int
-    """Results in the place of donated arguments."""
+    """Results that reuse the memory of donated arguments."""
     temp_bytes: int
     peak_bytes: int
 
@@ -43,10 +43,10 @@ class Compilation:
     """A compiled program."""
 
     text: str
-    """HLO, see `vclip_jax.compilation.cost`."""
+    """The HLO, see `vclip_jax.compilation.cost`."""
     memory: Memory
     seconds: float
-    """How long it took, also where it comes from the cache."""
+    """The time of the compilation, also for a program from the cache."""
 
 
 def compile_for(
@@ -57,17 +57,17 @@ def compile_for(
     cache_dir: Path | None = None,
     suggestions: Sequence[str] = (),
 ) -> Compilation:
-    """Compile, or take from the cache what was compiled of the same program before.
+    """Compile a program, or read it from the cache.
 
-    JAX's own cache of compiled programs is no help: it cannot read them without a device.
+    JAX's own cache of compiled programs does not help: JAX cannot read them without a device.
 
     Args:
-        topology: what the program was lowered for.
+        topology: the devices that the program was lowered for.
         lowered: the program, from `vclip_jax.compilation.topologies.lower`.
         options: XLA's compiler options. `{"exec_time_optimization_effort": -1.0}` compiles several
-            times faster for the same memory and collectives; the times of its program mean nothing.
-        cache_dir: where results are kept; None for no cache.
-        suggestions: what to try if the program does not fit, for example `fsdp=4`.
+            times faster; memory and collectives stay the same, but times become meaningless.
+        cache_dir: the folder of the cache; None for no cache.
+        suggestions: flags to try if the program does not fit, for example `fsdp=4`.
 
     Raises:
         ValueError: one line: the program needs more memory than a device has.
@@ -90,7 +90,7 @@ def _compile(
     options: CompilerOptions | None,
     suggestions: Sequence[str],
 ) -> Compilation:
-    # JAX takes numbers, too, though it does not say so.
+    # JAX accepts numbers too, although its types do not say so.
     given: dict[str, Any] = dict(options or {})
     start = time.perf_counter()
     try:
@@ -102,7 +102,7 @@ def _compile(
     seconds = time.perf_counter() - start
     size = compiled.memory_analysis()
     text = compiled.as_text()
-    assert size is not None  # both platforms tell
+    assert size is not None  # both platforms give it
     assert text is not None
     memory = Memory(
         argument_bytes=size.argument_size_in_bytes,
@@ -117,13 +117,13 @@ def _compile(
 def program_key(
     topology: Topology, lowered: jax.stages.Lowered, options: CompilerOptions | None = None
 ) -> str:
-    """A name for what compiling gives: of the program, named scopes included, and the compilers.
+    """Return the cache's key of a program, with its named scopes, and of the compilers.
 
-    Where in the source an operation stands makes no difference.
+    The lines of the source that an operation comes from make no difference.
     """
     digest = hashlib.sha256()
     digest.update(lowered.as_text().encode())
-    # `loc("jit(step)/visual/add"(#loc3))` has a name, `loc("model.py":3:4)` a place.
+    # `loc("jit(step)/visual/add"(#loc3))` is a name, `loc("model.py":3:4)` a place in a file.
     names = re.findall(r'loc\("([^"]*)"\(', lowered.as_text(debug_info=True))
     versions = {name: _version(name) for name in _PACKAGES}
     flags = {name: os.environ.get(name, "") for name in _FLAGS}
@@ -143,25 +143,25 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def needed_bytes(message: str) -> int | None:
-    """What the program needs of a device, from the compiler's error; None if that is no matter of
-    memory.
+    """Return the bytes that a program needs on a device, from the compiler's error.
 
-    "... required for HLO temporaries (20.00G) exceeds available HBM (15.75G)", where temporaries
-    are all that the program holds; "Used 21.95G of 15.48G hbm" in older versions.
+    The error is "... required for HLO temporaries (20.00G) exceeds available HBM (15.75G)", where
+    temporaries mean the whole program, or "Used 21.95G of 15.48G hbm" in older versions. Other
+    errors give None.
     """
     if "RESOURCE_EXHAUSTED" not in message:
         return None
-    found = re.search(
+    match = re.search(
         r"\(([\d.]+)([KMGT]?)\) exceeds available HBM|Used ([\d.]+)([KMGT]?) of \S+ hbm", message
     )
-    if found is None:
+    if match is None:
         return None
-    number, unit = found[1] or found[3], found[2] or found[4] or ""
+    number, unit = match[1] or match[3], match[2] or match[4] or ""
     return int(float(number) * _UNITS[unit])
 
 
 def too_large(topology: Topology, needed: int, suggestions: Sequence[str]) -> str:
-    """One line: what is needed, what there is, what to try."""
+    """Return one line with the memory that is needed, the memory of a device, and flags to try."""
     advice = f": try {_or(suggestions)}" if suggestions else ""
     available = topology.chip.hbm_bytes / GIB
     return f"a device of {topology.name} needs {needed / GIB:.1f} of {available:.2f} GiB{advice}"

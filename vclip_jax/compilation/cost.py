@@ -1,21 +1,21 @@
-"""How long a compiled program takes, where its bytes go and what it sends: read from its HLO text.
+"""The predicted time, memory traffic and communication of a compiled program, from its HLO text.
 
-XLA's own cost analysis counts the body of a loop once and knows nothing of the time of a step. Here
-loops count by their trips, and an instruction takes
+XLA's own cost analysis counts the body of a loop once and does not estimate the time of a step.
+Here the body of a loop counts once for each trip, and an instruction takes
 
-    max(cycles of the matrix units / clock, bytes between it and main memory / bandwidth).
+    max(cycles of the matrix units / clock, bytes from and to main memory / bandwidth).
 
-Cycles are the compiler's estimate and count for matrix products and convolutions only, as those of
-other instructions are far above what their bytes allow; on GPUs, whose compiler has no such
-estimate, operations over the peak take their place, which is a lower bound. Bytes are those of
-operands and results as they lie in memory, padded to the tiles of their layout, without what lies
-on the chip. Nothing overlaps, but what is asynchronous is free: a prediction to compare programs
-by, never measured. Its figures are those of the method that the goals of `docs/performance.md` are
-stated in, including its simplifications:
+Cycles are the compiler's estimate. They count only for matrix products and convolutions, because
+those of other instructions are far higher than their bytes allow. The compiler of GPUs has no such
+estimate; operations over the peak replace it, which is a lower bound. Bytes are those of operands
+and results in memory, padded to the tiles of their layout, without values that stay on the chip.
+Instructions do not overlap, but asynchronous ones are free. The result is a prediction for
+comparing programs, not a measurement. It follows the method in which the goals of
+`docs/performance.md` are stated, including its simplifications:
 
-- In a loop of n trips an array whose first axis is n long counts 1/n: each trip reads a slice.
-- Where the text does not tell the trips, they are the bound of the loop's counter: too many where
-  it steps by two, as loops do that XLA makes of a product with a gathered matrix ("windowed").
+- In a loop of n trips, an array whose first axis is n long counts 1/n, as each trip reads a slice.
+- If the text does not state the trips, they are the bound of the loop's counter. This is too many
+  for loops that step by two, which XLA makes for a product with a gathered matrix ("windowed").
 - A buffer that is only reserved (`AllocateBuffer`) counts as written.
 - Collectives count as their bytes in main memory, without the network.
 - On TPUs, branches and calls are not followed; `Cost.notes` names them.
@@ -40,7 +40,7 @@ COLLECTIVES = (
 )
 UNNAMED = "(unnamed)"
 
-# They move nothing: names for parts of other values, or the end of what started before.
+# Instructions that move nothing, such as names of parts of other values.
 _FREE = frozenset(
     (
         "parameter",
@@ -57,55 +57,55 @@ _FREE = frozenset(
 
 @dataclass(frozen=True)
 class Kernel:
-    """One instruction of the program, all its executions together."""
+    """An instruction of the program, all its executions together."""
 
     name: str
     opcode: str
     op_name: str
-    """Where it comes from: the path of scopes and the primitive, as XLA has it."""
+    """The origin: the path of scopes and the primitive, as XLA writes it."""
     runs: int
-    """How often it is executed."""
+    """The number of executions."""
     ms: float
     hbm_bytes: float
     cycles: float
     """The compiler's estimate; 0 if it has none."""
     flops: float
-    """Of its matrix products and convolutions."""
+    """Operations in matrix products and convolutions."""
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """All collectives of one kind."""
+    """The traffic of all collectives of one kind."""
 
     count: int
     bytes: int
-    """Of their results on one device, without padding."""
+    """Bytes of their results on one device, without padding."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A step of one device. Loops count by their trips."""
+    """The cost of a step on one device; the body of a loop counts once for each trip."""
 
     predicted_ms: float
     flops: float
-    """Of matrix products and convolutions; positions in the padding do not count."""
+    """Operations in matrix products and convolutions, without positions in the padding."""
     hbm_bytes: float
-    """Between chip and main memory, with the padding of layouts."""
+    """Bytes between chip and main memory, with the padding of layouts."""
     estimated_cycles: float
-    """The compiler's estimate for all instructions that it has one for."""
+    """The sum of the compiler's estimates, for the instructions that have one."""
     kernels: tuple[Kernel, ...]
-    """The longest first."""
+    """The kernels, the longest first."""
     collectives: dict[str, Traffic]
     notes: tuple[str, ...]
-    """What could not be counted."""
+    """Instructions that could not be counted."""
 
 
 def cost_of(text: str, chip: Chip) -> Cost:
-    """What a program costs on a chip.
+    """Return the cost of a program on a chip.
 
     Args:
-        text: of the compiled program, from `jax.stages.Compiled.as_text()`.
-        chip: what it was compiled for.
+        text: the compiled program, from `jax.stages.Compiled.as_text()`.
+        chip: the chip that it was compiled for.
     """
     program = parse(text)
     kernels: list[Kernel] = []
@@ -129,7 +129,7 @@ def cost_of(text: str, chip: Chip) -> Cost:
 
 
 def ms_by_scope(cost: Cost, depth: int = 2) -> dict[str, float]:
-    """Predicted milliseconds of each scope, cut to its first `depth` names; the longest first."""
+    """Return the predicted milliseconds of each scope of at most `depth` names, longest first."""
     total: dict[str, float] = {}
     for kernel in cost.kernels:
         scope = "/".join(scope_of(kernel.op_name).split("/")[:depth])
@@ -137,7 +137,7 @@ def ms_by_scope(cost: Cost, depth: int = 2) -> dict[str, float]:
     return dict(sorted(total.items(), key=lambda item: -item[1]))
 
 
-# What JAX adds to the path of `jax.named_scope`s: control flow, calls, einsum's formulas.
+# Parts that JAX adds to the path of `jax.named_scope`s: control flow, calls, einsum's formulas.
 _MACHINERY = re.compile(
     r"(p?jit\(.*\)|while|body|cond|closed_call|core_call|checkpoint|remat\d?|rematted_computation"
     r"|shard_map|custom_[jv]\w+|branch_\d+_fun|\w+\.__call__|.*->.*|.*<locals>.*|)$"
@@ -146,7 +146,7 @@ _MACHINERY = re.compile(
 
 @functools.cache
 def scope_of(op_name: str) -> str:
-    """The named scopes in an instruction's `op_name`, forward and backward alike.
+    """Return the named scopes in an instruction's `op_name`, equal for forward and backward.
 
     >>> from vclip_jax.compilation.cost import scope_of
     >>> scope_of("jit(step)/transpose(jvp(visual))/layer1/while/body/dot_general")
@@ -154,10 +154,10 @@ def scope_of(op_name: str) -> str:
     """
     before: list[str] = []
     names: list[str] = []
-    # Of operations that the compiler has merged, the first.
+    # Take the first of several operations that the compiler has merged.
     for part in op_name.partition(";")[0].split("/")[:-1]:
         if (inside := _untransformed(part)) != part and names:
-            # What is rematerialised has the path from the start once more.
+            # Rematerialised operations repeat the path from the start.
             before, names = _continued(before, names), []
         if not _MACHINERY.match(inside):
             names.append(inside)
@@ -165,7 +165,7 @@ def scope_of(op_name: str) -> str:
 
 
 def _untransformed(part: str) -> str:
-    """A transformation puts itself around the first scope inside: transpose(jvp(visual))."""
+    """Remove the transformations around a scope, as in transpose(jvp(visual))."""
     while wrapped := re.fullmatch(r"(?:transpose|jvp|vmap|vjp|linearize)\((.*)\)", part):
         part = wrapped[1]
     return part
@@ -178,7 +178,7 @@ def _continued(before: list[str], names: list[str]) -> list[str]:
 def _executed(
     program: Program, computation: str, runs: int, trips: int, chip: Chip, notes: list[str]
 ) -> Iterator[tuple[Instruction, int, int]]:
-    """Each instruction that does something, how often it runs, the trips of its innermost loop."""
+    """Yield each instruction that does something, its runs, and the trips of its innermost loop."""
     for instruction in program.computations[computation]:
         opcode = instruction.opcode
         if opcode == "while":
@@ -191,7 +191,7 @@ def _executed(
             count = count or 1
             yield from _executed(program, body, runs * count, count, chip, notes)
         elif opcode == "call" and chip.platform == "cuda":
-            # GPUs launch many kernels at once by calls of command buffers.
+            # On GPUs, calls of command buffers launch many kernels at once.
             body = instruction.called("to_apply")
             yield from _executed(program, body, runs, trips, chip, notes)
         elif opcode in ("call", "conditional"):
@@ -201,17 +201,17 @@ def _executed(
 
 
 def _trip_count(program: Program, loop: Instruction) -> int | None:
-    """From the compiler's note, else the largest integer that the condition holds."""
+    """Return the trips in the compiler's note, else the largest integer in the condition."""
     if known := re.search(r'known_trip_count":\{"n":"(\d+)"', loop.attributes):
         return int(known[1])
-    found, todo = [], [loop.called("condition")]
+    bounds, todo = [], [loop.called("condition")]
     for name in todo:
         for instruction in program.computations.get(name, []):
             if instruction.opcode == "constant" and instruction.arguments.isdecimal():
-                found.append(int(instruction.arguments))
+                bounds.append(int(instruction.arguments))
             if called := instruction.called("calls"):
                 todo.append(called)
-    return max(found, default=None)
+    return max(bounds, default=None)
 
 
 def _kernel(
@@ -243,7 +243,7 @@ def _kernel(
 
 
 def _hbm_bytes(instruction: Instruction, trips: int) -> float:
-    """Operands, each as often as it is named, and results."""
+    """Return the bytes of results and of operands, each as often as it is named."""
     shapes = [instruction.shape, *instruction.operand_shapes]
     return sum(
         array.padded_bytes / (trips if trips > 1 and array.dims[:1] == (trips,) else 1)
@@ -256,9 +256,10 @@ def _hbm_bytes(instruction: Instruction, trips: int) -> float:
 def _collectives(
     program: Program, instruction: Instruction, chains: set[tuple[str, ...]]
 ) -> Iterator[tuple[str, int]]:
-    """Kind and bytes of the collectives in an instruction, or fused into it.
+    """Yield kind and bytes of the collectives in an instruction, or fused into it.
 
-    One that goes on beside several fusions stands in each of them; `chains` remembers it.
+    A collective that runs during several fusions appears in each of them; `chains` holds those
+    already counted.
     """
     opcode = instruction.opcode.removesuffix("-start")
     if opcode in COLLECTIVES:
@@ -267,7 +268,7 @@ def _collectives(
             return
         chains.add(chain)
         results: Sequence[Array] = arrays(instruction.shape)
-        if opcode == "send":  # (what is sent, a context, a token)
+        if opcode == "send":  # (data, a context, a token)
             results = results[:1]
         elif instruction.opcode in ("all-gather-start", "collective-permute-start"):
             # (operands, results, contexts)
@@ -275,7 +276,7 @@ def _collectives(
             results = results[operands : 2 * operands]
         yield opcode, int(sum(array.bytes for array in results))
     elif instruction.called("calls").startswith("all-reduce-scatter"):
-        # How a TPU's compiler writes one: an all-reduce, and the device's slice of the result.
+        # A TPU's compiler writes it as an all-reduce and the device's slice of the result.
         yield "reduce-scatter", int(sum(array.bytes for array in arrays(instruction.shape)))
     else:
         for inner in program.inside(instruction):

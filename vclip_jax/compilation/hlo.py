@@ -1,4 +1,4 @@
-"""XLA's text of a compiled program (HLO), as far as counting needs it."""
+"""A parser of XLA's compiled programs (HLO text), for `cost`."""
 
 import functools
 import math
@@ -11,54 +11,54 @@ from vclip_jax.models.flops import meeting_positions
 _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
 # `ROOT %add.1 = f32[8,128]{1,0:T(8,128)} add(%a, %b), metadata={...}`
 _INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
-# `bf16[6,256]{1,0:T(8,128)(2,1)S(1)}`; the first tile is that of the whole array.
+# `bf16[6,256]{1,0:T(8,128)(2,1)S(1)}`; the first tile divides the whole array.
 _ARRAY = re.compile(r"\b(pred|token|bf16|[fsu]\d+\w*|c\d+)\[([\d,]*)\](?:\{([^}]*)\})?")
 
 
 @dataclass(frozen=True)
 class Array:
-    """A part of a shape."""
+    """An array in a shape."""
 
     dims: tuple[int, ...]
     bytes: float
     padded_bytes: float
-    """With every axis filled up to its tile."""
+    """Bytes with every axis padded to its tile."""
     in_hbm: bool
-    """In main memory, and not in a TPU core's own."""
+    """True for main memory, False for a TPU core's own memory."""
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """One line of a computation."""
+    """An instruction, which is one line of a computation."""
 
     name: str
     shape: str
     opcode: str
     arguments: str
-    """What stands between the parentheses: names of operands, or a constant."""
+    """The text between the parentheses: names of operands, or a constant."""
     operand_shapes: tuple[str, ...]
     attributes: str
 
     def called(self, attribute: str) -> str:
-        """The computation that an attribute such as `body` names; "" without it."""
-        found = re.search(rf"\b{attribute}=%?([\w.\-]+)", self.attributes)
-        return found[1] if found else ""
+        """Return the computation that an attribute such as `body` names; "" without it."""
+        match = re.search(rf"\b{attribute}=%?([\w.\-]+)", self.attributes)
+        return match[1] if match else ""
 
 
 @dataclass(frozen=True)
 class Program:
-    """Computations by name, each with its instructions in the order of the text."""
+    """A program: computations by name, each with its instructions in the order of the text."""
 
     entry: str
     computations: dict[str, list[Instruction]]
 
     def inside(self, instruction: Instruction) -> list[Instruction]:
-        """What a fusion, or an asynchronous wrapper, consists of."""
+        """Return the instructions inside a fusion or an asynchronous wrapper."""
         return self.computations.get(instruction.called("calls"), [])
 
 
 def parse(text: str) -> Program:
-    """The program of a text.
+    """Parse the text of a program.
 
     Raises:
         ValueError: the text has no entry computation.
@@ -74,10 +74,10 @@ def parse(text: str) -> Program:
                 entry = current
         elif line.startswith("}"):
             current = ""
-        elif current and (found := _INSTRUCTION.match(line)):
-            name, shape, opcode, rest = found.groups()
+        elif current and (match := _INSTRUCTION.match(line)):
+            name, shape, opcode, rest = match.groups()
             arguments, attributes = _split(rest)
-            # Operands stand above what uses them.
+            # Operands are defined in lines above.
             operands = re.findall(r"%([\w.\-]+)", arguments)
             operand_shapes = tuple(shapes[operand] for operand in operands if operand in shapes)
             shapes[name] = shape
@@ -90,7 +90,7 @@ def parse(text: str) -> Program:
 
 
 def _split(rest: str) -> tuple[str, str]:
-    """Arguments and attributes: before and after the parenthesis that closes the first."""
+    """Split text into arguments and attributes at the parenthesis that closes the arguments."""
     depth = 1
     for position, character in enumerate(rest):
         depth += (character == "(") - (character == ")")
@@ -101,15 +101,15 @@ def _split(rest: str) -> tuple[str, str]:
 
 @functools.cache
 def arrays(shape: str) -> tuple[Array, ...]:
-    """The arrays of a shape, which are several for a tuple."""
-    return tuple(_array(*found) for found in _ARRAY.findall(shape))
+    """Return the arrays of a shape; a tuple has several."""
+    return tuple(_array(*groups) for groups in _ARRAY.findall(shape))
 
 
 def _array(dtype: str, dims: str, layout: str) -> Array:
     lengths = _integers(dims)
     padded = list(lengths)
     if tile := re.search(r"T\(([\d,]+)\)", layout):
-        # Tiles are of the axes that vary fastest, the last of both first.
+        # Tiles belong to the axes that vary fastest; both are matched from the last one.
         minor_to_major = _integers(layout.split(":")[0])
         for axis, length in zip(minor_to_major, reversed(_integers(tile[1])), strict=False):
             padded[axis] = -(-padded[axis] // length) * length
@@ -132,7 +132,7 @@ def _item_bytes(dtype: str) -> float:
 
 
 def matrix_flops(program: Program, instruction: Instruction) -> float:
-    """Operations of one execution in matrix products and convolutions, fused ones included."""
+    """Count operations in matrix products and convolutions, fused ones included, for one run."""
     opcode, attributes = instruction.opcode, instruction.attributes
     if opcode == "dot":
         return _dot_flops(instruction)
@@ -147,36 +147,39 @@ def matrix_flops(program: Program, instruction: Instruction) -> float:
 
 def _dot_flops(instruction: Instruction) -> float:
     left = arrays(instruction.operand_shapes[0])[0].dims
-    found = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.attributes)
-    contracted = _integers(found[1]) if found else ()
+    match = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.attributes)
+    contracted = _integers(match[1]) if match else ()
     result = arrays(instruction.shape)[0].dims
     return 2 * math.prod(result) * math.prod(left[axis] for axis in contracted)
 
 
 def _gemm_flops(instruction: Instruction) -> float:
-    """cuBLAS's products, whose dimension numbers stand in the backend's configuration."""
+    """Count cuBLAS's products, whose dimension numbers are in the backend's configuration."""
     left = arrays(instruction.operand_shapes[0])[0].dims
-    found = re.search(r'"lhs_contracting_dimensions":\[([\d,"]*)\]', instruction.attributes)
-    contracted = _integers(found[1].replace('"', "")) if found else ()
+    match = re.search(r'"lhs_contracting_dimensions":\[([\d,"]*)\]', instruction.attributes)
+    contracted = _integers(match[1].replace('"', "")) if match else ()
     result = arrays(instruction.shape)[0].dims
     return 2 * math.prod(result) * math.prod(left[axis] for axis in contracted)
 
 
 def _convolution_flops(instruction: Instruction) -> float:
-    """2 multiply-adds for each image, input and output channel, and position of window and output
-    that meet in the image: what XLA counts (`HloCostAnalysis::GetConvolutionFlops`)."""
+    """Count a convolution as XLA does (`HloCostAnalysis::GetConvolutionFlops`).
+
+    That is 2 operations for each image, input channel, output channel, and pair of positions of
+    window and output that meet inside the image.
+    """
     attributes = instruction.attributes
     shapes = instruction.operand_shapes
     image, kernel = arrays(shapes[0])[0].dims, arrays(shapes[1])[0].dims
     result = arrays(instruction.shape)[0].dims
-    # cuDNN's gradients keep the labels of the convolution that they belong to.
+    # cuDNN's gradients keep the labels of their convolution.
     if "convBackwardInput" in attributes:
         image, result = result, image
     elif "convBackwardFilter" in attributes:
         kernel, result = result, kernel
-    found = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", attributes)
-    assert found is not None  # the caller looked
-    image_labels, kernel_labels, result_labels = found[1], found[2], found[3]
+    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", attributes)
+    assert labels is not None  # the caller checked
+    image_labels, kernel_labels, result_labels = labels[1], labels[2], labels[3]
     window = _window(attributes)
     positions = 1
     for axis, label in enumerate(sorted(filter(str.isdigit, image_labels))):
@@ -194,10 +197,12 @@ def _convolution_flops(instruction: Instruction) -> float:
 
 
 def _window(attributes: str) -> list[tuple[list[int], int]]:
-    """(one value an axis, or nothing; the default): stride, low padding, dilation of image and
-    of kernel."""
-    found = re.search(r"window=\{([^}]*)\}", attributes)
-    fields = dict(field.split("=") for field in found[1].split()) if found else {}
+    """Return stride, low padding, dilation of the image and dilation of the kernel.
+
+    Each is (a value for each axis or an empty list, the default).
+    """
+    match = re.search(r"window=\{([^}]*)\}", attributes)
+    fields = dict(field.split("=") for field in match[1].split()) if match else {}
     pads = [int(pad.split("_")[0]) for pad in fields["pad"].split("x")] if "pad" in fields else []
 
     def numbers(name: str) -> list[int]:

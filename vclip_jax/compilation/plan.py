@@ -1,4 +1,4 @@
-"""`vclip plan`: the training step for accelerators that nobody has at hand."""
+"""The command `vclip plan`: compile the training step for accelerators that this machine lacks."""
 
 import logging
 from pathlib import Path
@@ -22,10 +22,12 @@ log = logging.getLogger("vclip_jax")
 
 
 def compile_step(config: ConfigDict, workdir: Path, name: str) -> None:
-    """Compile the very step that training runs, for devices that need not be there.
+    """Compile the training step for devices that this machine need not have.
 
-    Leaves `compile.json` and `compile_hlo.txt`, and prints a table. Raises ValueError if a device
-    has too little memory, with what to try.
+    Writes `compile.json` and `compile_hlo.txt`, and prints a table.
+
+    Raises:
+        ValueError: one line: a device has too little memory, with flags to try.
     """
     topology = topologies.parse(name)
     checks.validate(config, devices=len(topology.devices))
@@ -44,16 +46,16 @@ def report_step(
     cache_dir: Path | None = None,
     options: CompilerOptions | None = None,
 ) -> tuple[Report, Compilation]:
-    """Compile the step of a config, and what `compile.json` says of it.
+    """Compile the step of a config, and make the content of `compile.json`.
 
     Args:
-        config: a valid one.
-        topology: to compile for.
-        vocab_size: number of tokens.
-        cache_dir, options: see `compilation.compile_for`.
+        config: a valid config.
+        topology: the devices to compile for.
+        vocab_size: the number of tokens.
+        cache_dir, options: see `compiler.compile_for`.
 
     Raises:
-        ValueError: one line: a device has too little memory, and what to try.
+        ValueError: one line: a device has too little memory, with flags to try.
     """
     mesh = sharding.make_mesh(config.mesh.fsdp, topology.devices)
     training = make_training(config, mesh, vocab_size)
@@ -82,9 +84,9 @@ def report_step(
 
 
 def vocabulary_size(config: ConfigDict, workdir: Path) -> int:
-    """Tokens of the run's own vocabulary, or of the config's file; else BERT's Chinese 21,128."""
-    if (own := saved_tokenizer(workdir)) is not None:
-        return own.vocab_size
+    """Return the size of the run's vocabulary, else of the config's file, else Chinese BERT's."""
+    if (saved := saved_tokenizer(workdir)) is not None:
+        return saved.vocab_size
     if config.tokenizer.vocab != "captions" and not config.tokenizer.vocab.startswith("hub:"):
         return WordPiece.load(config.tokenizer.vocab).vocab_size
     size = BertConfig().vocab_size
@@ -93,7 +95,7 @@ def vocabulary_size(config: ConfigDict, workdir: Path) -> int:
 
 
 def memory_savers(config: ConfigDict, topology: Topology) -> list[str]:
-    """What would make the step fit, the cheapest first."""
+    """Return flags that reduce the memory of a step, the cheapest first."""
     kept = {config.remat.image, config.remat.text}
     savers = []
     if "none" in kept:

@@ -1,8 +1,7 @@
-"""What a step that was compiled ahead of time needs and how long it takes: `compile.json`, and a
-table of it.
+"""The report of a step that was compiled ahead of time: `compile.json`, and a table for terminals.
 
-Times are predictions (see `vclip_jax.compilation.cost`); on GPUs they are lower bounds, and so is
-the memory, as cuDNN's work space is not known before the program runs.
+Times are predictions (see `vclip_jax.compilation.cost`). On GPUs they are lower bounds, and so is
+the memory, because cuDNN's work space is unknown before the program runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from vclip_jax.files.writing import write_json
 Report = dict[str, Any]
 
 LISTED = 10
-"""How many kernels and scopes are listed."""
+"""The number of kernels and scopes to list."""
 
 
 def make_report(
@@ -29,21 +28,21 @@ def make_report(
     model_flops: float | None = None,
     placements: Mapping[str, str] | None = None,
 ) -> Report:
-    """The content of `compile.json`.
+    """Return the content of `compile.json`.
 
     Args:
-        topology: what it was compiled for.
-        compilation: the step.
-        global_batch: pairs of all devices.
-        model_flops: operations that a step's arithmetic takes on all devices, from
-            `vclip_jax.models.flops`: what MFU is reckoned from. None takes those of the
-            program, where what is computed twice (rematerialisation) counts twice.
-        placements: path of an array -> how it lies on the devices.
+        topology: the devices that the step was compiled for.
+        compilation: the compiled step.
+        global_batch: pairs in a step, over all devices.
+        model_flops: operations of the model in a step, over all devices, from
+            `vclip_jax.models.flops`, for the MFU. None takes the program's operations, which count
+            rematerialised values twice.
+        placements: path of an array -> its placement on the devices.
     """
     chip, memory = topology.chip, compilation.memory
     cost = cost_of(compilation.text, chip)
     devices = len(topology.devices)
-    own_flops = cost.flops if model_flops is None else model_flops / devices
+    device_flops = cost.flops if model_flops is None else model_flops / devices
     seconds = cost.predicted_ms / 1e3
     return {
         "topology": topology.name,
@@ -62,7 +61,7 @@ def make_report(
             "predicted_ms": cost.predicted_ms,
         },
         "fits": memory.peak_bytes <= chip.hbm_bytes,
-        "mfu": own_flops / (seconds * chip.peak_flops) if seconds else None,
+        "mfu": device_flops / (seconds * chip.peak_flops) if seconds else None,
         "examples_per_second": global_batch / seconds if seconds else None,
         "collectives": {
             kind: {"count": traffic.count, "bytes": traffic.bytes}
@@ -97,12 +96,12 @@ def write_report(workdir: Path, report: Report, compilation: Compilation) -> Non
 
 
 def format_report(report: Report, topology: Topology, suggestions: Sequence[str] = ()) -> str:
-    """The report as a table for a terminal.
+    """Format a report as a table for a terminal.
 
     Args:
-        report: from `make_report`.
-        topology: what it is about.
-        suggestions: what to try if it does not fit, as compilers of GPUs do not object.
+        report: the report, from `make_report`.
+        topology: the devices that the step was compiled for.
+        suggestions: flags to try if the step does not fit; GPU compilers do not refuse it.
     """
     each, chip = report["per_device"], topology.chip
     ms, mfu = each["predicted_ms"], report["mfu"]

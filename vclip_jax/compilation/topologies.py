@@ -1,11 +1,11 @@
-"""Accelerators to compile for that nobody has at hand: `--topology v5e:4x4`.
+"""Accelerators to compile for, which this machine need not have: `--topology v5e:4x4`.
 
     v5e:4x4       one slice of 16 chips; also v3, v4:2x2x1, v5p:2x2x2, v6e:4x4, 7x:2x2x1
     2xv5e:4x4     two such slices, joined by the data centre's network
     h100:8        one host of 8 GPUs; 16, 24, ... are hosts of 8
 
-A TPU needs libtpu alone (`pip install 'vclip_jax[tpu]'`), a GPU the CUDA plugin alone
-(`pip install 'vclip_jax[cuda]'`), neither of them a device.
+TPUs need libtpu (`pip install 'vclip_jax[tpu]'`), GPUs the CUDA plugin
+(`pip install 'vclip_jax[cuda]'`); neither needs a device.
 """
 
 import importlib.util
@@ -24,7 +24,7 @@ from vclip_jax.files.errors import first_line
 
 GPUS_PER_HOST = 8
 
-# What XLA wants to know of a GPU that is not there: as in jax-ml/jax issue 28376, with the
+# The description of a GPU that XLA needs if there is none: as in jax-ml/jax issue 28376, with the
 # `runtime_version` of openxla/xla pull request 25919, without which nothing compiles.
 H100_CONFIG = """
 gpu_device_info {
@@ -61,57 +61,57 @@ class Topology:
     name: str
     chip: Chip
     shape: tuple[int, ...]
-    """Chips of a slice along each axis of its network; hosts and GPUs of each."""
+    """TPUs: chips of a slice along each axis of its network; GPUs: hosts, and GPUs of each."""
     slices: int
     devices: tuple[jax.Device, ...]
-    """For a mesh; nothing can be put on them."""
+    """Descriptions of devices for a mesh; they cannot hold arrays."""
 
 
 def use_no_device() -> None:
-    """Let JAX run on CPUs alone, and libtpu compile beside other processes that use it.
+    """Keep JAX on CPUs, and let libtpu compile while other processes use it.
 
     Call it before JAX touches a device.
     """
     jax.config.update("jax_platforms", "cpu")
-    # JAX would keep programs of other devices, and then complain that it cannot read them.
+    # JAX would cache programs of other devices, and then warn that it cannot read them.
     jax.config.update("jax_enable_compilation_cache", False)
-    # Off a TPU's host the first would wait for a metadata server, and without the second one of two
-    # processes would abort for the other's lock file.
+    # Without the first, libtpu would wait for a TPU host's metadata server; without the second, one
+    # of two processes would abort because of the other's lock file.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-    # Any host and slice will do: without them it asks for both on standard error.
+    # Any host and slice will do: without them libtpu complains on standard error.
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
 
 
 def parse(name: str) -> Topology:
-    """The topology of a name, see the top of this module.
+    """Return the topology of a name, see the top of this module.
 
     Raises:
-        ValueError: one line: the name means nothing, there is no such slice, or what compiles for
-            it is not installed.
+        ValueError: one line: the name is malformed, there is no such slice, or the compiler is not
+            installed.
     """
-    found = re.fullmatch(r"(?:(\d+)x)?(?:tpu)?(\w+):(\d+(?:x\d+)*)", name)
-    if found is None:
+    match = re.fullmatch(r"(?:(\d+)x)?(?:tpu)?(\w+):(\d+(?:x\d+)*)", name)
+    if match is None:
         raise ValueError(
             f"--topology={name}: write v5e:4x4, 2xv5e:4x4 for two slices, or h100:8 for GPUs"
         )
-    slices = int(found[1] or 1)
-    chip = chip_named(found[2])
-    shape = tuple(int(length) for length in found[3].split("x"))
+    slices = int(match[1] or 1)
+    chip = chip_named(match[2])
+    shape = tuple(int(length) for length in match[3].split("x"))
     if chip.platform == "cuda":
         return _gpus(name, chip, shape, slices)
     _need("libtpu", f"--topology={name} needs libtpu: pip install 'vclip_jax[tpu]'")
     options: dict[str, Any] = {"num_slices": slices} if slices > 1 else {}
     if chip.name in ("v4", "v5p"):
-        # Both cores of a chip as one device; without it, each would be one.
+        # Make both cores of a chip one device; otherwise each core would be a device.
         options |= {"chip_config_name": "megacore", "chips_per_host_bounds": (2, 2, 1)}
     if math.prod(shape) == 1:
         options["chips_per_host_bounds"] = (1, 1, 1)
     family = "tpu7x" if chip.name == "7x" else chip.name
     try:
         topology = topologies.get_topology_desc(
-            platform="tpu", topology_name=f"{family}:{found[3]}", **options
+            platform="tpu", topology_name=f"{family}:{match[3]}", **options
         )
     except jax.errors.JaxRuntimeError as error:
         reason = first_line(error)
@@ -139,17 +139,17 @@ def _gpus(name: str, chip: Chip, shape: tuple[int, ...], slices: int) -> Topolog
     return Topology(name, chip, (hosts, count // hosts), 1, tuple(topology.devices))
 
 
-def _need(module: str, otherwise: str) -> None:
+def _need(module: str, message: str) -> None:
     if importlib.util.find_spec(module) is None:
-        raise ValueError(otherwise)
+        raise ValueError(message)
 
 
 def lower(jitted: Callable[..., Any], topology: Topology, *arguments: Any) -> jax.stages.Lowered:
-    """`jitted.lower(*arguments)` for the topology's platform.
+    """Lower a function for a topology's platform, as `jitted.lower(*arguments)` would.
 
     Args:
-        jitted: from `jax.jit`.
-        topology: what its mesh is of.
+        jitted: a function from `jax.jit`.
+        topology: the devices of the mesh.
         arguments: trees of `jax.ShapeDtypeStruct` with shardings over that mesh.
     """
     traced = jitted.trace(*arguments)  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
-"""The configuration: every key, declared once (`keys`), the ConfigDict made of them (`defaults`),
-the rules between keys (`rules`), all checks (`checks`), what a run keeps (`saved`), the page of the
-keys (`page`), and the trainer's flags (`command_line`).
+"""The configuration: every key, declared once (`keys`), the ConfigDict made from them (`defaults`),
+the rules between keys (`rules`), all checks (`checks`), the config.json of a run (`saved`), the
+page of the keys (`page`), and the trainer's flags (`command_line`).
 
-It stands on `data`, whose choices its keys name; nothing here imports JAX.
+The keys name choices of the room `data`; nothing here imports JAX.
 """
 
 from vclip_jax.config.defaults import default, small, system, zero_shot_eval

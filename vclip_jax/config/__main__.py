@@ -1,5 +1,6 @@
-"""Print the values of a config, or the page of all keys (`docs/config.md`) without one:
-`vclip config [configs/X.py]`.
+"""Print the values of a config: `vclip config configs/X.py`.
+
+Without a config, print every key with its default and meaning (`docs/config.md`).
 """
 
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from vclip_jax.console import commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command and return the exit status."""
     options = _parser().parse_args(arguments)
 
     def run() -> None:
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> commands.Parser:
     parser = commands.Parser(prog="vclip config", description=__doc__)
-    parser.add_argument("recipe", nargs="?", help="configs/X.py[:argument]")
+    parser.add_argument("recipe", nargs="?", help="the config's file: configs/X.py[:argument]")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The values that a key may have, as a check and as the words that an error and a page show."""
+"""The values that a key may have: a check, and the words for errors and for `docs/config.md`."""
 
 import math
 import re
@@ -12,35 +12,35 @@ class Allowed:
     """The values that a key may have."""
 
     words: Callable[[], str]
-    """What a value must be, as in "must be positive"; asked anew, because registries grow."""
+    """Returns the words after "must be", such as "positive"; a function, as registries grow."""
     holds: Callable[[Any], bool]
-    """Whether a value is allowed."""
+    """Returns whether a value is allowed."""
     reason: Callable[[Any], str] = lambda _: ""
-    """What more there is to say of a value that is not allowed."""
+    """Returns more words about a value that is not allowed."""
 
     def complaint(self, value: Any) -> str:
-        """What follows a value that is not allowed in an error; "" for one that is."""
+        """Return the end of an error about a value; "" if the value is allowed."""
         if self.holds(value):
             return ""
         return f" must be {self.words()}{self.reason(value)}"
 
 
 def that(words: str, holds: Callable[[Any], bool]) -> Allowed:
-    """The values for which a function is true."""
+    """Allow the values for which a function is true."""
     return Allowed(lambda: words, holds)
 
 
 def at_least(least: int, why: str = "") -> Allowed:
-    """The finite numbers from `least` on; `why` says what a smaller one would spoil."""
+    """Allow the finite numbers from `least` on; `why` is the reason, for the error."""
     return that(
         f"at least {least}{': ' if why else ''}{why}", lambda value: least <= value < math.inf
     )
 
 
 def one_of(names: Collection[str] | Callable[[], Collection[str]], *more: str) -> Allowed:
-    """The names in a list or a registry, as it is when the value is checked, and some `more`.
+    """Allow the names in a list or registry, as it is when a value is checked, and `more`.
 
-    A function is asked for the names: what it imports is not imported before.
+    A function that returns the names delays the imports that it needs.
     """
 
     def now() -> list[str]:
@@ -50,14 +50,14 @@ def one_of(names: Collection[str] | Callable[[], Collection[str]], *more: str) -
 
 
 def any_of(names: Collection[str]) -> Allowed:
-    """A tuple of such names."""
+    """Allow a tuple of these names."""
     return Allowed(
         lambda: f"any of {', '.join(names)}", lambda value: all(name in names for name in value)
     )
 
 
 def pairs(example: tuple[str, Any], second: Callable[[Any], bool]) -> Allowed:
-    """A tuple of pairs of a regular expression and a value that holds where it is found."""
+    """Allow a tuple of pairs: a regular expression, and a value for which `second` is true."""
 
     def is_pair(pair: Any) -> bool:
         good = isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str)
@@ -65,11 +65,11 @@ def pairs(example: tuple[str, Any], second: Callable[[Any], bool]) -> Allowed:
 
     def fault(pair: Any) -> str:
         if not is_pair(pair):
-            return f"{pair!r} is none"
+            return f"{pair!r} is not one"
         try:
             re.compile(pair[0])
         except re.error as error:
-            return f"{pair[0]!r} is no regular expression: {error}"
+            return f"{pair[0]!r} is not a regular expression: {error}"
         return ""
 
     return Allowed(
@@ -80,7 +80,7 @@ def pairs(example: tuple[str, Any], second: Callable[[Any], bool]) -> Allowed:
 
 
 def numbers(count: int, holds: Callable[[float], bool], words: str) -> Allowed:
-    """A tuple of so many finite numbers, of which each holds."""
+    """Allow a tuple of `count` finite numbers for which `holds` is true."""
 
     def each(value: Any) -> bool:
         return len(value) == count and all(

@@ -1,7 +1,7 @@
-"""The checks of a configuration, made before anything is spent.
+"""The checks of a configuration, made before any time is spent.
 
-A key that does not exist is refused with the one that was meant, where that is clear; a value that
-its key does not allow (`keys`), or that does not go with another (`rules`), with what would do.
+An unknown key is refused with the key that was probably meant. A value that its key does not allow
+(`keys`), or that contradicts another (`rules`), is refused with the values that would be allowed.
 """
 
 import difflib
@@ -21,10 +21,10 @@ from vclip_jax.config.rules import RULES, Use
 def validate(
     config: ConfigDict, *, devices: int, processes: int = 1, training: bool = True
 ) -> None:
-    """Check what can be known without reading data; `training` needs a dataset, evaluation none.
+    """Check everything that needs no data; `training` needs a dataset, evaluation does not.
 
     Raises:
-        ValueError: one line that names the key, its value and what would do.
+        ValueError: one line that names the key, its value and what is allowed.
 
     Examples:
         >>> from vclip_jax import config
@@ -44,14 +44,14 @@ def validate(
 
 
 def of_key(key: str, error: Exception) -> ValueError:
-    """What is wrong with the file or the dataset that a key of the config names, key first."""
+    """Return an error about the file or dataset that a key names, beginning with the key."""
     where = isinstance(error, OSError) and error.strerror and f"{error.filename}: {error.strerror}"
     return ValueError(f"config.{key}: {where or error}")
 
 
 @contextmanager
 def naming(key: str) -> Iterator[None]:
-    """Put a key before what is said of what it names, see `of_key`."""
+    """Put a key before the message of an error raised inside the context, see `of_key`."""
     try:
         yield
     except (ValueError, OSError) as error:
@@ -59,12 +59,12 @@ def naming(key: str) -> Iterator[None]:
 
 
 def check_names(config: ConfigDict) -> None:
-    """Look for the datasets and files that a config names; nothing is built or downloaded.
+    """Check that the datasets and files that a config names exist; builds and downloads nothing.
 
     Raises:
         ValueError: one line that names the key.
     """
-    # Imported here: wrong values are answered without them.
+    # Imported here, so that wrong values are refused without waiting for these imports.
     from vclip_jax import prompts
     from vclip_jax.datasets.ingest.prepare import needs_source
 
@@ -72,23 +72,23 @@ def check_names(config: ConfigDict) -> None:
     if vocab != "captions" and not vocab.startswith("hub:"):
         with naming("tokenizer.vocab"):
             os.stat(vocab)
-    named = {f"evals.{name}": own for name, own in config.evals.items()}
+    sections = {f"evals.{name}": task for name, task in config.evals.items()}
     if config.data.dataset:
-        named["data"] = config.data
-    for section, own in named.items():
+        sections["data"] = config.data
+    for section, values in sections.items():
         with naming(f"{section}.dataset"):
-            to_build = needs_source(own.dataset, config.data.data_dir)
-        if to_build and own.source:
+            to_build = needs_source(values.dataset, config.data.data_dir)
+        if to_build and values.source:
             with naming(f"{section}.source"):
-                os.stat(own.source)
-    for name, own in config.evals.items():
-        if own.prompts != "labels" and not config.systems:  # which have prompts of their own
+                os.stat(values.source)
+    for name, task in config.evals.items():
+        if task.prompts != "labels" and not config.systems:  # each system has its own prompts
             with naming(f"evals.{name}.prompts"):
-                prompts.load(own.prompts)
+                prompts.load(task.prompts)
 
 
 def _check_keys(config: Any, reference: Any, prefix: str = "config") -> None:
-    """Every key must be in the reference; `USER_NAMED_SECTIONS` may hold any names."""
+    """Refuse keys that are not in the reference; `USER_NAMED_SECTIONS` may hold any names."""
     for key in config:
         _check_key(key, reference, prefix)
         if isinstance(config[key], ConfigDict) and not (
@@ -108,16 +108,16 @@ def _check_key(key: str, reference: Any, prefix: str) -> None:
     if close := suggestion(key, section):
         unit = " (steps, not epochs)" if "epoch" in key.lower() else ""
         raise ValueError(f"unknown key {prefix}.{key}: did you mean config.{close}{unit}?")
-    there = f"{prefix} has {', '.join(reference)}" if section else "docs/config.md lists all keys"
-    raise ValueError(f"unknown key {prefix}.{key}: {there}")
+    hint = f"{prefix} has {', '.join(reference)}" if section else "docs/config.md lists all keys"
+    raise ValueError(f"unknown key {prefix}.{key}: {hint}")
 
 
 def suggestion(name: str, section: str = "") -> str:
-    """The key that somebody may have meant, with its section; "" where that is not clear.
+    """Return the key that was probably meant, with its section; "" if none is close.
 
     Args:
-        name: what was written in place of a key.
-        section: where it was written, "" for the top.
+        name: the unknown key as it was written.
+        section: the section in which it was written, "" for the top.
     """
     words = _plain(name.rpartition(".")[2])
     keys = list(_keys(default()))
@@ -146,7 +146,7 @@ def _plain(name: str) -> str:
 
 
 def _keys(config: Any, prefix: str = "") -> Iterator[str]:
-    """Dotted keys, sections too."""
+    """Yield the dotted keys of a config, sections included."""
     for key, value in config.items():
         yield prefix + key
         if isinstance(value, ConfigDict):
@@ -154,10 +154,10 @@ def _keys(config: Any, prefix: str = "") -> Iterator[str]:
 
 
 def check_overrides(argv: Sequence[str]) -> None:
-    """Check the names in `--config.a.b=value` arguments, before anything is set.
+    """Check the keys in `--config.a.b=value` arguments, before any value is set.
 
     Raises:
-        ValueError: one line that names the nearest key there is.
+        ValueError: one line that names the closest key.
     """
     for argument in argv:
         match = re.match(r"--?config\.([^=]+)", argument)
@@ -166,17 +166,17 @@ def check_overrides(argv: Sequence[str]) -> None:
         for depth, key in enumerate(keys):
             prefix = ".".join(["config", *keys[:depth]])
             section = prefix.removeprefix("config.")
-            if section in USER_NAMED_SECTIONS:  # the recipe names them
+            if section in USER_NAMED_SECTIONS:  # this part is a name of the recipe's
                 reference = entry(section)
                 continue
             if not isinstance(reference, ConfigDict):
-                raise ValueError(f"{prefix} is a value, it has no key {key!r}")
+                raise ValueError(f"{prefix} is a value and has no key {key!r}")
             _check_key(key, reference, prefix)
             reference = reference[key]
 
 
 def get(config: Any, key: str) -> Any:
-    """The value at a dotted key."""
+    """Return the value of a dotted key."""
     for part in key.split("."):
         config = config[part]
     return config

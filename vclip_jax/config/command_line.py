@@ -1,6 +1,6 @@
-"""The trainer's command line: its flags, and what is wrong with them in one line.
+"""The trainer's command line: its flags, its help, and one-line errors.
 
-JAX takes seconds to import, so nothing here imports it before the command line is known to be good.
+Importing JAX takes seconds, so a wrong command line is refused before JAX is imported.
 """
 
 import importlib.util
@@ -18,80 +18,108 @@ from ml_collections import ConfigDict, config_flags
 from vclip_jax.config import checks
 from vclip_jax.files.foreign import shown
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe: configs/X.py[:argument].")
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go.")
+CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "The config file, a recipe: configs/X.py, or configs/X.py:ARGUMENT if it takes one.",
+)
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The folder for the run's checkpoints, metrics and report, new or not."
+)
 MODE = flags.DEFINE_enum(
     "mode",
     "train",
     ["train", "eval", "compile"],
-    "Train and evaluate; evaluate; or compile the training step for --topology.",
+    "Train and evaluate (the default), only evaluate, or compile the step for --topology.",
 )
 TOPOLOGY = flags.DEFINE_string(
     "topology",
     None,
-    "What is compiled for: v5e:4x4, 2xv5e:4x4 (slices), h100:8; no device is needed.",
+    "The accelerators to compile for, such as v5e:4x4, 2xv5e:4x4 (two slices) or h100:8. No "
+    "device is needed.",
 )
 DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "One of several processes that find each other: TPU pods, SLURM, GKE."
+    "distributed",
+    False,
+    "Run as one of several processes; the cluster (TPU pod, SLURM, GKE) says how many and which.",
 )
 COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of process 0, where they do not; with the next two."
+    "coordinator",
+    None,
+    "On other clusters, in place of --distributed: the address HOST:PORT of process 0; needs "
+    "--num_processes and --process_id.",
 )
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "The number of processes.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "The number of this process, from 0.")
 HEARTBEAT_SECONDS = flags.DEFINE_integer(
-    "heartbeat_seconds", 60, "Of several processes: when one that is not heard of counts as lost."
+    "heartbeat_seconds",
+    60,
+    "With several processes: seconds without a sign of life after which a process counts as lost "
+    "(default: 60).",
 )
 PREEMPTED_EXIT_CODE = flags.DEFINE_integer(
-    "preempted_exit_code", 0, "Of a run that SIGTERM has ended, with everything saved."
+    "preempted_exit_code",
+    0,
+    "Exit code after SIGTERM, once everything is saved (default: 0).",
 )
 DETERMINISTIC = flags.DEFINE_bool(
-    "deterministic", False, "On GPUs: only operations that give the same bits every time, slower."
+    "deterministic",
+    False,
+    "On GPUs: use only operations that give the same bits every time; slower.",
 )
 
 _ROOT = Path(__file__).parents[2]
 
 
-# --mode -> the command, and what it does.
 _COMMANDS = {
     "train": (
         "vclip train",
-        "Train a model, evaluate it and write the report; the same command again continues.",
+        "Train a model, evaluate it and write the report. The same command again resumes the run "
+        "where it stopped.",
     ),
     "eval": (
         "vclip eval",
-        "Score a trained model and rewrite the report: the run of --workdir, or --model (a "
-        "workdir, a portable folder, or hub:OWNER/NAME[@REVISION]), of which --step takes latest "
-        "(default), best or a number.",
+        "Score a trained model and rewrite the report.",
     ),
     "compile": (
         "vclip plan",
-        "Compile the training step for accelerators that are not here: memory, time, traffic.",
+        "Compile the training step for accelerators that this machine lacks, and estimate memory, "
+        "time and communication.",
     ),
 }
+"""--mode -> the command's name and its help."""
 _MODEL = {"model": "config.restore_from", "step": "config.restore_step"}
 """Flags of `vclip eval` -> the keys that they set."""
+_MODEL_HELP = {
+    "model": "The model to score: a workdir, a portable folder, or hub:OWNER/NAME[@REVISION] "
+    "(default: the run of --workdir).",
+    "step": "The checkpoint of that run: latest (default), best (by its config.keep_best), or the "
+    "number of a step.",
+}
+_KEYS_HELP = "Any key of the config; `vclip config` lists them all."
 _HELP = ("--help", "-help", "-h", "--helpshort", "-helpshort")
 
 
 def run(main: Callable[[], None], mode: str = "") -> None:
     """Parse `sys.argv`, then call `main`; does not return.
 
-    `mode` is that of the command that `sys.argv[0]` names, which leaves --mode out.
+    Args:
+        main: the program.
+        mode: the --mode of the command that `sys.argv[0]` names; "" if --mode is a flag.
     """
-    # Orbax tells every move, and of what fails the whole way there, which is an error of ours too.
+    # Orbax logs every step, and a traceback for each failure, which we report ourselves.
     logging.set_verbosity(logging.FATAL)
     sys.argv[1:] = _own_flags(sys.argv[1:], mode)
     app.run(lambda _: main(), flags_parser=parse)
 
 
 def _own_flags(words: Sequence[str], mode: str) -> list[str]:
-    """A command's words as the trainer's flags, whose names have underscores."""
-    found = [f"--mode={mode}"] if mode else []
+    """Return a command's words as the trainer's flags, whose names have underscores."""
+    trainers = [f"--mode={mode}"] if mode else []
     for word in words:
         name, equals, value = word.removeprefix("--").partition("=")
         if word == name or not name:  # a value, or -- alone
-            found.append(word)
+            trainers.append(word)
             continue
         if mode and name == "mode":
             names = ", ".join(command for command, _ in _COMMANDS.values())
@@ -99,12 +127,12 @@ def _own_flags(words: Sequence[str], mode: str) -> list[str]:
         if mode == "eval":
             name = _MODEL.get(name, name)
         flag = name.replace("-", "_")
-        found.append(f"--{flag if flag in flags.FLAGS else name}{equals}{value}")
-    return found
+        trainers.append(f"--{flag if flag in flags.FLAGS else name}{equals}{value}")
+    return trainers
 
 
 def parse(argv: Sequence[str]) -> list[str]:
-    """Like absl's own parser, but whatever is wrong is one line rather than a traceback."""
+    """Parse the command line like absl's own parser, but answer an error in one line."""
     if set(argv) & set(_HELP):
         print(help_of(argv))
         sys.exit(0)
@@ -118,9 +146,9 @@ def parse(argv: Sequence[str]) -> list[str]:
 
 
 def _meant(name: str, argv: Sequence[str]) -> str:
-    """What somebody may have meant by a flag that there is not."""
-    own = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(__name__)]
-    if close := get_close_matches(name, own, n=1, cutoff=0.8):
+    """Return a hint at the flag or key that was meant by an unknown flag."""
+    known = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(__name__)]
+    if close := get_close_matches(name, known, n=1, cutoff=0.8):
         return f"did you mean --{close[0]}?"
     if key := checks.suggestion(name):
         return f"keys are set with --config.KEY=VALUE, here --config.{key}"
@@ -128,24 +156,32 @@ def _meant(name: str, argv: Sequence[str]) -> str:
 
 
 def _program(argv: Sequence[str]) -> str:
-    """The command's name and a space; nothing for the module, which has no short name."""
+    """Return the command's name and a space; "" for the module, which has no short name."""
     return f"{argv[0]} " if argv[0] in dict(_COMMANDS.values()) else ""
 
 
 def help_of(argv: Sequence[str]) -> str:
-    """What --help says: usage, what the command does, and every flag."""
-    own = dict(_COMMANDS.values())
-    name = argv[0] if argv[0] in own else "python -m vclip_jax.main"
-    more = " --topology KIND:SHAPE" if name == _COMMANDS["compile"][0] else ""
-    about = own.get(name, "Train a model and evaluate it (the default), or what --mode says.")
+    """Return the text of --help: usage, purpose and every flag."""
+    commands = dict(_COMMANDS.values())
+    name = argv[0] if argv[0] in commands else "python -m vclip_jax.main"
+    plans, evaluates = (name == _COMMANDS[mode][0] for mode in ("compile", "eval"))
+    more = " --topology KIND:SHAPE" if plans else " [--model M]" if evaluates else ""
+    about = commands.get(name, "Train a model and evaluate it, or do what --mode says.")
+    options = {flag.name: flag.help for flag in flags.FLAGS.get_key_flags_for_module(__name__)}
+    if name in commands:
+        del options["mode"]
+        if not plans:
+            del options["topology"]
+    first = {key: options.pop(key) for key in ("config", "workdir")}
+    options = (
+        first | {"config.KEY=VALUE": _KEYS_HELP} | (_MODEL_HELP if evaluates else {}) | options
+    )
     lines = [f"usage: {name} --config FILE --workdir FOLDER{more} [--config.KEY=VALUE ...]", ""]
     lines += [*textwrap.wrap(about, 80), "", "options:"]
-    for flag in flags.FLAGS.get_key_flags_for_module(__name__):
-        if name in own and (flag.name == "mode" or (flag.name == "topology" and not more)):
-            continue
+    for option, text in options.items():
         lines += [
-            f"  --{flag.name}",
-            *textwrap.wrap(flag.help, 80, initial_indent=" " * 6, subsequent_indent=" " * 6),
+            f"  --{option}",
+            *textwrap.wrap(text, 80, initial_indent=" " * 6, subsequent_indent=" " * 6),
         ]
     return "\n".join(lines)
 
@@ -162,17 +198,17 @@ def _parse(argv: Sequence[str]) -> list[str]:
     if recipe:
         check_recipe(recipe)
     arguments = flags.FLAGS(argv)
-    # What a recipe defines goes to worker processes by value, unless a module is named to them.
+    # Without its module, worker processes get what a recipe defines by value.
     sys.modules.pop("config_config", None)
     if len(arguments) > 1:
         raise ValueError(f"unexpected argument {arguments[1]!r}: flags are --NAME=VALUE")
     if CONFIG.value is None:
         raise ValueError("--config FILE is needed, for example configs/quickstart.py")
     if not WORKDIR.value:
-        raise ValueError("--workdir FOLDER is needed: where the run's files go")
+        raise ValueError("--workdir FOLDER is needed: the folder for the run's files")
     if "://" in WORKDIR.value:
         raise ValueError(
-            f"--workdir={WORKDIR.value}: buckets are not written to directly yet; mount "
+            f"--workdir={WORKDIR.value}: writing to buckets directly is not supported; mount "
             "the bucket (gcsfuse) and name the folder"
         )
     if Path(WORKDIR.value).exists() and not Path(WORKDIR.value).is_dir():
@@ -183,27 +219,27 @@ def _parse(argv: Sequence[str]) -> list[str]:
     by_hand = (COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     if any(value is not None for value in by_hand) and None in by_hand:
         raise ValueError("--coordinator, --num_processes and --process_id go together")
-    # A trained model brings its own values; here are those of a model to be trained.
+    # Values of the model are checked only for training; a trained model brings its own.
     if MODE.value != "eval":
         checks.validate(CONFIG.value, devices=1)
-    # What is compiled for another machine may name what is there alone.
+    # A config that is compiled for another machine may name files of that machine.
     if MODE.value != "compile":
         checks.check_names(CONFIG.value)
     return arguments
 
 
 def _value_of(flag: str, argv: Sequence[str]) -> str | None:
-    """The last value of a flag, before it is parsed."""
-    found = None
+    """Return the last value of a flag in words that are not parsed yet."""
+    value = None
     for index, word in enumerate(argv):
         if match := re.fullmatch(rf"--?{flag}(?:=(.*))?", word, re.DOTALL):
             following = argv[index + 1] if index + 1 < len(argv) else None
-            found = following if match[1] is None else match[1]
-    return found
+            value = following if match[1] is None else match[1]
+    return value
 
 
 def check_recipe(recipe: str) -> ConfigDict:
-    """Load a recipe, FILE[:argument], for what is wrong with it.
+    """Load a recipe, FILE[:argument], to report its errors in one line.
 
     Raises:
         ValueError: one line that names the file.
@@ -214,7 +250,7 @@ def check_recipe(recipe: str) -> ConfigDict:
         raise ValueError(f"there is no {name}{_where(path)}")
     spec = importlib.util.spec_from_file_location("recipe", path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"{name} is no Python file: a recipe is configs/X.py")
+        raise ValueError(f"{name} is not a Python file: a recipe is configs/X.py")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -229,7 +265,7 @@ def check_recipe(recipe: str) -> ConfigDict:
 
 
 def _where(path: Path) -> str:
-    """What to do where a recipe is not found."""
+    """Return a hint at where a missing recipe is."""
     if not path.is_absolute() and (_ROOT / path).is_file():
         return f" here: it is in {_ROOT}, run the command there or name {_ROOT / path}"
     folder = path.parent if path.parent.is_dir() else _ROOT / "configs"
@@ -240,7 +276,7 @@ def _where(path: Path) -> str:
 
 
 def _fault(error: Exception, path: Path) -> str:
-    """What a recipe raised, and in which of its lines."""
+    """Return the error that a recipe raised and the line of the recipe that raised it."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: {error.msg}"
     line, trace = None, error.__traceback__

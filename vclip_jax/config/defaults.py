@@ -1,8 +1,8 @@
-"""The configuration that the declarations of `keys` make, and the small one.
+"""The default configuration, made from the declarations in `keys`, and a small one.
 
-A recipe in `configs/` is `config = default()`, then what differs. Any key can be set on the command
-line, `--config.data.image_size=224`; a key that does not exist is refused, as is whatever else
-`checks` finds.
+A recipe in `configs/` begins with `config = default()` and sets the keys that differ. Any key can
+be set on the command line, `--config.data.image_size=224`. An unknown key is refused, and so is
+anything else that `checks` finds wrong.
 """
 
 from ml_collections import ConfigDict
@@ -11,7 +11,7 @@ from vclip_jax.config.keys import KEYS, USER_NAMED_SECTIONS
 
 
 def default() -> ConfigDict:
-    """The full configuration of the paper's recipe (Chinese-CLIP's defaults), data aside.
+    """Return the paper's recipe (Chinese-CLIP's defaults), without a dataset.
 
     Examples:
         >>> from vclip_jax import config
@@ -31,10 +31,11 @@ def default() -> ConfigDict:
 
 
 def small() -> ConfigDict:
-    """`default` with towers that 2 CPU cores train in minutes, for fundus photographs.
+    """Return `default` with towers that 2 CPU cores train in minutes, for fundus photographs.
 
-    A million parameters at 128 px. Short runs need a start that tells captions apart (mean
-    pooling, larger initial weights, whitened projections), and images without camera.
+    The model has a million parameters and sees 128 px. Short runs need initial weights that
+    already separate captions (mean pooling, larger values, whitened projections), and images that
+    do not show which camera took them.
 
     Examples:
         >>> from vclip_jax import config
@@ -73,10 +74,10 @@ def small() -> ConfigDict:
 
 
 def entry(section: str, **values: str) -> ConfigDict:
-    """An entry of one of `USER_NAMED_SECTIONS`; keys that are not given have their defaults.
+    """Return an entry of one of `USER_NAMED_SECTIONS`; keys that are not given get defaults.
 
     Raises:
-        TypeError: a value is of no key.
+        TypeError: the section has no key of that name.
     """
     keys = {key.name: key.default for key in USER_NAMED_SECTIONS[section]}
     if unknown := sorted(values.keys() - keys.keys()):
@@ -85,7 +86,7 @@ def entry(section: str, **values: str) -> ConfigDict:
 
 
 def zero_shot_eval(dataset: str, prompts: str, **others: str) -> ConfigDict:
-    """The entry of one zero-shot evaluation in `config.evals`.
+    """Return the entry of one zero-shot evaluation in `config.evals`.
 
     Args:
         dataset, prompts, others: the keys of an entry, see "evals" in `docs/config.md`.
@@ -101,7 +102,7 @@ def zero_shot_eval(dataset: str, prompts: str, **others: str) -> ConfigDict:
 
 
 def system(weights: str = "", **others: str) -> ConfigDict:
-    """The entry of one model in `config.systems`.
+    """Return the entry of one model in `config.systems`.
 
     Args:
         weights, others: the keys of an entry, see "systems" in `docs/config.md`.

@@ -1,4 +1,4 @@
-"""The page of the configuration's keys, `docs/config.md`, from their declarations."""
+"""The page `docs/config.md`, made from the declarations of the keys."""
 
 from vclip_jax.config.keys import SECTIONS, USER_NAMED_SECTIONS, Key, keys_of
 
@@ -9,19 +9,19 @@ All keys of a configuration, as `vclip_jax/config/keys.py` declares them.
 `vclip config` prints this page; with a recipe, as in
 `vclip config configs/quickstart.py`, it prints the recipe's values.
 
-A recipe sets keys in Python (`config.data.image_size = 128`), the command line as flags
-(`--config.data.image_size=128`). A key that does not exist, a value that is not allowed, and values
-that do not go together are refused before anything is spent. A recipe may add to the names that are
-allowed, see [Parts of your own](extending.md).
+Set a key in a recipe (`config.data.image_size = 128`) or on the command line
+(`--config.data.image_size=128`). Unknown keys, values that are not allowed, and values that
+contradict each other are refused before any time is spent. A recipe may add to the allowed names,
+see [Parts of your own](extending.md).
 
-A run is continued with the values that it began with. The column "on resume" says what else holds:
-"free" keys may change, because no trained number depends on them; "kept" ones are taken from the
-run, whatever is asked for.
+A run resumes with the values that it began with, and refuses others. The column "on resume" marks
+the exceptions: a "free" key may change, because no trained number depends on it; a "kept" key is
+taken from the run, even if another value is asked for.
 """
 
 
 def page() -> str:
-    """The page as Markdown."""
+    """Return the page as Markdown."""
     return "\n".join([_HEAD, *(_section(name) for name in SECTIONS)])
 
 

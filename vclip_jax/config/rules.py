@@ -1,6 +1,6 @@
-"""The rules between keys: what one value asks of another, of the devices, or of the mode.
+"""The rules between keys, and between keys and the devices or the mode.
 
-Each rule raises ValueError, one line that names the keys, their values and what would do.
+Each rule raises ValueError, one line that names the keys, their values and what is allowed.
 """
 
 from collections.abc import Callable
@@ -13,24 +13,24 @@ from vclip_jax.models.kinds import TEXT_POOLS
 
 @dataclass(frozen=True)
 class Use:
-    """What a configuration is to be used for."""
+    """The intended use of a configuration."""
 
     devices: int
     processes: int = 1
     training: bool = True
-    """Whether to train, rather than to evaluate alone."""
+    """True to train, False only to evaluate."""
 
 
 def optimizer_state_needs_a_source(config: ConfigDict, use: Use) -> None:
-    """Refuse an optimizer's state from nowhere."""
+    """Refuse to restore an optimizer's state without a source."""
     if config.restore_optimizer and not config.restore_from:
         raise ValueError("config.restore_optimizer=True needs config.restore_from: name a workdir")
 
 
 def text_pool_fits_the_tower(config: ConfigDict, use: Use) -> None:
     """Refuse a pool that the text tower does not have."""
-    own = {"bert": tuple(TEXT_POOLS), "clip": ("end",)}
-    pools = own.get(config.model.text_kind)
+    pools_of_tower = {"bert": tuple(TEXT_POOLS), "clip": ("end",)}
+    pools = pools_of_tower.get(config.model.text_kind)
     if pools is not None and config.model.text_pool not in pools:
         raise ValueError(
             f"config.model.text_pool={config.model.text_pool!r} must be one of {', '.join(pools)} "
@@ -39,7 +39,7 @@ def text_pool_fits_the_tower(config: ConfigDict, use: Use) -> None:
 
 
 def pooled_layers_are_there(config: ConfigDict, use: Use) -> None:
-    """Refuse a mean over more layers than there are."""
+    """Refuse a mean over more layers than the text tower has."""
     if config.model.text_pool == "layers" and config.model.text_layers < 2:
         raise ValueError(
             f"config.model.text_layers={config.model.text_layers} must be at least 2 where "
@@ -64,7 +64,7 @@ def whitening_knows_the_towers(config: ConfigDict, use: Use) -> None:
 
 
 def a_curve_is_of_evaluation(config: ConfigDict, use: Use) -> None:
-    """Refuse to train where all checkpoints are to be evaluated, or a single one as well."""
+    """Refuse to evaluate all checkpoints while training, or together with a single one."""
     if use.training and config.eval_all_checkpoints:
         raise ValueError(
             "config.eval_all_checkpoints=True needs `vclip eval`: training measures every "
@@ -78,7 +78,7 @@ def a_curve_is_of_evaluation(config: ConfigDict, use: Use) -> None:
 
 
 def failed_checkpoints_are_for_one_process(config: ConfigDict, use: Use) -> None:
-    """Refuse several processes that could disagree on what was saved."""
+    """Refuse to continue after a failed save with several processes, which could disagree."""
     if use.processes > 1 and config.checkpoint_errors == "continue":
         raise ValueError(
             "config.checkpoint_errors='continue' is for one process: several cannot agree on what "
@@ -87,7 +87,7 @@ def failed_checkpoints_are_for_one_process(config: ConfigDict, use: Use) -> None
 
 
 def best_metric_is_measured(config: ConfigDict, use: Use) -> None:
-    """Refuse a metric that no evaluation of the run gives."""
+    """Refuse a metric that no evaluation of the run computes."""
     if not config.keep_best:
         return
     first, _, rest = config.keep_best.partition("/")
@@ -105,13 +105,13 @@ def best_metric_is_measured(config: ConfigDict, use: Use) -> None:
 
 
 def training_has_a_dataset(config: ConfigDict, use: Use) -> None:
-    """Refuse to train on nothing."""
+    """Refuse to train without a dataset."""
     if use.training and not config.data.dataset:
         raise ValueError("config.data.dataset is empty: name a dataset, for example idrid")
 
 
 def batches_divide_among_devices(config: ConfigDict, use: Use) -> None:
-    """Refuse batches of which devices would get shares of unequal size."""
+    """Refuse batches that do not divide evenly among the devices."""
     sizes = {
         "global_batch_size": config.global_batch_size,
         "eval_batch_size": config.eval_batch_size,
@@ -126,7 +126,7 @@ def batches_divide_among_devices(config: ConfigDict, use: Use) -> None:
 
 
 def shares_divide_into_parts(config: ConfigDict, use: Use) -> None:
-    """Refuse micro-batches of unequal size."""
+    """Refuse micro-batches of unequal sizes."""
     parts = use.devices * config.micro_batches
     if config.global_batch_size % parts:
         raise ValueError(
@@ -137,7 +137,7 @@ def shares_divide_into_parts(config: ConfigDict, use: Use) -> None:
 
 
 def statistics_need_two_photographs(config: ConfigDict, use: Use) -> None:
-    """Refuse batch statistics of single photographs."""
+    """Refuse batch statistics over a single photograph."""
     on_each_device = config.model.batch_norm == "device"
     parts = config.micro_batches * (use.devices if on_each_device else 1)
     if len(config.model.vision_layers) == 4 and config.global_batch_size < 2 * parts:
@@ -145,12 +145,12 @@ def statistics_need_two_photographs(config: ConfigDict, use: Use) -> None:
             f"config.micro_batches={config.micro_batches}: each part of "
             f"config.global_batch_size={config.global_batch_size} has one photograph"
             f"{' on each device' if on_each_device else ''}, too few for batch statistics: use "
-            "less parts"
+            "fewer parts"
         )
 
 
 def image_size_fits_the_stride(config: ConfigDict, use: Use) -> None:
-    """Refuse images that the image tower would have to cut."""
+    """Refuse an image size that is not a multiple of the image tower's stride."""
     stride = 32 if len(config.model.vision_layers) == 4 else config.model.vision_patch_size
     if config.data.image_size % stride:
         raise ValueError(
@@ -160,7 +160,7 @@ def image_size_fits_the_stride(config: ConfigDict, use: Use) -> None:
 
 
 def width_divides_among_heads(config: ConfigDict, use: Use) -> None:
-    """Refuse attention heads of unequal width."""
+    """Refuse attention heads of unequal widths."""
     if config.model.text_width % config.model.text_heads:
         raise ValueError(
             f"config.model.text_width={config.model.text_width} does not divide by "
@@ -169,7 +169,7 @@ def width_divides_among_heads(config: ConfigDict, use: Use) -> None:
 
 
 def captions_have_positions(config: ConfigDict, use: Use) -> None:
-    """Refuse captions that are longer than the text tower's positions."""
+    """Refuse captions that are longer than the text tower has positions for."""
     if config.tokenizer.context_length > config.model.text_max_positions:
         raise ValueError(
             f"config.tokenizer.context_length={config.tokenizer.context_length} must lie between "
@@ -193,4 +193,4 @@ RULES: tuple[Callable[[ConfigDict, Use], None], ...] = (
     width_divides_among_heads,
     captions_have_positions,
 )
-"""In the order in which they are asked."""
+"""The rules, in the order in which they are checked."""

@@ -1,4 +1,4 @@
-"""The `config.json` of a run: written at its start, held against what a later start asks for."""
+"""The `config.json` of a run: written at its start, compared with the config of a later start."""
 
 import json
 from collections.abc import Mapping
@@ -17,18 +17,18 @@ FREE_ON_RESUME = {key.name for key in KEYS if key.on_resume == "free"} | {
     for section in SECTIONS
     if section and all(key.on_resume == "free" for key in keys_of(section))
 }
-"""What may differ between a run and its continuation: keys, and sections with all that they hold
-or held in earlier versions."""
+"""Keys that may differ between a run and its resumption, and sections of which every key may, keys
+of earlier versions included."""
 
 KEPT_ON_RESUME = {key.name: key.before for key in KEYS if key.on_resume == "kept"}
-"""What a continued run takes from its own config.json, whatever it is asked for -> what it did
-before there was such a key."""
+"""Keys that a resumed run takes from its own config.json -> the behaviour of runs from before the
+key existed."""
 
 
 def flatten(config: Any, prefix: str = "", *, empty: bool = False) -> dict[str, Any]:
-    """Give nested objects as dotted keys, with tuples as lists (as JSON would have them).
+    """Return a nested config as dotted keys, with tuples as lists (as JSON would have them).
 
-    Objects without keys are left out unless they are wanted, as `empty`.
+    Sections without keys are left out, unless `empty`.
 
     Examples:
         >>> from vclip_jax import config
@@ -45,17 +45,17 @@ def flatten(config: Any, prefix: str = "", *, empty: bool = False) -> dict[str, 
 
 
 def as_text(config: ConfigDict) -> str:
-    """A line `key = value` for every key, sorted, with values as JSON has them."""
+    """Return a line `key = value` for every key, sorted, with values as JSON."""
     return "".join(
         f"{key} = {json.dumps(value)}\n" for key, value in sorted(flatten(config).items())
     )
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The `config.json` of a run.
+    """Read the `config.json` of a run.
 
     Raises:
-        ValueError: one line: it is not what a run writes.
+        ValueError: one line: the file is not one that a run writes.
     """
     try:
         content = read_json(path, constants=True)
@@ -67,27 +67,25 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def has_begun(workdir: Path) -> bool:
-    """Whether a run has left figures or checkpoints in its workdir; a start that was refused before
-    its first step has not."""
+    """Return whether a workdir has metrics or checkpoints; a start that was refused leaves none."""
     return (workdir / "metrics.jsonl").exists() or any((workdir / "checkpoints").glob("[0-9]*"))
 
 
 def save_or_check(config: ConfigDict, workdir: Path, *, save: bool = True) -> None:
-    """Write `config.json`, or hold it against the one of the run that is being continued.
+    """Write `config.json`; if a run `has_begun` in the workdir, compare the config with it first.
 
-    Of several processes one is to `save`. The keys of `KEPT_ON_RESUME` are set in `config`.
-    Nothing is continued where no run `has_begun`.
+    Of several processes, one should `save`. Keys of `KEPT_ON_RESUME` are set in `config`.
 
     Raises:
-        ValueError: the run was started with another value of a key that its numbers depend on, or
-            `config.json` is damaged or none of a run.
+        ValueError: the run began with another value of a key that its numbers depend on, or
+            `config.json` is damaged or not of a run.
     """
     path = workdir / "config.json"
     kept = read(path) if path.exists() else {}
     if kept and "total_steps" not in kept:
         raise ValueError(f"{path} is not of a run, and is kept: choose another --workdir")
     if kept and has_begun(workdir):
-        # A run of an earlier version did what the defaults of later keys stand for.
+        # A run of an earlier version behaved as the defaults of later keys.
         old = flatten(default()) | KEPT_ON_RESUME | flatten(kept)
         for key in KEPT_ON_RESUME:
             config.update_from_flattened_dict({key: old[key]})

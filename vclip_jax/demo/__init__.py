@@ -1,1 +1,1 @@
-"""A page to try a model on photographs by hand, see `docs/demo.md`. Not for diagnosis."""
+"""The demo: a page to try a model on photographs, see `docs/demo.md`. Not for diagnosis."""

@@ -1,14 +1,14 @@
-"""A page on this machine to try a model by hand; needs the extra [demo].
+"""Serve a page to try a model in a browser; needs the extra [demo].
 
     vclip demo --model W
     vclip demo --model W --images DIR --prompts en/fives
 
-Drop a photograph, choose prompts or type some: scores with their interval over the wordings, a heat
-map, the nearest training captions; and, with --images, a search of a folder by text. Not for
-diagnosis.
+Drop a photograph, and choose or type prompts. The page shows scores with intervals over the
+wordings, a heat map and the nearest training captions; with --images it also searches a folder by
+text. Not for diagnosis.
 
-The address that it prints holds a token, without which nobody gets in: a random one, or that of the
-environment variable VCLIP_DEMO_TOKEN.
+The command prints an address with a token, and only people who have this address can open the page.
+The token is random, or that of the environment variable VCLIP_DEMO_TOKEN.
 """
 
 import argparse
@@ -30,60 +30,73 @@ from vclip_jax.console import commands
 
 PORT = 7860
 CAPTIONS = 5_000
-"""Two minutes of a RoBERTa-base on a CPU, once."""
+"""The default of --captions: a RoBERTa-base on a CPU embeds them in two minutes, once."""
 TOKEN = "VCLIP_DEMO_TOKEN"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command until it is interrupted; returns the exit status."""
+    """Run the command until it is interrupted, and return the exit status."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("vclip_jax").setLevel(logging.INFO)
-    # SIGTERM is to leave no upload behind either.
+    # Delete uploads after SIGTERM too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="vclip-demo-") as uploads:
         # Gradio reads these when it is imported.
         os.environ["GRADIO_TEMP_DIR"] = uploads
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         status = commands.run(partial(serve, options))
-    return 0 if status == commands.INTERRUPTED else status  # how it is ended
+    return 0 if status == commands.INTERRUPTED else status  # Ctrl-C is the normal end
 
 
 def _parser() -> commands.Parser:
     parser = commands.Parser(prog="vclip demo", description=__doc__)
     commands.add_model(parser)
     parser.add_argument("--prompts", help="a prompt set or a JSON file (default: the model's own)")
-    parser.add_argument("--images", metavar="DIR", help="a folder of photographs to be searched")
+    parser.add_argument("--images", metavar="DIR", help="a folder of photographs to search by text")
     parser.add_argument(
-        "--data-dir", metavar="D", help="the training data, if it is not where the run had it"
+        "--data-dir",
+        metavar="D",
+        help="the folder of the built training dataset (default: that of the run's config)",
     )
     parser.add_argument(
         "--captions",
         type=int,
         default=CAPTIONS,
         metavar="N",
-        help=f"embed those of so many training records, 0 for none (default: {CAPTIONS})",
+        help="show the nearest captions among those of N training records, 0 for none "
+        f"(default: {CAPTIONS})",
     )
     parser.add_argument(
-        "--cache", metavar="DIR", help="where embeddings are kept (default: beside the data)"
+        "--cache",
+        metavar="DIR",
+        help="folder of cached embeddings (default: .embeddings next to the data)",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
     parser.add_argument(
-        "--port", type=int, default=PORT, help=f"0 for any that is free (default: {PORT})"
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default: 127.0.0.1, which only this machine can reach)",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=PORT,
+        help=f"port to listen on, 0 for any free port (default: {PORT})",
     )
     parser.add_argument(
         "--no-token",
         action="store_true",
-        help="let in everybody who reaches the port, such as all users of this machine",
+        help="let in everyone who can reach the port, such as all users of this machine",
     )
     return parser
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Load everything, show the page and wait.
+    """Load everything, then serve the page until the process is interrupted.
 
     Raises:
-        ValueError, OSError: one line: something that was named is not there, or the port is taken.
+        ValueError, OSError: one line: the model, the prompts or a folder is missing, or the port is
+            taken.
     """
     if not all(importlib.util.find_spec(name) for name in ("gradio", "uvicorn")):
         raise ValueError("the demo needs Gradio: pip install 'vclip_jax[demo]'")
@@ -99,7 +112,7 @@ def serve(options: argparse.Namespace) -> None:
     token = None if options.no_token else _token()
     clip = load(options.model, step=options.step)
     say_step(options.model, clip)
-    asked = clip.asked(given)
+    prompt_set = clip.asked(given)
     captions: index.Index | str
     photographs: index.Index | str = "start the demo with --images DIR to search a folder"
     try:
@@ -114,7 +127,7 @@ def serve(options: argparse.Namespace) -> None:
         sources = Sources(
             clip,
             Path(options.model).absolute().name,
-            options.prompts or asked.name,
+            options.prompts or prompt_set.name,
             captions,
             photographs,
             options.images or ".",
@@ -132,7 +145,7 @@ def serve(options: argparse.Namespace) -> None:
         )
         host, port = listener.getsockname()[:2]
         if not _is_loopback(options.host):
-            who = "everybody who reaches it" if token is None else "everybody who has its address"
+            who = "everyone who reaches it" if token is None else "everyone who has its address"
             print(f"warning: on {host}, {who} can use this page", file=sys.stderr)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
         if token is not None:
@@ -142,10 +155,10 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def _token() -> str:
-    """What the page's address holds."""
+    """Return the token of the page's address."""
     token = os.environ.get(TOKEN) or secrets.token_urlsafe(32)
     if not re.fullmatch("[0-9A-Za-z_-]{16,}", token):
-        raise ValueError(f"{TOKEN} is too short, or odd: at least 16 letters, digits, - and _")
+        raise ValueError(f"{TOKEN} is not valid: use at least 16 letters, digits, - and _")
     return token
 
 

@@ -1,4 +1,4 @@
-"""What the demo answers, as functions of a model, a photograph and words."""
+"""The answers of the demo, as functions of a model, a photograph and words."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -19,23 +19,24 @@ from vclip_jax.prompts import PromptSet, from_phrases
 from vclip_jax.prompts.reading import unknown_share
 
 MOST_MEGABYTES = 20
-"""Of a file that is uploaded. How many pixels it may have, `decode.MAX_PIXELS` says."""
+"""The largest upload; `decode.MAX_PIXELS` limits its pixels."""
 MOST_CLASSES = 40
 MOST_WORDINGS = 20
 MOST_PROMPTS = 200
-"""Of all classes together: 5 s of a RoBERTa-base on a CPU, during which other visitors wait."""
+"""The largest number of prompts of all classes together: a RoBERTa-base on a CPU takes 5 s for
+them, during which other visitors wait."""
 MOST_CHARACTERS = 300
-"""Of one prompt; what is beyond the model's context length does not count anyway."""
+"""The longest prompt; the model does not read beyond its context length anyway."""
 MIDDLE = 0.05, 0.95
-"""Quantiles of the interval over wordings."""
+"""The quantiles of the interval over wordings."""
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """The pixels of an upload, and nothing else of it.
+    """The pixels of an upload, without its metadata.
 
     Attributes:
-        square: what the image tower sees, uint8 `[size, size, 3]`.
+        square: the image tower's input, uint8 `[size, size, 3]`.
         picture: the same field of view for people, uint8 `[side, side, 3]`.
         embedding: unit vector float32 `[d]`.
     """
@@ -47,13 +48,13 @@ class Photograph:
 
 @dataclass(frozen=True)
 class Score:
-    """A class (or a group of classes) and how far it depends on the words.
+    """The score of a class (or a group of classes), and its dependence on the wording.
 
     Attributes:
-        name: of the class.
-        probability: with all its wordings.
-        low, high: 5 and 95 % of the wordings taken one by one give less than this.
-        first: share of the wordings with which it is the most probable.
+        name: the name of the class.
+        probability: the probability with all wordings.
+        low, high: the 5 % and 95 % quantiles over single wordings.
+        first: the share of wordings with which the class is the most probable.
     """
 
     name: str
@@ -68,11 +69,11 @@ class Answer:
     """The scores of a photograph.
 
     Attributes:
-        prompts: what was asked.
+        prompts: the prompts.
         classes: a score for each class, in the prompts' order.
-        groups: likewise for each group, if the prompt set has some.
-        wordings: choices of one wording a class, behind the intervals; with 1 they are empty.
-        notes: what the model does not read of the prompts, a sentence each.
+        groups: a score for each group, if the prompt set has groups.
+        wordings: the number of choices of one wording per class; with 1 the intervals are empty.
+        notes: sentences about parts of the prompts that the model does not read.
     """
 
     prompts: PromptSet
@@ -83,22 +84,22 @@ class Answer:
 
     @property
     def best(self) -> int:
-        """The number of the most probable class."""
+        """Return the number of the most probable class."""
         return int(np.argmax([score.probability for score in self.classes]))
 
 
 def read_photograph(
     clip: Pretrained, data: bytes, read: Callable[..., Pixels] = pixels
 ) -> Photograph:
-    """Decode an upload. The result holds pixels alone: metadata ends here.
+    """Decode an upload to pixels, without metadata.
 
     Args:
         clip: the model.
         data: the file's content.
-        read: `reader.pixels`, or what calls it elsewhere.
+        read: `reader.pixels`, or a function that calls it in another process.
 
     Raises:
-        ImageError: one line: it is too large, or no image that can be read.
+        ImageError: one line: the file is too large, or cannot be read as an image.
     """
     if len(data) > MOST_MEGABYTES * 2**20:
         raise ImageError(
@@ -111,12 +112,12 @@ def read_photograph(
 
 
 def typed_prompts(text: str) -> PromptSet:
-    """The prompts that somebody typed: a class a line, and `|` between wordings of one class.
+    """Parse typed prompts: one class per line, and `|` between wordings of a class.
 
-    A class is called as its first wording.
+    The name of a class is its first wording.
 
     Raises:
-        ValueError: one line: fewer than two classes, or what is wrong with which line.
+        ValueError: one line: there are fewer than two classes, or a line is not valid.
     """
     lines = [line.strip() for line in text.splitlines()]
     classes: dict[str, list[str]] = {}
@@ -132,10 +133,12 @@ def typed_prompts(text: str) -> PromptSet:
         if len(set(wordings)) < len(wordings):
             raise ValueError(f"line {number} has a wording twice")
         if wordings[0] in classes:
-            raise ValueError(f"line {number} begins as another line does: {wordings[0]}")
+            raise ValueError(f"line {number} begins like another line: {wordings[0]}")
         classes[wordings[0]] = wordings
     if len(classes) < 2:
-        raise ValueError("type at least two prompts, one a line: each is held against the others")
+        raise ValueError(
+            "type at least two prompts, one per line: they are compared with each other"
+        )
     if len(classes) > MOST_CLASSES:
         raise ValueError(f"these are {len(classes)} lines, more than the {MOST_CLASSES} allowed")
     count = sum(map(len, classes.values()))
@@ -145,7 +148,7 @@ def typed_prompts(text: str) -> PromptSet:
 
 
 def score(clip: Pretrained, photograph: Photograph, prompts: PromptSet) -> Answer:
-    """How the classes compare on a photograph, and how far that depends on the wording."""
+    """Score the classes on a photograph, with intervals over the wordings."""
     parts = _prompt_embeddings(clip, prompts)
     classes = class_means(parts, prompts.renormalise)
     together = np.asarray(
@@ -168,7 +171,7 @@ def score(clip: Pretrained, photograph: Photograph, prompts: PromptSet) -> Answe
 def _scores(
     names: Sequence[str], together: npt.NDArray[np.floating], apart: npt.NDArray[np.floating]
 ) -> tuple[Score, ...]:
-    """Of probabilities `[c]` and, wording by wording, `[w, c]`."""
+    """Return the scores from probabilities with all wordings `[c]`, and with each `[w, c]`."""
     low, high = np.quantile(apart, MIDDLE, axis=0)
     first = np.bincount(apart.argmax(axis=1), minlength=len(names)) / len(apart)
     columns = zip(names, together, low, high, first, strict=True)
@@ -178,25 +181,25 @@ def _scores(
 def heat(
     clip: Pretrained, photograph: Photograph, prompts: PromptSet, chosen: int
 ) -> npt.NDArray[np.uint8]:
-    """The picture with the places that speak for a class rather than the others: `[side, side, 3]`.
+    """Return the photograph with a heat map for a class against the others, `[side, side, 3]`.
 
     Args:
-        clip, photograph: the model and what it is asked about.
-        prompts: at least two classes.
+        clip, photograph: the model and the photograph.
+        prompts: prompts of at least two classes.
         chosen: the number of the class.
     """
     classes = class_means(_prompt_embeddings(clip, prompts), prompts.renormalise)
     direction = class_directions(classes)[chosen]
     function = make_heat_function(clip.graphdef)
-    found = function(clip.variables, photograph.square[None], direction[None])
-    return overlay(photograph.picture, np.asarray(found)[0])
+    maps = function(clip.variables, photograph.square[None], direction[None])
+    return overlay(photograph.picture, np.asarray(maps)[0])
 
 
 def search(clip: Pretrained, text: str, index: Index, count: int) -> list[Hit]:
-    """The photographs that a text fits best.
+    """Return the photographs that fit a text best.
 
     Raises:
-        ValueError: one line: there is no text, or too much.
+        ValueError: one line: the text is empty, too long, or has no known word.
     """
     query = " ".join(text.split())
     if not query:
@@ -205,7 +208,8 @@ def search(clip: Pretrained, text: str, index: Index, count: int) -> list[Hit]:
         raise ValueError(f"the text is longer than {MOST_CHARACTERS} characters")
     if unknown_share([query], clip.tokenizer)[0] == 1:
         raise ValueError("the model's vocabulary has none of these words: search in its language")
-    return nearest(index, clip.encode_text([query], quiet=True)[0], count)  # the page says it
+    # Quiet, because the page shows unknown words.
+    return nearest(index, clip.encode_text([query], quiet=True)[0], count)
 
 
 @lru_cache(maxsize=16)

@@ -1,7 +1,7 @@
-"""What may reach the page: those who hold its address, from the page itself, by the routes it uses.
+"""The gate in front of the page: it lets through only requests of the page itself, with its token.
 
-Gradio serves much more than this page asks for: links to a visitor's state, files, a proxy, a
-description of itself. Whatever is not listed here is refused before Gradio sees it.
+Gradio serves much more than this page uses: links to a visitor's state, files, a proxy, a
+description of itself. Requests that are not listed here are refused before Gradio sees them.
 """
 
 import hashlib
@@ -32,13 +32,13 @@ ROUTES = {
     ),
     "POST": re.compile(f"{JOIN}|{UPLOAD}"),
 }
-"""What the page was seen to ask for in a browser (Gradio 6.31)."""
+"""The paths that the page requests in a browser, as observed with Gradio 6.31."""
 MOST_BYTES = {JOIN: 2**18, UPLOAD: MOST_MEGABYTES * 2**20 + 2**16}
-"""Of a request's body: words that are typed, escaped; a file and what is around it."""
+"""The largest accepted request body: typed words with escapes; a file with its form fields."""
 WAITING_FILES = 32
-"""Uploads that have not been read yet; with more, the next is asked to come back."""
+"""The largest number of unread uploads; further uploads are asked to try again later."""
 HEADERS = {
-    # Gradio's pages have inline scripts; what counts is that browsers ask no other machine.
+    # Gradio's pages need inline scripts; the policy keeps browsers from asking other machines.
     "Content-Security-Policy": (
         "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; object-src 'none'; "
         "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
@@ -50,7 +50,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 UNTRUSTED = (b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server")
-"""Headers from which Gradio takes its own address: there is no proxy before this page."""
+"""Headers from which Gradio takes its own address; they are removed, as there is no proxy."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -59,14 +59,14 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class Refused(Exception):
-    """A request that is not for the page: the status code and a line that says why."""
+    """A refused request: the status code, and the reason in one line."""
 
     def __init__(self, status: int, reason: str):
         super().__init__(reason)
         self.status = status
 
     def answer(self, path: str) -> Response:
-        """What is sent: Gradio's client shows the `detail` of a refused question."""
+        """Return the response; Gradio's client shows the `detail` of a refused question."""
         if path == JOIN:
             return JSONResponse({"detail": str(self)}, self.status)
         return PlainTextResponse(f"{self}\n", self.status)
@@ -74,15 +74,15 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Gate:
-    """An ASGI application that passes on to another what is meant for the page.
+    """An ASGI application that passes only requests of the page on to another application.
 
     Attributes:
-        application: Gradio's.
-        hosts: the host names, in lower case, that the page answers to, besides addresses in
-            numbers. Any other could be that of a website that a visitor has open, which leads its
-            own name here (DNS rebinding).
-        token: what a visitor's first address must hold; None lets everybody in.
-        folder: where uploads lie.
+        application: Gradio's application.
+        hosts: the host names, in lower case, to which the page answers, besides numeric addresses.
+            Any other name could be that of a website that a visitor has open and that points its
+            name at this machine (DNS rebinding).
+        token: the token that a visitor's first address must have; None lets everyone in.
+        folder: the folder of uploads.
     """
 
     application: Application
@@ -108,7 +108,7 @@ class Gate:
             await (answer or self.application)(scope, receive, send)
 
     def _answer(self, request: Request) -> Response | None:
-        """The answer to a first request with the token; None for what may be passed on."""
+        """Check a request; return the response to a first request with the token, else None."""
         headers, path = request.headers, request.scope["path"]
         if not _is_host(headers.getlist("host"), self.hosts):
             raise Refused(400, "the page does not answer to this name: open the printed address")
@@ -127,18 +127,18 @@ class Gate:
 
     @staticmethod
     def _welcome(token: str) -> Response:
-        """To the page itself, so that the token stays neither in the address bar nor in links."""
+        """Redirect to the page, so that the token stays neither in the address bar nor in links."""
         answer = RedirectResponse("/", 303)
         answer.set_cookie(_cookie(token), token, httponly=True, samesite="strict")
         return answer
 
     async def _checked(self, scope: Message, receive: Receive) -> tuple[Message, Receive]:
-        """The request without what Gradio is not to see."""
+        """Return the request without the parts that Gradio must not see."""
         headers = MutableHeaders(raw=[h for h in scope["headers"] if h[0] not in UNTRUSTED])
         path = scope["path"]
         scope = {**scope, "headers": headers.raw}
         if path == "/":
-            scope["query_string"] = b""  # for it could name a state to begin with
+            scope["query_string"] = b""  # it could set the initial state
         if scope["method"] != "POST":
             return scope, receive
         length = headers.get("content-length", "")
@@ -156,31 +156,31 @@ class Gate:
 
 
 def question(body: bytes, folder: Path) -> bytes:
-    """What a visitor asks, anew from the values that the page sends and nothing else.
+    """Rebuild a visitor's question from only the values that the page sends.
 
     Args:
         body: JSON as Gradio's client sends it to `JOIN`.
-        folder: where uploads lie.
+        folder: the folder of uploads.
 
     Raises:
-        Refused: it holds something else, such as the path of a file that was not uploaded.
+        Refused: the body holds other values, such as the path of a file that was not uploaded.
     """
     try:
-        asked = json.loads(body)
-        kept = {
-            "data": [_value(value, folder) for value in asked["data"]],
-            "fn_index": _whole(asked["fn_index"]),
-            "session_hash": re.fullmatch("[0-9a-zA-Z]{1,64}", asked["session_hash"])[0],  # type: ignore[index]
+        sent = json.loads(body)
+        checked = {
+            "data": [_value(value, folder) for value in sent["data"]],
+            "fn_index": _whole(sent["fn_index"]),
+            "session_hash": re.fullmatch("[0-9a-zA-Z]{1,64}", sent["session_hash"])[0],  # type: ignore[index]
         }
     except (ValueError, TypeError, KeyError, RecursionError):
         raise Refused(
             400, "the page does not send this, or the upload is gone: drop the photograph again"
         ) from None
-    return json.dumps(kept).encode()
+    return json.dumps(checked).encode()
 
 
 def _value(value: Any, folder: Path) -> Any:
-    """Words, numbers, nothing, or an upload; of the last, no more than where it lies."""
+    """Return a text, a number or None unchanged; of an upload, return only its path."""
     if value is None or isinstance(value, str | int | float):
         return value
     path = uploads.inside(folder, value["path"])
@@ -196,10 +196,10 @@ def _whole(value: Any) -> int:
 def _is_host(given: list[str], names: frozenset[str]) -> bool:
     if len(given) != 1:
         return False
-    found = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([0-9a-z._-]+))(?::[0-9]*)?", given[0].lower())
-    if found is None:
+    match = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([0-9a-z._-]+))(?::[0-9]*)?", given[0].lower())
+    if match is None:
         return False
-    name = found[1] or found[2]
+    name = match[1] or match[2]
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -208,7 +208,10 @@ def _is_host(given: list[str], names: frozenset[str]) -> bool:
 
 
 def _from_the_page(headers: Headers) -> bool:
-    """Whether a browser says that the page itself asks, or a person; other programs say nothing."""
+    """Return False if a browser says that another website sent the request.
+
+    Programs other than browsers send no such headers.
+    """
     try:
         origins = {urlsplit(origin).netloc.lower() for origin in headers.getlist("origin")}
     except ValueError:
@@ -218,7 +221,7 @@ def _from_the_page(headers: Headers) -> bool:
 
 
 def _cookie(token: str) -> str:
-    # Browsers do not keep the cookies of two ports apart.
+    # Browsers share cookies between the ports of a host, so the name depends on the token.
     return f"vclip-demo-{hashlib.sha256(token.encode()).hexdigest()[:8]}"
 
 

@@ -1,4 +1,4 @@
-"""The demo's answers as HTML. Whatever people or files named is escaped by `Markup`."""
+"""The demo's answers as HTML; `Markup` escapes all text of visitors and files."""
 
 import os
 from collections.abc import Sequence
@@ -17,31 +17,31 @@ THUMBNAIL = 224
 
 
 def warning() -> str:
-    """What everybody reads first."""
+    """Return the warning at the top of the page."""
     return Markup(
         '<div class="vc-warning" role="note"><b>Research software, not a medical device: nothing '
-        "here is a diagnosis.</b> Scores compare the words that you chose with one another. One of "
-        "them always comes first, also where none is true.</div>"
+        "here is a diagnosis.</b> Scores compare the prompts that you chose with each other. One "
+        "of them always comes first, even if none is true.</div>"
     )
 
 
 def message(text: str) -> str:
-    """A line in place of an answer."""
+    """Return a line of text in place of an answer."""
     return Markup('<p class="vc-message">{}</p>').format(text)
 
 
 def photograph(picture: npt.NDArray[np.uint8], caption: str) -> str:
-    """A picture with a line below it."""
+    """Return a picture with a caption."""
     return Markup(
         '<figure class="vc-figure"><img alt="{0}" src="{1}"><figcaption>{0}</figcaption></figure>'
     ).format(caption, jpeg_uri(picture))
 
 
 def scores(answer: Answer) -> str:
-    """A bar for each class, most probable first, and the interval over wordings on it."""
+    """Return a bar for each class, most probable first, with its interval over wordings."""
     parts = [_bars(answer.classes, answer.wordings)]
     if answer.groups:
-        heading = Markup("<h4>Together, as the dataset of this prompt set has them</h4>")
+        heading = Markup("<h4>Groups of classes, as in the dataset of this prompt set</h4>")
         parts += [heading, _bars(answer.groups, answer.wordings)]
     return Markup('<div class="vc-scores">{}{}{}</div>').format(
         Markup().join(parts), _notes(answer.notes), _explanation(answer)
@@ -49,22 +49,22 @@ def scores(answer: Answer) -> str:
 
 
 def _notes(notes: Sequence[str]) -> Markup:
-    """What the model does not read of the words."""
+    """Return notes about words that the model does not read."""
     return Markup().join(Markup("<p><b>{}</b></p>").format(note) for note in notes)
 
 
 def _explanation(answer: Answer) -> Markup:
     if answer.wordings < 2:
         return Markup(
-            "<p>Every class has one wording, so there is no interval. Several, with | between "
-            "them, show how far the answer depends on the words.</p>"
+            "<p>Every class has one wording, so there is no interval. Type several wordings, with "
+            "| between them, to see how much the scores depend on the wording.</p>"
         )
     best = answer.classes[answer.best]
     agree = round(best.first * answer.wordings)
     low, high = (f"{100 * quantile:.0f}" for quantile in MIDDLE)
     return Markup(
-        "<p>Bars: all wordings together. Lines and brackets: {} to {} % of {} choices of one "
-        "wording a class. <b>{} of {} choices put {} first.</b></p>"
+        "<p>Bars: all wordings together. Lines and brackets: from the {} % to the {} % quantile of "
+        "{} choices of one wording per class. <b>{} of {} choices put {} first.</b></p>"
     ).format(low, high, answer.wordings, agree, answer.wordings, best.name)
 
 
@@ -89,7 +89,7 @@ def _bar(row: Score, interval: bool) -> Markup:
 
 
 def captions(hits: Sequence[Hit], about: str) -> str:
-    """Captions with their cosines, and where they come from."""
+    """Return captions with their cosines, and their source."""
     rows = Markup().join(
         Markup('<tr><td class="vc-number">{:.3f}</td><td>{}</td></tr>').format(hit.cosine, hit.item)
         for hit in hits
@@ -103,12 +103,14 @@ def captions(hits: Sequence[Hit], about: str) -> str:
 def gallery(
     hits: Sequence[Hit], root: str | os.PathLike[str], about: str, notes: Sequence[str] = ()
 ) -> str:
-    """Photographs that were found, as thumbnails without metadata, and what they are called; what
-    the model does not read of the text first."""
+    """Return found photographs as thumbnails without metadata, with their names and cosines.
+
+    Notes about words of the text that the model does not read come first.
+    """
     return Markup('{}<div class="vc-gallery">{}</div><p class="vc-message">{}</p>').format(
         _notes(notes),
         Markup().join(_thumbnail(hit, Path(root)) for hit in hits),
-        f"{about}. Below each, its cosine with the text.",
+        f"{about}. Below each photograph is its cosine with the text.",
     )
 
 
@@ -116,10 +118,10 @@ def _thumbnail(hit: Hit, root: Path) -> Markup:
     name = os.path.relpath(hit.item, root)
     try:
         picture = decode(Path(hit.item).read_bytes(), THUMBNAIL, "pad", "fast", key=name)
-    except (OSError, ImageError):  # since it was embedded
-        return Markup("<figure><figcaption>{} is no longer there</figcaption></figure>").format(
-            name
-        )
+    except (OSError, ImageError):  # deleted or changed since it was embedded
+        return Markup(
+            "<figure><figcaption>{} cannot be read any more</figcaption></figure>"
+        ).format(name)
     return Markup(
         '<figure><img alt="{0}" src="{1}"><figcaption>{0}<br>{2:.3f}</figcaption></figure>'
     ).format(name, jpeg_uri(picture), hit.cosine)

@@ -1,8 +1,8 @@
-"""What the demo looks things up in: a folder's photographs, and the captions of the training data.
+"""The indexes of the demo: a folder's photographs, and the captions of the training data.
 
-Both are embedded once and kept, vector by vector, under the SHA-256 of what was embedded, in a file
-named after the model (`Pretrained.digest`). So a photograph that was added costs one
-embedding, one that was replaced is not mistaken for its predecessor, and another model begins anew.
+Both are embedded once. Each vector is cached under the SHA-256 of its photograph or caption, in a
+file named after the model (`Pretrained.digest`). So a new photograph costs one embedding, a
+replaced one is embedded again, and another model has its own file.
 """
 
 import hashlib
@@ -31,12 +31,12 @@ Vectors = dict[bytes, npt.NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Index:
-    """Things in the common space.
+    """Captions or photographs, with their vectors.
 
     Attributes:
         items: `n` captions, or paths of photographs.
         vectors: their unit vectors, float32 `[n, d]`.
-        about: where they come from, in a sentence.
+        about: a sentence about their source.
     """
 
     items: tuple[str, ...]
@@ -46,14 +46,14 @@ class Index:
 
 @dataclass(frozen=True)
 class Hit:
-    """Something that was found, and its cosine with what was asked."""
+    """A search result, with its cosine with the query."""
 
     item: str
     cosine: float
 
 
 def nearest(index: Index, query: npt.NDArray[np.floating], count: int) -> list[Hit]:
-    """The `count` items whose cosine with the query, `[d]`, is highest, best first."""
+    """Return the `count` items with the highest cosine with the query `[d]`, best first."""
     cosines = index.vectors @ query
     order = np.argsort(-cosines, kind="stable")[:count]
     return [Hit(index.items[i], float(cosines[i])) for i in order]
@@ -66,11 +66,11 @@ def index_folder(
 
     Args:
         clip: the model.
-        root: the folder; what cannot be read in it is left out, and logged.
-        cache: where vectors are kept; `.embeddings` in the folder where it is None.
+        root: the folder; files that cannot be read are left out and logged.
+        cache: the folder of cached vectors; None for `.embeddings` in `root`.
 
     Raises:
-        ValueError: one line: there is no such folder, or no photograph in it that can be used.
+        ValueError: one line: there is no such folder, or none of its photographs can be read.
     """
     if not Path(root).is_dir():
         raise ValueError(f"{os.fspath(root)}: there is no such folder")
@@ -98,14 +98,15 @@ def index_folder(
 
         path_of = {digest: path for path, digest in zip(paths, digests, strict=True) if digest}
         _complete(known, path_of, embed, clip.batch_size, file)
-    found = [(p, known[d]) for p, d in zip(paths, digests, strict=True) if d in known]
-    if not found:
+    embedded = [(p, known[d]) for p, d in zip(paths, digests, strict=True) if d in known]
+    if not embedded:
         raise ValueError(f"{os.fspath(root)}: none of its {len(paths)} photographs can be read")
-    left_out = f"; {len(paths) - len(found)} could not be read" if len(paths) > len(found) else ""
+    unread = len(paths) - len(embedded)
+    left_out = f"; {unread} could not be read" if unread else ""
     return Index(
-        tuple(str(path) for path, _ in found),
-        np.stack([vector for _, vector in found]),
-        f"{len(found)} photographs in {Path(root).absolute().name}/{left_out}",
+        tuple(str(path) for path, _ in embedded),
+        np.stack([vector for _, vector in embedded]),
+        f"{len(embedded)} photographs in {Path(root).absolute().name}/{left_out}",
     )
 
 
@@ -121,21 +122,21 @@ def index_training_captions(
     Args:
         clip: the model of the run.
         checkpoint: the run's workdir.
-        most: of more records than these, so many are taken at equal distances; 0 for none.
-        data_dir: where the run's dataset is, if it is no longer where the run had it.
-        cache: where vectors are kept; `.embeddings` in `data_dir` where it is None.
+        most: the largest number of records; of more, evenly spaced ones are taken; 0 for none.
+        data_dir: the folder of the built dataset; None for that of the run's config.
+        cache: the folder of cached vectors; None for `.embeddings` in `data_dir`.
 
     Raises:
-        ValueError: one line: why there are none, such as that the dataset is not there.
+        ValueError: one line: the reason why there are no captions, such as a missing dataset.
     """
     workdir = Path(checkpoint)
     if (workdir / portable.MODEL).is_file() or not (workdir / "config.json").is_file():
         raise ValueError(
-            "a portable folder does not say what its model was trained on: start the demo with the "
-            "workdir of the run"
+            "a portable folder does not name its training data: start the demo with the workdir of "
+            "the run"
         )
     if most < 1:
-        raise ValueError("the demo was started without them (--captions 0)")
+        raise ValueError("the demo was started with --captions 0")
     config = config_lib.default()
     config.update(config_lib.read(workdir / "config.json"))
     data = config.data
@@ -143,7 +144,7 @@ def index_training_captions(
     source = open_source(data.dataset, where, data.train_split)
     rows = np.linspace(0, len(source) - 1, min(most, len(source))).round().astype(int)
     captions = sorted({source[row]["caption"] for row in rows})
-    for note in clip.readings(captions):  # of all, whether or not their vectors are kept
+    for note in clip.readings(captions):  # of all captions, cached ones included
         log.warning("training captions: %s", note)
     file = _file(cache or where / FOLDER, "captions", clip)
     known = _load(file)
@@ -169,12 +170,12 @@ def _complete(
     step: int,
     file: Path,
 ) -> None:
-    """Embed what is wanted and not known, `step` at a time, and keep what is wanted."""
+    """Embed the wanted items that are not known, `step` at a time, and save the wanted vectors."""
     wanted = list(wanted)
     missing = [digest for digest in wanted if digest not in known]
     if not missing:
         return
-    log.info("embedding %d of %d, to be kept in %s", len(missing), len(wanted), file.parent)
+    log.info("embedding %d of %d, cached in %s", len(missing), len(wanted), file.parent)
     for start in range(0, len(missing), step):
         known |= embed(missing[start : start + step])
     _save(file, {digest: known[digest] for digest in wanted if digest in known})
@@ -185,7 +186,7 @@ def _file(folder: str | os.PathLike[str], what: str, clip: Pretrained) -> Path:
 
 
 def _digest(path: Path) -> bytes:
-    """SHA-256 of a file; empty where it cannot be read."""
+    """Return the SHA-256 of a file, or b"" if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
@@ -206,5 +207,5 @@ def _save(path: Path, vectors: Vectors) -> None:
     digests = np.array([np.frombuffer(key, np.uint8) for key in vectors])
     try:
         save_arrays(path, {"digests": digests, "vectors": np.array(list(vectors.values()))})
-    except OSError as error:  # a folder on a read-only disk can be searched all the same
-        log.warning("%s: cannot keep the embeddings: %s", path.parent, error.strerror)
+    except OSError as error:  # a folder on a read-only disk can be searched without a cache
+        log.warning("%s: cannot cache the embeddings: %s", path.parent, error.strerror)

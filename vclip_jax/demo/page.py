@@ -1,7 +1,8 @@
 """The page: Gradio's widgets around the functions of `answers`.
 
-Nothing is kept. An upload is deleted as soon as its pixels are decoded; these live in the memory of
-the visitor's session. Answers are HTML with their pictures inside, so none is written to a file.
+Nothing is stored. An upload is deleted as soon as its pixels are decoded; the pixels stay in the
+memory of the visitor's session. Answers are HTML with embedded pictures, so that no picture is
+written to a file.
 """
 
 import os
@@ -31,26 +32,27 @@ CAPTIONS = 8
 PHOTOGRAPHS = 12
 EXAMPLE = "正常眼底 | 未见明显异常\n糖尿病视网膜病变\n青光眼 | 视盘杯盘比增大"
 FORGET_SECONDS = 1800
-"""After which a visitor's photograph goes, if the page is left open."""
+"""The time after which a visitor's photograph is deleted, if the page is left open."""
 WAITING = 8
-"""Visitors in the queue; one more is asked to come back."""
+"""The length of the queue; further visitors are asked to try again later."""
 SESSIONS = 50
 READERS = 2
-"""Photographs that are decoded at the same time: one that takes long does not hold up the next."""
+"""The number of photographs that are decoded at the same time, so that a slow one does not delay
+the next."""
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What a demo is about.
+    """The model and the data of a demo.
 
     Attributes:
         clip: the model.
-        name: what the page calls it.
-        prompts: the prompt set that is chosen at first, of the package or a JSON file.
-        captions: the training captions, or why there are none.
-        photographs: the folder to be searched, or why there is none.
-        root: that folder.
-        read: decodes an upload, as `reader.pixels` does.
+        name: the model's name on the page.
+        prompts: the prompt set that is selected first, of the package or a JSON file.
+        captions: the training captions, or the reason why there are none.
+        photographs: the photographs to search, or the reason why there are none.
+        root: the folder of the photographs.
+        read: a function that decodes an upload, as `reader.pixels` does.
     """
 
     clip: Pretrained
@@ -65,7 +67,7 @@ class Sources:
 def chosen_prompts(
     choice: str, typed: str, own: prompts_lib.PromptSet | None = None
 ) -> prompts_lib.PromptSet:
-    """The model's own prompts, those of a set, or the typed ones."""
+    """Return the model's own prompts, those of a set, or the typed ones."""
     if own is not None and choice == own.name:
         return own
     return answers.typed_prompts(typed) if choice == TYPED else prompts_lib.load(choice)
@@ -74,19 +76,19 @@ def chosen_prompts(
 def read_upload(
     clip: Pretrained, path: str, read: Callable[..., Pixels] = pixels
 ) -> answers.Photograph:
-    """Read an upload and delete it, whatever comes of it.
+    """Read an upload and delete it, also if reading fails.
 
     Raises:
         ValueError: one line: the path is not that of an upload.
         ImageError: see `answers.read_photograph`.
     """
-    # One byte more than allowed is enough to refuse it.
+    # Read one byte more than allowed, which is enough to refuse the file.
     data = uploads.take(Path(get_upload_folder()), path, answers.MOST_MEGABYTES * 2**20 + 1)
     return answers.read_photograph(clip, data, read)
 
 
 def _in_one_line(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Shows what a function says is wrong to the visitor, and not to the log."""
+    """Wrap a function to show its errors to the visitor, without logging them."""
 
     @wraps(function)
     def shown(*arguments: Any) -> Any:
@@ -101,18 +103,18 @@ def _in_one_line(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def build(sources: Sources) -> gr.Blocks:
-    """The page; `application` serves it."""
+    """Build the page; `application` serves it."""
     clip = sources.clip
 
     def read(path: str | None) -> tuple[Any, ...]:
         photograph = read_upload(clip, path or "", sources.read)
         preview = html.photograph(photograph.picture, "What the model sees")
-        # Whatever comes next, no answer about another photograph stays beside it.
+        # Clear all answers about the previous photograph.
         return None, photograph, preview, None, "", "", ""
 
     def score(photograph: answers.Photograph | None, choice: str, typed: str) -> tuple[Any, ...]:
         if photograph is None:
-            raise ValueError("drop a photograph first (it is forgotten after half an hour)")
+            raise ValueError("drop a photograph first (it is deleted after half an hour)")
         answer = answers.score(clip, photograph, chosen_prompts(choice, typed, clip.prompts))
         classes = list(zip(answer.prompts.class_names, range(len(answer.classes)), strict=True))
         return answer.prompts, html.scores(answer), gr.update(choices=classes, value=answer.best)
@@ -123,28 +125,30 @@ def build(sources: Sources) -> gr.Blocks:
         chosen: int | None,
     ) -> str:
         if photograph is None or prompts is None or chosen is None:
-            raise ValueError("drop a photograph first (it is forgotten after half an hour)")
+            raise ValueError("drop a photograph first (it is deleted after half an hour)")
         if not 0 <= chosen < len(prompts.class_names):
             raise ValueError("this class is not among those that were scored")
         picture = answers.heat(clip, photograph, prompts, chosen)
         name = prompts.class_names[chosen]
-        return html.photograph(picture, f"Yellow and green: what speaks for {name}, not the others")
+        return html.photograph(
+            picture, f"Yellow and green: places that favour {name} over the other classes"
+        )
 
     def captions(photograph: answers.Photograph) -> str:
         if isinstance(sources.captions, str):
             return html.message(f"No training captions: {sources.captions}")
-        found = nearest(sources.captions, photograph.embedding, CAPTIONS)
-        return html.captions(found, sources.captions.about)
+        hits = nearest(sources.captions, photograph.embedding, CAPTIONS)
+        return html.captions(hits, sources.captions.about)
 
     def search(text: str) -> str:
         if isinstance(sources.photographs, str):
             raise ValueError(sources.photographs)
-        found = answers.search(clip, text, sources.photographs, PHOTOGRAPHS)
+        hits = answers.search(clip, text, sources.photographs, PHOTOGRAPHS)
         notes = clip.readings([text])
-        return html.gallery(found, sources.root, sources.photographs.about, notes)
+        return html.gallery(hits, sources.root, sources.photographs.about, notes)
 
     def forget(request: gr.Request) -> None:
-        # Gradio would keep it for an hour after the page is closed.
+        # Gradio would keep the state for an hour after the page is closed.
         request.request.app.state_holder.delete_state(request.session_hash)
 
     one_at_a_time: dict[str, Any] = {
@@ -174,7 +178,7 @@ def build(sources: Sources) -> gr.Blocks:
                     visible=False,
                     elem_id="typed",
                     label="Your own words",
-                    info="Chinese or English, one class a line, | between wordings of a class",
+                    info="Chinese or English, one class per line, | between wordings of a class",
                     max_length=answers.MOST_CLASSES * answers.MOST_CHARACTERS,
                 )
                 button = gr.Button("Score", variant="primary", elem_id="score")
@@ -193,20 +197,21 @@ def build(sources: Sources) -> gr.Blocks:
                         elem_id="captions",
                     )
         with gr.Tab("Search a folder"):
-            kept = sources.photographs
-            there, about = (False, kept) if isinstance(kept, str) else (True, kept.about)
+            index = sources.photographs
+            searchable = not isinstance(index, str)
+            about = index if isinstance(index, str) else index.about
             query = gr.Textbox(
                 label="What to look for",
                 placeholder="视盘杯盘比增大",
                 elem_id="query",
                 max_length=answers.MOST_CHARACTERS,
-                interactive=there,
-                submit_btn=there,
+                interactive=searchable,
+                submit_btn=searchable,
             )
-            found = gr.HTML(html.message(about), elem_id="found")
+            results = gr.HTML(html.message(about), elem_id="found")
         gr.HTML(
             html.message(
-                f"Model: {sources.name}. Uploads are deleted once read; nothing is sent on."
+                f"Model: {sources.name}. Uploads are deleted once they are read, and sent nowhere."
             )
         )
         photograph, asked = gr.State(time_to_live=FORGET_SECONDS), gr.State()
@@ -236,29 +241,29 @@ def build(sources: Sources) -> gr.Blocks:
                 _in_one_line(heat), [photograph, asked, chosen], map_, **one_at_a_time
             )
         chosen.input(_in_one_line(heat), [photograph, asked, chosen], map_, **one_at_a_time)
-        query.submit(_in_one_line(search), query, found, **one_at_a_time)
+        query.submit(_in_one_line(search), query, results, **one_at_a_time)
         page.unload(forget)
     return page.queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)
 
 
 def application(page: gr.Blocks, hosts: Iterable[str], token: str | None) -> Gate:
-    """The page as an ASGI application, for those who have its address and for nobody else.
+    """Make an ASGI application of the page, only for people who have its address.
 
     Args:
-        page: from `build`.
-        hosts: the names under which it may be asked for.
-        token: what its address holds; None for a page that everybody may open.
+        page: the page, from `build`.
+        hosts: the host names to which the page answers.
+        token: the token in the page's address; None for a page that everyone may open.
     """
     return Gate(mounted(page), frozenset(map(str.lower, hosts)), token, Path(get_upload_folder()))
 
 
 def mounted(page: gr.Blocks) -> FastAPI:
-    """The page as Gradio serves it, with nothing recorded; not fit to be reached by anybody.
+    """Make Gradio's application of the page, without any recording; `Gate` must protect it.
 
-    Not `Blocks.launch`, which offers share links and asks the network whether it can be reached.
+    `Blocks.launch` is not used, because it offers share links and sends requests to the network.
     """
     page.state_session_capacity = SESSIONS
-    # What `launch` would set: without it Gradio copies any file that a visitor names.
+    # `launch` would set this: without it Gradio copies any file that a visitor names.
     page.has_launched = True
     app = FastAPI(openapi_url=None, lifespan=uploads.sweeping(Path(get_upload_folder())))
     return gr.mount_gradio_app(
@@ -273,11 +278,11 @@ def mounted(page: gr.Blocks) -> FastAPI:
         footer_links=[],
         show_error=False,
         max_file_size=answers.MOST_MEGABYTES * 2**20,
-        # The default theme's fonts come from another machine.
+        # The default theme would load fonts from another machine.
         theme=gr.themes.Default(
             primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["monospace"]
         ).set(
-            # Its teal is too light for white letters.
+            # The theme's teal is too light for white letters.
             button_primary_background_fill="#0f766e",
             button_primary_background_fill_hover="#115e59",
             color_accent="#0f766e",

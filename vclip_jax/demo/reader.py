@@ -1,7 +1,7 @@
-"""Uploads are decoded in processes of their own, each within limits of time and memory.
+"""The decoding of uploads in separate processes, with limits of time and memory.
 
-A picture that takes long, or that brings a decoder down, takes neither the page nor the next
-visitor's picture along. Those processes import this module: it must not bring JAX.
+A picture that takes long, or that crashes a decoder, affects neither the page nor the next
+visitor's picture. The processes import this module, so it must not import JAX.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,16 +17,16 @@ from vclip_jax.data.images.enhance import enhance
 Pixels = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 
 LIMITS: Final = guarded.Limits(seconds=20)
-"""80 million pixels of PNG take 3 s on one core."""
+"""The limits of decoding an upload; 80 million pixels of PNG take 3 s on one core."""
 
 
 def pixels(data: bytes, side: int, settings: Mapping[str, Any]) -> Pixels:
-    """What the model sees of a file, and the same field of view for people.
+    """Return the model's view of a file, and a picture of the same field of view for people.
 
     Args:
         data: the file's content.
-        side: of the picture for people.
-        settings: the model's `data`, as `Pretrained.preprocess` goes by it.
+        side: the side of the picture for people, in pixels.
+        settings: the model's `data`, as used by `Pretrained.preprocess`.
 
     Returns:
         uint8 `[size, size, 3]` and `[side, side, 3]`.
@@ -41,10 +41,10 @@ def pixels(data: bytes, side: int, settings: Mapping[str, Any]) -> Pixels:
 
 
 def guard(function: Callable[..., Any], *arguments: Any, limits: guarded.Limits = LIMITS) -> Any:
-    """Call `function(*arguments)` in another process; see `guarded.call`.
+    """Call `function(*arguments)` in another process, see `guarded.call`.
 
     Raises:
-        ImageError: one line: the function's own, or that it took more than `limits` or crashed.
+        ImageError: one line: the function's own error, or it exceeded `limits` or crashed.
     """
     try:
         answer = guarded.call(_answer, function, arguments, limits=limits)
@@ -61,5 +61,5 @@ def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
             return function(*arguments)
     except ImageError as error:
         return error
-    except Exception as error:  # its text is not for visitors
+    except Exception as error:  # visitors must not see its text
         return ImageError(f"this file: {type(error).__name__}")

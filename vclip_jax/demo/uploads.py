@@ -1,4 +1,4 @@
-"""The folder of uploads: which paths lie in it, and how long anything stays there."""
+"""The folder of uploads: its paths, and the deletion of old files."""
 
 import asyncio
 import os
@@ -10,49 +10,49 @@ from pathlib import Path
 from typing import Any
 
 MOST_SECONDS = 45
-"""That a file lies there untouched. What was uploaded is read at once, unless many wait."""
+"""The age at which an untouched file is deleted; uploads are read at once, unless many wait."""
 LOOK_SECONDS = 5
+"""The time between two checks of the folder."""
 
 
 def inside(folder: Path, path: str) -> Path:
-    """The path, if it is that of an upload: a file in the folder, by no link from elsewhere.
+    """Return the real path of an upload, which must be a file in the folder and not a link out.
 
     Raises:
-        ValueError: one line: it is none, or no longer.
+        ValueError: one line: the path is not that of an upload, or the upload is deleted.
     """
-    whole = Path(os.path.realpath(path))
-    if not whole.is_relative_to(os.path.realpath(folder)) or not whole.is_file():
-        raise ValueError("this is no upload, or it has waited too long: drop the photograph again")
-    return whole
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to(os.path.realpath(folder)) or not real.is_file():
+        raise ValueError("the upload is missing or too old: drop the photograph again")
+    return real
 
 
 def take(folder: Path, path: str, most: int) -> bytes:
-    """Read an upload, at most so many bytes of it, and delete it whatever comes of that.
+    """Read at most `most` bytes of an upload, and delete it, also if reading fails.
 
     Raises:
-        ValueError: see `inside`; what is not an upload is not touched.
+        ValueError: see `inside`; other files are not touched.
     """
-    whole = inside(folder, path)
+    real = inside(folder, path)
     try:
-        with open(whole, "rb") as file:
+        with open(real, "rb") as file:
             return file.read(most)
     finally:
-        whole.unlink(missing_ok=True)
+        real.unlink(missing_ok=True)
 
 
 def count(folder: Path) -> int:
-    """The files in the folder that are not empty (Gradio leaves an empty one for each upload)."""
+    """Count the files in the folder, without empty ones (Gradio leaves one for each upload)."""
     return sum(stat.S_ISREG(s.st_mode) and s.st_size > 0 for _, s in _entries(folder))
 
 
 def sweep(folder: Path, seconds: float) -> None:
-    """Delete what has not been touched for so long: uploads that were cut off, and those whose
-    visitor has gone."""
+    """Delete files that were not touched for `seconds`: broken or abandoned uploads."""
     oldest = time.time() - seconds
     for path, status in _entries(folder):
         if max(status.st_mtime, status.st_ctime) > oldest:
             continue
-        with suppress(OSError):  # a folder that is not empty, a file that is gone
+        with suppress(OSError):  # a folder that is not empty, or a file that is deleted already
             if stat.S_ISDIR(status.st_mode):
                 path.rmdir()
             else:
@@ -60,7 +60,7 @@ def sweep(folder: Path, seconds: float) -> None:
 
 
 def sweeping(folder: Path) -> Callable[[Any], AbstractAsyncContextManager[None]]:
-    """A lifespan of a server, during which the folder is swept."""
+    """Return a server's lifespan that sweeps the folder at intervals."""
 
     async def forever() -> None:
         while True:
@@ -79,11 +79,11 @@ def sweeping(folder: Path) -> Callable[[Any], AbstractAsyncContextManager[None]]
 
 
 def _entries(folder: Path) -> list[tuple[Path, os.stat_result]]:
-    """What is in the folder, deepest first."""
-    found = []
+    """Return all files and folders in the folder with their status, deepest first."""
+    entries = []
     for parent, folders, files in os.walk(folder, topdown=False):
         for name in (*files, *folders):
             path = Path(parent, name)
             with suppress(OSError):
-                found.append((path, path.lstat()))
-    return found
+                entries.append((path, path.lstat()))
+    return entries

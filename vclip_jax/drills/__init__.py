@@ -1,1 +1,1 @@
-"""Faults on purpose, and a count of how often nothing was lost: `vclip drills`."""
+"""Drills: faults on purpose, and a count of how often nothing was lost (`vclip drills`)."""

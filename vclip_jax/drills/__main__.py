@@ -1,7 +1,15 @@
-"""Faults on purpose: `vclip drills kill|preempt|corrupt|disk-full|peer-death`.
+"""Disturb training runs on purpose, and count how often something is lost.
 
-A tiny training is disturbed, started again with the same command, and compared with one that was
-left in peace. Prints a table and, as the last line, one JSON object.
+A tiny training is disturbed, started again with the same command, and compared with an undisturbed
+run. The drills:
+
+    kill        SIGKILL to one process or to all
+    preempt     SIGTERM to one process
+    corrupt     damage to the newest checkpoint
+    disk-full   a full or read-only disk during a save
+    peer-death  the death or hanging of one of several processes
+
+Prints a table and, as the last line, one JSON object.
 """
 
 import argparse
@@ -20,7 +28,7 @@ DEFAULT_TIMES = {"kill": 20, "preempt": 20, "corrupt": 50, "disk-full": 6, "peer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a drill; returns the exit status, 0 only if nothing at all was lost."""
+    """Run a drill and return the exit status, which is 0 only if nothing was lost."""
     return commands.run(partial(_drill, _parser().parse_args(arguments)))
 
 
@@ -47,7 +55,7 @@ def _drill(options: argparse.Namespace) -> int:
 
 
 def _run(name: str):
-    # What runs in this process uses the processor, whatever else there is.
+    # This process computes on the CPU, also on machines with accelerators.
     os.environ["JAX_PLATFORMS"] = "cpu"
     from vclip_jax.drills import corrupt, disk_full, interrupt, peer_death
 
@@ -69,12 +77,26 @@ def _count(text: str) -> int:
 
 def _parser() -> commands.Parser:
     parser = commands.Parser(prog="vclip drills", description=__doc__)
-    parser.add_argument("drill", choices=DEFAULT_TIMES)
-    parser.add_argument("--times", type=_count, help="how often (default: 20, 20, 50, 6 and 6)")
-    parser.add_argument("--processes", type=_count, help="of the training (default: 1, and 2)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments and the damage")
+    defaults = ", ".join(f"{name} {times}" for name, times in DEFAULT_TIMES.items())
+    parser.add_argument("drill", choices=DEFAULT_TIMES, help="the drill, see above")
     parser.add_argument(
-        "--out", old=["--folder"], help="keep all runs and their logs here (default: thrown away)"
+        "--times", type=_count, help=f"how often to disturb a run (default: {defaults})"
+    )
+    parser.add_argument(
+        "--processes",
+        type=_count,
+        help="number of processes of the training (default: 1; peer-death 2)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of the random times and damages (default: 0)",
+    )
+    parser.add_argument(
+        "--out",
+        old=["--folder"],
+        help="an empty folder in which to keep all runs and logs (default: delete them)",
     )
     return parser
 

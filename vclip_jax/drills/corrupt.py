@@ -1,4 +1,5 @@
-"""`corrupt`: a damaged checkpoint is recognised, set aside, and the newest good one is used."""
+"""The drill `corrupt`: a damaged checkpoint is recognised and renamed, and the newest good one is
+used."""
 
 import logging
 import random
@@ -21,14 +22,14 @@ from vclip_jax.train.state import TrainState
 
 REFERENCE = "undisturbed"
 END_TO_END = 25
-"""One in so many damaged runs is also trained to its end and compared."""
+"""One of this many damaged runs is also trained to its end and compared."""
 
 
 def corrupt(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
-    """Damage the newest checkpoint of a finished run and restore.
+    """Damage the newest checkpoint of a finished run, and restore.
 
-    Damage that changes nothing that is read, a bit in a file's unused part, is no damage: what is
-    restored is compared with the original, and another one is drawn.
+    Damage that leaves all arrays unchanged, such as a bit in an unused part of a file, does not
+    count: the restored state is compared with the original, and another damage is drawn.
     """
     drill.finish(REFERENCE)
     source = drill.workdir(REFERENCE)
@@ -38,7 +39,7 @@ def corrupt(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
         originals = {
             step: jax.device_get(checkpoints.restore(abstract, layout, step)) for step in steps
         }
-    for name in ("vclip_jax", "absl"):  # they warn of each
+    for name in ("vclip_jax", "absl"):  # they warn of each damage
         logging.getLogger(name).setLevel(logging.ERROR)
     print("time  damage")
     recognised = harmless = wrong = 0
@@ -48,9 +49,9 @@ def corrupt(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
         shutil.copytree(source, work)
         what = _damage(work / "checkpoints", steps, rng)
         with Checkpoints(work, keep=len(steps)) as checkpoints:
-            found = jax.device_get(checkpoints.restore(abstract, layout))
-        step = int(found.step)
-        same = jax.tree.all(jax.tree.map(np.array_equal, found, originals[step]))
+            restored = jax.device_get(checkpoints.restore(abstract, layout))
+        step = int(restored.step)
+        same = jax.tree.all(jax.tree.map(np.array_equal, restored, originals[step]))
         aside = (work / "checkpoints" / f"{ASIDE}{steps[-1]}").exists()
         gone = not (work / "checkpoints" / str(steps[-1])).exists()
         if same and step == steps[-1]:
@@ -93,7 +94,7 @@ def _files(folder: Path) -> list[Path]:
 def _damage(checkpoints: Path, steps: list[int], rng: random.Random) -> str:
     newest = checkpoints / str(steps[-1])
     files = _files(newest)
-    # By size, as chance would have it: a bit of the disk.
+    # Draw by size, as if by a random bit of the disk.
     path = rng.choices(files, [file.stat().st_size for file in files])[0]
     kinds: dict[str, Callable[[], object]] = {
         "a flipped bit": partial(_flip, path, 1, rng),

@@ -1,7 +1,7 @@
-"""`disk-full`: a save that fails is said, and costs nothing that was saved before.
+"""The drill `disk-full`: a failed save is reported, and earlier checkpoints stay intact.
 
-The checkpoints lie on a file system in memory that is too small, in a name space of its own, which
-Linux allows users who are not root too.
+The checkpoints are on a file system in memory that is too small, in a mount namespace, which Linux
+also allows users other than root.
 """
 
 import os
@@ -27,10 +27,10 @@ ENTER = ("unshare", "--map-root-user", "--mount")
 
 
 def disk_full(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
-    """Fill the disk of the checkpoints, or make it read-only; then make room and go on.
+    """Fill the disk of the checkpoints, or make it read-only; then make room and resume the run.
 
     Raises:
-        OSError: the system has no name spaces for users.
+        OSError: the system has no user namespaces.
     """
     if INSIDE not in os.environ:
         _enter()
@@ -63,28 +63,28 @@ def disk_full(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
         kept = saved_steps(drill.workdir(name))
         if kind == "full, trained on":
             finished = trained(drill.workdir(name)) == tiny.get_config().total_steps
-            told = code == 0 and finished and "could not be written" in said
+            reported = code == 0 and finished and "could not be written" in said
         else:
             last = said.strip().splitlines()[-1]
-            told = code == 1 and last.startswith("error: ") and str(folder) in last
+            reported = code == 1 and last.startswith("error: ") and str(folder) in last
         whole = bool(kept) and set(before) <= set(kept)
         _mount(folder, size * 64, remount=True)
         drill.finish(name)
         differing = differences(drill.workdir(REFERENCE), drill.workdir(name))
         subprocess.run(["umount", str(folder)], check=True)
-        recognised += told
+        recognised += reported
         intact += whole
         identical += not differing
         print(
             f"{index:4}  {kind:23}  {code:9}  {kept!s:10}  "
-            f"{'an error' if told else 'NOTHING':10}  "
+            f"{'an error' if reported else 'NOTHING':10}  "
             f"{', '.join(differing) + ' differ' if differing else 'identical'}"
         )
     return {"times": times, "recognised": recognised, "intact": intact, "identical": identical}
 
 
 def _size(folder: Path) -> int:
-    """What it takes of a file system with pages of 4 KiB."""
+    """Return the size of a folder on a file system with pages of 4 KiB, in bytes."""
     return sum(4096 + -(-path.stat().st_size // 4096) * 4096 for path in folder.rglob("*"))
 
 
@@ -96,7 +96,7 @@ def _mount(folder: Path, size: int, *, remount: bool = False, read_only: bool = 
 def _enter() -> None:
     probe = subprocess.run([*ENTER, "true"], capture_output=True, text=True, check=False)
     if probe.returncode:
-        raise OSError(f"this drill needs Linux with name spaces for users: {probe.stderr.strip()}")
+        raise OSError(f"this drill needs Linux with user namespaces: {probe.stderr.strip()}")
     arguments = [*ENTER, sys.executable, "-m", "vclip_jax.drills", *sys.argv[1:]]
     sys.stdout.flush()
     os.execvpe(arguments[0], arguments, os.environ | {INSIDE: "1"})

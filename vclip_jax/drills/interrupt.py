@@ -1,4 +1,5 @@
-"""`kill` and `preempt`: a run that is ended at random and goes on ends as one left in peace."""
+"""The drills `kill` and `preempt`: a run that is interrupted at random and resumed ends with the
+same result as an undisturbed run."""
 
 import random
 import signal
@@ -18,11 +19,11 @@ from vclip_jax.drills.runs import (
 
 REFERENCE = "undisturbed"
 UNDISTURBED_SHARE = 0.25
-"""Of the trials: the time is drawn from the whole run, start included, not from the steps."""
+"""The share of trials that are interrupted at a random time, start included, not after a step."""
 
 
 def kill(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
-    """SIGKILL to one process or to all, then the same command again."""
+    """Send SIGKILL to one process or to all, then run the same command again."""
     seconds = _reference(drill)
     print("time  killed at                    left (checkpoints)  processes  then")
     identical = 0
@@ -45,7 +46,7 @@ def kill(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
 
 
 def preempt(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
-    """SIGTERM to one process, then the same command again."""
+    """Send SIGTERM to one process, then run the same command again."""
     seconds = _reference(drill)
     print("time  asked at                     exit codes  after     then")
     identical = well = 0
@@ -58,7 +59,7 @@ def preempt(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
             send([rng.choice(processes)], signal.SIGTERM)
             codes = exit_codes(processes)
             took = time.monotonic() - asked
-        # What was trained is saved, to the last step that was written down.
+        # Every step in metrics.jsonl must be in a checkpoint.
         done = trained(drill.workdir(name))
         kept = not any(codes) and done <= max(saved_steps(drill.workdir(name)), default=0)
         drill.finish(name)
@@ -81,7 +82,7 @@ def preempt(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
 
 
 def _reference(drill: Drill) -> float:
-    """The run that nobody disturbs, and how long it takes once everything is built and compiled."""
+    """Run twice undisturbed, and return the seconds of the second run, which compiles nothing."""
     drill.finish(REFERENCE)
     started = time.monotonic()
     drill.finish("warm")
@@ -92,9 +93,9 @@ def _reference(drill: Drill) -> float:
 
 
 def _wait(drill, name, processes, seconds, rng, started: bool = False) -> str:
-    """Until a random moment; says which."""
+    """Wait until a random moment, and return its description."""
     if rng.random() < UNDISTURBED_SHARE:
-        if started:  # before that, Python's own way with signals ends the process
+        if started:  # earlier, Python's default handler would end the process
             wait_for_log(drill, name, processes)
         moment = rng.uniform(0, seconds)
         time.sleep(moment)
@@ -107,7 +108,7 @@ def _wait(drill, name, processes, seconds, rng, started: bool = False) -> str:
 
 
 def wait_for_log(drill, name, processes) -> None:
-    """Until the run has said something of its own."""
+    """Wait until the run has written to its log, or a process has ended."""
     while "data:" not in drill.log(name).read_text(errors="replace"):
         if any(process.poll() is not None for process in processes):
             return

@@ -1,4 +1,4 @@
-"""`peer-death`: where one of several processes dies or hangs, the others end, and none waits."""
+"""The drill `peer-death`: if one of several processes dies or hangs, the others end too."""
 
 import random
 import signal
@@ -14,7 +14,7 @@ FAULTS = {
     "first process killed": (0, signal.SIGKILL),
     "worker stopped": (1, signal.SIGSTOP),
 }
-"""Name -> which process, and what happens to it."""
+"""Name -> the number of the process, and the signal."""
 
 
 def peer_death(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Runs of the tiny training in processes of their own, and what is left of them."""
+"""Runs of the tiny training in separate processes, and comparisons of their results."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from typing import Any
 from vclip_jax.drills import tiny
 
 DEVICES = 2
-# They say how fast the machine was.
+# Values that depend on the speed of the machine.
 TIMES = (
     "time",
     "examples_per_second",
@@ -32,24 +32,24 @@ PATIENCE = 1800.0
 
 
 class DrillError(ValueError):
-    """A run that nobody disturbed did not end well; one line."""
+    """An undisturbed run failed; one line."""
 
 
 @dataclass(frozen=True)
 class Drill:
-    """Where a drill's runs are, and how many processes each has."""
+    """A drill: the folder of its runs, and the number of processes of each run."""
 
     folder: Path
     processes: int = 1
     heartbeat_seconds: int = 30
 
     def workdir(self, name: str) -> Path:
-        """Of the run called so."""
+        """Return the workdir of a run."""
         return self.folder / name
 
     @contextmanager
     def running(self, name: str, *extra: str) -> Iterator[list[subprocess.Popen]]:
-        """Start or continue a run; whatever of it is left in the end is killed.
+        """Start or resume a run; at the end of the context, kill the processes that still run.
 
         `extra` are more arguments of `vclip_jax.main`. All output goes to NAME.log.
         """
@@ -99,14 +99,14 @@ class Drill:
                 process.wait()
 
     def log(self, name: str) -> Path:
-        """What a run has said."""
+        """Return the path of a run's output."""
         return self.folder / f"{name}.log"
 
     def finish(self, name: str, *extra: str) -> None:
         """Run to the end.
 
         Raises:
-            DrillError: it did not end well.
+            DrillError: the run failed.
         """
         with self.running(name, *extra) as processes:
             codes = exit_codes(processes)
@@ -116,7 +116,7 @@ class Drill:
 
 
 def exit_codes(processes: Sequence[subprocess.Popen], patience: float = PATIENCE) -> list[int]:
-    """Wait for all; -1000 for one that has not ended in time."""
+    """Wait for all processes and return their exit codes, -1000 if one has not ended in time."""
     end = time.monotonic() + patience
     codes = []
     for process in processes:
@@ -128,14 +128,14 @@ def exit_codes(processes: Sequence[subprocess.Popen], patience: float = PATIENCE
 
 
 def send(processes: Sequence[subprocess.Popen], number: signal.Signals) -> None:
-    """A signal to those that still run."""
+    """Send a signal to the processes that still run."""
     for process in processes:
         if process.poll() is None:
             process.send_signal(number)
 
 
 def rows(workdir: Path) -> list[dict[str, Any]]:
-    """The complete lines of `metrics.jsonl`, as far as they do not tell the time."""
+    """Read the complete lines of `metrics.jsonl`, without the values in `TIMES`."""
     path = workdir / "metrics.jsonl"
     content = path.read_bytes() if path.exists() else b""
     parsed = [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
@@ -143,12 +143,12 @@ def rows(workdir: Path) -> list[dict[str, Any]]:
 
 
 def trained(workdir: Path) -> int:
-    """The last step whose loss is written down, 0 if none is."""
+    """Return the last step whose loss is in `metrics.jsonl`, 0 if there is none."""
     return max((row["step"] for row in rows(workdir) if "loss" in row), default=0)
 
 
 def wait_for_step(workdir: Path, step: int, processes: Sequence[subprocess.Popen]) -> None:
-    """Until the loss of that step is written down, or a process has ended."""
+    """Wait until the loss of that step is in `metrics.jsonl`, or a process has ended."""
     end = time.monotonic() + PATIENCE
     while trained(workdir) < step and time.monotonic() < end:
         if any(process.poll() is not None for process in processes):
@@ -157,30 +157,30 @@ def wait_for_step(workdir: Path, step: int, processes: Sequence[subprocess.Popen
 
 
 def saved_steps(workdir: Path) -> list[int]:
-    """The steps of all complete checkpoints, rising."""
+    """Return the steps of all complete checkpoints, in rising order."""
     folder = workdir / "checkpoints"
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted(int(name) for name in names if name.isdigit())
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """In what the results of two finished runs differ, to the last bit; nothing if in nothing."""
-    found = [
+    """Return the names of the results in which two finished runs differ, compared bit by bit."""
+    differing = [
         name
         for name in ("zero_shot.json", "retrieval.json", "examples.json")
         if (one / name).read_bytes() != (other / name).read_bytes()
     ]
     by_step = [_by_step(rows(workdir)) for workdir in (one, other)]
     if by_step[0] != by_step[1]:
-        found.append("metrics.jsonl")
+        differing.append("metrics.jsonl")
     last = [saved_steps(workdir)[-1] for workdir in (one, other)]
     arrays = [
         json.loads((workdir / f"checkpoints/{step}/position/metadata").read_text())["arrays"]
         for workdir, step in zip((one, other), last, strict=True)
     ]
     if last[0] != last[1] or arrays[0] != arrays[1]:
-        found.append("the last checkpoint")
-    return found
+        differing.append("the last checkpoint")
+    return differing
 
 
 def _by_step(written: list[dict[str, Any]]) -> dict[tuple[int, str], Any]:

@@ -1,9 +1,10 @@
-"""The training that the drills disturb: all of it, and small enough to be run a hundred times."""
+"""The recipe of the training that the drills disturb: complete, but small enough for many runs."""
 
 from vclip_jax import config as config_lib
 
 
 def get_config():
+    """Return the config of the tiny training."""
     config = config_lib.default()
     config.total_steps = 8
     config.global_batch_size = 16

@@ -1,6 +1,5 @@
-"""What a model is worth: zero-shot tasks and how they are scored (`tasks`, `zero_shot`), the data
-of a run with them (`data`), all that is measured of a run and where it is written (`measurement`),
-Table 1 of the paper (`table1`).
+"""Evaluation: zero-shot tasks and their scores (`tasks`, `zero_shot`), the data of a run (`data`),
+all measurements of a run and their files (`measurement`), and Table 1 of the paper (`table1`).
 
-It stands on `predict`; `report` makes pages of the files that it writes.
+The room uses `predict`; `report` makes pages from the files that it writes.
 """

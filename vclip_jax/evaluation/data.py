@@ -1,6 +1,6 @@
-"""The data of a run, opened and checked: pairs to train on, pairs held back, zero-shot tasks.
+"""The data of a run, opened and checked: training pairs, held-back pairs, zero-shot tasks.
 
-Errors in it are reported here, before anything is compiled.
+Errors in the data are reported here, before anything is compiled.
 """
 
 import logging
@@ -35,22 +35,22 @@ log = logging.getLogger("vclip_jax")
 
 @dataclass(frozen=True)
 class Data:
-    """The data that a run reads; pairs are None where there are none of the kind."""
+    """The data that a run reads; pairs of a kind that the run does not use are None."""
 
     train: Any
     validation: Any
     test: Any
-    """Pairs that are looked at in the end alone."""
+    """Pairs that are measured only when the run ends."""
     tasks: list[ZeroShotTask]
     tokenizer: Tokenizer
 
 
 def open_data(config: ConfigDict, workdir: Path) -> Data:
-    """Open the data of a training: build what is missing, and write down in the workdir what it is.
+    """Open the data of a training, build what is missing, and record its digests in the workdir.
 
     Raises:
-        ValueError, OSError: one line: it cannot be had, is not what the run began with, or means
-            nothing to the model.
+        ValueError, OSError: one line: the data is missing, differs from the data of the run's
+            start, or has words that the model does not know.
     """
     log.info("data: %s", config.data.dataset)
     train, validation = open_training_data(config)
@@ -71,7 +71,7 @@ def open_scored_data(config: ConfigDict, tokenizer: Tokenizer) -> Data:
     """Open the data to score a trained model on: zero-shot tasks, and held-back pairs if any.
 
     Raises:
-        ValueError, OSError: one line: there is none, or it cannot be read.
+        ValueError, OSError: one line: there is no such data, or it cannot be read.
     """
     tasks = open_zero_shot_tasks(config)
     validation, test = None, None
@@ -83,10 +83,10 @@ def open_scored_data(config: ConfigDict, tokenizer: Tokenizer) -> Data:
             log.info("held-back pairs are not scored: %s is not built", config.data.dataset)
     if validation is None and test is None and not tasks:
         raise ValueError(
-            "there is nothing to evaluate on: name datasets in config.evals, and where their files "
-            "are"
+            "there is nothing to evaluate on: name datasets in config.evals, and the folders of "
+            "their files"
         )
-    # What was learnt cannot be changed any more: unknown words in captions are said, not refused.
+    # The model is already trained, so unknown words in captions only give a warning.
     held_back = [source for source in (validation, test) if source is not None]
     captions = [caption for source in held_back for caption in some_of(source)]
     check_readings(config, tokenizer, tasks, captions, most_unknown=1.0)
@@ -94,10 +94,7 @@ def open_scored_data(config: ConfigDict, tokenizer: Tokenizer) -> Data:
 
 
 def check_sources(workdir: Path, pairs: Mapping[str, Any], tasks: Sequence[ZeroShotTask]) -> None:
-    """Write down what `pairs` and `tasks` are, or hold them against what the run began with.
-
-    See `inputs.check_data`.
-    """
+    """Record the digests of `pairs` and `tasks`, or compare them, see `inputs.check_data`."""
     check_data(
         workdir,
         {**pairs, **{f"evals.{task.name}": task.source for task in tasks}},

@@ -1,4 +1,4 @@
-"""Photographs of an evaluation to look at: the most certain answers, and what spoke for them."""
+"""Examples of an evaluation: photographs with the most certain predictions, and heat maps."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ THUMBNAIL = 160
 def choose_examples(
     labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating]
 ) -> list[int]:
-    """Rows of the most certain right and the most certain wrong answers, half of `EXAMPLES` each.
+    """Return the rows of the most certain right and wrong predictions, half of `EXAMPLES` each.
 
     Args:
         labels: int `[n]`; images with -1 are not shown.
@@ -32,7 +32,8 @@ def choose_examples(
     for kind in (right, ~right & (labels >= 0)):
         rows = np.flatnonzero(kind)
         order = rows[np.argsort(-certainty[rows], kind="stable")]
-        # One of each true class before a second of any: the most frequent class is not the story.
+        # Take one of each true class before a second of any, so that frequent classes do not
+        # dominate.
         turn = np.array([(labels[order[:i]] == labels[row]).sum() for i, row in enumerate(order)])
         chosen += order[np.argsort(turn, kind="stable")][: EXAMPLES // 2].tolist()
     return chosen
@@ -45,17 +46,17 @@ def describe_examples(
     config: ConfigDict,
     heat: npt.NDArray[np.floating] | None = None,
 ) -> list[dict[str, Any]]:
-    """An entry of `examples.json` for each record of `source`.
+    """Make an entry of `examples.json` for each record of `source`.
 
     Args:
         source: the records to show.
         labels, probabilities: int `[n]` and `[n, classes]`.
-        config: its `data.fit` says how a photograph becomes a square.
-        heat: `[n, s, s]` from `heat_maps`, if they are to be shown.
+        config: a config; `data.fit` makes photographs square.
+        heat: `[n, s, s]` from `heat_maps`, or None.
 
     Returns:
         Dicts of `image` (a JPEG as a data URI), `label`, `probabilities` and, with `heat`, `heat`:
-        the image with the places that speak for the answer laid over it.
+        the image with the heat map over it.
     """
     entries = []
     for index, record in enumerate(source):
@@ -79,23 +80,23 @@ def heat_maps(
     answers: npt.NDArray[np.integer],
     config: ConfigDict,
 ) -> npt.NDArray[np.float32]:
-    """Where each of at most `EXAMPLES` photographs shows its answer rather than another class.
+    """Compute heat maps of at most `EXAMPLES` photographs, for the predicted against other classes.
 
-    All processes must ask for the same.
+    All processes must call it together, with the same arguments.
 
     Args:
         scorer, variables: the model.
         source: `n` records.
-        classes: what stands for each class, float32 `[c, d]`.
+        classes: the vector of each class, float32 `[c, d]`.
         answers: int `[n]`, the class of each record.
-        config: its `data` says what the model sees of a photograph.
+        config: a config; `data` holds the preprocessing.
 
     Returns:
         float32 `[n, size, size]`, see `heat_maps.make_heat_function`.
     """
     data, n = config.data, len(source)
     size = data.image_size
-    # Always the same shape: one program for all datasets.
+    # The shape is always the same, so that one program serves all datasets.
     squares = np.zeros((EXAMPLES, size, size, 3), np.uint8)
     directions = np.zeros((EXAMPLES, classes.shape[1]), np.float32)
     directions[:n] = class_directions(classes)[answers]
@@ -106,7 +107,7 @@ def heat_maps(
 
 
 def jpeg_uri(image: npt.NDArray[np.uint8]) -> str:
-    """uint8 RGB `[h, w, 3]` as a data URI, for a page that needs no other file."""
+    """Encode uint8 RGB `[h, w, 3]` as a data URI, for a page that needs no other file."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

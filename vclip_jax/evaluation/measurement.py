@@ -1,4 +1,4 @@
-"""Everything that is measured on a model, and the files that it is written to."""
+"""All measurements of a model, and the files that they are written to."""
 
 import hashlib
 import json
@@ -30,12 +30,12 @@ from vclip_jax.tracking.pictures import confusion_picture, project
 from vclip_jax.tracking.trackers import Trackers
 
 PAIRS_FORMAT = 1
-"""Part of `Measurement.evaluation`; counts up whenever held-back pairs are measured otherwise."""
+"""The version of the measurement of held-back pairs, a part of `Measurement.evaluation`."""
 
 
 @dataclass
 class Measurement:
-    """A model's evaluations, in a workdir; call it with variables and their step."""
+    """The evaluations of a model in a workdir; call it with variables and their step."""
 
     scorer: Scorer
     validation: Any
@@ -45,18 +45,18 @@ class Measurement:
     workdir: Path
     metrics_log: MetricsLog
     write_report: Callable[[Path], object]
-    """Rewrites the page of a workdir from the files in it."""
+    """A function that rewrites the report of a workdir from the files in it."""
     test: Any = None
-    """Its pairs that are looked at in the end alone, or None."""
+    """Test pairs of the training dataset, measured only when a run ends, or None."""
     trackers: Trackers = field(default_factory=Trackers)
-    """They are shown what is new."""
+    """The trackers to which new pictures and embeddings go."""
     results: dict[str, Any] = field(default_factory=dict)
     """The content of `zero_shot.json`."""
 
     def __call__(self, variables: Variables, step: int, *, final: bool = False) -> None:
-        """Measure everything, write it down, rewrite the report.
+        """Measure everything, write the results, and rewrite the report.
 
-        What decides nothing is left to the `final` evaluation: the test pairs and the heat maps.
+        Only the `final` evaluation measures the test pairs and draws heat maps.
         """
         lead = jax.process_index() == 0
         values: dict[str, float] = {}
@@ -68,8 +68,8 @@ class Measurement:
             values, retrieval = evaluate_pairs(held_back, variables, self.config)
         if final and self.test is not None:
             tested = embed_pairs(self.scorer, variables, self.test, self.config)
-            more, found = evaluate_pairs(tested, variables, self.config, "test")
-            values, retrieval = values | more, {**retrieval, "test": found}
+            test_values, test_retrieval = evaluate_pairs(tested, variables, self.config, "test")
+            values, retrieval = values | test_values, {**retrieval, "test": test_retrieval}
         failed: dict[str, Exception] = {}
         for task, embedded in self._embedded_tasks(variables):
             try:
@@ -117,10 +117,10 @@ class Measurement:
             self.write_report(self.workdir)
         if failed:
             reasons = "; ".join(f"evaluation {name}: {error}" for name, error in failed.items())
-            raise ValueError(f"{reasons} (what could be measured is in {self.workdir})")
+            raise ValueError(f"{reasons} (all other results are in {self.workdir})")
 
     def log_points(self, variables: Variables, step: int) -> None:
-        """Measure what `metrics.jsonl` holds and write that down alone: one point of a curve."""
+        """Measure the values of one row of `metrics.jsonl`, and write only this row."""
         values: dict[str, float] = {}
         if self.validation is not None:
             held_back = embed_pairs(self.scorer, variables, self.validation, self.config)
@@ -137,13 +137,16 @@ class Measurement:
     def _own_figures(
         self, variables: Variables, task: ZeroShotTask, embedded: Embedded
     ) -> dict[str, float]:
-        """What a recipe's own evaluation measures, under the task's name."""
+        """Return the figures of a recipe's own evaluation, under the task's name."""
         figures = EVALUATIONS[task.kind](self.scorer, variables, task, embedded)
         return {f"eval/{task.name}/{figure}": float(value) for figure, value in figures.items()}
 
     @cached_property
     def evaluation(self) -> str:
-        """What is asked, as eight hexadecimal digits: figures of another name do not compare."""
+        """Return a digest of the questions: figures with different digests are not comparable.
+
+        The digest has eight hexadecimal digits.
+        """
         pairs, batch = self.validation, self.config.global_batch_size
         asked = [
             [
@@ -156,12 +159,12 @@ class Measurement:
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
 
     def is_logged(self, step: int) -> bool:
-        """Whether `metrics.jsonl` has a point of everything that is measured, as it is measured.
+        """Return whether `metrics.jsonl` has all values of a step for the present questions.
 
-        Of several processes all must measure the same; they may not see one file, so: no.
+        With several processes, which must all decide the same but may not see the file: False.
         """
         if jax.process_count() > 1 or any(task.kind != ZERO_SHOT for task in self.tasks):
-            return False  # which figures a recipe's own evaluation has is not known before
+            return False  # the figures of a recipe's own evaluation are not known in advance
         keys = [f"eval/{task.name}/accuracy" for task in self.tasks]
         keys += ["eval/validation/loss"] if self.validation is not None else []
         return self.metrics_log.has(step, keys, self.evaluation)
@@ -169,11 +172,15 @@ class Measurement:
     def _embedded_tasks(
         self, variables: Variables
     ) -> Iterator[tuple[ZeroShotTask, Embedded | Exception]]:
-        """The tasks with their images, or why these cannot be had; those on the same images share
-        them, one after another."""
+        """Yield each task with its images, or with the error of reading them.
+
+        Tasks on the same images come one after another and share them.
+        """
         splits = [(task.source.name, task.source.split) for task in self.tasks]
         for split in dict.fromkeys(splits):
-            together = [task for task, own in zip(self.tasks, splits, strict=True) if own == split]
+            together = [
+                t for t, its_split in zip(self.tasks, splits, strict=True) if its_split == split
+            ]
             embedded: Embedded | Exception
             try:
                 embedded = embed_images(self.scorer, variables, together[0], self.config)
@@ -183,7 +190,7 @@ class Measurement:
                 yield task, embedded
 
     def print_table(self) -> None:
-        """The last results, on standard output."""
+        """Print the last results on standard output."""
         if jax.process_index():
             return
         if self.results:

@@ -1,4 +1,4 @@
-"""How much an evaluation depends on the words that stand for its classes."""
+"""The sensitivity of an evaluation to the wording of its prompts."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,11 +10,11 @@ from vclip_jax.evaluation.metrics import classification
 from vclip_jax.prompts import PromptSet
 
 Choice = tuple[npt.NDArray[np.int64], ...]
-"""Of each class, which of its prompts are asked."""
+"""The row numbers of the prompts that are used, for each class."""
 
 METRICS = ("accuracy", "balanced_accuracy", "auc")
 MOST_CHOICES = 128
-"""Of a kind; where there are more, so many of them at equal distances."""
+"""The largest number of choices of a kind; of more, evenly spaced ones are taken."""
 
 
 def prompt_sensitivity(
@@ -24,23 +24,24 @@ def prompt_sensitivity(
     prompts: PromptSet,
     logit_scale: float,
 ) -> dict[str, Any]:
-    """The same evaluation with fewer words: which phrasing one takes should not matter much.
+    """Repeat an evaluation with subsets of the prompts; the wording should not matter much.
 
-    Three kinds of choices, see `choices`. The embeddings are computed before, once: a choice takes
-    means of cosines (and FLAIR's texts keep the padding that they have among all of their class).
+    There are three kinds of choices, see `choices`. The embeddings are computed once, before; a
+    choice takes means of cosines. (FLAIR's texts keep the padding to the longest prompt of their
+    class.)
 
     Args:
         images: unit vectors `[n, d]`.
-        parts: of each class the unit vectors of its prompts, from `Scorer.prompt_embeddings`.
-        labels: int `[n]`, of the groups if the prompts have some.
-        prompts: how the texts came about, and whether means are normalised.
-        logit_scale: logarithm of what cosines are multiplied by.
+        parts: the unit vectors of each class's prompts, from `Scorer.prompt_embeddings`.
+        labels: int `[n]`, labels of the groups if the prompts have groups.
+        prompts: the prompt set: its templates and phrases, and whether means are normalised.
+        logit_scale: the logarithm of the factor of cosines.
 
     Returns:
-        Kind -> `choices` (their number) and for each of `METRICS` its `min`, `median` and `max`
-        over them, None where it is not defined for these labels. For the kind `template` also
-        `values`, a dict of `template` and the metrics for each. A kind that offers no choice is
-        left out.
+        Kind -> `choices` (their number), and for each of `METRICS` its `min`, `median` and `max`
+        over the choices, None if it is not defined for these labels. The kind `template` also has
+        `values`, a list of dicts of `template` and the metrics. A kind with a single choice is left
+        out.
     """
     cosines = images @ np.concatenate(parts).T  # [n, texts]
     result: dict[str, Any] = {}
@@ -69,7 +70,7 @@ def answers(
     logit_scale: float,
     kind: str,
 ) -> npt.NDArray[np.float64]:
-    """Class probabilities `[choices, n, classes]` with each choice of a kind; see `choices`.
+    """Return class probabilities `[choices, n, classes]` for each choice of a kind, see `choices`.
 
     Args:
         images, parts, prompts, logit_scale: as for `prompt_sensitivity`.
@@ -86,14 +87,14 @@ def answers(
 
 
 def choices(prompts: PromptSet) -> dict[str, list[Choice]]:
-    """What is tried, always the same for the same prompts.
+    """Return subsets of the prompts by kind; a function of the prompts alone.
 
     - `template`: one template, with all phrases of each class.
-    - `phrase`: one phrase a class, in all templates. In choice k it is phrase k of each class,
-      beginning anew in a class that has fewer.
-    - `single`: one template and one phrase, that is one prompt a class.
+    - `phrase`: one phrase for each class, in all templates. Choice k takes phrase k of each class,
+      and starts again from the first in a class that has fewer phrases.
+    - `single`: one template and one phrase, so one prompt for each class.
 
-    At most `MOST_CHOICES` of a kind.
+    There are at most `MOST_CHOICES` of a kind.
     """
     templates = len(prompts.templates)
     phrases = [len(texts) // templates for texts in prompts.prompts]
@@ -112,10 +113,10 @@ def choices(prompts: PromptSet) -> dict[str, list[Choice]]:
 def _choice(
     templates: Sequence[int], chosen: Sequence[Sequence[int]], phrases: Sequence[int]
 ) -> Choice:
-    """Places in the classes' lists of prompts, where the phrases of a template stand together."""
+    """Return row numbers in the classes' lists of prompts, which are sorted by template."""
     return tuple(
-        np.array([t * count + k for t in templates for k in own], np.int64)
-        for own, count in zip(chosen, phrases, strict=True)
+        np.array([t * count + k for t in templates for k in numbers], np.int64)
+        for numbers, count in zip(chosen, phrases, strict=True)
     )
 
 
@@ -132,7 +133,7 @@ def _probabilities(
     renormalise: bool,
     logit_scale: float,
 ) -> npt.NDArray[np.float64]:
-    """`[n, classes]`: the cosine with a mean is the mean of the cosines over the mean's length."""
+    """Return `[n, classes]`; the cosine with a mean is the mean cosine over the mean's length."""
     logits = np.empty((len(cosines), len(parts)))
     first = 0
     for c, (part, places) in enumerate(zip(parts, choice, strict=True)):

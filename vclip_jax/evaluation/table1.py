@@ -1,8 +1,8 @@
-"""Several systems on the same images: the paper's Table 1 (`configs/table1.py`).
+"""The paper's Table 1: several systems on the same images (`configs/table1.py`).
 
-Each system is evaluated like any model, in a workdir of its own (`WORKDIR/systems/NAME`, with its
-report); here the rows are put together. A system without weights is a row that says why and where
-to get them; no figure is ever filled in.
+Each system is evaluated like any model, in its own workdir (`WORKDIR/systems/NAME`, with its
+report); this module collects the rows. The row of a system without weights says where to get them;
+no figure is ever filled in.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,16 +23,17 @@ def evaluate_systems(config: ConfigDict, workdir: Path, evaluate: Evaluate) -> d
     """Evaluate every system of `config.systems` that has weights.
 
     Args:
-        config: its `evals` are scored by each system with prompts from the system's own folder.
-        workdir: `systems/NAME` in it gets each system's files, and it gets `table1.json`.
-        evaluate: evaluates one model and returns its results, see `main.evaluate`.
+        config: a config; each system is scored on its `evals` with prompts from the system's own
+            folder.
+        workdir: the workdir of `table1.json`, and of each system's files in `systems/NAME`.
+        evaluate: a function that evaluates one model and returns its results, see `main.evaluate`.
 
     Returns:
         The content of `table1.json`: system -> `weights`, `missing` (why there is no result, or
         None), `results` (the content of its `zero_shot.json`).
 
     Raises:
-        ValueError: a prompt set does not exist, said before anything is computed.
+        ValueError: a prompt set does not exist; raised before anything is computed.
     """
     runs = {name: _config_of(config, name) for name in paper.in_order_of_rows(config.systems)}
     table: dict[str, Any] = {}
@@ -41,7 +42,7 @@ def evaluate_systems(config: ConfigDict, workdir: Path, evaluate: Evaluate) -> d
         missing = _missing(name, entry)
         results: Mapping[str, Any] = {}
         if missing is None:
-            # In memory: of several processes only the first one writes files.
+            # Keep results in memory, as only the first of several processes writes files.
             with naming(f"systems.{name}"):
                 results = evaluate(run, workdir / "systems" / name)
         table[name] = {"weights": entry.weights, "missing": missing, "results": results}
@@ -49,7 +50,7 @@ def evaluate_systems(config: ConfigDict, workdir: Path, evaluate: Evaluate) -> d
 
 
 def _config_of(config: ConfigDict, name: str) -> ConfigDict:
-    """The config that evaluates one system."""
+    """Return the config that evaluates one system."""
     run = config.copy_and_resolve_references()
     run.restore_from = config.systems[name].weights
     run.systems = ConfigDict()
@@ -72,8 +73,11 @@ def _missing(name: str, entry: ConfigDict) -> str | None:
 
 
 def format_systems(table: Mapping[str, Any]) -> str:
-    """Rows of systems, a column a dataset: accuracy with its interval, balanced accuracy, and the
-    paper's accuracy where it has one for this system and dataset."""
+    """Format a table with a row for each system and a column for each dataset.
+
+    Cells have the accuracy with its interval, the balanced accuracy, and the paper's accuracy if it
+    has one for this system and dataset.
+    """
     datasets = paper.in_order_of_columns(
         dict.fromkeys(d for row in table.values() for d in row["results"])
     )

@@ -1,6 +1,6 @@
-"""Zero-shot tasks: datasets and the prompts that stand for their classes, opened and checked.
+"""Zero-shot tasks: datasets and the prompts of their classes, opened and checked.
 
-What is wrong with them is said here, before anything is compiled.
+Errors in them are reported here, before anything is compiled.
 """
 
 import dataclasses
@@ -26,39 +26,41 @@ log = logging.getLogger("vclip_jax")
 
 
 ZERO_SHOT = "zero_shot"
-"""The kind of evaluation that tells classes apart by their prompts, see `zero_shot`."""
+"""The kind of evaluation that classifies with prompts, see `zero_shot`."""
 
 EVALUATIONS: dict[str, Callable[..., dict[str, float]]] = {}
-"""The other values of `config.evals.NAME.kind`, which a recipe adds: functions of scorer,
-variables, `ZeroShotTask` and `zero_shot.Embedded` to figures by their names, which `metrics.jsonl`
-has as `eval/NAME/FIGURE`."""
+"""The other values of `config.evals.NAME.kind`, which a recipe adds -> functions of scorer,
+variables, `ZeroShotTask` and `zero_shot.Embedded` that return figures by name, for `metrics.jsonl`
+as `eval/NAME/FIGURE`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ZeroShotTask:
-    """One dataset and the prompts that stand for its classes."""
+    """A dataset and the prompts of its classes."""
 
     name: str
     source: Any
     """Random access to records, from `datasets.open_source`."""
     prompts: prompts.PromptSet
     kind: str = ZERO_SHOT
-    """What is measured: "zero_shot" or one of `EVALUATIONS`."""
+    """The kind of evaluation: "zero_shot" or one of `EVALUATIONS`."""
 
     @property
     def coarse(self) -> bool:
-        """Whether the labels are those of the prompts' groups."""
+        """Return whether the labels are those of the prompts' groups."""
         return prompts.labels_are_groups(self.prompts, getattr(self.source, "class_names", ()))
 
     def numbered(self, labels: np.ndarray) -> np.ndarray:
-        """The dataset's labels int `[n]` as the prompts number their classes, or their groups if
-        the labels are `coarse`; -1 stays."""
+        """Convert the dataset's labels int `[n]` to the prompts' numbers of classes.
+
+        If the labels are `coarse`, they become numbers of groups. -1 stays.
+        """
         numbers = self.prompts.numbers(self.source.class_names, groups=self.coarse)
         return np.where(labels >= 0, numbers[labels], -1)
 
 
 def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
-    """The evaluations of the config whose data is there or can be built; the others are named."""
+    """Open the config's evaluations; those whose data is neither built nor available are logged."""
     tasks = []
     for name, entry in config.evals.items():
         try:
@@ -91,7 +93,7 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
 
 
 def check_words(config: ConfigDict) -> None:
-    """Look up kinds, vocabulary and prompts: a wrong name should not cost a dataset's building."""
+    """Check the names of kinds, vocabulary and prompts, before any dataset is built."""
     for name, entry in config.evals.items():
         if (kind := entry.get("kind", ZERO_SHOT)) not in (ZERO_SHOT, *EVALUATIONS):
             raise ValueError(
@@ -105,10 +107,10 @@ def check_words(config: ConfigDict) -> None:
 
 
 def _check_labels(task: ZeroShotTask) -> None:
-    """Look for a photograph of every class.
+    """Check that every class has a photograph.
 
     Raises:
-        ValueError: no record has a label, or one has a label that no prompt is for.
+        ValueError: no record has a label, or a record has a label without a prompt.
     """
     source = task.source
     names = task.prompts.label_names if task.coarse else task.prompts.class_names
@@ -127,8 +129,8 @@ def _check_labels(task: ZeroShotTask) -> None:
     numbers = set(task.numbered(np.array(sorted(seen))).tolist()) - {-1}
     if not numbers:
         raise ValueError(
-            f"evaluation {task.name}: no label in {where}, so there is nothing to score: take it "
-            "out of config.evals, or name a split with labels"
+            f"evaluation {task.name}: no label in {where}, so there is nothing to score: remove it "
+            "from config.evals, or name a split with labels"
         )
     if missing := [name for number, name in enumerate(names) if number not in numbers]:
         log.warning("evaluation %s: no image in %s is of %s", task.name, where, ", ".join(missing))
@@ -150,14 +152,14 @@ def check_readings(
     *,
     most_unknown: float,
 ) -> None:
-    """Read prompts and some captions as the model will; what it does not know, or cuts, is logged.
+    """Tokenize prompts and some captions, and log unknown words and texts that are too long.
 
     Raises:
-        ValueError: two classes of a task are the same to the model, or it does not know more than
-            `most_unknown` of the captions' tokens.
+        ValueError: the prompts of two classes of a task have the same tokens, or a share of more
+            than `most_unknown` of the captions' tokens is unknown.
     """
     remedy = "set config.tokenizer.vocab to a vocabulary of their language, or to 'captions'"
-    if config.restore_from:  # which brings its vocabulary
+    if config.restore_from:  # the vocabulary comes from there
         remedy = "leave out config.restore_from, or start from a model of the captions' language"
     notes = reading.check_captions(captions, tokenizer, most_unknown, remedy)
     for task in tasks:
@@ -172,8 +174,8 @@ def check_readings(
 def usual_prompts(
     config: ConfigDict, tasks: Sequence[ZeroShotTask], train: Any, tokenizer: Tokenizer
 ) -> prompts.PromptSet | None:
-    """What the model will be asked where nobody says otherwise, see `prompts.own`."""
-    if tasks:  # which have been read before
+    """Return the model's default prompts, see `prompts.own`."""
+    if tasks:  # their prompts have been checked
         return tasks[0].prompts
     candidates = [prompts.load(e.prompts) for e in config.evals.values() if e.prompts != "labels"]
     if len(train.class_names) > 1:
@@ -182,4 +184,6 @@ def usual_prompts(
     if config.restore_from and (earlier := own.load(Path(config.restore_from))) is not None:
         candidates.append(earlier)
     length = config.tokenizer.context_length
-    return next((found for found in candidates if own.reads(found, tokenizer, length)), None)
+    return next(
+        (prompt_set for prompt_set in candidates if own.reads(prompt_set, tokenizer, length)), None
+    )

@@ -1,4 +1,4 @@
-"""What is measured on a trained state: the validation pairs and the zero-shot tables."""
+"""The measurements of a model: held-back pairs and zero-shot classification."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ from vclip_jax.predict.scorer import Scorer, Variables, class_means, class_proba
 
 @dataclasses.dataclass(frozen=True)
 class Embedded:
-    """The images of a dataset.
+    """The embedded images of a dataset.
 
     Examples:
         >>> import numpy as np
@@ -36,36 +36,36 @@ class Embedded:
     images: np.ndarray
     """Unit vectors float32 `[n, d]`."""
     labels: np.ndarray
-    """int32 `[n]`, -1 where there is none."""
+    """int32 `[n]`, -1 for no label."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Held-back pairs; captions repeat."""
+    """The embeddings of held-back pairs; several images may share a caption."""
 
     images: np.ndarray
     """Unit vectors float32 `[n, d]`."""
     texts: np.ndarray
     """Unit vectors float32 `[captions, d]`."""
     rows: np.ndarray
-    """Which of the texts belongs to each image, int `[n]`."""
+    """The row in `texts` of each image, int `[n]`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ZeroShot:
-    """What is known of a model on one dataset."""
+    """The results of a model on one dataset."""
 
     results: dict[str, dict[str, Any]]
-    """Entries of `zero_shot.json`: the dataset's own and, where its prompts come in groups, another
+    """Entries of `zero_shot.json`: one for the dataset and, if its prompts have groups, one more
     named after the last group."""
     examples: list[dict[str, Any]]
     """Images to show."""
     predictions: dict[str, Predictions]
-    """The answers behind each entry."""
+    """The predictions behind each entry."""
 
 
 def embed_pairs(scorer: Scorer, variables: Variables, source: Any, config: ConfigDict) -> Pairs:
-    """All pairs of a source."""
+    """Embed all pairs of a source."""
     captions = [record["caption"] for record in source]
     images, _ = scorer.embed_images(variables, _batches(source, config, scorer))
     unique = sorted(set(captions))
@@ -77,11 +77,11 @@ def embed_pairs(scorer: Scorer, variables: Variables, source: Any, config: Confi
 def evaluate_pairs(
     pairs: Pairs, variables: Variables, config: ConfigDict, name: str = "validation"
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Loss and retrieval on held-back pairs, those of the `name` in `metrics.jsonl`.
+    """Measure loss and retrieval on held-back pairs, for the values `eval/NAME/...`.
 
-    The loss is the softmax of pairs whatever `config.loss` says, so that runs can be compared, with
-    as many negatives as in training, without dropout and augmentation, averaged over full batches
-    of the pairs as they come; `inputs.draw_pairs` mixes them.
+    The loss is always the softmax of pairs, independent of `config.loss`, so that runs can be
+    compared. It has as many negatives as in training, no dropout and no augmentation, and is
+    averaged over full batches in the order of the pairs, which `inputs.draw_pairs` mixes.
 
     Returns:
         The values for `metrics.jsonl`, and the content of `retrieval.json`.
@@ -108,7 +108,7 @@ def evaluate_pairs(
 def embed_images(
     scorer: Scorer, variables: Variables, task: ZeroShotTask, config: ConfigDict
 ) -> Embedded:
-    """All images of a task, once for all that is asked about them."""
+    """Embed all images of a task, once for all evaluations of them."""
     return Embedded(*scorer.embed_images(variables, _batches(task.source, config, scorer)))
 
 
@@ -122,10 +122,10 @@ def evaluate_zero_shot(
     keys: bool = True,
     heat: bool = False,
 ) -> ZeroShot:
-    """Score one dataset, with all that tells how far the scores can be trusted.
+    """Score one dataset, with intervals, calibration and prompt sensitivity.
 
-    `keys` are read again from the source, for `ZeroShot.predictions`; without them there are none.
-    With `heat` the examples have heat maps, for which all processes must ask together.
+    `keys` reads the images' keys from the source again for `ZeroShot.predictions`; without it there
+    are none. `heat` adds heat maps to the examples; all processes must call it together.
     """
     parts = scorer.prompt_embeddings(variables, task.prompts)
     labels = task.numbered(embedded.labels)
@@ -169,7 +169,7 @@ def evaluate_zero_shot(
 def zero_shot_points(
     scorer: Scorer, variables: Variables, task: ZeroShotTask, embedded: Embedded
 ) -> dict[str, float]:
-    """The values of one dataset for `metrics.jsonl` and nothing else, for a learning curve."""
+    """Score one dataset only for the values in `metrics.jsonl`, for a learning curve."""
     parts = scorer.prompt_embeddings(variables, task.prompts)
     labels = task.numbered(embedded.labels)
     known = labels >= 0
@@ -193,9 +193,11 @@ def _probabilities(variables: Variables, embedded: Embedded, classes: np.ndarray
 def _label_sets(
     task: ZeroShotTask, probabilities: np.ndarray, labels: np.ndarray
 ) -> Iterator[tuple[str, prompts.PromptSet, np.ndarray, np.ndarray]]:
-    """Name, prompts, probabilities and labels of the dataset's classes and, where its prompts come
-    in groups (say referable or not), of these under a name that ends in the last group's; of the
-    groups alone where the dataset's labels are theirs."""
+    """Yield name, prompts, probabilities and labels of the classes, and of their groups if any.
+
+    The name of the groups' set (such as referable or not) ends in the last group's name. If the
+    dataset's labels are those of the groups, only the groups' set is yielded.
+    """
     if task.coarse:
         yield task.name, task.prompts, task.prompts.group(probabilities), labels
         return
@@ -216,7 +218,7 @@ def _label_sets(
 
 
 def flat_metrics(zero_shot: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """The numbers of `zero_shot.json` as `eval/DATASET/METRIC`, those that are defined."""
+    """Return the defined numbers of `zero_shot.json` as `eval/DATASET/METRIC`."""
     return {
         f"eval/{name}/{key}": result[key]
         for name, result in zero_shot.items()

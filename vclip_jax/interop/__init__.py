@@ -1,1 +1,1 @@
-"""Weights of other systems into and out of ours, without their libraries."""
+"""Weights in and out: import from and export to other systems, without their libraries."""

@@ -1,4 +1,4 @@
-"""What `vclip weights` and `vclip export` do: import, export, push.
+"""The actions of `vclip weights` and `vclip export`: import, export and push.
 
 Each function takes the parsed options of its command, see `__main__`.
 """
@@ -21,6 +21,11 @@ from vclip_jax.prompts import PromptSet, own
 
 
 def import_weights(options: Namespace) -> None:
+    """Write a portable folder with the weights of another system.
+
+    Raises:
+        ValueError, OSError: one line.
+    """
     source: Path = options.source
     if not source.exists():
         raise ValueError(f"there is no {source}: --source names a file or folder")
@@ -35,11 +40,11 @@ def import_weights(options: Namespace) -> None:
 
 
 def _system(options: Namespace) -> tuple[Weights, Tokenizer]:
-    """One of the systems that VisionCLIP is compared with; none of them is Chinese."""
+    """Read one of the systems that VisionCLIP is compared with; all of them are English."""
     source: Path = options.source
-    beside = source if source.is_dir() else source.parent
-    # The tokenizer first: it is quick to miss.
-    tokenizer = tokenizer_json.import_tokenizer(options.vocab or beside)
+    folder_of_source = source if source.is_dir() else source.parent
+    # Read the tokenizer first: a missing one is then noticed at once.
+    tokenizer = tokenizer_json.import_tokenizer(options.vocab or folder_of_source)
     if options.format == "hf_clip":
         return hf_clip.load(source), tokenizer
     if options.format == "flair":
@@ -49,17 +54,18 @@ def _system(options: Namespace) -> tuple[Weights, Tokenizer]:
 
 
 def _model(options: Namespace) -> tuple[Weights, Tokenizer]:
-    """Chinese-CLIP, a BERT or one of ours."""
+    """Read a Chinese-CLIP, a BERT or a model of this package."""
     source: Path = options.source
     if options.format == "safetensors" and source.is_dir() and options.vocab is None:
         return folder.load(source)
-    beside = source if source.is_dir() else source.parent
+    folder_of_source = source if source.is_dir() else source.parent
+    vocabulary = folder_of_source / folder.VOCAB
     tokenizer: Tokenizer
     if options.format == "safetensors" and options.vocab is None:
-        found = tokenizer_json.saved_tokenizer(beside)
-        tokenizer = found if found is not None else _tokenizer(None, beside / folder.VOCAB)
+        saved = tokenizer_json.saved_tokenizer(folder_of_source)
+        tokenizer = saved if saved is not None else _tokenizer(None, vocabulary)
     else:
-        tokenizer = _tokenizer(options.vocab, beside / folder.VOCAB)
+        tokenizer = _tokenizer(options.vocab, vocabulary)
     if options.format == "cn_clip":
         return cn_clip.load(source), tokenizer
     if options.format == "hf_bert":
@@ -68,25 +74,30 @@ def _model(options: Namespace) -> tuple[Weights, Tokenizer]:
     return folder.load_file_alone(path), tokenizer
 
 
-def _tokenizer(vocab: str | None, beside: Path) -> WordPiece:
+def _tokenizer(vocab: str | None, default: Path) -> WordPiece:
     if vocab is not None:
         return WordPiece.load(vocab)
-    if not beside.is_file():
+    if not default.is_file():
         raise ValueError(
-            f"there is no {beside}: name the model's vocabulary by --vocab PATH, "
+            f"there is no {default}: name the model's vocabulary by --vocab PATH, "
             "or --vocab hub:hfl/chinese-roberta-wwm-ext, which Chinese-CLIP uses"
         )
-    return WordPiece.from_vocab(beside)
+    return WordPiece.from_vocab(default)
 
 
 def export(options: Namespace) -> None:
+    """Write a trained model in another format.
+
+    Raises:
+        ValueError, OSError: one line.
+    """
     target: Path = options.out
     if options.format in FORMATS:
         towers.check_target(target, options.format, overwrite=options.overwrite)
     elif options.format == "safetensors":
         folder.check_target(target, overwrite=options.overwrite)
     elif target.is_dir() or (target.exists() and not options.overwrite):
-        raise ValueError(f"{target} is there already: pass --overwrite to replace a file")
+        raise ValueError(f"{target} exists already: pass --overwrite to replace a file")
     source = folder_of(options.model)
     weights, tokenizer, step = read_folder(source, options.step)
     if step is not None:
@@ -119,7 +130,7 @@ def _card(
     step: int | None,
     prompts: PromptSet | None,
 ) -> str:
-    """The card that a portable folder has, which may have been edited; of a run, a new one."""
+    """Return the card of a portable folder, which may have been edited, or a new card of a run."""
     if step is None:
         path = source / folder.CARD
         if path.is_file():
@@ -131,4 +142,9 @@ def _card(
 
 
 def push(options: Namespace) -> None:
+    """Upload a portable folder to the Hub and print the commit's address.
+
+    Raises:
+        ValueError, OSError: one line.
+    """
     print(hub.push(options.model, options.repo, private=options.private))

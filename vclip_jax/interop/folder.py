@@ -1,11 +1,11 @@
-"""Our portable form of a model: a folder that needs nothing of the run that made it.
+"""The portable folder: a model that needs no other file of the run that made it.
 
-model.safetensors   the weights by dotted name, with the configuration in its metadata
+model.safetensors   the weights by dotted name, with the configuration in the metadata
 config.json         the same configuration, see `weights.complete_config`
 vocab.txt           the tokeniser's vocabulary, one token a line; or `tokenizer.json`, see
-                    `data.text.tokenizer_json`, where the tokenizer is CLIP's or an English BERT's
+                    `data.text.tokenizer_json`, if the tokenizer is CLIP's or an English BERT's
 README.md           a model card
-prompts.json        what the model is asked by default, see `prompts.own`, if that is known
+prompts.json        the model's default prompts, see `prompts.own`, if they are known
 """
 
 import json
@@ -44,18 +44,19 @@ def save(
 ) -> None:
     """Write a model as a portable folder.
 
-    Each file appears complete. Other files of the folder stay as they are.
+    Each file is replaced in one step. Other files of the folder stay as they are.
 
     Args:
-        folder: made if it is not there.
-        weights: of both towers, or of the text tower alone.
-        tokenizer: with as many tokens as the text tower has embeddings.
-        origin: for the model card: where the weights come from, in a few words.
-        card: the model card, see `interop.card`; None for one that knows the origin alone.
-        overwrite: replace the four files if they are there.
+        folder: the folder, made if it does not exist.
+        weights: the weights of both towers, or of only the text tower.
+        tokenizer: a tokenizer with as many tokens as the text tower has embeddings.
+        origin: the source of the weights in a few words, for the model card.
+        card: the model card, see `interop.model_card`; None for a card that states only the
+            origin.
+        overwrite: replace the four files if they exist.
 
     Raises:
-        ValueError: one line: a file is there already, the folder is a training run's, or the
+        ValueError: one line: a file exists already, the folder is a training run's, or the
             vocabulary is another model's.
         OSError: a file cannot be written.
     """
@@ -66,7 +67,7 @@ def save(
     config = json.dumps(weights.config, indent=1, ensure_ascii=False) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     writers = {
-        # save_file takes memory as it lies, whatever the strides.
+        # save_file ignores strides, so arrays must be contiguous.
         MODEL: lambda path: save_file(
             {name: np.asarray(array, order="C") for name, array in weights.arrays.items()},
             path,
@@ -81,17 +82,20 @@ def save(
             temporary.touch()
             mode = temporary.stat().st_mode
             write(temporary)
-            temporary.chmod(mode)  # safetensors leaves its files to their owner alone
-    for name in {VOCAB, TOKENIZER} - {tokenizer.file_name}:  # the one that was replaced
+            temporary.chmod(mode)  # safetensors makes files that only their owner can read
+    for name in {VOCAB, TOKENIZER} - {tokenizer.file_name}:  # an earlier tokenizer's file
         (folder / name).unlink(missing_ok=True)
 
 
 def check_target(folder: Path, *, overwrite: bool) -> None:
-    """Raises ValueError if `save` may not write there."""
+    """Raise ValueError if `save` must not write to a folder."""
     if (folder / "checkpoints").exists():
         raise ValueError(f"{folder} is the workdir of a training run: choose another folder")
-    if not overwrite and (there := [name for name in POSSIBLE_FILES if (folder / name).exists()]):
-        raise ValueError(f"{folder} already has {', '.join(there)}: pass --overwrite to replace")
+    existing = [name for name in POSSIBLE_FILES if (folder / name).exists()]
+    if existing and not overwrite:
+        raise ValueError(
+            f"{folder} already has {', '.join(existing)}: pass --overwrite to replace them"
+        )
 
 
 def load(folder: str | Path) -> tuple[Weights, Tokenizer]:
@@ -99,7 +103,8 @@ def load(folder: str | Path) -> tuple[Weights, Tokenizer]:
 
     Raises:
         ValueError: one line: a file is missing or damaged, the configuration and the weights do
-            not belong together, or every weight that is missing, unexpected or of another shape.
+            not belong together, or the names of all weights that are missing, unexpected or of
+            another shape.
     """
     folder = Path(folder)
     tokenizer = saved_tokenizer(folder)
@@ -111,7 +116,7 @@ def load(folder: str | Path) -> tuple[Weights, Tokenizer]:
     path = folder / CONFIG
     if complete_config(read_json(path), origin=str(path)) != weights.config:
         raise ValueError(
-            f"{path} is not the configuration in {MODEL}'s metadata: "
+            f"{path} differs from the configuration in {MODEL}'s metadata: "
             "take both files from the same model"
         )
     check_vocabulary(weights, tokenizer)
@@ -119,23 +124,23 @@ def load(folder: str | Path) -> tuple[Weights, Tokenizer]:
 
 
 def load_file_alone(path: str | Path) -> Weights:
-    """Read a portable folder's `model.safetensors`, which knows its configuration.
+    """Read only the `model.safetensors` of a portable folder, which includes the configuration.
 
     Raises:
-        ValueError: as `load`.
+        ValueError: as for `load`.
     """
     config: dict[str, Any] = {}
     expected: dict[str, tuple[int, ...]] = {}
 
-    # A file may be all holes: a kilobyte on the disk that takes all memory once it is read.
+    # A sparse file may take a kilobyte on disk and all memory once it is read.
     def look(shapes: dict[str, tuple[int, ...]], metadata: dict[str, str]) -> None:
         if METADATA_KEY not in metadata:
             raise ValueError(
                 f"{path} has no configuration of vclip_jax in its metadata: was it made by "
                 "`vclip weights`? BERTs are imported with --format hf_bert"
             )
-        told = parse_json(metadata[METADATA_KEY], f"{path}: its metadata")
-        config.update(complete_config(told, origin=str(path)))
+        declared = parse_json(metadata[METADATA_KEY], f"{path}: its metadata")
+        config.update(complete_config(declared, origin=str(path)))
         expected.update({name: leaf.shape for name, leaf in expected_arrays(config).items()})
         names.check_shapes(shapes, expected, origin=str(path))
 
@@ -145,7 +150,7 @@ def load_file_alone(path: str | Path) -> Weights:
 
 
 def check_vocabulary(weights: Weights, tokenizer: Tokenizer) -> None:
-    """Raises ValueError unless the text tower has one embedding a token, and knows the padding."""
+    """Raise ValueError unless the vocabulary and the padding token fit the text tower."""
     rows = next(weights.arrays[name].shape[0] for name in _WORDS if name in weights.arrays)
     if tokenizer.vocab_size != rows:
         raise ValueError(
@@ -155,5 +160,5 @@ def check_vocabulary(weights: Weights, tokenizer: Tokenizer) -> None:
     bert = weights.config["model"]["text_kind"] == "bert"
     if bert and isinstance(tokenizer, FastTokenizer) and tokenizer.pad_id != PAD_ID:
         raise ValueError(
-            f"the tokenizer pads with the token {tokenizer.pad_id}, BERT takes {PAD_ID} for padding"
+            f"the tokenizer pads with the token {tokenizer.pad_id}, but BERT with {PAD_ID}"
         )

@@ -1,7 +1,7 @@
-"""The model card of a portable folder, written from what the training run left behind.
+"""The model card of a portable folder, written from the files of the training run.
 
-A card is a README.md with metadata that the Hugging Face Hub reads. Nothing in it is guessed: what
-the run does not say is left out, or said to be unknown.
+A card is a README.md with metadata that the Hugging Face Hub reads. Nothing in it is guessed: facts
+that the run's files do not contain are left out, or called unknown.
 """
 
 import json
@@ -23,17 +23,17 @@ _HUB_LICENCES: Final = {
     "Apache-2.0": "apache-2.0",
 }
 _MOST_RESULTS: Final = 64 << 20
-"""Bytes of a run's JSON files, curves and examples among them."""
+"""The largest accepted size in bytes of a run's JSON file, curves and examples included."""
 _OWN_LICENCE: Final = "Apache-2.0"
 _METRICS: Final = ("accuracy", "balanced_accuracy", "auc")
 _EXAMPLES: Final = {"zh": '"正常眼底", "青光眼"', "en": '"normal fundus", "glaucoma"'}
 
 SYNFUNDUS: Final = (
     "SynFundus-1M (Shang et al., arXiv:2312.00377) is CC BY-NC-SA 4.0: attribution, no commercial "
-    "use, adaptations under the same licence. Whether weights are an adaptation of the pictures "
-    "that they were trained on is not settled. These weights are therefore passed on under the "
-    "same licence: name SynFundus-1M as the source, do not use them commercially, and pass on what "
-    "you derive from them, fine-tuned weights among it, under CC BY-NC-SA 4.0."
+    "use, adaptations under the same licence. It is not settled whether weights are an adaptation "
+    "of the images that they were trained on. These weights are therefore shared under the same "
+    "licence: name SynFundus-1M as the source, do not use them commercially, and share works that "
+    "you derive from them, including fine-tuned weights, under CC BY-NC-SA 4.0."
 )
 _CITATION: Final = """\
 ```bibtex
@@ -60,20 +60,20 @@ _SYNFUNDUS_CITATION: Final = """\
 
 @dataclass(frozen=True)
 class SavedRun:
-    """What a training run says of itself; a file that it did not leave is empty here."""
+    """The contents of a training run's files; a missing file is empty."""
 
     step: int
-    """Of the checkpoint that the weights are from."""
+    """The step of the checkpoint that holds the weights."""
     config: Mapping[str, Any]
     environment: Mapping[str, Any] = field(default_factory=dict)
     goodput: Mapping[str, Any] = field(default_factory=dict)
     zero_shot: Mapping[str, Any] = field(default_factory=dict)
     scored_step: int | None = None
-    """Of the checkpoint that `zero_shot` was measured on, where the run says so."""
+    """The step of the checkpoint that `zero_shot` was measured on, if the run recorded it."""
 
 
 def read_saved_run(workdir: Path, step: int) -> SavedRun:
-    """What `workdir` holds of a run, for the card of its checkpoint of `step`.
+    """Read the files of a run, for the card of its checkpoint of `step`.
 
     Raises:
         ValueError: one line: a file is not JSON.
@@ -82,9 +82,9 @@ def read_saved_run(workdir: Path, step: int) -> SavedRun:
         _json(workdir / f"{name}.json")
         for name in ("config", "environment", "goodput", "zero_shot")
     )
-    # Runs of an earlier version tell it in metrics.jsonl alone.
-    told = {result["step"] for result in zero_shot.values() if "step" in result}
-    scored_step = max(told) if told else _scored_step(workdir / "metrics.jsonl")
+    # Runs of an earlier version have the step only in metrics.jsonl.
+    steps = {result["step"] for result in zero_shot.values() if "step" in result}
+    scored_step = max(steps) if steps else _scored_step(workdir / "metrics.jsonl")
     return SavedRun(step, config, environment, goodput, zero_shot, scored_step)
 
 
@@ -95,13 +95,13 @@ def write(
     run: SavedRun | None = None,
     prompts: PromptSet | None = None,
 ) -> str:
-    """The text of the card.
+    """Return the text of the card.
 
     Args:
         weights, tokenizer: the model.
-        origin: where the weights come from, in a few words.
-        run: the training run; None where the model was trained elsewhere.
-        prompts: what the model is asked by default, for the example; None where that is not known.
+        origin: the source of the weights, in a few words.
+        run: the training run; None if the model was trained elsewhere.
+        prompts: the model's default prompts, for the example; None if they are unknown.
     """
     metadata = _metadata(weights, tokenizer, run)
     sections = _sections(weights, tokenizer, origin, run, prompts)
@@ -153,9 +153,9 @@ def _sections(
         return
     yield "# A language-image model of the retina, for vclip_jax"
     yield (
-        "A CLIP: it puts colour photographs of the retina and "
+        "A CLIP model: it maps colour photographs of the retina and "
         f"{'Chinese' if _language(tokenizer) == 'zh' else 'English'} text into one space, so that "
-        "photographs can be told apart by words, without training on them."
+        "words can classify photographs without any training on them (zero-shot)."
     )
     yield "## Use\n\n" + (
         "```python\nimport vclip_jax\n\n"
@@ -167,15 +167,15 @@ def _sections(
     yield (
         "## Intended use\n\n"
         "Research on colour fundus photographs: zero-shot classification, retrieval, and features "
-        "for models of your own. Out of scope: diagnosis, screening or triage of patients, any "
-        "decision about a person, and other pictures than colour fundus photographs."
+        "for your own models. Out of scope: diagnosis, screening or triage of patients, any "
+        "decision about a person, and images other than colour fundus photographs."
     )
     yield "## Limits\n\n" + "\n".join(_limits(run))
     if run is None:
         yield (
             "## Training data and licence\n\nThese weights were not trained by the program that "
-            f"wrote this card ({origin}). Data, licence and results are its makers' to state: add "
-            "them here before you pass the weights on."
+            f"wrote this card ({origin}). Only their authors can state data, licence and results: "
+            "add them here before you share the weights."
         )
     else:
         yield "## Training data and licence\n\n" + _licence_text(run.config)
@@ -193,7 +193,7 @@ def _sections(
 
 
 def _example(tokenizer: Tokenizer, prompts: PromptSet | None) -> str:
-    """A question in the model's own words, with the classes that it answers in."""
+    """Return example code that classifies a photograph with the model's own prompts."""
     if prompts is None:
         return f'clip.classify(["photo.jpg"], [{_EXAMPLES[_language(tokenizer)]}])  # probabilities'
     words = {
@@ -204,28 +204,29 @@ def _example(tokenizer: Tokenizer, prompts: PromptSet | None) -> str:
     classes = " | ".join(" ".join(name.split()) for name in prompts.class_names)
     return (
         f'clip.classify(["photo.jpg"])  # {classes}\n'
-        f'clip.classify(["photo.jpg"], {example})  # in other words'
+        f'clip.classify(["photo.jpg"], {example})  # with other prompts'
     )
 
 
 def _limits(run: SavedRun | None) -> Iterator[str]:
-    yield "- Not a medical device: it was not validated for diagnosis, and not on any population."
+    yield "- Not a medical device: the model was not validated for diagnosis or on any population."
     if run is not None and _dataset(run.config) in ("synfundus", "synthetic"):
         yield (
-            "- Trained on generated pictures alone. What the generator does not draw, rare "
-            "findings and poor photographs among it, was not learnt; what it draws wrongly was."
+            "- Trained only on generated images. The model has not learnt anything that the "
+            "generator does not draw, such as rare findings and poor photographs, and it has "
+            "learnt the generator's mistakes."
         )
     if run is not None and any("synthetic/" in name for name in _scored(run).values()):
         yield (
-            "- Results on generated pictures say that training and evaluation work; they say "
-            "nothing of photographs."
+            "- Results on generated images show that training and evaluation work; they say "
+            "nothing about real photographs."
         )
-    yield "- The answers depend on the wording of the prompts: compare several."
+    yield "- Predictions depend on the wording of the prompts: compare several."
     errors = {name: r["ece"] for name, r in (run.zero_shot if run else {}).items() if r.get("ece")}
     if errors:
         worst = max(errors, key=lambda name: errors[name])
         yield (
-            "- Its probabilities are not calibrated: their expected calibration error is up to "
+            "- Probabilities are not calibrated: the expected calibration error is up to "
             f"{errors[worst]:.2f} ({worst})."
         )
 
@@ -238,23 +239,23 @@ def _licence_text(config: Mapping[str, Any]) -> str:
         text += SYNFUNDUS
     elif _dataset(config) == "synthetic":
         text += (
-            "The pictures and their captions were made by vclip_jax, which is Apache-2.0, and "
-            "carry no condition of anybody else. The weights are passed on under the same licence."
+            "The images and captions were generated by vclip_jax, which is under Apache-2.0; no "
+            "other terms apply. The weights are shared under the same licence."
         )
     elif licence:
         text += (
-            f"The terms of the data are: {licence}. Follow them when you use or pass on the "
+            f"The terms of the data are: {licence}. Follow them when you use or share the "
             "weights, and name the dataset as their source."
         )
     else:
         text += (
             "The terms of this dataset are not known to the program that wrote this card: state "
-            "them here before you pass the weights on."
+            "them here before you share the weights."
         )
     if config.get("restore_from"):
         text += (
-            "\n\nTraining started from other weights, whose licence holds as well: name them here "
-            "before you pass these on."
+            "\n\nTraining started from other weights, whose licence applies as well: name them "
+            "here before you share these weights."
         )
     return text
 
@@ -277,7 +278,7 @@ def _training(run: SavedRun) -> Iterator[str]:
         starts = run.goodput.get("starts", 1)
         share = run.goodput.get("step_fraction")
         yield (
-            f"- Time: {hours:.2f} hours on the clock"
+            f"- Time: {hours:.2f} hours of wall time"
             + (f", {hours * devices.total():.2f} device-hours" if devices else "")
             + f", evaluations included, in {starts} start{'s' if starts > 1 else ''}"
             + (f"; {share:.0%} of it in steps." if share is not None else ".")
@@ -293,7 +294,7 @@ def _training(run: SavedRun) -> Iterator[str]:
 
 def _results(run: SavedRun) -> str:
     if not run.zero_shot:
-        return "None: the run has not been evaluated (no zero_shot.json)."
+        return "None: the run has not been evaluated (there is no zero_shot.json)."
     lines = [
         "| dataset | images | classes | accuracy [95 % CI] | balanced accuracy | AUC | chance |",
         "|---|---|---|---|---|---|---|",
@@ -302,12 +303,15 @@ def _results(run: SavedRun) -> str:
         classes = len(result["classes"])
         cells = " | ".join(_with_interval(result, metric) for metric in _METRICS)
         lines.append(f"| {name} | {result['n']:,} | {classes} | {cells} | {1 / classes:.3f} |")
-    text = "Zero-shot, by words alone.\n\n"
+    text = "Zero-shot classification with prompts.\n\n"
     trained_on = run.config["data"]["dataset"].partition(":")[0]
     if same := sorted(name for name, source in _scored(run).items() if source == trained_on):
-        text = f"By words alone; of {', '.join(same)}, another split was trained on.\n\n"
+        text = (
+            "Classification with prompts only. The model was trained on another split of "
+            f"{', '.join(same)}.\n\n"
+        )
     text += "\n".join(lines) + (
-        "\n\nIntervals over the images: Wilson's for accuracy, a bootstrap for the others."
+        "\n\nIntervals are over the images: Wilson's for accuracy, bootstrap for the other metrics."
     )
     prompts = {
         name: result["prompts"].get("name")
@@ -318,7 +322,7 @@ def _results(run: SavedRun) -> str:
         text += f" Prompts: {', '.join(f'{name}: {words}' for name, words in prompts.items())}."
     if run.scored_step is not None and run.scored_step != run.step:
         text += (
-            f"\n\nThese figures are of step {run.scored_step:,}, the weights of step {run.step:,}: "
+            f"\n\nThese results are of step {run.scored_step:,}, the weights of step {run.step:,}: "
             "evaluate the run again (`vclip eval`) and export it again."
         )
     return text
@@ -333,7 +337,7 @@ def _with_interval(result: Mapping[str, Any], metric: str) -> str:
 
 
 def _scored(run: SavedRun) -> dict[str, str]:
-    """Evaluation -> the dataset that it scores, of those that have results."""
+    """Return the dataset of each evaluation that has results."""
     return {
         name: str(task.get("dataset", ""))
         for name, task in run.config.get("evals", {}).items()
@@ -351,7 +355,7 @@ def _image_lines(weights: Weights) -> str:
     contrast = ", local contrast instead of colours" if data["enhance"] else ""
     return (
         f"- Image: {owner} {tower}, {layers} blocks, width {model['vision_width']}, "
-        f"{data['image_size']} x {data['image_size']} pixels; photographs are made square by "
+        f"{data['image_size']} x {data['image_size']} pixels; photographs are made square with "
         f"`{data['fit']}`{contrast}.\n"
     )
 
@@ -370,13 +374,15 @@ def _text_line(weights: Weights) -> str:
 def _size_lines(weights: Weights, origin: str) -> str:
     space = ""
     if weights.config["kind"] == "clip":
-        space = f"- Common space: {weights.config['model']['embed_dim']} dimensions.\n"
+        space = f"- Shared space: {weights.config['model']['embed_dim']} dimensions.\n"
     return f"{space}- {weights.count:,} parameters, float32.\n- Origin: {origin}.\n"
 
 
 def _language(tokenizer: Tokenizer) -> str:
-    """By the vocabulary: "zh" if a tenth of it are Chinese characters, as of BERT-base-Chinese a
-    third are."""
+    """Return "zh" if a tenth of the vocabulary are Chinese characters, else "en".
+
+    In BERT-base-Chinese a third are.
+    """
     if not isinstance(tokenizer, WordPiece):
         return "en"
     chinese = sum("\u4e00" <= token <= "\u9fff" for token in tokenizer.vocabulary)
@@ -388,7 +394,7 @@ def _dataset(config: Mapping[str, Any]) -> str:
 
 
 def _title(dataset: str) -> str:
-    """What the catalogue says of a dataset, its licence in brackets; empty if it knows no terms."""
+    """Return the catalogue's line about a dataset and licence; "" if its terms are unknown."""
     from vclip_jax.datasets.catalog import DATASETS
 
     if dataset == "synthetic":
@@ -397,7 +403,7 @@ def _title(dataset: str) -> str:
 
 
 def _licence(config: Mapping[str, Any]) -> str:
-    """The terms of the training data, as the catalogue has them; empty if they are not known."""
+    """Return the terms of the training data from the catalogue; "" if they are unknown."""
     from vclip_jax.datasets.catalog import DATASETS
 
     dataset = _dataset(config)
@@ -407,12 +413,12 @@ def _licence(config: Mapping[str, Any]) -> str:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    # A run writes what Python takes for a number.
+    # A run may write NaN and infinities, which Python's JSON reads.
     return read_json(path, _MOST_RESULTS, constants=True) if path.exists() else {}
 
 
 def _scored_step(path: Path) -> int | None:
-    """The last step at which a zero-shot evaluation was written to `metrics.jsonl`."""
+    """Return the last step at which a zero-shot evaluation was written to `metrics.jsonl`."""
     if not path.exists():
         return None
     steps = []

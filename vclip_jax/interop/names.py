@@ -1,7 +1,7 @@
-"""Our names and layouts of weights, and those of the reference's PyTorch checkpoints.
+"""Names and layouts of weights, here and in the reference's PyTorch checkpoints.
 
-A weight of ours is called by its path with dots, `visual.layer1.0.conv1.kernel`; parameters and
-batch statistics share these names. The modules follow the reference already, so that few differ.
+Our name of a weight is its path with dots, `visual.layer1.0.conv1.kernel`; parameters and batch
+statistics share these names. Modules are named as in the reference, so that few names differ.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,17 +32,17 @@ LEAVES = {
     "var": "running_var",
 }
 AXES = {
-    # rank of a kernel: our axes as theirs, their axes as ours
+    # rank of a kernel: their axes in our order, our axes in their order
     2: ((1, 0), (1, 0)),  # [in, out] and [out, in]
     4: ((2, 3, 1, 0), (3, 2, 0, 1)),  # HWIO and OIHW
 }
 STATISTICS = ("mean", "var")
 COUNTER = "num_batches_tracked"
-"""PyTorch's batch norms count their updates; with a fixed momentum nothing reads the count."""
+"""The count of updates of PyTorch's batch norms; with a fixed momentum nothing reads it."""
 
 
 class Shaped(Protocol):
-    """An array, or the promise of one."""
+    """Anything with a shape: an array, or its description."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -50,18 +50,18 @@ class Shaped(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """Where others have a weight of ours."""
+    """The place of one of our weights in another system's file."""
 
     names: tuple[str, ...]
-    """Their names; if there are several, the parts lie behind each other along the first axis."""
+    """Their names; several are parts, to be joined along the first axis."""
     transposed: bool = False
-    """They have a matrix of ours the other way round; kernels are known to be."""
+    """True if their matrix is the transpose of ours; kernels always are, without this flag."""
     ones: int = 0
-    """So many axes of length 1 come first."""
+    """The number of leading axes of length 1 in their array."""
 
 
 def reference_name(name: str) -> str:
-    """What the reference calls a weight of ours."""
+    """Return the reference's name of one of our weights."""
     module, dot, leaf = name.rpartition(".")
     name = module + dot + LEAVES.get(leaf, leaf)
     for ours, theirs in MODULES:
@@ -70,7 +70,7 @@ def reference_name(name: str) -> str:
 
 
 def reference_source(name: str) -> Source:
-    """Where the reference has a weight of ours."""
+    """Return the place of one of our weights in the reference's file."""
     return Source((reference_name(name),))
 
 
@@ -81,16 +81,16 @@ def from_reference(
     origin: str,
     source: Callable[[str], Source] = reference_source,
 ) -> dict[str, np.ndarray]:
-    """Weights of the reference, or of others, under our names, in our layout.
+    """Convert weights of the reference, or of others, to our names and layout.
 
     Args:
         found: their name -> array of any floating type; `num_batches_tracked` is skipped.
-        expected: our name -> something with the shape that it must have.
-        origin: what an error calls the file.
-        source: our name -> where they have it.
+        expected: our name -> something with the expected shape.
+        origin: the name of the file in errors.
+        source: our name -> the place in their file.
 
     Returns:
-        Our name -> float32, contiguous, of its own memory.
+        Our name -> float32 array, contiguous, a copy.
 
     Raises:
         ValueError: every missing, unexpected and mis-shaped weight, in one line.
@@ -119,7 +119,7 @@ def from_reference(
 
 
 def to_reference(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Our weights under the reference's names, in its layout (as views), its counters at 0."""
+    """Convert our weights to the reference's names and layout (as views), with counters at 0."""
     theirs = {}
     for name, array in weights.items():
         theirs[reference_name(name)] = array.transpose(_axes(name, array.ndim, 1))
@@ -137,7 +137,7 @@ def _axes(name: str, rank: int, direction: int) -> tuple[int, ...]:
 def check(
     found: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], *, origin: str
 ) -> None:
-    """Hold arrays against names and shapes.
+    """Check arrays against expected names and shapes.
 
     Raises:
         ValueError: one line that names every weight that is missing, unexpected, of another shape,
@@ -153,17 +153,18 @@ def check(
         elif not jnp.issubdtype(array.dtype, jnp.floating):
             problems.append(f"{name} is {array.dtype}, not of a floating type")
         elif not np.isfinite(array).all():
-            problems.append(f"{name} has values that are no numbers (NaN) or infinite")
+            problems.append(f"{name} has values that are NaN or infinite")
     _refuse(problems, origin)
 
 
 def check_shapes(
     found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], *, origin: str
 ) -> None:
-    """Hold the shapes that a file announces against those that a model has, before it is read.
+    """Check the shapes that a file declares against those of a model, before reading arrays.
 
     Raises:
-        ValueError: one line that names each that is missing, unexpected or of another shape.
+        ValueError: one line that names every weight that is missing, unexpected or of another
+            shape.
     """
     problems = _misnamed(found, expected)
     problems += [
@@ -185,7 +186,7 @@ def _refuse(problems: list[str], origin: str) -> None:
 
 
 def flatten(*trees: dict[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries (`params`, `batch_stats`) as one: dotted name -> leaf, sorted."""
+    """Merge nested dictionaries (`params`, `batch_stats`) into one: dotted name -> leaf, sorted."""
     flat = {
         path_string(path).replace("/", "."): leaf
         for tree in trees
@@ -195,7 +196,7 @@ def flatten(*trees: dict[str, Any]) -> dict[str, Any]:
 
 
 def unflatten(weights: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The inverse of `flatten(params, batch_stats)`, keyed as `state.split_model` has it."""
+    """Invert `flatten(params, batch_stats)`, with the keys of `build.split_model`."""
     params: dict[Any, Any] = {}
     batch_stats: dict[Any, Any] = {}
     for name, value in weights.items():

@@ -1,7 +1,7 @@
 """The start of a new run: at random, or from another run's checkpoint or a portable folder.
 
-A run that starts from others' weights is a new run. It takes the weights (parameters and batch
-statistics), and begins at step 0 with a learning rate schedule and an optimizer of its own.
+A run that starts from existing weights is a new run. It takes the weights (parameters and batch
+statistics), and begins at step 0 with a new learning rate schedule and a new optimizer.
 """
 
 import json
@@ -26,27 +26,27 @@ from vclip_jax.train.checkpoint import Checkpoints
 from vclip_jax.train.state import TrainState
 from vclip_jax.train.whitening import whitened
 
-# Initialisation runs once: not worth the optimiser's time (2.6 s rather than 11 s to compile).
+# Initialisation runs once and is not worth optimising: it compiles in 2.6 s rather than 11 s.
 QUICK_COMPILE = {"xla_backend_optimization_level": 0}
 
 START = "start.json"
 WEIGHTS, OPTIMIZER, TEXT_TOWER = "weights", "weights and optimizer", "text tower"
 _WITHOUT_EFFECT = ("model.text_dropout", "model.text_initializer_range", "data.decode")
-"""Keys of a portable configuration that say little about what trained weights compute."""
+"""Keys of a portable configuration that have little effect on the results of trained weights."""
 
 log = logging.getLogger("vclip_jax")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """From what a run started; the content of `start.json` in its workdir."""
+    """The weights that a run started from; the content of `start.json` in its workdir."""
 
     source: str
-    """As `config.restore_from` gives it."""
+    """The value of `config.restore_from`."""
     step: int | None
-    """Of the checkpoint; None where that is not known."""
+    """The step of the checkpoint; None if unknown."""
     taken: str
-    """`WEIGHTS`, `OPTIMIZER` (the weights too) or `TEXT_TOWER`."""
+    """The parts that were taken: `WEIGHTS`, `OPTIMIZER` (and the weights) or `TEXT_TOWER`."""
 
     def __str__(self) -> str:
         step = "" if self.step is None else f", step {self.step:,}"
@@ -58,10 +58,10 @@ class Origin:
 
 
 def check_source(config: ConfigDict) -> None:
-    """See whether there is what `config.restore_from` names, before anything is spent.
+    """Check that the source that `config.restore_from` names exists, before any time is spent.
 
     Raises:
-        ValueError: one line: there is nothing to start from, or not that step or part of it.
+        ValueError: one line: there is no such source, or it lacks that step or the optimizer.
     """
     source = Path(config.restore_from)
     if (source / folder.MODEL).is_file():
@@ -98,20 +98,20 @@ def start_at_0(
     tokenizer: Tokenizer,
     own_workdir: Path,
 ) -> TrainState:
-    """The state with which a new run begins: random weights, or those of `config.restore_from`,
-    whitened if that is asked for and nobody has trained them.
+    """Return the state at step 0: random weights, or those of `config.restore_from`.
 
-    With several processes all call it together.
+    The output projections are whitened if `config.model.whiten_pairs` asks for it and they are not
+    trained yet. With several processes, all must call it together.
 
     Args:
-        config: of the run.
-        training: its model and the layout of its state.
+        config: the run's config.
+        training: the run's model and the layout of its state.
         train: pairs to whiten on.
-        tokenizer: the run's own.
-        own_workdir: gets `start.json` where the weights are others'.
+        tokenizer: the run's tokenizer.
+        own_workdir: the run's workdir, for `start.json` if the weights come from elsewhere.
 
     Raises:
-        ValueError: one line: there is nothing to start from, or it is of another model.
+        ValueError: one line: there is no such source, or it holds another model.
     """
     init = jax.jit(training.init, out_shardings=training.placement, compiler_options=QUICK_COMPILE)
     state, taken = init(), ""
@@ -134,19 +134,19 @@ def restore_other(
     shardings: TrainState,
     vocab_size: int,
 ) -> tuple[TrainState, Origin]:
-    """The state at step 0 with the weights that `config.restore_from` names.
+    """Return the state at step 0 with the weights that `config.restore_from` names.
 
-    With several processes all call it together.
+    With several processes, all must call it together.
 
     Args:
-        config: of the run that starts. `restore_optimizer` takes the optimizer's state too; its
-            learning rate schedule begins anew all the same.
-        fresh: the state of an untrained model; what is not taken stays as it is there.
-        shardings: where each of its arrays lies.
-        vocab_size: number of tokens of the run's own vocabulary.
+        config: the config of the new run. `restore_optimizer` takes the optimizer's state too, but
+            the learning rate schedule still begins at step 0.
+        fresh: the state of an untrained model, from which everything else is taken.
+        shardings: the shardings of its arrays.
+        vocab_size: the number of tokens in the run's vocabulary.
 
     Raises:
-        ValueError: one line: there is nothing to start from, or it is of another model.
+        ValueError: one line: there is no such source, or it holds another model.
     """
     check_source(config)
     source = Path(config.restore_from)
@@ -156,7 +156,8 @@ def restore_other(
         text_alone = portable.config["kind"] == "text"
         _report_differences(config.restore_from, portable.config, ours)
         if not text_alone and "logit_bias" in fresh.params:
-            bias = {"logit_bias": np.asarray(fresh.params["logit_bias"])}  # of no portable model
+            # Portable models have no bias of the sigmoid loss.
+            bias = {"logit_bias": np.asarray(fresh.params["logit_bias"])}
             portable = replace(portable, arrays=portable.arrays | bias)
         taken = TEXT_TOWER if text_alone else WEIGHTS
         restored = weights.into_state(portable, fresh, shardings, origin=str(source))
@@ -174,7 +175,7 @@ def restore_other(
         else:
             wanted = dict(abstract.params)
             if not theirs.loss.kind.startswith("sigmoid"):
-                wanted.pop("logit_bias", None)  # of the sigmoid loss alone
+                wanted.pop("logit_bias", None)  # exists only with the sigmoid loss
             places = {name: shardings.params[name] for name in wanted}
             params, batch_stats, step = other.restore_model(
                 abstract.replace(params=wanted), shardings.replace(params=places), step
@@ -186,8 +187,10 @@ def restore_other(
 
 
 def _schedule_from_0(opt_state: Any) -> Any:
-    """An optimizer's state whose learning rate schedule has yet to begin; Adam's own count, which
-    belongs to its moments, stays."""
+    """Set an optimizer's learning rate schedule back to step 0.
+
+    Adam's own count, which belongs to its moments, stays.
+    """
 
     def is_schedule(node: Any) -> bool:
         return isinstance(node, optax.ScaleByScheduleState)
@@ -200,14 +203,16 @@ def _schedule_from_0(opt_state: Any) -> Any:
 
 
 def _report_differences(source: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    """Say what the weights were trained with and this run is not, as shapes do not show it."""
-    found = []
+    """Warn of settings that differ from those of the weights' training; shapes do not show them."""
+    differences = []
     for section in ("model", "data", "tokenizer"):
         for key, value in theirs.get(section, {}).items():
             here = ours[section].get(key)
             if value != here and f"{section}.{key}" not in _WITHOUT_EFFECT:
-                found.append(
+                differences.append(
                     f"config.{section}.{key}={json.dumps(value)} (here {json.dumps(here)})"
                 )
-    if found:
-        log.warning("warning: the weights of %s were trained with %s", source, ", ".join(found))
+    if differences:
+        log.warning(
+            "warning: the weights of %s were trained with %s", source, ", ".join(differences)
+        )

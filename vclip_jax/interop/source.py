@@ -1,4 +1,4 @@
-"""The weights that a name leads to: a workdir, a portable folder, or one on the Hub."""
+"""The weights behind a name: a workdir, a portable folder, or a portable folder on the Hub."""
 
 import os
 from pathlib import Path
@@ -14,11 +14,16 @@ from vclip_jax.interop.weights import Weights
 def load_weights(
     path: str | os.PathLike[str], step: int | str = "latest"
 ) -> tuple[Weights, Tokenizer, int | None]:
-    """Weights, tokeniser and step (None where it is not known) of what `load` takes."""
+    """Read the weights, tokeniser and step (None if unknown) behind a name, see `folder_of`."""
     return read_folder(folder_of(path), step)
 
 
 def folder_of(path: str | os.PathLike[str]) -> Path:
+    """Return the folder behind a path or a hub:OWNER/NAME[@REVISION], which is downloaded.
+
+    Raises:
+        ValueError: one line: there is no such folder.
+    """
     name = os.fspath(path)
     source = _from_hub(name) if name.startswith("hub:") else Path(name)
     if not source.exists():
@@ -28,6 +33,11 @@ def folder_of(path: str | os.PathLike[str]) -> Path:
 
 
 def read_folder(source: Path, step: int | str) -> tuple[Weights, Tokenizer, int | None]:
+    """Read the weights, tokeniser and step (None if unknown) of a workdir or portable folder.
+
+    Raises:
+        ValueError: one line: a file is missing or damaged, or there is no such step.
+    """
     with without_others_warnings():
         if not (source / folder.MODEL).is_file():
             return workdir.load(source, step)

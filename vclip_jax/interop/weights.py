@@ -1,4 +1,4 @@
-"""A model as it leaves or enters: its weights and the part of the configuration that they need."""
+"""The weights of a model, with the part of the configuration that they need."""
 
 import reprlib
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from vclip_jax.train.state import TrainState
 
 KINDS = ("clip", "text")
 _TRAINING_ONLY = ("batch_norm", "half_init", "whiten_pairs")
-"""Keys of `config.model` that a trained model no longer depends on."""
+"""Keys of `config.model` that matter only in training."""
 _SECTIONS = {
     "model": tuple(key for key in config_lib.default().model if key not in _TRAINING_ONLY),
     "data": ("image_size", "fit", "image_mean", "image_std", "decode", "enhance"),
@@ -40,14 +40,14 @@ _MOST = {
     "vocab_size": 2_000_000,
     "text_heads": 1024,
 }
-"""What is refused before anything is made of it: ten times the largest of today's models."""
+"""The largest accepted sizes, ten times those of today's largest models."""
 _LONGEST = 16
-"""Numbers in a list."""
+"""The largest accepted length of a list."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A model, or its text tower alone, in the host's memory.
+    """A model, or only its text tower, in the host's memory.
 
     Attributes:
         config: see `complete_config`.
@@ -59,23 +59,25 @@ class Weights:
 
     @cached_property
     def variables(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """`params` and `batch_stats` as `state.split_model` returns them; of a text tower alone,
-        `params` has only `bert`."""
+        """Return `params` and `batch_stats` as `build.split_model` does.
+
+        Without an image tower, `params` has only `bert`.
+        """
         return names.unflatten(self.arrays)
 
     @property
     def count(self) -> int:
-        """Number of parameters, without batch statistics."""
+        """Return the number of parameters, without batch statistics."""
         return sum(leaf.size for leaf in jax.tree.leaves(self.variables[0]))
 
 
 def complete_config(config: Mapping[str, Any], *, origin: str) -> dict[str, Any]:
-    """The portable configuration, with the recipe's values for what is not said.
+    """Return a portable configuration with the recipe's values for missing keys.
 
-    It has `kind` ("clip" or "text", the text tower alone) and three sections: `model` with the
-    configuration's `model` (only `text_...` of a text tower), `data` with `image_size`, `fit`,
-    `image_mean`, `image_std`, `decode` and `enhance` (not of a text tower), `tokenizer` with
-    `context_length` and `vocab_size`. It holds JSON's types alone.
+    A portable configuration has `kind` ("clip", or "text" for only a text tower) and three
+    sections: `model` with the configuration's `model` (for a text tower only `text_...`), `data`
+    with `image_size`, `fit`, `image_mean`, `image_std`, `decode` and `enhance` (not for a text
+    tower), and `tokenizer` with `context_length` and `vocab_size`. Values have JSON's types.
 
     Raises:
         ValueError: one line that names an unknown key, or a value of another type.
@@ -94,7 +96,7 @@ def complete_config(config: Mapping[str, Any], *, origin: str) -> dict[str, Any]
         given = config.get(section, {})
         if not isinstance(given, Mapping) or not set(given) <= set(keys):
             wrong = sorted(set(given) - set(keys)) if isinstance(given, Mapping) else [given]
-            raise ValueError(f"{origin}: {section} has what is not known there: {wrong}")
+            raise ValueError(f"{origin}: {section} has unknown keys: {wrong}")
         if not keys:
             continue
         complete[section] = {key: given.get(key, default[section][key]) for key in keys}
@@ -114,7 +116,7 @@ def complete_config(config: Mapping[str, Any], *, origin: str) -> dict[str, Any]
 
 
 def portable_config(full: ConfigDict, vocab_size: int) -> dict[str, Any]:
-    """The portable configuration of a training run's."""
+    """Return the portable part of a training run's configuration."""
     tokenizer = {"context_length": full.tokenizer.context_length, "vocab_size": vocab_size}
     sections = {
         section: {key: full[section][key] for key in _SECTIONS[section]}
@@ -124,7 +126,7 @@ def portable_config(full: ConfigDict, vocab_size: int) -> dict[str, Any]:
 
 
 def full_config(config: Mapping[str, Any]) -> ConfigDict:
-    """The recipe's configuration with a portable one put in, ready for a dataset's name."""
+    """Return the recipe's configuration with the values of a portable one, without a dataset."""
     full = config_lib.default()
     full.data.dataset = "none"
     _put(full, config)
@@ -132,13 +134,13 @@ def full_config(config: Mapping[str, Any]) -> ConfigDict:
 
 
 def adopt(full: ConfigDict, weights: Weights) -> ConfigDict:
-    """Copy a run's configuration, with the sizes and the preprocessing of a trained model.
+    """Return a copy of a run's configuration with the sizes and preprocessing of a trained model.
 
     Raises:
-        ValueError: it is a text tower alone.
+        ValueError: the weights are only a text tower.
     """
     if weights.config["kind"] != "clip":
-        raise ValueError("the weights are of a text tower alone, which cannot be evaluated")
+        raise ValueError("the weights are only a text tower, which cannot be evaluated")
     adopted = full.copy_and_resolve_references()
     _put(adopted, weights.config)
     return adopted
@@ -159,7 +161,7 @@ def _check_value(what: str, value: Any, like: Any) -> None:
         if isinstance(like[0], float):
             fits = fits and all(type(item) in (int, float) for item in value)
             least = 1e-4 if key == "image_std" else -1e4
-            fits = fits and all(least <= item <= 1e4 for item in value)  # nor is a NaN
+            fits = fits and all(least <= item <= 1e4 for item in value)  # False for NaN
         else:
             fits = fits and all(type(item) is int and 0 < item <= most for item in value)
             fits = fits and sum(value) <= most
@@ -172,7 +174,7 @@ def _check_value(what: str, value: Any, like: Any) -> None:
 
 
 def expected_arrays(config: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
-    """Dotted name -> shape of every weight of a model, from its portable configuration."""
+    """Return the dotted name -> shape of every weight of a portable configuration's model."""
     if config["kind"] == "text":
         text = nnx.eval_shape(lambda: Bert(bert_config(config), rngs=seeded(0)))
         return names.flatten({"bert": nnx.to_pure_dict(nnx.state(text, nnx.Param))})
@@ -183,10 +185,11 @@ def expected_arrays(config: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct
 def into_state(
     weights: Weights, state: TrainState, shardings: TrainState, *, origin: str
 ) -> TrainState:
-    """`state` with the parameters and statistics of `weights`; a text tower leaves the rest alone.
+    """Return `state` with the parameters and statistics of `weights`, or only its text tower.
 
     Raises:
-        ValueError: every weight that is missing, unexpected or of another shape, in one line.
+        ValueError: one line that names every weight that is missing, unexpected or of another
+            shape.
     """
     shapes = {n: leaf.shape for n, leaf in names.flatten(state.params, state.batch_stats).items()}
     if weights.config["kind"] == "text":
@@ -200,12 +203,12 @@ def into_state(
 
 
 def bert_config(config: Mapping[str, Any]) -> BertConfig:
-    """Sizes of BERT as the text tower, from a portable configuration."""
+    """Return the sizes of a BERT text tower, from a portable configuration."""
     return build.bert_config(config["model"], config["tokenizer"]["vocab_size"])
 
 
 def make_clip(config: Mapping[str, Any], rngs: nnx.Rngs, dtype: Any = jnp.float32) -> Clip:
-    """The model that a portable configuration of kind "clip" describes, at random weights."""
+    """Make the model of a portable configuration of kind "clip", with random weights."""
     data = config["data"]
     return build.build_clip(
         config["model"],

@@ -1,4 +1,4 @@
-"""The model of a training run, from one of its checkpoints."""
+"""The model of a training run, read from one of its checkpoints."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -20,10 +20,10 @@ from vclip_jax.train.state import init_state
 
 
 def steps(workdir: str | Path) -> tuple[int, ...]:
-    """The steps of a training run's complete checkpoints, rising.
+    """Return the steps of a training run's complete checkpoints, in rising order.
 
     Raises:
-        ValueError: one line: there is no folder for them.
+        ValueError: one line: there is no folder of checkpoints.
     """
     if not (Path(workdir) / "checkpoints").is_dir():
         raise ValueError(f"{workdir} is not a training run's workdir: it lacks checkpoints")
@@ -34,19 +34,19 @@ def steps(workdir: str | Path) -> tuple[int, ...]:
         checkpoints.close()
 
 
-def choose(workdir: str | Path, step: int | str, there: Sequence[int]) -> int | None:
-    """The step that is meant by "latest" (None: the newest that is not damaged), "best" (by the
-    run's `config.keep_best`) or a number, in digits or not.
+def choose(workdir: str | Path, step: int | str, saved: Sequence[int]) -> int | None:
+    """Return the number of a step that may be given in words.
 
     Args:
-        workdir: of a training run.
-        step: what is asked for.
-        there: the steps of its checkpoints.
+        workdir: the workdir of a training run.
+        step: "latest" (which returns None: the newest that is not damaged), "best" (by the run's
+            `config.keep_best`), or a number, in digits or not.
+        saved: the steps of the run's checkpoints.
 
     Raises:
         ValueError: one line: there is no such checkpoint.
     """
-    known = ", ".join(map(str, there))
+    known = ", ".join(map(str, saved))
     if step == "latest":
         return None
     if step == "best":
@@ -57,13 +57,13 @@ def choose(workdir: str | Path, step: int | str, there: Sequence[int]) -> int | 
                 f"known as the best: name a step, it has {known}"
             )
         log = MetricsLog(Path(workdir) / "metrics.jsonl", enabled=False, track=metric)
-        best = log.best(there)
+        best = log.best(saved)
         if best is None:
             raise ValueError(f"{workdir} has no {metric} of steps {known}: name one of them")
         return best
     if not str(step).isdecimal():
         raise ValueError(f"a step is latest, best or a number, got {step!r}: {workdir} has {known}")
-    if int(step) not in there:
+    if int(step) not in saved:
         raise ValueError(f"{workdir} has no checkpoint of step {step}: it has {known}")
     return int(step)
 
@@ -72,15 +72,15 @@ def load(workdir: str | Path, step: int | str = "latest") -> tuple[Weights, Toke
     """Read a training run.
 
     Args:
-        workdir: with `config.json`, `vocab.txt` (or `tokenizer.json`) and `checkpoints`.
-        step: which checkpoint, see `choose`.
+        workdir: a folder with `config.json`, `vocab.txt` (or `tokenizer.json`) and `checkpoints`.
+        step: the checkpoint, see `choose`.
 
     Returns:
         The weights, the tokeniser and the step of the checkpoint.
 
     Raises:
-        ValueError: one line: a file is missing, there is no complete checkpoint or not that one,
-            or it is not of this configuration.
+        ValueError: one line: a file is missing, there is no complete checkpoint or not the one
+            asked for, or the checkpoint does not fit the configuration.
     """
     workdir = Path(workdir)
     tokenizer = saved_tokenizer(workdir)
@@ -94,7 +94,7 @@ def load(workdir: str | Path, step: int | str = "latest") -> tuple[Weights, Toke
     full.update(config_lib.read(workdir / "config.json"))
     config = portable_config(full, tokenizer.vocab_size)
 
-    # Whatever devices the run had, one processor is enough here.
+    # One CPU is enough, also for runs on many devices.
     abstract = jax.eval_shape(
         lambda: init_state(partial(make_clip, config), optax.identity(), full.seed)
     )
@@ -102,12 +102,12 @@ def load(workdir: str | Path, step: int | str = "latest") -> tuple[Weights, Toke
     layout = sharding.state_sharding(abstract, mesh, [])
     checkpoints = Checkpoints(workdir, read_only=True)
     try:
-        there = checkpoints.steps()
-        if not there:
+        saved = checkpoints.steps()
+        if not saved:
             raise ValueError(f"{workdir} has no complete checkpoint yet")
-        chosen = choose(workdir, step, there)
-        params, batch_stats, found = checkpoints.restore_model(abstract, layout, chosen)
+        chosen = choose(workdir, step, saved)
+        params, batch_stats, restored = checkpoints.restore_model(abstract, layout, chosen)
     finally:
         checkpoints.close()
     arrays = names.flatten(params, batch_stats)
-    return Weights(config, {k: np.asarray(v) for k, v in arrays.items()}), tokenizer, found
+    return Weights(config, {k: np.asarray(v) for k, v in arrays.items()}), tokenizer, restored

@@ -1,5 +1,5 @@
-"""A trained model in use: loaded (`pretrained`), asked (`scorer`), embedded by the split, explained
-by heat maps; `vclip predict` is a command.
+"""The use of a trained model: loading (`pretrained`), zero-shot scores (`scorer`), embeddings of
+whole splits (`embeddings`), heat maps (`heat_maps`), and the command `vclip predict`.
 
-It stands on `interop`, which reads all kinds of weights.
+The room uses `interop`, which reads all kinds of weights.
 """

@@ -1,14 +1,14 @@
-"""Classify photographs with a prompt set.
+"""Classify photographs with a prompt set (words for each class).
 
     vclip predict --model W photo.jpg folder/ more.csv
     find . -name '*.jpg' | vclip predict --model W --prompts zh/messidor -
     vclip predict --model W --explain heat/ photo.jpg
 
 An input is an image, a folder (searched for images, subfolders and links included), a list (.csv,
-.tsv, .xlsx, .jsonl or .parquet with a column `image`; paths count from the file's folder), or - for
-paths on standard input. The model is asked its own prompts unless others are given. With --explain
-a picture is written for each image, in which the places that speak for the predicted class rather
-than the others are coloured. Not for diagnosis.
+.tsv, .xlsx, .jsonl or .parquet with a column `image`; paths are relative to the list's folder), or
+- for paths on standard input. Without --prompts or --prompt, the model's own prompts are used. With
+--explain, a copy of each image is written with a heat map: colours mark the places that favour the
+predicted class over the others. Not for diagnosis.
 """
 
 import sys
@@ -18,7 +18,7 @@ from vclip_jax.console import commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 1 if an image or anything else failed."""
+    """Run the command and return the exit status: 1 if an image or anything else failed."""
     options = _parser().parse_args(arguments)
 
     def run() -> int:
@@ -34,21 +34,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> commands.Parser:
     parser = commands.Parser(prog="vclip predict", description=__doc__)
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="see above")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="an image, a folder, a list, or -; see above"
+    )
     commands.add_model(parser)
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--prompts", help="a prompt set or a JSON file (default: the model's own)")
     choice.add_argument(
-        "--prompt", action="append", metavar="TEXT", help="a class of its own; give several"
+        "--prompt",
+        action="append",
+        metavar="TEXT",
+        help="a phrase that stands for a class; give one --prompt for each class",
     )
     parser.add_argument(
         "--format",
         choices=("table", "jsonl", "csv"),
         default="table",
-        help="of the output (default: table)",
+        help="format of the output (default: table)",
     )
     parser.add_argument(
-        "--explain", metavar="DIR", help="write a heat map over each image into this folder"
+        "--explain", metavar="DIR", help="write each image with a heat map over it into this folder"
     )
     return parser
 

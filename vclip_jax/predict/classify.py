@@ -1,4 +1,4 @@
-"""Classify photographs and write the answers: a table, JSON lines or CSV; heat maps beside them."""
+"""Classify photographs and write the results as a table, JSON lines or CSV, with heat maps."""
 
 import csv
 import io
@@ -25,11 +25,11 @@ from vclip_jax.predict.pretrained import Pretrained, load, say_step
 from vclip_jax.prompts import PromptSet
 
 MOST_WORKERS = 16
-"""Processes that decode."""
+"""The largest number of processes that decode images."""
 
 
 def run(options: Namespace, out: TextIO) -> int:
-    """Classify everything and write it to `out`; returns the number of images that failed."""
+    """Classify all images, write the results to `out`, and return the number that failed."""
     given = options.prompt or options.prompts
     asked = Pretrained.prompt_set(given) if given else None
     named = expand(options.images, terminal.lines_of_stdin())
@@ -55,36 +55,39 @@ def predictions(
     prompt_set: PromptSet,
     explain: str | os.PathLike[str] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """One dictionary an image: `image` and either `error`, or `prediction` and `probabilities`
-    (class name -> number), and `groups` where the prompt set has them. Where `explain` names a
-    folder, heat maps are written into it, and every dictionary has `explanation`, the path of its
-    picture ("" with an error)."""
+    """Classify images, and yield a dictionary for each.
+
+    A dictionary has `image` and either `error`, or `prediction` and `probabilities` (class name ->
+    number), and `groups` if the prompt set has them. If `explain` names a folder, heat maps are
+    written into it, and each dictionary also has `explanation`, the path of the heat map ("" with
+    an error).
+    """
     write_heat = _heat_writer(clip, prompt_set, Path(explain)) if explain else None
 
     settings = clip.config["data"]
     side = max(HEAT_SIDE, settings["image_size"]) if explain else 0
 
     paths = iter(paths)
-    # Each thread waits for a process of its own, which a damaged file may crash.
+    # Each thread waits for a separate process, which a damaged file may crash.
     with ThreadPoolExecutor(min(MOST_WORKERS, cores.usable())) as pool:
         while chunk := list(islice(paths, clip.batch_size)):
             read = list(pool.map(lambda path: preprocess_file(str(path), settings, side), chunk))
             good = [
-                Looked(path, *found)
-                for path, found in zip(chunk, read, strict=True)
-                if not isinstance(found, ImageError)
+                Looked(path, *result)
+                for path, result in zip(chunk, read, strict=True)
+                if not isinstance(result, ImageError)
             ]
             rows = iter(_answers(clip, good, prompt_set, write_heat) if good else ())
-            for path, found in zip(chunk, read, strict=True):
-                if isinstance(found, ImageError):
-                    row = {"image": str(path), "error": str(found)}
+            for path, result in zip(chunk, read, strict=True):
+                if isinstance(result, ImageError):
+                    row = {"image": str(path), "error": str(result)}
                     yield row | ({"explanation": ""} if write_heat else {})
                 else:
                     yield {"image": str(path)} | next(rows)
 
 
 class Looked(NamedTuple):
-    """A file, what the model sees of it, and the same for people where heat maps are drawn."""
+    """A file, the model's view of it, and the picture to draw a heat map on, if any."""
 
     path: Path
     square: np.ndarray
@@ -111,7 +114,7 @@ def _answers(
 
 
 def _heat_writer(clip: Pretrained, prompt_set: PromptSet, folder: Path) -> HeatWriter:
-    """A function that writes PNGs, named after the images, and returns their paths."""
+    """Return a function that writes PNGs, named after the images, and returns their paths."""
     from PIL import Image
 
     from vclip_jax.predict.heat_maps import Explainer, overlay
@@ -132,7 +135,7 @@ def _heat_writer(clip: Pretrained, prompt_set: PromptSet, folder: Path) -> HeatW
 
 
 def _free_name(stem: str, taken: set[str]) -> str:
-    """`stem-heat.png`, numbered where another image of that name has it; `taken` grows."""
+    """Return `stem-heat.png`, with a number if the name is in `taken`, and add it to `taken`."""
     name, number = f"{stem}-heat.png", 1
     while name.lower() in taken:
         number += 1
@@ -160,13 +163,13 @@ def _jsonl_row(row: dict[str, Any], _: Sequence[str]) -> str:
 def _csv_row(row: dict[str, Any], names: Sequence[str]) -> str:
     values = [row.get("probabilities", {}).get(name, "") for name in names]
     extra = [row["explanation"]] if "explanation" in row else []
-    # A spreadsheet takes what starts so for a formula, and runs it.
+    # A spreadsheet runs cells that start with these characters as formulas.
     image = f"./{row['image']}" if row["image"].startswith(("=", "+", "-", "@")) else row["image"]
     return _csv_line([image, row.get("prediction", ""), *values, row.get("error", ""), *extra])
 
 
 _CSV_END = "\r\n"
-"""The writer quotes cells with these characters alone: a name may hold both."""
+"""The end of a CSV line. The writer quotes cells that contain these characters, as names may."""
 
 
 def _csv_line(cells: Sequence[Any]) -> str:

@@ -1,10 +1,10 @@
-"""Embeddings of a built dataset's split, computed once and kept.
+"""Embeddings of a built dataset's split, computed once and cached.
 
-A file of the cache is named after all that its numbers depend on: the model (weights,
-configuration, preprocessing, vocabulary, type of the computation), the dataset's name and version,
-the split, and every byte of the files that hold it. A model that was trained on or a dataset that
-was built anew is another name, so nothing has to be declared stale. Files are NumPy's .npz without
-pickles, put in place whole; one that is damaged counts as missing.
+The name of a cache file depends on everything that its numbers depend on: the model (weights,
+configuration, preprocessing, vocabulary, dtype of the computation), the dataset's name and version,
+the split, and every byte of the split's files. If the model is trained further or the dataset is
+built again, the name changes, so no file becomes stale. Files are NumPy's .npz without pickles,
+replaced in one step; a damaged file counts as missing.
 """
 
 import hashlib
@@ -31,23 +31,23 @@ from vclip_jax.files.writing import replacing
 from vclip_jax.predict.pretrained import CORES, Pretrained
 
 FORMAT = 1
-"""Part of the key; counts up whenever what is stored changes."""
+"""The version of the files' content, a part of the key."""
 FOLDER = ".embeddings"
-"""Of the cache, in the folder of the datasets."""
+"""The name of the cache folder in the folder of the datasets."""
 
 
 @dataclass(frozen=True)
 class SplitEmbeddings:
-    """A split in the common space; row i of the images belongs to record i.
+    """The embeddings of a split; row i of the images belongs to record i.
 
     Attributes:
         images: unit vectors float32 `[n, d]`.
-        texts: of each different caption, unit vectors float32 `[m, d]`.
+        texts: unit vectors of the different captions, float32 `[m, d]`.
         caption_ids: int32 `[n]`, each image's row in `texts` and `captions`.
-        labels: int32 `[n]`, -1 where there is none.
-        captions: `m` different ones, sorted.
-        keys: `n` of them, unique.
-        class_names: what the labels stand for; empty where that is not known.
+        labels: int32 `[n]`, -1 for no label.
+        captions: the `m` different captions, sorted.
+        keys: the `n` keys of the records, unique.
+        class_names: the names of the labels; empty if they are unknown.
 
     Examples:
         >>> from vclip_jax.predict.embeddings import embed_split
@@ -74,16 +74,16 @@ def embed_split(
     split: str,
     cache: str | os.PathLike[str] | None = None,
 ) -> SplitEmbeddings:
-    """The embeddings of a split, from the cache where they are in it.
+    """Return the embeddings of a split, from the cache if they are in it.
 
     Args:
         clip: the model.
         name, data_dir, split: see `datasets.open_source`.
-        cache: the folder of the cache; `.embeddings` in `data_dir` where it is None.
+        cache: the folder of the cache; None for `.embeddings` in `data_dir`.
 
     Raises:
         DatasetError: the split cannot be opened or read.
-        ImageError: an image cannot be used; names its key.
+        ImageError: an image cannot be used; the error names its key.
         OSError: the cache cannot be written.
 
     Examples:
@@ -99,23 +99,23 @@ def embed_split(
     folder = Path(data_dir, FOLDER) if cache is None else Path(cache)
     plain = re.sub(r"[^\w.+-]+", "-", f"{name}-{split}").strip("-")
     path = folder / f"{plain}-{content_key(clip, name, data_dir, split)[:32]}.npz"
-    found = _load(path)
-    if found is None:
-        found = compute(clip, source_of(open_builder(name, data_dir), name, split))
-        _save(path, found)
-    return found
+    embeddings = _load(path)
+    if embeddings is None:
+        embeddings = compute(clip, source_of(open_builder(name, data_dir), name, split))
+        _save(path, embeddings)
+    return embeddings
 
 
 def content_key(clip: Pretrained, name: str, data_dir: str | os.PathLike[str], split: str) -> str:
-    """SHA-256 of all that the embeddings of a split depend on, in hexadecimal.
+    """Return the SHA-256 of everything that a split's embeddings depend on, in hexadecimal.
 
-    Reads the split's files, at the speed of the disk.
+    Reads all files of the split.
 
     Raises:
-        DatasetError: as `embed_split`.
+        DatasetError: as for `embed_split`.
     """
     builder = open_builder(name, data_dir)
-    source_of(builder, name, split)  # refuses what is no split
+    source_of(builder, name, split)  # refuses unknown splits
     directory = find_dataset(name, data_dir)
     parts = builder.info.splits[split].file_instructions
     with ThreadPoolExecutor(CORES) as pool:
@@ -141,7 +141,7 @@ def _square(clip: Pretrained, record: Record) -> npt.NDArray[np.uint8]:
 
 
 def compute(clip: Pretrained, source: Iterable[Record]) -> SplitEmbeddings:
-    """Embed all records of a source, without any cache."""
+    """Embed all records of a source, without a cache."""
     captions, keys, labels = [], [], []
     images = [np.empty((0, clip.embed_dim), np.float32)]
     records = iter(source)
@@ -156,7 +156,7 @@ def compute(clip: Pretrained, source: Iterable[Record]) -> SplitEmbeddings:
     row_of = {caption: row for row, caption in enumerate(different)}
     return SplitEmbeddings(
         images=np.concatenate(images),
-        # Who scores captions says what of them is not read, whether or not they were kept.
+        # Callers that score captions report unread words, also if embeddings come from the cache.
         texts=clip.encode_text(different, quiet=True),
         caption_ids=np.array([row_of[caption] for caption in captions], np.int32),
         labels=np.array(labels, np.int32),
@@ -169,9 +169,9 @@ def compute(clip: Pretrained, source: Iterable[Record]) -> SplitEmbeddings:
 _WORDS = ("captions", "keys", "class_names")
 
 
-def _save(path: Path, found: SplitEmbeddings) -> None:
-    words = {key: json.dumps(getattr(found, key)).encode() for key in _WORDS}
-    arrays = {key: getattr(found, key) for key in ("images", "texts", "caption_ids", "labels")}
+def _save(path: Path, embeddings: SplitEmbeddings) -> None:
+    words = {key: json.dumps(getattr(embeddings, key)).encode() for key in _WORDS}
+    arrays = {key: getattr(embeddings, key) for key in ("images", "texts", "caption_ids", "labels")}
     arrays |= {key: np.frombuffer(text, np.uint8) for key, text in words.items()}
     save_arrays(path, arrays)
 
@@ -189,10 +189,10 @@ def _load(path: Path) -> SplitEmbeddings | None:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Put an .npz file of NumPy arrays in place whole, and its folder if there is none.
+    """Write NumPy arrays as an .npz file in one step, and make its folder if necessary.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part, open(part, "wb") as file:
@@ -200,7 +200,7 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 
 
 def load_arrays(path: Path) -> dict[str, Any]:
-    """The arrays of an .npz file; none if it is not there or damaged."""
+    """Read the arrays of an .npz file; {} if it is missing or damaged."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)

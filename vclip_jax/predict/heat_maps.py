@@ -1,22 +1,22 @@
-"""Where in a photograph the evidence for a prompt lies: heat maps and their overlays.
+"""Heat maps: the places in a photograph that favour a prompt, and overlays of them.
 
-The question is put to the model itself: how does the cosine with a class's prompts, less the mean
-cosine with the other classes', change when the features at one place of an inner layer are replaced
-by those of the picture out of focus? Integrated gradients (M. Sundararajan, A. Taly and Q. Yan,
-ICML 2017, arXiv:1703.01365) along the way from the blurred picture's layer to the sharp one's
-answer it for all places at once, and add up to the difference between the two scores. That evidence
-is what blurring takes away is R. Fong's and A. Vedaldi's (ICCV 2017, arXiv:1704.03296). Two layers
-are asked and averaged: of a ResNet what enters the third and the fourth stage (the last stage sees
-whole regions, in cells of 32 pixels, and the first only edges); of a Vision Transformer the
-patches' tokens after one and after two thirds of its blocks.
+A heat map answers this question: how does the cosine with a class's prompts, minus the mean cosine
+with the other classes' prompts, change if the features at one place of an inner layer are replaced
+by those of the blurred image? Integrated gradients (M. Sundararajan, A. Taly and Q. Yan, ICML 2017,
+arXiv:1703.01365) on the straight line from the blurred image's layer to the sharp image's layer
+answer it for all places at once, and their sum is the difference between the two scores. The idea
+that evidence is what blurring removes is from R. Fong and A. Vedaldi (ICCV 2017, arXiv:1704.03296).
+The maps of two layers are averaged: for a ResNet, the inputs of the third and the fourth stage (the
+last stage sees whole regions, in cells of 32 pixels, and the first stage only edges); for a Vision
+Transformer, the patches' tokens after one third and after two thirds of its blocks.
 
-This did best where `benchmarks/heat_maps.py` plants one lesion in a healthy eye and asks whether
-the heat is highest there. Projecting each position of the last layer into the common space, as
-B. Zhou et al. (CVPR 2016, arXiv:1512.04150) and MaskCLIP (C. Zhou et al., ECCV 2022,
-arXiv:2112.01071) do, hit half as often; gradients times activations (HiResCAM, R. Draelos and
-L. Carin, arXiv:2011.08891) and LayerCAM (P.-T. Jiang et al., IEEE TIP 2021) were good for some
-lesions and poor for others. A heat map shows what moved the model, right or wrong. Not for
-diagnosis.
+Of the methods compared in `benchmarks/heat_maps.py`, which plants one lesion in a healthy eye and
+tests whether the heat is highest there, this was the best. Projecting each position of the last
+layer into the shared space, as B. Zhou et al. (CVPR 2016, arXiv:1512.04150) and MaskCLIP (C. Zhou
+et al., ECCV 2022, arXiv:2112.01071) do, was right half as often. Gradients times activations
+(HiResCAM, R. Draelos and L. Carin, arXiv:2011.08891) and LayerCAM (P.-T. Jiang et al., IEEE TIP
+2021) were good for some lesions and poor for others. A heat map shows what influenced the model,
+right or wrong. Not for diagnosis.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,22 +38,22 @@ from vclip_jax.predict.pretrained import Pretrained, Prompts
 from vclip_jax.predict.scorer import Variables
 
 STEPS = 8
-"""Points on the way from the blurred picture's layer to the sharp one's."""
+"""The number of points between the blurred image's layer and the sharp image's layer."""
 OUT_OF_FOCUS = 1 / 16
-"""Standard deviation of the picture's blur, as a part of its side: lesions and vessels go, while
-the illumination, and roughly the disc and the macula, stay where they are."""
+"""The standard deviation of the image's blur, as a fraction of its side. Lesions and vessels
+disappear; the illumination and, roughly, the disc and the macula remain."""
 BLUR = 1 / 21
-"""Standard deviation of the smoothing, as a part of the picture's side: half a cell of 16 pixels of
-224, so that neither the grid nor a single pixel decides."""
+"""The standard deviation of the map's smoothing, as a fraction of the side: half a cell of 16
+pixels at 224, so that neither the grid nor a single pixel dominates."""
 
 HeatFunction = Callable[[Variables, ArrayLike, ArrayLike], jax.Array]
 
 
 def class_directions(classes: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """What is asked of each class: its vector less the mean of the others'.
+    """Return the direction of each class: its vector minus the mean of the other classes' vectors.
 
     Args:
-        classes: the prompts' vectors, float32 `[c, d]`, at least two.
+        classes: the classes' vectors, float32 `[c, d]`, at least two.
 
     Returns:
         float32 `[c, d]`.
@@ -78,18 +78,19 @@ def class_directions(classes: npt.NDArray[np.floating]) -> npt.NDArray[np.float3
 def make_heat_function(
     graphdef: nnx.GraphDef, out_sharding: NamedSharding | None = None
 ) -> HeatFunction:
-    """The heat maps of a model, compiled; `Explainer` wraps them for people.
+    """Return a jitted function that computes heat maps; `Explainer` is simpler to use.
 
     Args:
-        graphdef: the model's structure, from `state.split_model`.
-        out_sharding: where the maps are to lie; by default the compiler decides.
+        graphdef: the model's structure, from `build.split_model`.
+        out_sharding: the sharding of the maps; by default the compiler decides.
 
     Returns:
         A jitted function of the model's variables, images uint8 `[n, s, s, 3]` and directions
-        float32 `[n, d]` (such as rows of `class_directions`). It returns float32 `[n, s, s]`: what
-        each pixel adds to the cosine with the direction, times the number of pixels. The mean over
-        a picture is the difference that focus makes, but for what the smoothing carries over the
-        border, and of a Vision Transformer for what the class token has gathered before.
+        float32 `[n, d]` (such as rows of `class_directions`). It returns float32 `[n, s, s]`: the
+        contribution of each pixel to the cosine with the direction, times the number of pixels.
+        The mean over an image is the difference between the scores of the sharp and the blurred
+        image, except for heat that the smoothing moves over the border and, for a Vision
+        Transformer, for what the class token has gathered in earlier blocks.
     """
 
     def heat(variables: Variables, images: jax.Array, directions: jax.Array) -> jax.Array:
@@ -101,11 +102,11 @@ def make_heat_function(
         for place, layer in layers.items():
 
             def score(features: jax.Array, place: int = place) -> jax.Array:
-                # What leads to the layer feeds nothing then, and the compiler leaves it out.
+                # Nothing uses the blocks before the layer then, and the compiler drops them.
                 return _score(graphdef, variables, sharp, directions, {place: features})[0]
 
-            found = integrated_gradients(score, layer[:n], layer[n:])
-            maps += jax.image.resize(found, (n, size, size), "linear") / len(layers)
+            contributions = integrated_gradients(score, layer[:n], layer[n:])
+            maps += jax.image.resize(contributions, (n, size, size), "linear") / len(layers)
         return _smooth(maps, BLUR * size)
 
     return jax.jit(heat, out_shardings=out_sharding)
@@ -114,16 +115,16 @@ def make_heat_function(
 def integrated_gradients(
     score: Callable[[jax.Array], jax.Array], features: jax.Array, baseline: jax.Array
 ) -> jax.Array:
-    """What each place adds to the score on the straight way from the baseline to the features.
+    """Return the contribution of each place to the change of the score from baseline to features.
 
     Args:
-        score: of the features of all pictures, a sum over pictures.
+        score: a function of the features of all images, summed over the images.
         features, baseline: `[n, h, w, c]`; or a class token and a square of patches,
-            `[n, 1 + h * h, c]`, of which the token is the features' throughout, as it has no place.
+            `[n, 1 + h * h, c]`. The token, which has no place, is always that of the features.
 
     Returns:
         float32 `[n, h, w]`, summed over channels and times the number of places: the mean over
-        places is the difference between a picture's scores, by the midpoint rule with `STEPS`.
+        places is the difference between an image's scores, by the midpoint rule with `STEPS`.
     """
     tokens = features.ndim == 3
     if tokens:
@@ -136,15 +137,15 @@ def integrated_gradients(
 
     parts = (jnp.arange(STEPS) + 0.5) / STEPS
     total, _ = jax.lax.scan(add, jnp.zeros(features.shape, jnp.float32), parts)
-    found = jnp.sum(total / STEPS * change.astype(jnp.float32), axis=-1)
+    sums = jnp.sum(total / STEPS * change.astype(jnp.float32), axis=-1)
     if tokens:
-        side = round((found.shape[1] - 1) ** 0.5)
-        found = found[:, 1:].reshape(-1, side, side)
-    return found * found.shape[1] * found.shape[2]
+        side = round((sums.shape[1] - 1) ** 0.5)
+        sums = sums[:, 1:].reshape(-1, side, side)
+    return sums * sums.shape[1] * sums.shape[2]
 
 
 class _Tap:
-    """Stands in a block's place: keeps what enters, and may give the block something else."""
+    """A wrapper of a block that stores the block's input, and may replace it."""
 
     def __init__(self, block: nnx.Module, replacement: jax.Array | None):
         self.block, self.replacement = block, replacement
@@ -162,8 +163,10 @@ def _score(
     directions: jax.Array,
     replacements: dict[int, jax.Array],
 ) -> tuple[jax.Array, dict[int, jax.Array]]:
-    """The sum of the cosines with the directions, and the layers of the module's docstring by
-    number; one that is in `replacements` takes the place of its own."""
+    """Return the sum of the cosines with the directions, and the layers by number.
+
+    The layers are those of the module's docstring; `replacements` are used in their place.
+    """
     model = nnx.merge(graphdef, *variables)
     taps = {}
     for number, (blocks, index) in enumerate(_places(model.visual)):
@@ -173,7 +176,7 @@ def _score(
 
 
 def _places(visual: nnx.Module) -> list[tuple[nnx.List, int]]:
-    """The blocks that the layers enter: lists of blocks and positions in them."""
+    """Return the blocks whose inputs are the layers: lists of blocks and positions in them."""
     if isinstance(visual, VisionTransformer):
         blocks = visual.transformer.resblocks
         return [(blocks, index) for index in sorted({len(blocks) // 3, 2 * len(blocks) // 3})]
@@ -181,7 +184,7 @@ def _places(visual: nnx.Module) -> list[tuple[nnx.List, int]]:
 
 
 def _out_of_focus(images: jax.Array) -> jax.Array:
-    """Blurred `[n, s, s, 3]`, without darkening at the border."""
+    """Blur images `[n, s, s, 3]` without darkening them at the border."""
     n, size = images.shape[:2]
     planes = jnp.moveaxis(images, 3, 1).reshape(-1, size, size)
     sigma = OUT_OF_FOCUS * size
@@ -190,7 +193,7 @@ def _out_of_focus(images: jax.Array) -> jax.Array:
 
 
 def _smooth(maps: jax.Array, sigma: float) -> jax.Array:
-    """Gaussian smoothing of `[n, h, w]`, as if there were nothing outside."""
+    """Smooth `[n, h, w]` with a Gaussian, with zeros outside."""
     reach = max(1, round(3 * sigma))
     kernel = jnp.exp(-jnp.square(jnp.arange(-reach, reach + 1)) / (2 * sigma**2))
     kernel = (kernel / kernel.sum())[:, None]
@@ -228,14 +231,14 @@ class Explainer:
     def __call__(
         self, squares: np.ndarray, classes: Sequence[int] | np.ndarray
     ) -> npt.NDArray[np.float32]:
-        """Where each image shows its class rather than the others.
+        """Compute heat maps of images, each for one class against the others.
 
         Args:
             squares: uint8 `[n, size, size, 3]` from `Pretrained.preprocess`.
-            classes: `n` of them, by number.
+            classes: the numbers of `n` classes.
 
         Returns:
-            float32 `[n, size, size]`, positive where the place speaks for the class, see
+            float32 `[n, size, size]`, positive where a place favours the class, see
             `make_heat_function`.
 
         Examples:
@@ -251,7 +254,7 @@ class Explainer:
         for start in range(0, len(squares), step):
             chunk = squares[start : start + step]
             n = len(chunk)
-            # Full batches, or a power of two, so that few shapes are compiled.
+            # Pad to a full batch or a power of two, so that few shapes are compiled.
             room = [(0, min(step, 1 << (n - 1).bit_length()) - n)]
             image = np.pad(chunk, [*room, (0, 0), (0, 0), (0, 0)])
             direction = np.pad(directions[start : start + step], [*room, (0, 0)])
@@ -260,17 +263,17 @@ class Explainer:
 
 
 def overlay(image: npt.NDArray[np.uint8], heat: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
-    """A photograph with the places that speak for the class laid over it.
+    """Lay a heat map over a photograph.
 
-    The picture is dimmed where there is no heat, and coloured from blue (a quarter of the highest
-    heat) over green to yellow (the highest), colours that fundus photographs do not have.
+    The photograph is dimmed where there is no heat, and coloured from blue (a quarter of the
+    highest heat) over green to yellow (the highest), colours that fundus photographs do not have.
 
     Args:
         image: uint8 RGB `[h, w, 3]`.
-        heat: of any size, for the same field of view; what is negative is not shown.
+        heat: a map of any size, for the same field of view; negative heat is not shown.
 
     Returns:
-        uint8 RGB `[h, w, 3]`; the dimmed image where no heat is positive.
+        uint8 RGB `[h, w, 3]`; only dimmed if no heat is positive.
 
     Raises:
         ValueError: the heat has a value that is not finite.
@@ -299,4 +302,4 @@ def overlay(image: npt.NDArray[np.uint8], heat: npt.NDArray[np.floating]) -> npt
 
 
 HEAT_SIDE = 512
-"""Of the pictures with heat maps, in pixels, unless the model's own are larger."""
+"""The side of images with heat maps in pixels, unless the model's input is larger."""

@@ -1,4 +1,4 @@
-"""A trained model for people's own scripts: `vclip_jax.load(path)`."""
+"""A trained model for scripts and notebooks: `vclip_jax.load(path)`."""
 
 import hashlib
 import json
@@ -43,20 +43,19 @@ CORES = min(16, cores.usable())
 def load(
     path: str | os.PathLike[str], *, step: int | str = "latest", dtype: str = "auto"
 ) -> "Pretrained":
-    """A trained model, ready to embed and to classify.
+    """Load a trained model, ready to embed and to classify.
 
     Args:
         path: the workdir of a run, a portable folder of `vclip_jax.interop`, or "hub:OWNER/NAME",
-            such a folder on the Hugging Face Hub, with "@REVISION" behind it of a branch, a tag or
-            a commit. Only the latter goes to the network.
-        step: of a run's workdir which checkpoint: "latest", "best" (by the run's
-            `config.keep_best`) or its number. `Pretrained.step` says which one it is.
-        dtype: the type of the computation, "float32", "bfloat16", or "auto": bfloat16 on
+            a portable folder on the Hugging Face Hub. "@REVISION" after the name chooses a branch,
+            a tag or a commit. Only the Hub needs the network.
+        step: the checkpoint of a run's workdir: "latest", "best" (by the run's
+            `config.keep_best`) or its number. `Pretrained.step` is the number.
+        dtype: the dtype of the computation, "float32", "bfloat16", or "auto": bfloat16 on
             accelerators and float32 on CPUs.
 
     Raises:
-        ValueError: one line: there is no model, or not that step of it, or its files do not belong
-            together.
+        ValueError: one line: there is no such model or step, or the files do not belong together.
 
     Examples:
         >>> import vclip_jax
@@ -66,29 +65,29 @@ def load(
         ((1, 4), 1.0)
     """
     source = folder_of(path)
-    weights, tokenizer, found = read_folder(source, step)
+    weights, tokenizer, loaded = read_folder(source, step)
     if weights.config["kind"] != "clip":
-        raise ValueError(f"{path} holds a text tower alone, which cannot embed images")
-    return Pretrained(weights, tokenizer, dtype=dtype, prompts=own.load(source), step=found)
+        raise ValueError(f"{path} holds only a text tower, which cannot embed images")
+    return Pretrained(weights, tokenizer, dtype=dtype, prompts=own.load(source), step=loaded)
 
 
 def say_step(path: str | os.PathLike[str], clip: "Pretrained") -> None:
-    """Print on standard error which checkpoint of a run a command uses."""
+    """Print on standard error which checkpoint of a run is used."""
     if clip.step is not None:
         print(f"{os.fspath(path)}: step {clip.step}", file=sys.stderr)
 
 
 class Pretrained:
-    """A model with its own preprocessing and tokeniser; from `load`.
+    """A model with its preprocessing and tokeniser, made by `load`.
 
     Attributes:
         config: the portable configuration, see `interop.weights.complete_config`.
-        tokenizer: for the texts.
-        prompts: what it is asked where nobody says otherwise; None where that is not known.
-        embed_dim: size of the common space.
-        step: of the checkpoint that it is from; None for a portable folder.
-        batch_size: images that are embedded at a time, by the kind of device.
-        graphdef: the model's structure, see `state.split_model`.
+        tokenizer: the tokenizer of the texts.
+        prompts: the model's default prompts; None if they are unknown.
+        embed_dim: dimensions of the embeddings.
+        step: the step of the checkpoint; None for a portable folder.
+        batch_size: images that are embedded at a time; it depends on the kind of device.
+        graphdef: the model's structure, see `build.split_model`.
 
     Examples:
         >>> clip.embed_dim, clip.config["data"]["image_size"]
@@ -126,15 +125,15 @@ class Pretrained:
         self._scorer = Scorer(self.graphdef, mesh, self._tokenize, count_padding=flair)
 
     def encode_image(self, images: Sequence[ImageLike] | np.ndarray) -> np.ndarray:
-        """Unit vectors float32 `[n, embed_dim]`.
+        """Embed images as unit vectors float32 `[n, embed_dim]`.
 
         Args:
-            images: paths, Pillow images or uint8 RGB arrays `[height, width, 3]`, mixed at will;
+            images: paths, Pillow images or uint8 RGB arrays `[height, width, 3]`, in any mixture;
                 or one array `[n, height, width, 3]`.
 
         Raises:
-            ImageError: an image cannot be used; names it.
-            TypeError: one image where a sequence of them is expected, or not an image.
+            ImageError: an image cannot be used; the error names it.
+            TypeError: `images` is a single image, or holds something other than images.
 
         Examples:
             >>> vectors = clip.encode_image([photograph])  # or Pillow images, or arrays
@@ -153,8 +152,7 @@ class Pretrained:
         return np.concatenate(parts)
 
     def embed(self, squares: np.ndarray) -> np.ndarray:
-        """`encode_image` for at most `batch_size` images from `preprocess`: uint8
-        `[n, size, size, 3]`.
+        """Embed at most `batch_size` images from `preprocess`, uint8 `[n, size, size, 3]`.
 
         Examples:
             >>> square = clip.preprocess(photograph)
@@ -162,7 +160,7 @@ class Pretrained:
             (1, 10)
         """
         n = len(squares)
-        # Full batches, or a power of two: few shapes are compiled however many images come.
+        # Pad to a full batch or a power of two, so that few shapes are compiled.
         padded = min(self.batch_size, 1 << (n - 1).bit_length())
         batch = {
             "image": jnp.pad(jnp.asarray(squares), ((0, padded - n), (0, 0), (0, 0), (0, 0))),
@@ -173,12 +171,13 @@ class Pretrained:
         return embeddings
 
     def encode_text(self, texts: Sequence[str], *, quiet: bool = False) -> np.ndarray:
-        """Unit vectors float32 `[n, embed_dim]`; longer texts are cut to the context length.
+        """Embed texts as unit vectors float32 `[n, embed_dim]`.
 
-        What is cut, and words that the vocabulary lacks, are logged unless it is to be `quiet`.
+        Texts are cut to the context length. Cut texts and unknown words are logged, unless
+        `quiet`.
 
         Raises:
-            TypeError: one string where a sequence of them is expected.
+            TypeError: `texts` is a single string.
 
         Examples:
             >>> texts = clip.encode_text(["青光眼", "正常"])
@@ -196,8 +195,9 @@ class Pretrained:
         return self._scorer.embed_texts(self._variables, texts)
 
     def readings(self, texts: Sequence[str] | prompts_lib.PromptSet) -> list[str]:
-        """What is not read of texts or prompts, a sentence each: words that the vocabulary lacks,
-        what the context cuts.
+        """Return a sentence about each part of texts or prompts that the model does not read.
+
+        Such parts are words that the vocabulary lacks, and the end of texts that are too long.
 
         Raises:
             ValueError: see `asked`.
@@ -216,17 +216,17 @@ class Pretrained:
     def classify(
         self, images: Sequence[ImageLike] | np.ndarray, prompts: Prompts | None = None
     ) -> np.ndarray:
-        """Zero-shot class probabilities, float32 `[n, classes]`.
+        """Return zero-shot class probabilities, float32 `[n, classes]`.
 
         Args:
             images: as for `encode_image`.
-            prompts: a prompt set (`"zh/fives"`, the path of a JSON file, or what
-                `vclip_jax.prompts.load` returns), class name -> phrases, or a list of phrases,
-                each a class of its own. Classes keep the order given. By default the model's own.
+            prompts: a prompt set (`"zh/fives"`, the path of a JSON file, or a result of
+                `vclip_jax.prompts.load`), class name -> phrases, or a list of phrases, one for
+                each class. Classes keep their order. None takes the model's own prompts.
 
         Raises:
-            ValueError: the prompts are not valid, or the model cannot tell two classes apart by
-                them, see `asked`.
+            ValueError: the prompts are not valid, or the model reads those of two classes as
+                equal, see `asked`.
 
         Examples:
             >>> asked = {"healthy": ["正常"], "glaucoma": ["青光眼", "杯盘比增大"]}
@@ -239,7 +239,7 @@ class Pretrained:
         return self.probabilities(self.encode_image(images), prompt_set)
 
     def probabilities(self, embeddings: np.ndarray, prompts: Prompts | None = None) -> np.ndarray:
-        """`classify` for images that were embedded before: `[n, embed_dim]` to `[n, classes]`.
+        """Classify embedded images: `[n, embed_dim]` to probabilities `[n, classes]`.
 
         Examples:
             >>> vectors = clip.encode_image([photograph])
@@ -251,7 +251,7 @@ class Pretrained:
         return self._scorer.probabilities(self._variables, embeddings, self.asked(prompts))
 
     def class_embeddings(self, prompts: Prompts) -> np.ndarray:
-        """What stands for each class in `probabilities`: float32 `[classes, embed_dim]`.
+        """Return the vector of each class, float32 `[classes, embed_dim]`.
 
         Examples:
             >>> clip.class_embeddings(["正常", "青光眼"]).shape
@@ -260,7 +260,7 @@ class Pretrained:
         return self._scorer.class_embeddings(self._variables, self.asked(prompts))
 
     def prompt_embeddings(self, prompts: Prompts) -> list[np.ndarray]:
-        """Of each class the unit vectors of its prompts, float32 `[prompts of the class, d]`.
+        """Return the unit vectors of each class's prompts, float32 `[prompts of the class, d]`.
 
         Examples:
             >>> asked = {"healthy": ["正常"], "glaucoma": ["青光眼", "杯盘比增大"]}
@@ -271,15 +271,17 @@ class Pretrained:
 
     @property
     def variables(self) -> Variables:
-        """Parameters and batch statistics, on the device."""
+        """Return parameters and batch statistics, on the device."""
         return self._variables
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that embeddings depend on: weights, configuration (the preprocessing is a
-        part of it), tokenizer and the type of the computation; in hexadecimal."""
+        """Return the SHA-256 of everything that embeddings depend on, in hexadecimal.
+
+        That is weights, configuration (with the preprocessing), tokenizer and dtype.
+        """
         digest = hashlib.sha256()
-        # What a tokenizer is made of again: its strings.
+        # The strings from which pickle would make the tokenizer again.
         described = [self.config, self.tokenizer.__reduce__()[1], str(self._dtype)]
         digest.update(json.dumps(described, sort_keys=True).encode())
         for path, leaf in jax.tree_util.tree_leaves_with_path(self._variables):
@@ -291,16 +293,17 @@ class Pretrained:
 
     @property
     def logit_scale(self) -> float:
-        """Logarithm of what cosines are multiplied by."""
+        """Return the logarithm of the factor of cosines."""
         return float(self._variables[0]["logit_scale"])
 
     def asked(self, prompts: Prompts | None = None) -> prompts_lib.PromptSet:
-        """What `classify` takes as a `PromptSet`, read as the model reads it: what its vocabulary
-        lacks, or its context cuts, is logged once.
+        """Return prompts as a `PromptSet`, by default the model's own, and check them.
+
+        Parts that the model does not read (`readings`) are logged once.
 
         Raises:
-            ValueError: one line: prompts of two classes are the same to the model; or there are
-                none, and the model has none of its own that it can read.
+            ValueError: one line: the model reads the prompts of two classes as equal; or no
+                prompts are given, and the model has no default prompts that it can read.
 
         Examples:
             >>> clip.asked({"healthy": "正常", "glaucoma": "青光眼"}).class_names
@@ -323,16 +326,16 @@ class Pretrained:
         chinese = isinstance(self.tokenizer, WordPiece)
         if not chinese or not own.reads(usual, self.tokenizer, length):
             raise ValueError(
-                f"this model has no prompts of its own and does not read {own.USUAL}: say what to "
-                "ask, with --prompts (a prompt set such as en/fives, or a JSON file) or --prompt"
+                f"this model has no prompts of its own and cannot read {own.USUAL}: give --prompts "
+                "(a prompt set such as en/fives, or a JSON file) or --prompt"
             )
         if usual not in self._asked:
-            log.warning("this model has no prompts of its own: it is asked %s", own.USUAL)
+            log.warning("this model has no prompts of its own: using %s", own.USUAL)
         return usual
 
     @staticmethod
     def prompt_set(prompts: Prompts) -> prompts_lib.PromptSet:
-        """What `classify` takes as a `PromptSet`.
+        """Return any form of prompts that `classify` takes as a `PromptSet`.
 
         Examples:
             >>> clip.prompt_set(["正常", "青光眼"]).class_names
@@ -349,15 +352,15 @@ class Pretrained:
         return prompts_lib.from_phrases(prompts)
 
     def preprocess(self, image: ImageLike | bytes, index: int | str = 0) -> np.ndarray:
-        """What the image tower sees: uint8 RGB `[size, size, 3]`.
+        """Return the image tower's input for an image: uint8 RGB `[size, size, 3]`.
 
-        The same for a file, for the image that Pillow opens, and for an array of its pixels
-        (upright): photographs are decoded in full, also for a model that was trained with
-        `config.data.decode = "fast"`, whose training pictures were scaled while they were decoded.
+        A file, the image that Pillow opens, and an array of its upright pixels give the same
+        result. Photographs are decoded in full, also for a model that was trained with
+        `config.data.decode = "fast"`, whose training images were scaled while being decoded.
 
         Args:
             image: see `encode_image`; or the content of a file.
-            index: names an image that has no path, in errors.
+            index: the name in errors of an image without a path.
 
         Examples:
             >>> square = clip.preprocess(photograph)
@@ -371,7 +374,7 @@ class Pretrained:
         elif isinstance(image, Image.Image):
             try:
                 rgb = pillow_rgb(image)
-            except Exception as error:  # it may be about to be decoded
+            except Exception as error:  # Pillow may decode the image only now
                 why = as_image_error(error)
                 raise ImageError(f"image {index}: {why}", why.reason) from error
         elif isinstance(image, np.ndarray):
@@ -397,7 +400,7 @@ def _read(path: str | os.PathLike[str]) -> bytes:
         return read_bytes(path, MOST_IMAGE)
     except OSError as error:
         raise ImageError(f"{os.fspath(path)}: cannot read the file: {error.strerror}") from error
-    except ValueError as error:  # too large, or a path with a zero in it
+    except ValueError as error:  # too large, or a path with a null character
         raise ImageError(f"{os.fspath(path)}: cannot read the file: {error}") from error
 
 

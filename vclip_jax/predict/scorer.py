@@ -1,4 +1,4 @@
-"""The zero-shot scorer: images and prompts into the common space, then cosine and softmax."""
+"""The zero-shot scorer: embeddings of images and prompts, their cosines, and a softmax."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -21,19 +21,19 @@ Variables = tuple[dict[str, Any], dict[str, Any]]
 """Parameters and batch statistics."""
 TEXT_BATCH = 64
 CPU_CHUNK = 8
-"""Images that a CPU takes at a time, lest a layer's values outgrow its cache (see
-docs/performance.md)."""
+"""The number of images that a CPU encodes at a time, so that the values of a layer fit into its
+cache (see docs/performance.md)."""
 
 
 class Scorer:
-    """Jitted encoders of one model on one mesh; compiled once, used for every dataset.
+    """The jitted encoders of a model on a mesh, compiled once for all datasets.
 
     Args:
-        graphdef: the model's structure, from `state.split_model`.
-        mesh: image batches are sharded over all its axes.
+        graphdef: the model's structure, from `build.split_model`.
+        mesh: the mesh; image batches are sharded over all its axes.
         tokenize: strings to int32 `[n, context_length]`.
-        count_padding: a class's prompts are padded to the longest of them, and the padding counts
-            in the text tower's mean. So FLAIR does, and its text tower is to be asked so.
+        count_padding: pad the prompts of a class to the longest of them, and count the padding in
+            the text tower's mean, as FLAIR does.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Scorer:
         def encode_texts(variables: Variables, tokens: jax.Array) -> jax.Array:
             return nnx.merge(graphdef, *variables).encode_text(tokens)
 
-        # Labels and numbers travel along: on several hosts each knows only its own rows'.
+        # Pass labels and numbers through, as each of several hosts knows only those of its rows.
         compiled = partial(
             jax.jit,
             out_shardings=self.replicated,
@@ -79,28 +79,29 @@ class Scorer:
     def embed_images(
         self, variables: Variables, batches: Iterable[Batch]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Unit vectors float32 `[n, d]` and labels int32 `[n]` of records 0 to n - 1, in order.
+        """Return unit vectors float32 `[n, d]` and labels int32 `[n]` of records 0 to n - 1.
 
         Args:
-            variables: the model.
-            batches: of `image`, `label` and `index`, the record's number, see
-                `data.pipeline.eval_batches`. Rows may come in any order; those of -1 are filling.
+            variables: the model's variables.
+            batches: batches of `image`, `label` and `index`, the record's number, see
+                `data.pipeline.eval_batches`. Rows may come in any order; those with the index -1
+                are padding.
 
         Raises:
             ValueError: a record is missing or comes twice.
         """
-        found = [jax.device_get(self._encode_images(variables, batch)) for batch in batches]
-        index = np.concatenate([out["index"] for out in found])
+        outputs = [jax.device_get(self._encode_images(variables, batch)) for batch in batches]
+        index = np.concatenate([out["index"] for out in outputs])
         order = np.argsort(index, kind="stable")[np.count_nonzero(index < 0) :]
         if not np.array_equal(index[order], np.arange(len(order))):
             raise ValueError("some records were not embedded, or twice: their numbers have gaps")
         embeddings, labels = (
-            np.concatenate([out[name] for out in found])[order] for name in ("embedding", "label")
+            np.concatenate([out[name] for out in outputs])[order] for name in ("embedding", "label")
         )
         return embeddings, labels
 
     def embed_texts(self, variables: Variables, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors float32 `[n, d]`; none depends on the other texts."""
+        """Return unit vectors float32 `[n, d]`, each independent of the other texts."""
         return self._embed_tokens(variables, self.tokenize(texts))
 
     def _embed_tokens(self, variables: Variables, tokens: np.ndarray) -> np.ndarray:
@@ -114,7 +115,7 @@ class Scorer:
         return np.concatenate(chunks)[:n]
 
     def prompt_embeddings(self, variables: Variables, prompts: PromptSet) -> list[np.ndarray]:
-        """Of each class the unit vectors of its prompts, float32 `[prompts of the class, d]`."""
+        """Return the unit vectors of each class's prompts, float32 `[prompts of the class, d]`."""
         tokens = [self.tokenize(texts) for texts in prompts.prompts]
         if self.count_padding:
             tokens = [_padded_to_longest(rows) for rows in tokens]
@@ -122,31 +123,31 @@ class Scorer:
         return np.split(flat, np.cumsum([len(rows) for rows in tokens])[:-1])
 
     def class_embeddings(self, variables: Variables, prompts: PromptSet) -> np.ndarray:
-        """One vector a class, float32 `[classes, d]`, see `class_means`."""
+        """Return one vector for each class, float32 `[classes, d]`, see `class_means`."""
         return class_means(self.prompt_embeddings(variables, prompts), prompts.renormalise)
 
     def probabilities(
         self, variables: Variables, images: np.ndarray, prompts: PromptSet
     ) -> np.ndarray:
-        """Class probabilities float32 `[n, classes]` of image embeddings `[n, d]`."""
+        """Return class probabilities float32 `[n, classes]` of image embeddings `[n, d]`."""
         classes = self.class_embeddings(variables, prompts)
         scale = variables[0]["logit_scale"]
         return np.asarray(class_probabilities(images, classes, scale))
 
 
 def _padded_to_longest(tokens: np.ndarray) -> np.ndarray:
-    """int32 `[n, length]` whose padding counts up to the end of the longest row."""
+    """Return int32 `[n, length]` in which padding up to the longest row counts as tokens."""
     longest = (tokens != PAD_ID).sum(axis=1).max()
     within = np.arange(tokens.shape[1]) < longest
     return np.where(within & (tokens == PAD_ID), COUNTED_PAD_ID, tokens)
 
 
 def class_means(parts: Sequence[np.ndarray], renormalise: bool = True) -> np.ndarray:
-    """One vector a class, float32 `[classes, d]`: the mean of its prompts' unit vectors.
+    """Return the mean of each class's prompt vectors, float32 `[classes, d]`.
 
-    It is made a unit vector again (Radford et al. 2021, section 3.1.4; Chinese-CLIP's zero-shot
-    script) unless `renormalise` is false (FLAIR): then prompts that disagree make a class less
-    likely. `parts` come from `Scorer.prompt_embeddings`.
+    The means are normalised to unit vectors (Radford et al. 2021, section 3.1.4; Chinese-CLIP's
+    zero-shot script) unless `renormalise` is False (FLAIR): then a class is less likely if its
+    prompts disagree. `parts` come from `Scorer.prompt_embeddings`.
     """
     means = jnp.stack([part.mean(axis=0) for part in parts])
     return np.asarray(normalise(means) if renormalise else means)
@@ -154,10 +155,10 @@ def class_means(parts: Sequence[np.ndarray], renormalise: bool = True) -> np.nda
 
 @jax.jit
 def class_probabilities(images: jax.Array, classes: jax.Array, logit_scale: jax.Array) -> jax.Array:
-    """Softmax over classes of the scaled cosines: `[n, d]`, `[c, d]`, scalar to `[n, c]`.
+    """Return the softmax over classes of scaled cosines: `[n, d]`, `[c, d]`, scalar to `[n, c]`.
 
-    The cosines are those of float32 on every platform; a TPU would round the vectors to bfloat16,
-    and a GPU to TF32, before a scale of up to 100 is applied.
+    Cosines are computed in float32 on every platform. By default a TPU would round the vectors to
+    bfloat16, and a GPU to TF32, before a scale of up to 100 is applied.
     """
     logits = jnp.exp(logit_scale) * jnp.einsum(
         "nd,cd->nc", images, classes, precision="highest", preferred_element_type=jnp.float32

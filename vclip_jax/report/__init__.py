@@ -1,4 +1,4 @@
-"""The pages and the table that runs leave behind."""
+"""The reports of runs: pages and a table."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # On demand: the command line is read before NumPy is imported.
+    # Imported on demand, so that the command line is parsed without importing NumPy.
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

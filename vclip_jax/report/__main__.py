@@ -1,7 +1,9 @@
-"""Write the report of a finished or running training: `vclip report WORKDIR`.
+"""Write the report of a finished or running training, or compare several runs.
 
-So with that of several systems (`configs/table1.py`). With several workdirs one page holds the runs
-against one another, `comparison.html` in the first of them.
+    vclip report W           writes W/report.html
+    vclip report W W2 W3     writes a comparison of the runs to W/comparison.html
+
+A workdir of several systems (`configs/table1.py`) gets the report of the systems.
 """
 
 from argparse import Namespace
@@ -14,19 +16,19 @@ from vclip_jax.console import commands
 def _parser() -> commands.Parser:
     parser = commands.Parser(prog="vclip report", description=__doc__)
     parser.add_argument(
-        "workdir", nargs="+", help="folder that a training run wrote; several are compared"
+        "workdir", nargs="+", help="the workdir of a run; several are compared on one page"
     )
     parser.add_argument(
         "--out",
         old=["--output"],
         metavar="PAGE.html",
-        help="where the comparison goes; its tests go beside it, as .json",
+        help="file to write the comparison to; its statistical tests are written as PAGE.json",
     )
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page that the command line asks for; returns the exit status."""
+    """Write the page that the command line asks for, and return the exit status."""
     return commands.run(partial(_write, _parser().parse_args(arguments)))
 
 
@@ -39,7 +41,7 @@ def _write(options: Namespace) -> None:
     if others:
         print(write_comparison(options.workdir, options.out))
     elif options.out:
-        raise ValueError("--out is of a comparison: name several workdirs")
+        raise ValueError("--out is for a comparison: name several workdirs")
     elif is_systems_workdir(first):
         print(write_systems_report(first))
     else:

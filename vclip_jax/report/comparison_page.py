@@ -1,4 +1,4 @@
-"""The page of several runs side by side: `comparison.html`."""
+"""The comparison of several runs: `comparison.html`."""
 
 import json
 import os
@@ -29,48 +29,48 @@ def write_comparison(
     *,
     resamples: int = bootstrap.RESAMPLES,
 ) -> epath.Path:
-    """Writes one page about several runs, and the tests behind it beside it, as JSON.
+    """Write a page that compares several runs, and its tests as JSON in the same folder.
 
-    A run in progress, or one without evaluation, is shown with what there is of it.
+    Runs may be in progress or without an evaluation; the page shows what exists.
 
     Args:
-      workdirs: two to seven, as there are colours; of runs.
-      output: the page, a path ending in .html; `comparison.html` in the first workdir if None.
-      resamples: behind the paired tests; 0 for no tests.
+      workdirs: two to seven workdirs of runs (there are seven colours).
+      output: the page, a path ending in .html; None for `comparison.html` in the first workdir.
+      resamples: the number of resamples of the paired tests; 0 for no tests.
 
     Returns:
       The path of the page.
 
     Raises:
       FileNotFoundError: a workdir is not a folder.
-      ValueError: one line: too few or too many workdirs, one of them given twice, one of several
-        systems, or an output of another kind.
+      ValueError: one line: there are too few or too many workdirs, one is given twice or holds
+        several systems, or `output` does not end in .html.
     """
     if not 2 <= len(workdirs) <= plots.COLOURS:
         raise ValueError(f"{len(workdirs)} runs: a page compares 2 to {plots.COLOURS}")
     target = epath.Path(workdirs[0]) / NAME if output is None else epath.Path(output)
     if target.suffix != ".html":
-        raise ValueError(f"{target}: the page's name ends in .html")
+        raise ValueError(f"{target}: the page's name must end in .html")
     folders = dict(zip(labels(workdirs), map(epath.Path, workdirs), strict=True))
     for folder in folders.values():
         if is_systems_workdir(folder):
             raise ValueError(
-                f"{folder} is of several systems, which its own report compares; name "
+                f"{folder} holds several systems, which its own report compares; name "
                 f"{folder / 'systems'}/NAME for one of them"
             )
     runs = {label: read_run(folder) for label, folder in folders.items()}
     tests, notices = _tests(folders, runs, resamples) if resamples else ({}, [])
     target.parent.mkdir(parents=True, exist_ok=True)
-    rows = [{"dataset": name, **row} for name, found in tests.items() for row in found]
+    rows = [{"dataset": name, **row} for name, pairs in tests.items() for row in pairs]
     write_text(target.with_suffix(".json"), json.dumps(rows, indent=1, ensure_ascii=False))
     return put_page(target, render(runs, tests, notices))
 
 
 def labels(workdirs: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """What the runs are called: the last parts of their paths, as few as tell them apart.
+    """Return the runs' labels: as few last parts of their paths as make them different.
 
     Raises:
-      ValueError: one of them is given twice.
+      ValueError: a workdir is given twice.
     """
     names = [os.fspath(workdir) for workdir in workdirs]
     paths = [name if "://" in name else os.path.abspath(name) for name in names]
@@ -79,9 +79,9 @@ def labels(workdirs: Sequence[str | os.PathLike[str]]) -> list[str]:
         raise ValueError(f"{twice} is given twice")
     parts = [[part for part in path.split("/") if part] for path in paths]
     count = 1
-    while len({tuple(own[-count:]) for own in parts}) < len(parts):
+    while len({tuple(path[-count:]) for path in parts}) < len(parts):
         count += 1
-    return ["/".join(own[-count:]) for own in parts]
+    return ["/".join(path[-count:]) for path in parts]
 
 
 def render(
@@ -89,18 +89,18 @@ def render(
     tests: Mapping[str, Sequence[Mapping[str, Any]]],
     more_notices: Sequence[str] = (),
 ) -> str:
-    """The page as text; `tests` are dataset -> rows of `predictions.compare_each`."""
+    """Return the page as text; `tests` are dataset -> rows of `predictions.compare_each`."""
     datasets = datasets_of(runs)
     shared = averaged(
         {name: {} for name in datasets if all(name in run.zero_shot for run in runs.values())}
     )
     logs = {label: run.metrics for label, run in runs.items()}
-    about = {label: facts(run) for label, run in runs.items()}
+    facts_of = {label: facts(run) for label, run in runs.items()}
     return render_template(
         "comparison.html",
         names=list(runs),
         notices=[*_notices(runs), *more_notices],
-        facts={label: own for label, own in about.items() if own},
+        facts={label: entries for label, entries in facts_of.items() if entries},
         datasets=datasets,
         shared=shared,
         overview=[_overview(label, run, datasets, shared) for label, run in runs.items()],
@@ -123,18 +123,18 @@ def render(
 
 
 def datasets_of(runs: Mapping[str, Run]) -> list[str]:
-    """Of all evaluations, in the order in which they occur."""
+    """Return the datasets of all evaluations, in the order in which they occur."""
     return list(dict.fromkeys(name for run in runs.values() for name in run.zero_shot))
 
 
 def differences(configs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The settings that are not the same in all configs.
+    """Return the settings that differ between configs.
 
     Args:
       configs: a run's name -> its config.
 
     Returns:
-      Dicts of `key`, dotted, and `values`, each run's in words, None where it has no such key.
+      Dicts of `key`, dotted, and `values`, each run's value as text, or None without such a key.
     """
     flat = [flatten(config, empty=True) for config in configs.values()]
     rows = []
@@ -155,14 +155,13 @@ def _json(value: Any) -> str:
 
 
 def _notices(runs: Mapping[str, Run]) -> list[str]:
-    """What could not be read of each run, in words."""
+    """Return sentences about the files of each run that could not be read."""
     lines = []
     for label, run in runs.items():
         lines += [f"{label}: {notice}" for notice in run.notices]
         if lost := curves.not_finite(run.metrics):
             lines.append(
-                f"{label}: metrics.jsonl: {lost} values are not finite and are missing in the "
-                "curves."
+                f"{label}: metrics.jsonl: {lost} values are not finite and missing from the curves."
             )
         if not run.config:
             lines.append(f"{label} has no config.json, so its settings are not compared.")
@@ -170,12 +169,12 @@ def _notices(runs: Mapping[str, Run]) -> list[str]:
 
 
 def _of_dataset(runs: Mapping[str, Run], name: str) -> dict[str, Any]:
-    """Run -> its result, of those that have one."""
+    """Return run -> result, for runs that have one."""
     return {label: run.zero_shot[name] for label, run in runs.items() if name in run.zero_shot}
 
 
 def _overview(label: str, run: Run, datasets: list[str], shared: list[str]) -> dict[str, Any]:
-    """A run: each dataset's accuracy and interval, and the mean over those that all runs have."""
+    """Return a run's row: accuracies with intervals, and the mean over datasets of all runs."""
     results = [run.zero_shot.get(name) for name in datasets]
     return {
         "name": label,
@@ -188,7 +187,7 @@ def _overview(label: str, run: Run, datasets: list[str], shared: list[str]) -> d
 
 
 def _retrieval(runs: Mapping[str, Run]) -> dict[str, dict[str, Any]]:
-    """Split -> run -> its figures."""
+    """Return split -> run -> figures."""
     splits = dict.fromkeys(split for run in runs.values() for split in run.retrieval)
     return {
         split: {
@@ -201,7 +200,7 @@ def _retrieval(runs: Mapping[str, Run]) -> dict[str, dict[str, Any]]:
 def _tests(
     folders: Mapping[str, epath.Path], runs: Mapping[str, Run], resamples: int
 ) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
-    """Dataset -> the paired test of every two runs that have evaluated it; and notices."""
+    """Return dataset -> paired tests of every two runs that have evaluated it, and notices."""
     tests, notices = {}, []
     for name in datasets_of(runs):
         files = {

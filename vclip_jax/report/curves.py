@@ -1,4 +1,4 @@
-"""Charts of what a run logged, step by step."""
+"""Charts of a run's metrics by step."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +12,7 @@ from vclip_jax.report.figures import METRICS
 from vclip_jax.tracking.metrics_log import NO_VALUES
 
 Log = Sequence[Mapping[str, Any]]
-"""The lines of `metrics.jsonl`, ordered by step."""
+"""The rows of `metrics.jsonl`, ordered by step."""
 
 _CURVES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "loss": ("Loss", {"from_zero": True}),
@@ -28,7 +28,7 @@ _NOT_CURVES = {*NO_VALUES, "n"}
 
 
 def _series(metrics: Log, key: str, label: str) -> tuple[plots.Series | None, int]:
-    """The finite values of one key, and how many others there were."""
+    """Return the finite values of a key, and the number of other values."""
     rows = [(row["step"], row[key]) for row in metrics if type(row.get(key)) in (int, float)]
     finite = [(step, value) for step, value in rows if np.isfinite(value)]
     if not finite:
@@ -38,7 +38,7 @@ def _series(metrics: Log, key: str, label: str) -> tuple[plots.Series | None, in
 
 
 def training_curves(metrics: Log) -> tuple[list[dict[str, Any]], int]:
-    """Charts of what the trainer logged, the known keys first; and the values left out."""
+    """Return charts of training metrics, known keys first, and the number of values left out."""
     charts, lost = [], 0
     for key in _training_keys(_keys(metrics)):
         title, options = _training_chart(key)
@@ -54,7 +54,10 @@ def training_curves(metrics: Log) -> tuple[list[dict[str, Any]], int]:
 
 
 def validation_curves(metrics: Log, datasets: Iterable[str]) -> tuple[list[dict[str, Any]], int]:
-    """One chart a metric, one line a dataset, of the keys `eval/DATASET/METRIC`."""
+    """Return a chart for each metric of the keys `eval/DATASET/METRIC`, with a line per dataset.
+
+    Also returns the number of values left out.
+    """
     by_metric: dict[str, list[plots.Series]] = {}
     lost = 0
     for key, (dataset, metric) in _validation_keys(_keys(metrics), datasets).items():
@@ -73,7 +76,7 @@ def validation_curves(metrics: Log, datasets: Iterable[str]) -> tuple[list[dict[
 
 
 def overlaid_training(logs: Mapping[str, Log]) -> list[dict[str, Any]]:
-    """As `training_curves`, one line a run (name -> its log), whose colour is its place."""
+    """Return charts as `training_curves` does, with a line in its colour per run (name -> log)."""
     charts = []
     for key in _training_keys(_keys(*logs.values())):
         title, options = _training_chart(key)
@@ -84,22 +87,22 @@ def overlaid_training(logs: Mapping[str, Log]) -> list[dict[str, Any]]:
 def overlaid_validation(
     logs: Mapping[str, Log], datasets: Iterable[str]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Dataset -> a chart a metric, one line a run (name -> its log), whose colour is its place."""
+    """Return dataset -> a chart for each metric, with a line per run (name -> log)."""
     keys = _validation_keys(_keys(*logs.values()), datasets)
     out: dict[str, list[dict[str, Any]]] = {}
     for dataset in dict.fromkeys(dataset for dataset, _ in keys.values()):
-        own = {metric: key for key, (name, metric) in keys.items() if name == dataset}
+        key_of = {metric: key for key, (name, metric) in keys.items() if name == dataset}
         charts = []
-        for metric in _in_order(own):
+        for metric in _in_order(key_of):
             title, options = _validation_chart(metric)
-            charts += _overlaid(logs, own[metric], title, options)
+            charts += _overlaid(logs, key_of[metric], title, options)
         if charts:
             out[dataset] = charts
     return out
 
 
 def not_finite(metrics: Log) -> int:
-    """How many values the curves leave out, because they are no finite numbers."""
+    """Return the number of values that curves leave out because they are not finite."""
     values = (v for row in metrics for k, v in row.items() if k not in _NOT_CURVES)
     return sum(type(value) is float and not np.isfinite(value) for value in values)
 
@@ -107,9 +110,9 @@ def not_finite(metrics: Log) -> int:
 def _overlaid(
     logs: Mapping[str, Log], key: str, title: str, options: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """The chart of one key, or none if no run has a value."""
-    found = [_series(log, key, label)[0] for label, log in logs.items()]
-    lines = [replace(line, colour=place) for place, line in enumerate(found) if line is not None]
+    """Return the chart of a key in a list, which is empty if no run has a value."""
+    series = [_series(log, key, label)[0] for label, log in logs.items()]
+    lines = [replace(line, colour=place) for place, line in enumerate(series) if line is not None]
     if not lines:
         return []
     chart = plots.line_chart(lines, title, **options)
@@ -117,7 +120,7 @@ def _overlaid(
 
 
 def _keys(*logs: Log) -> list[str]:
-    """In the order in which they occur."""
+    """Return the keys of logs in the order in which they occur."""
     return list(dict.fromkeys(key for log in logs for row in log for key in row))
 
 
@@ -127,19 +130,19 @@ def _training_keys(keys: Iterable[str]) -> list[str]:
 
 
 def _training_chart(key: str) -> tuple[str, Mapping[str, Any]]:
-    """Its title and how it is drawn."""
+    """Return the title and the options of a chart."""
     return _CURVES.get(key, (key.replace("_", " "), {}))
 
 
 def _validation_keys(keys: Iterable[str], datasets: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Key -> its dataset and metric."""
+    """Return key -> dataset and metric."""
     datasets = list(datasets)
     split = {key: _split_key(key, datasets) for key in keys if key.startswith("eval/")}
     return {key: names for key, names in split.items() if names[1] not in _NOT_CURVES}
 
 
 def _validation_chart(metric: str) -> tuple[str, Mapping[str, Any]]:
-    """Its title and how it is drawn."""
+    """Return the title and the options of a chart."""
     share = metric in _UNIT_METRICS or metric.endswith(("_r1", "_r5", "_r10"))
     limits = (0.0, 1.0) if share else None
     title = _CURVE_METRICS.get(metric, metric.replace("_", " "))
@@ -147,14 +150,14 @@ def _validation_chart(metric: str) -> tuple[str, Mapping[str, Any]]:
 
 
 def _in_order(metrics: Iterable[str]) -> list[str]:
-    """Those with a title first, in its order."""
+    """Sort metrics: those with a known title first, in the order of the titles."""
     metrics = list(metrics)
     known = [m for m in _CURVE_METRICS if m in metrics]
     return [*known, *(m for m in metrics if m not in known)]
 
 
 def _split_key(key: str, datasets: Iterable[str]) -> tuple[str, str]:
-    """`eval/DATASET/METRIC` where either name may hold a slash; known datasets decide."""
+    """Split `eval/DATASET/METRIC`, where either name may hold a slash, by the known datasets."""
     rest = key.removeprefix("eval/")
     for dataset in datasets:
         if rest.startswith(f"{dataset}/"):

@@ -1,7 +1,7 @@
-"""What the page tells of an evaluation: figures with intervals, classes, calibration, words.
+"""The parts of a page about an evaluation: figures with intervals, classes, calibration, prompts.
 
-Takes entries of `zero_shot.json` as the reader lets them through. Their newer keys may be missing
-(a run of an earlier version) or damaged; then what needs them is left out.
+The input is the checked entries of `zero_shot.json`. Their newer keys may be missing (in runs of
+earlier versions) or damaged; then the parts that need them are left out.
 """
 
 import math
@@ -25,32 +25,32 @@ METRICS = {
 }
 _KINDS = {
     "template": "one template, all phrases",
-    "phrase": "one phrase a class, all templates",
-    "single": "one prompt a class",
+    "phrase": "one phrase per class, all templates",
+    "single": "one prompt per class",
 }
 _SPREAD = ("accuracy", "balanced_accuracy", "auc")
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether it is a finite number."""
+    """Return whether a value is a finite number."""
     return type(value) in (int, float) and math.isfinite(value)
 
 
 def bounds(value: Any) -> tuple[float, float] | None:
-    """An interval [lo, hi] as it should be, else None."""
+    """Return an interval [lo, hi] if it is valid, else None."""
     if isinstance(value, list) and len(value) == 2 and all(map(is_number, value)):
         return value[0], value[1]
     return None
 
 
 def span(value: Any, digits: int = 3) -> str:
-    """An interval in words, nothing where there is none."""
+    """Format an interval; "" if there is none."""
     pair = bounds(value)
     return f"{number(pair[0], digits)} – {number(pair[1], digits)}" if pair else ""
 
 
 def zero_shot_rows(zero_shot: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row for each evaluation, with the picture of its accuracy."""
+    """Return a row for each evaluation, with a picture of its accuracy."""
     rows = []
     for name, result in zero_shot.items():
         lo, hi = result["accuracy_ci95"]
@@ -70,13 +70,13 @@ def zero_shot_rows(zero_shot: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def undefined(zero_shot: Mapping[str, Any]) -> list[str]:
-    """Which figures are missing and why, in words."""
+    """Return a line about each figure that is not defined, with the reason."""
     lines = []
     for name, result in zero_shot.items():
         reasons = result.get("undefined")
         for key, reason in reasons.items() if isinstance(reasons, Mapping) else ():
             if str(key).removesuffix("_ci95") != key and str(key).removesuffix("_ci95") in reasons:
-                continue  # no figure, no interval
+                continue  # without a figure there is no interval
             figure = METRICS.get(str(key).removesuffix("_ci95"), str(key))
             what = f"interval of {figure}" if str(key).endswith("_ci95") else figure
             lines.append(f"{name}, {what}: {reason}")
@@ -84,17 +84,17 @@ def undefined(zero_shot: Mapping[str, Any]) -> list[str]:
 
 
 def table_1(zero_shot: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """This run's rows for Table 1: for the paper's datasets, then for their stand-ins.
+    """Return this run's rows for Table 1: for the paper's datasets, then for their stand-ins.
 
-    A cell is None or the dataset's name, the figure and its interval in words.
+    A cell is None, or the dataset's name, the figure and its formatted interval.
     """
     rows = []
     kinds: tuple[paper.Kind, ...] = ("real", "stand-in")
     for kind in kinds:
-        found = paper.columns(zero_shot, kind)
+        columns = paper.columns(zero_shot, kind)
         for key, label in (("accuracy", "accuracy"), ("balanced_accuracy", "balanced accuracy")):
             cells = [
-                _cell(found[d], zero_shot, key) if d in found else None for d in paper.DATASETS
+                _cell(columns[d], zero_shot, key) if d in columns else None for d in paper.DATASETS
             ]
             if any(cells):
                 rows.append({"kind": kind, "label": label, "cells": cells})
@@ -107,7 +107,7 @@ def _cell(name: str, zero_shot: Mapping[str, Any], key: str) -> tuple[str, float
 
 
 def confusions(zero_shot: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Dataset -> its rows: class name, total, and (count, share of the row) for every column."""
+    """Return dataset -> rows: class name, total, and (count, share of the row) per column."""
     out = {}
     for name, result in zero_shot.items():
         rows = []
@@ -120,7 +120,7 @@ def confusions(zero_shot: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def class_names(result: Mapping[str, Any]) -> list[str]:
-    """What the classes of a result are called."""
+    """Return the names of a result's classes."""
     names = result.get("classes")
     count = len(result["confusion"])
     if isinstance(names, list) and len(names) == count:
@@ -129,8 +129,10 @@ def class_names(result: Mapping[str, Any]) -> list[str]:
 
 
 def class_tables(zero_shot: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Dataset -> its rows: class name, images, answers, and (figure, interval in words) for each of
-    `metrics.PER_CLASS`."""
+    """Return dataset -> rows: class name, images, predictions, and figures.
+
+    The figures are (figure, formatted interval) for each of `metrics.PER_CLASS`.
+    """
     out = {}
     for name, result in zero_shot.items():
         rows = result.get("per_class")
@@ -154,7 +156,7 @@ def class_tables(zero_shot: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]
 
 
 def reliability(zero_shot: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A reliability diagram for each evaluation that has the bins for it."""
+    """Return a reliability diagram for each evaluation that has the bins for it."""
     charts = []
     for name, result in zero_shot.items():
         bins = result.get("reliability")
@@ -181,9 +183,12 @@ def _is_bin(entry: Any) -> bool:
 
 
 def sensitivity(zero_shot: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Dataset -> `all` (the figures with all prompts), `rows` (a kind of choice each: in words,
-    number of choices, picture, and (median, least and greatest in words) of each figure) and
-    `templates` (template, figures)."""
+    """Return dataset -> `all`, `rows` and `templates`.
+
+    `all` has the figures with all prompts. `rows` has a row for each kind of choice: its label, the
+    number of choices, a picture, and (median, formatted range) of each figure. `templates` has
+    (template, figures).
+    """
     out = {}
     for name, result in zero_shot.items():
         kinds = result.get("prompt_sensitivity")
@@ -213,7 +218,7 @@ def sensitivity(zero_shot: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _spread(value: Any) -> tuple[float, float, float] | None:
-    """Least, median and greatest as they should be, else None."""
+    """Return minimum, median and maximum if they are valid, else None."""
     if not isinstance(value, Mapping):
         return None
     figures = [value.get(key) for key in ("min", "median", "max")]
@@ -224,8 +229,8 @@ def _spread(value: Any) -> tuple[float, float, float] | None:
 
 
 def _spread_cell(value: Any) -> tuple[float | None, str]:
-    found = _spread(value)
-    return (found[1], span([found[0], found[2]])) if found else (None, "")
+    spread = _spread(value)
+    return (spread[1], span([spread[0], spread[2]])) if spread else (None, "")
 
 
 def _templates(entry: Any) -> list[tuple[str, list[float | None]]]:
@@ -239,7 +244,7 @@ def _templates(entry: Any) -> list[tuple[str, list[float | None]]]:
 
 
 def comparison_tables(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What `predictions.compare_each` gives, for the page."""
+    """Prepare the results of `predictions.compare_each` for the page."""
     return [
         {
             **row,
@@ -258,7 +263,7 @@ def comparison_tables(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
 
 
 def signed(value: float | None) -> str:
-    """A difference: with its sign, a dash where it is not defined."""
+    """Format a difference with its sign, or a dash if it is not defined."""
     return "–" if value is None else f"{value:+.3f}".replace("-", "−")
 
 
@@ -267,7 +272,7 @@ def _signed_span(value: Sequence[float] | None) -> str:
 
 
 def prompt_lists(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A result's `prompts` for the page: the fields of a `PromptSet`, its name, or bare lists."""
+    """Prepare a result's `prompts`: the fields of a `PromptSet`, its name, or bare lists."""
     prompts = result["prompts"]
     source = ""
     if isinstance(prompts, Mapping) and "prompts" in prompts:

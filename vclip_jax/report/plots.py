@@ -1,8 +1,8 @@
-"""Small charts as inline SVG: they take their colours from the page and need no library.
+"""Small charts as inline SVG, which take their colours from the page and need no library.
 
 A chart is drawn for a column about 340 px wide, where one unit of its view box is one pixel; the
 page lays charts out in as many columns as fit. Colours are the classes `c0` to `c6` of the style
-sheet, which knows light, dark and print.
+sheet, which has rules for light, dark and print.
 """
 
 import math
@@ -20,25 +20,26 @@ COLOURS = 7
 _WIDTH, _HEIGHT = 340, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 10, 24
 _COUNTS = 40
-"""Height of the counts below a reliability diagram."""
+"""The height of the counts below a reliability diagram."""
 _BUCKETS = 160
-"""More points than this are drawn as the mean of equal spans, with their range behind."""
+"""The largest number of points; more are drawn as means of equal spans, with a band of the range.
+"""
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line: values at steps, both float64 `[n]`, ordered by step, all finite."""
+    """A line: values at steps, both float64 `[n]`, ordered by step, all finite."""
 
     label: str
     steps: Floats
     values: Floats
     colour: int | None = None
-    """Its number among the colours; None for its place in the chart."""
+    """The number of its colour; None for its position in the chart."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Where values lie between two pixels; `log` needs positive bounds."""
+    """A map from values to positions between two pixels; `log` needs positive bounds."""
 
     low: float
     high: float
@@ -62,20 +63,20 @@ def line_chart(
     limits: tuple[float, float] | None = None,
     log: bool = False,
 ) -> Markup:
-    """A chart of values by step.
+    """Draw a chart of values by step.
 
     Args:
-      series: at least one, each with at least one point.
-      title: what is shown; for the accessible description, not drawn.
-      from_zero: the value axis starts at zero.
+      series: at least one line, each with at least one point.
+      title: the title for the accessible description; it is not drawn.
+      from_zero: start the value axis at zero.
       limits: fixed ends of the value axis.
-      log: logarithmic value axis, if all values are positive (else linear).
+      log: make the value axis logarithmic, if all values are positive.
     """
     steps = np.concatenate([s.steps for s in series])
     values = np.concatenate([s.values for s in series])
     x = _steps(float(steps.min()), float(steps.max()))
     bottom, top = _HEIGHT - _BOTTOM, _TOP
-    if log and values.min() >= 1e-300:  # not what a logarithmic axis would round to zero
+    if log and values.min() >= 1e-300:  # smaller values would round to zero
         y = _logarithmic(float(values.min()), float(values.max()), bottom, top)
     else:
         low, high = limits or (float(values.min()), float(values.max()))
@@ -91,9 +92,9 @@ def line_chart(
 
 
 def interval(value: float, low: float, high: float, marks: Sequence[float]) -> Markup:
-    """A point with its confidence interval on a line from 0 to 1; `marks` are thin ticks.
+    """Draw a point with its confidence interval on a line from 0 to 1; `marks` are thin ticks.
 
-    Decoration beside the written numbers, so hidden from screen readers.
+    The picture repeats written numbers, so it is hidden from screen readers.
     """
     width, middle = 132, 9
 
@@ -126,14 +127,14 @@ def interval(value: float, low: float, high: float, marks: Sequence[float]) -> M
 
 
 def reliability(bins: Sequence[Mapping[str, Any]], title: str) -> Markup:
-    """Accuracy over confidence in equal bins, with the diagonal where both agree.
+    """Draw accuracy over confidence in equal bins, with the diagonal where both agree.
 
-    Below it, how many images each bin holds. Light bars reach up to the accuracy; a dot lies at the
-    bin's mean confidence and its line to the diagonal is the calibration error.
+    Light bars reach up to the accuracy. A dot lies at the bin's mean confidence, and its line to
+    the diagonal is the calibration error. Bars below show the number of images in each bin.
 
     Args:
       bins: dicts of `n`, `confidence` and `accuracy`, from 0 to 1; at least one with images.
-      title: for the accessible description.
+      title: the title for the accessible description.
     """
     x = _linear(0, 1, _LEFT, _WIDTH - _RIGHT, count=5, tight=True)
     y = _linear(0, 1, _HEIGHT - _BOTTOM, _TOP, count=5, tight=True)
@@ -169,7 +170,7 @@ def reliability(bins: Sequence[Mapping[str, Any]], title: str) -> Markup:
             _LEFT - 6, base - _COUNTS + 16, compact(most)
         ),
     ]
-    said = "; ".join(
+    description = "; ".join(
         f"{entry['n']} images, confidence {entry['confidence']:.2f}, accuracy "
         f"{entry['accuracy']:.2f}"
         for entry in bins
@@ -177,11 +178,11 @@ def reliability(bins: Sequence[Mapping[str, Any]], title: str) -> Markup:
     )
     return Markup(
         '<svg viewBox="0 0 {} {}" role="img" aria-label="{}" class="chart">{}</svg>'
-    ).format(_WIDTH, base + 2, f"{title}: {said}.", Markup("").join(parts))
+    ).format(_WIDTH, base + 2, f"{title}: {description}.", Markup("").join(parts))
 
 
 def compact(value: float) -> str:
-    """A number as short as an axis wants it: 0.25, 12k, 1.5M, 3e−5."""
+    """Format a number for an axis, as short as possible: 0.25, 12k, 1.5M, 3e−5."""
     size = abs(value)
     if size == 0:
         return "0"
@@ -196,14 +197,14 @@ def compact(value: float) -> str:
 
 
 def nice_step(span: float, count: int) -> float:
-    """The least of 1, 2, 5 times a power of ten that cuts `span` into at most `count` parts."""
+    """Return the least 1, 2 or 5 times a power of ten that gives at most `count` parts."""
     raw = span / count
     power = 10.0 ** math.floor(math.log10(raw))
     return next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
 
 
 def _steps(first: float, last: float) -> Axis:
-    """The axis of steps, in whose middle a single one stands."""
+    """Return the axis of steps; a single step is in the middle."""
     if first == last:
         return Axis(first - 1, first + 1, _LEFT, _WIDTH - _RIGHT, (first,))
     return _linear(first, last, _LEFT, _WIDTH - _RIGHT, count=4, tight=True)
@@ -274,7 +275,10 @@ def _line(series: Series, x: Axis, y: Axis, colour: str) -> Markup:
 
 
 def bucket(steps: Floats, values: Floats) -> tuple[Floats, Floats, Floats | None, Floats | None]:
-    """(steps, means, minima, maxima) of equal runs of points; as given, with None, if few."""
+    """Return (steps, means, minima, maxima) of equal runs of points; a few points stay as they are.
+
+    Minima and maxima are None then.
+    """
     if len(steps) <= _BUCKETS:
         return steps, values, None, None
     starts = np.linspace(0, len(steps), _BUCKETS, endpoint=False).astype(np.int64)
@@ -302,7 +306,7 @@ def _describe(series: Sequence[Series], title: str) -> str:
 
 
 def legend(labels: Sequence[str]) -> Markup:
-    """Colour keys in words, for a chart of several series."""
+    """Draw the legend of a chart of several series."""
     items = Markup("").join(
         Markup(
             '<li><svg class="chart key" viewBox="0 0 24 6" aria-hidden="true">'

@@ -1,4 +1,4 @@
-"""What a run left in its workdir, read without trusting that any of it is there or complete."""
+"""The files of a run, any of which may be missing, damaged or incomplete."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from vclip_jax.tracking.metrics_log import NO_VALUES
 
 TABLE = "table1.json"
 _MOST = 64 << 20
-"""Bytes of a JSON file."""
+"""The largest accepted JSON file in bytes."""
 _RESULT_KEYS = {
     "n",
     "accuracy",
@@ -27,33 +27,33 @@ _RESULT_KEYS = {
 
 @dataclass(frozen=True)
 class Run:
-    """The files of a workdir; a file that is not there is empty here."""
+    """The contents of a workdir's files; a missing file is empty."""
 
     name: str
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     metrics: tuple[Mapping[str, Any], ...]
-    """The lines of `metrics.jsonl`, ordered by step; each value of a step once, the newest."""
+    """The rows of `metrics.jsonl`, ordered by step, with the newest value of each step."""
     zero_shot: Mapping[str, Any]
     retrieval: Mapping[str, Any]
     """Split -> figures."""
     examples: Mapping[str, Any]
     changed: float | None
-    """When `metrics.jsonl` was last written, in seconds since 1970."""
+    """The time of the last change of `metrics.jsonl`, in seconds since 1970."""
     notices: tuple[str, ...]
-    """What could not be read, in words for the reader of the report."""
+    """Sentences about files that could not be read."""
     start: Mapping[str, Any] = field(default_factory=dict)
-    """From what other weights the run started, see `vclip_jax.interop.restore.Origin`."""
+    """The weights that the run started from, see `vclip_jax.interop.restore.Origin`."""
 
 
 def read_run(workdir: str | os.PathLike[str]) -> Run:
-    """Reads a workdir (a local or `gs://` path).
+    """Read a workdir (a local or `gs://` path).
 
-    A file that is damaged, or caught half-written, becomes a notice instead of an error, because
-    the rest of the report is still worth having.
+    A damaged or half-written file gives a notice instead of an error, because the rest of the
+    report is still useful.
 
     Raises:
-      FileNotFoundError: if `workdir` is not a folder.
+      FileNotFoundError: `workdir` is not a folder.
     """
     folder = epath.Path(workdir)
     if not folder.is_dir():
@@ -75,15 +75,15 @@ def read_run(workdir: str | os.PathLike[str]) -> Run:
 
 
 def read_table(workdir: str | os.PathLike[str]) -> tuple[dict[str, Any], list[str]]:
-    """The systems of `table1.json`, and what is not usable of it, in words.
+    """Read the systems of `table1.json`, and return notices about unusable entries.
 
     Raises:
-      ValueError: one line: the file is not there, or holds no systems.
+      ValueError: one line: the file is missing, or holds no systems.
     """
     path = epath.Path(workdir) / TABLE
     notices: list[str] = []
     if not path.exists():
-        raise ValueError(f"{workdir} has no {TABLE}: it is not of an evaluation of several systems")
+        raise ValueError(f"{workdir} has no {TABLE}: it does not hold several systems")
     content = _object(path, notices)
     table = {}
     for name, row in content.items():
@@ -101,11 +101,11 @@ def read_table(workdir: str | os.PathLike[str]) -> tuple[dict[str, Any], list[st
 
 
 def read_file(path: epath.Path) -> bytes:
-    """The content of a file of a workdir.
+    """Read a file of a workdir.
 
     Raises:
-      OSError: it cannot be read, or is no file (of a local folder: a pipe would wait for ever).
-      ValueError: it is larger than such a file is.
+      OSError: the file cannot be read, or is not a regular file (reading a pipe may never end).
+      ValueError: the file is too large.
     """
     return path.read_bytes() if "://" in os.fspath(path) else read_bytes(path, _MOST)
 
@@ -141,7 +141,7 @@ def _is_result(result: Any) -> bool:
         return False
     counts = [count for row in rows for count in row]
     pair = result["accuracy_ci95"]
-    # No figure (null, or Python's NaN) may stand for one that is not defined.
+    # A figure that is not defined may be null.
     optional = [result[key] for key in ("balanced_accuracy", "auc", "kappa", "f1")]
     return (
         len(rows) > 1
@@ -156,22 +156,22 @@ def _is_result(result: Any) -> bool:
 
 
 def _retrieval(content: Mapping[str, Any], notices: list[str]) -> Mapping[str, Any]:
-    """Split -> its figures: those of the validation pairs stand at the top of the file."""
+    """Return split -> figures; the file has those of the validation pairs at its top level."""
     parts = {"validation": {k: v for k, v in content.items() if k != "test"}}
     if "test" in content:
         parts["test"] = content["test"]
-    good = {split: found for split, found in parts.items() if _is_retrieval(found)}
-    if any(found for split, found in parts.items() if split not in good):
+    good = {split: part for split, part in parts.items() if _is_retrieval(part)}
+    if any(part for split, part in parts.items() if split not in good):
         notices.append("retrieval.json is not complete and is left out.")
     return good
 
 
-def _is_retrieval(found: Any) -> bool:
+def _is_retrieval(part: Any) -> bool:
     return (
-        isinstance(found, dict)
-        and all(type(found.get(key, 0)) is int for key in ("n", "texts"))
-        and "n" in found
-        and all(isinstance(found.get(key), dict) for key in ("image_to_text", "text_to_image"))
+        isinstance(part, dict)
+        and all(type(part.get(key, 0)) is int for key in ("n", "texts"))
+        and "n" in part
+        and all(isinstance(part.get(key), dict) for key in ("image_to_text", "text_to_image"))
     )
 
 
@@ -205,7 +205,7 @@ def _lines(path: epath.Path, notices: list[str]) -> tuple[Mapping[str, Any], ...
 
 
 def _newest(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows without values that a later row of the same step replaces."""
+    """Drop values that a later row of the same step replaces."""
     kept: list[Mapping[str, Any]] = []
     replaced: set[tuple[int, str]] = set()
     for row in reversed(rows):

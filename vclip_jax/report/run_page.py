@@ -1,4 +1,4 @@
-"""Makes `report.html` of a workdir: one file that needs no network, no script and no other file."""
+"""The report of a run, `report.html`: one file that needs no network, script or other file."""
 
 import os
 import re
@@ -24,14 +24,14 @@ _IMAGE = re.compile(r"data:image/(?:png|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
 
 
 def write_report(workdir: str | os.PathLike[str]) -> epath.Path:
-    """Writes `workdir/report.html` from what is there by now and returns its path.
+    """Write `workdir/report.html` from the files that exist, and return its path.
 
-    Works for a run in progress and for one without evaluation: a section without data is left out.
-    The file is put in place whole, so a reader never sees half of it. Evaluations of the run on the
+    The run may be in progress or without an evaluation: sections without data are left out. The
+    page is written in one step, so that readers never see half of it. Evaluations of the run on the
     same images (such as two prompt sets) are compared.
 
     Raises:
-      FileNotFoundError: if `workdir` is not a folder.
+      FileNotFoundError: `workdir` is not a folder.
     """
     folder = epath.Path(workdir)
     run = read_run(folder)
@@ -42,13 +42,13 @@ def write_report(workdir: str | os.PathLike[str]) -> epath.Path:
 def render(
     run: Run, comparisons: Iterable[Mapping[str, Any]] = (), more_notices: Iterable[str] = ()
 ) -> str:
-    """The page as text; `comparisons` are those of `vclip_jax.evaluation.metrics.predictions`."""
+    """Return the page as text; `comparisons` are from `evaluation.metrics.predictions`."""
     training, lost = curves.training_curves(run.metrics)
     validation, lost_too = curves.validation_curves(run.metrics, run.zero_shot)
     notices = [*run.notices, *more_notices]
     if lost + lost_too:
         notices.append(
-            f"metrics.jsonl: {lost + lost_too} values are not finite and are missing in the curves."
+            f"metrics.jsonl: {lost + lost_too} values are not finite and missing from the curves."
         )
     examples = example_groups(run, notices)
     rows = figures.zero_shot_rows(run.zero_shot)
@@ -88,12 +88,13 @@ def render(
 
 
 def title_of(run: Run) -> str:
+    """Return the name in the run's config, else the name of its folder."""
     name = run.config.get("name")
     return name if isinstance(name, str) and name else run.name
 
 
 def facts(run: Run) -> dict[str, str]:
-    """What the reader wants to know first: how far, when, how long, on what, with which code."""
+    """Return the facts at the top of the page: progress, dates, time, hardware, code."""
     out: dict[str, str] = {}
     if run.metrics:
         out["Progress"] = _progress(run)
@@ -119,7 +120,7 @@ def facts(run: Run) -> dict[str, str]:
 
 def _origin(start: Mapping[str, Any]) -> str:
     step = f", step {start['step']:,}" if type(start.get("step")) is int else ""
-    return f"{start.get('source')}{step} ({start.get('taken')}), trained on from step 0"
+    return f"{start.get('source')}{step} ({start.get('taken')}), trained further from step 0"
 
 
 def _progress(run: Run) -> str:
@@ -132,7 +133,7 @@ def _progress(run: Run) -> str:
 
 
 def seconds_in_steps(run: Run) -> float | None:
-    """Steps times batch over `examples_per_second`, summed over the training lines of the log."""
+    """Return steps times batch over `examples_per_second`, summed over the log's training rows."""
     batch = run.config.get("global_batch_size")
     lines = [r for r in run.metrics if is_number(r.get("examples_per_second"))]
     lines = [r for r in lines if r["examples_per_second"] > 0]
@@ -145,7 +146,7 @@ def seconds_in_steps(run: Run) -> float | None:
 
 
 def hardware_of(environment: Mapping[str, Any]) -> str:
-    """Devices in words, from `devices` (a list of names or of objects with a `kind`)."""
+    """Describe devices in words, from `devices` (a list of names or of objects with a `kind`)."""
     devices = environment.get("devices")
     if isinstance(devices, list):
         kinds = Counter(
@@ -161,7 +162,7 @@ def hardware_of(environment: Mapping[str, Any]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A span of time to about three digits: 42 s, 12 min 5 s, 7 h 30 min, 3 d 4 h."""
+    """Format a span of time to about three digits: 42 s, 12 min 5 s, 7 h 30 min, 3 d 4 h."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.3g} s"
@@ -174,7 +175,7 @@ def duration(seconds: float) -> str:
 
 
 def _started(words: Any) -> str:
-    """The time that `environment.json` has, in the form of the others; what is none as it is."""
+    """Format the start time of `environment.json`; other text is returned unchanged."""
     try:
         return _date(datetime.strptime(str(words), "%Y-%m-%d %H:%M:%S %z").timestamp())
     except ValueError:
@@ -189,7 +190,7 @@ def _date(seconds: float) -> str:
 
 
 def example_groups(run: Run, notices: list[str]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Dataset -> {"Correct": [...], "Wrong": [...]} of the examples with a usable picture."""
+    """Return dataset -> {"Correct": [...], "Wrong": [...]} of the examples with a usable image."""
     out: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for dataset, examples in run.examples.items():
         result = run.zero_shot.get(dataset)

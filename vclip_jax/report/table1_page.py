@@ -1,4 +1,4 @@
-"""The page of several systems on the same images: `report.html` beside `table1.json`."""
+"""The report of several systems on the same images: `report.html`, made from `table1.json`."""
 
 import os
 from collections.abc import Mapping
@@ -18,11 +18,14 @@ TESTED = ("accuracy", "balanced_accuracy", "auc", "kappa")
 def write_systems_report(
     workdir: str | os.PathLike[str], *, resamples: int = bootstrap.RESAMPLES
 ) -> epath.Path:
-    """Writes `workdir/report.html` from `table1.json` and the systems' answers; returns its path.
+    """Write `workdir/report.html` from `table1.json` and the systems' predictions.
 
     Args:
-        workdir: of `vclip eval` with `config.systems`.
-        resamples: behind the paired tests; 0 for no tests.
+        workdir: the workdir of a `vclip eval` with `config.systems`.
+        resamples: the number of resamples of the paired tests; 0 for no tests.
+
+    Returns:
+        The path of the page.
 
     Raises:
         ValueError: there is no `table1.json`, or it cannot be read.
@@ -51,12 +54,12 @@ def write_systems_report(
 
 
 def is_systems_workdir(workdir: str | os.PathLike[str]) -> bool:
-    """Whether `write_systems_report` is what makes this workdir's page."""
+    """Return whether a workdir is of several systems, for `write_systems_report`."""
     return (epath.Path(workdir) / TABLE).exists()
 
 
 def _overview(name: str, row: Mapping[str, Any], datasets: list[str]) -> dict[str, Any]:
-    """A system: where its own report is, and of each dataset the accuracy and the paper's."""
+    """Return a system's row: the link to its own report, its accuracies and the paper's."""
     cells = []
     for dataset in datasets or paper.DATASETS:
         result = row["results"].get(dataset)
@@ -86,7 +89,7 @@ def _rows(table: Mapping[str, Any], dataset: str) -> list[dict[str, Any]]:
 def _tests(
     folder: epath.Path, table: Mapping[str, Any], dataset: str, resamples: int
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """The paired test of every two systems on one dataset; and notices of what cannot be."""
+    """Return the paired tests of every two systems on a dataset, and notices of missing tests."""
     files = {
         name: predictions.path_of(folder / "systems" / name, dataset)
         for name, row in table.items()

@@ -1,4 +1,4 @@
-"""How pages are made: the package's templates with its style sheet, put in place whole."""
+"""The making of pages from the package's templates and style sheet."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from vclip_jax.report import figures
 
 
 def render_template(name: str, **values: Any) -> str:
-    """A template of this package, filled in; text stays text."""
+    """Fill in a template of this package; values are escaped."""
     source = resources.files("vclip_jax.report")
 
     def read(name: str) -> str:
@@ -38,14 +38,14 @@ def render_template(name: str, **values: Any) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """Names may hold characters that turn the direction of writing."""
+    """Make control characters in names visible, such as those that reverse the text."""
     if type(value) is not str or value.isprintable():
         return value
     return "\n".join(map(shown, value.split("\n")))
 
 
 def put_page(path: str | os.PathLike[str], page: str) -> epath.Path:
-    """Write a page, of which a reader never sees half, and return its path."""
+    """Write a page in one step, so that readers never see half of it, and return its path."""
     target = epath.Path(path)
     write_text(target, page)
     return target

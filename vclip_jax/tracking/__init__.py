@@ -1,1 +1,1 @@
-"""Where the figures of a run go: `metrics.jsonl`, TensorBoard, Weights & Biases, MLflow."""
+"""The destinations of a run's metrics: `metrics.jsonl`, TensorBoard, Weights & Biases, MLflow."""

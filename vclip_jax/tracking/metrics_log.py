@@ -1,4 +1,4 @@
-"""What a run writes down beside its checkpoints: `metrics.jsonl` and `environment.json`."""
+"""The metrics of a run, `metrics.jsonl`, and its environment, `environment.json`."""
 
 import json
 import math
@@ -30,27 +30,34 @@ PACKAGES = (
 
 LESS_IS_BETTER = ("loss", "ece")
 NO_VALUES = ("step", "time", "evaluation")
-"""Keys of a row that say what it is."""
+"""Keys of a row that are not metrics."""
 Listener = Callable[[int, Mapping[str, float], float], None]
-"""Hears of a row: its step, its values, and when it was written in seconds since 1970."""
+"""A function that takes a row: step, values, and time of writing in seconds since 1970."""
 
 
 class MetricsLog:
-    """Appends to `metrics.jsonl`; never rewrites a row, and of values of a step the last counts.
+    """The file `metrics.jsonl`; rows are only appended, and the last value of a step counts.
 
-    A resumed run repeats the steps since its checkpoint. Their numbers are the same again, so
-    values that are already there are left alone. Rows of an evaluation name what was asked; the
-    values of a step are written again where something else is asked, and, by a log that `renews`,
-    where they have changed. A last line that a crash cut off is removed.
+    A resumed run repeats the steps since its checkpoint. Their values are the same again, so
+    values that exist are not written twice. Rows of an evaluation name its questions
+    (`evaluation`); a value is written again if the questions differ and, if the log `renews`, if
+    the value has changed. A last line that a crash cut off is removed.
 
     Raises:
-        ValueError: another line is damaged; names it.
+        ValueError: another line is damaged; the error names the line.
     """
 
     def __init__(self, path: Path, *, enabled: bool = True, track: str = "", renews: bool = False):
-        """`track` is the metric by which `best` chooses; a log that is not `enabled` only reads."""
+        """Read the rows so far.
+
+        Args:
+            path: the file, which need not exist.
+            enabled: False only reads.
+            track: the metric by which `best` chooses.
+            renews: True also writes values that have changed.
+        """
         self._path, self._enabled, self._track, self._renews = path, enabled, track, renews
-        # Step -> key -> its newest value, and the evaluation that it is of.
+        # Step -> key -> the newest value and its evaluation.
         self._written: dict[int, dict[str, tuple[float, str]]] = {}
         self._tracked: dict[int, float] = {}
         self._listeners: list[Listener] = []
@@ -76,34 +83,34 @@ class MetricsLog:
         raise ValueError(f"{self._path}, line {number}, is damaged ({reason}): repair or remove it")
 
     def has(self, step: int, keys: Iterable[str], evaluation: str = "") -> bool:
-        """Whether all of these values of this step are there, and of this evaluation if any."""
-        there = self._written.get(step, {})
-        return all(key in there and (not evaluation or there[key][1] == evaluation) for key in keys)
+        """Return whether the step has all these values, from `evaluation` if that is not ""."""
+        row = self._written.get(step, {})
+        return all(key in row and (not evaluation or row[key][1] == evaluation) for key in keys)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """All rows so far, in the order in which they were written."""
+        """Yield all rows so far, in the order in which they were written."""
         if self._path.exists():
             for number, line in enumerate(self._path.read_bytes().splitlines(), 1):
                 yield self._parse(line, number)
 
     def subscribe(self, listener: Listener) -> None:
-        """Have `listener` called with every row from now on, once it is written."""
+        """Call `listener` with every later row, once the row is written."""
         self._listeners.append(listener)
 
     def write(
         self, step: int, values: Mapping[str, float], evaluation: str = ""
     ) -> dict[str, float]:
-        """Append one row with those of the values that are new for this step: the result.
+        """Append one row with the values that are new for this step, and return these values.
 
-        `evaluation` names what was asked, see `measurement.Measurement.evaluation`.
+        `evaluation` identifies the questions, see `measurement.Measurement.evaluation`.
         """
-        there = self._written.get(step, {})
+        written = self._written.get(step, {})
         new = {
             key: value
             for key, value in values.items()
-            if key not in there
-            or there[key][1] != evaluation
-            or (self._renews and there[key][0] != value)
+            if key not in written
+            or written[key][1] != evaluation
+            or (self._renews and written[key][0] != value)
         }
         self._note(step, new, evaluation)
         if not self._enabled or not new:
@@ -117,9 +124,9 @@ class MetricsLog:
         return new
 
     def best(self, steps: Sequence[int]) -> int | None:
-        """Which of `steps` has the best tracked metric so far, the earliest of equals; or None.
+        """Return the one of `steps` with the best tracked metric, the earliest of equals, or None.
 
-        Less is better of losses and errors, more of everything else.
+        Lower is better for losses and errors, higher for everything else.
         """
         known = [step for step in sorted(steps) if step in self._tracked]
         sign = 1 if self._track.endswith(LESS_IS_BETTER) else -1
@@ -136,8 +143,8 @@ class MetricsLog:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, devices and the git commit of the working directory (None outside a checkout)."""
-    import jax  # here alone: reports and datasets do without
+    """Return versions, devices and the git commit of the package (None outside a checkout)."""
+    import jax  # imported only here: reports and datasets do not need JAX
 
     versions: dict[str, str | None] = {}
     for package in PACKAGES:

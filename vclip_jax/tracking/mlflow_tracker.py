@@ -1,4 +1,4 @@
-"""A run as MLflow shows it."""
+"""The tracker for MLflow."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ _PARAMETERS_A_BATCH: Final = 100  # MLflow's own limit
 
 
 class MlflowTracker:
-    """MLflow: at MLFLOW_TRACKING_URI, or in WORKDIR/mlflow without it."""
+    """A run in MLflow, at MLFLOW_TRACKING_URI or, if that is not set, in WORKDIR/mlflow."""
 
     def __init__(self, config: ConfigDict, workdir: Path, known: str | None):
-        """Go on with the run that is `known`, or start one."""
+        """Resume the run with the id `known`, or start a new run if it is None."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         import mlflow
         from mlflow.entities import Metric, Param
@@ -53,7 +53,7 @@ class MlflowTracker:
         self._client.log_batch(self.id, metrics=metrics)
 
     def pictures(self, step: int, pictures: Sequence[LoggedImage]) -> None:
-        """See `Tracker`; captions go to a text file, as MLflow's images have none."""
+        """See `Tracker`; captions go to a text file, because MLflow's images have none."""
         for picture in pictures:
             image = Image.fromarray(picture.image)
             self._client.log_image(self.id, image, key=picture.name, step=step)
@@ -62,7 +62,7 @@ class MlflowTracker:
         self._client.log_text(self.id, "".join(lines), f"captions/{group}_{step}.tsv")
 
     def embeddings(self, embeddings: LoggedPoints) -> None:
-        """Nothing: MLflow has no projector."""
+        """Do nothing: MLflow has no projector."""
 
     def close(self, ended: bool) -> None:
         """See `Tracker`."""

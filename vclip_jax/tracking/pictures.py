@@ -17,7 +17,7 @@ from vclip_jax.tracking.tracker import LoggedImage, LoggedPoints
 from vclip_jax.tracking.trackers import Trackers
 
 POINTS = 1000
-"""The projector slows down, and its files grow, with more."""
+"""The number of points in the projector; more would slow it down and enlarge its files."""
 THUMBNAIL = 48
 _CELL, _MARGIN = 48, 28
 _INK = np.array((31, 78, 121))
@@ -31,13 +31,13 @@ def show_samples(
     batch: Mapping[str, jax.Array],
     step: int,
 ) -> None:
-    """The first `config.tracker_samples` pairs of a training batch and of the validation split.
+    """Show the first `config.tracker_samples` pairs of a training batch and of validation.
 
     Args:
-        trackers: nothing is read if there are none.
-        config: of the run.
-        train, validation: where the pairs come from.
-        batch: the one that the training step after `step` gets, augmented as it is.
+        trackers: the trackers; without any, nothing is read.
+        config: the run's config.
+        train, validation: the sources of the pairs.
+        batch: the batch of the training step after `step`, augmented.
         step: steps done so far.
     """
     n = min(config.tracker_samples, config.global_batch_size)
@@ -66,7 +66,7 @@ def show_samples(
 
 
 def first_rows(array: jax.Array, n: int) -> tuple[list[int], npt.NDArray[Any]]:
-    """The first `n` rows of a batch of those on this process's devices: their numbers and they."""
+    """Return the first `n` rows of a batch on this process's devices: row numbers and rows."""
     shards = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
     rows: list[int] = []
     parts: list[npt.NDArray[Any]] = []
@@ -80,10 +80,10 @@ def first_rows(array: jax.Array, n: int) -> tuple[list[int], npt.NDArray[Any]]:
 def project(
     name: str, vectors: npt.NDArray[np.floating], source: Sequence[Record], config: ConfigDict
 ) -> LoggedPoints:
-    """Image embeddings `[n, d]` of the pairs of `source`, the first `POINTS`, to be projected.
+    """Prepare image embeddings `[n, d]` of the first `POINTS` pairs of `source` for the projector.
 
-    Without `config.tracker_samples` a caption is a number, the same for the same caption, and there
-    are no pictures.
+    Without `config.tracker_samples`, captions are shown as numbers (equal captions have the same
+    number), and there are no pictures.
     """
     records = [source[index] for index in range(min(len(source), POINTS))]
     captions = [record["caption"] for record in records]
@@ -108,7 +108,7 @@ def project(
 def confusion_picture(
     name: str, confusion: Sequence[Sequence[int]], classes: Sequence[str]
 ) -> LoggedImage:
-    """A confusion matrix, its rows the truth, each cell as dark as its share of its row."""
+    """Draw a confusion matrix; rows are the truth, and a cell's shade is its share of the row."""
     counts = np.asarray(confusion)
     n = len(counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -128,7 +128,7 @@ def confusion_picture(
             ink = "white" if shares[row, column] > 0.5 else "black"
             _write(draw, (middle + column * _CELL, at), str(counts[row, column]), ink)
     words = ", ".join(f"{number} {word}" for number, word in enumerate(classes))
-    caption = f"rows: the truth, columns: the answers; {words}"
+    caption = f"rows: true classes, columns: predicted classes; {words}"
     return LoggedImage(f"confusion/{name}", np.asarray(image), caption)
 
 

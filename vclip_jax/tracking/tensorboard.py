@@ -1,7 +1,7 @@
-"""What TensorBoard reads: event files and the files of its projector.
+"""The tracker for TensorBoard: event files and the files of its projector.
 
-They are written with TensorBoard's own package, but not with its `EventFileWriter`, which imports
-TensorFlow where that is installed, and keeps what it is told in a queue that a killed run loses.
+The files are written with TensorBoard's own package, but not with its `EventFileWriter`, which
+imports TensorFlow if it is installed, and keeps events in a queue that a killed run loses.
 """
 
 import io
@@ -22,17 +22,17 @@ from vclip_jax.files.writing import write_bytes
 from vclip_jax.tracking.tracker import LoggedImage, LoggedPoints
 
 CONFIG = "projector_config.pbtxt"
-"""The name by which the projector finds its configuration."""
+"""The file name under which the projector looks for its configuration."""
 
 
 class TensorBoardTracker:
-    """A `trackers.Tracker`: a folder for `tensorboard --logdir`, with an event file a start.
+    """A folder for `tensorboard --logdir`, with one event file for each start of the run.
 
-    What was written is on the disk at once. A resume needs to know nothing of earlier files.
+    Each event is written to disk at once. A resumed run does not need its earlier files.
     """
 
     def __init__(self, folder: Path):
-        """Make `folder` if need be, and a new event file in it."""
+        """Make `folder` if it does not exist, and a new event file in it."""
         folder.mkdir(parents=True, exist_ok=True)
         self.id = folder.name
         self._folder = folder
@@ -41,21 +41,21 @@ class TensorBoardTracker:
         self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def scalars(self, step: int, values: Mapping[str, float], seconds: float) -> None:
-        """See `trackers.Tracker`."""
+        """See `tracker.Tracker`."""
         summary = Summary(value=[Summary.Value(tag=k, simple_value=v) for k, v in values.items()])
         self._add(Event(wall_time=seconds, step=step, summary=summary))
 
     def pictures(self, step: int, pictures: Sequence[LoggedImage]) -> None:
-        """See `trackers.Tracker`; the captions are the pictures' descriptions."""
+        """See `tracker.Tracker`; the captions are the pictures' descriptions."""
         summary = Summary(value=[_image_value(picture) for picture in pictures])
         self._add(Event(wall_time=time.time(), step=step, summary=summary))
 
     def embeddings(self, embeddings: LoggedPoints) -> None:
-        """See `trackers.Tracker`."""
+        """See `tracker.Tracker`."""
         write_projection(self._folder, embeddings)
 
     def close(self, ended: bool) -> None:
-        """See `trackers.Tracker`."""
+        """See `tracker.Tracker`."""
         self._writer.close()
 
     def _add(self, event: Event) -> None:
@@ -64,7 +64,7 @@ class TensorBoardTracker:
 
 
 def write_projection(folder: Path, embeddings: LoggedPoints) -> None:
-    """Write points for the projector into `folder/projector`, and the config that it looks for."""
+    """Write points for the projector into `folder/projector`, and the projector's config."""
     points = folder / "projector" / embeddings.name
     points.mkdir(parents=True, exist_ok=True)
     config = ProjectorConfig()
@@ -80,13 +80,13 @@ def write_projection(folder: Path, embeddings: LoggedPoints) -> None:
 
 
 def _put(folder: Path, path: Path, content: str | bytes) -> str:
-    """Replace a file in one step, as TensorBoard may be reading; its path within `folder`."""
+    """Replace a file in one step, as TensorBoard may be reading; return its path in `folder`."""
     write_bytes(path, content.encode() if isinstance(content, str) else content)
     return path.relative_to(folder).as_posix()
 
 
 def _table(columns: Mapping[str, Sequence[str]]) -> str:
-    """Columns as TSV. One alone has no title, for which the projector would take its first word."""
+    """Return columns as TSV; a single column has no title, which would be read as a value."""
     rows = list(zip(*columns.values(), strict=True))
     if len(columns) > 1:
         rows.insert(0, tuple(columns))
@@ -94,7 +94,7 @@ def _table(columns: Mapping[str, Sequence[str]]) -> str:
 
 
 def _sprite(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Squares `[n, s, s, 3]` row by row in one square of them, black where there are no more."""
+    """Lay squares `[n, s, s, 3]` out row by row in one large square, padded with black."""
     n, side = thumbnails.shape[:2]
     across = int(np.ceil(np.sqrt(n)))
     squares = np.zeros((across * across, side, side, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""The interface of a tracker, and what it is shown."""
+"""The interface of a tracker, and the images and points that it shows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from ml_collections import ConfigDict
 from vclip_jax import config as config_lib
 
 PROJECT: Final = "vclip_jax"
-# Keys whose values are paths of this machine; their names may tell more than they should.
+# Keys whose values are paths of this machine, which may reveal private names.
 _PATHS: Final = ("data_dir", "source", "restore_from", "vocab", "prompts", "weights", "where")
 
 
 @dataclass(frozen=True)
 class LoggedImage:
-    """An image to show, uint8 `[h, w, 3]`; the slashes in its `name` group it."""
+    """An image to show, uint8 `[h, w, 3]`; slashes in `name` put it into groups."""
 
     name: str
     image: npt.NDArray[np.uint8]
@@ -26,38 +26,38 @@ class LoggedImage:
 
 @dataclass(frozen=True)
 class LoggedPoints:
-    """Points to project."""
+    """Points for the projector."""
 
     name: str
     vectors: npt.NDArray[np.floating]
     """`[n, d]`."""
     columns: Mapping[str, Sequence[str]]
-    """What is known of each point: title -> `n` words."""
+    """The labels of the points: title -> `n` words."""
     thumbnails: npt.NDArray[np.uint8] | None
-    """`[n, s, s, 3]`, if the points are to be shown as pictures."""
+    """`[n, s, s, 3]`, or None to show plain points."""
 
 
 class Tracker(Protocol):
-    """Something that shows a run to people. Steps come in any order; a value of a step comes once,
-    and again where it was measured again, which then counts."""
+    """A service that displays a run. Steps may come in any order. A value of a step comes once, or
+    again if it was measured again; then the last one counts."""
 
     id: str
-    """What it calls the run."""
+    """The service's name for the run."""
 
     def scalars(self, step: int, values: Mapping[str, float], seconds: float) -> None:
-        """The values of a row of `metrics.jsonl`, written at `seconds` since 1970."""
+        """Log the values of a row of `metrics.jsonl`, written at `seconds` since 1970."""
 
     def pictures(self, step: int, pictures: Sequence[LoggedImage]) -> None:
-        """Pictures of a step."""
+        """Log pictures of a step."""
 
     def embeddings(self, embeddings: LoggedPoints) -> None:
-        """Points that replace earlier ones of that name."""
+        """Log points; they replace earlier points of the same name."""
 
     def close(self, ended: bool) -> None:
-        """No more will come; the run has `ended`, or broke off."""
+        """Finish the log; `ended` is False if the run broke off."""
 
 
 def parameters(config: ConfigDict) -> dict[str, Any]:
-    """The config as trackers show it: dotted keys, without those that hold paths."""
+    """Return the config for trackers: dotted keys, without those that hold paths."""
     flat = config_lib.flatten(config)
     return {key: value for key, value in flat.items() if key.split(".")[-1] not in _PATHS}

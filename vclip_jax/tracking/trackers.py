@@ -1,8 +1,8 @@
-"""Where a run can be watched beside `metrics.jsonl`: TensorBoard, Weights & Biases, MLflow.
+"""The trackers that `config.trackers` names: TensorBoard, Weights & Biases, MLflow.
 
-`config.trackers` names them; each is a package of its own, which nothing imports unless it is
-named. They hear what `metrics.jsonl` gets, row by row, and are shown pictures and embeddings. None
-of them can stop a run: one that fails is left out, with a word.
+Each tracker needs a package, which is imported only if the tracker is named. Trackers get each row
+of `metrics.jsonl`, and pictures and embeddings. A tracker cannot stop a run: if it fails, a
+warning says so, and the run continues without it.
 """
 
 import importlib.util
@@ -25,17 +25,17 @@ from vclip_jax.tracking.wandb_tracker import WandbTracker
 log = logging.getLogger("vclip_jax")
 
 IDS: Final = "trackers.json"
-"""Tracker -> what it calls the run: with it a resume goes on in the same one."""
+"""The file with each tracker's id of the run, by which a resumed run continues there."""
 
 
 class Trackers:
-    """All trackers of a run as one, which never fails; as a context manager it closes them.
+    """All trackers of a run as one, which never fails; leaving the context closes them.
 
-    It is false if there are none: nothing needs to be prepared for them then.
+    False if there are no trackers, so that nothing need be prepared for them.
     """
 
     def __init__(self, trackers: Mapping[str, Tracker] | None = None):
-        """Name -> tracker."""
+        """Take trackers by name."""
         self._trackers = dict(trackers or {})
 
     def __bool__(self) -> bool:
@@ -55,7 +55,7 @@ class Trackers:
         self._each(lambda tracker: tracker.embeddings(embeddings))
 
     def close(self, ended: bool) -> None:
-        """See `Tracker`; closed once, however often it is called."""
+        """See `Tracker`; further calls do nothing."""
         self._each(lambda tracker: tracker.close(ended))
         self._trackers.clear()
 
@@ -67,43 +67,43 @@ class Trackers:
     ) -> None:
         self.close(ended=kind is None)
 
-    def _each(self, tell: Callable[[Tracker], None]) -> None:
+    def _each(self, call: Callable[[Tracker], None]) -> None:
         for name, tracker in list(self._trackers.items()):
             try:
-                tell(tracker)
-            except Exception as error:  # a server that is gone is no reason to lose a night
+                call(tracker)
+            except Exception as error:  # a lost server must not end a long run
                 del self._trackers[name]
                 log.warning(
-                    "tracker %s is left out from now on, it failed: %s", name, one_line(error, 200)
+                    "tracker %s failed and is not used any more: %s", name, one_line(error, 200)
                 )
 
 
 def check_installed(names: Iterable[str]) -> None:
-    """Look for the packages of trackers, without importing them.
+    """Check that the packages of trackers are installed, without importing them.
 
     Raises:
-        ValueError: one is missing; says how to install it.
+        ValueError: a package is missing; the error says how to install it.
     """
     for name in names:
         spec = importlib.util.find_spec(name)
-        # A folder called `wandb`, as W&B leaves them, passes for a package without an origin.
+        # A folder called `wandb`, which W&B creates, looks like a package without an origin.
         if spec is None or spec.origin is None:
             raise ValueError(
                 f"config.trackers names {name}, which is not installed: pip install {name}, or "
-                "take it out of config.trackers"
+                "remove it from config.trackers"
             )
 
 
 def open_trackers(
     config: ConfigDict, workdir: Path, rows: Iterable[Mapping[str, Any]], *, enabled: bool = True
 ) -> Trackers:
-    """The trackers of `config.trackers`, in the run that they know from before if there is one.
+    """Open the trackers of `config.trackers`; they continue the run that they know, if any.
 
     Args:
-        config: of the run.
-        workdir: where it keeps its files, and they theirs.
-        rows: those of `metrics.jsonl` so far, for trackers that are new to this run.
-        enabled: of several processes one is to write.
+        config: the run's config.
+        workdir: the folder for the run's files and the trackers' files.
+        rows: the rows of `metrics.jsonl` so far, for trackers that are new to this run.
+        enabled: False on all but one of several processes.
 
     Raises:
         ValueError: one line: a tracker does not start.
@@ -123,8 +123,8 @@ def open_trackers(
                     tracker.scalars(row["step"], values, row.get("time", 0.0))
         except Exception as error:
             raise ValueError(
-                f"tracker {name} does not start ({one_line(error, 200)}): mend that, or take it "
-                "out of config.trackers"
+                f"tracker {name} does not start ({one_line(error, 200)}): fix that, or remove it "
+                "from config.trackers"
             ) from error
         trackers[name] = tracker
         ids[name] = tracker.id

@@ -1,4 +1,4 @@
-"""A run as Weights & Biases shows it."""
+"""The tracker for Weights & Biases."""
 
 import os
 import secrets
@@ -11,13 +11,14 @@ from vclip_jax.tracking.tracker import PROJECT, LoggedImage, LoggedPoints, param
 
 
 class WandbTracker:
-    """Weights & Biases: in WORKDIR/wandb, offline unless WANDB_MODE says otherwise.
+    """A run in Weights & Biases, kept in WORKDIR/wandb; offline unless WANDB_MODE is "online".
 
-    What W&B would collect by itself (console, code, git, command line, packages) is left out.
+    Everything that W&B would collect by itself (console, code, git, command line, packages) is
+    turned off.
     """
 
     def __init__(self, config: ConfigDict, workdir: Path, known: str | None):
-        """Go on with the run that is `known`, or start one."""
+        """Resume the run with the id `known`, or start a new run if it is None."""
         mode = os.environ.get("WANDB_MODE", "offline")
         if mode != "online":
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -42,7 +43,7 @@ class WandbTracker:
                 x_save_requirements=False,
             ),
         )
-        # W&B's own step only counts up, and an evaluation may be made up for.
+        # W&B's own step can only rise, and a missed evaluation is logged later.
         self._run.define_metric("step", hidden=True)
         self._run.define_metric("*", step_metric="step")
 
@@ -56,7 +57,7 @@ class WandbTracker:
         self._run.log({"step": step, **images})
 
     def embeddings(self, embeddings: LoggedPoints) -> None:
-        """Nothing: W&B would need a table of them at every step."""
+        """Do nothing: W&B would need a table of all points at every step."""
 
     def close(self, ended: bool) -> None:
         """See `Tracker`."""

@@ -1,7 +1,7 @@
-"""Training: the state and the step (`state`, `step`), both made from a config (`build`), what is
-fed to them (`inputs`, `whitening`), the workdir (`run`) and its checkpoints (`checkpoint`, read by
-`verification`), and the loop around the step (`loop`): what is due (`due`), what watches
-(`guards`), where the time goes (`goodput`).
+"""Training: the state and the step (`state`, `step`), made from a config (`build`); the data and
+the initial weights (`inputs`, `whitening`); the workdir (`run`) and its checkpoints (`checkpoint`,
+read by `verification`); and the loop (`loop`) with its timetable (`due`), its checks of the loss
+(`guards`) and its use of time (`goodput`).
 
-It stands on `models`, `data`, `datasets` and `tracking`, and knows nothing of evaluation.
+The room uses `models`, `data`, `datasets` and `tracking`, and nothing of evaluation.
 """

@@ -1,9 +1,9 @@
-"""A 64-bit fingerprint of every array, the same however the array is laid out over devices.
+"""A 64-bit fingerprint of every array, independent of the array's layout over devices.
 
-Each element is hashed together with its place in the whole array, and the hashes are summed modulo
-2**32. Integer sums do not depend on their order, so every layout, and every number of processes,
-gives the same bits, and nothing but the sums leaves the devices. The mixing is MurmurHash3's
-finaliser (Appleby, public domain). It finds faults; it does not withstand forgery.
+Each element is hashed together with its position in the whole array, and the hashes are summed
+modulo 2**32. Integer sums do not depend on their order, so every layout, and every number of
+processes, gives the same bits, and only the sums leave the devices. The hash is MurmurHash3's
+finaliser (Appleby, public domain). It detects faults, not forgery.
 """
 
 from types import ModuleType
@@ -15,14 +15,14 @@ import numpy as np
 
 from vclip_jax.devices.tree import path_string
 
-# Below, NumPy is faster than compiling a program for every shape.
 SMALLEST_ON_DEVICE = 2**18
+"""The number of elements below which NumPy is faster than compiling a program for every shape."""
 
 
 def fingerprints(tree: Any) -> dict[str, str]:
-    """Path of each array, as `path_string` gives it -> 16 hexadecimal digits.
+    """Return the path of each array (from `path_string`) -> 16 hexadecimal digits.
 
-    With several processes all must call it together, on the same arrays.
+    With several processes, all must call it together, on the same arrays.
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     on_host = jax.device_get([leaf if _is_small(leaf) else None for _, leaf in leaves])
@@ -44,7 +44,7 @@ def _is_small(array: Any) -> bool:
 
 
 def _sums(array: Any, xp: ModuleType) -> Any:
-    """uint32 `[2]`: the sums of two hashes of every element, by NumPy or `jax.numpy`."""
+    """Return uint32 `[2]`: the sums of two hashes of every element, by NumPy or `jax.numpy`."""
     if array.dtype == bool:
         array = array.astype(np.uint8)
     bits = array.view({1: np.uint8, 2: np.uint16}.get(array.dtype.itemsize, np.uint32))
@@ -62,7 +62,7 @@ def _sums_on_device(array: jax.Array) -> jax.Array:
 
 
 def _mix(x: Any) -> Any:
-    with np.errstate(over="ignore"):  # NumPy warns where scalars wrap around
+    with np.errstate(over="ignore"):  # NumPy warns when scalars wrap around
         x = (x ^ (x >> 16)) * np.uint32(0x85EBCA6B)
         x = (x ^ (x >> 13)) * np.uint32(0xC2B2AE35)
         return x ^ (x >> 16)

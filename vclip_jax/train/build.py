@@ -1,7 +1,7 @@
-"""What a config and a mesh make of training: the model, its state, and the step.
+"""The model, the state and the training step of a config on a mesh.
 
-Training and `vclip plan` both take them from here, so what is compiled ahead of time is what
-runs.
+Training and `vclip plan` share this module, so the step that is compiled ahead of time is the step
+that runs.
 """
 
 import logging
@@ -44,15 +44,15 @@ class Training:
     abstract: TrainState
     """Shapes and types of the state."""
     placement: TrainState
-    """Where each of its arrays lies: a tree of `NamedSharding`."""
+    """The shardings of the state: a tree of `NamedSharding`."""
     step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
     """The jitted training step, see `guards.guarded`."""
     gradient_norms: Callable[[TrainState, Batch], dict[str, jax.Array]]
-    """Norms of a step's gradients by part of the model, to find out what went wrong."""
+    """Norms of a step's gradients by part of the model, to diagnose a failed run."""
 
 
 def make_training(config: ConfigDict, mesh: Mesh, vocab_size: int) -> Training:
-    """Model, state and step; nothing is computed or compiled yet."""
+    """Make model, state and step; computes and compiles nothing yet."""
     make_model = model_maker(config, vocab_size, platform=mesh.devices.flat[0].platform)
     if config.loss.kind.startswith("sigmoid"):
         make_model = state.with_logit_bias(make_model)
@@ -105,7 +105,7 @@ def describe(training: Training, workdir: Path) -> None:
 
 
 def graph_of(make_model: Callable[[nnx.Rngs], Clip]) -> nnx.GraphDef:
-    """The structure of a model; nothing is computed."""
+    """Return the structure of a model; computes nothing."""
     graphdef, _, _ = build.split_model(nnx.eval_shape(lambda: make_model(seeded(0))))
     return graphdef
 
@@ -113,9 +113,9 @@ def graph_of(make_model: Callable[[nnx.Rngs], Clip]) -> nnx.GraphDef:
 def model_maker(
     config: ConfigDict, vocab_size: int, platform: str | None = None
 ) -> Callable[[nnx.Rngs], Clip]:
-    """A function from `nnx.Rngs` to the model that the config describes.
+    """Return a function from `nnx.Rngs` to the model that the config describes.
 
-    `platform` is where it runs, "cpu", "gpu" or "tpu"; None is this process's default.
+    `platform` is that of the devices, "cpu", "gpu" or "tpu"; None is this process's default.
     """
     return partial(
         build_clip,
@@ -131,7 +131,7 @@ def model_maker(
 
 
 def step_arguments(config: ConfigDict, mesh: Mesh, training: Training) -> tuple[Any, Any]:
-    """Shapes, types and shardings of what `training.step` takes."""
+    """Return shapes, dtypes and shardings of the arguments of `training.step`."""
     rows = NamedSharding(mesh, sharding.BATCH)
     size, pairs = config.data.image_size, config.global_batch_size
     shapes = {

@@ -1,7 +1,7 @@
 """Checkpoints: the train state and the data position, saved together by Orbax.
 
-What is read is verified, see `verification`. A checkpoint that cannot be read at all is noticed as
-soon as it is written: its structure and its small arrays are read back.
+Every checkpoint that is read is verified, see `verification`. A checkpoint that cannot be read at
+all is noticed as soon as it is written, because its structure and some small arrays are read back.
 """
 
 import logging
@@ -29,13 +29,13 @@ from vclip_jax.train.verification import (
 
 ASIDE = "corrupt-"
 _SHARED_FROM = 2**20
-"""Bytes from which on the devices that hold the same array each write a part of it. Cutting it up
-takes a compilation for every shape and device, which small arrays are not worth."""
+"""The size in bytes from which on devices that hold the same array each write a part of it. Cutting
+an array up takes a compilation for every shape and device, which is too slow for small arrays."""
 
 _READ_BACK = 64
-"""So many small arrays are read back of every checkpoint."""
+"""The number of small arrays that are read back from every new checkpoint."""
 _MISREAD = "*?[\\"
-"""Characters that Orbax (which globs paths as they are) or TensorStore takes for something else."""
+"""Characters of a path that Orbax (which globs paths as they are) or TensorStore misreads."""
 
 log = logging.getLogger("vclip_jax")
 Read = TypeVar("Read")
@@ -44,11 +44,10 @@ Read = TypeVar("Read")
 class Checkpoints:
     """The numbered checkpoints of a workdir, saved in the background.
 
-    The data position needs no state of its own: batch k is a function of (seed, k) alone, so the
-    position is the number of steps done. It is stored beside the arrays so that a reader of the
-    files, and a check at restore, need not know that.
+    Batch k is a function of (seed, k) alone, so the data position is the number of steps done. It
+    is saved with the arrays so that readers of the files need not know this.
 
-    A context manager: whoever leaves it waits until everything is on disk.
+    A context manager: leaving it waits until everything is on disk.
     """
 
     def __init__(
@@ -60,24 +59,24 @@ class Checkpoints:
         on_error: str = "stop",
         best: Callable[[Sequence[int]], int | None] = lambda steps: None,
     ):
-        """Open the folder, and make it if there is none.
+        """Open the folder of checkpoints, and make it if it does not exist.
 
         Args:
-            workdir: they are in its `checkpoints`.
-            keep: so many of the newest stay.
-            read_only: touch nothing, so that a run that is still saving is left in peace.
-            on_error: whether a save that fails is to "stop" the run or only to be told and counted
-                in `failed`, "continue".
-            best: which of these steps stays although it is not among the newest, if any.
+            workdir: the workdir; checkpoints are in its folder `checkpoints`.
+            keep: how many of the newest checkpoints to keep.
+            read_only: change nothing, so that a run that is still saving is not disturbed.
+            on_error: "stop" raises an error if a save fails; "continue" only warns and counts it
+                in `failed`.
+            best: a function that picks one more step to keep, or None.
 
         Raises:
-            ValueError: checkpoints cannot be kept under such a path.
+            ValueError: checkpoints cannot be kept under this path.
             OSError: the folder cannot be made.
-            DamagedError: Orbax's metadata in it cannot be read.
+            DamagedError: Orbax's metadata in the folder cannot be read.
         """
         check_path(workdir)
         self.failed = 0
-        """How many saves have failed."""
+        """The number of saves that failed."""
         self._on_error, self._read_only = on_error, read_only
         self._directory = (workdir / "checkpoints").absolute()
         options = ocp.CheckpointManagerOptions(
@@ -106,80 +105,82 @@ class Checkpoints:
         self._thread = ThreadPoolExecutor(1, "read back")
         self._reading: Future[None] | None = None
         self._readable: dict[str, Any] = {}
-        """What is read back of the step that is being saved."""
+        """The arrays to read back of the step that is being saved."""
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # Where one of several processes fails, the others may never come to the end of a save.
+        # If one of several processes fails, the others may wait for a save without end.
         if kind is None or jax.process_count() == 1:
             self.close()
 
     def latest_step(self) -> int | None:
-        """The newest complete checkpoint's step, or None."""
+        """Return the step of the newest complete checkpoint, or None."""
         return self._manager.latest_step()
 
     def steps(self) -> tuple[int, ...]:
-        """The steps of all complete checkpoints, rising."""
+        """Return the steps of all complete checkpoints, in rising order."""
         return tuple(sorted(self._manager.all_steps()))
 
     def any_exist(self) -> bool:
-        """Whether there is any, or was: a run whose checkpoints are all damaged must not start
-        afresh as if it were new."""
+        """Return whether there are checkpoints, damaged ones included.
+
+        A run whose checkpoints are all damaged must not start again from step 0.
+        """
         return bool(self.steps()) or any(self._directory.glob(f"{ASIDE}*"))
 
     # --- Saving.
 
     def save(self, state: TrainState, step: int, **position: Any) -> None:
-        """Save in the background; a step that is already there is left alone.
+        """Save in the background; do nothing if the step is already saved.
 
         Args:
-            state: on every process.
-            step: of the state.
-            position: what else is to be kept; JSON, the same on every process.
+            state: the state; every process passes it.
+            step: the step of the state.
+            position: more JSON to save with it, the same on every process.
 
         Raises:
-            OSError: this save or the one before it failed, and `on_error` is "stop". What was
-                saved before is intact.
+            OSError: this save or the one before it failed, and `on_error` is "stop". Earlier
+                checkpoints are intact.
         """
         self.check(wait=True)
         if step in self._manager.all_steps():
             return
         content = sealed(state, {"step": step, "next_batch": step, **position})
-        with self._telling(step):
+        with self._reporting_errors(step):
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.PyTreeSave(state),
                     position=ocp.args.JsonSave(content),
                 ),
-                force=True,  # the caller has decided
+                force=True,  # the caller decides when to save
             )
             self._saving = step
             small = {"params": state.params, "batch_stats": state.batch_stats}
             self._readable = small_arrays(small, [_READ_BACK])
 
     def check(self, *, wait: bool = False) -> None:
-        """Look whether the save in the background went well, if it has ended or to `wait` for it.
+        """Check that the save in the background went well, if it has ended, or `wait` for its end.
 
-        The first process reads back what was saved, in the background too: the structure of all
+        The first process reads the checkpoint back, also in the background: the structure of all
         arrays, and the content of some small ones.
 
         Raises:
-            OSError: it failed, and `on_error` is "stop".
+            OSError: the save failed, and `on_error` is "stop".
         """
         if self._saving is None or not (wait or self._has_ended(self._saving)):
             return
         step, reading = self._saving, self._reading
         self._saving = self._reading = None
-        with self._telling(step):
+        with self._reporting_errors(step):
             self._manager.wait_until_finished()
             if jax.process_index() == 0:
                 (reading or self._thread.submit(self._read_back, step)).result()
 
     def _has_ended(self, step: int) -> bool:
-        """Whether the save has, and reading back what it wrote."""
+        """Return whether the save of a step has ended, and reading it back too."""
         if self._manager.is_saving_in_progress():
             return False
         if jax.process_index() != 0:
@@ -189,7 +190,7 @@ class Checkpoints:
         return self._reading.done()
 
     def _read_back(self, step: int) -> None:
-        """Raises OSError if a checkpoint that was just written is not what was saved."""
+        """Raise OSError if a checkpoint that was just written differs from what was saved."""
         try:
             self._reader.check_written(step, self._readable)
         except Exception as error:  # TensorStore's, or Orbax's own
@@ -207,14 +208,14 @@ class Checkpoints:
         self._thread.shutdown()
 
     @contextmanager
-    def _telling(self, step: int) -> Iterator[None]:
+    def _reporting_errors(self, step: int) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # the system's, TensorStore's or Orbax's own
             if is_lost_peer(error) or is_out_of_memory(error):
-                raise  # the disk has nothing to do with it
+                raise  # not an error of the disk
             self.failed += 1
-            if jax.process_index() == 0:  # what is half written only takes up space
+            if jax.process_index() == 0:  # a half-written checkpoint only takes up space
                 for part in self._directory.glob(f"{step}.orbax-checkpoint-tmp*"):
                     shutil.rmtree(part, ignore_errors=True)
             self._manager.reload()
@@ -226,10 +227,10 @@ class Checkpoints:
             if self._on_error == "stop":
                 raise OSError(
                     f"{message}: make room, or make the folder writable, and run the same command "
-                    "again (--config.checkpoint_errors=continue trains on)"
+                    "again (--config.checkpoint_errors=continue trains on without it)"
                 ) from error
             log.warning(
-                "warning: %s; training goes on without it (%d failed)", message, self.failed
+                "warning: %s; training continues without it (%d failed)", message, self.failed
             )
 
     # --- Restoring.
@@ -237,19 +238,19 @@ class Checkpoints:
     def restore(
         self, abstract: TrainState, shardings: TrainState, step: int | None = None
     ) -> TrainState:
-        """The state of `step`, laid out as `shardings` whatever layout it was saved with.
+        """Restore the state of `step` with `shardings`, which may differ from those of the save.
 
-        With several processes all call it together, and agree on the step.
+        With several processes, all must call it together, and agree on the step.
 
         Args:
             abstract: shapes and dtypes, from `jax.eval_shape`.
             shardings: a `NamedSharding` for every leaf.
-            step: one of the saved steps; None for the newest that is good. Damaged ones are
-                named, and set aside as `corrupt-STEP` unless this is `read_only`.
+            step: one of the saved steps; None for the newest good one. Damaged checkpoints are
+                reported, and renamed to `corrupt-STEP` unless this is `read_only`.
 
         Raises:
-            DamagedError: the checkpoint of that step, or each one, is not what was saved.
-            ValueError: the checkpoint's arrays are not those of this configuration.
+            DamagedError: the checkpoint of that step is damaged; or, without a step, all are.
+            ValueError: the checkpoint's arrays do not fit this configuration.
         """
         targets = _targets(abstract, shardings)
         return self._newest_good(
@@ -259,11 +260,13 @@ class Checkpoints:
     def restore_model(
         self, abstract: TrainState, shardings: TrainState, step: int | None = None
     ) -> tuple[dict[str, Any], dict[str, Any], int]:
-        """`params` and `batch_stats` alone, which spares the memory of the optimizer's state, and
-        their step.
+        """Restore only `params` and `batch_stats`, without memory for the optimizer's state.
 
-        Arguments and errors as for `restore`; `opt_state` is not looked at. Several processes call
-        it together where an array lies on more than one of them.
+        Arguments and errors as for `restore`; `opt_state` is ignored. Several processes must call
+        it together if an array lies on more than one of them.
+
+        Returns:
+            `params`, `batch_stats` and their step.
         """
         model = {
             name: _targets(getattr(abstract, name), getattr(shardings, name))
@@ -279,10 +282,10 @@ class Checkpoints:
         return self._newest_good(step, read)
 
     def position(self, step: int) -> dict[str, Any]:
-        """What `save` kept beside the arrays.
+        """Read the JSON that `save` wrote with the arrays.
 
         Raises:
-            DamagedError: it cannot be read, or is not what was saved.
+            DamagedError: the JSON cannot be read, or differs from what was saved.
         """
         return self._reader.position(step)
 
@@ -298,7 +301,7 @@ class Checkpoints:
                     self._set_aside(candidate)
         raise DamagedError(
             f"no checkpoint in {self._directory} is good, damaged ones are called {ASIDE}STEP: "
-            "bring one back from a copy, or choose another --workdir"
+            "restore one from a backup, or choose another --workdir"
         )
 
     def _set_aside(self, step: int) -> None:
@@ -319,7 +322,7 @@ class Checkpoints:
 
 @dataclass(frozen=True)
 class _NewestAndBest:
-    """Orbax's `PreservationPolicy`."""
+    """The policy of which checkpoints to keep, an Orbax `PreservationPolicy`."""
 
     keep: int
     best: Callable[[Sequence[int]], int | None]
@@ -331,7 +334,7 @@ class _NewestAndBest:
 
 
 def check_path(workdir: Path) -> None:
-    """Refuse a path under which checkpoints would be written that nothing can read.
+    """Refuse a path under which Orbax writes checkpoints that it cannot read.
 
     Raises:
         ValueError: one line that names the characters.

@@ -1,4 +1,4 @@
-"""The steps of a run after which it logs, saves, measures or stops."""
+"""The timetable of a run: the steps after which it logs, saves, evaluates or stops."""
 
 from dataclasses import dataclass
 
@@ -27,20 +27,20 @@ class Timetable:
 
     @classmethod
     def of(cls, config: ConfigDict) -> "Timetable":
-        """The timetable that a config asks for."""
+        """Make the timetable that a config asks for."""
         return cls(config.total_steps, config.log_every, config.checkpoint_every, config.eval_every)
 
     def measures(self, step: int) -> bool:
-        """Tell whether there is an evaluation after this step, besides the one at the end."""
+        """Return whether an evaluation follows this step, besides the one at the end."""
         return bool(self.eval_every) and step % self.eval_every == 0 < step < self.total_steps
 
     def after(self, step: int, *, stop: bool = False) -> Due:
-        """The work due after `step`, if the run goes on or is to `stop` there."""
+        """Return the work due after `step`, at which the run may have to `stop`."""
         last = step == self.total_steps
         measure = self.measures(step)
         return Due(
             log=step % self.log_every == 0 or last or step == 1,
-            # A state that is measured is kept, and so is the last one before a stop.
+            # A state that is evaluated is saved too, and so is the last one before a stop.
             save=step % self.checkpoint_every == 0 or last or stop or measure,
             stop=stop,
             measure=measure,

@@ -1,7 +1,8 @@
-"""Where a run's time goes: how fast steps are, and what the rest was spent on.
+"""The use of a run's time: the speed of steps, and the time spent on everything else.
 
-`Goodput` keeps a ledger in `goodput.json` that restarts add to: seconds by account, how many times
-the run was started, and steps that were done twice because a run ended after its last checkpoint.
+`Goodput` keeps a ledger in `goodput.json` to which each start of the run adds: seconds by account,
+the number of starts, and the steps that were done twice because the run ended after its last
+checkpoint.
 """
 
 import json
@@ -27,12 +28,12 @@ class Goodput:
     """The ledger of a run, and the speed since the last reading.
 
     Args:
-        path: of `goodput.json`.
+        path: the path of `goodput.json`.
         step: steps done so far.
-        batch_size: pairs of a step on all devices.
-        flops: of a step on all devices, see `flops.step_flops`.
-        devices: all of the mesh.
-        enabled: of several processes one is to write.
+        batch_size: pairs in a step, over all devices.
+        flops: operations of a step, over all devices, see `flops.step_flops`.
+        devices: all devices of the mesh.
+        enabled: False on all but one of several processes.
     """
 
     def __init__(
@@ -66,22 +67,22 @@ class Goodput:
             self.seconds[name] += time.perf_counter() - start
 
     def step_done(self, seconds: float, waited: float, *, compiled: bool = False) -> None:
-        """Book a step: its wall time, `waited` of it for data; the first one is `compiled`."""
+        """Book the wall time of a step, `waited` of it for data; the first step is `compiled`."""
         self._step += 1
         self.seconds["data_wait"] += waited
         self.seconds["compile" if compiled else "step"] += seconds - waited
-        if self._compiling:  # what it took says nothing of the steps after it
+        if self._compiling:  # the time to compile says nothing about later steps
             self._recent, self._waits = [], []
         self._compiling = compiled
         self._recent.append(seconds)
         self._waits.append(waited)
 
     def read(self) -> dict[str, float]:
-        """Figures of the steps since the last reading, one at least, and write the ledger.
+        """Write the ledger, and return figures of the steps (at least one) since the last reading.
 
-        `examples_per_second` of all devices and `..._per_device`, `data_wait_fraction`, the 50th
-        and 95th percentile of `step_seconds`; where they are known `mfu` (`flops.utilisation`) and
-        `hbm_bytes`, the highest of this process's devices.
+        The figures: `examples_per_second` of all devices and `..._per_device`,
+        `data_wait_fraction`, the 50th and 95th percentile of `step_seconds` and, if they are
+        known, `mfu` (`flops.utilisation`) and `hbm_bytes`, the highest of this process's devices.
         """
         self._write()
         mean = float(np.mean(self._recent))
@@ -122,9 +123,9 @@ class Goodput:
 def open_goodput(
     config: ConfigDict, workdir: Path, mesh: Mesh, step: int, *, began: float
 ) -> Goodput:
-    """Open the ledger of a run at `step`, and book the time since it `began` as its start.
+    """Open the ledger of a run at `step`, and book the time since `began` as the start.
 
-    `began` is of `time.perf_counter`.
+    `began` is a time of `time.perf_counter`.
     """
     flops = step_flops(
         config.model,
@@ -145,11 +146,11 @@ def open_goodput(
 
 
 class Pace:
-    """Keeps the host close to the devices, and books each step once it is done.
+    """The pace of the host: it stays close to the devices, and books each step once it is done.
 
     Args:
         goodput: the ledger.
-        waited: gives the seconds that were spent waiting for data so far.
+        waited: returns the seconds spent waiting for data so far.
     """
 
     def __init__(self, goodput: Goodput, waited: Callable[[], float]):
@@ -160,14 +161,15 @@ class Pace:
         self._since = time.perf_counter()
 
     def resume(self) -> None:
-        """Start the clock of the next step now: the time before is no step's."""
+        """Start the clock of the next step now; the time before belongs to no step."""
         self._since = time.perf_counter()
 
     def follow(self, metrics: Metrics, *, catch_up: bool) -> None:
-        """Follow a step that was started: wait for the one before it, or to `catch_up` for all.
+        """Record a step that was started, and wait for the step before, or for all to `catch_up`.
 
-        Never more than a step ahead of the devices, and in step with them where the host looks: so
-        time is booked where it goes. The first step, which is compiled, is waited for too.
+        The host is never more than a step ahead of the devices, and not ahead at all when it
+        reads metrics, so that time is booked on the right account. The host also waits for the
+        first step, which is compiled.
         """
         self._running.append(metrics)
         ahead = 0 if catch_up or not self._compiled else 1
@@ -181,12 +183,12 @@ class Pace:
 
 
 class Trace:
-    """A `jax.profiler` trace of some steps, for TensorBoard or XProf, in `folder`.
+    """A `jax.profiler` trace of some steps, for TensorBoard or XProf.
 
     Args:
-        folder: where it goes.
-        first: steps that are done before it starts, counted from this start of the run.
-        steps: how many it takes in; 0 for no trace.
+        folder: the folder for the trace.
+        first: steps before the trace, counted from this start of the run.
+        steps: steps in the trace; 0 for no trace.
     """
 
     def __init__(self, folder: Path, first: int, steps: int):
@@ -194,14 +196,14 @@ class Trace:
         self._running = False
 
     def before_step(self) -> None:
-        """Start if it is time."""
+        """Start the trace if it is due."""
         if self._left and self._first == 0:
             jax.profiler.start_trace(self._folder)
             self._running = True
         self._first -= 1
 
     def after_step(self, result: jax.Array) -> None:
-        """Stop after the last of the steps, when `result` is there."""
+        """Stop the trace after its last step, once `result` is computed."""
         if self._running:
             self._left -= 1
             if not self._left:
@@ -209,7 +211,7 @@ class Trace:
                 self.close()
 
     def close(self) -> None:
-        """Stop, if a trace is being taken."""
+        """Stop the trace if it is running."""
         if self._running:
             jax.profiler.stop_trace()
             self._running = False

@@ -1,7 +1,7 @@
-"""Guards of a training: updates that are not finite are skipped, and what looks wrong is said.
+"""Guards of training: skip updates that are not finite, and warn of values that look wrong.
 
-The update is skipped inside the compiled step, so that it depends on nothing but the step's own
-numbers and a resumed run skips the same ones. The host looks at the figures when it logs them.
+An update is skipped inside the compiled step, so that the decision depends only on the step's own
+values, and a resumed run skips the same updates. The host checks values when it logs them.
 """
 
 import logging
@@ -26,8 +26,9 @@ from vclip_jax.models.clip import MAX_LOGIT_SCALE
 from vclip_jax.train.state import Metrics, TrainState
 
 WINDOW = 50
-"""Logged losses that a new one is compared with."""
+"""The number of logged losses with which a new loss is compared."""
 MANY_REPEATED = 0.5
+"""The share of repeated captions in a batch from which on a warning is due."""
 
 log = logging.getLogger("vclip_jax")
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -41,8 +42,9 @@ class SkippedError(ValueError):
 
 
 def guarded(train_step: TrainStep) -> TrainStep:
-    """`train_step`, which changes nothing but the step's number if loss or gradients are not
-    finite. Its metrics are also `skipped`, 1 or 0.
+    """Wrap `train_step` to change only the step number if loss or gradients are not finite.
+
+    The metrics get `skipped`, 1 or 0.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -56,7 +58,7 @@ def guarded(train_step: TrainStep) -> TrainStep:
 
 
 def group_norms(grads: Any, depth: int = 2) -> dict[str, jax.Array]:
-    """L2 norms of gradients by the first `depth` parts of their paths."""
+    """Return L2 norms of gradients, grouped by the first `depth` parts of their paths."""
     groups: dict[str, list[jax.Array]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
         groups.setdefault("/".join(path_string(path).split("/")[:depth]), []).append(leaf)
@@ -64,9 +66,9 @@ def group_norms(grads: Any, depth: int = 2) -> dict[str, jax.Array]:
 
 
 def measuring() -> optax.GradientTransformation:
-    """An optimizer that changes nothing and whose new state is `group_norms` of the gradients.
+    """Return an optimizer that changes nothing; its new state is `group_norms` of the gradients.
 
-    With it in place of the optimizer, a training step is its own diagnosis.
+    With this optimizer, a training step diagnoses itself.
     """
     return optax.GradientTransformation(
         lambda params: group_norms(params),
@@ -81,29 +83,30 @@ def measuring() -> optax.GradientTransformation:
 
 
 def repeated(numbers: jax.Array) -> float:
-    """The share of `[b]` integers, of those that are this process's, that equal another one before.
+    """Return the share of `[b]` integers that equal an earlier one, among this process's.
 
-    Counted here, as it would be one more collective in the step.
+    Counted on the host, because in the step it would be one more collective.
     """
-    own = [np.asarray(part.data) for part in numbers.addressable_shards if part.replica_id == 0]
-    return 1 - len(np.unique(np.concatenate(own))) / sum(map(len, own))
+    local = [np.asarray(part.data) for part in numbers.addressable_shards if part.replica_id == 0]
+    return 1 - len(np.unique(np.concatenate(local))) / sum(map(len, local))
 
 
 @dataclass
 class Watch:
-    """Reads the figures of steps as they are logged; warns, and says when to stop."""
+    """A watch over the metrics of steps as they are logged: it warns, and says when to stop."""
 
     batch_size: int
     patience: int
-    """So many updates in a row may be skipped."""
+    """The number of skipped updates in a row that ends the run."""
     softmax: bool
     pairs: bool
-    """Whether an image belongs to the text of its own pair alone, see `config.loss.targets`."""
+    """True if only the text of its own pair matches an image, see `config.loss.targets`."""
     quiet_steps: int
-    """Early on a loss of nothing learnt is no sign of anything."""
+    """Steps at the start during which a flat loss is normal."""
     skipped: int = 0
-    """In all."""
+    """The number of skipped updates since the run began."""
     in_a_row: int = 0
+    """The number of skipped updates since the last good one."""
     _pending: list[jax.Array] = field(init=False, default_factory=list)
     _losses: deque[float] = field(init=False, default_factory=lambda: deque(maxlen=WINDOW))
     _said: set[str] = field(init=False, default_factory=set)
@@ -111,7 +114,7 @@ class Watch:
 
     @classmethod
     def of(cls, config: ConfigDict, counters: Mapping[str, int]) -> "Watch":
-        """The watch that a config asks for; `counters` are those of `counters` at a resume."""
+        """Make the watch that a config asks for; a resumed run passes its saved `counters`."""
         return cls(
             config.global_batch_size,
             config.max_skipped,
@@ -123,11 +126,11 @@ class Watch:
         )
 
     def record(self, metrics: Metrics) -> None:
-        """Remember a step's flag, without waiting for the step."""
+        """Remember the `skipped` flag of a step, without waiting for the step."""
         self._pending.append(metrics["skipped"])
 
     def counters(self) -> dict[str, int]:
-        """The counters, up to the last step that was added: to be kept with a checkpoint."""
+        """Return the counters up to the last recorded step, to be saved with a checkpoint."""
         for flag in jax.device_get(self._pending):
             self.skipped += int(flag)
             self.in_a_row = self.in_a_row + 1 if flag else 0
@@ -135,11 +138,11 @@ class Watch:
         return {"skipped": self.skipped, "in_a_row": self.in_a_row}
 
     def should_stop(self) -> bool:
-        """Whether it is time to stop."""
+        """Return whether too many updates in a row were skipped."""
         return self.counters()["in_a_row"] >= self.patience
 
     def check(self, step: int, values: dict[str, float]) -> dict[str, float]:
-        """Warn of what looks wrong; returns those values that can be logged."""
+        """Warn of values that look wrong, and return the values to log."""
         self.counters()
         loss = values["loss"]
         if not math.isfinite(loss) or values["skipped"]:
@@ -151,7 +154,7 @@ class Watch:
                 self.in_a_row,
             )
         else:
-            self._look_at_loss(step, loss)
+            self._check_loss(step, loss)
         if values["logit_scale"] >= 0.999 * math.exp(MAX_LOGIT_SCALE):
             self._once(
                 "clamp",
@@ -163,9 +166,9 @@ class Watch:
         if share > MANY_REPEATED and self.pairs:
             self._once(
                 "repeated",
-                "warning: step %d: %.0f %% of a batch's captions are there "
-                "already, and count as wrong ones: config.loss.targets=caption would count "
-                "them as right",
+                "warning: step %d: %.0f %% of the batch's captions occur more than once, and the "
+                "loss counts the copies as wrong answers: config.loss.targets=caption counts them "
+                "as right",
                 step,
                 100 * share,
             )
@@ -180,19 +183,19 @@ class Watch:
         checkpoints: Sequence[int],
         workdir: Path,
     ) -> SkippedError:
-        """What to end a run with that is `should_stop`, in one line; in full in `diagnosis.json`.
+        """Return the one-line error of a run that `should_stop`, and write `diagnosis.json`.
 
         Args:
             step: the last step, whose update was skipped.
-            keys: of that step's records.
+            keys: the keys of that step's records.
             norms: `group_norms` of that step's gradients.
-            checkpoints: the steps that are saved.
-            workdir: of the run.
+            checkpoints: the steps of the saved checkpoints.
+            workdir: the run's workdir.
         """
         first = step - self.in_a_row + 1
         good = max((saved for saved in checkpoints if saved < first), default=None)
-        told = {name: float(norm) for name, norm in norms.items()}
-        bad = [name for name, norm in told.items() if not math.isfinite(norm)]
+        numbers = {name: float(norm) for name, norm in norms.items()}
+        bad = [name for name, norm in numbers.items() if not math.isfinite(norm)]
         if jax.process_index() == 0:
             content = {
                 "step": step,
@@ -201,19 +204,22 @@ class Watch:
                 "skipped": self.skipped,
                 "records": list(keys),
                 "last_good_checkpoint": good,
-                "gradient_norms": {k: v if math.isfinite(v) else str(v) for k, v in told.items()},
+                "gradient_norms": {
+                    name: norm if math.isfinite(norm) else str(norm)
+                    for name, norm in numbers.items()
+                },
             }
             write_json(workdir / "diagnosis.json", content)
-        some = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+        records = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
         where = f"in {', '.join(bad[:4])}{', ...' if len(bad) > 4 else ''}" if bad else "nowhere"
         return SkippedError(
             f"{self.in_a_row} updates in a row were skipped, of steps {first} to {step}: loss or "
-            f"gradients are not finite (gradients {where}; records {some}); the last checkpoint "
+            f"gradients are not finite (gradients {where}; records {records}); the last checkpoint "
             f"before is {'none' if good is None else good}: lower config.optimizer.learning_rate, "
             f"or look at {workdir / 'diagnosis.json'} and these records"
         )
 
-    def _look_at_loss(self, step: int, loss: float) -> None:
+    def _check_loss(self, step: int, loss: float) -> None:
         if len(self._losses) >= 10:
             middle = statistics.median(self._losses)
             spread = statistics.median(abs(earlier - middle) for earlier in self._losses)

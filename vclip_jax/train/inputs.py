@@ -1,6 +1,6 @@
-"""What a config names, opened: data, batches, evaluations, vocabulary.
+"""The data, batches and vocabulary that a config names, opened and checked.
 
-What is wrong with them is said here, before anything is compiled.
+Errors in them are reported here, before anything is compiled.
 """
 
 import logging
@@ -30,46 +30,46 @@ from vclip_jax.files.writing import write_json
 DATA = "data.json"
 
 PAIRS_SEED = 0
-"""Of the order of held-back pairs, whatever `config.seed` is, so that runs can be compared."""
+"""The seed of the order of held-back pairs; not `config.seed`, so that runs can be compared."""
 
 log = logging.getLogger("vclip_jax")
 
 
 @dataclass(frozen=True)
 class DrawnPairs(Sequence[Record]):
-    """Some records of a source in an order of its own, a function of `PAIRS_SEED` and its length.
+    """Some records of a source in an order that depends on `PAIRS_SEED` and the source's length.
 
-    A dataset of a folder for each class is stored class by class. In stored order the batches of a
-    validation loss would hold one class each, and the first so many records the first classes.
+    A dataset with a folder for each class is stored class by class. In stored order, a validation
+    batch would hold a single class, and the first records only the first classes.
     """
 
     source: Any
-    """From `datasets.open_source`."""
+    """A source from `datasets.open_source`."""
     rows: Sequence[int]
-    """Of the source."""
+    """Row numbers in the source."""
 
     @property
     def name(self) -> str:
-        """As the source's."""
+        """Return the source's name."""
         return str(self.source.name)
 
     @property
     def split(self) -> str:
-        """As the source's."""
+        """Return the source's split."""
         return str(self.source.split)
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """As the source's."""
+        """Return the source's class names."""
         return tuple(self.source.class_names)
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """As the source's."""
+        """Return the source's splits."""
         return tuple(self.source.splits)
 
     def digest(self) -> str:
-        """As the source's."""
+        """Return the source's digest."""
         return str(self.source.digest())
 
     def __len__(self) -> int:
@@ -83,14 +83,14 @@ class DrawnPairs(Sequence[Record]):
 
 
 def draw_pairs(source: Any, most: int | None = None) -> DrawnPairs:
-    """At most so many pairs of a source, see `DrawnPairs`; the same ones on any machine."""
-    # Raw numbers, as NumPy promises only that these are the same in all of its versions.
+    """Draw at most `most` pairs of a source, see `DrawnPairs`; the same pairs on any machine."""
+    # NumPy keeps only raw numbers the same in all of its versions.
     order = np.argsort(np.random.Philox(PAIRS_SEED).random_raw(len(source)), kind="stable")
     return DrawnPairs(source, order[:most].tolist())
 
 
 def open_training_data(config: ConfigDict) -> tuple[Any, Any]:
-    """The training and (if the dataset has one) the validation pairs, built if need be."""
+    """Open the training and (or None) the validation pairs; build the dataset if necessary."""
     data = config.data
     prepare_dataset("data", data, data.data_dir)
     train = open_split("data.train_split", data.dataset, data.data_dir, data.train_split)
@@ -113,7 +113,7 @@ def open_training_data(config: ConfigDict) -> tuple[Any, Any]:
 
 
 def open_test_pairs(config: ConfigDict) -> Any:
-    """The pairs that are looked at in the end alone; the dataset must be built. None without."""
+    """Open the pairs that are measured only when a run ends, or None; the dataset must be built."""
     if not config.data.test_split:
         return None
     data = config.data
@@ -121,7 +121,7 @@ def open_test_pairs(config: ConfigDict) -> Any:
 
 
 def prepare_dataset(section: str, entry: ConfigDict, data_dir: str) -> None:
-    """`datasets.prepare`, whose errors name the key."""
+    """Build a dataset if necessary, see `datasets.prepare`; errors name the key."""
     try:
         datasets.prepare(entry.dataset, entry.source, data_dir)
     except datasets.SourceNeededError:
@@ -132,7 +132,7 @@ def prepare_dataset(section: str, entry: ConfigDict, data_dir: str) -> None:
 
 
 def open_split(key: str, name: str, data_dir: str, split: str) -> datasets.RecordSource:
-    """The split that a key names; errors name the key."""
+    """Open the split that a key names; errors name the key."""
     with checks.naming(key):
         return datasets.open_source(name, data_dir, split)
 
@@ -140,23 +140,23 @@ def open_split(key: str, name: str, data_dir: str, split: str) -> datasets.Recor
 def check_data(
     workdir: Path, sources: Mapping[str, Any], *, resumes: bool = False, save: bool = True
 ) -> None:
-    """Write down what a run's data is, or hold it against what the run began with.
+    """Write the digests of a run's data, or compare the data with the digests of its start.
 
     Args:
-        workdir: of the run; the digests are in its `data.json`.
-        sources: "train", "validation", "test" or "evals.NAME" -> what was opened, or None.
-        resumes: whether the run has figures already, which are of the data that it began with.
-        save: of several processes one is to.
+        workdir: the run's workdir; the digests are in its `data.json`.
+        sources: "train", "validation", "test" or "evals.NAME" -> the opened source, or None.
+        resumes: True if the run has metrics already, measured on the data of its start.
+        save: False on all but one of several processes.
 
     Raises:
-        ValueError: the training data is not what the run began with. Of other data that is said;
-            either names all that differs.
+        ValueError: the training data is not that of the run's start. Other data that differs only
+            gives a warning. Both name everything that differs.
     """
     path = workdir / DATA
     kept = config_lib.read(path) if path.exists() else {}
     known = dict(kept)
     if resumes and "train" in sources and "train" not in known:
-        log.info("%s does not say what its data was: from now on it does, in %s", workdir, DATA)
+        log.info("%s has no record of its data: written now to %s", workdir, DATA)
     differ: dict[str, str] = {}
     for role, source in sources.items():
         if source is None or not (digest := source.digest()):
@@ -176,7 +176,7 @@ def check_data(
     if "train" in differ:
         raise ValueError(f"{line}: build it again from the same files, or choose another --workdir")
     if differ:
-        log.warning("warning: %s; figures of before and after do not compare", line)
+        log.warning("warning: %s; figures from before and after are not comparable", line)
     if save and known != kept:
         write_json(path, known)
 
@@ -191,9 +191,9 @@ def open_train_batches(
     *,
     few: bool = False,
 ) -> prefetch.DevicePrefetcher:
-    """Global training batches of `size` pairs on the devices, from `start_step` on.
+    """Open training batches of `size` pairs over all devices, from `start_step` on.
 
-    For a `few` of them no processes are started.
+    `few` starts no worker processes, which are not worth their start for a few batches.
     """
     side, length = config.data.image_size, config.tokenizer.context_length
     batch_bytes = size // jax.process_count() * (3 * side**2 + 4 * length + 8)
@@ -221,9 +221,9 @@ def open_train_batches(
 
 
 def load_tokenizer(config: ConfigDict, train: Any, workdir: Path) -> Tokenizer:
-    """The run's own vocabulary if it has one, else what the config says, kept in the workdir."""
-    if config_lib.has_begun(workdir) and (own := saved_tokenizer(workdir)) is not None:
-        return own
+    """Load the run's own vocabulary, else the one that the config names, saved in the workdir."""
+    if config_lib.has_begun(workdir) and (saved := saved_tokenizer(workdir)) is not None:
+        return saved
     restored = saved_tokenizer(config.restore_from) if config.restore_from else None
     tokenizer: Tokenizer
     if restored is not None:
@@ -233,7 +233,7 @@ def load_tokenizer(config: ConfigDict, train: Any, workdir: Path) -> Tokenizer:
     else:
         tokenizer = WordPiece.load(config.tokenizer.vocab)
     if jax.process_index() == 0:
-        for left in (TOKENIZER, VOCAB):  # by a start that was refused
-            (workdir / left).unlink(missing_ok=True)
+        for leftover in (TOKENIZER, VOCAB):  # from a start that was refused
+            (workdir / leftover).unlink(missing_ok=True)
         tokenizer.save(workdir / tokenizer.file_name)
     return tokenizer

@@ -1,4 +1,4 @@
-"""The bookkeeping of the training loop: figures, progress, saves, where the time goes."""
+"""The bookkeeping of the training loop: metrics, progress, checkpoints, use of time."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -19,9 +19,9 @@ from vclip_jax.train.state import Metrics, TrainState
 
 
 class Loop:
-    """Keeps the books of a training loop; a context manager.
+    """The bookkeeping of a training loop; a context manager.
 
-    With several processes all call its methods together.
+    With several processes, all must call its methods together.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class Loop:
         """Start at `step`: 0, or the step of one of the run's checkpoints.
 
         Args:
-            run: gets the rows and the checkpoints.
-            training: whose steps are followed.
-            train: the records of the batches; those of a step that diverges are named.
-            batches: from `step` on; the caller closes them.
-            goodput: the ledger; it is written at the end of the loop.
+            run: the run to which rows and checkpoints are written.
+            training: the model and the step.
+            train: the records of the batches, to name those of a step that diverges.
+            batches: the batches from `step` on; the caller closes them.
+            goodput: the ledger of time, written at the end of the loop.
             step: steps done so far.
         """
         config = run.config
@@ -76,21 +76,21 @@ class Loop:
         self._stack.close()
 
     def next_batch(self) -> Batch:
-        """Get the batch of the next step, and start a trace if it is time."""
+        """Return the batch of the next step, and start a trace if it is due."""
         self._trace.before_step()
         return next(self._batches)
 
     def follow(self, metrics: Metrics, *, catch_up: bool) -> None:
-        """Follow a step that was started, see `Pace.follow`."""
+        """Record a step that was started, see `Pace.follow`."""
         self._watch.record(metrics)
         self._pace.follow(metrics, catch_up=catch_up)
         self._trace.after_step(metrics["loss"])
 
     def log(self, step: int, metrics: Metrics, batch: Batch) -> None:
-        """Write a row of `metrics.jsonl`, and warn of figures that look wrong.
+        """Write a row of `metrics.jsonl`, and warn of values that look wrong.
 
         Raises:
-            OSError: a save in the background failed, and the run is to stop for that.
+            OSError: a save in the background failed, and `config.checkpoint_errors` is "stop".
         """
         values = {name: float(x) for name, x in jax.device_get(metrics).items()}
         values["repeated_captions"] = guards.repeated(batch["caption_id"])
@@ -111,17 +111,17 @@ class Loop:
         """Stop if too many updates in a row were skipped.
 
         Args:
-            step: the last one.
-            state: after it.
-            batch: its own.
+            step: the last step.
+            state: the state after it.
+            batch: the batch of that step.
 
         Raises:
-            SkippedError: they were; `diagnosis.json` tells of the last step.
+            SkippedError: too many were skipped; `diagnosis.json` describes the last step.
         """
         if not self._watch.should_stop():
             return
         config = self._run.config
-        # Nothing but the step's number has changed since, so its gradients are:
+        # A skipped step changes only the step number, so its gradients can be computed again.
         norms = self._training.gradient_norms(state.replace(step=step - 1), batch)
         keys = pipeline.record_keys(
             self._train,
@@ -134,7 +134,7 @@ class Loop:
         raise self._watch.diagnosis(step, keys, norms, saved, self._run.workdir)
 
     def show(self) -> None:
-        """Move the progress bar on by a step, and show the figures of a new row there."""
+        """Advance the progress bar by a step, and show the values of a new row there."""
         if self._description:
             self._progress.set_description(self._description)
             self._description = ""
@@ -147,7 +147,7 @@ class Loop:
 
     @contextmanager
     def booked(self, account: str) -> Iterator[None]:
-        """Book the time of work between two steps on one of `goodput.ACCOUNTS`."""
+        """Book the time of the context, between two steps, on one of `goodput.ACCOUNTS`."""
         with self._goodput.account(account):
             yield
         self._pace.resume()

@@ -1,5 +1,4 @@
-"""The optimizer: AdamW with a decay mask by name (the recipe's), or another of `OPTIMIZERS`, with
-linear warm-up and cosine to zero."""
+"""The optimizer and its learning rate: linear warm-up, then a cosine to zero."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -14,12 +13,14 @@ from vclip_jax.devices.tree import path_string
 
 
 def learning_rate_schedule(base: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
-    """Linear warm-up to `base`, then half a cosine to 0 (Chinese-CLIP, `training/scheduler.py`).
+    """Return a linear warm-up to `base`, then half a cosine to 0.
+
+    The schedule of Chinese-CLIP (`training/scheduler.py`).
 
     Args:
         base: the peak learning rate.
-        warmup_steps: steps of warm-up; step 0 already moves at `base / warmup_steps`.
-        total_steps: where the cosine reaches 0.
+        warmup_steps: steps of warm-up; step 0 has a learning rate of `base / warmup_steps`.
+        total_steps: the step at which the cosine reaches 0.
     """
 
     def schedule(step: jax.Array | int) -> jax.Array:
@@ -33,10 +34,11 @@ def learning_rate_schedule(base: float, warmup_steps: int, total_steps: int) -> 
 
 
 def decay_mask(params: dict, no_decay: tuple[str, ...]) -> dict:
-    """True where weight decay applies: parameters whose path contains none of `no_decay`.
+    """Return True for each parameter to decay: its path contains none of `no_decay`.
 
-    The recipe's words are "bn", "ln", "bias", "logit_scale" (Chinese-CLIP, `training/main.py`). So
-    BERT's LayerNorm scales, the shortcuts' norm scales and all embeddings are decayed, as there.
+    The recipe's words are "bn", "ln", "bias", "logit_scale" (Chinese-CLIP, `training/main.py`). As
+    in Chinese-CLIP, BERT's LayerNorm scales, the shortcuts' norm scales and all embeddings are
+    decayed.
     """
     return jax.tree_util.tree_map_with_path(
         lambda path, _: not any(word in path_string(path) for word in no_decay), params
@@ -44,7 +46,7 @@ def decay_mask(params: dict, no_decay: tuple[str, ...]) -> dict:
 
 
 def adamw(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """AdamW as `config.optimizer` describes it, with a decay mask by name."""
+    """Make the AdamW of `config.optimizer`, with a decay mask by name."""
     return optax.adamw(
         schedule,
         b1=config.beta1,
@@ -58,7 +60,7 @@ def adamw(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransfo
 OPTIMIZERS: dict[str, Callable[[ConfigDict, optax.Schedule], optax.GradientTransformation]] = {
     "adamw": adamw
 }
-"""The values of `config.optimizer.kind`: functions of `config.optimizer` and the learning rate's
+"""The values of `config.optimizer.kind` -> functions of `config.optimizer` and the learning rate
 schedule; a recipe may add its own, see `docs/extending.md`."""
 
 
@@ -71,10 +73,10 @@ def check_kind(config: ConfigDict) -> None:
 
 
 def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
-    """The optimizer that `config.optimizer` describes, for a run of `total_steps`.
+    """Make the optimizer of `config.optimizer` for a run of `total_steps`.
 
     Raises:
-        ValueError: one line: its kind is not known.
+        ValueError: one line: the optimizer's kind is unknown.
     """
     check_kind(config)
     schedule = learning_rate_schedule(config.learning_rate, config.warmup_steps, total_steps)
@@ -89,7 +91,7 @@ def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransf
 def scale_by_path(factors: Sequence[tuple[str, float]]) -> optax.GradientTransformation:
     """Multiply updates by the factor of the first regular expression found in their path, else 1.
 
-    After AdamW this is a learning rate of its own for those parameters, decay included.
+    After AdamW, this scales the learning rate of those parameters, weight decay included.
     """
 
     def factor(path: tuple[Any, ...]) -> float:

@@ -1,4 +1,4 @@
-"""The workdir of a training run: locked, described, opened for figures and checkpoints."""
+"""The workdir of a training run: its lock, its description, its metrics and checkpoints."""
 
 import logging
 from collections.abc import Iterator
@@ -25,8 +25,8 @@ def open_workdir(config: ConfigDict, workdir: Path) -> Iterator[None]:
     """Keep other runs out of a workdir, and write `config.json` and `environment.json` there.
 
     Raises:
-        ValueError: another run uses it, or began in it with another config.
-        OSError: it cannot be written to.
+        ValueError: another run uses the workdir, or began in it with another config.
+        OSError: the workdir cannot be written to.
     """
     lead = jax.process_index() == 0
     workdir.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def open_workdir(config: ConfigDict, workdir: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Run:
-    """The config of a run, and the files that it writes as it goes on."""
+    """A run: its config, its workdir, and the files that it writes."""
 
     config: ConfigDict
     workdir: Path
@@ -48,10 +48,10 @@ class Run:
 
 
 def open_run(config: ConfigDict, workdir: Path) -> Run:
-    """Open the figures and the checkpoints of a workdir.
+    """Open the metrics and the checkpoints of a workdir.
 
     Raises:
-        ValueError, OSError: one line: they are damaged, or cannot be kept there.
+        ValueError, OSError: one line: the files are damaged, or cannot be written there.
     """
     metrics_log = MetricsLog(
         workdir / "metrics.jsonl", enabled=jax.process_index() == 0, track=config.keep_best
@@ -73,7 +73,8 @@ def resume(run: Run, training: Training) -> TrainState:
     if step >= run.config.total_steps:
         log.info(
             "nothing is left to train: %s has reached config.total_steps=%d and is evaluated "
-            "again; another --workdir with --config.restore_from=%s trains its weights on",
+            "again; to train its weights further, use another --workdir with "
+            "--config.restore_from=%s",
             run.workdir,
             run.config.total_steps,
             run.workdir,

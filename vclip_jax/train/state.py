@@ -1,4 +1,4 @@
-"""The state that training carries from step to step, and its random initialisation."""
+"""The state of training, and its random initialisation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ Metrics = dict[str, jax.Array]
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Everything that a step changes. Model variables are nested dictionaries of arrays."""
+    """The values that a step changes. Model variables are nested dictionaries of arrays."""
 
     step: jax.Array
     """int32 scalar: steps done."""
@@ -29,12 +29,12 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def variables(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What the model computes with: `params` and `batch_stats`."""
+        """Return the model's variables, `params` and `batch_stats`."""
         return self.params, self.batch_stats
 
 
 def with_logit_bias(make_model: Callable[[nnx.Rngs], Clip]) -> Callable[[nnx.Rngs], Clip]:
-    """`make_model`, and what the sigmoid loss needs: a `logit_bias`, and its first temperature."""
+    """Extend `make_model` for the sigmoid loss: a `logit_bias`, and the loss's temperature."""
 
     def make(rngs: nnx.Rngs) -> Clip:
         model = make_model(rngs)
@@ -51,11 +51,13 @@ def init_state(
     seed: int,
     half: bool = False,
 ) -> TrainState:
-    """A state at step 0 from random initialisation; a pure function of `seed`, so it can be jitted
-    with output shardings, or evaluated for shapes only.
+    """Return a random state at step 0.
 
-    `half` rounds the weights through float16: Chinese-CLIP converts its new model to half precision
-    and back (`convert_weights`, `convert_models_to_fp32`).
+    A pure function of `seed`, so that it can be jitted with output shardings, or evaluated for
+    shapes only.
+
+    `half` rounds the weights to float16 and back, as Chinese-CLIP does with a new model
+    (`convert_weights`, `convert_models_to_fp32`).
     """
     _, params, batch_stats = split_model(make_model(seeded(seed)))
     if half:
@@ -68,5 +70,5 @@ def _round_to_half(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
     if name in ("logit_scale", "logit_bias") or (
         name.startswith("visual/") and name.endswith("_embedding")
     ):
-        return leaf  # single parameters of the image tower, which the conversion passes over
+        return leaf  # the conversion skips bare parameters of the image tower
     return leaf.astype(jnp.float16).astype(jnp.float32)

@@ -33,38 +33,38 @@ def make_train_step(
     micro_batches: int = 1,
     remat: Mapping[str, str] = NO_REMAT,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The training step as a pure function `(state, batch) -> (state, metrics)`, not yet jitted.
+    """Return the training step, a pure function `(state, batch) -> (state, metrics)`, not jitted.
 
     The batch has `image`, uint8 `[b, s, s, 3]`, `tokens`, int32 `[b, length]`, and for captions as
     targets `caption_id`, int32 `[b]`. Metrics are float32 scalars: `loss`, `logit_scale` (the
     multiplier before the update), `logit_bias` (if the model has one) and `grad_norm`. Dropout is a
     function of (seed, step, row of the batch).
 
-    On a mesh each device encodes its rows of the batch; only embeddings, the statistics of global
-    batch norms and gradients (in float32) go from one to others.
+    On a mesh, each device encodes its rows of the batch. Devices exchange only embeddings, the
+    statistics of global batch norms, and gradients (in float32).
 
     Args:
         graphdef: the model's structure, from `split_model`.
-        optimizer: its state is in `TrainState.opt_state`.
-        seed: of dropout.
-        mesh: None computes on the whole batch in one place.
-        placement: of the state on the mesh, from `sharding.state_sharding`.
+        optimizer: the optimizer, whose state is in `TrainState.opt_state`.
+        seed: the seed of dropout.
+        mesh: the mesh; None computes the whole batch on one device.
+        placement: shardings of the state on the mesh, from `sharding.state_sharding`.
         loss: `contrastive_loss` with its settings; a sigmoid needs a model of `with_logit_bias`.
         targets: see `config.loss.targets`.
         clamp: see `config.optimizer.clamp`.
-        feature_gradient: what the gradient is multiplied by where it enters the towers; one over
-            the number of devices is what an all-gather without gradient amounts to once the
-            processes' gradients are averaged.
+        feature_gradient: the factor of the gradient where it enters the towers. One over the
+            number of devices gives the result of an all-gather without gradient followed by
+            averaging the gradients of the processes.
         micro_batches: parts in which a device encodes its rows, one after another, and again for
-            the gradients. The loss is the whole batch's; each part has its own batch statistics,
-            whose mean moves the running ones.
+            the gradients. The loss is that of the whole batch; each part has its own batch
+            statistics, whose mean updates the running statistics.
         remat: see `config.remat`.
     """
     axes = mesh.axis_names if mesh is not None else ()
-    specs = jax.tree.map(lambda own: own.spec, placement.params) if placement else None
+    specs = jax.tree.map(lambda sharding: sharding.spec, placement.params) if placement else None
 
     def encode(params: dict, batch_stats: dict, rows: Batch) -> tuple[jax.Array, jax.Array, dict]:
-        """Unit vectors of images and texts, and the moved batch statistics."""
+        """Return unit vectors of images and texts, and the new batch statistics."""
 
         def visual(params: dict, images: jax.Array) -> tuple[jax.Array, dict]:
             model = nnx.merge(graphdef, params, batch_stats)
@@ -91,7 +91,7 @@ def make_train_step(
             image, text, moved = encode(params, batch_stats, rows)
         else:
             parts = jax.tree.map(lambda x: x.reshape(micro_batches, -1, *x.shape[1:]), rows)
-            # A part's activations are computed again where its gradient is, not kept.
+            # Compute a part's activations again for its gradient instead of keeping them.
             again = jax.checkpoint(partial(encode, params, batch_stats))
             image, text, moved = jax.lax.map(again, parts)
             image, text = (x.reshape(local, -1) for x in (image, text))
@@ -143,9 +143,9 @@ def make_train_step(
 
 
 def _whole(axes: tuple[str, ...], x: jax.Array, spec: PartitionSpec) -> jax.Array:
-    """All of a parameter of which a device holds its share, or all.
+    """Gather a parameter of which a device may hold only its share.
 
-    Gradients come back as they were computed, float32, summed over all devices, to each its share.
+    The gradient, float32, is summed over all devices, and each device gets its share.
     """
     x = jax.lax.pcast(x, tuple(axis for axis in axes if axis not in spec), to="varying")
     for dimension, axis in enumerate(spec):
@@ -155,7 +155,7 @@ def _whole(axes: tuple[str, ...], x: jax.Array, spec: PartitionSpec) -> jax.Arra
 
 
 def _scale_gradient(x: jax.Array, factor: float) -> jax.Array:
-    """`x`, whose gradient is multiplied by `factor`."""
+    """Return `x`, with its gradient multiplied by `factor`."""
     return x if factor == 1 else factor * x + (1 - factor) * jax.lax.stop_gradient(x)
 
 
@@ -165,9 +165,10 @@ def jit_train_step(
     state_shardings: TrainState,
     compiler_options: dict[str, Any] | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """Compile a step for a mesh: batch sharded, metrics replicated, the old state's memory reused.
+    """Jit a step for a mesh: batch sharded, metrics replicated, the old state's memory reused.
 
-    The state's layout going in and coming out is `state_shardings`; `compiler_options` are XLA's.
+    `state_shardings` are those of the state before and after the step; `compiler_options` are
+    XLA's.
     """
     replicated = NamedSharding(mesh, PartitionSpec())
     return jax.jit(

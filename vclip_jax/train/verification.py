@@ -1,8 +1,8 @@
-"""Verify checkpoints: compare what is read with what was saved.
+"""The verification of checkpoints: arrays that are read must equal the arrays that were saved.
 
-Orbax does not notice flipped bits in arrays. So the fingerprint of every array is stored beside
-them, from the arrays in memory, and compared with what is read back: whatever happened in between,
-a checkpoint that is used is the one that was saved.
+Orbax does not notice flipped bits in arrays. So a fingerprint of every array in memory is saved
+with the arrays, and compared with the arrays that are read back. This finds any fault between
+saving and reading.
 """
 
 import hashlib
@@ -31,22 +31,22 @@ log = logging.getLogger("vclip_jax")
 
 
 class DamagedError(ValueError):
-    """A checkpoint is not what was saved; one line that names it."""
+    """A checkpoint differs from what was saved; one line that names the checkpoint."""
 
 
 class VerifiedReader:
-    """Reads the numbered checkpoints of a folder, and compares them with what was saved."""
+    """A reader of the numbered checkpoints of a folder that verifies them."""
 
     def __init__(self, directory: Path):
-        """`directory` holds a folder for each step."""
+        """Take the directory that holds a folder for each step."""
         self._directory = directory
         self._handler = ocp.PyTreeCheckpointHandler()
 
     def position(self, step: int) -> dict[str, Any]:
-        """The JSON that was kept beside the arrays, see `sealed`.
+        """Read the JSON that was saved with the arrays, see `sealed`.
 
         Raises:
-            DamagedError: it cannot be read, or is not what was saved.
+            DamagedError: the JSON cannot be read, or differs from what was saved.
         """
         try:
             content = read_json(self._directory / str(step) / "position/metadata", _MOST_POSITION)
@@ -64,14 +64,14 @@ class VerifiedReader:
         """Read a tree of arrays like `targets`, and verify it.
 
         Args:
-            step: of the checkpoint.
-            targets: shapes, types and shardings.
-            together: whether all processes read it, at the same time.
-            whole: whether it is all that there should be.
+            step: the step of the checkpoint.
+            targets: shapes, dtypes and shardings.
+            together: True if all processes read at the same time.
+            whole: True if the checkpoint must hold no other arrays.
 
         Raises:
-            DamagedError: the checkpoint is not what was saved.
-            ValueError: its arrays are not `targets`.
+            DamagedError: the checkpoint differs from what was saved.
+            ValueError: the checkpoint's arrays do not match `targets`.
         """
         arrays = self.position(step).get("arrays")
         wanted = {
@@ -93,7 +93,7 @@ class VerifiedReader:
             )
         except Exception as error:  # TensorStore's, or Orbax's own
             problem = error
-        # Fingerprints are computed together: no process may be missing.
+        # All processes compute fingerprints together, so all must get here.
         if not (_everywhere(problem is None) if together else problem is None):
             reason = "another process cannot read it" if problem is None else reason_of(problem)
             if arrays is not None:
@@ -103,10 +103,10 @@ class VerifiedReader:
             ) from problem
         if arrays is not None:
             try:
-                found = fingerprints(restored)
-            except TypeError as error:  # metadata that make a leaf something else than an array
+                read = fingerprints(restored)
+            except TypeError as error:  # damaged metadata made a leaf something other than an array
                 raise self._damaged(step, reason_of(error)) from error
-            wrong = [name for name in wanted if found[name] != arrays[name]["fingerprint"]]
+            wrong = [name for name in wanted if read[name] != arrays[name]["fingerprint"]]
             if wrong:
                 raise self._damaged(
                     step, f"{len(wrong)} of {len(wanted)} arrays were changed, {wrong[0]} first"
@@ -117,22 +117,22 @@ class VerifiedReader:
         """Read back a checkpoint that was just written: its structure, and some arrays.
 
         Args:
-            step: of the checkpoint.
-            readable: what is read, from `small_arrays`.
+            step: the step of the checkpoint.
+            readable: the arrays to read, from `small_arrays`.
 
         Raises:
-            Exception: it is not what was saved, or cannot be read: Orbax's and TensorStore's
-                errors have many types.
+            Exception: the checkpoint differs from what was saved, or cannot be read (Orbax and
+                TensorStore raise many types).
         """
         arrays = self.position(step)["arrays"]
         tree = self._handler.metadata(epath.Path(self._directory) / str(step) / "state").tree
-        there = {
+        written = {
             path_string(path): (str(np.dtype(leaf.dtype)), tuple(leaf.shape))
             for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
         }
         saved = {name: (a["dtype"], tuple(a["shape"])) for name, a in arrays.items()}
-        if there != saved:
-            first = min(n for n in there.keys() | saved if there.get(n) != saved.get(n))
+        if written != saved:
+            first = min(n for n in written.keys() | saved if written.get(n) != saved.get(n))
             raise ValueError(f"{first} is not what was saved")
         if readable:
             self.read(step, readable, together=False, whole=False)
@@ -142,12 +142,12 @@ class VerifiedReader:
     ) -> None:
         for name in sorted(wanted.keys() | (saved.keys() if whole else set())):
             have, want = saved.get(name), wanted.get(name)
-            is_there = None if have is None else (have["dtype"], tuple(have["shape"]))
+            stored = None if have is None else (have["dtype"], tuple(have["shape"]))
             expected = None if want is None else (str(want.dtype), tuple(want.shape))
-            if is_there != expected:
+            if stored != expected:
                 raise ValueError(
                     f"checkpoint {step} in {self._directory} does not fit this config: "
-                    f"{name} is {_words(is_there)} there, {_words(expected)} here"
+                    f"{name} is {_words(stored)} in the checkpoint, {_words(expected)} in the model"
                 )
 
     def _damaged(self, step: int, reason: str) -> DamagedError:
@@ -155,11 +155,11 @@ class VerifiedReader:
 
 
 def small_arrays(tree: dict[str, Any], left: list[int]) -> dict[str, Any]:
-    """Shapes and types of a nested dictionary's small arrays, on this process's processor.
+    """Return shapes and dtypes of a nested dictionary's small arrays, placed on the CPU.
 
     Args:
-        tree: of arrays.
-        left: how many there may still be; is counted down.
+        tree: the arrays.
+        left: `[n]`, at most how many arrays to take; the number is counted down.
     """
     processor = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
     small: dict[str, Any] = {}
@@ -174,21 +174,21 @@ def small_arrays(tree: dict[str, Any], left: list[int]) -> dict[str, Any]:
 
 
 def sealed(state: TrainState, position: dict[str, Any]) -> dict[str, Any]:
-    """The JSON to keep beside a state's arrays: `position`, the arrays' fingerprints and a digest.
+    """Return the JSON to save with a state: `position`, the arrays' fingerprints and a digest.
 
-    With several processes all call it together.
+    With several processes, all must call it together.
     """
     content = position | {"arrays": _describe(state)}
     return content | {"digest": _digest(content)}
 
 
 def _describe(state: TrainState) -> dict[str, dict[str, Any]]:
-    found = fingerprints(state)
+    digits = fingerprints(state)
     return {
         path_string(path): {
             "shape": list(leaf.shape),
             "dtype": str(leaf.dtype),
-            "fingerprint": found[path_string(path)],
+            "fingerprint": digits[path_string(path)],
         }
         for path, leaf in jax.tree_util.tree_leaves_with_path(state)
     }
@@ -199,19 +199,19 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def _everywhere(here: bool) -> bool:
-    """Whether it holds on every process."""
+    """Return whether a condition that holds `here` holds on every process."""
     if jax.process_count() == 1:
         return here
     return bool(np.all(multihost_utils.process_allgather(np.array(here))))
 
 
 def _words(array: tuple[str, tuple[int, ...]] | None) -> str:
-    return "not" if array is None else f"{array[0]}{list(array[1])}"
+    return "missing" if array is None else f"{array[0]}{list(array[1])}"
 
 
 def reason_of(error: BaseException) -> str:
-    """What the system said, if TensorStore tells it; else the last line, shortened."""
-    if found := re.search(r"os_error_code='(\d+)'", str(error)):
-        return os.strerror(int(found[1]))
+    """Return the operating system's message, if TensorStore names it, else the last line, short."""
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(code[1]))
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1].strip()[:300]

@@ -1,11 +1,11 @@
-"""A data-dependent start that spares short runs the plateau at the logarithm of the batch size.
+"""A data-dependent initialisation for short runs, which would stay long at a loss of log(batch).
 
-At random initialisation all captions, and to a lesser degree all images, land almost on one point:
-what they share (common characters, the [CLS] token, the mean of rectified features) outweighs what
-tells them apart. Training then first collapses the rest and needs hundreds of steps to leave the
-saddle. Whitening the two output projections on unlabelled training pairs removes what is shared
-(after Krähenbühl et al. 2016, "Data-dependent initializations of convolutional neural networks").
-Only initial values change, not the model.
+At random initialisation the embeddings of all captions, and to a lesser degree of all images, are
+almost one point: their common parts (common characters, the [CLS] token, the mean of rectified
+features) outweigh their differences. Training then first collapses the differences and needs
+hundreds of steps to leave this saddle. Whitening the two output projections on unlabelled training
+pairs removes the common parts (after Krähenbühl et al. 2016, "Data-dependent initializations of
+convolutional neural networks"). Only initial values change, not the model.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,12 +25,15 @@ from vclip_jax.train.build import Training
 from vclip_jax.train.inputs import open_train_batches
 from vclip_jax.train.state import TrainState
 
-# Directions with less than this share of the mean variance are left small: they are noise.
 RIDGE = 1e-2
+"""Directions with less than this share of the mean variance are noise and stay small."""
 
 
 def _inverse_root(second_moment: jax.Array) -> jax.Array:
-    """The symmetric inverse square root of a ridged `[d, d]` positive semi-definite matrix."""
+    """Return the symmetric inverse square root of a `[d, d]` positive semi-definite matrix.
+
+    A ridge is added first, see `RIDGE`.
+    """
     d = second_moment.shape[0]
     # The floor keeps a batch without any variance finite.
     ridge = RIDGE * jnp.trace(second_moment) / d + 1e-6
@@ -41,13 +44,14 @@ def _inverse_root(second_moment: jax.Array) -> jax.Array:
 def whiten_projections(
     graphdef: nnx.GraphDef, params: dict[str, Any], batch_stats: dict[str, Any], batch: Batch
 ) -> dict[str, Any]:
-    """Parameters whose output projections give white embeddings on `batch`; a pure function.
+    """Return parameters whose output projections give white embeddings on `batch`.
 
-    Images: centred and whitened, as the projection has a bias. Captions: whitened about the
-    origin, as theirs has none, so the shared direction weighs no more than any other.
+    A pure function. Images are centred and whitened, because their projection has a bias. Captions
+    are whitened about the origin, because theirs has none; the common direction then weighs no
+    more than any other.
 
     Args:
-        graphdef, params, batch_stats: from `state.split_model`.
+        graphdef, params, batch_stats: the model, from `build.split_model`.
         batch: `image` and `tokens` of a few hundred pairs, as for a training step.
     """
     model = nnx.merge(graphdef, params, batch_stats)
@@ -75,7 +79,7 @@ def whiten_projections(
 def jit_whiten(
     graphdef: nnx.GraphDef, mesh: Mesh, state_shardings: TrainState
 ) -> Callable[[dict[str, Any], dict[str, Any], Batch], dict[str, Any]]:
-    """`whiten_projections` compiled for a mesh, the same to the bit on any number of devices.
+    """Jit `whiten_projections` for a mesh, with the same bits on any number of devices.
 
     Every device whitens the whole sample: an inverse root turns the last digit of a sum into the
     third digit of a weight, so the order of the sums must not depend on the mesh.
@@ -100,7 +104,7 @@ def whitened(
 ) -> TrainState:
     """Whiten the output projections of `state` on `config.model.whiten_pairs` pairs of `train`.
 
-    With several processes all call it together.
+    With several processes, all must call it together.
     """
     mesh, pairs = training.mesh, config.model.whiten_pairs
     batches = open_train_batches(config, mesh, train, tokenizer, pairs, few=True)

@@ -191,7 +191,7 @@ def test_one_class_in_the_labels_has_no_auc_and_one_class_everywhere_no_kappa():
     assert result["kappa"] is None
     assert result["undefined"] == {
         "auc": "only one class occurs in the labels",
-        "kappa": "labels and predictions are all in one same class",
+        "kappa": "all labels and predictions are of the same class",
     }
     assert result["accuracy"] == 1
 

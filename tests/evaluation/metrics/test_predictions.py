@@ -85,12 +85,12 @@ def test_only_images_that_both_have_count():
 def test_what_cannot_be_compared_is_refused():
     good = system(0)
     other = Predictions(good.hash, good.labels, good.probabilities, ("a", "b"))
-    with pytest.raises(ValueError, match="other classes"):
+    with pytest.raises(ValueError, match="classes differ"):
         predictions.compare(good, other)
     with pytest.raises(ValueError, match="no image in common"):
         predictions.compare(good, system(0, dataset="acrima"))
     wrong = Predictions(good.hash, 1 - good.labels, good.probabilities, CLASSES)
-    with pytest.raises(ValueError, match="60 of their 60 common images have another label"):
+    with pytest.raises(ValueError, match="60 of their 60 common images have different labels"):
         predictions.compare(good, wrong)
 
 

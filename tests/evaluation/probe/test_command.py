@@ -273,7 +273,7 @@ def test_labels_are_numbered_as_the_prompts_and_diseases_have_no_kappa(splits):
 def test_what_would_mislead_is_refused(splits):
     train, test = splits
     ask = {"methods": ("linear",), "shots": (1,), "folds": 1}
-    with pytest.raises(ValueError, match="30 images are in the training and in the test split"):
+    with pytest.raises(ValueError, match="30 images are in both the training and the test split"):
         probe.probe(train, train, classes(), 1.0, **ask)
     lacking = replace(train, labels=np.where(train.labels == 1, -1, train.labels))
     with pytest.raises(ValueError, match="no image of class 1"):
@@ -391,7 +391,7 @@ def _pixels(data):
     ("arguments", "message"),
     [
         ((), "has no split 'train'"),
-        (("--train-split", "test"), "are in the training and in the test split"),
+        (("--train-split", "test"), "are in both the training and the test split"),
         ((*HALVES, "--prompts", "zh/fives"), "is for the classes normal"),
         ((*HALVES, "--prompts", "zh/fivs"), "did you mean zh/fives"),
     ],

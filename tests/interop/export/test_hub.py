@@ -205,7 +205,7 @@ def test_exported_towers_go_along_unless_they_are_of_other_weights(
     towers = {"image.stablehlo", "text.stablehlo", "stablehlo.json"}
     assert set(server.files) == set(folder.FILES) | towers
     folder.save(tmp_path, tiny_weights(seed=5), tokenizer, origin="a test", overwrite=True)
-    with pytest.raises(ValueError, match="made of other weights"):
+    with pytest.raises(ValueError, match="made from other weights"):
         hub.push(tmp_path, REPOSITORY)
     assert server.commits == 1
 

@@ -136,7 +136,7 @@ def test_towers_of_other_weights_are_refused(exported, tmp_path, tiny_weights, t
     for path in exported("stablehlo").iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     folder.save(tmp_path, tiny_weights(seed=5), tokenizer, origin="a test", overwrite=True)
-    with pytest.raises(ValueError, match="made of other weights") as caught:
+    with pytest.raises(ValueError, match="made from other weights") as caught:
         stablehlo.load(tmp_path)
     assert "\n" not in str(caught.value)
 

@@ -190,17 +190,17 @@ def test_other_files_are_refused(tmp_path, state):
 
 def test_a_width_that_says_nothing_of_heads_is_refused(tmp_path, tiny_weights):
     state = names.to_reference(tiny_weights(text_width=48).arrays)
-    with pytest.raises(ValueError, match="width 48: how many heads it has cannot be told"):
+    with pytest.raises(ValueError, match="width 48: its number of heads is unknown"):
         cn_clip.load(write(tmp_path / "a.pt", state))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "text"}, "a text tower alone"),
+        ({"kind": "text"}, "only a text tower"),
         ({"vision_pool": "mean"}, "vision_pool is 'mean'"),
         ({"text_pool": "mean"}, "text_pool is 'mean'"),
-        ({"text_heads": 4}, "heads are 64 wide, here 64 / 4"),
+        ({"text_heads": 4}, "heads are 64 wide, this model's 64 / 4"),
     ],
 )
 def test_models_that_the_reference_lacks_are_not_exported(tmp_path, tiny_weights, changes, message):

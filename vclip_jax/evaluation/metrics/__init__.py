@@ -1,5 +1,5 @@
-"""Figures from answers: classification, retrieval, intervals by bootstrap, their table, and what
-the paper reports.
+"""Metrics of predictions: classification, retrieval, bootstrap intervals, their table, and the
+paper's figures.
 
-Everything here is NumPy on arrays: no model, no device.
+Everything here is NumPy on arrays, without models or devices.
 """

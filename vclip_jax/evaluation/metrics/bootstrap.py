@@ -1,10 +1,10 @@
-"""How far the numbers of an evaluation can be trusted: bootstrap intervals and paired tests.
+"""Bootstrap intervals and paired tests, which show how reliable an evaluation's figures are.
 
-Images are drawn with replacement, as many as there are, and every figure is computed anew on each
-such resample (B. Efron, Annals of Statistics 7 (1979) 1-26). A resample is a vector of weights, how
-often each image was drawn; with these every figure is a weighted sum or cumulative sum, and
-thousands of resamples are a few passes over arrays. A seed determines the weights for a number of
-images, so two systems that are resampled with one seed are resampled in pairs.
+Each resample draws n of the n images with replacement, and every figure is computed on each
+resample (B. Efron, Annals of Statistics 7 (1979) 1-26). A resample is a vector of weights: how
+often each image was drawn. With the weights, every figure is a weighted sum or cumulative sum, so
+thousands of resamples are a few passes over arrays. The weights depend only on the seed and n, so
+two systems with the same seed are resampled in pairs.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from vclip_jax.evaluation.metrics.classification import PER_CLASS, SCALARS, Floa
 RESAMPLES = 10_000
 
 MOST_UNDEFINED = 0.05
-"""An interval is left out where a larger share of the resamples does not define its figure."""
+"""The largest share of resamples that may leave a figure undefined; beyond it, no interval."""
 
 _CHUNK_ELEMENTS = 1 << 17
-"""Weights held at once; with their cumulative sums a few MiB, which a core's caches hold."""
+"""The number of weights held at once; with cumulative sums a few MiB, which fit in a cache."""
 
 
 def classification(
@@ -33,25 +33,25 @@ def classification(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """`metrics.classification` with 95 % intervals.
+    """Compute `metrics.classification` with 95 % intervals.
 
     Args:
       probabilities: float `[n, c]`.
       labels: int `[n]`.
-      ordered: as there.
-      resamples: of the bootstrap; 0 leaves all of its intervals out.
-      seed: of the bootstrap.
+      ordered: as for `metrics.classification`.
+      resamples: the number of resamples; 0 leaves out all bootstrap intervals.
+      seed: the seed of the bootstrap.
 
     Returns:
-      What `metrics.classification` gives, and percentile intervals [lo, hi]: `NAME_ci95` for its
-      figures, those of a class in its row of `per_class`, `auc_per_class_ci95`, and `bootstrap`
-      with `resamples` and `seed`. Only accuracy's interval in `accuracy_ci95` stays Wilson's, which
-      has a width even where all or none are right; `accuracy_bootstrap_ci95` is the bootstrap's.
-      `ece` cannot be negative and noise adds to it, so its interval lies high and may not hold the
-      figure itself. An interval that is not defined is None, and why is in `undefined`.
+      The result of `metrics.classification`, with percentile intervals [lo, hi]: `NAME_ci95` for
+      its figures, those of a class in its row of `per_class`, `auc_per_class_ci95`, and `bootstrap`
+      with `resamples` and `seed`. Only `accuracy_ci95` stays Wilson's interval, which has a width
+      even if all or none are right; `accuracy_bootstrap_ci95` is the bootstrap's. `ece` cannot be
+      negative and noise increases it, so its interval is too high and may not contain the figure
+      itself. An interval that is not defined is None, with the reason in `undefined`.
 
     Raises:
-      ValueError: as `metrics.classification`, and for fewer than no resamples.
+      ValueError: as for `metrics.classification`, or `resamples` is negative.
 
     Examples:
         >>> import numpy as np
@@ -83,9 +83,9 @@ def classification(
 
 
 def interval(samples: Floats) -> list[float] | None:
-    """The 2.5 % and 97.5 % quantiles of a figure's resamples `[b]`, NaN left out.
+    """Return the 2.5 % and 97.5 % quantiles of a figure's resamples `[b]`, without NaN.
 
-    None where more than `MOST_UNDEFINED` of them are NaN.
+    Returns None if more than `MOST_UNDEFINED` of them are NaN.
 
     Examples:
         >>> import numpy as np
@@ -93,10 +93,10 @@ def interval(samples: Floats) -> list[float] | None:
         >>> interval(np.arange(1001.0))
         [25.0, 975.0]
     """
-    there = samples[np.isfinite(samples)]
-    if len(there) < (1 - MOST_UNDEFINED) * len(samples):
+    finite = samples[np.isfinite(samples)]
+    if len(finite) < (1 - MOST_UNDEFINED) * len(samples):
         return None
-    low, high = np.quantile(there, (0.025, 0.975))
+    low, high = np.quantile(finite, (0.025, 0.975))
     return [float(low), float(high)]
 
 
@@ -113,27 +113,27 @@ def paired_test(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
-    """Is one system better than another on the same images?
+    """Test whether one system is better than another on the same images.
 
-    Both are resampled together. p is two-sided: twice the share of the resamples in which the
-    difference lies on the other side of zero, or on it, (1 + k) / (1 + resamples) so that it is
-    never 0 (A. C. Davison and D. V. Hinkley, Bootstrap Methods and their Application, 1997,
-    chapter 4); it is below 0.05 where the 95 % interval leaves zero out, ties aside.
+    Both are resampled together. p is two-sided: twice the share of resamples in which the
+    difference is zero or has the other sign, as (1 + k) / (1 + resamples), so that it is never 0
+    (A. C. Davison and D. V. Hinkley, Bootstrap Methods and their Application, 1997, chapter 4).
+    Without ties, p is below 0.05 exactly if the 95 % interval excludes zero.
 
     Args:
       first: probabilities `[n, c]` of one system.
-      second: those of the other, for the same images and classes in the same order.
+      second: probabilities of the other, for the same images and classes in the same order.
       labels: int `[n]`.
       ordered: as for `metrics.classification`.
-      resamples: at least one.
-      seed: of the bootstrap.
+      resamples: the number of resamples, at least one.
+      seed: the seed of the bootstrap.
 
     Returns:
       Each figure of `metrics.SCALARS` -> `first` and `second` (its values), `difference` (first
-      minus second), `difference_ci95`, `p`; None where not defined, and then `undefined` says why.
+      minus second), `difference_ci95`, `p`; None if not defined, with the reason in `undefined`.
 
     Raises:
-      ValueError: shapes that differ, and as `metrics.classification`.
+      ValueError: shapes differ, or as for `metrics.classification`.
 
     Examples:
         >>> import numpy as np
@@ -174,10 +174,10 @@ def paired_test(
 
 
 def two_sided_p(differences: Floats) -> float:
-    """See `paired_test`; of resampled differences `[b]`, NaN left out."""
-    there = differences[np.isfinite(differences)]
-    fewer = min(np.sum(there <= 0), np.sum(there >= 0))
-    return float(min(1.0, 2 * (1 + fewer) / (1 + len(there))))
+    """Return the p of `paired_test` from resampled differences `[b]`, without NaN."""
+    finite = differences[np.isfinite(differences)]
+    fewer = min(np.sum(finite <= 0), np.sum(finite >= 0))
+    return float(min(1.0, 2 * (1 + fewer) / (1 + len(finite))))
 
 
 # --- resampling ----------------------------------------------------------------------------------
@@ -186,22 +186,22 @@ def two_sided_p(differences: Floats) -> float:
 def distributions(
     probabilities: Floats, labels: Ints, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Floats]:
-    """Every figure on every resample.
+    """Compute every figure on every resample.
 
     Time grows as `resamples * n * c`; memory beyond the result does not grow with `resamples`.
 
     Args:
       probabilities: float `[n, c]`.
       labels: int `[n]`.
-      resamples: at least one.
-      seed: determines which images are drawn, for a given `n`.
+      resamples: the number of resamples, at least one.
+      seed: the seed, which with `n` determines the images that are drawn.
 
     Returns:
       The names of `metrics.SCALARS` -> float64 `[resamples]`, and `NAME_per_class` for those of
-      `metrics.PER_CLASS` -> float64 `[resamples, c]`; NaN where a resample does not define it.
+      `metrics.PER_CLASS` -> float64 `[resamples, c]`; NaN where a figure is not defined.
 
     Raises:
-      ValueError: as `metrics.classification`, and for less than one resample.
+      ValueError: as for `metrics.classification`, or `resamples` is below one.
     """
     probabilities, labels = metrics.checked(probabilities, labels)
     if resamples < 1:
@@ -209,8 +209,8 @@ def distributions(
     n, classes = probabilities.shape
     cells = np.eye(classes**2)[labels * classes + probabilities.argmax(axis=1)]
     gaps = _calibration_gaps(probabilities, labels)
-    # Of each image the one gap that is not 0, bin after bin. A matrix product would sum them in an
-    # order that depends on how many resamples are in a chunk.
+    # Each image has one gap that is not 0; sort these gaps by bin. A matrix product would sum them
+    # in an order that depends on the number of resamples in a chunk.
     bins = (gaps != 0).argmax(axis=1)
     by_bin = np.argsort(bins, kind="stable")
     values = gaps[by_bin, bins[by_bin]]
@@ -242,7 +242,7 @@ def distributions(
 
 
 def _draw(rng: np.random.Generator, resamples: int, n: int) -> npt.NDArray[np.float64]:
-    """How often each of `n` images is drawn: `[resamples, n]`, each row sums to n."""
+    """Draw how often each of `n` images is used: `[resamples, n]`; each row sums to n."""
     drawn = rng.integers(0, n, (resamples, n))
     drawn += n * np.arange(resamples)[:, None]
     counts = np.bincount(drawn.ravel(), minlength=resamples * n)
@@ -250,7 +250,7 @@ def _draw(rng: np.random.Generator, resamples: int, n: int) -> npt.NDArray[np.fl
 
 
 def _calibration_gaps(probabilities: Floats, labels: Ints) -> Floats:
-    """`[n, bins]`: rightness minus confidence of an image in its bin, 0 in the others.
+    """Return `[n, bins]`: 1 or 0 (right or wrong) minus confidence in an image's bin, else 0.
 
     Weighted sums over images are the terms of the calibration error times n.
     """
@@ -267,32 +267,32 @@ class _Ranked:
     """A class against the rest, sorted once for all resamples."""
 
     positive: Ints
-    """Images `[p]` of the class."""
+    """Rows `[p]` of the images of the class."""
     negative: Ints
-    """The others `[q]`, by rising score."""
+    """Rows `[q]` of the other images, by rising score."""
     below: Ints
-    """Of each positive, how many negatives score less."""
+    """The number of negatives with a lower score, for each positive `[p]`."""
     up_to: Ints
-    """Of each positive, how many negatives score less or the same."""
+    """The number of negatives with a lower or equal score, for each positive `[p]`."""
 
 
-def _ranked(scores: Floats, positive: npt.NDArray[np.bool_]) -> _Ranked:
-    own, others = np.flatnonzero(positive), np.flatnonzero(~positive)
-    others = others[np.argsort(scores[others], kind="stable")]
-    below = np.searchsorted(scores[others], scores[own], side="left")
-    up_to = np.searchsorted(scores[others], scores[own], side="right")
-    return _Ranked(own, others, below, up_to)
+def _ranked(scores: Floats, is_positive: npt.NDArray[np.bool_]) -> _Ranked:
+    positive, negative = np.flatnonzero(is_positive), np.flatnonzero(~is_positive)
+    negative = negative[np.argsort(scores[negative], kind="stable")]
+    below = np.searchsorted(scores[negative], scores[positive], side="left")
+    up_to = np.searchsorted(scores[negative], scores[positive], side="right")
+    return _Ranked(positive, negative, below, up_to)
 
 
 def _weighted_auc(weights: npt.NDArray[np.float64], rank: _Ranked) -> Floats:
-    """AUC of each resample: `[b, n]` to `[b]`, NaN where it drew no positive or no negative.
+    """Return the AUC of each resample: `[b, n]` to `[b]`, NaN without positives or negatives.
 
-    A positive wins against the weight of the negatives below it and half of that of its equals.
+    A positive wins against the weight of the negatives below it and half the weight of its equals.
     """
     lost = np.zeros((len(weights), len(rank.negative) + 1))
     np.cumsum(np.take(weights, rank.negative, axis=1), axis=1, out=lost[:, 1:])
-    own = np.take(weights, rank.positive, axis=1)
+    positive = np.take(weights, rank.positive, axis=1)
     wins = np.take(lost, rank.below, axis=1) + np.take(lost, rank.up_to, axis=1)
-    pairs = own.sum(axis=1) * lost[:, -1]
+    pairs = positive.sum(axis=1) * lost[:, -1]
     with np.errstate(invalid="ignore"):
-        return np.einsum("bp,bp->b", own, wins) / 2 / np.where(pairs > 0, pairs, np.nan)
+        return np.einsum("bp,bp->b", positive, wins) / 2 / np.where(pairs > 0, pairs, np.nan)

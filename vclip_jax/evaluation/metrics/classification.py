@@ -1,9 +1,9 @@
-"""The numbers of an evaluation, in NumPy: classification.
+"""Classification metrics, in NumPy.
 
 Everything is computed in float64 from arrays on the host, so that the figures do not depend on the
-accelerator that made the scores. Where a figure is not defined (an AUC when only one class
-occurs) it is `None` with a reason, never NaN and never a number that looks like a result.
-Intervals and tests are in `vclip_jax.evaluation.metrics.bootstrap`.
+accelerator that made the scores. A figure that is not defined (an AUC when only one class occurs)
+is `None` with a reason, never NaN and never a number that looks like a result. Intervals and tests
+are in `vclip_jax.evaluation.metrics.bootstrap`.
 """
 
 import math
@@ -23,38 +23,39 @@ PER_CLASS = ("sensitivity", "specificity", "f1", "auc")
 """The figures of a class that are one number."""
 
 CALIBRATION_BINS = 15
-"""Of equal width, for the expected calibration error."""
+"""The number of bins, of equal width, of the expected calibration error."""
 
 _Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
 
 
 def classification(probabilities: Floats, labels: Ints, *, ordered: bool = False) -> dict[str, Any]:
-    """Every figure of one zero-shot evaluation.
+    """Compute all figures of a classification.
 
     Args:
-      probabilities: float `[n, c]`, one row an image; for all but `ece` only order matters.
+      probabilities: float `[n, c]`, one row for each image; only `ece` depends on more than the
+        order.
       labels: int `[n]`, the true class, `0 <= label < c`.
-      ordered: whether the classes are grades in rising order; else there is no `kappa`, unless they
-        are two.
+      ordered: True if the classes are grades in rising order; otherwise there is no `kappa`, unless
+        there are two classes.
 
     Returns:
       A dict that `json` can write. The prediction is the class of the highest probability, the
-      first of them in a tie. A figure that is not defined is None, and why is in `undefined`.
+      first one in a tie. A figure that is not defined is None, with the reason in `undefined`.
 
       - `n`, `accuracy`, `accuracy_ci95` ([lo, hi], Wilson), `balanced_accuracy`, `auc`, `kappa`
         (quadratic weights), `f1` (macro), `ece` (`expected_calibration_error`).
       - `auc_per_class`: `[c]`, each class against the rest.
       - `per_class`: `[c]` dicts of `n` (images), `predicted` (images), `sensitivity`,
-        `specificity`, `f1`, `auc`, and `undefined` where one of them is.
+        `specificity`, `f1`, `auc`, and `undefined` if one of them is not defined.
       - `reliability`: a dict for each of the `CALIBRATION_BINS` bins: `n`, and the mean
-        `confidence` and `accuracy` of its images, None without images. Empty where `ece` is None.
+        `confidence` and `accuracy` of its images, None without images. Empty if `ece` is None.
       - `confusion`: lists of counts, rows are the truth.
       - `undefined`: figure -> reason.
 
     Raises:
-      ValueError: for n = 0, shapes that do not match, fewer than two classes, labels out of range
-        (drop the images without a label, -1, before) and scores that are not finite.
+      ValueError: n is 0, shapes do not match, there are fewer than two classes, labels are out of
+        range (drop images without a label, -1, first), or scores are not finite.
 
     Examples:
         >>> import numpy as np
@@ -98,24 +99,30 @@ def classification(probabilities: Floats, labels: Ints, *, ordered: bool = False
 
 
 NO_ORDER = "the classes have no order"
-"""Why there is no kappa."""
+"""The reason for a missing kappa."""
 
 
 def has_kappa(ordered: bool, classes: int) -> bool:
-    """Whether a kappa with quadratic weights means something: those of two classes are the same in
-    either order."""
+    """Return whether a kappa with quadratic weights is meaningful.
+
+    Two classes have the same weights in either order.
+    """
     return ordered or classes == 2
 
 
 _WHY = {
     "auc": "only one class occurs in the labels",
-    "kappa": "labels and predictions are all in one same class",
-    "ece": "the highest scores are not all between 0 and 1, so they are no probabilities",
+    "kappa": "all labels and predictions are of the same class",
+    "ece": "the highest scores are not all between 0 and 1, so they are not probabilities",
 }
 
 
 def checked(scores: Floats, labels: Ints) -> tuple[npt.NDArray[np.float64], Ints]:
-    """Scores as float64 `[n, c]` and labels int `[n]`; raises as `classification` says."""
+    """Check scores and labels, and return float64 `[n, c]` and int `[n]`.
+
+    Raises:
+      ValueError: as for `classification`.
+    """
     probabilities = np.asarray(scores, np.float64)
     labels = np.asarray(labels)
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
@@ -163,16 +170,16 @@ def _per_class(counts: Ints, aucs: Sequence[float | None]) -> list[dict[str, Any
 
 
 def confusion_matrix(predicted: Ints, labels: Ints, classes: int) -> npt.NDArray[np.int64]:
-    """Counts `[classes, classes]`, rows the truth, columns the prediction (both int `[n]`)."""
+    """Count `[classes, classes]`: rows are true, columns predicted classes (both int `[n]`)."""
     flat = np.asarray(labels, np.int64) * classes + np.asarray(predicted, np.int64)
     return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
 
 
 def wilson_interval(right: int, n: int, z: float = _Z95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion; 95 % by default.
+    """Return Wilson's score interval of a proportion, 95 % by default.
 
     Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212. Unlike the normal approximation
-    it stays within [0, 1] and has a width where all or none are right.
+    it stays within [0, 1] and has a positive width if all or none are right.
 
     Examples:
         >>> from vclip_jax.evaluation.metrics.classification import wilson_interval
@@ -185,42 +192,45 @@ def wilson_interval(right: int, n: int, z: float = _Z95) -> tuple[float, float]:
     share = right / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # At the ends the bound is exactly 0 or 1; rounding must not leave it beside it.
+    # At the ends the bound is exactly 0 or 1, without a rounding error.
     return (
         0.0 if right == 0 else max(0.0, centre - half),
         1.0 if right == n else min(1.0, centre + half),
     )
 
 
-# Figures of confusion matrices `[..., c, c]`: one of them, or one for each resample. They give
-# float64 `[...]`, or `[..., c]` for a figure of a class, NaN where it is not defined.
+# Figures of confusion matrices `[..., c, c]`: of one matrix, or of one for each resample. They
+# return float64 `[...]`, or `[..., c]` for a figure of each class, NaN where it is not defined.
 
 
 def accuracy(confusion: npt.NDArray[Any]) -> Floats:
-    """Share of the images that are right."""
+    """Return the share of correctly classified images."""
     return _ratio(_diagonal(confusion).sum(axis=-1), confusion.sum(axis=(-2, -1)))
 
 
 def sensitivity(confusion: npt.NDArray[Any]) -> Floats:
-    """Of each class `[..., c]`, TP / (TP + FN), also called recall."""
+    """Return TP / (TP + FN), also called recall, of each class, `[..., c]`."""
     return _ratio(_diagonal(confusion), confusion.sum(axis=-1))
 
 
 def specificity(confusion: npt.NDArray[Any]) -> Floats:
-    """Of each class `[..., c]`, TN / (TN + FP)."""
+    """Return TN / (TN + FP) of each class, `[..., c]`."""
     others = confusion.sum(axis=(-2, -1))[..., None] - confusion.sum(axis=-1)
     wrong = confusion.sum(axis=-2) - _diagonal(confusion)
     return _ratio(others - wrong, others)
 
 
 def class_f1(confusion: npt.NDArray[Any]) -> Floats:
-    """Of each class `[..., c]`, 2 TP / (2 TP + FP + FN); C. J. van Rijsbergen, Information
-    Retrieval, 1979. Not defined for a class that occurs neither in truth nor in predictions."""
+    """Return 2 TP / (2 TP + FP + FN) of each class, `[..., c]`.
+
+    Not defined for a class with neither true nor predicted images. Source: C. J. van Rijsbergen,
+    Information Retrieval, 1979.
+    """
     return _ratio(2 * _diagonal(confusion), confusion.sum(axis=-2) + confusion.sum(axis=-1))
 
 
 def balanced_accuracy(confusion: npt.NDArray[Any]) -> Floats:
-    """Mean recall over the classes that occur in the truth (FLAIR's "ACA").
+    """Return the mean recall over the classes with true images (FLAIR's "ACA").
 
     Source: K. H. Brodersen et al., The balanced accuracy and its posterior distribution, ICPR 2010.
     """
@@ -228,15 +238,15 @@ def balanced_accuracy(confusion: npt.NDArray[Any]) -> Floats:
 
 
 def macro_f1(confusion: npt.NDArray[Any]) -> Floats:
-    """Mean F1 over the classes that occur in the truth or in the predictions."""
+    """Return the mean F1 over the classes with true or predicted images."""
     return mean_of_defined(class_f1(confusion))
 
 
 def quadratic_kappa(confusion: npt.NDArray[Any]) -> Floats:
-    """Cohen's kappa with quadratic weights, for ordered classes such as grades.
+    """Return Cohen's kappa with quadratic weights, for ordered classes such as grades.
 
     kappa = 1 - sum(w * observed) / sum(w * expected), w[i, j] = (i - j)^2 and `expected` the
-    product of the margins. Not defined where truth and predictions are all in one same class.
+    product of the margins. Not defined if all truth and predictions are of the same class.
 
     Source: J. Cohen, Psychological Bulletin 70 (1968) 213-220.
     """
@@ -257,9 +267,9 @@ def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Floats:
 
 
 def mean_of_defined(values: Floats) -> Floats:
-    """Mean over the last axis of what is not NaN; NaN where nothing is left."""
-    there = np.isfinite(values)
-    return _ratio(np.where(there, values, 0).sum(axis=-1), there.sum(axis=-1))
+    """Return the mean over the last axis without NaN; NaN if all values are NaN."""
+    finite = np.isfinite(values)
+    return _ratio(np.where(finite, values, 0).sum(axis=-1), finite.sum(axis=-1))
 
 
 def _defined(value: Any) -> float | None:
@@ -267,10 +277,10 @@ def _defined(value: Any) -> float | None:
 
 
 def auc(probabilities: Floats, labels: Ints) -> float | None:
-    """Area under the ROC curve: of class 1 for two classes, else the macro one-vs-rest mean.
+    """Return the area under the ROC curve, or None if fewer than two classes occur.
 
-    With more than two classes the mean runs over the classes that occur in `labels`. None where
-    fewer than two classes occur. `probabilities` is float `[n, c]`, `labels` int `[n]`.
+    For two classes it is that of class 1; for more, the mean over the classes in `labels`, each
+    against the rest. `probabilities` is float `[n, c]`, `labels` int `[n]`.
     """
     present = np.unique(labels)
     if len(present) < 2:
@@ -280,14 +290,14 @@ def auc(probabilities: Floats, labels: Ints) -> float | None:
 
 
 def binary_auc(scores: Floats, positive: npt.NDArray[np.bool_]) -> float:
-    """The chance that a positive scores above a negative, ties counting one half.
+    """Return the chance that a positive scores above a negative; ties count one half.
 
     (R - p (p + 1) / 2) / (p q), where R is the sum of the positives' mid-ranks among p positives
     and q negatives: J. A. Hanley and B. J. McNeil, Radiology 143 (1982) 29-36.
 
     Args:
       scores: float `[n]`.
-      positive: bool `[n]`, holding at least one True and one False.
+      positive: bool `[n]`, with at least one True and one False.
     """
     positive = np.asarray(positive, bool)
     p = int(positive.sum())
@@ -300,15 +310,19 @@ def binary_auc(scores: Floats, positive: npt.NDArray[np.bool_]) -> float:
 
 
 def calibration_bins(confidence: Floats) -> Ints:
-    """The bin of each top probability, int `[n]`: bin k holds (k / 15, (k + 1) / 15], and 0 is in
-    the first."""
+    """Return the bin of each top probability, int `[n]`.
+
+    Bin k holds (k / 15, (k + 1) / 15]; 0 is in the first bin.
+    """
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
     return np.searchsorted(edges[1:-1], confidence, side="left")
 
 
 def reliability(probabilities: Floats, labels: Ints) -> list[dict[str, Any]]:
-    """The bins of a reliability diagram, see `classification`; empty if the top scores are not all
-    within [0, 1]."""
+    """Return the bins of a reliability diagram, see `classification`.
+
+    The list is empty if the top scores are not all within [0, 1].
+    """
     confidence = probabilities.max(axis=1)
     if confidence.min() < 0 or confidence.max() > 1 + 1e-5:  # float32 sums of groups
         return []
@@ -327,7 +341,7 @@ def reliability(probabilities: Floats, labels: Ints) -> list[dict[str, Any]]:
 
 
 def expected_calibration_error(bins: Sequence[Mapping[str, Any]], n: int) -> float | None:
-    """Sum over bins of their share of the `n` images times |accuracy - mean confidence|.
+    """Return the sum over bins of their share of the `n` images times |accuracy - confidence|.
 
     The bins are those of `reliability`: `CALIBRATION_BINS` of equal width over the top probability.
     None without bins. Source: C. Guo et al., On calibration of modern neural networks, ICML 2017.
@@ -340,7 +354,7 @@ def expected_calibration_error(bins: Sequence[Mapping[str, Any]], n: int) -> flo
 def mean_over(
     results: Mapping[str, Mapping[str, Any]], key: str, names: Sequence[str]
 ) -> float | None:
-    """Mean of `results[name][key]` over `names`; None unless every one of them is defined."""
+    """Return the mean of `results[name][key]` over `names`, or None if one is not defined."""
     values = [results[name].get(key) for name in names]
     if not values or any(value is None for value in values):
         return None

@@ -1,4 +1,4 @@
-"""Table 1 of the VisionCLIP paper, and which of a run's datasets stand beside which column."""
+"""Table 1 of the VisionCLIP paper, and the column for each of a run's datasets."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -20,17 +20,17 @@ DATASETS: tuple[str, ...] = tuple(_PAPER["datasets"])
 TABLE_1: Mapping[str, tuple[float, ...]] = MappingProxyType(
     {row["method"]: tuple(row["values"]) for row in _PAPER["rows"]}
 )
-"""Method -> its figures for `DATASETS`, accuracy alone: the paper has no other, and no interval."""
+"""Method -> accuracies for `DATASETS`; the paper has no other figures and no intervals."""
 
 Kind = Literal["real", "stand-in"]
 
 
 def column_of(name: str) -> tuple[str, Kind] | None:
-    """The column of Table 1 that an evaluated dataset belongs under, and whether it is that data.
+    """Return the column of Table 1 for a dataset, and whether the dataset is the paper's.
 
-    Only `messidor`, `fives` and `refuge` themselves (a prefix such as `zh/` or a suffix such as
-    `:test` aside) count as real. Any other name that holds one of the three, such as
-    `messidor_like` or `messidor2`, is a stand-in: near the paper's dataset, but not it.
+    Only `messidor`, `fives` and `refuge` count as real, also with a prefix such as `zh/` or a
+    suffix such as `:test`. Any other name that contains one of the three, such as `messidor_like`
+    or `messidor2`, is a stand-in: similar to the paper's dataset, but not the same.
     """
     plain = name.lower().rsplit("/", 1)[-1].split(":", 1)[0]
     for dataset in DATASETS:
@@ -42,18 +42,18 @@ def column_of(name: str) -> tuple[str, Kind] | None:
 
 
 def columns(names: Iterable[str], kind: Kind) -> dict[str, str]:
-    """Column of Table 1 -> the first of `names` that belongs there with this kind."""
-    found: dict[str, str] = {}
+    """Return column of Table 1 -> the first of `names` that belongs there with this kind."""
+    first: dict[str, str] = {}
     for name in names:
         if (place := column_of(name)) and place[1] == kind:
-            found.setdefault(place[0], name)
-    return found
+            first.setdefault(place[0], name)
+    return first
 
 
 def published(system: str, dataset: str) -> float | None:
-    """The paper's figure for a system and a dataset, None where it has none.
+    """Return the paper's figure for a system and a dataset, or None.
 
-    The case of a system's name does not count; a stand-in for a dataset is not the dataset.
+    The case of a system's name is ignored; stand-ins for a dataset have no figure.
     """
     place = column_of(dataset)
     rows = {name.lower(): figures for name, figures in TABLE_1.items()}
@@ -63,13 +63,13 @@ def published(system: str, dataset: str) -> float | None:
 
 
 def in_order_of_rows(systems: Iterable[str]) -> list[str]:
-    """Systems in the order of the paper's rows, then the others."""
+    """Sort systems in the order of the paper's rows, then the others."""
     rows = [name.lower() for name in TABLE_1]
     return sorted(systems, key=lambda s: rows.index(s.lower()) if s.lower() in rows else len(rows))
 
 
 def in_order_of_columns(datasets: Iterable[str]) -> list[str]:
-    """Evaluated datasets in the order of the paper's columns, then the others."""
+    """Sort evaluated datasets in the order of the paper's columns, then the others."""
 
     def column(name: str) -> int:
         place = column_of(name)

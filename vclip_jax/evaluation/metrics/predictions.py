@@ -1,10 +1,10 @@
-"""The answers behind an evaluation, image by image, and what two systems' answers tell apart.
+"""The predictions behind an evaluation, image by image, and the comparison of two systems.
 
 `predictions/NAME.npz` in a workdir holds, for every image with a label, in the evaluation's order:
-`hash` uint64 (of the dataset's name and the image's key, so that any run finds the same image
-again), `labels` int32, `probabilities` float32 `[n, c]`; `classes`, their names, and whether they
-are `ordered`. The hashes hide nothing: whoever has the keys can compute them. Those of a dataset
-that was built with --anonymous lead to its random keys alone.
+`hash` uint64 (of the dataset's name and the image's key, so that any run identifies the same
+image), `labels` int32, `probabilities` float32 `[n, c]`; and `classes`, the names of the classes,
+and `ordered`. The hashes do not hide keys: anyone who has the keys can compute them. For a dataset
+built with --anonymous, the keys are random.
 """
 
 import hashlib
@@ -29,37 +29,37 @@ from vclip_jax.prompts.order import rises
 
 FOLDER = "predictions"
 _MOST = 1 << 30
-"""Bytes of a file, packed or not: ours have some kilobytes an evaluation of a thousand images."""
+"""The largest accepted file in bytes, packed or not; a thousand images take some kilobytes."""
 MOST_PAIRS = 10
-"""Of systems in one run that are compared."""
+"""The largest number of pairs of evaluations of a run that are compared."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """See above; rows belong together."""
+    """The predictions of an evaluation, see above; row i of each array is image i."""
 
     hash: npt.NDArray[np.uint64]
     labels: npt.NDArray[np.int32]
     probabilities: npt.NDArray[np.float32]
     classes: tuple[str, ...]
     ordered: bool = False
-    """Whether the classes are grades in rising order."""
+    """True if the classes are grades in rising order."""
 
 
 def hash_keys(dataset: str, keys: Iterable[str]) -> npt.NDArray[np.uint64]:
-    """The first eight bytes of each image's SHA-256, uint64 `[n]`."""
+    """Return the first eight bytes of the SHA-256 of dataset and key, uint64 `[n]`."""
     digests = [hashlib.sha256(f"{dataset}\0{key}".encode()).digest()[:8] for key in keys]
     return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
 
 
 def path_of(workdir: str | os.PathLike[str], name: str) -> epath.Path:
-    """Where the answers of one evaluation are."""
+    """Return the path of the predictions of an evaluation."""
     plain = re.sub(r"[^\w .+-]", "_", name)
     return epath.Path(workdir) / FOLDER / f"{plain}.npz"
 
 
 def save(path: epath.Path, predictions: Predictions) -> None:
-    """Put the file in place whole."""
+    """Write the file in one step."""
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -77,7 +77,7 @@ def load(path: epath.Path) -> Predictions:
     """Read a file of `save`.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such file.
         ValueError: one line: the file is damaged.
     """
     try:
@@ -86,22 +86,22 @@ def load(path: epath.Path) -> Predictions:
             if sum(info.file_size for info in archive.infolist()) > _MOST:
                 raise ValueError(f"it unpacks to more than {_MOST:,} bytes")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            found = Predictions(
+            predictions = Predictions(
                 file["hash"],
                 file["labels"],
                 file["probabilities"],
                 classes := tuple(str(name) for name in file["classes"]),
-                # Earlier files do not say.
+                # Earlier files lack it.
                 bool(file["ordered"]) if "ordered" in file else rises(classes),
             )
     except FileNotFoundError:
         raise
     except (ValueError, KeyError, EOFError, OSError, MemoryError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} could not be read: {one_line(error)}") from error
-    shape = (len(found.hash), len(found.classes))
-    if found.probabilities.shape != shape or found.labels.shape != shape[:1]:
-        raise ValueError(f"{path} does not hold an answer for every image")
-    return found
+    shape = (len(predictions.hash), len(predictions.classes))
+    if predictions.probabilities.shape != shape or predictions.labels.shape != shape[:1]:
+        raise ValueError(f"{path} does not hold a prediction for every image")
+    return predictions
 
 
 def compare(
@@ -111,25 +111,25 @@ def compare(
     resamples: int = bootstrap.RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The paired test of two systems, on the images that both have answered.
+    """Compare two systems by a paired test on the images that both have classified.
 
     Returns:
         `n`, `only_first`, `only_second` (images that the other lacks), `tests`
         (`bootstrap.paired_test`), `resamples` and `seed`.
 
     Raises:
-        ValueError: one line: other classes, no common images, or labels that contradict.
+        ValueError: one line: classes differ, no image is in both, or labels contradict each other.
     """
     if first.classes != second.classes:
         raise ValueError(
-            f"they have other classes: {', '.join(first.classes)} and {', '.join(second.classes)}"
+            f"their classes differ: {', '.join(first.classes)} and {', '.join(second.classes)}"
         )
     common, rows, others = np.intersect1d(first.hash, second.hash, return_indices=True)
     if not len(common):
         raise ValueError("they have no image in common")
     labels = first.labels[rows]
     if wrong := int(np.sum(labels != second.labels[others])):
-        raise ValueError(f"{wrong} of their {len(common)} common images have another label")
+        raise ValueError(f"{wrong} of their {len(common)} common images have different labels")
     return {
         "n": len(common),
         "only_first": len(first.hash) - len(common),
@@ -150,29 +150,29 @@ def compare(
 def compare_each(
     files: Mapping[str, epath.Path], dataset: str, *, resamples: int = bootstrap.RESAMPLES
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Every two of several systems or runs, on the images of one dataset that both have answered.
+    """Compare every two of several systems or runs on one dataset, see `compare`.
 
     Args:
-        files: name -> where its answers are (`path_of`).
-        dataset: what the notices call it.
-        resamples: behind each test.
+        files: name -> path of the predictions (`path_of`).
+        dataset: the dataset's name, for the notices.
+        resamples: the number of resamples of each test.
 
     Returns:
-        Dicts of `first`, `second` (names) and what `compare` returns; and notices about what cannot
-        be compared.
+        Dicts of `first`, `second` (names) and the result of `compare`; and notices about pairs that
+        cannot be compared.
     """
-    found: dict[str, Predictions] = {}
+    loaded: dict[str, Predictions] = {}
     rows, notices = [], []
     for name, path in files.items():
         try:
-            found[name] = load(path)
+            loaded[name] = load(path)
         except FileNotFoundError:
             notices.append(f"{name} is not compared on {dataset}: there is no {path}.")
         except ValueError as error:
             notices.append(f"{name} is not compared on {dataset}: {error}.")
-    for first, second in combinations(found, 2):
+    for first, second in combinations(loaded, 2):
         try:
-            pair = compare(found[first], found[second], resamples=resamples)
+            pair = compare(loaded[first], loaded[second], resamples=resamples)
         except ValueError as error:
             notices.append(f"{first} is not compared with {second} on {dataset}: {error}.")
             continue
@@ -183,28 +183,30 @@ def compare_each(
 def compare_systems(
     workdir: str | os.PathLike[str], names: Sequence[str]
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Evaluations of one run on the same images and classes, such as two prompt sets.
+    """Compare evaluations of one run on the same images and classes, such as two prompt sets.
 
     Returns:
-        As `compare_each`, for at most `MOST_PAIRS` pairs, in the order of `names`.
+        As for `compare_each`, for at most `MOST_PAIRS` pairs, in the order of `names`.
     """
-    found: dict[str, Predictions] = {}
+    loaded: dict[str, Predictions] = {}
     notices = []
     for name in names:
         try:
-            found[name] = load(path_of(workdir, name))
+            loaded[name] = load(path_of(workdir, name))
         except FileNotFoundError:
             continue
         except ValueError as error:
             notices.append(f"{error}.")
     pairs = [
         (a, b)
-        for a, b in combinations(found, 2)
-        if found[a].classes == found[b].classes and _same(found[a].hash, found[b].hash)
+        for a, b in combinations(loaded, 2)
+        if loaded[a].classes == loaded[b].classes and _same(loaded[a].hash, loaded[b].hash)
     ]
     if len(pairs) > MOST_PAIRS:
-        notices.append(f"Of {len(pairs)} pairs of systems the first {MOST_PAIRS} are compared.")
-    rows = [{"first": a, "second": b, **compare(found[a], found[b])} for a, b in pairs[:MOST_PAIRS]]
+        notices.append(f"Only the first {MOST_PAIRS} of {len(pairs)} pairs are compared.")
+    rows = [
+        {"first": a, "second": b, **compare(loaded[a], loaded[b])} for a, b in pairs[:MOST_PAIRS]
+    ]
     return rows, notices
 
 

@@ -1,4 +1,4 @@
-"""Image-text retrieval, where several images may share a caption, in NumPy on the host."""
+"""Image-text retrieval, in NumPy on the host; several images may share a caption."""
 
 from typing import Any
 
@@ -9,35 +9,35 @@ from vclip_jax.evaluation.metrics.classification import Floats, Ints
 RECALL_AT = (1, 5, 10)
 
 _TIE = 1e-6
-"""Cosines closer than this count as equal: a float32 product over 1024 terms is no sharper."""
+"""Cosines closer than this count as equal; a float32 product over 1024 terms is not more exact."""
 
 _CHUNK_ELEMENTS = 1 << 22
-"""Scores held at once in retrieval; 4 Mi of them in float64 are 32 MiB."""
+"""The number of scores held at once; 4 Mi of them in float64 take 32 MiB."""
 
 
 def retrieval(
     image_embeddings: Floats, text_embeddings: Floats, image_to_text_id: Ints
 ) -> dict[str, Any]:
-    """Recall at 1, 5 and 10, in both directions, where several images may share a caption.
+    """Compute recall at 1, 5 and 10 in both directions; several images may share a caption.
 
-    For an image its one caption is right; for a caption, any image that has it. The gallery is
-    ranked by cosine. Among equal cosines the order is taken as random and the expected recall is
-    given, so a model whose embeddings all collapsed into one point scores chance, not 1.
+    For an image, its caption is right; for a caption, any image that has it. The gallery is ranked
+    by cosine. Equal cosines count as in random order, and the expected recall is returned, so a
+    model that maps everything to one point scores chance, not 1.
 
     Args:
       image_embeddings: float `[n, d]`; normalised here.
-      text_embeddings: float `[m, d]`, one row a *different* caption; normalised here. Captions
-        that no image has are candidates for the images but are not asked for themselves.
+      text_embeddings: float `[m, d]`, one row for each *different* caption; normalised here.
+        Captions without an image are candidates for the images, but not queries.
       image_to_text_id: int `[n]`, each image's row in `text_embeddings`.
 
     Returns:
       `{"n": images, "texts": captions, "image_to_text": {"r1", "r5", "r10"}, "text_to_image":
       {...}, "chance": {"image_to_text": {...}, "text_to_image": {...}}}`, recalls from 0 to 1;
-      `chance` is what a random order would reach.
+      `chance` has the recalls of a random order.
 
     Raises:
-      ValueError: for empty input, shapes that do not match, ids out of range, and embeddings that
-        are zero or not finite.
+      ValueError: an input is empty, shapes do not match, ids are out of range, or embeddings are
+        zero or not finite.
 
     Examples:
         >>> import numpy as np
@@ -57,22 +57,22 @@ def retrieval(
         )
     if not np.issubdtype(ids.dtype, np.integer) or ids.min() < 0 or ids.max() >= len(texts):
         raise ValueError(f"image_to_text_id must hold integers in 0..{len(texts) - 1}")
-    own = np.arange(len(texts))
-    asked = np.unique(ids)
+    every = np.arange(len(texts))
+    queries = np.unique(ids)
     return {
         "n": len(images),
         "texts": len(texts),
-        "image_to_text": _recalls(*_standings(images, ids, texts, own)),
-        "text_to_image": _recalls(*_standings(texts[asked], asked, images, ids)),
+        "image_to_text": _recalls(*_standings(images, ids, texts, every)),
+        "text_to_image": _recalls(*_standings(texts[queries], queries, images, ids)),
         "chance": {
             "image_to_text": _random_recalls(np.ones(len(images), np.int64), len(texts)),
-            "text_to_image": _random_recalls(np.bincount(ids)[asked], len(images)),
+            "text_to_image": _random_recalls(np.bincount(ids)[queries], len(images)),
         },
     }
 
 
 def _unit_rows(embeddings: Floats, name: str) -> Floats:
-    # float32 keeps a 100k x 100k evaluation at half the time; ties are decided above its noise.
+    # float32 halves the time of a 100k x 100k evaluation; _TIE is larger than its noise.
     embeddings = np.asarray(embeddings)
     embeddings = embeddings.astype(np.result_type(embeddings.dtype, np.float32), copy=False)
     if embeddings.ndim != 2 or embeddings.size == 0:
@@ -88,9 +88,9 @@ def _unit_rows(embeddings: Floats, name: str) -> Floats:
 def _standings(
     queries: Floats, query_caption: Ints, gallery: Floats, gallery_caption: Ints
 ) -> tuple[Ints, Ints, Ints]:
-    """Where each query's best right answer stands: int `[q]` counts (above, right, wrong).
+    """Count the items around each query's best right answer, int `[q]`: (above, right, wrong).
 
-    `above` items score higher than the best right one; `right` and `wrong` ones score the same.
+    `above` items score higher than the best right answer; `right` and `wrong` items score the same.
     """
     above, right, wrong = (np.zeros(len(queries), np.int64) for _ in range(3))
     step = max(1, _CHUNK_ELEMENTS // len(gallery))
@@ -115,7 +115,7 @@ def _random_recalls(right: Ints, gallery: int) -> dict[str, float]:
 
 
 def _hit_chance(places: Ints, right: Ints, wrong: Ints) -> Floats:
-    """The chance that `places` draws without replacement hold one of the `right` items.
+    """Return the chance that `places` draws without replacement include a `right` item.
 
     1 - C(wrong, places) / C(right + wrong, places), the hypergeometric distribution at zero.
     """

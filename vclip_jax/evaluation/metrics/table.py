@@ -1,4 +1,4 @@
-"""The plain-text table of a zero-shot evaluation, as printed at the end of a run."""
+"""The plain-text table of a zero-shot evaluation, printed at the end of a run."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,37 +24,39 @@ _HEADER = (
 
 
 def chance(result: Mapping[str, Any]) -> float:
-    """Accuracy of guessing among the classes with equal odds."""
+    """Return the accuracy of guessing among the classes with equal odds."""
     return 1 / len(result["confusion"])
 
 
 def majority(result: Mapping[str, Any]) -> float:
-    """Accuracy of always naming the most frequent class, the bar that a skewed dataset sets."""
+    """Return the accuracy of always predicting the most frequent class."""
     totals = np.asarray(result["confusion"]).sum(axis=1)
     return float(totals.max() / totals.sum())
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Fixed decimals; a dash where the figure is not defined."""
+    """Format a figure with fixed decimals; a dash if it is not defined."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
 def averaged(zero_shot: Results) -> list[str]:
-    """The datasets whose mean is shown: the drawn stand-ins (`*_like`) where there are some, which
-    a mean with real photographs would only blur; else all."""
+    """Return the datasets whose mean is shown: rendered stand-ins (`*_like`) if any, else all.
+
+    A mean over both rendered and real photographs would mean little.
+    """
     return [name for name in zero_shot if name.endswith("_like")] or list(zero_shot)
 
 
 def format_table(zero_shot: Results, mean_of: Sequence[str] | None = None) -> str:
-    """Lays out results (the content of `zero_shot.json`) in aligned columns.
+    """Format results (the content of `zero_shot.json`) in aligned columns.
 
     Args:
       zero_shot: dataset name -> the dict of `metrics.classification`.
-      mean_of: names whose mean makes the last row; None for all, an empty sequence for no such
-        row. With fewer than two names there is none either.
+      mean_of: the names whose mean is the last row; None for all. With fewer than two names there
+        is no such row.
 
     Raises:
-      ValueError: if `mean_of` holds a name that was not evaluated.
+      ValueError: `mean_of` holds a name that was not evaluated.
     """
     names = list(zero_shot) if mean_of is None else list(mean_of)
     unknown = [name for name in names if name not in zero_shot]

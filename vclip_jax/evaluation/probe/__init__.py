@@ -1,6 +1,6 @@
 """Few-shot probes of a model's image embeddings: linear, adapters, retrieval; a command.
 
-What its options may be stands here, so that the command line is read before JAX is imported.
+The values of its options are here, so that the command line is parsed without importing JAX.
 """
 
 from typing import Final
@@ -9,5 +9,5 @@ METHODS: Final = ("zero_shot", "linear", "clip_adapter", "tip_adapter", "tip_ada
 """Names of the methods of `few_shot`."""
 WITHOUT_PROMPTS: Final = ("linear",)
 INVERSE_PENALTY: Final = 0.316
-"""Of the linear probe: the value of CLIP's published example and of FLAIR's probe (which, unlike
-this one, also weighs classes by their rarity)."""
+"""The default C of the linear probe: the value of CLIP's published example and of FLAIR's probe
+(which, unlike this one, also weights classes by their rarity)."""

@@ -1,13 +1,13 @@
-"""What a few labelled photographs add: probes and adapters on frozen embeddings, and retrieval.
+"""Measure what a few labelled photographs add: probes and adapters on frozen embeddings; retrieval.
 
     vclip probe --model W --dataset fives --data-dir D \\
         --method zero_shot,linear,clip_adapter,tip_adapter,tip_adapter_f --shots 1,2,4,8,16,all
     vclip probe --model W --dataset synfundus --data-dir D \\
         --method retrieval
 
-Every fold draws its own k photographs of each class from the training split; all folds are scored
-on the whole test split, and the table shows their mean and standard deviation. Images are embedded
-once and kept (`vclip_jax.predict.embeddings`). A dataset with one split is cut in TFDS's notation:
+Each fold draws k photographs of each class (the shots) from the training split and is scored on the
+whole test split; the table shows mean and standard deviation over the folds. Images are embedded
+once and cached. A dataset with a single split can be cut in TFDS's notation:
 --train-split 'test[:50%]' --test-split 'test[50%:]'. Not for diagnosis.
 """
 
@@ -19,7 +19,7 @@ from vclip_jax.evaluation.probe import INVERSE_PENALTY, METHODS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command and return the exit status."""
     options = _parser().parse_args(arguments)
 
     def run() -> None:
@@ -34,38 +34,52 @@ def _parser() -> commands.Parser:
     parser = commands.Parser(prog="vclip probe", description=__doc__)
     commands.add_model(parser)
     parser.add_argument("--dataset", required=True, help="a built dataset, NAME or NAME/CONFIG")
-    parser.add_argument("--data-dir", default="data", help="where it was built (default: data)")
+    parser.add_argument(
+        "--data-dir", default="data", help="the folder of built datasets (default: data)"
+    )
     parser.add_argument(
         "--method",
         type=_methods,
         default=("zero_shot", "linear"),
-        help=f"of {', '.join(METHODS)}, several with commas; or retrieval alone "
+        help=f"methods, separated by commas, of {', '.join(METHODS)}; or only retrieval "
         "(default: zero_shot,linear)",
     )
     parser.add_argument(
         "--shots",
         type=_shots,
         default=(1, 2, 4, 8, 16, None),
-        help="images of a class, several with commas (default: 1,2,4,8,16,all)",
+        help="training images of each class, separated by commas (default: 1,2,4,8,16,all)",
     )
-    parser.add_argument("--folds", type=_positive, default=5, help="(default: 5)")
-    parser.add_argument("--train-split", default="train", help="(default: train)")
-    parser.add_argument("--test-split", default="test", help="(default: test)")
+    parser.add_argument(
+        "--folds", type=_positive, default=5, help="how often to draw the shots (default: 5)"
+    )
+    parser.add_argument(
+        "--train-split", default="train", help="split to draw the shots from (default: train)"
+    )
+    parser.add_argument("--test-split", default="test", help="split to score (default: test)")
     parser.add_argument(
         "--prompts",
-        help="a prompt set or a JSON file, for all but linear (default: the model's own if they "
-        "are for the dataset's classes, else zh/DATASET)",
+        help="a prompt set or a JSON file, for all methods but linear (default: the model's own if "
+        "they fit the dataset's classes, else zh/DATASET)",
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of the shots and of the adapters' initial weights (default: 0)",
+    )
     parser.add_argument(
         "--C",
         type=float,
         default=INVERSE_PENALTY,
         dest="inverse_penalty",
-        help=f"inverse penalty of the linear probe (default: {INVERSE_PENALTY})",
+        help="inverse of the linear probe's L2 penalty, as C in scikit-learn "
+        f"(default: {INVERSE_PENALTY})",
     )
-    parser.add_argument("--cache", help="of embeddings (default: .embeddings in the --data-dir)")
-    parser.add_argument("--out", help="folder for probe.json or retrieval.json")
+    parser.add_argument(
+        "--cache", help="folder of cached embeddings (default: .embeddings in --data-dir)"
+    )
+    parser.add_argument("--out", help="folder to write probe.json or retrieval.json to")
     return parser
 
 
@@ -75,7 +89,7 @@ def _methods(text: str) -> tuple[str, ...]:
         return names
     if unknown := [name for name in names if name not in METHODS]:
         raise argparse.ArgumentTypeError(
-            f"{unknown[0]!r} is none of {', '.join(METHODS)}, or retrieval alone"
+            f"{unknown[0]!r} is none of {', '.join(METHODS)}, and retrieval must be alone"
         )
     return names
 

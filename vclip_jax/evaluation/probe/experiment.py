@@ -1,4 +1,4 @@
-"""What a few labelled photographs add: methods, shots and folds, their table and their file."""
+"""The few-shot experiment: methods, shots and folds, the table and the file of its results."""
 
 import logging
 from argparse import Namespace
@@ -52,24 +52,25 @@ def probe(
     """Score methods on a test split, with k shots of a training split, fold by fold.
 
     Args:
-        train, test: see `embeddings.embed_split`; `train` may be None for "zero_shot" alone.
-        classes: the prompts' vectors, float32 `[c, d]`; only their number counts for "linear".
-        scale: what cosines are multiplied by.
-        methods: of `METHODS`.
-        shots: images of a class; None for all.
-        folds: how many times shots are drawn.
-        seed: of the drawing, and of what adapters start from.
-        inverse_penalty: of the linear probe, see `fit_linear`.
-        ordered: whether the classes are grades in rising order; else there is no kappa.
+        train, test: see `embeddings.embed_split`; `train` may be None for only "zero_shot".
+        classes: the classes' vectors, float32 `[c, d]`; only their number matters for "linear".
+        scale: the factor of cosines.
+        methods: some of `METHODS`.
+        shots: images of each class; None for all.
+        folds: how often shots are drawn.
+        seed: the seed of the shots and of the adapters' initial weights.
+        inverse_penalty: the inverse penalty of the linear probe, see `fit_linear`.
+        ordered: True if the classes are grades in rising order; otherwise there is no kappa.
 
     Returns:
         A dict for each method and number of shots: `method`, `shots` (0 for "zero_shot", None for
-        all), `train_images`, `folds` (the figures of each) and each of `REPORTED` as
-        `{"mean", "std"}`, `std` with n - 1 below, 0 for one fold; None where a fold's is.
+        all), `train_images`, `folds` (the figures of each fold) and each of `REPORTED` as
+        `{"mean", "std"}`, with `std` over n - 1, or 0 for one fold; None if a fold's figure is
+        None.
 
     Raises:
-        ValueError: one line: a class without a training image, the same image in both splits,
-            labels beyond the classes.
+        ValueError: one line: a class has no training image, an image is in both splits, or a label
+            is out of range.
     """
     known = test.labels >= 0
     wanted = test.labels[known]
@@ -89,8 +90,8 @@ def probe(
         raise ValueError(f"the training split has no image of class {missing[0]}")
     if common := set(train.keys) & set(test.keys):
         raise ValueError(
-            f"{len(common)} images are in the training and in the test split, {min(common)} among "
-            "them: the figures would be too good"
+            f"{len(common)} images are in both the training and the test split, such as "
+            f"{min(common)}: the figures would be too good"
         )
     functions = METHODS | {"linear": partial(linear, inverse_penalty=inverse_penalty)}
     for name in learning:
@@ -137,7 +138,7 @@ def _row(
 
 
 def format_table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows of `probe` for people: percentages, kappa as it is."""
+    """Format the rows of `probe` as a table, with percentages, and kappa as a number."""
     headings = ("method", "shots", "images", "accuracy", "balanced", "AUC", "kappa")
     lines = [headings]
     for row in rows:
@@ -162,11 +163,11 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     )
 
 
-# --- What the command line asks for.
+# --- The command.
 
 
 def run(options: Namespace) -> dict[str, Any]:
-    """Measure, print, and write the file that `--out` asks for; returns its content."""
+    """Measure, print, write the file that `--out` asks for, and return its content."""
     clip = load(options.model, step=options.step)
     say_step(options.model, clip)
     names = open_source(options.dataset, options.data_dir, options.test_split).class_names
@@ -183,15 +184,15 @@ def run(options: Namespace) -> dict[str, Any]:
     if options.method == ("retrieval",):
         for note in clip.readings(test.captions):
             log.warning("captions: %s", note)
-        found = retrieval.retrieval(test.images, test.texts, test.caption_ids)
-        _print_retrieval(found)
-        return _write(options.out, "retrieval.json", {**about, **found})
+        figures = retrieval.retrieval(test.images, test.texts, test.caption_ids)
+        _print_retrieval(figures)
+        return _write(options.out, "retrieval.json", {**about, **figures})
 
     if prompt_set is None:
         classes = np.zeros((len(names), clip.embed_dim), np.float32)
         ordered = rises(names)
     else:
-        # The labels' order: examples are drawn by it, and kappa goes by the prompts'.
+        # Use the prompts' order of classes: shots are drawn in it, and kappa depends on it.
         test = _renumbered(test, prompt_set)
         names, ordered = prompt_set.class_names, prompt_set.ordered
         classes = clip.class_embeddings(prompt_set)
@@ -225,42 +226,42 @@ def run(options: Namespace) -> dict[str, Any]:
 def _prompts(
     options: Namespace, clip: Pretrained, names: Sequence[str]
 ) -> prompts.PromptSet | None:
-    """The prompts, as the model reads them; None where no method needs them.
+    """Return the checked prompts, or None if no method needs them.
 
     Raises:
-        ValueError: one line: there are none for these classes, or the model cannot read them.
+        ValueError: one line: there are no prompts for these classes, or the model cannot read them.
     """
     if set(options.method) <= set(WITHOUT_PROMPTS) and options.prompts is None:
         if not names:
             raise ValueError(f"{options.dataset} does not name its classes: give --prompts")
         return None
-    own = clip.prompts
-    if options.prompts is None and own is not None and set(own.class_names) == set(names):
-        return clip.asked(own)
+    default = clip.prompts
+    if options.prompts is None and default is not None and set(default.class_names) == set(names):
+        return clip.asked(default)
     name = options.prompts or _usual_prompts(options.dataset)
     return clip.asked(prompts.for_classes(name, names, options.dataset))
 
 
-def _renumbered(found: SplitEmbeddings, prompt_set: prompts.PromptSet | None) -> SplitEmbeddings:
-    """The same images, with labels as the prompts number their classes."""
-    if prompt_set is None or not found.class_names:
-        return found
-    numbers = prompt_set.numbers(found.class_names)
-    return replace(found, labels=np.where(found.labels >= 0, numbers[found.labels], -1))
+def _renumbered(split: SplitEmbeddings, prompt_set: prompts.PromptSet | None) -> SplitEmbeddings:
+    """Return the same images, with labels that follow the prompts' order of classes."""
+    if prompt_set is None or not split.class_names:
+        return split
+    numbers = prompt_set.numbers(split.class_names)
+    return replace(split, labels=np.where(split.labels >= 0, numbers[split.labels], -1))
 
 
 def _usual_prompts(dataset: str) -> str:
-    """`zh/fives` for "fives", "fives/512px-q92" and "synthetic/fives_like-128px-600-s1"."""
+    """Return zh/fives for "fives", "fives/512px-q92" and "synthetic/fives_like-128px-600-s1"."""
     name, _, config = dataset.partition("/")
     return f"zh/{config.partition('_like')[0] if name == 'synthetic' else name}"
 
 
-def _print_retrieval(found: dict[str, Any]) -> None:
-    print(f"{found['n']} images, {found['texts']} different captions")
+def _print_retrieval(figures: dict[str, Any]) -> None:
+    print(f"{figures['n']} images, {figures['texts']} different captions")
     for direction in ("image_to_text", "text_to_image"):
         cells = [
-            f"R@{k} {100 * found[direction][f'r{k}']:.1f} "
-            f"(chance {100 * found['chance'][direction][f'r{k}']:.1f})"
+            f"R@{k} {100 * figures[direction][f'r{k}']:.1f} "
+            f"(chance {100 * figures['chance'][direction][f'r{k}']:.1f})"
             for k in retrieval.RECALL_AT
         ]
         print(f"{direction}:  " + "  ".join(cells))

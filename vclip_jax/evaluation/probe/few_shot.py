@@ -1,7 +1,7 @@
-"""Ways to learn from k labelled photographs of each class, on frozen embeddings.
+"""Methods that learn from k labelled photographs of each class, on frozen embeddings.
 
-Each method takes a `FewShot` task and gives class probabilities float32 `[n, classes]` of its test
-images; `METHODS` names them all. What a method chooses for itself it chooses on the shots alone.
+Each method takes a `FewShot` task and returns class probabilities float32 `[n, classes]` of its
+test images; `METHODS` lists them all. Methods choose their hyperparameters only on the shots.
 """
 
 from collections.abc import Callable
@@ -21,27 +21,31 @@ from vclip_jax.models.clip import normalise
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
 
-# Embeddings of retinas are much alike: no half precision in products on accelerators.
+# Embeddings of retinas are similar, so products need full precision on accelerators.
 _matmul = partial(jnp.matmul, precision="highest")
 
 
-# --- Which photographs: k of each class.
+# --- The shots: k photographs of each class.
 
 
 def draw_shots(labels: Ints, shots: int | None, seed: int, fold: int) -> npt.NDArray[np.int64]:
-    """Rows of `shots` images of each class; all of a class that has no more, and of None.
+    """Draw the rows of `shots` images of each class, or of all if there are fewer or for None.
 
-    A function of (seed, fold, class) and the rows of that class alone, whatever the other classes
-    are; the images of fewer shots are among those of more. Rows come class by class.
+    The rows of a class depend only on (seed, fold, class) and the images of this class. Fewer shots
+    are a subset of more shots. Rows come class by class.
 
     Args:
         labels: int `[n]`; images with -1 are never drawn.
+        shots: images of each class; None for all.
+        seed: the seed.
+        fold: the number of the fold.
     """
     rows = []
     for label in np.unique(labels[labels >= 0]):
         sequence = np.random.SeedSequence((seed, fold, int(label)))
-        own = np.flatnonzero(labels == label)
-        rows.append(np.random.Generator(np.random.Philox(sequence)).permutation(own)[:shots])
+        candidates = np.flatnonzero(labels == label)
+        generator = np.random.Generator(np.random.Philox(sequence))
+        rows.append(generator.permutation(candidates)[:shots])
     return np.concatenate(rows)
 
 
@@ -52,12 +56,12 @@ def draw_shots(labels: Ints, shots: int | None, seed: int, fold: int) -> npt.NDA
 def fit_linear(
     x: jax.Array, y: jax.Array, inverse_penalty: jax.Array | float
 ) -> tuple[jax.Array, jax.Array]:
-    """Multinomial logistic regression with an L2 penalty on the weights, not on the intercept.
+    """Fit a multinomial logistic regression with an L2 penalty on the weights, not the intercept.
 
-    The minimum of inverse_penalty * sum of the cross-entropies + |weights|^2 / 2, which is that of
-    scikit-learn's `LogisticRegression(C=inverse_penalty)`, found by L-BFGS (J. Nocedal, Mathematics
-    of Computation 35 (1980) 773-782). As there, the weights of two classes are one vector, the
-    difference of those returned.
+    The result is the minimum of inverse_penalty * sum of the cross-entropies + |weights|^2 / 2, as
+    for scikit-learn's `LogisticRegression(C=inverse_penalty)`, found by L-BFGS (J. Nocedal,
+    Mathematics of Computation 35 (1980) 773-782). As in scikit-learn, two classes have one vector
+    of weights, which is the difference of the two returned here.
 
     Args:
         x: float32 `[n, d]`.
@@ -67,7 +71,7 @@ def fit_linear(
         Weights `[d, c]` and intercepts `[c]`, float32.
     """
     n, classes = y.shape
-    # Of two classes the weights are w / 2 and -w / 2, whose squares are half of w's.
+    # Two classes have the weights w / 2 and -w / 2, whose squares sum to half of that of w.
     penalty = (2 if classes == 2 else 1) / (2 * inverse_penalty * n)
 
     def loss(parameters: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -97,25 +101,25 @@ def fit_linear(
 
 
 def linear(task: "FewShot", inverse_penalty: float = INVERSE_PENALTY) -> Floats:
-    """The linear probe's probabilities."""
+    """Return the probabilities of the linear probe."""
     weights, intercepts = fit_linear(task.train, task.one_hot, inverse_penalty)
     return np.asarray(jax.nn.softmax(_matmul(task.test, weights) + intercepts))
 
 
-# --- Adapters: the zero-shot classifier and what the shots add to it.
+# --- Adapters: the zero-shot classifier, improved with the shots.
 
 
 @dataclass(frozen=True)
 class FewShot:
-    """One fold: what an adapter learns from, and the images that it is asked about.
+    """A fold: the shots, and the test images.
 
     Attributes:
         train: unit vectors float32 `[n, d]`, class by class as `draw_shots` orders them.
         labels: int `[n]`.
         test: unit vectors float32 `[q, d]`.
-        classes: the prompts' vectors, float32 `[c, d]`.
-        scale: what cosines are multiplied by.
-        seed: of whatever is drawn at random.
+        classes: the classes' vectors, float32 `[c, d]`.
+        scale: the factor of cosines.
+        seed: the seed of the method's random numbers.
     """
 
     train: Floats
@@ -127,12 +131,12 @@ class FewShot:
 
     @property
     def one_hot(self) -> Floats:
-        """float32 `[n, c]`."""
+        """Return the labels as one-hot float32 `[n, c]`."""
         return np.eye(len(self.classes), dtype=np.float32)[self.labels]
 
 
 def zero_shot(task: FewShot) -> Floats:
-    """The prompts alone."""
+    """Return the probabilities from the prompts, without the shots."""
     return np.asarray(jax.nn.softmax(task.scale * _matmul(task.test, task.classes.T)))
 
 
@@ -141,12 +145,12 @@ ADAPTER_STEPS = 300
 
 
 def clip_adapter(task: FewShot) -> Floats:
-    """CLIP-Adapter: a small residual network on the image's vector, trained on the shots.
+    """Train CLIP-Adapter, a small residual network on the image's vector, on the shots.
 
     f* = 0.2 relu(relu(f W1) W2) + 0.8 f with a bottleneck of a quarter, then cosines with the
-    prompts. Source: P. Gao et al., "CLIP-Adapter", arXiv:2110.04544, section 3.2; f is a unit
-    vector here, as no more is kept of an image, and what it is before in their code. Trained with
-    Adam on all shots at once, 300 steps, learning rate 0.001 falling as a cosine.
+    prompts. Source: P. Gao et al., "CLIP-Adapter", arXiv:2110.04544, section 3.2. Here f is a unit
+    vector, because only those are cached; in their code f is the vector before normalisation.
+    Trained with Adam on all shots at once, 300 steps, learning rate 0.001 falling as a cosine.
     """
     key = jax.random.key(task.seed)
     adapter = _fit_adapter(key, task.train, task.one_hot, task.classes, task.scale)
@@ -187,7 +191,7 @@ def _descend(
     loss: Callable[[Any, jax.Array], jax.Array],
     parameters: Any,
 ) -> Any:
-    """`parameters` after so many steps on `loss(parameters, number of the step)`."""
+    """Return `parameters` after `steps` steps on `loss(parameters, number of the step)`."""
 
     def step(number: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
         parameters, state = carry
@@ -200,21 +204,23 @@ def _descend(
 
 ALPHAS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 BETAS = (0.5, 1.0, 2.0, 5.5, 10.0, 20.0, 50.0, 100.0)
-"""Wider than the paper's 0.1 to 7: photographs of retinas are more alike than those of ImageNet."""
+"""Candidates of beta, wider than the paper's 0.1 to 7, because photographs of retinas are more
+similar than those of ImageNet."""
 USUAL = (1.0, 5.5)
-"""alpha and beta where there is nothing to choose them on: the best of the paper's ablation."""
+"""alpha and beta if there are no shots to choose them on: the best of the paper's ablation."""
 TIP_STEPS = (0, 25, 50, 100, 200)
-"""Of training, that are tried on the shots held out."""
+"""Candidates of the number of training steps, compared on the held-out shots."""
 TIP_BATCH = 256
 
 
 def tip_adapter(task: FewShot) -> Floats:
-    """Tip-Adapter: the prompts' logits and votes of the shots by their likeness; no training.
+    """Apply Tip-Adapter: the prompts' logits plus votes of similar shots; no training.
 
     scale f C' + alpha exp(-beta (1 - f K')) L, with prompts C, the shots' vectors K and one-hot
     labels L. Source: R. Zhang et al., "Tip-Adapter", ECCV 2022, arXiv:2207.09519, equations 4 to 6.
-    alpha and beta are those of the least cross-entropy on a quarter of each class's shots (at least
-    one) with the others as K; with one shot a class they are `USUAL`. The test split has no say.
+    alpha and beta minimise the cross-entropy on a quarter of each class's shots (at least one) with
+    the others as K; with one shot of each class they are `USUAL`. The test split is not used for
+    the choice.
     """
     alpha, beta = _choose(task)
     logits = _tip_logits(task.train, task.one_hot, task.test, task.classes, task.scale, alpha, beta)
@@ -222,11 +228,11 @@ def tip_adapter(task: FewShot) -> Floats:
 
 
 def tip_adapter_f(task: FewShot) -> Floats:
-    """Tip-Adapter-F: `tip_adapter` whose K is trained on the shots (section 3.3 there).
+    """Apply Tip-Adapter-F: `tip_adapter` with K trained on the shots (section 3.3 of the paper).
 
     AdamW on batches of at most 256 shots, learning rate 0.001 falling as a cosine over 200 steps,
-    epsilon 1e-4; alpha and beta are `tip_adapter`'s. How many of the steps are made is chosen on
-    the same shots held out, as a few shots are soon learnt by heart; 50 with one shot a class.
+    epsilon 1e-4; alpha and beta are `tip_adapter`'s. A few shots are soon overfitted, so the number
+    of steps is chosen on the same held-out shots; with one shot of each class it is 50.
     """
     alpha, beta = _choose(task)
     held = held_out(task.labels)
@@ -288,16 +294,18 @@ def _fit_keys(
 
 
 def held_out(labels: Ints) -> npt.NDArray[np.bool_]:
-    """Which shots choose alpha and beta: the last quarter of each class, at least one of two.
+    """Mark the shots on which alpha and beta are chosen: the last quarter of each class.
+
+    A class with two or three shots gives one, a class with one gives none.
 
     Args:
         labels: int `[n]`, class by class.
     """
     held = np.zeros(len(labels), bool)
     for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        if len(own) > 1:
-            held[own[-max(1, len(own) // 4) :]] = True
+        rows = np.flatnonzero(labels == label)
+        if len(rows) > 1:
+            held[rows[-max(1, len(rows) // 4) :]] = True
     return held
 
 
@@ -326,7 +334,7 @@ def _grid_losses(
     classes: jax.Array,
     scale: jax.Array,
 ) -> jax.Array:
-    """float32 `[alphas, betas]`: the cross-entropy with each of them."""
+    """Return float32 `[alphas, betas]`: the cross-entropy for each pair of alpha and beta."""
 
     def loss(alpha: jax.Array, beta: jax.Array) -> jax.Array:
         logits = _tip_logits(keys, values, x, classes, scale, alpha, beta)

@@ -1,7 +1,7 @@
-"""A portable folder to the Hugging Face Hub; `vclip_jax.load("hub:OWNER/NAME")` gets it back.
+"""The upload of portable folders to the Hugging Face Hub.
 
-Who is asking is the Hub's own affair: the environment's HF_TOKEN or `hf auth login`. HF_ENDPOINT
-names another server.
+`vclip_jax.load("hub:OWNER/NAME")` downloads them. The Hub identifies users by the environment's
+HF_TOKEN or by `hf auth login`. HF_ENDPOINT names another server.
 """
 
 import re
@@ -15,19 +15,19 @@ from vclip_jax.interop.export import FORMATS, towers
 
 
 def push(source: str | Path, repository: str, *, private: bool = False) -> str:
-    """Upload a portable folder in one commit, with its exported towers; other files stay here.
+    """Upload a portable folder, with its exported towers, in one commit; skip all other files.
 
     Args:
         source: a portable folder.
-        repository: OWNER/NAME; made if it is not there.
-        private: who has no access to the repository does not see it.
+        repository: OWNER/NAME, created if it does not exist.
+        private: create a private repository.
 
     Returns:
         The commit's address.
 
     Raises:
-        ValueError: one line: it is no portable folder, towers in it belong to other weights, the
-            repository is public though `private` was asked for, or the Hub refuses.
+        ValueError: one line: `source` is not a portable folder, its towers belong to other
+            weights, the repository is public in spite of `private`, or the Hub refuses.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -38,11 +38,11 @@ def push(source: str | Path, repository: str, *, private: bool = False) -> str:
     api = HfApi()
     with _in_one_line(repository):
         api.create_repo(repository, private=private or None, exist_ok=True)
-        # An old repository stays as visible as it was, whatever is asked for.
+        # `private` does not change the visibility of an existing repository.
         public = private and not api.repo_info(repository).private
     if public:
         raise ValueError(
-            f"{repository} is there already and is public: make it private in its settings, or "
+            f"{repository} exists already and is public: make it private in its settings, or "
             "push without --private; nothing was uploaded"
         )
     with _in_one_line(repository):
@@ -60,7 +60,7 @@ def _files(source: Path) -> list[Path]:
             f"{source} is not a portable folder: make one with `vclip export "
             f"--format safetensors --model {source} --out FOLDER` and push that"
         )
-    folder.load(source)  # refuses what does not belong together
+    folder.load(source)  # refuses files that do not belong together
     paths = [source / name for name in folder.POSSIBLE_FILES if (source / name).is_file()]
     for kind in FORMATS:
         if (source / f"{kind}.json").exists():

@@ -1,5 +1,6 @@
-"""Both towers as ONNX, converted by jax2onnx (`pip install 'vclip_jax[onnx]'`), for any number of
-inputs. The weights are within. See `interop.towers` for the folder.
+"""The export of both towers as ONNX, for any number of inputs, with the weights inside.
+
+jax2onnx (`pip install 'vclip_jax[onnx]'`) converts them. See `export.towers` for the folder.
 """
 
 import logging
@@ -20,7 +21,7 @@ from vclip_jax.interop.weights import Weights
 
 KIND: Final = "onnx"
 OPSET: Final = 21
-"""Of ONNX 1.16 (2024), which onnxruntime reads from 1.18 on."""
+"""The operator set of ONNX 1.16 (2024), which onnxruntime reads from 1.18 on."""
 
 
 def save(
@@ -33,10 +34,10 @@ def save(
 ) -> dict[str, Any]:
     """Write a portable folder with `image.onnx`, `text.onnx` and `onnx.json`.
 
-    Large weights lie in `image.onnx.data` and `text.onnx.data` beside.
+    Large weights go to `image.onnx.data` and `text.onnx.data` in the same folder.
 
     Raises:
-        ValueError, OSError: as `towers.save`; or one line: jax2onnx or onnxruntime is missing.
+        ValueError, OSError: as for `towers.save`; or one line: jax2onnx or onnxruntime is missing.
     """
     to_onnx = _converter()
 
@@ -57,7 +58,7 @@ def save(
                         input_names=[tower.input_name],
                         output_names=["embeddings"],
                     )
-            except Exception as error:  # the converter's plugins raise whatever they meet
+            except Exception as error:  # the converter's plugins raise any type
                 reason = first_line(error)
                 raise ValueError(
                     f"jax2onnx cannot convert the {tower.name} tower ({reason}): "
@@ -123,7 +124,7 @@ def _session(path: Path) -> towers.Call:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the converter's remarks on every constant of a graph."""
+    """Silence the converter's messages about every constant of a graph."""
     logging.disable(logging.WARNING)
     try:
         yield

@@ -1,8 +1,9 @@
-"""Both towers as StableHLO, by `jax.export`: for any number of inputs, on CPUs, GPUs and TPUs.
+"""The export of both towers as StableHLO, for any number of inputs, on CPUs, GPUs and TPUs.
 
 The weights stay in `model.safetensors`: a tower takes them as its first argument, by name. See
-`interop.towers` for the folder. A tower is a program: XLA compiles it to native code, and it may
-call what is registered in the process, so one that came from elsewhere is loaded on request alone.
+`export.towers` for the folder. A tower is a program: XLA compiles it to native code, and it may
+call functions that are registered in the process. So a tower from elsewhere is loaded only on
+request.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,12 +36,12 @@ def save(
 ) -> dict[str, Any]:
     """Write a portable folder with `image.stablehlo`, `text.stablehlo` and `stablehlo.json`.
 
-    `stablehlo.json` has for each tower also `platforms`, and `arguments`, for those who call the
-    module without JAX: the weights that it reads by name, then its input. The index of the platform
-    comes before them, as JAX's calling convention for several platforms has it.
+    For each tower, `stablehlo.json` also has `platforms` and, for callers without JAX,
+    `arguments`: the names of the weights that the module reads, then its input. By JAX's calling
+    convention for several platforms, the index of the platform comes before them.
 
     Raises:
-        ValueError, OSError: as `towers.save`.
+        ValueError, OSError: as for `towers.save`.
     """
     both = towers.towers(weights.config)
     modules = {tower.name: _export(tower, weights).serialize() for tower in both}
@@ -73,22 +74,22 @@ def save(
 def load(source: str | Path, *, trust: bool = False) -> towers.Exported:
     """Load an exported folder, to be called on this process's default device.
 
-    Each number of inputs is compiled once.
+    Each new number of inputs is compiled once.
 
     Args:
         source: the folder.
-        trust: run the programs in it although another process wrote them.
+        trust: run the programs in the folder even if another process wrote them.
 
     Raises:
         ValueError: one line: a file is missing or damaged, the towers and the weights do not
-            belong together, or another process wrote them and there is no `trust`.
+            belong together, or another process wrote the towers and `trust` is False.
     """
     source = Path(source)
     info = towers.read_info(source, KIND)
     if not trust and not towers.was_written_here(source, KIND):
         raise ValueError(
             f"the towers in {source} are programs that this process did not write: pass trust=True "
-            "if you trust whoever made them"
+            "if you trust their author"
         )
     weights = load_file(source / folder.MODEL)
     image, text = (
@@ -109,7 +110,7 @@ def _export(tower: towers.Tower, weights: Weights) -> export.Exported:
 
 @contextmanager
 def _without_places() -> Iterator[None]:
-    """JAX notes the file and line of each operation, with the folders of this machine."""
+    """Keep JAX from storing the file and line of each operation, with paths of this machine."""
     before = jax.config.jax_traceback_in_locations_limit  # type: ignore[attr-defined]
     jax.config.update("jax_traceback_in_locations_limit", 0)
     try:
@@ -121,13 +122,13 @@ def _without_places() -> Iterator[None]:
 def _call(
     source: Path, name: str, arrays: Mapping[str, np.ndarray], reads: Sequence[str]
 ) -> towers.Call:
-    """A tower of a folder, with its weights on the default device."""
+    """Load a tower of a folder, with its weights on the default device."""
     path = source / f"{name}.{KIND}"
     try:
         function = jax.jit(export.deserialize(bytearray(path.read_bytes())).call)
     except FileNotFoundError as error:
         raise ValueError(f"there is no {path}: export the model again") from error
-    except Exception as error:  # flatbuffers raises what it comes across
+    except Exception as error:  # flatbuffers raises many types
         reason = first_line(error)
         raise ValueError(f"{path} is damaged ({reason}): export the model again") from error
     weights = jax.device_put({name: arrays[name] for name in reads})

@@ -1,13 +1,13 @@
-"""Both towers as functions of arrays, for formats that need none of this package to run.
+"""The towers as functions of arrays, for formats that run without this package.
 
-An exported folder is a portable one (`interop.folder`) with more files: the two towers and
+An exported folder is a portable folder (`interop.folder`) with more files: the two towers, and
 `FORMAT.json`, which says how to call them:
 
 format        "stablehlo" or "onnx"
 made_by       packages and their versions
-weights       the file of weights and its SHA-256; the towers belong to no others
+weights       the file of the weights and its SHA-256; the towers fit only these weights
 files         the towers' files and their SHA-256
-logit_scale   what cosines are multiplied by before a softmax over classes
+logit_scale   the factor of cosines before a softmax over classes
 towers        `image` and `text`: `file`, `input` and `output` (name, shape, type, meaning),
               `parity` (the largest difference from the model's own unit vectors, and how many
               inputs were compared at which batch sizes)
@@ -40,7 +40,7 @@ from vclip_jax.models.keys import seeded
 BATCHES: Final = (1, 3)
 """Batch sizes at which an export is compared with the model."""
 TOLERANCE: Final = 1e-4
-"""The largest difference of a coordinate of a unit vector that an export may have."""
+"""The largest allowed difference of a coordinate between an export's and the model's vectors."""
 
 _written: set[str] = set()
 """SHA-256 of every `FORMAT.json` that this process wrote."""
@@ -51,25 +51,25 @@ Call = Callable[[np.ndarray], np.ndarray]
 
 _FITS: Final = {
     "pad": "padded to a square with black, resized",
-    "squash": "resized to a square, whatever its shape",
+    "squash": "resized to a square, ignoring its aspect ratio",
     "fundus": "cropped to the illuminated field, padded to a square with black, resized",
-    "flair": "padded at the right or below to a square with black, resized",
+    "flair": "padded at the right or bottom to a square with black, resized",
     "centre_crop": "its shorter side resized, the middle square cut out",
 }
 
 
 @dataclass(frozen=True)
 class Tower:
-    """One of the two, before it is exported.
+    """A tower before its export.
 
     Attributes:
         name: "image" or "text".
-        input_name: what its input is called.
-        shape: of one input.
-        dtype: of the inputs.
-        reads: the weights that it needs, sorted.
+        input_name: the name of the input.
+        shape: the shape of one input.
+        dtype: the dtype of the inputs.
+        reads: the names of the weights that the tower needs, sorted.
         function: (dotted name -> array, inputs `[b, *shape]`) to unit vectors float32 `[b, d]`.
-        meaning: of an input, for people.
+        meaning: a description of the input, for people.
     """
 
     name: str
@@ -83,10 +83,10 @@ class Tower:
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported folder, loaded.
+    """A loaded export.
 
     Attributes:
-        info: the content of its JSON.
+        info: the content of its `FORMAT.json`.
         encode_image: uint8 RGB `[n, size, size, 3]` to unit vectors float32 `[n, d]`.
         encode_text: int32 `[n, context_length]` to unit vectors float32 `[n, d]`.
     """
@@ -97,13 +97,13 @@ class Exported:
 
 
 def towers(config: Mapping[str, Any]) -> tuple[Tower, Tower]:
-    """The image tower and the text tower of a portable configuration, computing in float32.
+    """Return the image tower and the text tower of a portable configuration, in float32.
 
     Raises:
-        ValueError: it is a text tower alone.
+        ValueError: the configuration is only a text tower's.
     """
     if config["kind"] != "clip":
-        raise ValueError("a text tower alone cannot be exported: a model of both towers can")
+        raise ValueError("a text tower alone cannot be exported: name a model with both towers")
     graphdef, params, batch_stats = split_model(
         nnx.eval_shape(lambda: make_clip(config, seeded(0)))
     )
@@ -112,7 +112,7 @@ def towers(config: Mapping[str, Any]) -> tuple[Tower, Tower]:
     text_reads = tuple(sorted(shapes.keys() - {*image_reads, "logit_scale"}))
 
     def model(weights: Arrays) -> Clip:
-        # The other tower is there as shapes alone, which nothing reads.
+        # The other tower has only shapes, which nothing reads.
         return nnx.merge(graphdef, *names.unflatten({**shapes, **weights}))
 
     def image(weights: Arrays, images: Any) -> jax.Array:
@@ -130,7 +130,7 @@ def towers(config: Mapping[str, Any]) -> tuple[Tower, Tower]:
             jnp.uint8,
             image_reads,
             image,
-            "RGB photographs, preprocessed; the channel statistics are removed within",
+            "RGB photographs, preprocessed; the tower itself normalises the channels",
         ),
         Tower(
             "text",
@@ -139,14 +139,16 @@ def towers(config: Mapping[str, Any]) -> tuple[Tower, Tower]:
             jnp.int32,
             text_reads,
             text,
-            "numbers of the tokens, padded to the context length",
+            "token ids, padded to the context length",
         ),
     )
 
 
 def samples(weights: Weights) -> dict[str, np.ndarray]:
-    """Inputs of both towers for a comparison, as many as the largest of `BATCHES`: noise, and texts
-    of random tokens, of different lengths."""
+    """Make inputs of both towers for a comparison, as many as the largest of `BATCHES`.
+
+    Images are noise; texts are random tokens, of different lengths.
+    """
     rng, count = np.random.default_rng(0), max(BATCHES)
     size = weights.config["data"]["image_size"]
     length, vocab = (weights.config["tokenizer"][key] for key in ("context_length", "vocab_size"))
@@ -162,27 +164,28 @@ def parity(weights: Weights, calls: Mapping[str, Call]) -> dict[str, dict[str, A
     """Compare exported towers with the model, which computes in float32 on the default device.
 
     Returns:
-        Tower -> `max_abs_error` over all coordinates of all unit vectors, `batches`.
+        Tower -> `max_abs_error` over all coordinates of all unit vectors, and `batches`.
 
     Raises:
-        ValueError: one differs by more than `TOLERANCE`; names it.
+        ValueError: a tower differs by more than `TOLERANCE`; the error names it.
     """
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     inputs = samples(weights)
     for tower in towers(weights.config):
         given = inputs[tower.name]
         read = {name: weights.arrays[name] for name in tower.reads}
-        own = np.asarray(jax.jit(tower.function)(read, given))
+        expected = np.asarray(jax.jit(tower.function)(read, given))
         error = max(
-            float(np.abs(calls[tower.name](given[:size]) - own[:size]).max()) for size in BATCHES
+            float(np.abs(calls[tower.name](given[:size]) - expected[:size]).max())
+            for size in BATCHES
         )
-        if not error <= TOLERANCE:  # nor is a NaN
+        if not error <= TOLERANCE:  # True for NaN too
             raise ValueError(
                 f"the exported {tower.name} tower differs from the model by {error:.1e}, more "
                 f"than {TOLERANCE:.0e}: nothing was exported"
             )
-        found[tower.name] = {"max_abs_error": error, "batches": list(BATCHES)}
-    return found
+        results[tower.name] = {"max_abs_error": error, "batches": list(BATCHES)}
+    return results
 
 
 def describe(
@@ -194,15 +197,15 @@ def describe(
     details: Mapping[str, Mapping[str, Any]],
     packages: Sequence[str],
 ) -> dict[str, Any]:
-    """The content of `FORMAT.json`, see the module's text.
+    """Return the content of `FORMAT.json`, see the module's docstring.
 
     Args:
         kind: one of `FORMATS`.
-        weights, tokenizer: of the model.
+        weights, tokenizer: the model.
         digest: SHA-256 of its `model.safetensors`.
-        files: name -> SHA-256 of what the format put into the folder.
-        details: of each tower, what else there is to say: `parity`, and what the format adds.
-        packages: whose versions are told.
+        files: name -> SHA-256 of the files that the format adds to the folder.
+        details: tower -> more entries: `parity`, and those that the format adds.
+        packages: the packages whose versions to list.
     """
     data, words = weights.config["data"], weights.config["tokenizer"]
     return {
@@ -237,7 +240,7 @@ def describe(
             "enhance": data["enhance"],
             "meaning": f"a photograph as RGB, {_FITS.get(data['fit'], 'made square')}"
             + (", local contrast instead of colours" if data["enhance"] else "")
-            + "; vclip_jax.data.images.decode and .enhance say it exactly",
+            + "; see vclip_jax.data.images.decode and .enhance for the details",
         },
         "tokenizer": {
             "file": tokenizer.file_name,
@@ -260,47 +263,47 @@ def save(
     details: Mapping[str, Mapping[str, Any]] | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Export a model: the portable folder, both towers and what describes them.
+    """Export a model: the portable folder, both towers and `FORMAT.json`.
 
     Args:
-        target: the folder, made if it is not there.
+        target: the folder, made if it does not exist.
         kind: one of `FORMATS`.
         weights, tokenizer: the model.
-        write: puts `image.FORMAT` and `text.FORMAT` into a folder, and loads them from there:
-            tower -> a call.
-        packages: whose versions are told.
+        write: a function that writes `image.FORMAT` and `text.FORMAT` into a folder, and loads
+            them from there: tower -> a call.
+        packages: the packages whose versions to list.
         card: the model card.
-        details: tower -> what the format has to say of it beside what all have.
-        overwrite: replace files that are there.
+        details: tower -> entries of `FORMAT.json` that only this format has.
+        overwrite: replace existing files.
 
     Returns:
         The content of `FORMAT.json`.
 
     Raises:
-        ValueError: one line: files are there, or an exported tower differs from the model. The
-            towers of `target` are then as they were.
+        ValueError: one line: files exist already, or an exported tower differs from the model. The
+            towers in `target` are then unchanged.
         OSError: a file cannot be written.
     """
     check_target(target, kind, overwrite=overwrite)
     folder.check_vocabulary(weights, tokenizer)
     target.mkdir(parents=True, exist_ok=True)
     part = target / f"{kind}.part"
-    # What a killed export left, or a link of a stranger's folder, is nothing to put in place.
+    # Remove the rest of a killed export, and never follow a link in a folder from elsewhere.
     if part.is_dir() and not part.is_symlink():
         shutil.rmtree(part)
     cleared(part).mkdir()
     try:
-        # Accelerators round float32 products on their own accounts.
+        # Compare on the CPU, as accelerators round float32 products in other ways.
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
             errors = parity(weights, write(part))
         folder.save(target, weights, tokenizer, card=card, overwrite=overwrite)
-        found = {
+        entries = {
             name: {"parity": error, **(details or {}).get(name, {})}
             for name, error in errors.items()
         }
         digests = {path.name: sha256(path) for path in sorted(part.iterdir())}
         model = sha256(target / folder.MODEL)
-        info = describe(kind, weights, tokenizer, model, digests, found, packages)
+        info = describe(kind, weights, tokenizer, model, digests, entries, packages)
         for path in sorted(part.iterdir()):
             path.replace(target / path.name)
         write_json(target / f"{kind}.json", info)
@@ -315,15 +318,17 @@ def save(
 
 
 def check_target(target: Path, kind: str, *, overwrite: bool) -> None:
-    """Raises ValueError if `save` may not write there."""
+    """Raise ValueError if `save` must not write to a folder."""
     folder.check_target(target, overwrite=overwrite)
-    there = [path.name for path in files(target, kind)]
-    if there and not overwrite:
-        raise ValueError(f"{target} already has {', '.join(there)}: pass --overwrite to replace")
+    existing = [path.name for path in files(target, kind)]
+    if existing and not overwrite:
+        raise ValueError(
+            f"{target} already has {', '.join(existing)}: pass --overwrite to replace them"
+        )
 
 
 def files(target: Path, kind: str) -> list[Path]:
-    """What a format has put into a folder: towers (in ONNX perhaps in two files each), JSON."""
+    """Return the files of a format in a folder: towers (for ONNX up to two files each) and JSON."""
     return sorted(
         path
         for pattern in (f"image.{kind}*", f"text.{kind}*", f"{kind}.json")
@@ -332,11 +337,11 @@ def files(target: Path, kind: str) -> list[Path]:
 
 
 def read_info(source: str | Path, kind: str) -> dict[str, Any]:
-    """The content of an exported folder's `FORMAT.json`.
+    """Read and check an exported folder's `FORMAT.json`.
 
     Raises:
-        ValueError: one line: it is not there or damaged, the towers were made of other weights
-            than the folder's, or are not the files that it names.
+        ValueError: one line: the file is missing or damaged, the towers were made from other
+            weights than the folder's, or are not the files that it names.
     """
     source = Path(source)
     path = source / f"{kind}.json"
@@ -352,13 +357,13 @@ def read_info(source: str | Path, kind: str) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged ({error}): export the model again") from error
     if digest != sha256(source / folder.MODEL):
         raise ValueError(
-            f"{path} was made of other weights than {folder.MODEL} beside it: export it again with "
-            f"--format {kind} --overwrite"
+            f"{path} was made from other weights than the {folder.MODEL} in this folder: export it "
+            f"again with --format {kind} --overwrite"
         )
     if names != [f"image.{kind}", f"text.{kind}"] or not set(names) <= set(digests):
         raise ValueError(
-            f"{path} does not name the SHA-256 of both towers, as earlier versions did not: export "
-            "the model again"
+            f"{path} lacks the SHA-256 of both towers, as files of earlier versions do: export the "
+            "model again"
         )
     for tower in files(source, kind):
         if tower != path and digests.get(tower.name) != sha256(tower):
@@ -369,12 +374,12 @@ def read_info(source: str | Path, kind: str) -> dict[str, Any]:
 
 
 def was_written_here(source: str | Path, kind: str) -> bool:
-    """Whether this process wrote the folder's `FORMAT.json`, or another of the same content."""
+    """Return whether this process wrote the folder's `FORMAT.json`, or one of the same content."""
     return sha256(Path(source) / f"{kind}.json") in _written
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content, in hexadecimal.
+    """Return the SHA-256 of a file's content, in hexadecimal.
 
     Raises:
         ValueError: there is no such file.

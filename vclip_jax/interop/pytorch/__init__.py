@@ -1,1 +1,1 @@
-"""PyTorch's checkpoint files, read without PyTorch and without running what they hold."""
+"""PyTorch's checkpoint files, read without PyTorch and without running code from them."""

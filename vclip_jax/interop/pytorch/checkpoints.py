@@ -1,8 +1,9 @@
-"""PyTorch's checkpoints (`.pt`, `.pth`, `.bin`) without PyTorch, and without running their pickle.
+"""PyTorch's checkpoints (`.pt`, `.pth`, `.bin`), read without PyTorch and without running pickles.
 
-Since version 1.6 `torch.save` writes a zip: `NAME/data.pkl` describes the content, `NAME/data/KEY`
-are the storages' bytes, neither compressed nor copied on reading: tensors are views of the mapped
-file. (Layout: `torch/serialization.py` and `caffe2/serialize/inline_container.cc` of PyTorch.)
+Since version 1.6 `torch.save` writes a zip: `NAME/data.pkl` describes the content, and
+`NAME/data/KEY` hold the bytes of the storages, which are not compressed. Reading does not copy
+them: tensors are views of the mapped file. (Layout: `torch/serialization.py` and
+`caffe2/serialize/inline_container.cc` of PyTorch.)
 """
 
 import reprlib
@@ -43,28 +44,29 @@ STORAGES: dict[str, np.dtype] = {
 }
 ALIGNMENT = 64
 LARGEST_PICKLE = 2**25
-"""Descriptions are some kilobytes; read, one takes up to a hundred times its bytes."""
+"""The largest accepted pickle in bytes. Usual ones have some kilobytes; a pickle in memory takes up
+to a hundred times its bytes."""
 MOST_PACKED = 50
-"""Times that storages may shrink by compression: weights hardly do, zeros do so a thousandfold."""
+"""The highest accepted compression ratio: weights hardly compress, zeros a thousandfold."""
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _LOCAL_HEADER = 30
 
 
 def read(path: str | Path) -> Any:
-    """The content of a checkpoint.
+    """Read the content of a checkpoint.
 
     Args:
         path: a file written by `torch.save` of PyTorch 1.6 or newer.
 
     Returns:
-        What was saved, of dictionaries, lists, tuples, sets, strings and numbers; ordered
-        dictionaries are dictionaries, tensors are read-only arrays that keep the file open. Those
-        are views of the file, unless it was compressed afterwards. Checksums are not verified, as
-        PyTorch does not either.
+        The saved dictionaries, lists, tuples, sets, strings and numbers. Ordered dictionaries
+        become dictionaries, and tensors become read-only arrays that keep the file open. The
+        arrays are views of the file, unless the file was compressed afterwards. Checksums are not
+        verified; PyTorch does not verify them either.
 
     Raises:
-        ValueError: one line: not such a file, truncated, its pickle names anything but tensors,
-            or a tensor lies outside its storage.
+        ValueError: one line: the file is of another kind or truncated, its pickle names anything
+            but tensors, or a tensor lies outside its storage.
         OSError: the file cannot be read.
     """
     path = Path(path)
@@ -78,14 +80,15 @@ def read(path: str | Path) -> Any:
             "'new.pt'), then import new.pt"
         )
     if not start.startswith(b"PK"):
-        what = "a pointer of Git LFS, not the file itself" if start[:7] == b"version" else "no zip"
+        pointer = start[:7] == b"version"
+        what = "a pointer of Git LFS, not the file itself" if pointer else "not a zip"
         raise ValueError(f"{path} is not a PyTorch checkpoint ({what}): get the file again")
     try:
         with zipfile.ZipFile(path) as archive:
             return _read(archive, np.asarray(np.memmap(path, np.uint8, "r")))
     except RefusedPickleError as error:
         raise ValueError(f"{path}: {error}") from error
-    except Exception as error:  # zipfile meets damage with a dozen unrelated types
+    except Exception as error:  # zipfile raises a dozen unrelated types for damaged files
         raise ValueError(
             f"{path} is truncated or damaged ({one_line(error)}): get it again"
         ) from error
@@ -102,7 +105,7 @@ def _read(archive: zipfile.ZipFile, mapped: np.ndarray) -> Any:
     size = sum(info.file_size for info in entries.values())
     if size > MOST_PACKED * len(mapped) + LARGEST_PICKLE:
         raise RefusedPickleError(
-            f"it unpacks to {size:,} bytes, more than {MOST_PACKED} times its own"
+            f"it unpacks to {size:,} bytes, more than {MOST_PACKED} times its own size"
         )
     read: dict[str, np.ndarray] = {}
     if f"{root}/constants.pkl" in entries:
@@ -150,15 +153,15 @@ def _bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
 
 
 def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, mapped: np.ndarray) -> np.ndarray:
-    """An entry's bytes, uint8 `[n]`: a view of the file if it is stored as it is."""
+    """Return an entry's bytes, uint8 `[n]`, as a view of the file unless it is compressed."""
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
         return np.frombuffer(_bytes(archive, info, info.file_size), np.uint8)
     header = mapped[info.header_offset :][:_LOCAL_HEADER].tobytes()
     start = (
         info.header_offset
         + _LOCAL_HEADER
-        + int.from_bytes(header[26:28], "little")  # its own name and extra field, whose lengths
-        + int.from_bytes(header[28:30], "little")  # differ from those in the directory
+        + int.from_bytes(header[26:28], "little")  # the lengths of the name and the extra field,
+        + int.from_bytes(header[28:30], "little")  # which differ from those in the directory
     )
     if header[:4] != b"PK\x03\x04" or start + info.file_size > len(mapped):
         raise RefusedPickleError(
@@ -170,7 +173,7 @@ def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, mapped: np.ndarray) 
 def _tensor(
     storage: Any, offset: Any, size: Any, stride: Any, *_: Any
 ) -> np.ndarray:  # the rest: requires_grad, hooks, metadata
-    """A strided view of a storage `[n]`; sizes, strides and offset count elements."""
+    """Return a strided view of a storage `[n]`; sizes, strides and offset count elements."""
     if (
         not isinstance(storage, np.ndarray)
         or not isinstance(size, tuple)
@@ -178,10 +181,10 @@ def _tensor(
         or len(size) != len(stride)
         or not all(isinstance(n, int) and n >= 0 for n in (offset, *size, *stride))
     ):
-        raise RefusedPickleError("a tensor's size, stride or offset is not what it should be")
+        raise RefusedPickleError("a tensor's size, stride or offset has a wrong type or sign")
     if 0 in size:
         return np.empty(size, storage.dtype)
-    # The stride of an axis of length 1 means nothing and may be anything.
+    # The stride of an axis of length 1 is not used and may have any value.
     stride = tuple(step if length > 1 else 0 for length, step in zip(size, stride, strict=True))
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     if last >= storage.size:
@@ -196,8 +199,8 @@ def _tensor(
 def write(path: str | Path, content: Any) -> None:
     """Write a checkpoint that `torch.load(path, weights_only=True)` reads.
 
-    The file appears under its name when it is complete, and replaces one that was there. It depends
-    on the content alone. Arrays are written one after the other, each made contiguous on its own.
+    The file appears under its name once it is complete, and replaces an existing one. The same
+    content gives the same bytes. Arrays are made contiguous and written one after the other.
 
     Args:
         path: the file.
@@ -205,7 +208,7 @@ def write(path: str | Path, content: Any) -> None:
             `STORAGES`, which become tensors.
 
     Raises:
-        ValueError: something else is in there.
+        ValueError: `content` holds an object of another type.
     """
     path = Path(path)
     names = {dtype: name for name, dtype in STORAGES.items()}
@@ -243,7 +246,7 @@ def write(path: str | Path, content: Any) -> None:
 
 
 def _put(archive: zipfile.ZipFile, name: str, data: bytes | np.ndarray, position: int) -> None:
-    """Append an entry whose bytes start at a multiple of `ALIGNMENT`, as PyTorch pads it."""
+    """Append an entry whose bytes start at a multiple of `ALIGNMENT`, padded as PyTorch does."""
     info = zipfile.ZipInfo(f"archive/{name}")
     padding = -(position + _LOCAL_HEADER + len(info.filename) + 4) % ALIGNMENT
     info.extra = b"FB" + padding.to_bytes(2, "little") + b"Z" * padding

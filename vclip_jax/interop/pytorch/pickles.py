@@ -1,9 +1,9 @@
-"""Pickles of plain data, read and written without running anything that they name.
+"""Pickles of plain data, read and written without running any function that they name.
 
-Python's own unpickler imports and calls what a pickle asks for. This reader is a small interpreter
-of the opcodes: it builds numbers, strings, lists, tuples, dictionaries and sets itself, and where a
-pickle names a function, the caller's table says what stands for it. Whatever is not in the table,
-and every opcode that would make an object some other way, is refused.
+Python's own unpickler imports and calls the functions that a pickle names. This reader is a small
+interpreter of the opcodes: it builds numbers, strings, lists, tuples, dictionaries and sets
+itself, and replaces functions that a pickle names by those in the caller's table. It refuses names
+that are not in the table, and opcodes that make objects in other ways.
 """
 
 import pickle
@@ -37,22 +37,22 @@ _ARGUMENT = (
     "SHORT_BINUNICODE",
     "BINUNICODE8",
 )
-"""Opcodes that push the argument which `pickletools` has already decoded."""
+"""Opcodes that push an argument, which `pickletools` has already decoded."""
 _CONSTANT = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set}
 
 
 _LEAST_COPIED = 2**20
-"""Items and bytes that calls may copy in any pickle."""
+"""The number of items and bytes that calls may copy, however short the pickle is."""
 
 
 class RefusedPickleError(ValueError):
-    """A pickle asks for more than plain data. The message is one line, without the file's name."""
+    """A pickle needs more than plain data; the message is one line, without the file's name."""
 
 
 @dataclass(frozen=True)
 class Global:
-    """A name in a pickle, such as `torch.FloatStorage`, and what a call of it does, if anything."""
+    """A name in a pickle, such as `torch.FloatStorage`, and the function to call, or None."""
 
     name: str
     call: Callable[..., Any] | None
@@ -63,16 +63,17 @@ def loads(
     known: Mapping[str, Callable[..., Any] | None],
     persistent: Callable[[Any], Any],
 ) -> Any:
-    """What a pickle describes.
+    """Build the object that a pickle describes.
 
     Args:
         data: a pickle of any protocol.
-        known: full name -> what is called with the pickle's arguments in its stead, or None for a
-            name that may be mentioned but not called.
-        persistent: makes an object from its persistent id.
+        known: full name -> the function to call in its place, or None for a name that a pickle may
+            mention but not call.
+        persistent: a function that makes an object from its persistent id.
 
     Raises:
-        RefusedPickleError: it names something unknown, or is damaged. Nothing of it was run.
+        RefusedPickleError: the pickle names something unknown, or is damaged. No code of it was
+            run.
     """
     try:
         return _run(data, known, persistent)
@@ -84,7 +85,7 @@ def loads(
 
 def _run(data: bytes, known: Mapping[str, Any], persistent: Callable[[Any], Any]) -> Any:
     stack: list[Any] = []
-    outer: list[list[Any]] = []  # what lies below the marks
+    outer: list[list[Any]] = []  # the stacks below the marks
     memo: dict[Any, Any] = {}
     copied = 0
     for opcode, argument, _ in pickletools.genops(data):
@@ -151,13 +152,13 @@ def _run(data: bytes, known: Mapping[str, Any], persistent: Callable[[Any], Any]
                 arguments, function = _of(tuple, stack.pop()), _of(Global, stack.pop())
                 if function.call is None:
                     raise RefusedPickleError(
-                        f"its pickle calls {function.name}, which is not for calling"
+                        f"its pickle calls {function.name}, which must not be called"
                     )
                 result = function.call(*arguments)
-                # A call copies what it is given, which a few bytes of a pickle can name again.
+                # A call copies its arguments, which a few bytes of a pickle can pass many times.
                 copied += len(result) if isinstance(result, dict | tuple | bytes) else 0
                 if copied > max(_LEAST_COPIED, 2 * len(data)):
-                    raise RefusedPickleError("its pickle makes much of a little, as no weights do")
+                    raise RefusedPickleError("its pickle copies more data than any weights do")
                 stack.append(result)
             case "BUILD":
                 _build(stack.pop(), stack[-1])
@@ -170,7 +171,7 @@ def _run(data: bytes, known: Mapping[str, Any], persistent: Callable[[Any], Any]
 
 def _of(kind: type, value: Any) -> Any:
     if type(value) is not kind:
-        raise RefusedPickleError(f"its pickle takes a {type(value).__name__} for a {kind.__name__}")
+        raise RefusedPickleError(f"its pickle uses a {type(value).__name__} as a {kind.__name__}")
     return value
 
 
@@ -179,8 +180,10 @@ def _pairs(items: list[Any]) -> list[tuple[Any, Any]]:
 
 
 def _key(value: Any) -> Any:
-    """What is hashed must be short: of tuples within tuples, each of which is there twice, the hash
-    takes a time that doubles with every level."""
+    """Check a value that is to be hashed.
+
+    Hashing tuples nested in tuples, each of them twice, takes twice the time with every level.
+    """
     plain = (type(None), bool, int, float, str, bytes)
     parts = value if type(value) is tuple else (value,)
     if not all(isinstance(part, plain) for part in parts):
@@ -193,15 +196,17 @@ def _key(value: Any) -> Any:
 def _global(name: str, known: Mapping[str, Any]) -> Global:
     if name not in known:
         raise RefusedPickleError(
-            f"its pickle names {name!r}, which weights have no use for: nothing was run; if you "
-            "trust the file, save its tensors alone with PyTorch (a dictionary of tensors)"
+            f"its pickle names {name!r}, which weights do not need: nothing was run; if you trust "
+            "the file, save only its tensors with PyTorch (a dictionary of tensors)"
         )
     return Global(name, known[name])
 
 
 def _build(state: Any, target: Any) -> None:
-    """Attributes: ordered dictionaries of PyTorch carry some (`_metadata`), nobody here needs them;
-    NumPy's types carry their byte order."""
+    """Ignore attributes that the data does not need, and refuse all others.
+
+    PyTorch's ordered dictionaries have `_metadata`, and NumPy's types have their byte order.
+    """
     if isinstance(target, dict):
         return
     if isinstance(target, np.dtype) and isinstance(state, tuple) and state[1] in ("<", "|"):
@@ -209,7 +214,7 @@ def _build(state: Any, target: Any) -> None:
     raise RefusedPickleError(f"its pickle sets attributes of a {type(target).__name__}")
 
 
-# --- NumPy's scalars. Chinese-CLIP's schedule leaves one in the optimiser's state, `lr`.
+# --- NumPy's scalars. Chinese-CLIP's schedule puts one, `lr`, into the optimiser's state.
 
 
 def _numpy_type(code: str, *_: Any) -> np.dtype:
@@ -227,7 +232,7 @@ def _numpy_scalar(kind: Any, data: Any) -> int | float | bool:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """Protocol 2 writes bytes as a string to be encoded."""
+    """Encode a string as bytes, which is how protocol 2 stores bytes."""
     if encoding != "latin1":
         raise RefusedPickleError(f"its pickle encodes text as {encoding!r}")
     return text.encode("latin1")
@@ -239,7 +244,7 @@ NUMPY_SCALARS: Mapping[str, Callable[..., Any]] = {
     "numpy.core.multiarray.scalar": _numpy_scalar,
     "numpy._core.multiarray.scalar": _numpy_scalar,
 }
-"""For `loads`: numbers of NumPy, read as Python's."""
+"""A table for `loads` that reads NumPy's numbers as Python's."""
 
 
 # --- Writing.
@@ -247,7 +252,7 @@ NUMPY_SCALARS: Mapping[str, Callable[..., Any]] = {
 
 @dataclass(frozen=True)
 class Call:
-    """For `dumps`: a call of a named function, written and not made."""
+    """A call of a named function for `dumps`, which writes the call without making it."""
 
     name: str
     arguments: tuple[Any, ...]
@@ -255,24 +260,27 @@ class Call:
 
 @dataclass(frozen=True)
 class Persistent:
-    """For `dumps`: an object that is known by its id."""
+    """An object for `dumps` that is written as its persistent id."""
 
     id: tuple[Any, ...]
 
 
 def dumps(content: Any) -> bytes:
-    """A protocol-2 pickle of None, booleans, numbers, strings, lists, tuples, dictionaries,
-    `Global`, `Call` and `Persistent`.
+    """Write plain data as a protocol-2 pickle.
+
+    Args:
+        content: None, booleans, numbers, strings, lists, tuples, dictionaries, `Global`, `Call`
+            and `Persistent`.
 
     Raises:
-        ValueError: something else is in there.
+        ValueError: `content` holds an object of another type.
     """
     return pickle.PROTO + b"\x02" + b"".join(_emit(content)) + pickle.STOP
 
 
 def _emit(value: Any) -> list[bytes]:
     if type(value) in (type(None), bool, int, float, str):  # not NumPy's float64, also a float
-        return [pickle.dumps(value, 2)[2:-1]]  # without its own beginning and end
+        return [pickle.dumps(value, 2)[2:-1]]  # without the protocol header and the stop
     if isinstance(value, Global):
         module, _, name = value.name.rpartition(".")
         return [pickle.GLOBAL, f"{module}\n{name}\n".encode()]

@@ -1,3 +1,4 @@
-"""The weights of other systems: how Chinese-CLIP, open_clip, Hugging Face's CLIP and BERT, and
-FLAIR name and shape them, and what becomes of each array here.
+"""The weights of other systems: Chinese-CLIP, open_clip, Hugging Face's CLIP and BERT, FLAIR.
+
+Each module converts the names and shapes of one system to ours.
 """

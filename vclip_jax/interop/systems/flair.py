@@ -1,14 +1,14 @@
 """FLAIR (jusiro/FLAIR): torchvision's ResNet-50 and Bio_ClinicalBERT, each with a projection.
 
-The file is the model's state dictionary, `flair_resnet.pth`; sizes follow from the shapes. Beside
-it (or by --vocab) must lie Bio_ClinicalBERT's `vocab.txt`. Its words have capitals, but it comes
-without a `tokenizer_config.json`, so FLAIR, which loads it with `AutoTokenizer`, sees lower-cased
-text (EmilyAlsentzer/clinicalBERT, issue 26).
+The file is the model's state dictionary, `flair_resnet.pth`; sizes are inferred from the shapes.
+Bio_ClinicalBERT's `vocab.txt` must be in the same folder, or be named by --vocab. Its words have
+capitals, but it has no `tokenizer_config.json`, so FLAIR, which loads it with `AutoTokenizer`,
+lower-cases texts (EmilyAlsentzer/clinicalBERT, issue 26).
 
-FLAIR takes the mean over all tokens of a caption, padding to the longest caption of the batch
-included, so that an embedding depends on what else is embedded. The scorer does the same within the
-prompts of a class, which FLAIR embeds together (`Scorer.prompt_embeddings`); texts that are
-embedded for themselves have no padding in their mean.
+FLAIR takes the mean over all tokens of a caption, including the padding to the longest caption of
+the batch, so that an embedding depends on the other captions of the batch. The scorer does the same
+for the prompts of a class, which FLAIR embeds together (`Scorer.prompt_embeddings`); texts that are
+embedded alone have no padding in their mean.
 """
 
 from collections.abc import Mapping
@@ -38,29 +38,29 @@ def load(source: str | Path) -> Weights:
     """Read FLAIR.
 
     Args:
-        source: the file with the weights (of `torch.save`, or safetensors), or its folder.
+        source: the file with the weights (of `torch.save` or safetensors), or its folder.
 
     Raises:
-        ValueError: one line: it is not FLAIR, or every weight that is missing, unexpected or of
+        ValueError: one line: the file is not FLAIR's, or weights are missing, unexpected or of
             another shape.
         OSError: a file cannot be read.
     """
     path = state_dicts.find(source, FILES)
-    found = {
+    tensors = {
         name: array
         for name, array in state_dicts.read(path).items()
         if not name.startswith(_IGNORED)
     }
-    if not any(name.startswith((_VISION, _TEXT)) for name in found):
+    if not any(name.startswith((_VISION, _TEXT)) for name in tensors):
         raise ValueError(f"{path} has neither {_VISION}* nor {_TEXT}*: it is not FLAIR's")
-    config = complete_config(_infer(found), origin=str(path))
+    config = complete_config(_infer(tensors), origin=str(path))
     expected = expected_arrays(config)
-    arrays = names.from_reference(found, expected, origin=str(path), source=_source)
+    arrays = names.from_reference(tensors, expected, origin=str(path), source=_source)
     return Weights(config, arrays)
 
 
 def _source(name: str) -> Source:
-    """Where FLAIR has a weight of ours."""
+    """Return the place of one of our weights in FLAIR's file."""
     if name in _PROJECTIONS:
         return Source((_PROJECTIONS[name],), transposed=True)
     theirs = names.reference_name(name)
@@ -71,8 +71,8 @@ def _source(name: str) -> Source:
     return Source((theirs,))
 
 
-def _infer(found: Mapping[str, Any]) -> dict[str, Any]:
-    size, blocks = partial(state_dicts.size, found), partial(state_dicts.blocks, found)
+def _infer(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    size, blocks = partial(state_dicts.size, tensors), partial(state_dicts.blocks, tensors)
     vision_projection, text_projection = _PROJECTIONS.values()
     words, positions = (
         f"{_TEXT}embeddings.{kind}_embeddings.weight" for kind in ("word", "position")

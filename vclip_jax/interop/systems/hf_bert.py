@@ -1,6 +1,6 @@
 """BERT's weights in the layout of Hugging Face's `transformers`, for the text tower.
 
-Meant for hfl/chinese-roberta-wwm-ext, hfl/rbt3 and their kin, which are BERTs despite their names.
+Examples are hfl/chinese-roberta-wwm-ext and hfl/rbt3, which are BERTs despite their names.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _SIZES = {
     "max_position_embeddings": "text_max_positions",
 }
 _FIXED = {
-    # what our text tower does, and what a config.json without the key means
+    # settings of our text tower, which are also the defaults of keys that a config.json leaves out
     "model_type": "bert",
     "hidden_act": "gelu",
     "type_vocab_size": 2,
@@ -44,16 +44,16 @@ def load(folder: str | Path) -> Weights:
     """Read a text tower.
 
     Args:
-        folder: with `config.json` and `model.safetensors` or `pytorch_model.bin`. Names may lack
-            the prefix `bert.`, and have `gamma` and `beta`; the heads of pre-training and the
-            pooler are left out.
+        folder: a folder with `config.json` and `model.safetensors` or `pytorch_model.bin`. Names
+            may lack the prefix `bert.`, and may have `gamma` and `beta`; the pre-training heads
+            and the pooler are left out.
 
     Returns:
         Weights of kind "text".
 
     Raises:
-        ValueError: one line: no such folder, another architecture, or every weight that is
-            missing, unexpected or of another shape.
+        ValueError: one line: there is no such folder, the architecture is another one, or weights
+            are missing, unexpected or of another shape.
         OSError: a file cannot be read.
     """
     folder = Path(folder)
@@ -61,13 +61,13 @@ def load(folder: str | Path) -> Weights:
     path = state_dicts.find(folder, ("model.safetensors", "pytorch_model.bin"))
     arrays = state_dicts.read(path)
     prefix = "" if any(name.startswith("bert.") for name in arrays) else "bert."
-    found = {
+    tensors = {
         prefix + name: array
         for name, array in _modern_norms(arrays).items()
         if not (prefix + name).startswith(_IGNORED)
     }
     expected = expected_arrays(config)
-    return Weights(config, names.from_reference(found, expected, origin=str(path)))
+    return Weights(config, names.from_reference(tensors, expected, origin=str(path)))
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _modern_norms(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Checkpoints converted from TensorFlow call a norm's scale `gamma` and its shift `beta`."""
+    """Rename `gamma` and `beta`, as checkpoints converted from TensorFlow call scale and shift."""
 
     def modern(name: str) -> str:
         return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace(

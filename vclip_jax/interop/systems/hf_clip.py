@@ -1,5 +1,5 @@
-"""CLIP in the layout of Hugging Face's `transformers` (`CLIPModel`), such as
-openai/clip-vit-base-patch32: a Vision Transformer and CLIP's text tower."""
+"""CLIP in the layout of Hugging Face's `transformers` (`CLIPModel`): a Vision Transformer and
+CLIP's text tower, such as openai/clip-vit-base-patch32."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,44 +52,44 @@ _TEXT = {
     "max_position_embeddings": 77,
     "vocab_size": 49408,
 }
-"""What a config.json without the key means."""
+"""Defaults of keys that a config.json leaves out."""
 _LEGACY_END = 2
-"""`eos_token_id` of files from before 2023, which is wrong and read as "the highest id"."""
+"""The `eos_token_id` of files from before 2023, which is wrong and means the highest id."""
 
 
 def load(folder: str | Path) -> Weights:
     """Read a CLIP.
 
     Args:
-        folder: with `config.json`, `model.safetensors` or `pytorch_model.bin`, and, if photographs
-            are not prepared as OpenAI did it, `preprocessor_config.json`.
+        folder: a folder with `config.json`, `model.safetensors` or `pytorch_model.bin`, and, if
+            photographs are not preprocessed as OpenAI did, `preprocessor_config.json`.
 
     Raises:
-        ValueError: one line: no such folder, another architecture or preparation, or every weight
-            that is missing, unexpected or of another shape.
+        ValueError: one line: there is no such folder, the architecture or the preprocessing is
+            another one, or weights are missing, unexpected or of another shape.
         OSError: a file cannot be read.
     """
     folder = Path(folder)
     config = complete_config(_config(folder), origin=str(folder))
     path = state_dicts.find(folder, _FILES)
-    found = {
+    tensors = {
         name: array
         for name, array in state_dicts.read(path).items()
         if not name.endswith(".position_ids")
     }
-    arrays = names.from_reference(found, expected_arrays(config), origin=str(path), source=source)
+    arrays = names.from_reference(tensors, expected_arrays(config), origin=str(path), source=source)
     return Weights(config, arrays)
 
 
 def source(name: str) -> Source:
-    """Where `transformers` has a weight of ours."""
+    """Return the place of one of our weights in a file of `transformers`."""
     if name in _PROJECTIONS:
         return Source((_PROJECTIONS[name],), transposed=True)
     name = names.reference_name(name)
     for ours, theirs in _PARTS:
         name = name.replace(ours, theirs)
-    stem, found, leaf = name.partition(".self_attn.in_proj_")
-    if found:
+    stem, joined, leaf = name.partition(".self_attn.in_proj_")
+    if joined:
         return Source(tuple(f"{stem}.self_attn.{letter}_proj.{leaf}" for letter in "qkv"))
     return Source((name,))
 
@@ -133,7 +133,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _check(vision: Mapping[str, Any], text: Mapping[str, Any]) -> None:
-    """Raises ValueError if our towers would compute something else."""
+    """Raise ValueError if our towers would compute other results."""
     fixed = {
         "vision_config.num_attention_heads": (vision, vision["hidden_size"] // 64),
         "vision_config.intermediate_size": (vision, 4 * vision["hidden_size"]),
@@ -152,11 +152,11 @@ def _check(vision: Mapping[str, Any], text: Mapping[str, Any]) -> None:
         )
     end, last = text.get("eos_token_id", text["vocab_size"] - 1), text["vocab_size"] - 1
     if end not in (_LEGACY_END, last):
-        raise ValueError(f"text_config.eos_token_id is {end}, not {last}, the last of the ids")
+        raise ValueError(f"text_config.eos_token_id is {end}, not {last}, the last id")
 
 
 def _preparation(folder: Path, size: int) -> dict[str, Any]:
-    """The section `data`, from `preprocessor_config.json` if it is there."""
+    """Return the section `data`, from `preprocessor_config.json` if it exists."""
     data: dict[str, Any] = {"image_size": size, "fit": "centre_crop"}
     path = folder / "preprocessor_config.json"
     if not path.is_file():
@@ -166,8 +166,8 @@ def _preparation(folder: Path, size: int) -> dict[str, Any]:
     steps = [theirs.get(f"do_{step}", True) for step in ("resize", "center_crop", "normalize")]
     if sides != {size} or theirs.get("resample", 3) != 3 or not all(steps):
         raise ValueError(
-            f"{path.name} does not say: shorter side to {size} pixels, bicubic, centre crop, "
-            "normalised"
+            f"{path.name} has another preprocessing than the supported one: shorter side to {size} "
+            "pixels, bicubic, centre crop, normalised"
         )
     for key in ("image_mean", "image_std"):
         if key in theirs:
@@ -176,7 +176,7 @@ def _preparation(folder: Path, size: int) -> dict[str, Any]:
 
 
 def _sides(value: Any) -> set[Any]:
-    """A size is a number, or an object with `shortest_edge`, or with `height` and `width`."""
+    """Return the sides of a size: a number, or `shortest_edge`, or `height` and `width`."""
     return set(value.values()) if isinstance(value, dict) else {value}
 
 

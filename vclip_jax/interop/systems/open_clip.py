@@ -1,8 +1,8 @@
 """Models of open_clip (mlfoundations/open_clip): CLIP's Vision Transformers and ResNets with CLIP's
 text tower, and BiomedCLIP, whose towers are timm's Vision Transformer and a BERT.
 
-OpenAI's own state dictionaries have the same names. Sizes follow from the shapes; what they do not
-tell, `open_clip_config.json` does, which lies beside the weights on the Hugging Face Hub.
+OpenAI's own state dictionaries have the same names. Sizes are inferred from the shapes; all other
+settings are in `open_clip_config.json`, which the Hugging Face Hub has next to the weights.
 """
 
 from collections.abc import Mapping
@@ -23,9 +23,9 @@ CONFIG = "open_clip_config.json"
 CONTEXT_LENGTH = 77
 HEAD_WIDTH = 64
 _IGNORED = ("input_resolution", "context_length", "vocab_size", "attn_mask")
-"""Numbers that OpenAI's state dictionaries carry, and a constant of old files."""
+"""Numbers in OpenAI's state dictionaries, and a constant in old files."""
 
-# What our towers compute; a config may leave the keys out, or have these values.
+# Settings that our towers have; a config may leave the keys out, or have one of these values.
 _VISION = {
     "head_width": (HEAD_WIDTH,),
     "mlp_ratio": (4.0,),
@@ -58,7 +58,7 @@ _TEXT = {
     "scaled_cosine_attn": (False,),
 }
 _FREE = {
-    # What shapes tell, or has no part in the computation.
+    # Settings that follow from the shapes, or that do not affect the results.
     "layers",
     "width",
     "heads",
@@ -102,38 +102,38 @@ def load(source: str | Path, *, activation: str | None = None) -> Weights:
     """Read a model of open_clip.
 
     Args:
-        source: the file with the weights (safetensors, or of `torch.save`), or its folder.
-        activation: "quick_gelu" or "gelu"; needed where no `open_clip_config.json` lies beside the
-            weights, and there is a Transformer of CLIP's among the towers.
+        source: the file with the weights (of safetensors or `torch.save`), or its folder.
+        activation: "quick_gelu" or "gelu"; needed if there is no `open_clip_config.json` next to
+            the weights, and one of the towers is a Transformer of CLIP's.
 
     Raises:
-        ValueError: one line: another architecture or preparation, an activation that cannot be
-            told, or every weight that is missing, unexpected or of another shape.
+        ValueError: one line: the architecture or the preprocessing is another one, the activation
+            is unknown, or weights are missing, unexpected or of another shape.
         OSError: a file cannot be read.
     """
     path = state_dicts.find(source, FILES)
-    found = {
+    tensors = {
         name: array
         for name, array in state_dicts.read(path).items()
         if name not in _IGNORED
         and not name.endswith("embeddings.position_ids")
         and not name.startswith("text.transformer.pooler.")
     }
-    if not any(name.startswith("visual.") for name in found):
+    if not any(name.startswith("visual.") for name in tensors):
         raise ValueError(f"{path} has no image tower: it is not a model of open_clip")
     described = _read(path.with_name(CONFIG))
     try:
-        config = _config(found, described, activation, str(path))
+        config = _config(tensors, described, activation, str(path))
     except (TypeError, AttributeError) as error:
         raise ValueError(f"{path.with_name(CONFIG)} is not open_clip's ({error})") from error
     config = complete_config(config, origin=str(path))
-    where = partial(_source, timm=_is_timm(found), text=_text_prefix(found))
-    arrays = names.from_reference(found, expected_arrays(config), origin=str(path), source=where)
+    where = partial(_source, timm=_is_timm(tensors), text=_text_prefix(tensors))
+    arrays = names.from_reference(tensors, expected_arrays(config), origin=str(path), source=where)
     return Weights(config, arrays)
 
 
 def with_cleaning(tokenizer: FastTokenizer, config: Mapping[str, Any]) -> FastTokenizer:
-    """A tokenizer that cleans texts as open_clip does for a model with this configuration."""
+    """Return a tokenizer that cleans texts as open_clip does for a model of this configuration."""
     return tokenizer.with_cleaning("lower" if _is_clip_text(config["model"]) else "whitespace")
 
 
@@ -141,21 +141,21 @@ def _is_clip_text(model: Mapping[str, Any]) -> bool:
     return model["text_kind"] == "clip"
 
 
-def _is_timm(found: Mapping[str, Any]) -> bool:
-    return any(name.startswith("visual.trunk.") for name in found)
+def _is_timm(tensors: Mapping[str, Any]) -> bool:
+    return any(name.startswith("visual.trunk.") for name in tensors)
 
 
-def _is_bert(found: Mapping[str, Any]) -> bool:
-    return any(name.startswith("text.transformer.embeddings.") for name in found)
+def _is_bert(tensors: Mapping[str, Any]) -> bool:
+    return any(name.startswith("text.transformer.embeddings.") for name in tensors)
 
 
-def _text_prefix(found: Mapping[str, Any]) -> str:
-    """CLIP's text tower lies at the top, or, beside a foreign image tower, in `text`."""
-    return "text." if "text.token_embedding.weight" in found else ""
+def _text_prefix(tensors: Mapping[str, Any]) -> str:
+    """Return the prefix of CLIP's text tower: none, or `text.` in models with timm's tower."""
+    return "text." if "text.token_embedding.weight" in tensors else ""
 
 
 def _source(name: str, *, timm: bool, text: str) -> Source:
-    """Where open_clip has a weight of ours."""
+    """Return the place of one of our weights in open_clip's file."""
     if name == "visual.proj" and timm:
         return Source(("visual.head.proj.weight",), transposed=True)
     if name in ("text_projection.first", "text_projection.second"):
@@ -178,24 +178,24 @@ def _source(name: str, *, timm: bool, text: str) -> Source:
 
 
 def _config(
-    found: Mapping[str, Any], described: Mapping[str, Any], activation: str | None, origin: str
+    tensors: Mapping[str, Any], described: Mapping[str, Any], activation: str | None, origin: str
 ) -> dict[str, Any]:
     model, preparation = described.get("model_cfg", {}), described.get("preprocess_cfg", {})
     vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
     _check(vision, _VISION, f"{origin}: {CONFIG}: vision_cfg")
     _check(text, _TEXT, f"{origin}: {CONFIG}: text_cfg")
-    image = _vision_sizes(found)
-    if _is_timm(found):
+    image = _vision_sizes(tensors)
+    if _is_timm(tensors):
         activation = "gelu"
     elif model:
         activation = "quick_gelu" if model.get("quick_gelu", False) else "gelu"
-    elif activation is None and not (len(image["vision_layers"]) == 4 and _is_bert(found)):
+    elif activation is None and not (len(image["vision_layers"]) == 4 and _is_bert(tensors)):
         raise ValueError(
-            f"{origin}: the weights do not tell the activation and there is no {CONFIG} beside "
-            "them: say --activation quick_gelu (OpenAI's weights) or gelu"
+            f"{origin}: the activation is unknown, because there is no {CONFIG} next to the "
+            "weights: set --activation quick_gelu (OpenAI's weights) or gelu"
         )
     image_size = image.pop("image_size")
-    words = _bert_sizes(found, text) if _is_bert(found) else _text_sizes(found, text)
+    words = _bert_sizes(tensors, text) if _is_bert(tensors) else _text_sizes(tensors, text)
     vocab_size = words.pop("vocab_size")
     return {
         "model": image | words | {"activation": activation or "quick_gelu"},
@@ -212,14 +212,14 @@ def _config(
 def _check(section: Mapping[str, Any], fixed: Mapping[str, tuple[Any, ...]], where: str) -> None:
     for key, value in section.items():
         if key not in fixed and key not in _FREE:
-            raise ValueError(f"{where}.{key} is not known here: the tower may be another one")
+            raise ValueError(f"{where}.{key} is unknown: the tower may be another one")
         if key in fixed and value not in fixed[key]:
             raise ValueError(f"{where}.{key} is {value!r}, the tower has {fixed[key][0]!r}")
 
 
-def _vision_sizes(found: Mapping[str, Any]) -> dict[str, Any]:
-    size, blocks = partial(state_dicts.size, found), partial(state_dicts.blocks, found)
-    if _is_timm(found):
+def _vision_sizes(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    size, blocks = partial(state_dicts.size, tensors), partial(state_dicts.blocks, tensors)
+    if _is_timm(tensors):
         grid = isqrt(max(size(197, ("visual.trunk.pos_embed", 1)) - 1, 1))
         patch = size(16, ("visual.trunk.patch_embed.proj.weight", 2))
         return {
@@ -232,8 +232,8 @@ def _vision_sizes(found: Mapping[str, Any]) -> dict[str, Any]:
             "image_size": patch * grid,
             "embed_dim": size(512, ("visual.head.proj.weight", 0), ("text.proj.2.weight", 0)),
         }
-    text_projection = (f"{_text_prefix(found)}text_projection", 1)
-    if "visual.class_embedding" in found or "visual.proj" in found:
+    text_projection = (f"{_text_prefix(tensors)}text_projection", 1)
+    if "visual.class_embedding" in tensors or "visual.proj" in tensors:
         grid = isqrt(max(size(197, ("visual.positional_embedding", 0)) - 1, 1))
         patch = size(16, ("visual.conv1.weight", 2))
         return {
@@ -252,15 +252,15 @@ def _vision_sizes(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _text_sizes(found: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, Any]:
-    size, prefix = partial(state_dicts.size, found), _text_prefix(found)
+def _text_sizes(tensors: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, Any]:
+    size, prefix = partial(state_dicts.size, tensors), _text_prefix(tensors)
     blocks = f"{prefix}transformer.resblocks."
     width = size(512, (f"{prefix}ln_final.weight", 0), (f"{prefix}text_projection", 0))
     return {
         "text_kind": "clip",
         "text_width": width,
-        # `visual.transformer.resblocks.` is not meant.
-        "text_layers": state_dicts.blocks({n: 0 for n in found if n.startswith(blocks)}, blocks),
+        # Leave out `visual.transformer.resblocks.`.
+        "text_layers": state_dicts.blocks({n: 0 for n in tensors if n.startswith(blocks)}, blocks),
         "text_heads": described.get("heads", max(1, width // HEAD_WIDTH)),
         "text_mlp_width": size(4 * width, (f"{blocks}0.mlp.c_fc.bias", 0)),
         "text_max_positions": size(CONTEXT_LENGTH, (f"{prefix}positional_embedding", 0)),
@@ -270,8 +270,8 @@ def _text_sizes(found: Mapping[str, Any], described: Mapping[str, Any]) -> dict[
     }
 
 
-def _bert_sizes(found: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, Any]:
-    size, stem = partial(state_dicts.size, found), "text.transformer."
+def _bert_sizes(tensors: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, Any]:
+    size, stem = partial(state_dicts.size, tensors), "text.transformer."
     words = f"{stem}embeddings.word_embeddings.weight"
     width = size(768, (words, 1), (f"{stem}embeddings.LayerNorm.weight", 0))
     pooler = described.get(
@@ -279,12 +279,12 @@ def _bert_sizes(found: Mapping[str, Any], described: Mapping[str, Any]) -> dict[
     )
     if pooler not in _POOLS:
         raise ValueError(f"hf_pooler_type is {pooler!r}, not one of {', '.join(_POOLS)}")
-    mlp = "text.proj.0.weight" in found
+    mlp = "text.proj.0.weight" in tensors
     if not mlp:
         raise ValueError("the projection of the text is not BiomedCLIP's, text.proj.0 and .2")
     return {
         "text_width": width,
-        "text_layers": state_dicts.blocks(found, f"{stem}encoder.layer."),
+        "text_layers": state_dicts.blocks(tensors, f"{stem}encoder.layer."),
         "text_heads": max(1, width // HEAD_WIDTH),
         "text_mlp_width": size(4 * width, (f"{stem}encoder.layer.0.intermediate.dense.bias", 0)),
         "text_max_positions": size(512, (f"{stem}embeddings.position_embeddings.weight", 0)),

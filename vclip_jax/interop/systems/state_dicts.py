@@ -1,4 +1,4 @@
-"""State dictionaries in the files in which others publish them, and sizes read off their shapes."""
+"""State dictionaries in the files of other systems, and sizes inferred from their shapes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,18 +11,19 @@ from vclip_jax.files.foreign import check_regular
 from vclip_jax.interop.pytorch import checkpoints
 
 Look = Callable[[dict[str, tuple[int, ...]], dict[str, str]], None]
-"""Sees the shapes and the metadata of a file before its arrays are read, and may raise."""
+"""A function of the shapes and the metadata of a file, called before the arrays are read; it may
+raise."""
 
 
 def read_safetensors(
     path: str | Path, look: Look | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """A safetensors file: name -> array, and the metadata.
+    """Read a safetensors file: name -> array, and the metadata.
 
     Raises:
-        ValueError: it is damaged, has a type that NumPy lacks, or does not fit into memory; or
-            what `look` raises.
-        OSError: it cannot be read.
+        ValueError: the file is damaged, has a type that NumPy lacks, or does not fit into memory;
+            or an error of `look`.
+        OSError: the file cannot be read.
     """
     check_regular(path)
     try:
@@ -35,15 +36,15 @@ def read_safetensors(
         raise ValueError(f"{path} is truncated or damaged ({error}): get it again") from error
     except MemoryError as error:
         raise ValueError(f"{path} does not fit into this machine's memory ({error})") from error
-    except (AttributeError, TypeError) as error:  # what safetensors makes of 8-bit floats
+    except (AttributeError, TypeError) as error:  # safetensors raises these for 8-bit floats
         raise ValueError(f"{path} has arrays of a type that cannot be read ({error})") from error
 
 
 def find(source: str | Path, candidates: Sequence[str]) -> Path:
-    """The file with the weights: `source` itself, or the first candidate in it if it is a folder.
+    """Return the file with the weights: `source`, or the first candidate in it if it is a folder.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the folder has none of the candidates.
     """
     source = Path(source)
     if not source.is_dir():
@@ -56,13 +57,14 @@ def find(source: str | Path, candidates: Sequence[str]) -> Path:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """A state dictionary: name -> array, from a safetensors file or one of `torch.save`.
+    """Read a state dictionary, name -> array, from a file of safetensors or of `torch.save`.
 
-    It may lie under `state_dict`, and its names may start with `module.`, as training leaves them.
+    It may be the entry `state_dict` of a dictionary, and names may start with `module.`, as
+    distributed training writes them.
 
     Raises:
-        ValueError: one line: see `checkpoints.read`, or there is no state dictionary in it.
-        OSError: it cannot be read.
+        ValueError: one line: see `checkpoints.read`, or the file has no state dictionary.
+        OSError: the file cannot be read.
     """
     if Path(path).suffix == ".safetensors":
         return read_safetensors(path)[0]
@@ -74,7 +76,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def size(found: Mapping[str, Any], default: int, *places: tuple[str, int]) -> int:
-    """The length of an axis, of the first (name, axis) that is there; else the default."""
+    """Return the length of an axis, from the first (name, axis) that exists, else the default."""
     for name, axis in places:
         shape = getattr(found.get(name), "shape", ())
         if len(shape) > axis:
@@ -83,6 +85,6 @@ def size(found: Mapping[str, Any], default: int, *places: tuple[str, int]) -> in
 
 
 def blocks(found: Mapping[str, Any], stem: str) -> int:
-    """How many numbered modules there are behind a stem: one more than the highest number."""
+    """Return the number of numbered modules after a stem: one more than the highest number."""
     numbers = {name.removeprefix(stem).partition(".")[0] for name in found if stem in name}
     return 1 + max((int(number) for number in numbers if number.isdecimal()), default=0)
