@@ -1,4 +1,4 @@
-"""The reports of runs: pages and a table."""
+"""The HTML reports of runs: one page for each run, and one that compares runs."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
