@@ -300,11 +300,12 @@ def test_the_page_says_that_it_is_no_diagnosis():
 
 def test_mistakes_on_the_command_line_are_one_line(portable_folder, tmp_path):
     pytest.importorskip("gradio", reason="needs the extra [demo]")
+    asked = ["--model", portable_folder, "--prompts", "zh/fives"]
     for arguments, message in (
         (["--model", tmp_path / "no"], "there is no"),
         (["--model", portable_folder, "--prompts", "zh/fivs"], "did you mean zh/fives"),
-        (["--model", portable_folder, "--images", tmp_path / "no"], "no such folder"),
-        (["--model", portable_folder, "--port", "70000"], "choose others with --host, --port"),
+        ([*asked, "--images", tmp_path / "no"], "no such folder"),
+        ([*asked, "--port", "70000"], "choose others with --host, --port"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "vclip_jax.demo", *map(str, arguments)],
