@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -9,7 +10,7 @@ from typing import Any, Final
 from vclip_jax.datasets.own.labels import listed, value_of, whole_number
 from vclip_jax.files import limits
 from vclip_jax.files.errors import one_line
-from vclip_jax.files.foreign import check_regular, parse_json
+from vclip_jax.files.foreign import check_regular, parse_json, shown
 
 USUAL_NAMES: Final = ("image", "img", "picture", "jpg", "png")
 """Usual names of a column with images."""
@@ -81,7 +82,10 @@ def class_names(path: Path, column: str) -> tuple[tuple[str, ...], bool]:
 def _categories(path: Path, column: str) -> tuple[str, ...]:
     import pyarrow
 
-    kind = _schema(path).field(column).type
+    schema = _schema(path)
+    if column not in schema.names:
+        raise ValueError(f"{path}: there is no column {shown(column)}")
+    kind = schema.field(column).type
     if not (pyarrow.types.is_dictionary(kind) and kind.ordered):
         return ()
     try:
@@ -158,6 +162,10 @@ def _schema(path: str | os.PathLike[str]) -> Any:
 
     try:
         check_regular(path)
-        return pyarrow.parquet.read_schema(path)
+        schema = pyarrow.parquet.read_schema(path)
     except limits.arrow_errors(OSError) as error:
         raise ValueError(f"{path}: not a Parquet file ({one_line(error)})") from error
+    if twice := [name for name, count in Counter(schema.names).items() if count > 1]:
+        name = shown(twice[0])
+        raise ValueError(f"{path}: several columns are called {name}: rename all but one")
+    return schema
