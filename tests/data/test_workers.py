@@ -86,7 +86,7 @@ def test_processes_outlive_the_signals_that_end_a_job():
     stream = batches(num_workers=2)
     undisturbed = batches(num_threads=1)
     for step in range(8):
-        if step == 1:
+        if step == 2:  # each has made a batch, so each has started
             for child in multiprocessing.active_children():
                 os.kill(child.pid, signal.SIGTERM)
                 os.kill(child.pid, signal.SIGINT)

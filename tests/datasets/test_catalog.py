@@ -59,15 +59,16 @@ def test_all_are_scored_in_one_run(data_dir, tmp_path, portable_folder):
     config = default()
     config.restore_from, config.data.data_dir = str(portable_folder), str(data_dir)
     for name, dataset in DATASETS.items():
-        config.evals[name] = zero_shot_eval(name, dataset.prompts, split=dataset.split)
+        # The model reads no English, and the miniature of `generic` has the classes of FIVES.
+        asked = "zh/fives" if dataset.prompts == "labels" else dataset.prompts
+        config.evals[name] = zero_shot_eval(name, asked, split=dataset.split)
     trainer.main(config, tmp_path, "eval")
     results = json.loads((tmp_path / "zero_shot.json").read_text())
     assert set(results) >= set(DATASETS)
     for name in DATASETS:
         assert results[name]["n"] > 0
-        assert results[name]["classes"] == list(
-            open_source(name, data_dir, DATASETS[name].split).class_names
-        )
+        source = open_source(name, data_dir, DATASETS[name].split)
+        assert sorted(results[name]["classes"]) == sorted(source.class_names)
 
 
 def test_prompts_for_other_classes_are_refused(data_dir, tmp_path, portable_folder):
