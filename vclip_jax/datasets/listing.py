@@ -91,6 +91,9 @@ class Listing:
     licence: str = ""
     ordered: bool = False
     """True if the classes are grades, in their order: the order that kappa weighs."""
+    no_photographs: tuple[str, ...] = ()
+    """Patterns of images below the folder that are no photographs, such as masks; see
+    `own.folders.left_out`."""
 
     def __post_init__(self) -> None:
         """Check the listing; raises ValueError for a fault of its reader."""

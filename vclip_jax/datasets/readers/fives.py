@@ -89,6 +89,7 @@ def scan(source: str | os.PathLike[str]) -> Listing:
         rejects=rejects,
         columns={column.lower(): int for column in _QUALITY},
         notes=notes,
+        no_photographs=("*/ground truth/*",),
         description="Photographs of normal eyes and of three diseases, with the image's quality.",
         homepage="https://doi.org/10.6084/m9.figshare.19688169",
         licence="CC BY 4.0",

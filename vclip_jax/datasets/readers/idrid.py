@@ -78,6 +78,7 @@ def scan(source: str | os.PathLike[str]) -> Listing:
         items=items,
         rejects=rejects,
         columns={"dme": int},
+        no_photographs=("*/2. all segmentation groundtruths/*",),
         description="Fundus photographs of IDRiD's disease-grading task with grades and Chinese "
         "captions written from them.",
         homepage="https://doi.org/10.3390/data3030025",

@@ -87,6 +87,7 @@ def scan(source: str | os.PathLike[str]) -> Listing:
             "The captions are written from the diagnoses.",
             "Both eyes of a patient are there: they are not independent.",
         ],
+        no_photographs=("*/expertssegmentations/*",),
         description="Fundus photographs of both eyes with diagnoses of glaucoma, from Spain.",
         homepage="https://doi.org/10.6084/m9.figshare.14798004",
         licence="CC BY 4.0",

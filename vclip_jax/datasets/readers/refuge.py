@@ -104,6 +104,7 @@ def scan(source: str | os.PathLike[str], *, files: str = "all") -> Listing:
         columns={"fovea_x": float, "fovea_y": float},
         variant="flair" if files == "flair" else "",
         notes=notes,
+        no_photographs=("*.bmp", "*/disc_cup_masks/*"),
         description="Photographs with and without glaucoma, a tenth of them with, and where the "
         "fovea is. The training part was taken with another camera than the other two.",
         homepage="https://refuge.grand-challenge.org/",
