@@ -146,10 +146,7 @@ def _read_training(
         rows = read_table(table)
         require(table, rows, (_IMAGE, *_FOVEA))
         entries = [pairing.NamedRow(pairing.stem(row[_IMAGE]), row) for row in rows]
-        fovea = pairing.by_row(entries, _FOVEA, table, rejects)
-        for name in sorted(fovea.keys() - pictures.keys()):
-            detail = f"{table.name} lists it, there is no such file"
-            rejects.append(Reject(fovea[name].name, "missing image", detail))
+        fovea = pairing.by_row(entries, pictures, _FOVEA, table, rejects)
     items = []
     for name, picture in pictures.items():
         label = labels[name]
