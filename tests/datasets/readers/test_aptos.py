@@ -5,8 +5,8 @@ import pytest
 
 from vclip_jax.datasets.fixtures import aptos as fixture
 from vclip_jax.datasets.formats import blobs
-from vclip_jax.datasets.own.words import RETINOPATHY
 from vclip_jax.datasets.readers import aptos
+from vclip_jax.datasets.readers.words import RETINOPATHY
 
 
 @pytest.fixture(scope="module")

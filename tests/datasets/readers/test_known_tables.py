@@ -8,8 +8,8 @@ import pytest
 from vclip_jax.datasets.catalog import DATASETS
 from vclip_jax.datasets.formats.tables import read_table
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES
-from vclip_jax.datasets.own import pairing
 from vclip_jax.datasets.own.folders import left_out
+from vclip_jax.datasets.readers import pairing
 
 NAMES = ("aptos", "deepdrid", "fives", "idrid", "messidor", "messidor2", "odir", "papila", "refuge")
 IDS = ("id_code", "image_id", "Image name", "ImgName", "Left-Fundus", "Right-Fundus")

@@ -23,7 +23,7 @@ from typing import Final
 
 from vclip_jax.datasets.formats.tables import read_table, require, whole
 from vclip_jax.datasets.listing import Item, Listing, Reject, find_below
-from vclip_jax.datasets.own import pairing, words
+from vclip_jax.datasets.readers import pairing, words
 
 UNKNOWN: Final = "眼底彩照。"
 """The caption of a photograph without a grade."""

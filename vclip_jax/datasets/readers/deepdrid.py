@@ -24,7 +24,7 @@ from typing import Final
 
 from vclip_jax.datasets.formats.tables import Row, read_table, require, whole
 from vclip_jax.datasets.listing import Item, Listing, Reject, find_below
-from vclip_jax.datasets.own import pairing, words
+from vclip_jax.datasets.readers import pairing, words
 
 QUALITIES: Final = ("Overall quality", "Artifact", "Clarity", "Field definition")
 """Columns: 1 good enough for a diagnosis or 0 not; 0 to 10, where a high artefact score is bad."""

@@ -21,7 +21,7 @@ from typing import Final
 
 from vclip_jax.datasets.formats.tables import read_table, require, whole
 from vclip_jax.datasets.listing import Item, Listing, Reject, choose, find_below, hash_of
-from vclip_jax.datasets.own import pairing, words
+from vclip_jax.datasets.readers import pairing, words
 
 CLASSES: Final = words.RETINOPATHY_CLASSES
 """ICDR grades 0 to 4, the order of the labels."""

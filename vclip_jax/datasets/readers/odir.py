@@ -35,8 +35,8 @@ from typing import Final
 
 from vclip_jax.datasets.formats.tables import Row, read_table, require, whole
 from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, Value
-from vclip_jax.datasets.own import pairing
-from vclip_jax.datasets.own.words import caption
+from vclip_jax.datasets.readers import pairing
+from vclip_jax.datasets.readers.words import caption
 
 LETTERS: Final = "NDGCAHMO"
 CLASSES: Final = (

@@ -22,8 +22,8 @@ from typing import Any, Final
 
 from vclip_jax.datasets.formats.tables import whole
 from vclip_jax.datasets.listing import Item, Listing, Reject, find_below
-from vclip_jax.datasets.own import pairing
-from vclip_jax.datasets.own.words import caption
+from vclip_jax.datasets.readers import pairing
+from vclip_jax.datasets.readers.words import caption
 
 CLASSES: Final = ("no glaucoma", "glaucoma", "suspected glaucoma")
 WORDS: Final = (
