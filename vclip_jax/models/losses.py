@@ -103,29 +103,10 @@ def contrastive_loss(
     """
     _check(image, text, kind, logit_bias, group, label_smoothing, mesh, axes)
     if mesh is not None:
-        names = tuple(mesh.axis_names)
-        by_row, everywhere = PartitionSpec(names), PartitionSpec()
-
-        def shard(image, text, logit_scale, logit_bias, group) -> jax.Array:
-            return contrastive_loss(
-                image,
-                text,
-                logit_scale,
-                kind=kind,
-                logit_bias=logit_bias,
-                group=group,
-                label_smoothing=label_smoothing,
-                axes=names,
-                precision=precision,
-            )
-
-        return jax.shard_map(
-            shard,
-            mesh=mesh,
-            in_specs=(by_row, by_row, everywhere, everywhere, by_row),
-            out_specs=everywhere,
-        )(image, text, logit_scale, logit_bias, group)
-
+        local_loss = functools.partial(
+            contrastive_loss, kind=kind, label_smoothing=label_smoothing, precision=precision
+        )
+        return _over_mesh(local_loss, mesh, image, text, logit_scale, logit_bias, group)
     local = len(image)
     if group is None:
         first = jax.lax.axis_index(axes) * local if axes else 0
@@ -145,6 +126,30 @@ def contrastive_loss(
     if axes:
         total = jax.lax.psum(total, axes)
     return total / (local * _devices(axes))
+
+
+def _over_mesh(
+    local_loss: Callable[..., jax.Array],
+    mesh: Mesh,
+    image: jax.Array,
+    text: jax.Array,
+    logit_scale: jax.Array,
+    logit_bias: jax.Array | None,
+    group: jax.Array | None,
+) -> jax.Array:
+    """The loss of global arrays: each device of the mesh computes that of its rows."""
+    axes = tuple(mesh.axis_names)
+    by_row, everywhere = PartitionSpec(axes), PartitionSpec()
+
+    def shard(image, text, logit_scale, logit_bias, group) -> jax.Array:
+        return local_loss(image, text, logit_scale, logit_bias=logit_bias, group=group, axes=axes)
+
+    return jax.shard_map(
+        shard,
+        mesh=mesh,
+        in_specs=(by_row, by_row, everywhere, everywhere, by_row),
+        out_specs=everywhere,
+    )(image, text, logit_scale, logit_bias, group)
 
 
 def _check(
