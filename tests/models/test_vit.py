@@ -14,7 +14,7 @@ from vclip_jax.models.vit import VisionTransformer
 def tower(random_variables):
     def make(rngs):
         return VisionTransformer(
-            layers=2, width=16, patch_size=8, image_size=32, embed_dim=6, head_width=8, rngs=rngs
+            layers=2, width=128, patch_size=8, image_size=32, embed_dim=6, rngs=rngs
         )
 
     return random_variables(make)

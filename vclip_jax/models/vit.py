@@ -18,6 +18,8 @@ from vclip_jax.models.remat import keep
 
 # PyTorch initialises linear layers as it does convolutions: uniform(+-1/sqrt(fan_in)).
 torch_linear_init = torch_conv_init
+HEAD_WIDTH = 64
+"""Channels of an attention head."""
 LAYER_NORM_EPSILON = 1e-5
 IMAGENET_LAYER_NORM_EPSILON = 1e-6
 
@@ -130,11 +132,10 @@ class VisionTransformer(nnx.Module):
 
     Args:
         layers: number of blocks; 12 in ViT-B/16.
-        width: channels, a multiple of `head_width`; 768 in ViT-B/16.
+        width: channels, a multiple of `HEAD_WIDTH`; 768 in ViT-B/16.
         patch_size: side of a patch in pixels; 16 in ViT-B/16.
         image_size: side of the square input in pixels, a multiple of `patch_size`.
         embed_dim: size of the output vector.
-        head_width: channels of an attention head; 64 except in ViT-H.
         activation: a key of `ACTIVATIONS`.
         original: the tower of Dosovitskiy et al.: patches with a bias, no norm before the blocks,
             epsilon 1e-6.
@@ -149,7 +150,6 @@ class VisionTransformer(nnx.Module):
         patch_size: int,
         image_size: int,
         embed_dim: int,
-        head_width: int = 64,
         activation: str = "quick_gelu",
         original: bool = False,
         dtype=jnp.float32,
@@ -174,7 +174,7 @@ class VisionTransformer(nnx.Module):
         epsilon = IMAGENET_LAYER_NORM_EPSILON if original else LAYER_NORM_EPSILON
         blocks = BlockConfig(
             width=width,
-            heads=width // head_width,
+            heads=width // HEAD_WIDTH,
             mlp_width=4 * width,
             activation=activation,
             epsilon=epsilon,

@@ -15,7 +15,7 @@ import simplejpeg
 from PIL import Image, ImageOps
 
 from vclip_jax.data.choices import MODES
-from vclip_jax.data.images import jpeg, sixteen_bit
+from vclip_jax.data.images import sixteen_bit
 from vclip_jax.data.images.opening import (
     ImageError,
     as_image_error,
@@ -408,15 +408,3 @@ def field_box(rgb: np.ndarray) -> tuple[int, int, int, int]:
         return whole
     x, y, w, h = cv2.boundingRect(field)
     return x * step, y * step, min(width, (x + w) * step), min(height, (y + h) * step)
-
-
-def strip_jpeg(data: bytes, *, key: str = "image") -> bytes:
-    """Return a JPEG without its metadata, see `jpeg.strip`; the compressed picture is unchanged.
-
-    Raises:
-        ImageError: the segments do not make a JPEG.
-    """
-    try:
-        return jpeg.strip(data)
-    except (ValueError, IndexError) as error:
-        raise ImageError(f"{key}: {error}") from None

@@ -306,15 +306,15 @@ def _byte_letters() -> list[str]:
 # --- BERT's tokenizer.
 
 
-def bert_from_vocab(path: Path, *, lowercase: bool | None = None) -> FastTokenizer:
+def bert_from_vocab(path: Path) -> FastTokenizer:
     """Read `vocab.txt`, as `transformers` does.
+
+    Texts lose capitals and accents unless `tokenizer_config.json` next to the file says otherwise,
+    even if the vocabulary has capitals, as Bio_ClinicalBERT's has.
 
     Args:
         path: a file with a token a line; the five special tokens are among them, [PAD] is the
             first.
-        lowercase: remove capitals and accents from texts; by default the value in
-            `tokenizer_config.json` next to the file, or True if there is none. `transformers` does
-            the same, even if the vocabulary has capitals, as Bio_ClinicalBERT's has.
 
     Raises:
         ValueError: the file is not such a vocabulary.
@@ -325,8 +325,6 @@ def bert_from_vocab(path: Path, *, lowercase: bool | None = None) -> FastTokeniz
         raise ValueError(f"{path} lacks {', '.join(missing)}")
     settings_path = path.with_name("tokenizer_config.json")
     settings = _settings(settings_path)
-    if lowercase is None:
-        lowercase = bool(settings.get("do_lower_case", True))
     accents = settings.get("strip_accents")
     if accents is not None and not isinstance(accents, bool):
         raise ValueError(
@@ -337,7 +335,7 @@ def bert_from_vocab(path: Path, *, lowercase: bool | None = None) -> FastTokeniz
         clean_text=True,
         handle_chinese_chars=bool(settings.get("tokenize_chinese_chars", True)),
         strip_accents=accents,
-        lowercase=lowercase,
+        lowercase=bool(settings.get("do_lower_case", True)),
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])

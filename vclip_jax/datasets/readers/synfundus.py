@@ -99,7 +99,6 @@ _TEMPLATES: Final = (
 )
 _EYES: Final = ("左眼", "右眼")
 
-_TEXT: Final = ("file_md5", "file_name", "eyes_side")
 _SCORE: Final = "retinal_region_quality_score"
 _RESERVED: Final = ("image", "caption", "key", "label")
 """Features that every built dataset has."""

@@ -175,8 +175,8 @@ def confusion_matrix(predicted: Ints, labels: Ints, classes: int) -> npt.NDArray
     return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
 
 
-def wilson_interval(right: int, n: int, z: float = _Z95) -> tuple[float, float]:
-    """Return Wilson's score interval of a proportion, 95 % by default.
+def wilson_interval(right: int, n: int) -> tuple[float, float]:
+    """Return Wilson's 95 % score interval of a proportion.
 
     Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212. Unlike the normal approximation
     it stays within [0, 1] and has a positive width if all or none are right.
@@ -189,7 +189,7 @@ def wilson_interval(right: int, n: int, z: float = _Z95) -> tuple[float, float]:
     """
     if not 0 <= right <= n or n == 0:
         raise ValueError(f"a proportion needs 0 <= right <= n and n > 0, got {right} of {n}")
-    share = right / n
+    share, z = right / n, _Z95
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     # At the ends the bound is exactly 0 or 1, without a rounding error.
