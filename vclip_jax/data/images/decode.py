@@ -115,7 +115,10 @@ def decode_whole(
     """Decode an image in full and fit it into a square, for evaluation and prediction.
 
     The result is that of `fit_square` for the photograph's pixels, so that a file, an opened image
-    and an array give the same. Arguments, result and errors are those of `decode`.
+    and an array give the same. Arguments and errors are those of `decode`.
+
+    Returns:
+        uint8 `[size, size, 3]`, RGB, contiguous.
     """
     check_fit(size, fit, mode)
     return fit_square(read_rgb(data, key=key), size, fit, mode)

@@ -136,7 +136,10 @@ class FastTokenizer:
         return cls(json.dumps(description, ensure_ascii=False), clean=clean, name=name)
 
     def encode(self, texts: Sequence[str], context_length: int = CONTEXT_LENGTH) -> np.ndarray:
-        """Return token ids: start, the text's first tokens, end, padding; see `tokenizer.rows`."""
+        """Return token ids, int32 `[len(texts), context_length]`, see `tokenizer.rows`.
+
+        A row is start, the text's first tokens, end and padding.
+        """
         start, end = self._start, self._end
         return rows(texts, context_length, self.pieces, start=start, end=end, pad=self._pad)
 
@@ -160,7 +163,10 @@ class FastTokenizer:
         return None if index in (self._start, self._end, self._pad) else index
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Return the tokens of one row for display: spaced, without start, end and padding."""
+        """Return the tokens of one row `[context_length]` for display.
+
+        They are spaced, without start, end and padding.
+        """
         special = {self._start, self._end, self._pad}
         tokens = (self._tokenizer.id_to_token(int(i)) for i in ids if int(i) not in special)
         return " ".join(token or "?" for token in tokens)

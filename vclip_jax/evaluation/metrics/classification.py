@@ -204,7 +204,7 @@ def wilson_interval(right: int, n: int) -> tuple[float, float]:
 
 
 def accuracy(confusion: npt.NDArray[Any]) -> Floats:
-    """Return the share of correctly classified images."""
+    """Return the share of correctly classified images, `[...]`."""
     return _ratio(_diagonal(confusion).sum(axis=-1), confusion.sum(axis=(-2, -1)))
 
 
@@ -230,7 +230,7 @@ def class_f1(confusion: npt.NDArray[Any]) -> Floats:
 
 
 def balanced_accuracy(confusion: npt.NDArray[Any]) -> Floats:
-    """Return the mean recall over the classes with true images (FLAIR's "ACA").
+    """Return the mean recall over the classes with true images (FLAIR's "ACA"), `[...]`.
 
     Source: K. H. Brodersen et al., The balanced accuracy and its posterior distribution, ICPR 2010.
     """
@@ -238,7 +238,7 @@ def balanced_accuracy(confusion: npt.NDArray[Any]) -> Floats:
 
 
 def macro_f1(confusion: npt.NDArray[Any]) -> Floats:
-    """Return the mean F1 over the classes with true or predicted images."""
+    """Return the mean F1 over the classes with true or predicted images, `[...]`."""
     return mean_of_defined(class_f1(confusion))
 
 
