@@ -74,7 +74,7 @@ def test_delete_cancels_what_is_there(cluster):
     assert cluster.calls[-1] == ["scancel", squeue()[1], "--name=n"]
 
 
-def test_logs(cluster):
+def test_logs_show_the_last_lines_or_say_that_there_are_none(cluster):
     assert "no log yet" in cluster("slurm.sh", "logs").error
     log = cluster.root / "runs/.launch/vclip.log"
     log.parent.mkdir(parents=True)
@@ -94,7 +94,7 @@ def test_errors_say_what_to_do(cluster):
     assert "'create' first" in cluster("slurm.sh", "run", *RUN).error
 
 
-def test_headers(launch):
+def test_the_headers_give_each_process_one_gpu_and_a_signal_before_the_end(launch):
     lines = (launch.root / "launch/slurm.sbatch").read_text().splitlines()
     first = next(i for i, line in enumerate(lines) if line and not line.startswith("#"))
     headers = dict(
