@@ -4,9 +4,10 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 
 import pytest
+
+from .conftest import eventually
 
 RUN = ("--config=configs/visionclip.py", "--workdir=/scratch/my run")
 
@@ -160,10 +161,7 @@ def test_too_little_memory_is_not_queued_again_even_where_the_time_is_up(cluster
     )
     (cluster.tools / "scancel").write_text(f"#!/bin/bash\nkill -TERM \"$(<'{pid}')\"\n")
     job = batch(cluster)
-    deadline = time.monotonic() + 20
-    while not (pid.exists() and pid.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually(lambda: pid.exists() and pid.read_text())
     os.kill(job.pid, signal.SIGUSR1)
     assert job.wait(20) == 12
     assert cluster.calls == []
@@ -204,10 +202,7 @@ def test_when_the_time_is_up_the_steps_end_and_the_job_queues_again(
         + (f"while kill -0 $(<'{pid}') 2>&-; do sleep 0.02; done\n" if ended != "later" else "")
     )
     job = batch(cluster, SLURM_RESTART_COUNT=restarts, VCLIP_MAX_RESTARTS="2")
-    deadline = time.monotonic() + 20
-    while not (pid.exists() and pid.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually(lambda: pid.exists() and pid.read_text())
     os.kill(job.pid, signal.SIGUSR1)
     assert job.wait(20) == 0
     expected = [["scancel-record", "--signal=TERM", "7"], ["scontrol", "requeue", "7"]]
