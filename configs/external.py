@@ -12,14 +12,10 @@ Hardware: 2 CPU cores embed about 150 photographs a second with the quickstart's
 """
 
 from vclip_jax import config as config_lib
-from vclip_jax.datasets.catalog import DATASETS
 
 
 def get_config(names: str = "messidor,fives,refuge"):
     config = config_lib.default()
     for name in names.split(","):
-        if name not in DATASETS:
-            raise ValueError(f"no dataset is called {name!r}: use {', '.join(DATASETS)}")
-        dataset = DATASETS[name]
-        config.evals[name] = config_lib.zero_shot_eval(name, dataset.prompts, split=dataset.split)
+        config.evals[name] = config_lib.published_eval(name)
     return config

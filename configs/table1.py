@@ -13,7 +13,6 @@ Expected: the table shows the paper's accuracies beside ours.
 """
 
 from vclip_jax import config as config_lib
-from vclip_jax.datasets.catalog import DATASETS
 
 IMPORT = "vclip weights import --format {} --source FILE --out FOLDER"
 
@@ -21,10 +20,7 @@ IMPORT = "vclip weights import --format {} --source FILE --out FOLDER"
 def get_config(names: str = "messidor,fives,refuge"):
     config = config_lib.default()
     for name in names.split(","):
-        if name not in DATASETS:
-            raise ValueError(f"no dataset is called {name!r}: use {', '.join(DATASETS)}")
-        dataset = DATASETS[name]
-        config.evals[name] = config_lib.zero_shot_eval(name, dataset.prompts, split=dataset.split)
+        config.evals[name] = config_lib.published_eval(name)
     flair = f"FLAIR's flair_resnet.pth (github.com/jusiro/FLAIR), {IMPORT.format('flair')}"
     config.systems.clip = config_lib.system(
         prompts="en",

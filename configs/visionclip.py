@@ -28,7 +28,6 @@ by more than a step gains. To see the loss fall, train on the same 64 pairs at e
 """
 
 from vclip_jax import config as config_lib
-from vclip_jax.datasets.catalog import DATASETS
 
 PAIRS, EPOCHS = 800_000, 32
 
@@ -52,6 +51,5 @@ def get_config(dataset: str = "synfundus"):
         # Choose by held-out pairs: choosing by the external datasets would flatter their figures.
         config.keep_best = "eval/validation/loss"
         for name in ("messidor", "fives", "refuge"):
-            test = DATASETS[name]
-            config.evals[name] = config_lib.zero_shot_eval(name, test.prompts, split=test.split)
+            config.evals[name] = config_lib.published_eval(name)
     return config

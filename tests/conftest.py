@@ -27,8 +27,8 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 
-# Started first, lest one worker is left with them at the end.
-LONGEST = ("test_main.py", "test_state.py", "test_towers.py", "test_trackers.py")
+# Start these first, so that no worker is left with them at the end.
+LONGEST = ("test_main.py", "test_step.py", "test_towers.py", "test_trackers.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,7 +8,6 @@ What needs a compiler of TPUs is marked; libtpu is enough (`pip install 'vclip_j
 import importlib.util
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -73,19 +72,14 @@ def test_the_vocabulary_is_the_runs_own_the_configs_or_berts(tmp_path):
     assert vocabulary_size(config, tmp_path) == 7
 
 
+def compile_quickstart(workdir, *arguments):
+    command = [sys.executable, "-m", "vclip_jax.main", "--config", "configs/quickstart.py"]
+    command += ["--workdir", str(workdir), "--mode", "compile", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
 def test_a_mode_without_its_topology_is_refused(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "vclip_jax.main",
-        "--config",
-        "configs/quickstart.py",
-        "--workdir",
-        str(tmp_path),
-        "--mode",
-        "compile",
-    ]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    run = compile_quickstart(tmp_path)
     assert run.returncode == 1
     assert "--mode compile and --topology, for example v5e:4x4, go together" in run.stderr
 
@@ -138,20 +132,7 @@ def test_the_paper_sized_step_fits_on_the_chips_it_is_meant_for(name, topology, 
 @pytest.mark.tpu_compile
 def test_the_command_leaves_a_report_and_the_program(tmp_path):
     pytest.importorskip("libtpu", reason="needs libtpu")
-    command = [
-        sys.executable,
-        "-m",
-        "vclip_jax.main",
-        "--config",
-        "configs/quickstart.py",
-        "--workdir",
-        str(tmp_path),
-        "--mode",
-        "compile",
-        "--topology",
-        "v5e:2x2",
-    ]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ)
+    run = compile_quickstart(tmp_path, "--topology", "v5e:2x2")
     assert run.returncode == 0, run.stderr
     report = json.loads((tmp_path / "compile.json").read_text())
     assert {

@@ -191,15 +191,6 @@ def test_evaluation_covers_each_record_once_on_all_hosts(rows):
     assert flat["label"].tolist() == [index % 4 for index in range(11)] + [0]
     assert flat["index"].tolist() == [*range(11), -1]
     assert not flat["image"][11].any()
-    assert "tokens" not in flat
-
-
-def test_evaluation_gives_tokens_where_it_has_a_tokenizer():
-    (batch,) = list(
-        eval_batches(RECORDS[:3], TOKENIZER, global_batch_size=4, size=SIZE, context_length=12)
-    )
-    np.testing.assert_array_equal(batch["tokens"][:3], TOKENIZER.encode(CAPTIONS, 12))
-    assert not batch["tokens"][3].any()
 
 
 def test_a_broken_image_is_named_and_the_error_stays():

@@ -622,9 +622,13 @@ def test_more_visitors_than_the_queue_holds_are_asked_to_come_back(page):
 def test_a_picture_that_takes_long_does_not_stop_the_next(page):
     from vclip_jax.demo.page import application
 
+    started = threading.Event()
+
     def read(data: bytes, *rest):
-        slow = data == b"slow"
-        return reader.guard(time.sleep, 600) if slow else reader.guard(reader.pixels, data, *rest)
+        if data != b"slow":
+            return reader.guard(reader.pixels, data, *rest)
+        started.set()
+        return reader.guard(time.sleep, 600)
 
     done = {}
     with served(application(page(read), [], None)) as address:
@@ -637,7 +641,7 @@ def test_a_picture_that_takes_long_does_not_stop_the_next(page):
         visit("before", picture())  # compiles the image tower
         first = threading.Thread(target=visit, args=("slow", b"slow"))
         first.start()
-        time.sleep(1)
+        assert started.wait(60)
         for name in ("next", "third"):
             visit(name, picture(1))
             assert "What the model sees" in done[name]

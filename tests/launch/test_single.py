@@ -2,18 +2,12 @@
 
 import shlex
 import subprocess
-import time
 
 import pytest
 
+from .conftest import eventually
+
 RUN = ("--config=c", "--workdir=w x")
-
-
-def eventually(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture

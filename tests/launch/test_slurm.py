@@ -4,9 +4,10 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 
 import pytest
+
+from .conftest import eventually
 
 RUN = ("--config=configs/visionclip.py", "--workdir=/scratch/my run")
 
@@ -74,7 +75,7 @@ def test_delete_cancels_what_is_there(cluster):
     assert cluster.calls[-1] == ["scancel", squeue()[1], "--name=n"]
 
 
-def test_logs(cluster):
+def test_logs_show_the_last_lines_or_say_that_there_are_none(cluster):
     assert "no log yet" in cluster("slurm.sh", "logs").error
     log = cluster.root / "runs/.launch/vclip.log"
     log.parent.mkdir(parents=True)
@@ -94,7 +95,7 @@ def test_errors_say_what_to_do(cluster):
     assert "'create' first" in cluster("slurm.sh", "run", *RUN).error
 
 
-def test_headers(launch):
+def test_the_headers_give_each_process_one_gpu_and_a_signal_before_the_end(launch):
     lines = (launch.root / "launch/slurm.sbatch").read_text().splitlines()
     first = next(i for i, line in enumerate(lines) if line and not line.startswith("#"))
     headers = dict(
@@ -160,10 +161,7 @@ def test_too_little_memory_is_not_queued_again_even_where_the_time_is_up(cluster
     )
     (cluster.tools / "scancel").write_text(f"#!/bin/bash\nkill -TERM \"$(<'{pid}')\"\n")
     job = batch(cluster)
-    deadline = time.monotonic() + 20
-    while not (pid.exists() and pid.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually(lambda: pid.exists() and pid.read_text())
     os.kill(job.pid, signal.SIGUSR1)
     assert job.wait(20) == 12
     assert cluster.calls == []
@@ -204,10 +202,7 @@ def test_when_the_time_is_up_the_steps_end_and_the_job_queues_again(
         + (f"while kill -0 $(<'{pid}') 2>&-; do sleep 0.02; done\n" if ended != "later" else "")
     )
     job = batch(cluster, SLURM_RESTART_COUNT=restarts, VCLIP_MAX_RESTARTS="2")
-    deadline = time.monotonic() + 20
-    while not (pid.exists() and pid.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually(lambda: pid.exists() and pid.read_text())
     os.kill(job.pid, signal.SIGUSR1)
     assert job.wait(20) == 0
     expected = [["scancel-record", "--signal=TERM", "7"], ["scontrol", "requeue", "7"]]

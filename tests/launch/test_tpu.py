@@ -3,9 +3,10 @@
 import shlex
 import shutil
 import subprocess
-import time
 
 import pytest
+
+from .conftest import eventually
 
 RUN = ("--config=configs/visionclip.py", "--workdir=/mnt/b/w")
 SLICE = ("--zone=us-x1-a", "--accelerator=v5litepod-16")
@@ -163,10 +164,7 @@ def test_secrets_are_copied_as_a_file_that_is_read_once(launch):
     command = launch.calls[6][8].removeprefix("--command=")
     assert subprocess.run(["bash", "-c", command], cwd=home).returncode == 0
     assert not (home / "vclip.env").exists()
-    deadline = time.monotonic() + 20
-    while not (home / "vclip/runs/.launch/vclip.exit").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually((home / "vclip/runs/.launch/vclip.exit").exists)
     assert (home / "vclip/got").read_text() == "it's b|d\n"
 
 

@@ -14,7 +14,7 @@ from vclip_jax.models.vit import VisionTransformer
 def tower(random_variables):
     def make(rngs):
         return VisionTransformer(
-            layers=2, width=16, patch_size=8, image_size=32, embed_dim=6, head_width=8, rngs=rngs
+            layers=2, width=128, patch_size=8, image_size=32, embed_dim=6, rngs=rngs
         )
 
     return random_variables(make)
@@ -40,7 +40,7 @@ def reference(images: np.ndarray, params, heads: int = 2) -> np.ndarray:
         for _, block in sorted(p["transformer"]["resblocks"].items()):
             q, k, v = np.split(linear(layer_norm(x, block["ln_1"]), block["attn"]["in_proj"]), 3, 1)
             told = []
-            for at in np.split(np.arange(16), heads):
+            for at in np.split(np.arange(x.shape[1]), heads):
                 scores = q[:, at] @ k[:, at].T / np.sqrt(len(at))
                 weights = np.exp(scores - scores.max(1, keepdims=True))
                 told.append(weights / weights.sum(1, keepdims=True) @ v[:, at])

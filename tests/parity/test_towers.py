@@ -32,7 +32,9 @@ def theirs(batch):
 
 
 @pytest.mark.parametrize(("size", "seed"), CASES)
-def test_towers(size, seed, reference, ours, batch, table, relative_error):
+def test_both_towers_give_the_references_embeddings(
+    size, seed, reference, ours, batch, table, relative_error
+):
     _, n, bound = RUNS[size]
     model, data = reference(size, seed), batch(size, n, seed)
     graphdef, params, batch_stats = ours(size, model)
@@ -147,7 +149,9 @@ def test_loss_and_gradients(size, seed, reference, ours, batch, table, relative_
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_gradients_without_rectifiers(seed, reference, ours, batch, table, monkeypatch):
+def test_gradients_agree_more_closely_without_rectifiers(
+    seed, reference, ours, batch, table, monkeypatch
+):
     """What is left of the difference in float32 if no sign can flip."""
     size = "RN50 + RoBERTa-base"
     model, data = reference(size, seed), batch(size, 4, seed)
@@ -175,7 +179,7 @@ def test_gradients_without_rectifiers(seed, reference, ours, batch, table, monke
 
 
 @pytest.mark.parametrize(("size", "n"), [("tiny", 8), ("RN50 + RoBERTa-base", 2)])
-def test_gradients_in_float64(size, n, reference, ours, batch, table):
+def test_gradients_agree_in_float64(size, n, reference, ours, batch, table):
     data = batch(size, n, 0)
     image, tokens = theirs(data)
     _, _, exact = autograd(reference(size, 0).double(), image.double(), tokens)

@@ -24,7 +24,7 @@ def excluded(name: str) -> bool:
 
 
 @pytest.mark.parametrize("size", ["tiny", "tiny ViT"])
-def test_ten_steps(size, reference, ours, batch, table, monkeypatch):
+def test_ten_steps_end_at_the_references_weights(size, reference, ours, batch, table, monkeypatch):
     training = pytest.importorskip("cn_clip.training.train", reason="needs cn-clip")
     scheduler = pytest.importorskip("cn_clip.training.scheduler")
     # Its loss moves the labels to the GPU.

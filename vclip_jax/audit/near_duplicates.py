@@ -144,16 +144,6 @@ def compare(
         )
         similar = _similar(parts, embedded_b, rows, columns, ranks, cosine, len(a))
     pairs = _pairs(a, b, rows, columns, similar, cosine)
-    affected = {
-        "identical": _touched(a, b, ranks, [p for p in pairs if p.kind == "identical"]),
-        "hash": _touched(a, b, ranks, [p for p in pairs if p.distance <= distance]),
-        "embedding": set(),
-    }
-    if similar is not None:
-        affected["embedding"] = {b.keys[i] for i in np.flatnonzero(similar.touched_b)} | {
-            a.keys[i] for i in np.flatnonzero(similar.touched_a & (ranks[0] >= 0))
-        }
-    affected["any"] = set().union(*affected.values())
     return Audit(
         a=a,
         b=b,
@@ -161,7 +151,7 @@ def compare(
         distance=distance,
         cosine=None if model is None else cosine,
         similar=0 if similar is None else similar.count,
-        affected={name: len(keys) for name, keys in affected.items()},
+        affected=_affected(a, b, pairs, similar, ranks, distance),
     )
 
 
@@ -353,6 +343,28 @@ def _pairs(
     )
 
 
-def _touched(a: Fingerprints, b: Fingerprints, ranks: _Ranks, pairs: Sequence[Pair]) -> set[str]:
+def _affected(
+    a: Fingerprints,
+    b: Fingerprints,
+    pairs: Sequence[Pair],
+    similar: _Similar | None,
+    ranks: _Ranks,
+    distance: int,
+) -> dict[str, int]:
+    """Count the pictures of B with a pair of each kind, see `Audit.affected`."""
+    affected = {
+        "identical": _touched(ranks, [p for p in pairs if p.kind == "identical"]),
+        "hash": _touched(ranks, [p for p in pairs if p.distance <= distance]),
+        "embedding": set[str](),
+    }
+    if similar is not None:
+        affected["embedding"] = {b.keys[i] for i in np.flatnonzero(similar.touched_b)} | {
+            a.keys[i] for i in np.flatnonzero(similar.touched_a & (ranks[0] >= 0))
+        }
+    affected["any"] = set().union(*affected.values())
+    return {name: len(keys) for name, keys in affected.items()}
+
+
+def _touched(ranks: _Ranks, pairs: Sequence[Pair]) -> set[str]:
     """Return the keys of the pictures of B in the pairs, also if a pair has one as its A."""
     return {p.key_b for p in pairs} | {p.key_a for p in pairs if ranks[0][p.a] >= 0}

@@ -128,11 +128,11 @@ def cost_of(text: str, chip: Chip) -> Cost:
     )
 
 
-def ms_by_scope(cost: Cost, depth: int = 2) -> dict[str, float]:
-    """Return the predicted milliseconds of each scope of at most `depth` names, longest first."""
+def ms_by_scope(cost: Cost) -> dict[str, float]:
+    """Return the predicted milliseconds of each scope of at most two names, longest first."""
     total: dict[str, float] = {}
     for kernel in cost.kernels:
-        scope = "/".join(scope_of(kernel.op_name).split("/")[:depth])
+        scope = "/".join(scope_of(kernel.op_name).split("/")[:2])
         total[scope] = total.get(scope, 0.0) + kernel.ms
     return dict(sorted(total.items(), key=lambda item: -item[1]))
 

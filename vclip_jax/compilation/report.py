@@ -18,6 +18,8 @@ Report = dict[str, Any]
 
 LISTED = 10
 """The number of kernels and scopes to list."""
+LONGEST_NAME = 70
+"""Characters of a listed kernel's name."""
 
 
 def make_report(
@@ -152,5 +154,5 @@ def _share(part: float, whole: float) -> str:
     return f"{part / whole:.1%}" if whole else "–"
 
 
-def _short(op_name: str, length: int = 70) -> str:
-    return op_name if len(op_name) <= length else f"...{op_name[3 - length :]}"
+def _short(op_name: str) -> str:
+    return op_name if len(op_name) <= LONGEST_NAME else f"...{op_name[3 - LONGEST_NAME :]}"

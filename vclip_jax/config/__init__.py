@@ -5,7 +5,7 @@ page of the keys (`page`), and the trainer's flags (`command_line`).
 The keys name choices of the room `data`; nothing here imports JAX.
 """
 
-from vclip_jax.config.defaults import default, small, system, zero_shot_eval
+from vclip_jax.config.defaults import default, published_eval, small, system, zero_shot_eval
 from vclip_jax.config.saved import as_text, flatten, has_begun, read, save_or_check
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "default",
     "flatten",
     "has_begun",
+    "published_eval",
     "read",
     "save_or_check",
     "small",

@@ -8,6 +8,7 @@ anything else that `checks` finds wrong.
 from ml_collections import ConfigDict
 
 from vclip_jax.config.keys import KEYS, USER_NAMED_SECTIONS
+from vclip_jax.datasets.catalog import DATASETS
 
 
 def default() -> ConfigDict:
@@ -99,6 +100,26 @@ def zero_shot_eval(dataset: str, prompts: str, **others: str) -> ConfigDict:
         'zh/fives'
     """
     return entry("evals", dataset=dataset, prompts=prompts, **others)
+
+
+def published_eval(name: str) -> ConfigDict:
+    """Return the entry of a published dataset in `config.evals`.
+
+    Prompts and split are those of the catalogue, see `vclip datasets list`.
+
+    Raises:
+        ValueError: one line: no dataset has that name.
+
+    Examples:
+        >>> from vclip_jax import config
+        >>> mine = config.small()
+        >>> mine.evals.fives = config.published_eval("fives")
+        >>> mine.evals.fives.split
+        'train+test'
+    """
+    if name not in DATASETS:
+        raise ValueError(f"no dataset is called {name!r}: use {', '.join(DATASETS)}")
+    return zero_shot_eval(name, DATASETS[name].prompts, split=DATASETS[name].split)
 
 
 def system(weights: str = "", **others: str) -> ConfigDict:

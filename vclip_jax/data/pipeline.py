@@ -198,17 +198,14 @@ def _in_order(source: Sequence[Record], seed: int, shuffle: str) -> grain.MapDat
 
 def eval_batches(
     source: Sequence[Record],
-    tokenizer: Tokenizer | None = None,
     *,
     global_batch_size: int,
     size: int,
     fit: str = "squash",
     decode: str = "exact",
     enhance: bool = False,
-    context_length: int = CONTEXT_LENGTH,
     rows: Iterable[int] | None = None,
     num_threads: int | None = None,
-    num_workers: int = 0,
 ) -> Batches:
     """Return this host's batches of all records, once, in stored order; zeros fill the last batch.
 
@@ -216,8 +213,8 @@ def eval_batches(
 
     Returns:
         An iterator of batches of b = len(rows) examples: `image` uint8 `[b, size, size, 3]`,
-        `label` int32 `[b]`, `index` int32 `[b]` (the record's number; -1 for a row of filling,
-        whose other values are 0) and, with a tokenizer, `tokens` int32 `[b, context_length]`.
+        `label` int32 `[b]` and `index` int32 `[b]` (the record's number; -1 for a row of
+        filling, whose other values are 0).
 
     Raises:
         ValueError: an argument is out of range or the source is empty.
@@ -225,13 +222,11 @@ def eval_batches(
     rows = _check(source, global_batch_size, size, fit, decode, rows)
     check_fitted(_name(source), source, size, fit)
     progress = Progress()
-    example = _EvalExample(
-        source, _name(source), tokenizer, size, fit, decode, enhance, context_length, progress
-    )
+    example = _EvalExample(source, _name(source), size, fit, decode, enhance, progress)
     steps = -(-len(source) // global_batch_size)
     examples = grain.MapDataset.range(steps * global_batch_size).map(example)
     batches = grain.MapDataset.range(steps).map(_Rows(examples, global_batch_size, rows))
-    return _iterate(batches, num_threads, num_workers, progress)
+    return _iterate(batches, num_threads, 0, progress)
 
 
 @dataclass(frozen=True)
@@ -293,12 +288,10 @@ class _EvalExample(grain.transforms.Map):
 
     source: Sequence[Record]
     name: str
-    tokenizer: Tokenizer | None
     size: int
     fit: str
     mode: str
     enhance: bool
-    context_length: int
     progress: Progress
 
     def map(self, element: int) -> HostBatch:
@@ -310,20 +303,16 @@ class _EvalExample(grain.transforms.Map):
         real = element < len(self.source)
         record = self.source[element] if real else None
         image = np.zeros((self.size, self.size, 3), np.uint8)
-        tokens = np.zeros(self.context_length, np.int32)
         if record is not None:
             key = f"{self.name} {record['key']}"
             # Decoded in full, as in prediction: the same photograph gives the same answer.
             image = record_square(record, self.size, self.fit, self.mode, whole=True, key=key)
             image = enhance(image) if self.enhance else image
-        if record is not None and self.tokenizer is not None:
-            tokens = self.tokenizer.encode([record["caption"]], self.context_length)[0]
-        batch: HostBatch = {
+        return {
             "image": image,
             "label": np.array(record["label"] if record is not None else 0, np.int32),
             "index": np.array(element if real else -1, np.int32),
         }
-        return batch if self.tokenizer is None else {**batch, "tokens": tokens}
 
 
 def _decode(

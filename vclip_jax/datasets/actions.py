@@ -26,6 +26,7 @@ from vclip_jax.files.foreign import read_json, shown
 
 
 def build_synthetic(options: Namespace) -> None:
+    """Render a synthetic dataset, and print its splits."""
     built = builder.build(
         options.domain,
         options.size,
@@ -40,6 +41,7 @@ def build_synthetic(options: Namespace) -> None:
 
 
 def build(options: Namespace) -> None:
+    """Build a dataset from its files, and print a summary."""
     dataset = DATASETS[options.name_of_dataset]
     storage = Storage(
         options.max_side,
@@ -77,6 +79,7 @@ def build(options: Namespace) -> None:
 
 
 def list_all(options: Namespace) -> None:
+    """Print the datasets that can be built, and those in the data directory."""
     print("can be built:")
     print(f"  {'synthetic':10} {SYNTHETIC}")
     for name, dataset in DATASETS.items():
@@ -88,6 +91,7 @@ def list_all(options: Namespace) -> None:
 
 
 def show(options: Namespace) -> None:
+    """Print the splits of a built dataset, its classes, and an example of each."""
     builder = open_builder(options.name, options.data_dir)
     print(f"{options.name}: {find_dataset(options.name, options.data_dir)}")
     names = getattr(builder.info.features["label"], "names", None)
@@ -107,6 +111,11 @@ def show(options: Namespace) -> None:
 
 
 def fixture(options: Namespace) -> None:
+    """Write a miniature of a published dataset.
+
+    Raises:
+        ValueError: one line: the folder is not empty.
+    """
     write = DATASETS[options.name].fixture
     if options.folder.exists() and any(options.folder.iterdir()):
         raise ValueError(f"{options.folder} is not empty: name a new folder")
@@ -116,6 +125,11 @@ def fixture(options: Namespace) -> None:
 
 
 def export(options: Namespace) -> None:
+    """Write a built dataset as WebDataset.
+
+    Raises:
+        ValueError: one line: the dataset holds fitted squares, which shards cannot record.
+    """
     source = open_source(options.name, options.data_dir, options.split)
     if len(source) and "fitted" in source[0]:
         raise ValueError(

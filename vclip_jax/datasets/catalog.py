@@ -34,12 +34,15 @@ class Dataset:
     """Keyword arguments of `scan` -> their choices, the default first; none means any value."""
     helps: Mapping[str, str] = field(default_factory=dict)
     """Help texts of the options."""
+    own: bool = False
+    """True for a folder of the user's own, whose reader accounts for every file itself. For a
+    published dataset, `scan` counts the images that are in no record."""
 
     @property
     def scan(self) -> "Callable[..., Listing]":
         """`scan(source, **options)` lists the dataset; raises ValueError for another layout."""
         scan = cast("Callable[..., Listing]", import_module(f"{_ROOM}.{self.reader}").scan)
-        return _counted(scan) if self.reader.startswith("readers.") else scan
+        return scan if self.own else _counted(scan)
 
     @property
     def fixture(self) -> Callable[[Path], None]:
@@ -63,7 +66,8 @@ def _counted(scan: "Callable[..., Listing]") -> "Callable[..., Listing]":
     @wraps(scan)
     def counting(source: str | os.PathLike[str], **options: str) -> "Listing":
         listing = scan(source, **options)
-        listing.notes.extend(left_out(source, (item.image.path for item in listing.items)))
+        used = (item.image.path for item in listing.items)
+        listing.notes.extend(left_out(source, used, listing.no_photographs))
         return listing
 
     return counting
@@ -151,6 +155,7 @@ DATASETS: Final[dict[str, Dataset]] = {
         "your own: a folder per class, a table with image, caption and label, Parquet, WebDataset",
         "",
         "own.generic",
+        own=True,
         prompts="labels",
         options={
             "name": (),

@@ -91,6 +91,9 @@ class Listing:
     licence: str = ""
     ordered: bool = False
     """True if the classes are grades, in their order: the order that kappa weighs."""
+    no_photographs: tuple[str, ...] = ()
+    """Patterns of images below the folder that are no photographs, such as masks; see
+    `own.folders.left_out`."""
 
     def __post_init__(self) -> None:
         """Check the listing; raises ValueError for a fault of its reader."""
@@ -158,23 +161,6 @@ def anonymous(listing: Listing, secret: bytes) -> Listing:
         else [],
         guesses=[],
     )
-
-
-def image_files(folder: Path) -> dict[str, Path]:
-    """Map the lower-case stems of a folder's images (without subfolders) to their paths.
-
-    Thumbs.db and other files that are not images are ignored.
-
-    Raises:
-        ValueError: two images differ only by suffix or case.
-    """
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-            if path.stem.lower() in files:
-                raise ValueError(f"{folder} has {files[path.stem.lower()].name} and {path.name}")
-            files[path.stem.lower()] = path
-    return files
 
 
 def find_below(root: str | os.PathLike[str], names: Iterable[str], what: str) -> Path:

@@ -91,6 +91,7 @@ class Gate:
     folder: Path
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer an ASGI request, or pass it on to the application."""
         if scope["type"] == "lifespan":
             await self.application(scope, receive, send)
         elif scope["type"] == "websocket":

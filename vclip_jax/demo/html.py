@@ -31,7 +31,7 @@ def message(text: str) -> str:
 
 
 def photograph(picture: npt.NDArray[np.uint8], caption: str) -> str:
-    """Return a picture with a caption."""
+    """Return a picture, uint8 `[h, w, 3]`, with a caption."""
     return Markup(
         '<figure class="vc-figure"><img alt="{0}" src="{1}"><figcaption>{0}</figcaption></figure>'
     ).format(caption, jpeg_uri(picture))

@@ -102,24 +102,35 @@ def _in_one_line(function: Callable[..., Any]) -> Callable[..., Any]:
     return shown
 
 
-def build(sources: Sources) -> gr.Blocks:
-    """Build the page; `application` serves it."""
-    clip = sources.clip
+@dataclass(frozen=True)
+class _Answers:
+    """The functions behind the widgets: from values of widgets to values of widgets.
 
-    def read(path: str | None) -> tuple[Any, ...]:
-        photograph = read_upload(clip, path or "", sources.read)
+    Raises:
+        ValueError: one line for the visitor, see `_in_one_line`.
+    """
+
+    sources: Sources
+
+    def read(self, path: str | None) -> tuple[Any, ...]:
+        clip = self.sources.clip
+        photograph = read_upload(clip, path or "", self.sources.read)
         preview = html.photograph(photograph.picture, "What the model sees")
         # Clear all answers about the previous photograph.
         return None, photograph, preview, None, "", "", ""
 
-    def score(photograph: answers.Photograph | None, choice: str, typed: str) -> tuple[Any, ...]:
+    def score(
+        self, photograph: answers.Photograph | None, choice: str, typed: str
+    ) -> tuple[Any, ...]:
         if photograph is None:
             raise ValueError("drop a photograph first (it is deleted after half an hour)")
+        clip = self.sources.clip
         answer = answers.score(clip, photograph, chosen_prompts(choice, typed, clip.prompts))
         classes = list(zip(answer.prompts.class_names, range(len(answer.classes)), strict=True))
         return answer.prompts, html.scores(answer), gr.update(choices=classes, value=answer.best)
 
     def heat(
+        self,
         photograph: answers.Photograph | None,
         prompts: prompts_lib.PromptSet | None,
         chosen: int | None,
@@ -128,29 +139,35 @@ def build(sources: Sources) -> gr.Blocks:
             raise ValueError("drop a photograph first (it is deleted after half an hour)")
         if not 0 <= chosen < len(prompts.class_names):
             raise ValueError("this class is not among those that were scored")
-        picture = answers.heat(clip, photograph, prompts, chosen)
+        picture = answers.heat(self.sources.clip, photograph, prompts, chosen)
         name = prompts.class_names[chosen]
         return html.photograph(
             picture, f"Yellow and green: places that favour {name} over the other classes"
         )
 
-    def captions(photograph: answers.Photograph) -> str:
-        if isinstance(sources.captions, str):
-            return html.message(f"No training captions: {sources.captions}")
-        hits = nearest(sources.captions, photograph.embedding, CAPTIONS)
-        return html.captions(hits, sources.captions.about)
+    def captions(self, photograph: answers.Photograph) -> str:
+        index = self.sources.captions
+        if isinstance(index, str):
+            return html.message(f"No training captions: {index}")
+        return html.captions(nearest(index, photograph.embedding, CAPTIONS), index.about)
 
-    def search(text: str) -> str:
-        if isinstance(sources.photographs, str):
-            raise ValueError(sources.photographs)
-        hits = answers.search(clip, text, sources.photographs, PHOTOGRAPHS)
-        notes = clip.readings([text])
-        return html.gallery(hits, sources.root, sources.photographs.about, notes)
+    def search(self, text: str) -> str:
+        index = self.sources.photographs
+        if isinstance(index, str):
+            raise ValueError(index)
+        hits = answers.search(self.sources.clip, text, index, PHOTOGRAPHS)
+        notes = self.sources.clip.readings([text])
+        return html.gallery(hits, self.sources.root, index.about, notes)
 
-    def forget(request: gr.Request) -> None:
-        # Gradio would keep the state for an hour after the page is closed.
-        request.request.app.state_holder.delete_state(request.session_hash)
 
+def _forget(request: gr.Request) -> None:
+    # Gradio would keep the state for an hour after the page is closed.
+    request.request.app.state_holder.delete_state(request.session_hash)
+
+
+def build(sources: Sources) -> gr.Blocks:
+    """Build the page; `application` serves it."""
+    shown = _Answers(sources)
     one_at_a_time: dict[str, Any] = {
         "concurrency_id": "model",
         "concurrency_limit": 1,
@@ -224,7 +241,7 @@ def build(sources: Sources) -> gr.Blocks:
             api_visibility="private",
         )
         uploaded = upload.upload(
-            _in_one_line(read),
+            _in_one_line(shown.read),
             upload,
             [upload, photograph, preview, asked, scores, map_, near],
             concurrency_limit=READERS,
@@ -232,17 +249,17 @@ def build(sources: Sources) -> gr.Blocks:
         )
         for start in (uploaded.success, button.click):
             scored = start(
-                _in_one_line(score),
+                _in_one_line(shown.score),
                 [photograph, choice, typed],
                 [asked, scores, chosen],
                 **one_at_a_time,
             )
-            scored.success(_in_one_line(captions), photograph, near, **one_at_a_time).success(
-                _in_one_line(heat), [photograph, asked, chosen], map_, **one_at_a_time
+            scored.success(_in_one_line(shown.captions), photograph, near, **one_at_a_time).success(
+                _in_one_line(shown.heat), [photograph, asked, chosen], map_, **one_at_a_time
             )
-        chosen.input(_in_one_line(heat), [photograph, asked, chosen], map_, **one_at_a_time)
-        query.submit(_in_one_line(search), query, results, **one_at_a_time)
-        page.unload(forget)
+        chosen.input(_in_one_line(shown.heat), [photograph, asked, chosen], map_, **one_at_a_time)
+        query.submit(_in_one_line(shown.search), query, results, **one_at_a_time)
+        page.unload(_forget)
     return page.queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)
 
 

@@ -60,7 +60,7 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
 
 
 def rows_of_process(mesh: Mesh, rows: int, process: int | None = None) -> npt.NDArray[np.int64]:
-    """Return the rows of a global batch that lie on one process's devices, rising, int64.
+    """Return the rows of a global batch that lie on one process's devices.
 
     A mesh follows the network, so on most TPU slices these rows are not consecutive.
     `jax.make_array_from_process_local_data` takes them in this order.
@@ -69,6 +69,9 @@ def rows_of_process(mesh: Mesh, rows: int, process: int | None = None) -> npt.ND
         mesh: the mesh over which the batch is sharded (`BATCH`).
         rows: the number of rows of the global batch; a multiple of the number of devices.
         process: the index of the process; None for this one.
+
+    Returns:
+        int64 `[rows / processes]`, rising.
     """
     process = jax.process_index() if process is None else process
     each = rows // mesh.size

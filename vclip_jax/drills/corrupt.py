@@ -15,12 +15,11 @@ import numpy as np
 from vclip_jax.data.text.tokenizer_json import saved_tokenizer
 from vclip_jax.devices import sharding
 from vclip_jax.drills import tiny
-from vclip_jax.drills.runs import Drill, differences, saved_steps
+from vclip_jax.drills.runs import IDENTICAL, REFERENCE, Drill, saved_steps
 from vclip_jax.train.build import make_training
 from vclip_jax.train.checkpoint import ASIDE, Checkpoints
 from vclip_jax.train.state import TrainState
 
-REFERENCE = "undisturbed"
 END_TO_END = 25
 """One of this many damaged runs is also trained to its end and compared."""
 
@@ -67,8 +66,7 @@ def corrupt(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
         shutil.copytree(source, drill.workdir(name))
         path = rng.choice(_files(drill.workdir(name) / f"checkpoints/{steps[-1]}/state"))
         path.write_bytes(b"")
-        drill.finish(name)
-        identical += not differences(source, drill.workdir(name))
+        identical += drill.outcome(name) == IDENTICAL
     return {
         "times": times,
         "recognised": recognised,

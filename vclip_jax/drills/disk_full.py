@@ -13,15 +13,15 @@ from typing import Any
 
 from vclip_jax.drills import tiny
 from vclip_jax.drills.runs import (
+    IDENTICAL,
+    REFERENCE,
     Drill,
-    differences,
     exit_codes,
     saved_steps,
     trained,
     wait_for_step,
 )
 
-REFERENCE = "undisturbed"
 INSIDE = "VCLIP_DRILL_INSIDE"
 ENTER = ("unshare", "--map-root-user", "--mount")
 
@@ -69,16 +69,14 @@ def disk_full(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
             reported = code == 1 and last.startswith("error: ") and str(folder) in last
         whole = bool(kept) and set(before) <= set(kept)
         _mount(folder, size * 64, remount=True)
-        drill.finish(name)
-        differing = differences(drill.workdir(REFERENCE), drill.workdir(name))
+        then = drill.outcome(name)
         subprocess.run(["umount", str(folder)], check=True)
         recognised += reported
         intact += whole
-        identical += not differing
+        identical += then == IDENTICAL
         print(
             f"{index:4}  {kind:23}  {code:9}  {kept!s:10}  "
-            f"{'an error' if reported else 'NOTHING':10}  "
-            f"{', '.join(differing) + ' differ' if differing else 'identical'}"
+            f"{'an error' if reported else 'NOTHING':10}  {then}"
         )
     return {"times": times, "recognised": recognised, "intact": intact, "identical": identical}
 

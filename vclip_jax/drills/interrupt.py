@@ -3,11 +3,15 @@ same result as an undisturbed run."""
 
 import random
 import signal
+import subprocess
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from vclip_jax.drills import tiny
 from vclip_jax.drills.runs import (
+    IDENTICAL,
+    REFERENCE,
     Drill,
     differences,
     exit_codes,
@@ -17,7 +21,6 @@ from vclip_jax.drills.runs import (
     wait_for_step,
 )
 
-REFERENCE = "undisturbed"
 UNDISTURBED_SHARE = 0.25
 """The share of trials that are interrupted at a random time, start included, not after a step."""
 
@@ -35,13 +38,9 @@ def kill(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
             send(killed, signal.SIGKILL)
             exit_codes(processes)
         left = saved_steps(drill.workdir(name))
-        drill.finish(name)
-        differing = differences(drill.workdir(REFERENCE), drill.workdir(name))
-        identical += not differing
-        print(
-            f"{index:4}  {when:27}  {left!s:18}  {len(killed)} of {drill.processes}     "
-            f"{', '.join(differing) + ' differ' if differing else 'identical'}"
-        )
+        then = drill.outcome(name)
+        identical += then == IDENTICAL
+        print(f"{index:4}  {when:27}  {left!s:18}  {len(killed)} of {drill.processes}     {then}")
     return {"times": times, "identical": identical, "processes": drill.processes}
 
 
@@ -62,15 +61,13 @@ def preempt(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
         # Every step in metrics.jsonl must be in a checkpoint.
         done = trained(drill.workdir(name))
         kept = not any(codes) and done <= max(saved_steps(drill.workdir(name)), default=0)
-        drill.finish(name)
-        differing = differences(drill.workdir(REFERENCE), drill.workdir(name))
-        identical += not differing
+        then = drill.outcome(name)
+        identical += then == IDENTICAL
         well += kept
         slowest = max(slowest, took)
         print(
             f"{index:4}  {when:27}  {codes!s:10}  {took:5.1f} s   "
-            f"{'' if kept else 'not all was saved, '}"
-            f"{', '.join(differing) + ' differ' if differing else 'identical'}"
+            f"{'' if kept else 'not all was saved, '}{then}"
         )
     return {
         "times": times,
@@ -92,7 +89,14 @@ def _reference(drill: Drill) -> float:
     return seconds
 
 
-def _wait(drill, name, processes, seconds, rng, started: bool = False) -> str:
+def _wait(
+    drill: Drill,
+    name: str,
+    processes: Sequence[subprocess.Popen],
+    seconds: float,
+    rng: random.Random,
+    started: bool = False,
+) -> str:
     """Wait until a random moment, and return its description."""
     if rng.random() < UNDISTURBED_SHARE:
         if started:  # earlier, Python's default handler would end the process
@@ -107,7 +111,7 @@ def _wait(drill, name, processes, seconds, rng, started: bool = False) -> str:
     return f"{moment:.2f} s after step {step}"
 
 
-def wait_for_log(drill, name, processes) -> None:
+def wait_for_log(drill: Drill, name: str, processes: Sequence[subprocess.Popen]) -> None:
     """Wait until the run has written to its log, or a process has ended."""
     while "data:" not in drill.log(name).read_text(errors="replace"):
         if any(process.poll() is not None for process in processes):

@@ -6,9 +6,8 @@ import time
 from typing import Any
 
 from vclip_jax.drills import tiny
-from vclip_jax.drills.runs import Drill, differences, exit_codes, send, wait_for_step
+from vclip_jax.drills.runs import IDENTICAL, REFERENCE, Drill, exit_codes, send, wait_for_step
 
-REFERENCE = "undisturbed"
 FAULTS = {
     "worker killed": (1, signal.SIGKILL),
     "first process killed": (0, signal.SIGKILL),
@@ -39,13 +38,9 @@ def peer_death(drill: Drill, times: int, rng: random.Random) -> dict[str, Any]:
             seconds = time.monotonic() - start
         ended += -1000 not in codes
         slowest[fault] = max(slowest[fault], seconds)
-        drill.finish(name)
-        differing = differences(drill.workdir(REFERENCE), drill.workdir(name))
-        identical += not differing
-        print(
-            f"{index:4}  {fault:20}  {seconds:16.1f} s  {codes}  "
-            f"{', '.join(differing) + ' differ' if differing else 'identical'}"
-        )
+        then = drill.outcome(name)
+        identical += then == IDENTICAL
+        print(f"{index:4}  {fault:20}  {seconds:16.1f} s  {codes}  {then}")
     return {
         "times": times,
         "ended": ended,

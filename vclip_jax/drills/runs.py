@@ -11,11 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from vclip_jax.drills import tiny
 
 DEVICES = 2
+REFERENCE: Final = "undisturbed"
+"""The name of the undisturbed run."""
+IDENTICAL: Final = "identical"
 # Values that depend on the speed of the machine.
 TIMES = (
     "time",
@@ -113,6 +116,16 @@ class Drill:
         if any(codes):
             last = self.log(name).read_text(errors="replace").strip().splitlines()[-1:]
             raise DrillError(f"{name} ended with {codes}: {''.join(last)} (see {self.log(name)})")
+
+    def outcome(self, name: str) -> str:
+        """Run to the end; return `IDENTICAL`, or what differs from the undisturbed run.
+
+        Raises:
+            DrillError: it did not end well.
+        """
+        self.finish(name)
+        differing = differences(self.workdir(REFERENCE), self.workdir(name))
+        return f"{', '.join(differing)} differ" if differing else IDENTICAL
 
 
 def exit_codes(processes: Sequence[subprocess.Popen], patience: float = PATIENCE) -> list[int]:

@@ -1,9 +1,11 @@
 """The recipe of the training that the drills disturb: complete, but small enough for many runs."""
 
+from ml_collections import ConfigDict
+
 from vclip_jax import config as config_lib
 
 
-def get_config():
+def get_config() -> ConfigDict:
     """Return the config of the tiny training."""
     config = config_lib.default()
     config.total_steps = 8

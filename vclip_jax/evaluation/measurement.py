@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from vclip_jax.evaluation.metrics.table import averaged, format_table
 from vclip_jax.evaluation.tasks import EVALUATIONS, ZERO_SHOT, ZeroShotTask
 from vclip_jax.evaluation.zero_shot import (
     Embedded,
+    Pairs,
     embed_images,
     embed_pairs,
     evaluate_pairs,
@@ -61,7 +62,7 @@ class Measurement:
         lead = jax.process_index() == 0
         values: dict[str, float] = {}
         retrieval: dict[str, Any] = {}
-        examples: dict[str, Any] = {}
+        held_back = None
         self.results.clear()
         if self.validation is not None:
             held_back = embed_pairs(self.scorer, variables, self.validation, self.config)
@@ -70,45 +71,15 @@ class Measurement:
             tested = embed_pairs(self.scorer, variables, self.test, self.config)
             test_values, test_retrieval = evaluate_pairs(tested, variables, self.config, "test")
             values, retrieval = values | test_values, {**retrieval, "test": test_retrieval}
-        failed: dict[str, Exception] = {}
-        for task, embedded in self._embedded_tasks(variables):
-            try:
-                if isinstance(embedded, Exception):
-                    raise embedded
-                if task.kind != ZERO_SHOT:
-                    values |= self._own_figures(variables, task, embedded)
-                    continue
-                scored = evaluate_zero_shot(
-                    self.scorer,
-                    variables,
-                    task,
-                    embedded,
-                    self.config,
-                    keys=lead,
-                    heat=final and self.config.heat_maps,
-                )
-            except (ValueError, OSError) as error:
-                failed[task.name] = error
-                continue
-            self.results.update(scored.results)
-            examples[task.name] = scored.examples
-            for name, answers in scored.predictions.items():
-                predictions.save(predictions.path_of(self.workdir, name), answers)
-        values |= flat_metrics(self.results)
+        figures, examples, failed = self._measure_tasks(
+            variables, lead=lead, heat=final and self.config.heat_maps
+        )
+        values |= figures | flat_metrics(self.results)
         for result in self.results.values():
             result["step"] = step
         new = self.metrics_log.write(step, values, self.evaluation)
         if self.trackers:
-            matrices = [
-                confusion_picture(name, result["confusion"], result["classes"])
-                for name, result in self.results.items()
-                if f"eval/{name}/accuracy" in new
-            ]
-            self.trackers.pictures(step, matrices)
-            if "eval/validation/loss" in new:
-                self.trackers.embeddings(
-                    project("validation", held_back.images, self.validation, self.config)
-                )
+            self._show(step, new, held_back)
         if lead:
             if retrieval:
                 write_json(self.workdir / "retrieval.json", retrieval)
@@ -118,6 +89,49 @@ class Measurement:
         if failed:
             reasons = "; ".join(f"evaluation {name}: {error}" for name, error in failed.items())
             raise ValueError(f"{reasons} (all other results are in {self.workdir})")
+
+    def _measure_tasks(
+        self, variables: Variables, *, lead: bool, heat: bool
+    ) -> tuple[dict[str, float], dict[str, Any], dict[str, Exception]]:
+        """Fill `results` and save the answers.
+
+        Returns:
+            The figures of recipes' own evaluations, examples by task, and errors by task.
+        """
+        figures: dict[str, float] = {}
+        examples: dict[str, Any] = {}
+        failed: dict[str, Exception] = {}
+        for task, embedded in self._embedded_tasks(variables):
+            try:
+                if isinstance(embedded, Exception):
+                    raise embedded
+                if task.kind != ZERO_SHOT:
+                    figures |= self._own_figures(variables, task, embedded)
+                    continue
+                scored = evaluate_zero_shot(
+                    self.scorer, variables, task, embedded, self.config, keys=lead, heat=heat
+                )
+            except (ValueError, OSError) as error:
+                failed[task.name] = error
+                continue
+            self.results.update(scored.results)
+            examples[task.name] = scored.examples
+            for name, answers in scored.predictions.items():
+                predictions.save(predictions.path_of(self.workdir, name), answers)
+        return figures, examples, failed
+
+    def _show(self, step: int, new: Container[str], held_back: Pairs | None) -> None:
+        """Show the trackers confusion matrices and embeddings whose figures are new in the log."""
+        matrices = [
+            confusion_picture(name, result["confusion"], result["classes"])
+            for name, result in self.results.items()
+            if f"eval/{name}/accuracy" in new
+        ]
+        self.trackers.pictures(step, matrices)
+        if held_back is not None and "eval/validation/loss" in new:
+            self.trackers.embeddings(
+                project("validation", held_back.images, self.validation, self.config)
+            )
 
     def log_points(self, variables: Variables, step: int) -> None:
         """Measure the values of one row of `metrics.jsonl`, and write only this row."""

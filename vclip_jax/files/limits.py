@@ -218,8 +218,8 @@ def _size(array: Any) -> int:
     return compute.sum(lengths.take(array.indices)).as_py() or 0
 
 
-def zip_member(archive: zipfile.ZipFile, member: str, most: int = MOST_IMAGE) -> bytes:
-    """Return the content of a ZIP file's member of at most `most` bytes.
+def zip_member(archive: zipfile.ZipFile, member: str) -> bytes:
+    """Return the content of a ZIP file's member of at most `MOST_IMAGE` bytes.
 
     Raises:
         KeyError: the archive has no such member.
@@ -228,12 +228,12 @@ def zip_member(archive: zipfile.ZipFile, member: str, most: int = MOST_IMAGE) ->
         zipfile.BadZipFile, zlib.error, EOFError, RuntimeError: the member is damaged or encrypted.
     """
     info = archive.getinfo(member)
-    if info.file_size > most:
-        raise ValueError(f"it unpacks to {info.file_size:,} bytes, more than {most:,}")
+    if info.file_size > MOST_IMAGE:
+        raise ValueError(f"it unpacks to {info.file_size:,} bytes, more than {MOST_IMAGE:,}")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError("it is packed by another method than deflate: pack it again with deflate")
     with archive.open(info) as file:
-        return read_some(file, most)
+        return read_some(file, MOST_IMAGE)
 
 
 def read_some(file: IO[bytes], most: int) -> bytes:

@@ -45,7 +45,8 @@ class Shaped(Protocol):
     """Anything with a shape: an array, or its description."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of the axes."""
 
 
 @dataclass(frozen=True)

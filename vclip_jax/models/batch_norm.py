@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.nn.initializers import Initializer
+from jax.typing import DTypeLike
 
 from vclip_jax.models.layers import Conv, at_least_float32, mapped_axes
 from vclip_jax.models.remat import keep
@@ -33,7 +34,7 @@ class BatchNorm(nnx.Module):
         channels: int,
         *,
         per_device: bool = False,
-        dtype,
+        dtype: DTypeLike,
         scale_init: Initializer = nnx.initializers.ones,
         rngs: nnx.Rngs,
     ):

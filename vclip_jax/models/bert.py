@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from vclip_jax.models.dropout import dropout, split_rows
 from vclip_jax.models.kinds import TEXT_POOLS
@@ -45,22 +46,24 @@ class BertConfig:
     scan: bool = False
     """Compile one layer and run it in a loop: faster to compile, slower to run."""
 
-    def make(self, *, dtype: Any, rngs: nnx.Rngs) -> "Bert":
+    def make(self, *, dtype: DTypeLike, rngs: nnx.Rngs) -> "Bert":
         """Make the tower with random weights."""
         return Bert(self, dtype=dtype, rngs=rngs)
 
 
-def _dense(inputs: int, outputs: int, config: BertConfig, dtype, rngs: nnx.Rngs) -> nnx.Linear:
+def _dense(
+    inputs: int, outputs: int, config: BertConfig, dtype: DTypeLike, rngs: nnx.Rngs
+) -> nnx.Linear:
     init = normal_init(config.initializer_range)
     return nnx.Linear(inputs, outputs, kernel_init=init, dtype=dtype, rngs=rngs)
 
 
-def _layer_norm(config: BertConfig, dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
+def _layer_norm(config: BertConfig, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.LayerNorm:
     # Flax computes the moments in float32 for every `dtype`.
     return nnx.LayerNorm(config.width, epsilon=LAYER_NORM_EPSILON, dtype=dtype, rngs=rngs)
 
 
-def _embed(size: int, config: BertConfig, dtype, rngs: nnx.Rngs) -> nnx.Embed:
+def _embed(size: int, config: BertConfig, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.Embed:
     init = normal_init(config.initializer_range)
     return nnx.Embed(size, config.width, embedding_init=init, dtype=dtype, rngs=rngs)
 
@@ -68,7 +71,7 @@ def _embed(size: int, config: BertConfig, dtype, rngs: nnx.Rngs) -> nnx.Embed:
 class BertEmbeddings(nnx.Module):
     """Word, position and token-type embeddings, norm, dropout."""
 
-    def __init__(self, config: BertConfig, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, config: BertConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.word_embeddings = _embed(config.vocab_size, config, dtype, rngs)
         self.position_embeddings = _embed(config.max_positions, config, dtype, rngs)
         self.token_type_embeddings = _embed(config.type_vocab_size, config, dtype, rngs)
@@ -76,6 +79,7 @@ class BertEmbeddings(nnx.Module):
         self.dropout = config.dropout
 
     def __call__(self, tokens: jax.Array, keys: jax.Array | None) -> jax.Array:
+        """Map int32 `[b, length]` to `[b, length, width]`; `keys` `[b]` are those of dropout."""
         positions = jnp.arange(tokens.shape[1])[None]
         x = self.word_embeddings(tokens) + self.position_embeddings(positions)
         x = x + self.token_type_embeddings(jnp.zeros_like(positions))
@@ -85,7 +89,7 @@ class BertEmbeddings(nnx.Module):
 class SelfAttention(nnx.Module):
     """Multi-head attention among the tokens of one caption, with dropout on the weights."""
 
-    def __init__(self, config: BertConfig, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, config: BertConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.heads = config.heads
         self.query = _dense(config.width, config.width, config, dtype, rngs)
         self.key = _dense(config.width, config.width, config, dtype, rngs)
@@ -93,6 +97,14 @@ class SelfAttention(nnx.Module):
         self.dropout = config.dropout
 
     def __call__(self, x: jax.Array, bias: jax.Array, keys: jax.Array | None) -> jax.Array:
+        """Map `[b, length, width]` to the same shape.
+
+        Args:
+            x: the states.
+            bias: `[b, 1, 1, length]`, added to the scores: 0, or a large negative number where
+                nobody looks.
+            keys: `[b]`, of dropout; None switches it off.
+        """
         batch, length, width = x.shape
         shape = (batch, length, self.heads, width // self.heads)
         query, key, value = (
@@ -111,35 +123,52 @@ class SelfAttention(nnx.Module):
 class AddAndNorm(nnx.Module):
     """The end of both halves of a layer: `dense`, dropout, add the residual, `LayerNorm`."""
 
-    def __init__(self, inputs: int, config: BertConfig, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, config: BertConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.dense = _dense(inputs, config.width, config, dtype, rngs)
         self.LayerNorm = _layer_norm(config, dtype, rngs)
         self.dropout = config.dropout
 
     def __call__(self, x: jax.Array, residual: jax.Array, keys: jax.Array | None) -> jax.Array:
+        """Map `[b, length, inputs]` and the residual `[b, length, width]` to the latter's shape.
+
+        `keys` `[b]` are those of dropout; None switches it off.
+        """
         x = keep(self.dense(x), "product")
         return self.LayerNorm(dropout(x, self.dropout, keys) + residual)
 
 
 class BertAttention(nnx.Module):
-    def __init__(self, config: BertConfig, *, dtype, rngs: nnx.Rngs):
+    """The first half of a layer: attention, then `AddAndNorm`."""
+
+    def __init__(self, config: BertConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.self_ = SelfAttention(config, dtype=dtype, rngs=rngs)
         self.output = AddAndNorm(config.width, config, dtype=dtype, rngs=rngs)
 
     def __call__(
         self, x: jax.Array, bias: jax.Array, keys: tuple[jax.Array | None, jax.Array | None]
     ) -> jax.Array:
+        """Map `[b, length, width]` to the same shape.
+
+        `bias` is that of `SelfAttention`; `keys` `[b]` are those of the dropout of the weights and
+        of the result.
+        """
         return self.output(self.self_(x, bias, keys[0]), x, keys[1])
 
 
 class Layer(nnx.Module):
-    def __init__(self, config: BertConfig, *, dtype, rngs: nnx.Rngs):
+    """A layer of the encoder: attention, then two linear layers with a GELU between."""
+
+    def __init__(self, config: BertConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.attention = BertAttention(config, dtype=dtype, rngs=rngs)
         self.intermediate = _dense(config.width, config.mlp_width, config, dtype, rngs)
         self.output = AddAndNorm(config.mlp_width, config, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, bias: jax.Array, keys: jax.Array | None) -> jax.Array:
-        """Apply the layer; `keys` are `[b, 3]`."""
+        """Map `[b, length, width]` to the same shape.
+
+        `bias` is that of `SelfAttention`; `keys` `[b, 3]` are those of dropout, None switches it
+        off.
+        """
         weights, attention, output = (None,) * 3 if keys is None else keys.T
         with jax.named_scope("attention"):
             x = self.attention(x, bias, (weights, attention))
@@ -161,7 +190,7 @@ def mean_state(states: jax.Array, counted: jax.Array) -> jax.Array:
 class Bert(nnx.Module):
     """BERT's embeddings and encoder layers."""
 
-    def __init__(self, config: BertConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, config: BertConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.pool, self.scan = config.pool, config.scan
         self.embeddings = BertEmbeddings(config, dtype=dtype, rngs=rngs)
         self.layer = nnx.List([Layer(config, dtype=dtype, rngs=rngs) for _ in range(config.layers)])

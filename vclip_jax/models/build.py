@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from vclip_jax.data.images.statistics import IMAGE_MEAN, IMAGE_STD
 from vclip_jax.models.bert import BertConfig
@@ -55,7 +56,7 @@ def build_clip(
     image_std: Sequence[float] = IMAGE_STD,
     per_device_norm: bool = False,
     scan_layers: bool = False,
-    dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
 ) -> Clip:
     """Make the model with random weights.
 

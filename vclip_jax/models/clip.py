@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from vclip_jax.data.images.statistics import IMAGE_MEAN, IMAGE_STD
 from vclip_jax.models.bert import BertConfig
@@ -28,7 +29,7 @@ def normalise_image(
 
 
 def normalise(x: jax.Array) -> jax.Array:
-    """Return unit vectors along the last axis, in float32 (float64 if x is)."""
+    """Scale `[..., d]` to unit vectors along the last axis, in float32 (float64 if x is)."""
     x = x.astype(at_least_float32(x))
     # The floor keeps the gradient finite if an embedding is exactly zero.
     return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-12))
@@ -37,7 +38,7 @@ def normalise(x: jax.Array) -> jax.Array:
 class TextMlp(nnx.Module):
     """BiomedCLIP's projection of the text: two linear layers without bias and a GELU between."""
 
-    def __init__(self, width: int, embed_dim: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, width: int, embed_dim: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.dtype = dtype
         hidden = (width + embed_dim) // 2
         first, second = normal_init(width**-0.5), normal_init(hidden**-0.5)
@@ -113,7 +114,7 @@ class Clip(nnx.Module):
         text_projection_kind: str = "linear",
         image_mean: Sequence[float] = IMAGE_MEAN,
         image_std: Sequence[float] = IMAGE_STD,
-        dtype=jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.dtype = dtype

@@ -4,11 +4,11 @@ Attribute names follow OpenAI's checkpoints (`transformer.resblocks.0.ln_1`, `ln
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from vclip_jax.models.layers import normal_init
 from vclip_jax.models.vit import BlockConfig, Transformer, layer_norm
@@ -26,7 +26,7 @@ class ClipTextConfig:
     max_positions: int = 77
     activation: str = "quick_gelu"
 
-    def make(self, *, dtype: Any, rngs: nnx.Rngs) -> "ClipText":
+    def make(self, *, dtype: DTypeLike, rngs: nnx.Rngs) -> "ClipText":
         """Make the tower with random weights."""
         return ClipText(self, dtype=dtype, rngs=rngs)
 
@@ -34,7 +34,7 @@ class ClipTextConfig:
 class ClipText(nnx.Module):
     """Token and position embeddings, causal blocks, a norm, the state at the caption's end."""
 
-    def __init__(self, config: ClipTextConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, config: ClipTextConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.dtype = dtype
         self.token_embedding = nnx.Embed(
             config.vocab_size,

@@ -13,7 +13,7 @@ class KeyStream(nnx.RngStream):
     """A stream of the same keys as `nnx.RngStream`."""
 
     def __call__(self) -> jax.Array:
-        """Return the next key."""
+        """Return the next key, a scalar."""
         count = self.count.get_value()
         self.count.set_value(count + 1)
         return jax.random.fold_in(self.key.get_value(), count)

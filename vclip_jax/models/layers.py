@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.nn.initializers import Initializer
+from jax.typing import DTypeLike
 
 from vclip_jax.models.convolution import convolve
 from vclip_jax.models.remat import keep
@@ -43,7 +44,14 @@ class Conv(nnx.Module):
     """A square convolution without bias whose padding keeps the size (at stride 1)."""
 
     def __init__(
-        self, inputs: int, outputs: int, size: int, *, stride: int = 1, dtype, rngs: nnx.Rngs
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        *,
+        stride: int = 1,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
     ):
         self.stride, self.dtype = stride, dtype
         shape = (size, size, inputs, outputs)
@@ -65,7 +73,13 @@ class Linear(nnx.Linear):
     """A linear layer whose bias is initialised as in PyTorch."""
 
     def __init__(
-        self, inputs: int, outputs: int, *, kernel_init: Initializer, dtype, rngs: nnx.Rngs
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel_init: Initializer,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
     ):
         super().__init__(
             inputs,

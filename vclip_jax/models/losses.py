@@ -27,7 +27,7 @@ et al. 2024, "Breaking the Memory Barrier").
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +42,14 @@ INITIAL_SIGMOID_SCALE = 10.0
 
 Axes = tuple[str, ...]
 Precision = jax.lax.PrecisionLike
+
+
+class _Form(NamedTuple):
+    """Settings of a loss that hold for all pairs."""
+
+    smoothing: float
+    axes: Axes
+    precision: Precision
 
 
 def contrastive_loss(
@@ -95,48 +103,53 @@ def contrastive_loss(
     """
     _check(image, text, kind, logit_bias, group, label_smoothing, mesh, axes)
     if mesh is not None:
-        names = tuple(mesh.axis_names)
-        by_row, everywhere = PartitionSpec(names), PartitionSpec()
-
-        def shard(image, text, logit_scale, logit_bias, group) -> jax.Array:
-            return contrastive_loss(
-                image,
-                text,
-                logit_scale,
-                kind=kind,
-                logit_bias=logit_bias,
-                group=group,
-                label_smoothing=label_smoothing,
-                axes=names,
-                precision=precision,
-            )
-
-        return jax.shard_map(
-            shard,
-            mesh=mesh,
-            in_specs=(by_row, by_row, everywhere, everywhere, by_row),
-            out_specs=everywhere,
-        )(image, text, logit_scale, logit_bias, group)
-
+        local_loss = functools.partial(
+            contrastive_loss, kind=kind, label_smoothing=label_smoothing, precision=precision
+        )
+        return _over_mesh(local_loss, mesh, image, text, logit_scale, logit_bias, group)
     local = len(image)
     if group is None:
         first = jax.lax.axis_index(axes) * local if axes else 0
         group = first + jnp.arange(local)
     scale = jnp.exp(_per_device(logit_scale, axes))
-    form = (label_smoothing, axes, precision)
+    form = _Form(label_smoothing, axes, precision)
     if kind.startswith("softmax"):
         statistics = _softmax_ring if kind.endswith("_ring") else _softmax_gathered
-        rows, columns, matching = statistics(image, text, scale, group, *form)
+        rows, columns, matching = statistics(image, text, scale, group, form)
         # Subtract first: the differences are small even if the terms are not.
         losses = ((rows - matching) + (columns - matching)) / 2
     else:
         assert logit_bias is not None  # see _check
         sigmoid = _sigmoid_ring if kind.endswith("_ring") else _sigmoid_gathered
-        losses = sigmoid(image, text, scale, _per_device(logit_bias, axes), group, *form)
+        losses = sigmoid(image, text, scale, _per_device(logit_bias, axes), group, form)
     total = losses.sum()
     if axes:
         total = jax.lax.psum(total, axes)
     return total / (local * _devices(axes))
+
+
+def _over_mesh(
+    local_loss: Callable[..., jax.Array],
+    mesh: Mesh,
+    image: jax.Array,
+    text: jax.Array,
+    logit_scale: jax.Array,
+    logit_bias: jax.Array | None,
+    group: jax.Array | None,
+) -> jax.Array:
+    """The loss of global arrays: each device of the mesh computes that of its rows."""
+    axes = tuple(mesh.axis_names)
+    by_row, everywhere = PartitionSpec(axes), PartitionSpec()
+
+    def shard(image, text, logit_scale, logit_bias, group) -> jax.Array:
+        return local_loss(image, text, logit_scale, logit_bias=logit_bias, group=group, axes=axes)
+
+    return jax.shard_map(
+        shard,
+        mesh=mesh,
+        in_specs=(by_row, by_row, everywhere, everywhere, by_row),
+        out_specs=everywhere,
+    )(image, text, logit_scale, logit_bias, group)
 
 
 def _check(
@@ -230,27 +243,25 @@ def _softmax_gathered(
     text: jax.Array,
     scale: jax.Array,
     group: jax.Array,
-    smoothing: float,
-    axes: Axes,
-    precision: Precision,
+    form: _Form,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return statistics of the device's rows and columns of L, each `[b]`.
 
     They are the logsumexp of rows, the logsumexp of columns, and the mean of a row's logits under
     its target.
     """
-    logits = scale * _product("id,td->it", image, _gather(text, axes), precision)
-    equal = _equal(group, _gather(group, axes))
+    logits = scale * _product("id,td->it", image, _gather(text, form.axes), form.precision)
+    equal = _equal(group, _gather(group, form.axes))
     count = equal.sum(axis=1).astype(logits.dtype)
-    target = _soft_target(equal, count, smoothing, logits.shape[1])
+    target = _soft_target(equal, count, form.smoothing, logits.shape[1])
     matching = (target * logits).sum(axis=1)
     rows = jax.nn.logsumexp(logits, axis=1)
-    if not axes:
+    if not form.axes:
         return rows, jax.nn.logsumexp(logits, axis=0), matching
     # A column is divided among all devices.
-    peak = jax.lax.pmax(jax.lax.stop_gradient(logits).max(axis=0), axes)
-    total = jax.lax.psum_scatter(jnp.exp(logits - peak).sum(axis=0), axes, tiled=True)
-    first = jax.lax.axis_index(axes) * len(text)
+    peak = jax.lax.pmax(jax.lax.stop_gradient(logits).max(axis=0), form.axes)
+    total = jax.lax.psum_scatter(jnp.exp(logits - peak).sum(axis=0), form.axes, tiled=True)
+    first = jax.lax.axis_index(form.axes) * len(text)
     return rows, jax.lax.dynamic_slice_in_dim(peak, first, len(text)) + jnp.log(total), matching
 
 
@@ -260,13 +271,11 @@ def _sigmoid_gathered(
     scale: jax.Array,
     bias: jax.Array,
     group: jax.Array,
-    smoothing: float,
-    axes: Axes,
-    precision: Precision,
+    form: _Form,
 ) -> jax.Array:
     """Return the losses of the device's rows, `[b]`."""
-    logits = scale * _product("id,td->it", image, _gather(text, axes), precision) + bias
-    target = _binary_target(_equal(group, _gather(group, axes)), smoothing, logits.dtype)
+    logits = scale * _product("id,td->it", image, _gather(text, form.axes), form.precision) + bias
+    target = _binary_target(_equal(group, _gather(group, form.axes)), form.smoothing, logits.dtype)
     return _binary_loss(logits, target).sum(axis=1)
 
 
@@ -304,8 +313,7 @@ def _ring_gradients(
     scale: jax.Array,
     bias: jax.Array,
     columns: Any,
-    axes: Axes,
-    precision: Precision,
+    form: _Form,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Return the gradients of image, text, scale and bias from those of the logits.
 
@@ -319,38 +327,38 @@ def _ring_gradients(
     def body(local: Any, visitor: Any) -> tuple[Any, Any]:
         image_grad, scale_grad, bias_grad = local
         text, columns, text_grad = visitor
-        cosines = _product("id,td->it", image, text, precision)
+        cosines = _product("id,td->it", image, text, form.precision)
         grad = logits_grad(scale * cosines + bias, columns)
-        image_grad += scale * _product("it,td->id", grad, text, precision)
-        text_grad += scale * _product("it,id->td", grad, image, precision)
+        image_grad += scale * _product("it,td->id", grad, text, form.precision)
+        text_grad += scale * _product("it,id->td", grad, image, form.precision)
         local = image_grad, scale_grad + (grad * cosines).sum(), bias_grad + grad.sum()
         return local, (text, columns, text_grad)
 
-    nothing = (_zeros(image.shape, dtype, axes), *(_zeros((), dtype, axes),) * 2)
-    local, visitor = _ring(body, nothing, (text, columns, _zeros(text.shape, dtype, axes)), axes)
+    nothing = (_zeros(image.shape, dtype, form.axes), *(_zeros((), dtype, form.axes),) * 2)
+    local, visitor = _ring(
+        body, nothing, (text, columns, _zeros(text.shape, dtype, form.axes)), form.axes
+    )
     image_grad, scale_grad, bias_grad = local
     return image_grad.astype(image.dtype), visitor[2].astype(text.dtype), scale_grad, bias_grad
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _softmax_ring(
     image: jax.Array,
     text: jax.Array,
     scale: jax.Array,
     group: jax.Array,
-    smoothing: float,
-    axes: Axes,
-    precision: Precision,
+    form: _Form,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Compute `_softmax_gathered` in a ring."""
-    return _softmax_ring_forward(image, text, scale, group, smoothing, axes, precision)[0]
+    return _softmax_ring_forward(image, text, scale, group, form)[0]
 
 
-def _softmax_ring_forward(image, text, scale, group, smoothing, axes, precision):
+def _softmax_ring_forward(image, text, scale, group, form):
     def body(local: Any, visitor: Any) -> tuple[Any, Any]:
         rows, count, matched, everything = local
         text, text_group, columns = visitor
-        logits = scale * _product("id,td->it", image, text, precision)
+        logits = scale * _product("id,td->it", image, text, form.precision)
         equal = _equal(group, text_group)
         local = (
             _with_logits(rows, logits, 1),
@@ -360,24 +368,24 @@ def _softmax_ring_forward(image, text, scale, group, smoothing, axes, precision)
         )
         return local, (text, text_group, _with_logits(columns, logits, 0))
 
-    zero = _zeros(group.shape, scale.dtype, axes)
+    zero = _zeros(group.shape, scale.dtype, form.axes)
     nothing = (zero - jnp.inf, zero)
-    local, visitor = _ring(body, (nothing, zero, zero, zero), (text, group, nothing), axes)
+    local, visitor = _ring(body, (nothing, zero, zero, zero), (text, group, nothing), form.axes)
     rows, columns = (peak + jnp.log(total) for peak, total in (local[0], visitor[2]))
     _, count, matched, everything = local
-    total = len(text) * _devices(axes)
-    matching = (1 - smoothing) * matched / count + smoothing / total * everything
+    total = len(text) * _devices(form.axes)
+    matching = (1 - form.smoothing) * matched / count + form.smoothing / total * everything
     return (rows, columns, matching), (image, text, scale, group, rows, columns, count)
 
 
-def _softmax_ring_backward(smoothing, axes, precision, residuals, grads):
+def _softmax_ring_backward(form, residuals, grads):
     image, text, scale, group, rows, columns, count = residuals
     rows_grad, columns_grad, matching_grad = grads
-    total = len(text) * _devices(axes)
+    total = len(text) * _devices(form.axes)
 
     def logits_grad(logits: jax.Array, visitor: Any) -> jax.Array:
         text_group, columns, columns_grad = visitor
-        target = _soft_target(_equal(group, text_group), count, smoothing, total)
+        target = _soft_target(_equal(group, text_group), count, form.smoothing, total)
         return (
             rows_grad[:, None] * jnp.exp(logits - rows[:, None])
             + columns_grad * jnp.exp(logits - columns)
@@ -391,8 +399,7 @@ def _softmax_ring_backward(smoothing, axes, precision, residuals, grads):
         scale,
         jnp.zeros_like(scale),
         (group, columns, columns_grad),
-        axes,
-        precision,
+        form,
     )
     return image_grad, text_grad, scale_grad, None
 
@@ -400,42 +407,40 @@ def _softmax_ring_backward(smoothing, axes, precision, residuals, grads):
 _softmax_ring.defvjp(_softmax_ring_forward, _softmax_ring_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def _sigmoid_ring(
     image: jax.Array,
     text: jax.Array,
     scale: jax.Array,
     bias: jax.Array,
     group: jax.Array,
-    smoothing: float,
-    axes: Axes,
-    precision: Precision,
+    form: _Form,
 ) -> jax.Array:
     """Compute `_sigmoid_gathered` in a ring."""
-    return _sigmoid_ring_forward(image, text, scale, bias, group, smoothing, axes, precision)[0]
+    return _sigmoid_ring_forward(image, text, scale, bias, group, form)[0]
 
 
-def _sigmoid_ring_forward(image, text, scale, bias, group, smoothing, axes, precision):
+def _sigmoid_ring_forward(image, text, scale, bias, group, form):
     def body(rows: Any, visitor: Any) -> tuple[Any, Any]:
         text, text_group = visitor
-        logits = scale * _product("id,td->it", image, text, precision) + bias
-        target = _binary_target(_equal(group, text_group), smoothing, logits.dtype)
+        logits = scale * _product("id,td->it", image, text, form.precision) + bias
+        target = _binary_target(_equal(group, text_group), form.smoothing, logits.dtype)
         return rows + _binary_loss(logits, target).sum(axis=1), visitor
 
-    rows, _ = _ring(body, _zeros(group.shape, scale.dtype, axes), (text, group), axes)
+    rows, _ = _ring(body, _zeros(group.shape, scale.dtype, form.axes), (text, group), form.axes)
     return rows, (image, text, scale, bias, group)
 
 
-def _sigmoid_ring_backward(smoothing, axes, precision, residuals, rows_grad):
+def _sigmoid_ring_backward(form, residuals, rows_grad):
     image, text, scale, bias, group = residuals
 
     def logits_grad(logits: jax.Array, text_group: jax.Array) -> jax.Array:
-        target = _binary_target(_equal(group, text_group), smoothing, logits.dtype)
+        target = _binary_target(_equal(group, text_group), form.smoothing, logits.dtype)
         # Each term has one sign, as the losses do: 1 - sigmoid would lose small values.
         positive = (1 - target) * jax.nn.sigmoid(logits)
         return rows_grad[:, None] * (positive - target * jax.nn.sigmoid(-logits))
 
-    grads = _ring_gradients(logits_grad, image, text, scale, bias, group, axes, precision)
+    grads = _ring_gradients(logits_grad, image, text, scale, bias, group, form)
     return *grads, None
 
 

@@ -19,7 +19,7 @@ NO_REMAT = {"image": "none", "text": "none"}
 
 
 def keep(x: jax.Array, name: str) -> jax.Array:
-    """Return `x` under a name by which a policy may keep it."""
+    """Return `x`, of any shape, under a name by which a policy may keep it."""
     return checkpoint_name(x, name)
 
 

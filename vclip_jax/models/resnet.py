@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from vclip_jax.models.batch_norm import BatchNorm
 from vclip_jax.models.kinds import IMAGE_POOLS
@@ -93,7 +94,7 @@ class Downsample(nnx.Module):
         *,
         per_device_norm: bool = False,
         antialias: bool = True,
-        dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
         self.pool, stride = (stride, 1) if antialias else (1, stride)
@@ -102,6 +103,7 @@ class Downsample(nnx.Module):
         self.norm = BatchNorm(outputs, per_device=per_device_norm, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Map `[b, h, w, inputs]` to `[b, h / stride, w / stride, outputs]`."""
         return self.norm.of_convolution(
             self.conv, average_pool(x, self.pool, train=train), train=train
         )
@@ -121,7 +123,7 @@ class Bottleneck(nnx.Module):
         *,
         per_device_norm: bool = False,
         antialias: bool = True,
-        dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
         outputs = planes * EXPANSION
@@ -148,6 +150,7 @@ class Bottleneck(nnx.Module):
         )
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Map `[b, h, w, inputs]` to `[b, h / stride, w / stride, planes * EXPANSION]`."""
         shortcut = x if self.downsample is None else self.downsample(x, train=train)
         x = self.bn1(self.conv1(x), train=train, relu=True)
         x = self.bn2(self.conv2(x), train=train, relu=True)
@@ -169,7 +172,14 @@ class AttentionPool(nnx.Module):
     """
 
     def __init__(
-        self, positions: int, width: int, heads: int, outputs: int, *, dtype, rngs: nnx.Rngs
+        self,
+        positions: int,
+        width: int,
+        heads: int,
+        outputs: int,
+        *,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
     ):
         self.heads, self.dtype = heads, dtype
         init = normal_init(width**-0.5)
@@ -203,7 +213,7 @@ class AttentionPool(nnx.Module):
 class MeanPool(nnx.Module):
     """The mean of all positions, projected."""
 
-    def __init__(self, width: int, outputs: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, width: int, outputs: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         init = normal_init(width**-0.5)
         self.c_proj = Linear(width, outputs, kernel_init=init, dtype=dtype, rngs=rngs)
 
@@ -212,7 +222,7 @@ class MeanPool(nnx.Module):
         return self.c_proj(x.mean(axis=(1, 2)))
 
 
-def mean_pool(*, width: int, outputs: int, dtype: Any, rngs: nnx.Rngs, **_: Any) -> MeanPool:
+def mean_pool(*, width: int, outputs: int, dtype: DTypeLike, rngs: nnx.Rngs, **_: Any) -> MeanPool:
     """Make a `MeanPool`, which needs neither positions nor heads."""
     return MeanPool(width, outputs, dtype=dtype, rngs=rngs)
 
@@ -241,7 +251,7 @@ class ModifiedResNet(nnx.Module):
         embed_dim: int,
         pool: str = "attention",
         per_device_norm: bool = False,
-        dtype=jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         half = width // 2

@@ -10,6 +10,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from vclip_jax.models.batch_norm import BatchNorm
 from vclip_jax.models.layers import Conv, normal_init
@@ -34,7 +35,7 @@ class ResNetV15(nnx.Module):
         width: int,
         embed_dim: int,
         per_device_norm: bool = False,
-        dtype=jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.dtype = dtype
@@ -66,5 +67,5 @@ class ResNetV15(nnx.Module):
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """Return the maximum of 3x3 around each second position: half the height and width."""
+    """Map `[b, h, w, c]` to `[b, h / 2, w / 2, c]`: the maximum of 3x3 around each second place."""
     return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flax import nnx
+from jax.typing import DTypeLike
 
 from vclip_jax.models.resnet import ModifiedResNet
 from vclip_jax.models.resnet_v15 import ResNetV15
@@ -20,7 +21,7 @@ def clip_image_tower(
     image_size: int,
     embed_dim: int,
     per_device_norm: bool,
-    dtype: Any,
+    dtype: DTypeLike,
     rngs: nnx.Rngs,
 ) -> ModifiedResNet | VisionTransformer:
     """Make CLIP's Vision Transformer if `layers` is one number, else its ResNet.
@@ -65,7 +66,7 @@ def imagenet_tower(
     image_size: int,
     embed_dim: int,
     per_device_norm: bool,
-    dtype: Any,
+    dtype: DTypeLike,
     rngs: nnx.Rngs,
     **_: Any,
 ) -> ResNetV15 | VisionTransformer:

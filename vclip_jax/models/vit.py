@@ -12,23 +12,26 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from vclip_jax.models.layers import Linear, normal_init, torch_conv_init
 from vclip_jax.models.remat import keep
 
 # PyTorch initialises linear layers as it does convolutions: uniform(+-1/sqrt(fan_in)).
 torch_linear_init = torch_conv_init
+HEAD_WIDTH = 64
+"""Channels of an attention head."""
 LAYER_NORM_EPSILON = 1e-5
 IMAGENET_LAYER_NORM_EPSILON = 1e-6
 
 
 def quick_gelu(x: jax.Array) -> jax.Array:
-    """Return `x * sigmoid(1.702 x)`, the approximation of OpenAI's weights."""
+    """Return `x * sigmoid(1.702 x)` `[...]`, the approximation of OpenAI's weights."""
     return x * jax.nn.sigmoid(1.702 * x)
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """Return the exact GELU, by the error function."""
+    """Return the exact GELU `[...]`, by the error function."""
     return jax.nn.gelu(x, approximate=False)
 
 
@@ -36,7 +39,7 @@ ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu}
 
 
 def layer_norm(
-    width: int, dtype, rngs: nnx.Rngs, epsilon: float = LAYER_NORM_EPSILON
+    width: int, dtype: DTypeLike, rngs: nnx.Rngs, epsilon: float = LAYER_NORM_EPSILON
 ) -> nnx.LayerNorm:
     """Make a normalisation over the channels; the moments are float32 for every `dtype`."""
     return nnx.LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
@@ -59,7 +62,7 @@ class BlockConfig:
 class Attention(nnx.Module):
     """Multi-head self-attention with one matrix for queries, keys and values."""
 
-    def __init__(self, config: BlockConfig, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, config: BlockConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         width = config.width
         self.heads, self.causal = config.heads, config.causal
         self.in_proj = nnx.Linear(
@@ -85,7 +88,7 @@ class Attention(nnx.Module):
 class Mlp(nnx.Module):
     """Two linear layers with a wider layer between them."""
 
-    def __init__(self, config: BlockConfig, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, config: BlockConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         width, wide, init = config.width, config.mlp_width, torch_linear_init
         self.activation = config.activation
         self.c_fc = Linear(width, wide, kernel_init=init, dtype=dtype, rngs=rngs)
@@ -99,13 +102,14 @@ class Mlp(nnx.Module):
 class ResidualAttentionBlock(nnx.Module):
     """Pre-norm attention and MLP, each added to its input."""
 
-    def __init__(self, config: BlockConfig, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, config: BlockConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.ln_1 = layer_norm(config.width, dtype, rngs, config.epsilon)
         self.attn = Attention(config, dtype=dtype, rngs=rngs)
         self.ln_2 = layer_norm(config.width, dtype, rngs, config.epsilon)
         self.mlp = Mlp(config, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Map `[b, length, width]` to the same shape."""
         x = x + self.attn(self.ln_1(x))
         return keep(x + self.mlp(self.ln_2(x)), "block")
 
@@ -113,7 +117,7 @@ class ResidualAttentionBlock(nnx.Module):
 class Transformer(nnx.Module):
     """A stack of blocks."""
 
-    def __init__(self, config: BlockConfig, layers: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, config: BlockConfig, layers: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.resblocks = nnx.List(
             [ResidualAttentionBlock(config, dtype=dtype, rngs=rngs) for _ in range(layers)]
         )
@@ -130,11 +134,10 @@ class VisionTransformer(nnx.Module):
 
     Args:
         layers: number of blocks; 12 in ViT-B/16.
-        width: channels, a multiple of `head_width`; 768 in ViT-B/16.
+        width: channels, a multiple of `HEAD_WIDTH`; 768 in ViT-B/16.
         patch_size: side of a patch in pixels; 16 in ViT-B/16.
         image_size: side of the square input in pixels, a multiple of `patch_size`.
         embed_dim: size of the output vector.
-        head_width: channels of an attention head; 64 except in ViT-H.
         activation: a key of `ACTIVATIONS`.
         original: the tower of Dosovitskiy et al.: patches with a bias, no norm before the blocks,
             epsilon 1e-6.
@@ -149,10 +152,9 @@ class VisionTransformer(nnx.Module):
         patch_size: int,
         image_size: int,
         embed_dim: int,
-        head_width: int = 64,
         activation: str = "quick_gelu",
         original: bool = False,
-        dtype=jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.dtype = dtype
@@ -174,7 +176,7 @@ class VisionTransformer(nnx.Module):
         epsilon = IMAGENET_LAYER_NORM_EPSILON if original else LAYER_NORM_EPSILON
         blocks = BlockConfig(
             width=width,
-            heads=width // head_width,
+            heads=width // HEAD_WIDTH,
             mlp_width=4 * width,
             activation=activation,
             epsilon=epsilon,

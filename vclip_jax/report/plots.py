@@ -49,6 +49,7 @@ class Axis:
     log: bool = False
 
     def __call__(self, values: Floats | Sequence[float]) -> Floats:
+        """Map values `[n]` to positions `[n]` in pixels."""
         at, low, high = np.asarray(values, np.float64), self.low, self.high
         if self.log:
             at, low, high = np.log10(at), math.log10(low), math.log10(high)

@@ -37,7 +37,8 @@ def show_samples(
         trackers: the trackers; without any, nothing is read.
         config: the run's config.
         train, validation: the sources of the pairs.
-        batch: the batch of the training step after `step`, augmented.
+        batch: the batch of the training step after `step`, augmented; of it, `image` uint8
+            `[b, s, s, 3]`.
         step: steps done so far.
     """
     n = min(config.tracker_samples, config.global_batch_size)
@@ -66,7 +67,7 @@ def show_samples(
 
 
 def first_rows(array: jax.Array, n: int) -> tuple[list[int], npt.NDArray[Any]]:
-    """Return the first `n` rows of a batch on this process's devices: row numbers and rows."""
+    """Return numbers and content of the first `n` rows of `[b, ...]` on this process's devices."""
     shards = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
     rows: list[int] = []
     parts: list[npt.NDArray[Any]] = []

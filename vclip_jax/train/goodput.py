@@ -203,7 +203,7 @@ class Trace:
         self._first -= 1
 
     def after_step(self, result: jax.Array) -> None:
-        """Stop the trace after its last step, once `result` is computed."""
+        """Stop the trace after its last step, once `result`, of any shape, is computed."""
         if self._running:
             self._left -= 1
             if not self._left:

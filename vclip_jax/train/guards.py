@@ -57,11 +57,11 @@ def guarded(train_step: TrainStep) -> TrainStep:
     return step
 
 
-def group_norms(grads: Any, depth: int = 2) -> dict[str, jax.Array]:
-    """Return L2 norms of gradients, grouped by the first `depth` parts of their paths."""
+def group_norms(grads: Any) -> dict[str, jax.Array]:
+    """Return L2 norms of gradients, scalars, grouped by the first two parts of their paths."""
     groups: dict[str, list[jax.Array]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
-        groups.setdefault("/".join(path_string(path).split("/")[:depth]), []).append(leaf)
+        groups.setdefault("/".join(path_string(path).split("/")[:2]), []).append(leaf)
     return {name: optax.tree.norm(leaves) for name, leaves in groups.items()}
 
 

@@ -62,23 +62,7 @@ def make_train_step(
     """
     axes = mesh.axis_names if mesh is not None else ()
     specs = jax.tree.map(lambda sharding: sharding.spec, placement.params) if placement else None
-
-    def encode(params: dict, batch_stats: dict, rows: Batch) -> tuple[jax.Array, jax.Array, dict]:
-        """Return unit vectors of images and texts, and the new batch statistics."""
-
-        def visual(params: dict, images: jax.Array) -> tuple[jax.Array, dict]:
-            model = nnx.merge(graphdef, params, batch_stats)
-            image = model.encode_image(images, train=True)
-            return image, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
-
-        def textual(params: dict, tokens: jax.Array, keys: jax.Array) -> jax.Array:
-            model = nnx.merge(graphdef, params, batch_stats)
-            return model.encode_text(tokens, keys=keys)
-
-        visual = rematerialised(visual, "image", remat["image"])
-        textual = rematerialised(textual, "text", remat["text"])
-        image, moved = visual(params, rows["image"])
-        return image, textual(params, rows["tokens"], rows["keys"]), moved
+    encode = _encoder(graphdef, remat, micro_batches)
 
     def loss_fn(params: dict, batch_stats: dict, batch: Batch, key: jax.Array):
         if axes:
@@ -87,15 +71,7 @@ def make_train_step(
         first = jax.lax.axis_index(axes) * local if axes else 0
         rows = {name: batch[name] for name in ("image", "tokens")}
         rows["keys"] = row_keys(key, first + jnp.arange(local))
-        if micro_batches == 1:
-            image, text, moved = encode(params, batch_stats, rows)
-        else:
-            parts = jax.tree.map(lambda x: x.reshape(micro_batches, -1, *x.shape[1:]), rows)
-            # Compute a part's activations again for its gradient instead of keeping them.
-            again = jax.checkpoint(partial(encode, params, batch_stats))
-            image, text, moved = jax.lax.map(again, parts)
-            image, text = (x.reshape(local, -1) for x in (image, text))
-            moved = jax.tree.map(lambda x: x.mean(axis=0), moved)
+        image, text, moved = encode(params, batch_stats, rows)
         logit_scale = params["logit_scale"]
         if clamp == "forward":
             logit_scale = jnp.clip(logit_scale, 0.0, MAX_LOGIT_SCALE)
@@ -140,6 +116,40 @@ def make_train_step(
         return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
     return train_step
+
+
+def _encoder(
+    graphdef: nnx.GraphDef, remat: Mapping[str, str], micro_batches: int
+) -> Callable[[dict, dict, Batch], tuple[jax.Array, jax.Array, dict]]:
+    """Return `(params, batch_stats, rows)` to unit vectors of images and texts, `[b, d]` each, and
+    the new batch statistics. The rows have `image`, `tokens` and the `keys` of dropout."""
+
+    def encode(params: dict, batch_stats: dict, rows: Batch) -> tuple[jax.Array, jax.Array, dict]:
+        def visual(params: dict, images: jax.Array) -> tuple[jax.Array, dict]:
+            model = nnx.merge(graphdef, params, batch_stats)
+            image = model.encode_image(images, train=True)
+            return image, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+
+        def textual(params: dict, tokens: jax.Array, keys: jax.Array) -> jax.Array:
+            model = nnx.merge(graphdef, params, batch_stats)
+            return model.encode_text(tokens, keys=keys)
+
+        visual = rematerialised(visual, "image", remat["image"])
+        textual = rematerialised(textual, "text", remat["text"])
+        image, moved = visual(params, rows["image"])
+        return image, textual(params, rows["tokens"], rows["keys"]), moved
+
+    def encode_parts(
+        params: dict, batch_stats: dict, rows: Batch
+    ) -> tuple[jax.Array, jax.Array, dict]:
+        parts = jax.tree.map(lambda x: x.reshape(micro_batches, -1, *x.shape[1:]), rows)
+        # Compute a part's activations again for its gradient instead of keeping them.
+        again = jax.checkpoint(partial(encode, params, batch_stats))
+        image, text, moved = jax.lax.map(again, parts)
+        image, text = (x.reshape(len(rows["tokens"]), -1) for x in (image, text))
+        return image, text, jax.tree.map(lambda x: x.mean(axis=0), moved)
+
+    return encode if micro_batches == 1 else encode_parts
 
 
 def _whole(axes: tuple[str, ...], x: jax.Array, spec: PartitionSpec) -> jax.Array:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vclip_jax.data.images import jpeg
-from vclip_jax.data.images.decode import ImageError, read_rgb, strip_jpeg
+from vclip_jax.data.images.decode import ImageError, read_rgb
 
 SECRET = b"Jane Doe 1950-01-01"
 
@@ -137,8 +137,8 @@ def test_any_bytes_are_stripped_or_refused(noise, at, replace):
     at = 2 + at % (len(data) - 2)
     damaged = data[:at] + noise + data[at + len(noise) * replace :]
     try:
-        kept = strip_jpeg(damaged, key="k")
-    except ImageError:
+        kept = jpeg.strip(damaged)
+    except (ValueError, IndexError):
         return
     assert kept[:2] == b"\xff\xd8"
     assert kept[-2:] == b"\xff\xd9"

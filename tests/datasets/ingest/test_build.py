@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -197,29 +198,32 @@ def test_a_finished_build_is_left_alone(listing, tmp_path, monkeypatch):
     assert [name for name, _ in built_datasets(tmp_path)] == ["toy/512px-q92"]
 
 
-def test_an_interrupted_build_goes_on_with_the_missing_shards(
-    built, listing, tmp_path, monkeypatch
-):
+@contextmanager
+def made_shards(monkeypatch, most=None):
+    """The paths of the shards that are made, until it is interrupted after `most`."""
     make_shard, made = shards.make_shard, []
 
-    def interrupted(shard, tick):
-        if len(made) == 3:
+    def make(shard, tick):
+        if len(made) == most:
             raise KeyboardInterrupt
         made.append(shard.path)
         return make_shard(shard, tick)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "make_shard", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            build.build(listing, tmp_path, workers=1)
+        patch.setattr(shards, "make_shard", make)
+        yield made
+
+
+def test_an_interrupted_build_goes_on_with_the_missing_shards(
+    built, listing, tmp_path, monkeypatch
+):
+    with made_shards(monkeypatch, most=3) as first, pytest.raises(KeyboardInterrupt):
+        build.build(listing, tmp_path, workers=1)
     assert built_datasets(tmp_path) == []
-    first = set(made)
-    monkeypatch.setattr(
-        shards, "make_shard", lambda shard, tick: made.append(shard.path) or make_shard(shard, tick)
-    )
-    folder = build.build(listing, tmp_path, workers=1)
-    assert len(made) == len(set(made)) == 7
-    assert first < set(made)
+    with made_shards(monkeypatch) as rest:
+        folder = build.build(listing, tmp_path, workers=1)
+    assert (len(first), len(rest)) == (3, 4)
+    assert not set(first) & set(rest)
     assert digests(folder) == built[1]
 
 
@@ -420,25 +424,13 @@ def test_an_anonymous_build_goes_on_and_its_secret_ends_with_it(tmp_path, monkey
     monkeypatch.setattr(build, "RECORDS_PER_SHARD", 20)
     (tmp_path / "source").mkdir()
     listing = named(tmp_path / "source")
-    make, made = shards.make_shard, []
-
-    def interrupted(shard, tick):
-        if len(made) == 2:
-            raise KeyboardInterrupt
-        made.append(shard.path)
-        return make(shard, tick)
-
-    monkeypatch.setattr(shards, "make_shard", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with made_shards(monkeypatch, most=2) as before, pytest.raises(KeyboardInterrupt):
         build.build(listing, tmp_path / "data", ANONYMOUS, workers=1)
     (secret,) = (tmp_path / "data").rglob("secret")
     assert secret.stat().st_mode & 0o777 == 0o600
     kept = secret.read_bytes()
-    before, again = list(made), []
-    monkeypatch.setattr(
-        shards, "make_shard", lambda shard, tick: again.append(shard.path) or make(shard, tick)
-    )
-    build.build(listing, tmp_path / "data", ANONYMOUS, workers=1)
+    with made_shards(monkeypatch) as again:
+        build.build(listing, tmp_path / "data", ANONYMOUS, workers=1)
     assert len(before) == 2
     assert len(again) == 3
     assert not set(before) & set(again)

@@ -2,7 +2,6 @@
 
 import os
 import tarfile
-from collections import Counter
 from io import BytesIO
 
 import pytest
@@ -13,25 +12,7 @@ from vclip_jax.datasets.listing import IMAGE_SUFFIXES
 from vclip_jax.datasets.own import folders, generic
 from vclip_jax.datasets.own.lookup import split_of
 
-JPEG = b"\xff\xd8\xff"
-
-
-def place(folder, *keys, content=JPEG):
-    for key in keys:
-        (folder / key).parent.mkdir(parents=True, exist_ok=True)
-        (folder / key).write_bytes(content)
-
-
-def labels(listing):
-    return {i.key: listing.classes[i.label] if i.label >= 0 else None for i in listing.items}
-
-
-def splits(listing):
-    return {item.key: item.split for item in listing.items}
-
-
-def reasons(listing):
-    return dict(Counter(reject.reason for reject in listing.rejects))
+from .listings import JPEG, labels, place, reasons, splits
 
 
 @pytest.mark.parametrize(

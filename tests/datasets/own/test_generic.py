@@ -13,6 +13,8 @@ from vclip_jax.datasets.formats import blobs, webdataset
 from vclip_jax.datasets.listing import split_by_hash
 from vclip_jax.datasets.own import generic
 
+from .listings import reasons
+
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
@@ -25,10 +27,6 @@ def table(tmp_path_factory):
 def pictures(table, tmp_path):
     shutil.copytree(table / "images", tmp_path / "images")
     return tmp_path
-
-
-def reasons(listing):
-    return Counter(reject.reason for reject in listing.rejects)
 
 
 def test_every_row_and_every_image_is_kept_or_rejected(table):

@@ -31,8 +31,8 @@ def test_lists_of_other_forms_columns_and_ids_are_read(folder):
         book.active.append(row)
     book.save(folder / "l.xlsx")
     assert listed_paths(folder / "l.xlsx") == [folder / "a.jpg", folder / "b.jpg"]
-    (folder / "l.jsonl").write_text('{"Bild": "b.jpg"}')
-    assert listed_paths(folder / "l.jsonl", "Bild") == [folder / "b.jpg"]
+    (folder / "l.jsonl").write_text('{"image": "b.jpg"}')
+    assert listed_paths(folder / "l.jsonl") == [folder / "b.jpg"]
     (folder / "l.csv").write_text("image\nD:\\x\\b.jpg\n")
     assert listed_paths(folder / "l.csv") == [folder / "b.jpg"]
 

@@ -16,26 +16,9 @@ from vclip_jax.datasets.formats import blobs
 from vclip_jax.datasets.listing import anonymous
 from vclip_jax.datasets.own import generic
 
+from .listings import labels, place, reasons, splits
+
 KINDS = ("amd", "dr", "glaucoma", "normal")
-
-
-def place(folder, *keys):
-    """Files that are photographs by their names; a scan reads none of them."""
-    for key in keys:
-        (folder / key).parent.mkdir(parents=True, exist_ok=True)
-        (folder / key).write_bytes(b"\xff\xd8\xff")
-
-
-def labels(listing):
-    return {i.key: listing.classes[i.label] if i.label >= 0 else None for i in listing.items}
-
-
-def splits(listing):
-    return {item.key: item.split for item in listing.items}
-
-
-def reasons(listing):
-    return dict(Counter(reject.reason for reject in listing.rejects))
 
 
 @pytest.fixture

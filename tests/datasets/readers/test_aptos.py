@@ -5,8 +5,8 @@ import pytest
 
 from vclip_jax.datasets.fixtures import aptos as fixture
 from vclip_jax.datasets.formats import blobs
-from vclip_jax.datasets.own.words import RETINOPATHY
 from vclip_jax.datasets.readers import aptos
+from vclip_jax.datasets.readers.words import RETINOPATHY
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,27 @@ def test_a_grade_that_is_none_is_rejected(kaggle, tmp_path):
     table.write_text(table.read_text().replace(",3\n", ",7\n", 1))
     rejects = aptos.scan(tmp_path).rejects
     assert next(r for r in rejects if r.reason == "invalid label").detail.endswith("'7'")
+
+
+def test_rows_and_files_of_one_image_are_rejects(kaggle, tmp_path):
+    shutil.copytree(kaggle, tmp_path, dirs_exist_ok=True)
+    before = {item.key for item in aptos.scan(tmp_path).items if item.split == "train"}
+    first, second = sorted(before)[:2]
+    with open(tmp_path / "train.csv", "a", encoding="utf-8") as table:
+        table.write(f"{first},0\n{first},1\n")
+    (tmp_path / f"train_images/{second}.jpg").write_bytes(b"\xff\xd8\xff")
+    shutil.copy(tmp_path / f"train_images/{second}.png", tmp_path / f"test_images/{second}.png")
+    with open(tmp_path / "test.csv", "a", encoding="utf-8") as table:
+        table.write(f"{second}\n")
+    listing = aptos.scan(tmp_path)
+    assert {item.key for item in listing.items if item.split == "train"} == before - {first}
+    assert Counter(reject.reason for reject in listing.rejects if reject.key == first) == {
+        "conflicting rows": 3
+    }
+    assert Counter(reject.reason for reject in listing.rejects if reject.key == second) == {
+        "duplicate image": 1,
+        "duplicate row": 1,
+    }
 
 
 def test_a_wrong_layout_says_what_is_missing(kaggle, tmp_path):

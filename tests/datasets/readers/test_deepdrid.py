@@ -6,8 +6,8 @@ import pytest
 
 from vclip_jax.datasets.fixtures import deepdrid as fixture
 from vclip_jax.datasets.formats import blobs
-from vclip_jax.datasets.own.words import RETINOPATHY
 from vclip_jax.datasets.readers import deepdrid
+from vclip_jax.datasets.readers.words import RETINOPATHY
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,9 @@ import pytest
 
 from vclip_jax.datasets.catalog import DATASETS
 from vclip_jax.datasets.formats.tables import read_table
-from vclip_jax.datasets.own import pairing
+from vclip_jax.datasets.listing import IMAGE_SUFFIXES
 from vclip_jax.datasets.own.folders import left_out
+from vclip_jax.datasets.readers import pairing
 
 NAMES = ("aptos", "deepdrid", "fives", "idrid", "messidor", "messidor2", "odir", "papila", "refuge")
 IDS = ("id_code", "image_id", "Image name", "ImgName", "Left-Fundus", "Right-Fundus")
@@ -50,6 +51,14 @@ def rewrite(path, change):
         book.save(path)
 
 
+def image_files_below(folder):
+    return (
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
+
+
 def scanned(name, folder):
     listing = DATASETS[name].scan(folder)
     items = {(i.key.lower(), i.split, i.label, i.values) for i in listing.items}
@@ -87,6 +96,30 @@ def test_images_that_no_record_has_are_counted(tmp_path):
         (tmp_path / "odir/Testing Images" / name).write_bytes(b"\xff\xd8\xff")
     notes = DATASETS["odir"].scan(tmp_path / "odir").notes
     assert any("are in no record" in n and "2 in Testing Images" in n for n in notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "masks"), [("fives", 16), ("refuge", 14), ("idrid", 1), ("papila", 1)]
+)
+def test_masks_are_no_photographs_that_were_left_out(tmp_path, name, masks):
+    DATASETS[name].fixture(tmp_path)
+    listing = DATASETS[name].scan(tmp_path)
+    left, said = listing.notes[-2:]
+    assert said == f"{masks} images are no photographs, such as masks, and are not read."
+    photographs = len(list(image_files_below(tmp_path))) - len(listing.items) - masks
+    assert left.startswith(f"{photographs} images below the folder are in no record")
+
+
+def test_what_is_no_photograph_goes_by_the_path_below_the_folder_in_any_case(tmp_path):
+    folder = tmp_path / "masks"
+    for path in ("a.jpg", "b.BMP", "Masks/c.png", "x/MASKS/y/d.png"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(b"\xff\xd8\xff")
+    assert left_out(folder, [], ("*.bmp", "*/masks/*")) == [
+        "1 images below the folder are in no record, rejected ones among them: 1 in the folder "
+        "itself.",
+        "3 images are no photographs, such as masks, and are not read.",
+    ]
 
 
 def test_where_every_image_is_in_a_record_nothing_is_said(tmp_path):

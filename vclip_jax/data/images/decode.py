@@ -15,7 +15,7 @@ import simplejpeg
 from PIL import Image, ImageOps
 
 from vclip_jax.data.choices import MODES
-from vclip_jax.data.images import jpeg, sixteen_bit
+from vclip_jax.data.images import sixteen_bit
 from vclip_jax.data.images.opening import (
     ImageError,
     as_image_error,
@@ -115,7 +115,10 @@ def decode_whole(
     """Decode an image in full and fit it into a square, for evaluation and prediction.
 
     The result is that of `fit_square` for the photograph's pixels, so that a file, an opened image
-    and an array give the same. Arguments, result and errors are those of `decode`.
+    and an array give the same. Arguments and errors are those of `decode`.
+
+    Returns:
+        uint8 `[size, size, 3]`, RGB, contiguous.
     """
     check_fit(size, fit, mode)
     return fit_square(read_rgb(data, key=key), size, fit, mode)
@@ -408,15 +411,3 @@ def field_box(rgb: np.ndarray) -> tuple[int, int, int, int]:
         return whole
     x, y, w, h = cv2.boundingRect(field)
     return x * step, y * step, min(width, (x + w) * step), min(height, (y + h) * step)
-
-
-def strip_jpeg(data: bytes, *, key: str = "image") -> bytes:
-    """Return a JPEG without its metadata, see `jpeg.strip`; the compressed picture is unchanged.
-
-    Raises:
-        ImageError: the segments do not make a JPEG.
-    """
-    try:
-        return jpeg.strip(data)
-    except (ValueError, IndexError) as error:
-        raise ImageError(f"{key}: {error}") from None

@@ -114,7 +114,7 @@ def strip(data: bytes) -> bytes:
     no pixel needs, and up to five bytes at the end of a scan, which decoders ignore.
 
     Raises:
-        ValueError: the segments do not make a JPEG.
+        ValueError, IndexError: the segments do not make a JPEG.
     """
     kept = [b"\xff\xd8"]
     tables: dict[tuple[int, int], bytes] = {}  # defined and not yet written

@@ -63,7 +63,8 @@ def preprocess_file(
         side: side of the picture, which has the model's fit and is not enhanced; 0 for none.
 
     Returns:
-        Both (the second None without a `side`), or an error that names the path.
+        uint8 `[image_size, image_size, 3]` and uint8 `[side, side, 3]` (None without a `side`), or
+        an error that names the path.
     """
     try:
         if data["fit"] in BUILT_IN_FITS:
@@ -108,6 +109,9 @@ def record_square(
     scaled.
 
     With `whole` the picture is that of `decode.decode_whole`, for evaluation.
+
+    Returns:
+        uint8 `[side, side, 3]`, RGB; `side` is `size` except with `room`.
 
     Raises:
         ImageError: the picture cannot be used; names the key.

@@ -26,10 +26,13 @@ class Tokenizer(Protocol):
         """Return all token ids of a text, without start and end; `unknown_id` for unknown words."""
 
     def encode(self, texts: Sequence[str], context_length: int = CONTEXT_LENGTH) -> np.ndarray:
-        """Return the token ids of texts, a row each; see `rows`."""
+        """Return the token ids of texts, int32 `[len(texts), context_length]`; see `rows`."""
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Return the tokens of one row for display: spaced, without start, end and padding."""
+        """Return the tokens of one row `[context_length]` for display.
+
+        They are spaced, without start, end and padding.
+        """
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file from which the tokenizer can be loaded."""

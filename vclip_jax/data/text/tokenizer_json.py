@@ -136,7 +136,10 @@ class FastTokenizer:
         return cls(json.dumps(description, ensure_ascii=False), clean=clean, name=name)
 
     def encode(self, texts: Sequence[str], context_length: int = CONTEXT_LENGTH) -> np.ndarray:
-        """Return token ids: start, the text's first tokens, end, padding; see `tokenizer.rows`."""
+        """Return token ids, int32 `[len(texts), context_length]`, see `tokenizer.rows`.
+
+        A row is start, the text's first tokens, end and padding.
+        """
         start, end = self._start, self._end
         return rows(texts, context_length, self.pieces, start=start, end=end, pad=self._pad)
 
@@ -160,7 +163,10 @@ class FastTokenizer:
         return None if index in (self._start, self._end, self._pad) else index
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Return the tokens of one row for display: spaced, without start, end and padding."""
+        """Return the tokens of one row `[context_length]` for display.
+
+        They are spaced, without start, end and padding.
+        """
         special = {self._start, self._end, self._pad}
         tokens = (self._tokenizer.id_to_token(int(i)) for i in ids if int(i) not in special)
         return " ".join(token or "?" for token in tokens)
@@ -306,15 +312,15 @@ def _byte_letters() -> list[str]:
 # --- BERT's tokenizer.
 
 
-def bert_from_vocab(path: Path, *, lowercase: bool | None = None) -> FastTokenizer:
+def bert_from_vocab(path: Path) -> FastTokenizer:
     """Read `vocab.txt`, as `transformers` does.
+
+    Texts lose capitals and accents unless `tokenizer_config.json` next to the file says otherwise,
+    even if the vocabulary has capitals, as Bio_ClinicalBERT's has.
 
     Args:
         path: a file with a token a line; the five special tokens are among them, [PAD] is the
             first.
-        lowercase: remove capitals and accents from texts; by default the value in
-            `tokenizer_config.json` next to the file, or True if there is none. `transformers` does
-            the same, even if the vocabulary has capitals, as Bio_ClinicalBERT's has.
 
     Raises:
         ValueError: the file is not such a vocabulary.
@@ -325,8 +331,6 @@ def bert_from_vocab(path: Path, *, lowercase: bool | None = None) -> FastTokeniz
         raise ValueError(f"{path} lacks {', '.join(missing)}")
     settings_path = path.with_name("tokenizer_config.json")
     settings = _settings(settings_path)
-    if lowercase is None:
-        lowercase = bool(settings.get("do_lower_case", True))
     accents = settings.get("strip_accents")
     if accents is not None and not isinstance(accents, bool):
         raise ValueError(
@@ -337,7 +341,7 @@ def bert_from_vocab(path: Path, *, lowercase: bool | None = None) -> FastTokeniz
         clean_text=True,
         handle_chinese_chars=bool(settings.get("tokenize_chinese_chars", True)),
         strip_accents=accents,
-        lowercase=lowercase,
+        lowercase=bool(settings.get("do_lower_case", True)),
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])

@@ -66,9 +66,7 @@ class Table:
         return f"{self.path.name}, sheet {self.sheet!r}" if self.sheet else self.path.name
 
 
-def read_table(
-    path: str | os.PathLike[str], *, sheet: str | None = None, header_row: int = 0
-) -> list[Row]:
+def read_table(path: str | os.PathLike[str], *, sheet: str | None = None) -> list[Row]:
     """Return the rows of a table as text, by column name.
 
     Names and cells are stripped of white space, columns without a name and rows without a value are
@@ -78,7 +76,6 @@ def read_table(
         path: .csv, .tsv, .tab, .psv, .txt (UTF-8 with or without BOM, UTF-16 with BOM, else
             GB18030; commas, semicolons, tabs or "|"), .xls, .xlsx, .parquet (.pq) or .jsonl.
         sheet: the sheet of an Excel file; by default the first.
-        header_row: the row with the names, counted from 0; rows above are skipped.
 
     Raises:
         ValueError: one line: the file is not what its suffix says, has no header, or names a column
@@ -90,7 +87,7 @@ def read_table(
         if rows is not None:
             return [row for _, row in rows]
         cells = _excel(path, sheet) if path.suffix.lower() in EXCEL else _csv(path)
-        table = _table(path, "", cells, header_row)
+        table = _table(path, "", cells, 0)
         return [{name: row.get(name, "") for name in table.columns} for _, row in table.rows]
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 MOST_FREQUENT: Final = 10
+SOME: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,9 @@ def _without(n: int, c: int, others: int) -> float:
     )
 
 
-def some_of(source: Sequence[Any], most: int = 1000) -> list[str]:
-    """Return captions of up to `most` different records, spread evenly."""
-    spread = np.unique(np.linspace(0, len(source) - 1, most).astype(int)) if len(source) else ()
+def some_of(source: Sequence[Any]) -> list[str]:
+    """Return captions of up to `SOME` different records, spread evenly."""
+    spread = np.unique(np.linspace(0, len(source) - 1, SOME).astype(int)) if len(source) else ()
     return [source[int(index)]["caption"] for index in spread]
 
 

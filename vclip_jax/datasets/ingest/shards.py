@@ -292,6 +292,11 @@ def run(shards: Sequence[Shard], workers: int, bar: tqdm) -> None:
 
 
 def run_beam(shards: Sequence[Shard], arguments: Sequence[str]) -> None:
+    """Make shards in an Apache Beam pipeline with these arguments.
+
+    Raises:
+        DatasetError: one line: Apache Beam is not installed.
+    """
     try:
         import apache_beam
         from apache_beam.options.pipeline_options import PipelineOptions

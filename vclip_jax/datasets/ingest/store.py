@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from vclip_jax.data.images import sixteen_bit
+from vclip_jax.data.images import jpeg, sixteen_bit
 from vclip_jax.data.images.decode import (
     FITS,
     ImageError,
@@ -21,7 +21,6 @@ from vclip_jax.data.images.decode import (
     fit_square,
     orientation,
     read_rgb,
-    strip_jpeg,
 )
 from vclip_jax.data.images.opening import has_more_frames, jpeg_header, kind_of, open_image
 
@@ -203,9 +202,9 @@ def _look(data: bytes) -> tuple[int, int, str, bool, bool]:
 
 def _strip(data: bytes) -> bytes:
     try:
-        return strip_jpeg(data)
-    except ImageError as error:
-        raise StoreError("damaged", str(error).removeprefix("image: ")) from error
+        return jpeg.strip(data)
+    except (ValueError, IndexError) as error:
+        raise StoreError("damaged", str(error)) from error
 
 
 def _jpeg(pixels: np.ndarray, quality: int) -> bytes:

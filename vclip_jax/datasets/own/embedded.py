@@ -1,7 +1,7 @@
 """Photographs inside the shards: Parquet as on the Hugging Face Hub, WebDataset."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -156,35 +156,49 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
         first_seen.setdefault(key, sample.shard) != sample.shard
         for key, sample in zip(keys, samples, strict=True)
     )
+    if clash:
+        keys = [
+            f"{relative(sample.shard.with_suffix(''), root)}/{key}"
+            for key, sample in zip(keys, samples, strict=True)
+        ]
     entries = dict.fromkeys(name for sample in samples for name in sample.extra)
     person = person_column(name for name in entries if name != label)
-    found = []
+    found = [
+        _found_in(sample, key, root, label, person)
+        for key, sample in zip(keys, samples, strict=True)
+    ]
+    return found, _unread(samples, entries, label)
+
+
+def _found_in(sample: webdataset.Sample, key: str, root: Path, label: str, person: str) -> Found:
+    """Turn a sample into a photograph or a reject."""
+    where = f"{sample.shard.name}: {sample.name}"
+    reason, detail = ("invalid text", sample.broken) if sample.broken else ("", where)
+    if len(sample.chosen) > 1:
+        reason, detail = "two images in a sample", f"{where}: {', '.join(sample.chosen)}"
+    split = text_of(sample.extra.get("split"))
+    of_shard = table_rows.split_of_table(sample.shard, root) or split_of_path(sample.name)
+    if split and not split_of(split) and not reason:
+        reason, detail = "unknown split", f"{where}: {split!r}"
+    return Found(
+        key=key,
+        image=sample.image,
+        caption=sample.caption,
+        label=text_of(sample.extra.get(label)) if label else sample.label,
+        split=split_of(split) or of_shard,
+        reason=reason,
+        detail=detail,
+        source=sample.shard.name,
+        person=(person, person_of(text_of(sample.extra.get(person)))),
+    )
+
+
+def _unread(samples: Sequence[webdataset.Sample], entries: Iterable[str], label: str) -> list[str]:
+    """Note members of the shards, and entries of their .json, that are not read."""
     unread: Counter[str] = Counter()
-    for key, sample in zip(keys, samples, strict=True):
-        shard = relative(sample.shard.with_suffix(""), root)
-        where = f"{sample.shard.name}: {sample.name}"
-        reason, detail = ("invalid text", sample.broken) if sample.broken else ("", where)
-        if len(sample.chosen) > 1:
-            reason, detail = "two images in a sample", f"{where}: {', '.join(sample.chosen)}"
-        split = text_of(sample.extra.get("split"))
-        of_shard = table_rows.split_of_table(sample.shard, root) or split_of_path(sample.name)
-        if split and not split_of(split) and not reason:
-            reason, detail = "unknown split", f"{where}: {split!r}"
+    for sample in samples:
         unread.update(sample.unread)
         unread.update(suffix for suffix in sample.images if suffix not in sample.chosen)
-        found.append(
-            Found(
-                key=f"{shard}/{key}" if clash else key,
-                image=sample.image,
-                caption=sample.caption,
-                label=text_of(sample.extra.get(label)) if label else sample.label,
-                split=split_of(split) or of_shard,
-                reason=reason,
-                detail=detail,
-                source=sample.shard.name,
-                person=(person, person_of(text_of(sample.extra.get(person)))),
-            )
-        )
     kinds = ", ".join(f"{count} .{suffix}" for suffix, count in unread.most_common(8))
     notes = [f"Members of the shards that are not read: {kinds}."] if unread else []
     read = {"key", "caption", "text", "label", "split", label}
@@ -193,4 +207,4 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
         notes.append(
             f"Entries of the .json that are not read: {', '.join(map(repr, others[:8]))}{more}."
         )
-    return found, notes
+    return notes

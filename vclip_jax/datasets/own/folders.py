@@ -6,8 +6,9 @@ previews do not belong to the dataset.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -263,12 +264,16 @@ def _link_as_text(path: Path) -> str:
         return ""
 
 
-def left_out(source: str | os.PathLike[str], used: Iterable[str]) -> list[str]:
-    """Return a sentence on images below a folder that are not used, or nothing.
+def left_out(
+    source: str | os.PathLike[str], used: Iterable[str], no_photographs: Sequence[str] = ()
+) -> list[str]:
+    """Return sentences on images below a folder that are not used: one for each kind.
 
     Args:
         source: the folder.
         used: paths of images, or of archives that hold them.
+        no_photographs: patterns of images that are no photographs, such as masks. `fnmatch` tries
+            them on "/" and the lower-case path below the folder; "*" also matches "/".
     """
     real = lru_cache(None)(os.path.realpath)
 
@@ -277,19 +282,24 @@ def left_out(source: str | os.PathLike[str], used: Iterable[str]) -> list[str]:
 
     root, known = Path(source), {place(path) for path in used}
     keys = walk(root).photographs if root.is_dir() else []
-    others = Counter(
-        os.path.dirname(key) or "the folder itself"
-        for key in keys
-        if place(os.path.join(root, key)) not in known
+    unused = [key for key in keys if place(os.path.join(root, key)) not in known]
+    others = {
+        key for key in unused if any(fnmatchcase(f"/{key}".lower(), one) for one in no_photographs)
+    }
+    folders = Counter(
+        os.path.dirname(key) or "the folder itself" for key in unused if key not in others
     )
-    if not others:
-        return []
-    named = ", ".join(f"{n} in {folder}" for folder, n in others.most_common(_SUFFIXES_NAMED))
-    more = ", ..." if len(others) > _SUFFIXES_NAMED else ""
-    return [
-        f"{others.total()} images below the folder are in no record, rejected ones among them: "
-        f"{named}{more}."
-    ]
+    notes = []
+    if folders:
+        named = ", ".join(f"{n} in {folder}" for folder, n in folders.most_common(_SUFFIXES_NAMED))
+        more = ", ..." if len(folders) > _SUFFIXES_NAMED else ""
+        notes.append(
+            f"{folders.total()} images below the folder are in no record, rejected ones among "
+            f"them: {named}{more}."
+        )
+    if others:
+        notes.append(f"{len(others)} images are no photographs, such as masks, and are not read.")
+    return notes
 
 
 def only_folders(root: Path, folders: Iterable[str]) -> Folder:

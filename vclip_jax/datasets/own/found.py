@@ -78,15 +78,7 @@ def listing_of(
             spelling,
             or the classes are said to be ordered and their order is not known.
     """
-    notes: list[str] = []
-    for one in found:
-        _make_unicode(one)
-        one.caption, fault = read_caption(one.caption)
-        if len(one.label) > LONGEST_LABEL:
-            one.label, fault = "", "label too long"
-        one.reason = one.reason or fault
-    if empty := [one.caption for one in found if says_nothing(one.caption)]:
-        notes.append(f"{len(empty)} captions are {empty[0]!r}: empty the cells without a caption.")
+    notes = _clean(found)
     silent = _silent(found)
     notes += _read_labels(found, classes)
     notes += _spell(name, found, classes)
@@ -101,10 +93,43 @@ def listing_of(
             f"{name}: the classes {', '.join(names[:6])} are in alphabetical order: give the "
             "order of grades with --classes"
         )
+    items, rejects = _number(kept, names, silent)
+    usable = [one for one in kept if not one.reason]
+    return Listing(
+        name=name,
+        classes=names,
+        items=items,
+        rejects=rejects,
+        notes=notes + _notes_of_items(items, usable),
+        guesses=list(dict.fromkeys(filter(None, guesses))),
+        warnings=_warnings(items, usable),
+        description="Fundus photographs, read by the generic reader.",
+        ordered=classes.ordered and bool(names),
+    )
+
+
+def _clean(found: Sequence[Found]) -> list[str]:
+    """Make texts Unicode, tidy captions, and reject what cannot be tidied; return notes."""
+    for one in found:
+        _make_unicode(one)
+        one.caption, fault = read_caption(one.caption)
+        if len(one.label) > LONGEST_LABEL:
+            one.label, fault = "", "label too long"
+        one.reason = one.reason or fault
+    empty = [one.caption for one in found if says_nothing(one.caption)]
+    if not empty:
+        return []
+    return [f"{len(empty)} captions are {empty[0]!r}: empty the cells without a caption."]
+
+
+def _number(
+    found: Sequence[Found], names: Sequence[str], silent: str
+) -> tuple[list[Item], list[Reject]]:
+    """Return items with numbers for labels, and rejects; `silent` rejects those without words."""
     numbers = {text: index for index, text in enumerate(names)}
     items: list[Item] = []
     rejects: list[Reject] = []
-    for one in kept:
+    for one in found:
         number = numbers.get(one.label, -1)
         caption = one.caption or (names[number] if number >= 0 else "")
         word = f" ({one.word})" if one.word and silent != "empty caption" else ""
@@ -114,19 +139,16 @@ def listing_of(
         else:
             split = one.split or split_by_hash(one.group or one.key)
             items.append(Item(one.key, split, one.image, caption, number))
-    usable = [one for one in kept if not one.reason]
+    return items, rejects
+
+
+def _notes_of_items(items: Sequence[Item], usable: Sequence[Found]) -> list[str]:
+    """Note how captions, splits and classes were chosen."""
+    notes = []
     if written := [one.label for one in usable if one.label and not one.caption]:
         notes.append(
             f"{len(written)} captions are the name of the class, such as {written[0]!r}, where "
             "there is no caption."
-        )
-    people = {one.key: one.person for one in usable if one.person[1]}
-    warnings = across_splits(items, people)
-    hashed = {one.key for one in usable if not one.split} & {item.key for item in items}
-    if 0 < len(hashed) < len(items):
-        warnings.append(
-            f"{len(hashed)} of {len(items)} photographs have no split of their own and are split "
-            "by a hash of their key: a test split of the source has others in it now"
         )
     if any(not one.split for one in usable):
         notes.append("Photographs without a split of their own are split by a hash of their key.")
@@ -140,17 +162,20 @@ def listing_of(
             f"There are {len(counts)} classes for {len(items)} photographs: are the labels "
             "sentences? Then name their column with --caption-column."
         )
-    return Listing(
-        name=name,
-        classes=names,
-        items=items,
-        rejects=rejects,
-        notes=notes,
-        guesses=list(dict.fromkeys(filter(None, guesses))),
-        warnings=warnings,
-        description="Fundus photographs, read by the generic reader.",
-        ordered=classes.ordered and bool(names),
-    )
+    return notes
+
+
+def _warnings(items: Sequence[Item], usable: Sequence[Found]) -> list[str]:
+    """Warn of persons in several splits, and of splits that only some photographs have."""
+    people = {one.key: one.person for one in usable if one.person[1]}
+    warnings = across_splits(items, people)
+    hashed = {one.key for one in usable if not one.split} & {item.key for item in items}
+    if 0 < len(hashed) < len(items):
+        warnings.append(
+            f"{len(hashed)} of {len(items)} photographs have no split of their own and are split "
+            "by a hash of their key: a test split of the source has others in it now"
+        )
+    return warnings
 
 
 def _silent(found: Sequence[Found]) -> str:

@@ -11,9 +11,7 @@ from vclip_jax.datasets.own.lookup import Photographs
 from vclip_jax.datasets.own.rows import path_of
 
 
-def listed_paths(
-    table: str | os.PathLike[str], column: str = "", notes: list[str] | None = None
-) -> list[Path]:
+def listed_paths(table: str | os.PathLike[str], notes: list[str] | None = None) -> list[Path]:
     """List a table's photographs, in its order; each may or may not exist.
 
     The table is read as by `build generic`: any encoding, separator and format, columns of usual
@@ -21,8 +19,6 @@ def listed_paths(
 
     Args:
         table: .csv, .tsv, .xlsx, .jsonl, .parquet and so on.
-        column: the column with the paths, which are relative to the table's folder; by default the
-            one whose name is known.
         notes: receives a sentence on each guess, and on rows that name no photograph.
 
     Raises:
@@ -30,7 +26,7 @@ def listed_paths(
             no
             row names one.
     """
-    path, wanted = Path(table), Wanted(image=column)
+    path, wanted = Path(table), Wanted()
     near = Photographs(only_folders(path.parent, [""]).photographs)
     tables = read_tables(path, image_finder(wanted))
     named = [(one, by_eye(one, path.parent, near, wanted)) for one in tables]

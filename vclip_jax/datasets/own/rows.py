@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from vclip_jax.datasets.formats import parquet
-from vclip_jax.datasets.formats.tables import LOST_DIGITS, NO_VALUE, Table
+from vclip_jax.datasets.formats.tables import LOST_DIGITS, NO_VALUE, Row, Table
 from vclip_jax.datasets.listing import PARQUET, Blob
 from vclip_jax.datasets.own.chosen import Chosen, shared_columns
 from vclip_jax.datasets.own.eyes import side_column, side_of
@@ -36,6 +37,52 @@ def split_of_table(table: Path, root: Path, sheet: str = "") -> str:
     return split_of(sheet) or split_of(table.stem) or split_of_path(inner)
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """A table with everything that its rows are read by."""
+
+    table: Table
+    chosen: Chosen
+    folder: Folder
+    photographs: Photographs
+    home: str
+    """The table's folder, relative to the dataset's folder."""
+    start: str
+    """The folder that absolute paths start with, in place of the dataset's folder."""
+    rooted: bool
+    """True if some photographs are found below `start`: the others are really missing."""
+    split: str
+    """The split that the table is named after, or ""."""
+    side: str
+    """The eye that the table is named after, or ""."""
+    person: str
+    """The column that names the patient, or ""."""
+    sides: str
+    """The column that names the eye, or ""."""
+    classes: tuple[str, ...]
+    """Class names, if the labels are numbers of classes."""
+
+    @property
+    def used(self) -> list[str]:
+        """Names of the columns that are read."""
+        one = self.chosen
+        return [name for name in (one.image, one.caption, one.label, one.split) if name]
+
+    def cells(self, column: str) -> list[str]:
+        """Return a column from top to bottom."""
+        return [row.get(column, "") for _, row in self.table.rows]
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A row as a photograph or a reject, and how the row names the photograph."""
+
+    one: Found
+    cell: str
+    by_end: bool
+    """True if only the end of a path outside the folder matched."""
+
+
 def found_in(
     table: Table, chosen: Chosen, folder: Folder, photographs: Photographs
 ) -> tuple[list[Found], list[str]]:
@@ -45,110 +92,150 @@ def found_in(
         ValueError: one line: a number has no name among the file's classes, or there is a split
             "eval" besides "test".
     """
+    reading = _reading_of(table, chosen, folder, photographs)
+    check_tests(reading.cells(chosen.split), table.path)
+    rows = [(number, row) for number, row in table.rows if not _is_of_other_eye(reading, row)]
+    named = [_read_row(reading, number, row) for number, row in rows]
+    _reject_shared_ends(named)
+    notes = [*table.notes, *_notes_of_columns(reading), *_notes_of_ends(reading, named)]
+    if single := len(table.rows) - len(rows):
+        notes.append(f"{table.where}: {single} rows name no photograph of the {table.side} eye.")
+    return [row.one for row in named], notes + _notes_of_parts(reading, named)
+
+
+def _reading_of(table: Table, chosen: Chosen, folder: Folder, photographs: Photographs) -> _Reading:
     home = relative(table.path.parent, folder.root)
-    of_table = split_of_table(table.path, folder.root, table.sheet)
+    cells = [row.get(chosen.image, "") for _, row in table.rows]
+    start = photographs.below(cells)
+    classes: tuple[str, ...] = ()
+    if table.path.suffix.lower() in PARQUET and chosen.label:
+        classes, _ = parquet.class_names(table.path, chosen.label)
+    return _Reading(
+        table=table,
+        chosen=chosen,
+        folder=folder,
+        photographs=photographs,
+        home=home,
+        start=start,
+        rooted=bool(start)
+        and any(not photographs.find(path_of(cell, start), home)[1] for cell in cells),
+        split=split_of_table(table.path, folder.root, table.sheet),
+        side=table.side or side_of(table.sheet) or side_of(table.path.stem),
+        person=chosen.person(table.columns),
+        sides=side_column(table.columns),
+        classes=classes,
+    )
+
+
+def _notes_of_columns(reading: _Reading) -> list[str]:
+    """Note the guesses about the columns, before any row is read."""
+    table = reading.table
     where = f"{table.where}, the {table.side} eye" if table.side else table.where
-    notes = [*table.notes, chosen.note(where, table.columns, bool(table.side))]
-    used = [name for name in (chosen.image, chosen.caption, chosen.label, chosen.split) if name]
-    if shared := [name for name in shared_columns(table) if name not in used]:
+    notes = [reading.chosen.note(where, table.columns, bool(table.side))]
+    if shared := [name for name in shared_columns(table) if name not in reading.used]:
         notes.append(
             f"{table.where}: {', '.join(map(repr, shared))} is for both eyes and not read: name it "
             "with --label-column or --caption-column if it is true of each."
         )
-    if of_table:
-        notes.append(f"{table.where}: belongs to the split {of_table}, by its name.")
-    start = photographs.below([row.get(chosen.image, "") for _, row in table.rows])
-    if start:
-        notes.append(f"{table.where}: paths below {start!r} are taken as below the folder.")
-    names: tuple[str, ...] = ()
-    if table.path.suffix.lower() in PARQUET and chosen.label:
-        names, _ = parquet.class_names(table.path, chosen.label)
-    check_tests([row.get(chosen.split, "") for _, row in table.rows], table.path)
-    for name in used:
-        if table.rows and not any(row.get(name, "") for _, row in table.rows):
+    if reading.split:
+        notes.append(f"{table.where}: belongs to the split {reading.split}, by its name.")
+    if reading.start:
+        notes.append(f"{table.where}: paths below {reading.start!r} are taken as below the folder.")
+    for name in reading.used:
+        if table.rows and not any(reading.cells(name)):
             notes.append(f"{table.where}: the column {name!r} is empty in every row.")
-    person = chosen.person(table.columns)
-    sides = side_column(table.columns)
-    of_sheet = table.side or side_of(table.sheet) or side_of(table.path.stem)
-    if lost := sum(row.get(person) == LOST_DIGITS for _, row in table.rows):
+    if lost := reading.cells(reading.person).count(LOST_DIGITS):
         notes.append(
-            f"{table.where}: {lost} cells of {person!r} are numbers that have lost digits in Excel "
-            "and name nobody: format the column as text and fill it again."
+            f"{table.where}: {lost} cells of {reading.person!r} are numbers that have lost digits "
+            "in Excel and name nobody: format the column as text and fill it again."
         )
-    found = []
-    loosely: list[tuple[str, str]] = []
-    by_end: dict[str, list[tuple[str, Found]]] = {}
-    direct: set[str] = set()
-    single = 0
-    # If some paths are found below the common start, the others are really missing.
-    rooted = bool(start) and any(
-        not photographs.find(path_of(row.get(chosen.image, ""), start), home)[1]
-        for _, row in table.rows
-    )
-    for number, row in table.rows:
-        one = Found("", source=table.where, detail=f"{table.where}, row {number}")
-        split = row.get(chosen.split, "")
-        one.split = split_of(split) or of_table
-        one.caption, one.label = row.get(chosen.caption, ""), row.get(chosen.label, "")
-        whose = row.get(person, "")
-        one.person = (person, "" if whose == LOST_DIGITS else person_of(whose))
-        one.group = one.person[1] if table.side else ""
-        one.group = one.group or next(filter(None, (row.get(name) for name in table.eyes)), "")
-        side = (row.get(sides, "") and side_of(row[sides])) or of_sheet
-        cell = row.get(chosen.image, "")
-        if table.side and not cell and any(row.get(name) for name in table.eyes):
-            single += 1
-            continue
-        cell = "" if cell in _FAULTS else cell
-        ended = _name(one, cell, home, start, folder, photographs, table.side or side, rooted)
-        if ended:
-            by_end.setdefault(one.key, []).append((cell, one))
-        elif one.image:
-            direct.add(one.key)
-        for fault, remedy in _FAULTS.items():
-            if name := next((name for name in used if row.get(name) == fault), ""):
-                one.reason, one.caption, one.label = fault, "", ""
-                one.detail = f"{table.where}, row {number}, {name!r}: {remedy}"
-        if table.ragged and any(name not in row for name in used) and not one.reason:
-            one.reason = "cells are missing"
-        if split and not split_of(split) and not one.reason:
-            one.reason, one.detail = "unknown split", f"{one.detail}: {split!r}"
-        if names and not one.reason:
-            one.is_name = True
-            try:
-                one.label, one.reason = parquet.name_of(one.label, names)
-            except ValueError as error:
-                raise ValueError(f"{table.path}, row {number}: {error}") from error
-        found.append(one)
-        cell = cell.replace("\\", "/")
-        if (
-            one.image
-            and not ended
-            and not f"/{cell}".endswith(f"/{one.key.removeprefix(f'{home}/')}")
-        ):
-            loosely.append((cell, one.key))
-    for key, named_so in by_end.items():
-        if len({cell for cell, _ in named_so}) > 1 or key in direct:
-            for cell, one in named_so:
-                one.reason = one.reason or "ambiguous image"
-                one.detail = f"{one.detail}: {cell}: another path fits {key}, too"
-    if fits := [
-        (cell, key) for key, named_so in by_end.items() for cell, one in named_so if not one.reason
-    ]:
-        cell, key = fits[0]
-        notes.append(
-            f"{table.where}: {len(fits)} rows name paths outside the folder; the photograph is the "
-            f"only one that ends so, such as {key} for {cell!r}."
-        )
-    if single:
-        notes.append(f"{table.where}: {single} rows name no photograph of the {table.side} eye.")
-    if loosely:
-        cell, key = loosely[0]
-        notes.append(
-            f"{table.where}: {len(loosely)} rows name their photograph by the end of its "
-            f"path, such as {cell!r} for {key}."
-        )
-    return found, notes
+    return notes
+
+
+def _is_of_other_eye(reading: _Reading, row: Row) -> bool:
+    """Return whether a row of both eyes names a photograph of the other eye only."""
+    table = reading.table
+    has_own = bool(row.get(reading.chosen.image))
+    return bool(table.side) and not has_own and any(row.get(name) for name in table.eyes)
+
+
+def _read_row(reading: _Reading, number: int, row: Row) -> _Named:
+    table, chosen = reading.table, reading.chosen
+    one = Found("", source=table.where, detail=f"{table.where}, row {number}")
+    one.split = split_of(row.get(chosen.split, "")) or reading.split
+    one.caption, one.label = row.get(chosen.caption, ""), row.get(chosen.label, "")
+    whose = row.get(reading.person, "")
+    one.person = (reading.person, "" if whose == LOST_DIGITS else person_of(whose))
+    one.group = one.person[1] if table.side else ""
+    one.group = one.group or next(filter(None, (row.get(name) for name in table.eyes)), "")
+    side = table.side or side_of(row.get(reading.sides, "")) or reading.side
+    cell = row.get(chosen.image, "")
+    cell = "" if cell in _FAULTS else cell
+    by_end = _name(reading, one, cell, side)
+    _check_cells(reading, one, number, row)
+    return _Named(one, cell, by_end)
+
+
+def _check_cells(reading: _Reading, one: Found, number: int, row: Row) -> None:
+    """Reject a row for a fault of its cells; replace the number of a class by its name."""
+    table = reading.table
+    for fault, remedy in _FAULTS.items():
+        if name := next((name for name in reading.used if row.get(name) == fault), ""):
+            one.reason, one.caption, one.label = fault, "", ""
+            one.detail = f"{table.where}, row {number}, {name!r}: {remedy}"
+    if table.ragged and any(name not in row for name in reading.used) and not one.reason:
+        one.reason = "cells are missing"
+    split = row.get(reading.chosen.split, "")
+    if split and not split_of(split) and not one.reason:
+        one.reason, one.detail = "unknown split", f"{one.detail}: {split!r}"
+    if reading.classes and not one.reason:
+        one.is_name = True
+        try:
+            one.label, one.reason = parquet.name_of(one.label, reading.classes)
+        except ValueError as error:
+            raise ValueError(f"{table.path}, row {number}: {error}") from error
+
+
+def _reject_shared_ends(named: Sequence[_Named]) -> None:
+    """Reject rows that match by the end of a path if another path fits the same photograph."""
+    direct = {row.one.key for row in named if row.one.image and not row.by_end}
+    cells: dict[str, set[str]] = {}
+    for row in named:
+        if row.by_end:
+            cells.setdefault(row.one.key, set()).add(row.cell)
+    for row in named:
+        key = row.one.key
+        if row.by_end and (len(cells[key]) > 1 or key in direct):
+            row.one.reason = row.one.reason or "ambiguous image"
+            row.one.detail = f"{row.one.detail}: {row.cell}: another path fits {key}, too"
+
+
+def _notes_of_ends(reading: _Reading, named: Sequence[_Named]) -> list[str]:
+    """Note rows that name their photograph by the end of a path outside the folder."""
+    fits = [row for row in named if row.by_end and not row.one.reason]
+    if not fits:
+        return []
+    return [
+        f"{reading.table.where}: {len(fits)} rows name paths outside the folder; the photograph is "
+        f"the only one that ends so, such as {fits[0].one.key} for {fits[0].cell!r}."
+    ]
+
+
+def _notes_of_parts(reading: _Reading, named: Sequence[_Named]) -> list[str]:
+    """Note rows that name their photograph by a part of its path within the folder."""
+    loosely = []
+    for row in named:
+        cell, key = row.cell.replace("\\", "/"), row.one.key
+        within = key.removeprefix(f"{reading.home}/")
+        if row.one.image and not row.by_end and not f"/{cell}".endswith(f"/{within}"):
+            loosely.append((cell, key))
+    if not loosely:
+        return []
+    cell, key = loosely[0]
+    return [
+        f"{reading.table.where}: {len(loosely)} rows name their photograph by the end of its path, "
+        f"such as {cell!r} for {key}."
+    ]
 
 
 def path_of(cell: str, start: str) -> str:
@@ -159,23 +246,15 @@ def path_of(cell: str, start: str) -> str:
     return text[len(start) + 1 :] if text.startswith(f"{start}/") else text.lstrip("/")
 
 
-def _name(
-    one: Found,
-    cell: str,
-    home: str,
-    start: str,
-    folder: Folder,
-    photographs: Photographs,
-    side: str,
-    rooted: bool,
-) -> bool:
+def _name(reading: _Reading, one: Found, cell: str, side: str) -> bool:
     """Set key and image of a row by its cell; return whether only a path's end matched."""
+    folder, photographs = reading.folder, reading.photographs
     several = listed(cell) or [cell]
     cell = several[0] if len(several) == 1 else cell
-    text = path_of(cell, start)
-    key, reason = photographs.find(text, home, one.split, side)
+    text = path_of(cell, reading.start)
+    key, reason = photographs.find(text, reading.home, one.split, side)
     outside = reason == "outside the folder"
-    outside = outside or (reason == "missing image" and is_absolute(cell) and not rooted)
+    outside = outside or (reason == "missing image" and is_absolute(cell) and not reading.rooted)
     end = photographs.by_end(cell, one.split, side) if outside else ""
     key, reason = (end, "") if end else (key, reason)
     one.key = key or one.detail

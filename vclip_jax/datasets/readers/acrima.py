@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from vclip_jax.datasets.listing import Item, Listing, Reject
-from vclip_jax.datasets.own import pairing, words
+from vclip_jax.datasets.readers import pairing, words
 
 _NAME: Final = re.compile(r"im\d+(_g)?_acrima", re.IGNORECASE)
 

@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Final
 
 from vclip_jax.datasets.formats.tables import read_table, require, whole
-from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, find_below, image_files
-from vclip_jax.datasets.own.pairing import with_files
-from vclip_jax.datasets.own.words import RETINOPATHY, RETINOPATHY_CLASSES, caption
+from vclip_jax.datasets.listing import Item, Listing, Reject, find_below
+from vclip_jax.datasets.readers import pairing, words
 
 UNKNOWN: Final = "眼底彩照。"
 """The caption of a photograph without a grade."""
@@ -53,10 +52,10 @@ def scan(source: str | os.PathLike[str]) -> Listing:
     for table, folder, split in parts:
         # Parts of the mirror are often missing.
         if (root / table).exists() or split == "train":
-            _scan_part(root / table, _images(root / folder), split, items, rejects)
+            _scan_part(root / table, root / folder, split, items, rejects)
     return Listing(
         name="aptos",
-        classes=RETINOPATHY_CLASSES,
+        classes=words.RETINOPATHY_CLASSES,
         ordered=True,
         items=list(items.values()),
         rejects=rejects,
@@ -68,27 +67,22 @@ def scan(source: str | os.PathLike[str]) -> Listing:
     )
 
 
-def _images(folder: Path) -> Path:
-    """Return the folder of images; in the mirror it is inside another of the same name."""
-    inner = folder / folder.name
-    return inner if inner.is_dir() else folder
-
-
 def _scan_part(
     table: Path, folder: Path, split: str, items: dict[str, Item], rejects: list[Reject]
 ) -> None:
     if not folder.is_dir():
         raise ValueError(f"{table.parent}: not APTOS 2019 as distributed, it lacks {folder.name}")
-    files = image_files(folder)
-    graded = split != "unlabelled"
+    graded = ("diagnosis",) if split != "unlabelled" else ()
     rows = read_table(table)
-    require(table, rows, ("id_code", *(["diagnosis"] if graded else [])))
-    named = ((row["id_code"], row) for row in rows)
-    for key, row, path in with_files(named, files, table, folder, rejects, taken=items):
-        grade = whole(row["diagnosis"], 4) if graded else -1
-        if grade is None:
+    require(table, rows, ("id_code", *graded))
+    pictures = pairing.by_name(pairing.pictures_below(folder), rejects)
+    for name, row, image in pairing.join(pictures, rows, "id_code", graded, table, rejects):
+        key, grade = name.lower(), whole(row["diagnosis"], 4) if graded else -1
+        if key in items:
+            rejects.append(Reject(key, "duplicate row", f"{table.name} lists {name} again"))
+        elif grade is None:
             detail = f"{table.name}: {key} has the grade {row['diagnosis']!r}"
             rejects.append(Reject(key, "invalid label", detail))
         else:
-            text = caption(key, RETINOPATHY[grade]) if graded else UNKNOWN
-            items[key] = Item(key, split, Blob(str(path)), text, grade)
+            text = words.caption(key, words.RETINOPATHY[grade]) if graded else UNKNOWN
+            items[key] = Item(key, split, image, text, grade)

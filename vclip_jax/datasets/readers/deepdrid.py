@@ -23,9 +23,8 @@ from pathlib import Path
 from typing import Final
 
 from vclip_jax.datasets.formats.tables import Row, read_table, require, whole
-from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, find_below, image_files
-from vclip_jax.datasets.own.pairing import stem, with_files
-from vclip_jax.datasets.own.words import RETINOPATHY, RETINOPATHY_CLASSES, caption
+from vclip_jax.datasets.listing import Item, Listing, Reject, find_below
+from vclip_jax.datasets.readers import pairing, words
 
 QUALITIES: Final = ("Overall quality", "Artifact", "Clarity", "Field definition")
 """Columns: 1 good enough for a diagnosis or 0 not; 0 to 10, where a high artefact score is bad."""
@@ -33,6 +32,8 @@ QUALITIES: Final = ("Overall quality", "Artifact", "Clarity", "Field definition"
 _TRAINING: Final = "regular-fundus-training"
 _VALIDATION: Final = "regular-fundus-validation"
 _EVALUATION: Final = "Online-Challenge1&2-Evaluation"
+_LEVEL: Final = "level of the eye"
+"""A column that this module adds."""
 
 
 def scan(source: str | os.PathLike[str]) -> Listing:
@@ -53,8 +54,8 @@ def scan(source: str | os.PathLike[str]) -> Listing:
         if split == "train" or table.exists():
             rows = read_table(table)
             require(table, rows, ("image_id", "left_eye_DR_Level", "right_eye_DR_Level"))
-            levels = [_level(row) for row in rows]
-            _scan_part(table, split, rows, levels, items, rejects)
+            rows = [{**row, _LEVEL: _level(row)} for row in rows]
+            _scan_part(table, split, rows, items, rejects)
     table = root / _EVALUATION / "Challenge1_labels.xlsx"
     if table.exists():
         rows = read_table(table)
@@ -62,15 +63,18 @@ def scan(source: str | os.PathLike[str]) -> Listing:
         require(table, rows, ("image_id", level))
         quality = table.with_name("Challenge2_labels.xlsx")
         by_id = (
-            {stem(row.get("image_id", "")).lower(): row for row in read_table(quality)}
+            {pairing.stem(row.get("image_id", "")).lower(): row for row in read_table(quality)}
             if quality.exists()
             else {}
         )
-        joined = [{**by_id.get(stem(row["image_id"]).lower(), {}), **row} for row in rows]
-        _scan_part(table, "test", joined, [row[level] for row in rows], items, rejects)
+        rows = [
+            {**by_id.get(pairing.stem(row["image_id"]).lower(), {}), **row, _LEVEL: row[level]}
+            for row in rows
+        ]
+        _scan_part(table, "test", rows, items, rejects)
     return Listing(
         name="deepdrid",
-        classes=RETINOPATHY_CLASSES,
+        classes=words.RETINOPATHY_CLASSES,
         ordered=True,
         items=list(items.values()),
         rejects=rejects,
@@ -95,33 +99,27 @@ def scan(source: str | os.PathLike[str]) -> Listing:
 def _level(row: Row) -> str:
     """Return the level of the row's own eye, or that of the other eye if it is empty."""
     left, right = row["left_eye_DR_Level"], row["right_eye_DR_Level"]
-    is_right = stem(row["image_id"]).lower().partition("_")[2].startswith("r")
+    is_right = pairing.stem(row["image_id"]).lower().partition("_")[2].startswith("r")
     return (right or left) if is_right else (left or right)
 
 
 def _scan_part(
-    table: Path,
-    split: str,
-    rows: list[Row],
-    levels: list[str],
-    items: dict[str, Item],
-    rejects: list[Reject],
+    table: Path, split: str, rows: list[Row], items: dict[str, Item], rejects: list[Reject]
 ) -> None:
     folder = table.parent / "Images"
     if not folder.is_dir():
         raise ValueError(f"{table.parent}: not DeepDRiD as distributed, it lacks Images")
-    files: dict[str, Path] = {}
-    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
-        files.update(image_files(path))
-    named = ((row["image_id"], (row, level)) for row, level in zip(rows, levels, strict=True))
-    for key, (row, level), path in with_files(named, files, table, folder, rejects, taken=items):
-        grade = whole(level, 4)
-        if grade is None:
-            detail = f"{table.name}: {key} has the level {level!r}"
+    pictures = pairing.by_name(pairing.pictures_below(folder), rejects)
+    for name, row, image in pairing.join(pictures, rows, "image_id", (_LEVEL,), table, rejects):
+        key, grade = name.lower(), whole(row[_LEVEL], 4)
+        if key in items:
+            rejects.append(Reject(key, "duplicate row", f"{table.name} lists {name} again"))
+        elif grade is None:
+            detail = f"{table.name}: {key} has the level {row[_LEVEL]!r}"
             rejects.append(Reject(key, "invalid label", detail))
         else:
-            text = caption(key, RETINOPATHY[grade])
-            items[key] = Item(key, split, Blob(str(path)), text, grade, _values(key, row))
+            text = words.caption(key, words.RETINOPATHY[grade])
+            items[key] = Item(key, split, image, text, grade, _values(key, row))
 
 
 def _values(key: str, row: Row) -> tuple[int | str, ...]:

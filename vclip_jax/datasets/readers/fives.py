@@ -15,12 +15,13 @@ FLAIR's order.
 
 import os
 import re
+from collections.abc import Container
 from pathlib import Path
 from typing import Final
 
 from vclip_jax.datasets.formats.tables import read_table, require, whole
 from vclip_jax.datasets.listing import Item, Listing, Reject
-from vclip_jax.datasets.own import pairing, words
+from vclip_jax.datasets.readers import pairing, words
 
 CLASSES: Final = (
     "normal",
@@ -61,10 +62,7 @@ def scan(source: str | os.PathLike[str]) -> Listing:
         if not originals:
             raise ValueError(f"{root}: not FIVES as distributed, {split}/Original has no images")
         pictures = pairing.by_name(originals, rejects, prefix=f"{split}/")
-        quality = _read_quality(root / _QUALITY_TABLE, split, rejects, notes)
-        for lower in sorted(quality.keys() - pictures.keys()):
-            detail = f"{_QUALITY_TABLE} lists it, there is no such file"
-            rejects.append(Reject(f"{split}/{lower.upper()}", "missing image", detail))
+        quality = _read_quality(root / _QUALITY_TABLE, split, pictures, rejects, notes)
         for lower, picture in pictures.items():
             key = f"{split}/{picture.name}"
             if (match := _NAME.fullmatch(picture.name)) is None:
@@ -89,6 +87,7 @@ def scan(source: str | os.PathLike[str]) -> Listing:
         rejects=rejects,
         columns={column.lower(): int for column in _QUALITY},
         notes=notes,
+        no_photographs=("*/ground truth/*",),
         description="Photographs of normal eyes and of three diseases, with the image's quality.",
         homepage="https://doi.org/10.6084/m9.figshare.19688169",
         licence="CC BY 4.0",
@@ -111,7 +110,7 @@ def _find_root(source: Path) -> Path:
 
 
 def _read_quality(
-    table: Path, split: str, rejects: list[Reject], notes: list[str]
+    table: Path, split: str, pictures: Container[str], rejects: list[Reject], notes: list[str]
 ) -> dict[str, tuple[int, int, int]]:
     """Map lower-case names to IC, Blur, LC; empty, with a note, if the table or sheet is missing.
 
@@ -130,7 +129,7 @@ def _read_quality(
         return {}
     require(table, rows, ("Disease", "Number", *_QUALITY))
     entries = [pairing.NamedRow(f"{_number(row['Number'])}_{row['Disease']}", row) for row in rows]
-    unique = pairing.by_row(entries, _QUALITY, table, rejects, prefix=f"{split}/")
+    unique = pairing.by_row(entries, pictures, _QUALITY, table, rejects, prefix=f"{split}/")
     grades = {
         name: [whole(entry.row[column], 1) for column in _QUALITY] for name, entry in unique.items()
     }

@@ -21,7 +21,7 @@ from typing import Final
 
 from vclip_jax.datasets.formats.tables import read_table, require, whole
 from vclip_jax.datasets.listing import Item, Listing, Reject, choose, find_below, hash_of
-from vclip_jax.datasets.own import pairing, words
+from vclip_jax.datasets.readers import pairing, words
 
 CLASSES: Final = words.RETINOPATHY_CLASSES
 """ICDR grades 0 to 4, the order of the labels."""
@@ -78,6 +78,7 @@ def scan(source: str | os.PathLike[str]) -> Listing:
         items=items,
         rejects=rejects,
         columns={"dme": int},
+        no_photographs=("*/2. all segmentation groundtruths/*",),
         description="Fundus photographs of IDRiD's disease-grading task with grades and Chinese "
         "captions written from them.",
         homepage="https://doi.org/10.3390/data3030025",

@@ -23,7 +23,7 @@ from typing import Final
 
 from vclip_jax.datasets.formats.tables import read_table, require, whole
 from vclip_jax.datasets.listing import Blob, Item, Listing, Reject
-from vclip_jax.datasets.own import pairing, words
+from vclip_jax.datasets.readers import pairing, words
 
 CLASSES: Final = (
     "no diabetic retinopathy",

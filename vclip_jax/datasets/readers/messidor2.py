@@ -20,7 +20,7 @@ from typing import Final
 
 from vclip_jax.datasets.formats.tables import Row, read_table, require, whole
 from vclip_jax.datasets.listing import Item, Listing, Reject
-from vclip_jax.datasets.own import pairing, words
+from vclip_jax.datasets.readers import pairing, words
 
 _COLUMNS: Final = (("image_id", "adjudicated_dr_grade"), ("id_code", "diagnosis"))
 """The columns of name and grade, in either variant of the table."""

@@ -29,14 +29,14 @@ model that was not trained on them.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from vclip_jax.datasets.formats.tables import Row, read_table, require, whole
-from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, Value, image_files
-from vclip_jax.datasets.own.pairing import with_files
-from vclip_jax.datasets.own.words import caption
+from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, Value
+from vclip_jax.datasets.readers import pairing
+from vclip_jax.datasets.readers.words import caption
 
 LETTERS: Final = "NDGCAHMO"
 CLASSES: Final = (
@@ -193,6 +193,8 @@ _FOLDERS: Final = (
     "preprocessed_images",
 )
 _SIDES: Final = {"left": "Left", "right": "Right"}
+_NAME, _EYE, _KEYWORDS = "name of the image", "eye", "keywords of the eye"
+"""Columns that this module adds."""
 
 
 def scan(source: str | os.PathLike[str]) -> Listing:
@@ -215,22 +217,24 @@ def scan(source: str | os.PathLike[str]) -> Listing:
     require(
         table, rows, ("ID", "Patient Age", "Patient Sex", "Left-Fundus", "Right-Fundus", *sides)
     )
-    files = image_files(folder)
-    items: dict[str, Item] = {}
+    items: list[Item] = []
     rejects: list[Reject] = []
-    for key, (row, eye), path in with_files(_eyes(rows), files, table, folder, rejects):
-        keywords = split_keywords(row[f"{_SIDES[eye]}-Diagnostic Keywords"])
+    pictures = pairing.by_name(pairing.pictures_below(folder), rejects)
+    for name, row, image in pairing.join(
+        pictures, list(_eyes(rows)), _NAME, (_KEYWORDS,), table, rejects
+    ):
+        key, keywords = name.lower(), split_keywords(row[_KEYWORDS])
         if any(keyword in NO_FUNDUS for keyword in keywords):
             detail = f"{table.name}: {key} is {', '.join(keywords)}"
             rejects.append(Reject(key, "no fundus photograph", detail))
         elif not keywords:
             rejects.append(Reject(key, "invalid label", f"{table.name}: {key} has no keywords"))
         else:
-            items[key] = _item(key, eye, row, keywords, path)
+            items.append(_item(key, row, keywords, image))
     return Listing(
         name="odir",
         classes=CLASSES,
-        items=list(items.values()),
+        items=items,
         rejects=rejects,
         columns={
             "patient": str,
@@ -240,7 +244,7 @@ def scan(source: str | os.PathLike[str]) -> Listing:
             "keywords": str,
             **dict.fromkeys(LETTERS, int),
         },
-        notes=_notes(list(items.values())),
+        notes=_notes(items),
         description="Fundus photographs of both eyes with doctors' keywords in eight classes.",
         homepage="https://odir2019.grand-challenge.org",
         licence="ODIR-2019 challenge terms: research use",
@@ -274,7 +278,7 @@ def phrases_of(keyword: str) -> tuple[str, ...]:
     return tuple(f"疑似{phrase}" for phrase in phrases) if known != keyword else phrases
 
 
-def _item(key: str, eye: str, row: Row, keywords: list[str], path: Path) -> Item:
+def _item(key: str, row: Row, keywords: list[str], image: Blob) -> Item:
     letters = {class_of(keyword) for keyword in keywords} - {""}
     label = LETTERS.index(next(iter(letters))) if len(letters) == 1 else -1
     decisive = [keyword for keyword in keywords if class_of(keyword)]
@@ -283,13 +287,13 @@ def _item(key: str, eye: str, row: Row, keywords: list[str], path: Path) -> Item
     age = whole(row["Patient Age"], 120)
     values: tuple[Value, ...] = (
         _patient(row["ID"]),
-        eye,
+        row[_EYE],
         -1 if age is None else age,
         row["Patient Sex"].lower(),
         ", ".join(keywords),
         *(int(letter in letters) for letter in LETTERS),
     )
-    return Item(key, "train", Blob(str(path)), caption(key, *findings), label, values)
+    return Item(key, "train", image, caption(key, *findings), label, values)
 
 
 def _patient(cell: str) -> str:
@@ -297,13 +301,14 @@ def _patient(cell: str) -> str:
     return cell if number is None else str(number)
 
 
-def _eyes(rows: list[Row]) -> Iterator[tuple[str, tuple[Row, str]]]:
-    """Yield file name, row and eye of every image; a row of `full_df.csv` has one image."""
+def _eyes(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield a row for each image, with the added columns; a row of `full_df.csv` has one image."""
     for row in rows:
         for eye, side in _SIDES.items():
             name = row[f"{side}-Fundus"]
             if name and row.get("filename", name) == name:
-                yield name, (row, eye)
+                keywords = row[f"{side}-Diagnostic Keywords"]
+                yield {**row, _NAME: name, _EYE: eye, _KEYWORDS: keywords}
 
 
 def _notes(items: list[Item]) -> list[str]:
@@ -327,4 +332,4 @@ def _find(root: Path, patterns: tuple[str, ...]) -> Path | None:
 
 
 def _full(folder: Path) -> bool:
-    return folder.is_dir() and bool(image_files(folder))
+    return folder.is_dir() and bool(pairing.pictures_below(folder))

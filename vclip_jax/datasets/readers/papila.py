@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from vclip_jax.datasets.formats.tables import whole
-from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, find_below, image_files
-from vclip_jax.datasets.own.words import caption
+from vclip_jax.datasets.listing import Item, Listing, Reject, find_below
+from vclip_jax.datasets.readers import pairing
+from vclip_jax.datasets.readers.words import caption
 
 CLASSES: Final = ("no glaucoma", "glaucoma", "suspected glaucoma")
 WORDS: Final = (
@@ -30,6 +31,9 @@ WORDS: Final = (
     ("青光眼", "青光眼性视神经病变", "青光眼性视神经改变"),
     ("疑似青光眼", "可疑青光眼", "青光眼待排"),
 )
+_CLINICAL: Final = "ClinicalData"
+_NAME, _SIDE = "name of the image", "side"
+"""Columns that this module adds."""
 _EYES: Final = {"od": "right", "os": "left"}
 _SEXES: Final[dict[int | None, str]] = {0: "male", 1: "female"}
 _NUMBER: Final = re.compile(r"#?(\d+)(\.0*)?", re.ASCII)
@@ -45,48 +49,48 @@ def scan(source: str | os.PathLike[str]) -> Listing:
         ValueError: one line: the layout is another, or a table has a fault.
     """
     root = find_below(source, ("FundusImages",), "PAPILA").parent
-    files = image_files(root / "FundusImages")
-    items: dict[str, Item] = {}
     rejects: list[Reject] = []
-    for side, eye in _EYES.items():
-        table = find_below(root, (f"ClinicalData/patient_data_{side}.xlsx",), "PAPILA")
+    pictures = pairing.by_name(pairing.pictures_below(root / "FundusImages"), rejects)
+    rows = []
+    for side in _EYES:
+        table = find_below(root, (f"{_CLINICAL}/patient_data_{side}.xlsx",), "PAPILA")
         for row in read_clinical(table):
-            patient = _patient(row["ID"])
-            key = f"RET{patient:03d}{side.upper()}"
-            label = whole(row["Diagnosis"], 2)
-            if key in items:
-                rejects.append(
-                    Reject(key, "duplicate row", f"{table.name} lists {row['ID']} again")
-                )
-            elif key.lower() not in files:
-                rejects.append(Reject(key, "missing image", f"FundusImages lacks {key}.jpg"))
-            elif label is None:
-                detail = f"{table.name}: {row['ID']} has the diagnosis {row['Diagnosis']!r}"
-                rejects.append(Reject(key, "invalid label", detail))
-            else:
-                age = whole(row["Age"], 120)
-                values = (
-                    patient,
-                    eye,
+            rows.append({**row, _NAME: f"RET{_patient(row['ID']):03d}{side.upper()}", _SIDE: side})
+    items = []
+    for key, row, image in pairing.join(
+        pictures, rows, _NAME, ("Diagnosis",), root / _CLINICAL, rejects
+    ):
+        label, age = whole(row["Diagnosis"], 2), whole(row["Age"], 120)
+        if label is None:
+            detail = f"{_CLINICAL}: {key} has the diagnosis {row['Diagnosis']!r}"
+            rejects.append(Reject(key, "invalid label", detail))
+            continue
+        items.append(
+            Item(
+                key=key,
+                split="test",
+                image=image,
+                caption=caption(key, WORDS[label]),
+                label=label,
+                values=(
+                    _patient(row["ID"]),
+                    _EYES[row[_SIDE]],
                     -1 if age is None else age,
                     _SEXES.get(whole(row["Gender"], 1), ""),
-                )
-                image = Blob(str(files[key.lower()]))
-                items[key] = Item(key, "test", image, caption(key, WORDS[label]), label, values)
-    listed = {key.lower() for key in (*items, *(reject.key for reject in rejects))}
-    for stem in sorted(files.keys() - listed):
-        detail = f"no row of ClinicalData is of {files[stem].name}"
-        rejects.append(Reject(files[stem].stem, "missing row", detail))
+                ),
+            )
+        )
     return Listing(
         name="papila",
         classes=CLASSES,
-        items=list(items.values()),
+        items=items,
         rejects=rejects,
         columns={"patient": int, "eye": str, "age": int, "sex": str},
         notes=[
             "The captions are written from the diagnoses.",
             "Both eyes of a patient are there: they are not independent.",
         ],
+        no_photographs=("*/expertssegmentations/*",),
         description="Fundus photographs of both eyes with diagnoses of glaucoma, from Spain.",
         homepage="https://doi.org/10.6084/m9.figshare.14798004",
         licence="CC BY 4.0",

@@ -22,7 +22,7 @@ from typing import Final
 
 from vclip_jax.datasets.formats.tables import Row, read_table, require, whole
 from vclip_jax.datasets.listing import Blob, Item, Listing, Reject
-from vclip_jax.datasets.own import pairing, words
+from vclip_jax.datasets.readers import pairing, words
 
 FILES: Final = ("all", "flair")
 
@@ -104,6 +104,7 @@ def scan(source: str | os.PathLike[str], *, files: str = "all") -> Listing:
         columns={"fovea_x": float, "fovea_y": float},
         variant="flair" if files == "flair" else "",
         notes=notes,
+        no_photographs=("*.bmp", "*/disc_cup_masks/*"),
         description="Photographs with and without glaucoma, a tenth of them with, and where the "
         "fovea is. The training part was taken with another camera than the other two.",
         homepage="https://refuge.grand-challenge.org/",
@@ -145,10 +146,7 @@ def _read_training(
         rows = read_table(table)
         require(table, rows, (_IMAGE, *_FOVEA))
         entries = [pairing.NamedRow(pairing.stem(row[_IMAGE]), row) for row in rows]
-        fovea = pairing.by_row(entries, _FOVEA, table, rejects)
-        for name in sorted(fovea.keys() - pictures.keys()):
-            detail = f"{table.name} lists it, there is no such file"
-            rejects.append(Reject(fovea[name].name, "missing image", detail))
+        fovea = pairing.by_row(entries, pictures, _FOVEA, table, rejects)
     items = []
     for name, picture in pictures.items():
         label = labels[name]

@@ -49,7 +49,6 @@ from vclip_jax.datasets.listing import (
     choose,
     split_by_hash,
 )
-from vclip_jax.datasets.own.words import RETINOPATHY
 from vclip_jax.datasets.readers.synfundus_files import (
     CAPTIONS,
     POSITIVE,
@@ -57,6 +56,7 @@ from vclip_jax.datasets.readers.synfundus_files import (
     index_images,
     open_table,
 )
+from vclip_jax.datasets.readers.words import RETINOPATHY
 from vclip_jax.datasets.synthetic.annotation import DISEASES, READABLE
 
 CLASSES: Final = ("normal", "diabetic retinopathy", *DISEASES.values())
@@ -99,7 +99,6 @@ _TEMPLATES: Final = (
 )
 _EYES: Final = ("左眼", "右眼")
 
-_TEXT: Final = ("file_md5", "file_name", "eyes_side")
 _SCORE: Final = "retinal_region_quality_score"
 _RESERVED: Final = ("image", "caption", "key", "label")
 """Features that every built dataset has."""

@@ -37,6 +37,11 @@ class SourceTable:
 
 
 def open_table(root: Path, table: str) -> SourceTable:
+    """Open a form of the dataset: "annotation", "gen_cond", or "auto" for the first that is there.
+
+    Raises:
+        ValueError: one line: the form is not there, or its table lacks a column.
+    """
     if not root.is_dir():
         raise ValueError(f"{root}: there is no such folder")
     for kind, pattern in (("annotation", "*annotation*.[ct]sv"), ("gen_cond", "*gen_cond*.[ct]sv")):

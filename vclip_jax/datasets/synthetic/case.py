@@ -78,6 +78,8 @@ class Glaucoma:
 
 @dataclass(frozen=True)
 class VeinOcclusion:
+    """Occlusion of the central retinal vein or of a branch."""
+
     kind: Literal["none", "branch", "central"] = "none"
     quadrant: Quadrant = "superotemporal"
     """The drained area of a branch occlusion (ignored otherwise)."""
@@ -99,6 +101,8 @@ class Hypertensive:
 
 @dataclass(frozen=True)
 class Myopia:
+    """Signs of high myopia."""
+
     pathologic: bool = False
     """True for patchy or diffuse chorioretinal atrophy and staphyloma."""
     degenerative: bool = False

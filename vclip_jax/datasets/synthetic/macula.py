@@ -86,7 +86,7 @@ def _atrophy(canvas: Canvas, centre: np.ndarray, radius: float, rng: np.random.G
 
 
 def choroidal_lines(canvas: Canvas, mask: np.ndarray, rng: np.random.Generator) -> None:
-    """Paint large choroidal vessels as darker red cords within `mask`."""
+    """Paint large choroidal vessels as darker red cords within `mask`, float32 `[h, w]`."""
     theta = rng.uniform(0, np.pi) + np.cumsum(rng.normal(0, 0.25, (110, 10)), 1)
     path = trace(canvas.view.gaze + rng.uniform(-25, 25, (110, 2)), theta, 1.6)
     lines = np.zeros(mask.shape, np.uint8)

@@ -73,7 +73,7 @@ def paint_over(canvas: Canvas, case: Case, eye: Eye) -> None:
 
 
 def exudate_cluster(rng: np.random.Generator, centre: np.ndarray, spread: float) -> Spots:
-    """Make waxy specks around `centre`, some confluent, over about `spread` degrees."""
+    """Make waxy specks, some confluent, over about `spread` degrees around `centre` `[2]`."""
     n = int(rng.integers(5, 12) + rng.poisson(11 * spread))
     angle, squeeze = rng.uniform(0, np.pi), rng.uniform(0.35, 1.0)
     place = rng.standard_t(4, (n, 2)) * spread * np.array([1.0, squeeze]) * 0.55
@@ -91,7 +91,7 @@ def _exudates(rng: np.random.Generator, place: np.ndarray, size: np.ndarray) -> 
 
 
 def exudate_ring(rng: np.random.Generator, centre: np.ndarray, radius: float) -> Spots:
-    """Make a circinate ring: exudates at the edge of the oedema around a leak."""
+    """Make a circinate ring: exudates at the edge of the oedema around a leak at `centre` `[2]`."""
     n = int(rng.integers(35, 80))
     arc = rng.uniform(3.2, 6.28)
     angle = rng.uniform(0, 6.28) + arc * rng.beta(0.9, 0.9, n)

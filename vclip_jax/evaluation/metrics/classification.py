@@ -175,8 +175,8 @@ def confusion_matrix(predicted: Ints, labels: Ints, classes: int) -> npt.NDArray
     return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
 
 
-def wilson_interval(right: int, n: int, z: float = _Z95) -> tuple[float, float]:
-    """Return Wilson's score interval of a proportion, 95 % by default.
+def wilson_interval(right: int, n: int) -> tuple[float, float]:
+    """Return Wilson's 95 % score interval of a proportion.
 
     Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212. Unlike the normal approximation
     it stays within [0, 1] and has a positive width if all or none are right.
@@ -189,7 +189,7 @@ def wilson_interval(right: int, n: int, z: float = _Z95) -> tuple[float, float]:
     """
     if not 0 <= right <= n or n == 0:
         raise ValueError(f"a proportion needs 0 <= right <= n and n > 0, got {right} of {n}")
-    share = right / n
+    share, z = right / n, _Z95
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     # At the ends the bound is exactly 0 or 1, without a rounding error.
@@ -204,7 +204,7 @@ def wilson_interval(right: int, n: int, z: float = _Z95) -> tuple[float, float]:
 
 
 def accuracy(confusion: npt.NDArray[Any]) -> Floats:
-    """Return the share of correctly classified images."""
+    """Return the share of correctly classified images, `[...]`."""
     return _ratio(_diagonal(confusion).sum(axis=-1), confusion.sum(axis=(-2, -1)))
 
 
@@ -230,7 +230,7 @@ def class_f1(confusion: npt.NDArray[Any]) -> Floats:
 
 
 def balanced_accuracy(confusion: npt.NDArray[Any]) -> Floats:
-    """Return the mean recall over the classes with true images (FLAIR's "ACA").
+    """Return the mean recall over the classes with true images (FLAIR's "ACA"), `[...]`.
 
     Source: K. H. Brodersen et al., The balanced accuracy and its posterior distribution, ICPR 2010.
     """
@@ -238,7 +238,7 @@ def balanced_accuracy(confusion: npt.NDArray[Any]) -> Floats:
 
 
 def macro_f1(confusion: npt.NDArray[Any]) -> Floats:
-    """Return the mean F1 over the classes with true or predicted images."""
+    """Return the mean F1 over the classes with true or predicted images, `[...]`."""
     return mean_of_defined(class_f1(confusion))
 
 

@@ -85,14 +85,7 @@ def probe(
         return rows
     if train is None:
         raise ValueError("only zero_shot does without a training split")
-    _check_labels(train.labels, len(classes), "training")
-    if missing := sorted(set(range(len(classes))) - set(train.labels.tolist())):
-        raise ValueError(f"the training split has no image of class {missing[0]}")
-    if common := set(train.keys) & set(test.keys):
-        raise ValueError(
-            f"{len(common)} images are in both the training and the test split, such as "
-            f"{min(common)}: the figures would be too good"
-        )
+    _check_training(train, test, len(classes))
     functions = METHODS | {"linear": partial(linear, inverse_penalty=inverse_penalty)}
     for name in learning:
         for number in shots:
@@ -105,6 +98,17 @@ def probe(
                 answers.append(functions[name](task))
             rows.append(_row(name, number, len(drawn), answers, wanted, ordered))
     return rows
+
+
+def _check_training(train: SplitEmbeddings, test: SplitEmbeddings, classes: int) -> None:
+    _check_labels(train.labels, classes, "training")
+    if missing := sorted(set(range(classes)) - set(train.labels.tolist())):
+        raise ValueError(f"the training split has no image of class {missing[0]}")
+    if common := set(train.keys) & set(test.keys):
+        raise ValueError(
+            f"{len(common)} images are in both the training and the test split, such as "
+            f"{min(common)}: the figures would be too good"
+        )
 
 
 def _check_labels(labels: Ints, classes: int, split: str) -> None:

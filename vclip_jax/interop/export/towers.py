@@ -147,7 +147,8 @@ def towers(config: Mapping[str, Any]) -> tuple[Tower, Tower]:
 def samples(weights: Weights) -> dict[str, np.ndarray]:
     """Make inputs of both towers for a comparison, as many as the largest of `BATCHES`.
 
-    Images are noise; texts are random tokens, of different lengths.
+    Images are noise, uint8 `[n, s, s, 3]`; texts are random tokens of different lengths, int32
+    `[n, context_length]`.
     """
     rng, count = np.random.default_rng(0), max(BATCHES)
     size = weights.config["data"]["image_size"]

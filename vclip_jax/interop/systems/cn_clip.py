@@ -15,9 +15,9 @@ from vclip_jax.interop import names
 from vclip_jax.interop.pytorch import checkpoints
 from vclip_jax.interop.systems import state_dicts
 from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
+from vclip_jax.models.vit import HEAD_WIDTH
 
 PREFIX = "module."
-HEAD_WIDTH = 64
 _WORDS = "bert.embeddings.word_embeddings.weight"
 _POSITIONS = "bert.embeddings.position_embeddings.weight"
 _LAYER = "bert.encoder.layer."

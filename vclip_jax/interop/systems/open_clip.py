@@ -17,11 +17,11 @@ from vclip_jax.interop import names
 from vclip_jax.interop.names import Source
 from vclip_jax.interop.systems import state_dicts
 from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
+from vclip_jax.models.vit import HEAD_WIDTH
 
 FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors")
 CONFIG = "open_clip_config.json"
 CONTEXT_LENGTH = 77
-HEAD_WIDTH = 64
 _IGNORED = ("input_resolution", "context_length", "vocab_size", "attn_mask")
 """Numbers in OpenAI's state dictionaries, and a constant in old files."""
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vclip_jax.datasets.listing import Blob
-from vclip_jax.datasets.own import pairing
+from vclip_jax.datasets.readers import pairing
 
 TABLE = Path("labels.csv")
 

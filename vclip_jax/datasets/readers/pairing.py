@@ -5,15 +5,12 @@ convert .tif to .png and lose capitals, while tables keep the names as published
 """
 
 import zipfile
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
 
 from vclip_jax.datasets.formats.tables import Row, whole
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Blob, Reject
-
-RowT = TypeVar("RowT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +89,23 @@ def by_name(
 
 def by_row(
     entries: Iterable[NamedRow],
+    pictures: Container[str],
     values: Sequence[str],
     table: Path,
     rejects: list[Reject],
     *,
     prefix: str = "",
 ) -> dict[str, NamedRow]:
-    """Map lower-case names to a table's rows, one row a name.
+    """Map lower-case names to a table's rows, one row a picture, in the table's order.
 
     Args:
         entries: the rows.
+        pictures: the lower-case names of the pictures.
         values: the columns that are compared.
         table: the table's path, for `rejects`.
         rejects: receives rows without a name ("missing name"), the second and later of rows that
-            agree ("duplicate row"), and all rows that do not agree ("conflicting rows"), since the
-            correct one is unknown.
+            agree ("duplicate row"), all rows that do not agree ("conflicting rows"), since the
+            correct one is unknown, and rows without a picture ("missing image").
         prefix: prefix of the rejects' keys.
     """
     grouped: dict[str, list[NamedRow]] = {}
@@ -120,8 +119,11 @@ def by_row(
         cells = [[entry.row[column] for column in values] for entry in group]
         plain = [[_plain(cell) for cell in row] for row in cells]
         agree = all(row == plain[0] for row in plain)
-        if agree:
+        if agree and name in pictures:
             unique[name] = group[0]
+        elif agree:
+            detail = f"{table.name} lists it, there is no such file"
+            rejects.append(Reject(prefix + group[0].name, "missing image", detail))
         for entry, row in zip(group[agree:], cells[agree:], strict=True):
             reason = "duplicate row" if agree else "conflicting rows"
             detail = f"{table.name}: {entry.name} {', '.join(row)}"
@@ -147,62 +149,19 @@ def join(
         name: the column with the pictures' names, with or without a suffix.
         values: the columns that are compared, see `by_row`.
         table: the table's path, for `rejects`.
-        rejects: receives what `by_row` leaves out, rows without a picture ("missing image") and
-            pictures without a row ("missing row").
+        rejects: receives what `by_row` leaves out, and pictures without a row ("missing row").
         prefix: prefix of the keys.
     """
     entries = [NamedRow(stem(row[name]), row) for row in rows]
-    unique = by_row(entries, values, table, rejects, prefix=prefix)
-    joined = []
-    for lower, entry in unique.items():
-        if lower in pictures:
-            joined.append((prefix + entry.name, entry.row, pictures[lower].blob))
-        else:
-            detail = f"{table.name} lists it, there is no such file"
-            rejects.append(Reject(prefix + entry.name, "missing image", detail))
+    unique = by_row(entries, pictures, values, table, rejects, prefix=prefix)
     listed = {entry.name.lower() for entry in entries}
     for lower, picture in pictures.items():
         if lower not in listed:
             detail = f"{picture.blob} is not in {table.name}"
             rejects.append(Reject(prefix + picture.name, "missing row", detail))
-    return joined
-
-
-def with_files(
-    rows: Iterable[tuple[str, RowT]],
-    files: Mapping[str, Path],
-    table: Path,
-    folder: Path,
-    rejects: list[Reject],
-    *,
-    taken: Container[str] = (),
-) -> Iterator[tuple[str, RowT, Path]]:
-    """Yield key, row and file of all rows that have a file, in the table's order.
-
-    Args:
-        rows: the file's name, which in lower case and without suffix is the key, and the row.
-        files: the result of `listing.image_files`.
-        table: the table's path, for `rejects`.
-        folder: the files' folder, for `rejects`.
-        rejects: receives the second and later of rows with one key ("duplicate row"), rows without
-            a
-            file ("missing image") and, after the last row, files without a row ("missing row").
-        taken: keys of other tables.
-    """
-    listed = set()
-    for name, row in rows:
-        key = stem(name).lower()
-        if key in listed or key in taken:
-            rejects.append(Reject(key, "duplicate row", f"{table.name} lists {name} again"))
-            continue
-        listed.add(key)
-        if key in files:
-            yield key, row, files[key]
-        else:
-            rejects.append(Reject(key, "missing image", f"{folder} lacks {name}"))
-    for lower in sorted(files.keys() - listed):
-        detail = f"{table.name} lacks {files[lower].name}"
-        rejects.append(Reject(files[lower].stem, "missing row", detail))
+    return [
+        (prefix + entry.name, entry.row, pictures[lower].blob) for lower, entry in unique.items()
+    ]
 
 
 def _plain(cell: str) -> str | int:
