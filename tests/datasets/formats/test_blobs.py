@@ -90,7 +90,7 @@ def test_a_forked_process_opens_archives_anew(folder):
         ("some.parquet", "gone:0", "no such column"),
         ("some.parquet", "image", "COLUMN:ROW"),
         ("bad.parquet", "image:0", "Parquet"),
-        ("plain.png", "a.png", "no .zip"),
+        ("plain.png", "a.png", "not a .zip"),
     ],
 )
 def test_an_error_is_one_line_that_names_the_blob(folder, name, member, says):

@@ -115,7 +115,11 @@ def test_classnames_beside_the_shards_name_the_classes(records, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a\nb\n", r"2 names, none for the label 2"), ("a\na\nb\nc", "twice"), ("a\n\nb\nc", "empty")],
+    [
+        ("a\nb\n", r"2 names, none for the label 2"),
+        ("a\na\nb\nc", "repeated"),
+        ("a\n\nb\nc", "empty"),
+    ],
 )
 def test_classnames_that_do_not_fit_are_refused(records, tmp_path, text, message):
     webdataset.write(records, tmp_path)

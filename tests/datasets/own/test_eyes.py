@@ -173,7 +173,9 @@ def test_a_list_for_predict_names_both_eyes_row_by_row(tmp_path):
 def test_a_label_of_one_eye_alone_is_no_label_of_the_other(tmp_path):
     place(tmp_path, "1l.jpg", "1r.jpg")
     (tmp_path / "t.csv").write_text("左眼图像,右眼图像,左眼诊断\n1l.jpg,1r.jpg,dr\n")
-    with pytest.raises(ValueError, match=r"t\.csv: '左眼诊断' is of the left eye, and there is no"):
+    with pytest.raises(
+        ValueError, match=r"t\.csv: '左眼诊断' is of the left eye, and the other has no"
+    ):
         generic.scan(tmp_path, label_column="左眼诊断")
     one = generic.scan(tmp_path, label_column="左眼诊断", image_column="左眼图像")
     assert labels(one) == {"1l.jpg": "dr"}
@@ -183,5 +185,5 @@ def test_of_unknown_columns_of_eyes_one_is_said_to_name_both(tmp_path):
     place(tmp_path, "1l.jpg", "1r.jpg")
     header = "Left-Fundus,Right-Fundus,Left-Keywords,Right-Keywords,N,D"
     (tmp_path / "t.csv").write_text(f"{header}\n1l.jpg,1r.jpg,dr,amd,0,1\n")
-    with pytest.raises(ValueError, match=r"--label-column, such as 'Left-Keywords', which takes"):
+    with pytest.raises(ValueError, match=r"--label-column, such as 'Left-Keywords'; the other eye"):
         generic.scan(tmp_path)

@@ -323,7 +323,9 @@ def test_a_competitions_form_is_no_table_of_labels(tmp_path):
 
 def test_an_archive_of_a_folder_with_a_table_is_no_shard(tmp_path):
     tar(tmp_path / "a.tar", {"mine/1.jpg": b"x", "mine/labels.csv": b"image,label\n1,dr\n"})
-    with pytest.raises(ValueError, match=r"a\.tar: the table mine/labels\.csv .* unpack it"):
+    with pytest.raises(
+        ValueError, match=r"a\.tar: it holds the table mine/labels\.csv, .* unpack it"
+    ):
         generic.scan(tmp_path)
 
 
