@@ -92,7 +92,7 @@ def test_targets_are_kept_unless_told_otherwise(tmp_path, checkpoint, capsys):
     ("arguments", "message"),
     [
         ("import --format cn_clip --source {t}/none.pt --out {t}/w", "there is no"),
-        ("import --format cn_clip --source {t}/a.pt --out {t}/w", "no zip"),
+        ("import --format cn_clip --source {t}/a.pt --out {t}/w", "not a zip"),
         ("import --format cn_clip --source {t} --out {t}/w", "directory"),
         ("import --format hf_bert --source {t} --out {t}/w", "no config.json"),
         ("import --format safetensors --source {t}/a.pt --out {t}/w", "damaged"),

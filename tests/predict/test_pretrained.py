@@ -186,7 +186,7 @@ def test_without_prompts_a_model_is_asked_its_own(clip, tiny_weights, tokenizer)
     own = vclip_jax.Pretrained(tiny_weights(), tokenizer, prompts=two)
     assert own.asked() == two
     assert clip.asked() == prompts.load("zh/fives")
-    with pytest.raises(ValueError, match="no prompts of its own and does not read zh/fives"):
+    with pytest.raises(ValueError, match="no prompts of its own and cannot read zh/fives"):
         vclip_jax.Pretrained(tiny_weights(), tokenizer).asked()
 
 

@@ -164,7 +164,7 @@ def test_hostile_text_stays_text_and_nothing_points_outside(tmp_path, contents):
 def test_what_cannot_be_compared_is_one_line(folders, tmp_path):
     with pytest.raises(ValueError, match="1 runs: a page compares 2 to 7"):
         write_comparison(folders[:1])
-    with pytest.raises(ValueError, match=r"name ends in \.html"):
+    with pytest.raises(ValueError, match=r"name must end in \.html"):
         write_comparison(folders, tmp_path / "page.json")
     with pytest.raises(FileNotFoundError, match="workdir of a training run"):
         write_comparison([folders[0], tmp_path / "nowhere"])

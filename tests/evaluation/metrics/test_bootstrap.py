@@ -170,7 +170,7 @@ def test_scores_that_are_no_probabilities_have_no_calibration_error():
     probabilities, labels = system(2, 30, 3)
     result = bootstrap.classification(5 * probabilities, labels, resamples=100)
     assert result["ece"] is result["ece_ci95"] is None
-    assert "no probabilities" in result["undefined"]["ece"]
+    assert "not probabilities" in result["undefined"]["ece"]
     assert result["reliability"] == []
     assert result["auc"] == classification.classification(probabilities, labels)["auc"]
 
