@@ -106,7 +106,7 @@ def random_variables() -> Callable[..., tuple[Any, Any, Any]]:
 
     from vclip_jax.devices.tree import path_string
     from vclip_jax.models.build import split_model
-    from vclip_jax.models.keys import seeded
+    from vclip_jax.models.rng import seeded
 
     def draw(make, seed: int = 0):
         graphdef, params, batch_stats = split_model(nnx.eval_shape(lambda: make(seeded(0))))

@@ -23,7 +23,7 @@ from vclip_jax.evaluation.measurement import Measurement
 from vclip_jax.evaluation.zero_shot import Embedded
 from vclip_jax.models import kinds
 from vclip_jax.models.flops import step_flops
-from vclip_jax.models.keys import seeded
+from vclip_jax.models.rng import seeded
 from vclip_jax.train import optim
 from vclip_jax.train.build import make_training, model_maker
 

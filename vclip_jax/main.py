@@ -97,7 +97,18 @@ def main(config: ConfigDict, workdir: Path, mode: str = "train", topology: str =
 
 
 def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: ExitStack) -> None:
-    """Train a model, from config to report."""
+    """Train a model, from config to report.
+
+    Args:
+        config: the run's config.
+        workdir: the folder of the run's files.
+        preemption: notices the signals that ask the run to end.
+        at_end: closes what stays open until the report is written.
+
+    Raises:
+        Preempted: a signal asked the run to end; the last step is saved.
+        ValueError, OSError: one line that says what is wrong with the config, the data or a file.
+    """
     began = time.perf_counter()
     # --- Config: refuse what cannot work before any time is spent.
     check_training(config, workdir)
@@ -107,7 +118,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
     # --- Data: build what is missing, open it, check some captions.
     data = open_data(config, workdir)
 
-    # --- State: from this run's checkpoint; at step 0 from other weights or random ones.
+    # --- State: this run's newest checkpoint; without one, `config.restore_from` or random weights.
     training = make_training(config, mesh, data.tokenizer.vocab_size)
     describe(training, workdir)
     run = open_run(config, workdir)
@@ -120,7 +131,8 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
         open_measurement(config, workdir, training.graphdef, mesh, data, run.metrics_log)
     )
     timetable = Timetable.of(config)
-    if timetable.measures(step) and not measure.is_logged(step):  # the run stopped before it
+    # An evaluation may be missing: a run can stop between a save and the evaluation after it.
+    if timetable.measures(step) and not measure.is_logged(step):
         measure(state.variables, step)
     goodput = open_goodput(config, workdir, mesh, step, began=began)
 
@@ -133,6 +145,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
         with preemption.deferred(), closing(batches), run.checkpoints, loop:
             while step < config.total_steps:
                 batch = loop.next_batch()
+                # A run that stopped before its first save has shown its samples already.
                 if step == 0 and not run.metrics_log.has(1, ["loss"]):
                     show_samples(measure.trackers, config, data.train, data.validation, batch, step)
                 state, metrics = training.step(state, batch)
@@ -141,7 +154,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
                 loop.follow(metrics, catch_up=due.log or due.save)
                 if due.log:
                     loop.log(step, metrics, batch)
-                    loop.stop_if_exhausted(step, state, batch)
+                    loop.stop_if_diverged(step, state, batch)
                 loop.show()
                 if due.save:
                     loop.save(state, step)

@@ -11,7 +11,7 @@ from vclip_jax.interop import names
 from vclip_jax.models.bert import BertConfig
 from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import Clip, normalise_image
-from vclip_jax.models.keys import seeded
+from vclip_jax.models.rng import seeded
 
 EMBED_DIM, IMAGE_SIZE, VISION_LAYERS, VISION_WIDTH = 16, 64, (2, 1, 1, 1), 8
 TEXT = {

@@ -12,7 +12,7 @@ from vclip_jax import config as config_lib
 from vclip_jax.interop import names
 from vclip_jax.interop.weights import adopt, into_state, make_clip
 from vclip_jax.models.build import split_model
-from vclip_jax.models.keys import seeded
+from vclip_jax.models.rng import seeded
 from vclip_jax.train.state import TrainState
 
 

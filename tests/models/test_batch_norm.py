@@ -8,8 +8,8 @@ from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
 from vclip_jax.models.batch_norm import BatchNorm
-from vclip_jax.models.keys import seeded
 from vclip_jax.models.layers import Conv
+from vclip_jax.models.rng import seeded
 
 # Sums of tens to hundreds of float32 products of order 1.
 ROUNDING = {"rtol": 2e-6, "atol": 5e-6}

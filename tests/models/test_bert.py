@@ -12,7 +12,7 @@ from flax import nnx
 
 from vclip_jax.models.bert import COUNTED_PAD_ID, PAD_ID, Bert, BertConfig
 from vclip_jax.models.dropout import row_keys
-from vclip_jax.models.keys import seeded
+from vclip_jax.models.rng import seeded
 
 CONFIG = BertConfig(
     vocab_size=30, width=12, layers=2, heads=3, mlp_width=20, max_positions=10, dropout=0.5

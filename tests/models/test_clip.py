@@ -11,7 +11,7 @@ from flax import nnx
 from vclip_jax.devices import tree
 from vclip_jax.models.bert import BertConfig
 from vclip_jax.models.clip import IMAGE_MEAN, IMAGE_STD, Clip, normalise, normalise_image
-from vclip_jax.models.keys import seeded
+from vclip_jax.models.rng import seeded
 
 # Noise under four colours: noise alone looks the same to a random model.
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8) // 4

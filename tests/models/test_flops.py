@@ -12,8 +12,8 @@ from vclip_jax.models import convolution, layers
 from vclip_jax.models.batch_norm import BatchNorm
 from vclip_jax.models.build import build_clip, split_model
 from vclip_jax.models.flops import pair_flops, step_flops, utilisation
-from vclip_jax.models.keys import seeded
 from vclip_jax.models.losses import contrastive_loss
+from vclip_jax.models.rng import seeded
 
 BATCH, LENGTH = 4, 12
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from vclip_jax.models.keys import seeded
 from vclip_jax.models.layers import Conv, Linear, normal_init
+from vclip_jax.models.rng import seeded
 
 # Sums of tens to hundreds of float32 products of order 1.
 ROUNDING = {"rtol": 2e-6, "atol": 5e-6}

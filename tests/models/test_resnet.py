@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vclip_jax.devices import tree
-from vclip_jax.models.keys import seeded
 from vclip_jax.models.resnet import (
     AttentionPool,
     Bottleneck,
@@ -22,6 +21,7 @@ from vclip_jax.models.resnet import (
     mean_by_reshape,
     rectified_sum,
 )
+from vclip_jax.models.rng import seeded
 
 RN50 = {"layers": (3, 4, 6, 3), "width": 64, "image_size": 224, "embed_dim": 1024}
 TINY = {"layers": (1, 1, 1, 1), "width": 8, "image_size": 32, "embed_dim": 6}

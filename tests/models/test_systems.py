@@ -10,8 +10,8 @@ from vclip_jax.devices import tree
 from vclip_jax.models.bert import Bert, BertConfig
 from vclip_jax.models.clip import Clip
 from vclip_jax.models.clip_text import ClipText, ClipTextConfig
-from vclip_jax.models.keys import seeded
 from vclip_jax.models.resnet_v15 import ResNetV15, max_pool
+from vclip_jax.models.rng import seeded
 
 TINY = ClipTextConfig(vocab_size=20, width=16, layers=2, heads=2, mlp_width=32, max_positions=8)
 END = TINY.vocab_size - 1

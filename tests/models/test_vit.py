@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vclip_jax.models.keys import seeded
+from vclip_jax.models.rng import seeded
 from vclip_jax.models.vit import VisionTransformer
 
 

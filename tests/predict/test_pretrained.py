@@ -20,7 +20,7 @@ from vclip_jax.datasets.synthetic.render import render
 from vclip_jax.interop import folder
 from vclip_jax.interop.weights import make_clip
 from vclip_jax.models.build import split_model
-from vclip_jax.models.keys import seeded
+from vclip_jax.models.rng import seeded
 
 
 @pytest.fixture(scope="module")

@@ -139,11 +139,11 @@ def test_too_many_skipped_updates_end_the_run_with_the_last_steps_records(config
     state = TrainState(jnp.int32(5), {}, {}, optax.EmptyState())
     with make_loop(config, tmp_path, step=4, norms=norms) as loop:
         follow(loop, 5, math.nan)
-        loop.stop_if_exhausted(5, state, BATCH)
+        loop.stop_if_diverged(5, state, BATCH)
         assert asked == []
         follow(loop, 6, math.nan)
         with pytest.raises(SkippedError, match="2 updates in a row were skipped, of steps 5 to 6"):
-            loop.stop_if_exhausted(6, state.replace(step=jnp.int32(6)), BATCH)
+            loop.stop_if_diverged(6, state.replace(step=jnp.int32(6)), BATCH)
     assert asked == [(5, BATCH)]
     told = json.loads((tmp_path / "diagnosis.json").read_text())
     assert len(told["records"]) == 4

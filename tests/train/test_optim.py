@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vclip_jax import config
 from vclip_jax.devices.tree import path_string
 from vclip_jax.models.build import split_model
-from vclip_jax.models.keys import seeded
+from vclip_jax.models.rng import seeded
 from vclip_jax.train.optim import (
     decay_mask,
     learning_rate_schedule,

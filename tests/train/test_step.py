@@ -15,8 +15,8 @@ from vclip_jax.devices import sharding
 from vclip_jax.devices.tree import path_string
 from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import MAX_LOGIT_SCALE
-from vclip_jax.models.keys import seeded
 from vclip_jax.models.losses import contrastive_loss
+from vclip_jax.models.rng import seeded
 from vclip_jax.train.optim import make_optimizer
 from vclip_jax.train.state import TrainState, init_state, with_logit_bias
 from vclip_jax.train.step import jit_train_step, make_train_step

@@ -19,7 +19,7 @@ from vclip_jax.models import build
 from vclip_jax.models.bert import Bert, BertConfig
 from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import Clip
-from vclip_jax.models.keys import seeded
+from vclip_jax.models.rng import seeded
 from vclip_jax.train.state import TrainState
 
 KINDS = ("clip", "text")

@@ -28,7 +28,7 @@ from vclip_jax.files.foreign import MOST_IMAGE, read_bytes
 from vclip_jax.interop.source import folder_of, read_folder
 from vclip_jax.interop.weights import Weights, make_clip
 from vclip_jax.models.build import compute_dtype, split_model
-from vclip_jax.models.keys import seeded
+from vclip_jax.models.rng import seeded
 from vclip_jax.predict.scorer import Scorer, Variables
 from vclip_jax.prompts import own, reading
 

@@ -23,8 +23,8 @@ from vclip_jax.files.writing import write_json
 from vclip_jax.models import build
 from vclip_jax.models.build import Batch, build_clip, compute_dtype
 from vclip_jax.models.clip import Clip
-from vclip_jax.models.keys import seeded
 from vclip_jax.models.kinds import LOSSES
+from vclip_jax.models.rng import seeded
 from vclip_jax.train import guards, optim, state
 from vclip_jax.train.state import Metrics, TrainState
 from vclip_jax.train.step import jit_train_step, make_train_step

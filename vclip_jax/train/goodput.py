@@ -165,7 +165,9 @@ class Pace:
         self._since = time.perf_counter()
 
     def follow(self, metrics: Metrics, *, catch_up: bool) -> None:
-        """Record a step that was started, and wait for the step before, or for all to `catch_up`.
+        """Record a step that was dispatched, and wait until the devices finish the step before it.
+
+        With `catch_up`, wait until they finish this step too.
 
         The host is never more than a step ahead of the devices, and not ahead at all when it
         reads metrics, so that time is booked on the right account. The host also waits for the

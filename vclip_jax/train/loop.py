@@ -19,7 +19,7 @@ from vclip_jax.train.state import Metrics, TrainState
 
 
 class Loop:
-    """The bookkeeping of a training loop; a context manager.
+    """The work around the steps of `main.train`; a context manager.
 
     With several processes, all must call its methods together.
     """
@@ -36,11 +36,11 @@ class Loop:
         """Start at `step`: 0, or the step of one of the run's checkpoints.
 
         Args:
-            run: the run to which rows and checkpoints are written.
+            run: the run's config, checkpoints and `metrics.jsonl`.
             training: the model and the step.
-            train: the records of the batches, to name those of a step that diverges.
+            train: the training records; a diagnosis names the records of the step that diverged.
             batches: the batches from `step` on; the caller closes them.
-            goodput: the ledger of time, written at the end of the loop.
+            goodput: the ledger of the run's time; the loop closes it.
             step: steps done so far.
         """
         config = run.config
@@ -76,12 +76,17 @@ class Loop:
         self._stack.close()
 
     def next_batch(self) -> Batch:
-        """Return the batch of the next step, and start a trace if it is due."""
+        """Return the batch of the next step, and start the profiler if `config.profile` says so."""
         self._trace.before_step()
         return next(self._batches)
 
     def follow(self, metrics: Metrics, *, catch_up: bool) -> None:
-        """Record a step that was started, see `Pace.follow`."""
+        """Record a step that was dispatched; the devices may still be at work on it.
+
+        Args:
+            metrics: the metrics of the step.
+            catch_up: wait until the devices have finished the step.
+        """
         self._watch.record(metrics)
         self._pace.follow(metrics, catch_up=catch_up)
         self._trace.after_step(metrics["loss"])
@@ -107,7 +112,7 @@ class Loop:
             f"data wait {values['data_wait_fraction']:.0%}"
         )
 
-    def stop_if_exhausted(self, step: int, state: TrainState, batch: Batch) -> None:
+    def stop_if_diverged(self, step: int, state: TrainState, batch: Batch) -> None:
         """Stop if too many updates in a row were skipped.
 
         Args:
@@ -121,7 +126,8 @@ class Loop:
         if not self._watch.should_stop():
             return
         config = self._run.config
-        # A skipped step changes only the step number, so its gradients can be computed again.
+        # A skipped step changed nothing but the step number: with the number before it, the state
+        # gives the gradients of that step again.
         norms = self._training.gradient_norms(state.replace(step=step - 1), batch)
         keys = pipeline.record_keys(
             self._train,
@@ -147,7 +153,7 @@ class Loop:
 
     @contextmanager
     def booked(self, account: str) -> Iterator[None]:
-        """Book the time of the context, between two steps, on one of `goodput.ACCOUNTS`."""
+        """Count the time of a `with` block between two steps for one of `goodput.ACCOUNTS`."""
         with self._goodput.account(account):
             yield
         self._pace.resume()

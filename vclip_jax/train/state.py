@@ -12,8 +12,8 @@ from flax import nnx
 from vclip_jax.devices.tree import path_string
 from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import Clip
-from vclip_jax.models.keys import seeded
 from vclip_jax.models.losses import INITIAL_SIGMOID_BIAS, INITIAL_SIGMOID_SCALE
+from vclip_jax.models.rng import seeded
 
 Metrics = dict[str, jax.Array]
 

@@ -35,7 +35,7 @@ from vclip_jax.interop import folder, names
 from vclip_jax.interop.weights import Weights, make_clip
 from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import Clip
-from vclip_jax.models.keys import seeded
+from vclip_jax.models.rng import seeded
 
 BATCHES: Final = (1, 3)
 """Batch sizes at which an export is compared with the model."""

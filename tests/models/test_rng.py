@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from vclip_jax.models.keys import seeded
+from vclip_jax.models.rng import seeded
 
 
 def drawn(make):
