@@ -353,15 +353,15 @@ def _iterate(
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     processes = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=1)
     prefetched = dataset.to_iter_dataset(options).mp_prefetch(
-        processes, worker_init_fn=partial(_start_worker, dict(FITS))
+        processes, worker_init_fn=partial(_start_worker, dict(FITS), progress)
     )
     return Batches(iter(prefetched), progress)
 
 
-def _start_worker(fits: Mapping[str, Fit], index: int, count: int) -> None:
+def _start_worker(fits: Mapping[str, Fit], progress: Progress, index: int, count: int) -> None:
     """Start a worker, with the fits that a recipe registered in the parent process."""
     FITS.update(fits)
-    workers.start(index, count)
+    workers.start(index, count, progress)
 
 
 def _derived_seed(seed: int, purpose: str) -> int:
