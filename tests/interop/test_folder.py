@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from vclip_jax import config as config_lib
 from vclip_jax.data.text.wordpiece import WordPiece
-from vclip_jax.interop import folder, workdir
+from vclip_jax.interop import folder, names, workdir
 from vclip_jax.interop.systems import state_dicts
 from vclip_jax.train import build, optim, state
 from vclip_jax.train.checkpoint import Checkpoints
@@ -116,6 +116,8 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path, tiny_weights, t
         ("tokenizer", "vocab_size", 10**9, "vocab_size is"),
         ("tokenizer", "context_length", 10**6, "context_length is"),
         ("model", "text_layers", 10**9, "text_layers is"),
+        ("model", "text_layers", 200, r"arrays, too few for the 20\d layers of its configuration"),
+        ("model", "vision_layers", [50, 50, 50, 50], "arrays, too few for the 20"),
         ("model", "vision_layers", [150, 150, 1, 1], "vision_layers is"),
         ("model", "vision_layers", [1] * 10**5, "vision_layers is"),
         ("model", "embed_dim", 10**7, "embed_dim is"),
@@ -273,6 +275,15 @@ def test_incomplete_runs_are_refused(tmp_path, run):
         workdir.load(tmp_path)
 
 
+def test_of_many_weights_that_do_not_fit_a_few_are_named():
+    found = {f"extra.{number}": np.zeros(1, "f4") for number in range(100_000)}
+    found["x" * 10_000] = np.zeros(1, "f4")
+    for check in (names.check, names.check_shapes):
+        with pytest.raises(ValueError, match=r"unexpected extra\.5; .* and 99,994 more") as caught:
+            check(found, {"kernel": (1,)}, origin="a file")
+        assert len(str(caught.value)) < 500
+
+
 def raw_safetensors(path, config, dtype, shape, size):
     """One array of so many bytes, none of which is on the disk."""
     array = {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}
@@ -285,7 +296,7 @@ def raw_safetensors(path, config, dtype, shape, size):
 def test_arrays_that_do_not_belong_there_are_not_read(tmp_path, tiny_weights):
     path = tmp_path / "model.safetensors"
     raw_safetensors(path, tiny_weights().config, "F32", [2**38], 2**40)
-    with pytest.raises(ValueError, match="unexpected x"):
+    with pytest.raises(ValueError, match="holds 1 arrays, too few for the"):
         folder.load_file_alone(path)
 
 

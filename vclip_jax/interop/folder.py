@@ -22,7 +22,7 @@ from vclip_jax.files.writing import replacing
 from vclip_jax.interop import names
 from vclip_jax.interop.model_card import write as write_card
 from vclip_jax.interop.systems import state_dicts
-from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
+from vclip_jax.interop.weights import Weights, complete_config, expected_in
 from vclip_jax.models.bert import PAD_ID
 from vclip_jax.prompts.own import FILE as PROMPTS
 
@@ -103,8 +103,7 @@ def load(folder: str | Path) -> tuple[Weights, Tokenizer]:
 
     Raises:
         ValueError: one line: a file is missing or damaged, the configuration and the weights do
-            not belong together, or the names of all weights that are missing, unexpected or of
-            another shape.
+            not belong together, or weights are missing, unexpected or of another shape.
     """
     folder = Path(folder)
     tokenizer = saved_tokenizer(folder)
@@ -141,7 +140,8 @@ def load_file_alone(path: str | Path) -> Weights:
             )
         declared = parse_json(metadata[METADATA_KEY], f"{path}: its metadata")
         config.update(complete_config(declared, origin=str(path)))
-        expected.update({name: leaf.shape for name, leaf in expected_arrays(config).items()})
+        arrays = expected_in(shapes, config, origin=str(path))
+        expected.update({name: leaf.shape for name, leaf in arrays.items()})
         names.check_shapes(shapes, expected, origin=str(path))
 
     arrays, _ = state_dicts.read_safetensors(path, look)
