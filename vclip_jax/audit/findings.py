@@ -16,6 +16,7 @@ from vclip_jax.data.record import Record
 from vclip_jax.datasets.records import find_dataset, open_source
 from vclip_jax.devices import cores
 from vclip_jax.files import open_files
+from vclip_jax.files.errors import few
 from vclip_jax.report.templates import render_template
 
 MAX_SHOWN: Final = 100
@@ -32,8 +33,7 @@ def table(audit: Audit, name_a: str, name_b: str) -> str:
     ]
     for side, x in (("A", audit.a), ("B", audit.b)):
         if x.damaged:
-            more = ", ..." * (len(x.damaged) > 5)
-            lines.append(f"damaged in {side}: {', '.join(x.damaged[:5])}{more}")
+            lines.append(f"damaged in {side}: {few(x.damaged, 5)}")
     rows = [("", "pairs", "pictures of B", "share of B")]
     rows += [(name, f"{n:,}", f"{m:,}", share) for name, n, m, share in counts(audit)]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]

@@ -31,7 +31,7 @@ from vclip_jax.data.record import Record
 from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.data.text.wordpiece import CONTEXT_LENGTH
 from vclip_jax.devices import cores
-from vclip_jax.files.errors import first_line
+from vclip_jax.files.errors import few, first_line
 
 HostBatch = dict[str, np.ndarray]
 
@@ -58,9 +58,7 @@ class Batches(Iterator[HostBatch]):
             if isinstance(error, RuntimeError) and (
                 keys := self._progress.records_of_dead_workers()
             ):
-                self._error = OSError(
-                    f"a data worker died at {', '.join(keys)}: {first_line(error)}"
-                )
+                self._error = OSError(f"a data worker died at {few(keys)}: {first_line(error)}")
                 raise self._error from error
             self._error = error
             raise

@@ -129,7 +129,7 @@ def test_any_bytes_are_rows_or_a_value_error(tmp_path_factory, data):
 
 
 def test_missing_columns_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"t\.csv: expected the columns b, c, got \['a'\]"):
+    with pytest.raises(ValueError, match=r"t\.csv: expected the columns b, c, got 'a'"):
         require("t.csv", [{"a": "1"}], ["a", "b", "c"])
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from vclip_jax.datasets.formats import delimited
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET
 from vclip_jax.files import limits
-from vclip_jax.files.errors import one_line
+from vclip_jax.files.errors import few, one_line
 from vclip_jax.files.foreign import check_regular, parse_json, read_bytes
 from vclip_jax.files.text import decode_text
 
@@ -173,7 +173,9 @@ def require(path: str | os.PathLike[str], rows: Sequence[Row], columns: Iterable
     """
     names = list(rows[0]) if rows else []
     if missing := [column for column in columns if column not in names]:
-        raise ValueError(f"{path}: expected the columns {', '.join(missing)}, got {names}")
+        raise ValueError(
+            f"{path}: expected the columns {', '.join(missing)}, got {few(map(repr, names), 20)}"
+        )
 
 
 def whole(cell: str, highest: int) -> int | None:
@@ -368,7 +370,7 @@ def _by_rows(content: dict[str, Any]) -> list[Any]:
         if len({len(column) for column in columns}) > 1:
             raise ValueError("the columns differ in length")
         return [dict(zip(content, row, strict=True)) for row in zip(*columns, strict=True)]
-    raise ValueError(f"the JSON is not a list of objects but one with {list(content)[:10]}")
+    raise ValueError(f"the JSON is not a list of objects but one with {few(map(repr, content))}")
 
 
 def text_of(value: Any) -> str:

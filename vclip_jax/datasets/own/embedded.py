@@ -14,6 +14,7 @@ from vclip_jax.datasets.own.columns import Wanted
 from vclip_jax.datasets.own.found import Found
 from vclip_jax.datasets.own.lookup import check_tests, relative, split_of, split_of_path
 from vclip_jax.datasets.own.people import person_column, person_of
+from vclip_jax.files.errors import few
 from vclip_jax.files.foreign import read_bytes
 
 CLASS_NAMES: Final = "classnames.txt"
@@ -32,7 +33,7 @@ def image_column(path: Path, wanted: Wanted) -> str:
         return wanted.image if wanted.image in columns else ""
     if len(columns) > 1 and columns[0] not in parquet.USUAL_NAMES:
         raise ValueError(
-            f"{path}: the columns {', '.join(map(repr, columns))} hold images: name one with "
+            f"{path}: the columns {few(map(repr, columns))} hold images: name one with "
             "--image-column"
         )
     return columns[0] if columns else ""
@@ -165,7 +166,7 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
         where = f"{sample.shard.name}: {sample.name}"
         reason, detail = ("invalid text", sample.broken) if sample.broken else ("", where)
         if len(sample.chosen) > 1:
-            reason, detail = "two images in a sample", f"{where}: {', '.join(sample.chosen)}"
+            reason, detail = "two images in a sample", f"{where}: {few(sample.chosen)}"
         split = text_of(sample.extra.get("split"))
         of_shard = table_rows.split_of_table(sample.shard, root) or split_of_path(sample.name)
         if split and not split_of(split) and not reason:
@@ -185,12 +186,9 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
                 person=(person, person_of(text_of(sample.extra.get(person)))),
             )
         )
-    kinds = ", ".join(f"{count} .{suffix}" for suffix, count in unread.most_common(8))
+    kinds = few(f"{count} .{suffix}" for suffix, count in unread.most_common())
     notes = [f"Members of the shards that are not read: {kinds}."] if unread else []
     read = {"key", "caption", "text", "label", "split", label}
     if others := [name for name in entries if name not in read]:
-        more = ", ..." if len(others) > 8 else ""
-        notes.append(
-            f"Entries of the .json that are not read: {', '.join(map(repr, others[:8]))}{more}."
-        )
+        notes.append(f"Entries of the .json that are not read: {few(map(repr, others))}.")
     return found, notes

@@ -21,6 +21,7 @@ from vclip_jax.datasets.own.labels import (
     spelt_alike,
 )
 from vclip_jax.datasets.own.people import across_splits
+from vclip_jax.files.errors import few
 
 SPELLINGS: Final = ("refuse", "merge", "keep")
 
@@ -98,7 +99,7 @@ def listing_of(
     names = classes.given or _ordered(labels, classes.order)
     if classes.ordered and not (classes.given or classes.order or all(map(str.isdecimal, names))):
         raise ValueError(
-            f"{name}: the classes {', '.join(names[:6])} are in alphabetical order: give the "
+            f"{name}: the classes {few(names, 6)} are in alphabetical order: give the "
             "order of grades with --classes"
         )
     numbers = {text: index for index, text in enumerate(names)}
@@ -201,13 +202,13 @@ def _read_labels(found: Sequence[Found], classes: Classes) -> list[str]:
         one.label = text
     notes = []
     if nothing:
-        such = ", ".join(repr(text) for text, _ in nothing.most_common(3))
+        such = few((repr(text) for text, _ in nothing.most_common()), 3)
         notes.append(
             f"{nothing.total()} labels ({such}) are taken for no class: list one that is "
             "a class in --classes."
         )
     if several:
-        such = ", ".join(repr(text) for text, _ in several.most_common(3))
+        such = few((repr(text) for text, _ in several.most_common()), 3)
         notes.append(
             f"{several.total()} labels ({such}) are several in one cell and rejected: list one "
             "that is a single class in --classes."
@@ -224,7 +225,7 @@ def _read_labels(found: Sequence[Found], classes: Classes) -> list[str]:
     ]
     parted = sorted({one.label for one in cells if not one.reason and is_parted(one.label)})
     if parted:
-        such = ", ".join(map(repr, parted[:3]))
+        such = few(map(repr, parted), 3)
         notes.append(f"{len(parted)} classes may be several in one cell, such as {such}.")
     return notes
 
@@ -253,7 +254,7 @@ def _spell(name: str, found: Sequence[Found], classes: Classes) -> list[str]:
             if one.label not in given:
                 raise ValueError(
                     f"{one.detail or one.key}: the label {one.label!r} is none of the given "
-                    f"classes ({', '.join(given)})"
+                    f"classes ({few(given)})"
                 )
         if merged:
             notes.append(_merged([[name, *others] for name, others in merged.items()]))
@@ -276,7 +277,7 @@ def _spell(name: str, found: Sequence[Found], classes: Classes) -> list[str]:
 
 def _merged(groups: Sequence[Sequence[str]]) -> str:
     """Return a sentence on the spellings that became the first of their group."""
-    merged = "; ".join(", ".join(map(repr, group[1:])) + f" as {group[0]!r}" for group in groups)
+    merged = few((f"{few(map(repr, group[1:]))} as {group[0]!r}" for group in groups), between="; ")
     return f"Classes of another spelling are counted as one: {merged}."
 
 
@@ -330,7 +331,7 @@ def _join_rows(rows: list[Found]) -> list[int]:
         if len(values) > 1:
             for one in rows:
                 one.reason = f"conflicting {what}"
-                one.detail = f"{one.detail}: {', '.join(map(repr, values))}"
+                one.detail = f"{one.detail}: {few(map(repr, values))}"
             return []
     first, joined = rows[0], []
     for one in rows[1:]:

@@ -35,6 +35,7 @@ from vclip_jax.datasets.own.found import SPELLINGS, Classes, Found, listing_of
 from vclip_jax.datasets.own.labels import given_classes
 from vclip_jax.datasets.own.lookup import Photographs, check_tests, relative, split_of_path
 from vclip_jax.datasets.own.rows import found_in, unlisted
+from vclip_jax.files.errors import few
 
 
 def scan(
@@ -225,8 +226,8 @@ def _from_tables(paths: Sequence[Path], folder: Folder, wanted: Wanted) -> Kinds
         table = unrelated[0]
         raise ValueError(
             f"{table.path}: expected the column 'image' or another usual name, got "
-            f"{list(table.columns)}: name it with --image-column, or move the table out of the "
-            "folder if it does not list photographs"
+            f"{few(map(repr, table.columns), 20)}: name it with --image-column, or move the table "
+            "out of the folder if it does not list photographs"
         )
     notes += [f"{table.where} names no photograph and is not read." for table in unrelated]
     _split_by_folders(found, notes)

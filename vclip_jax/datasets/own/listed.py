@@ -9,6 +9,7 @@ from vclip_jax.datasets.own.columns import Wanted
 from vclip_jax.datasets.own.folders import only_folders, walk
 from vclip_jax.datasets.own.lookup import Photographs
 from vclip_jax.datasets.own.rows import path_of
+from vclip_jax.files.errors import few
 
 
 def listed_paths(
@@ -37,7 +38,7 @@ def listed_paths(
     if not any(eyes for _, eyes in named):
         raise ValueError(
             f"{path}: there is no column 'image' or of another usual name, only "
-            f"{list(tables[0].columns)}"
+            f"{few(map(repr, tables[0].columns), 20)}"
         )
     rows = [row.get(name, "") for one, eyes in named for _, row in one.rows for _, name in eyes]
     cells = [cell for cell in rows if cell]

@@ -22,6 +22,7 @@ from vclip_jax.datasets.own.lookup import (
     split_of_path,
 )
 from vclip_jax.datasets.own.people import person_of
+from vclip_jax.files.errors import few
 
 _FAULTS: Final = {
     NO_VALUE: "open it in Excel and save it",
@@ -52,7 +53,7 @@ def found_in(
     used = [name for name in (chosen.image, chosen.caption, chosen.label, chosen.split) if name]
     if shared := [name for name in shared_columns(table) if name not in used]:
         notes.append(
-            f"{table.where}: {', '.join(map(repr, shared))} is for both eyes and not read: name it "
+            f"{table.where}: {few(map(repr, shared))} is for both eyes and not read: name it "
             "with --label-column or --caption-column if it is true of each."
         )
     if of_table:
