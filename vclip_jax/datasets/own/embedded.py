@@ -11,6 +11,7 @@ from vclip_jax.datasets.listing import Blob
 from vclip_jax.datasets.own import rows as table_rows
 from vclip_jax.datasets.own.chosen import choose
 from vclip_jax.datasets.own.columns import Wanted
+from vclip_jax.datasets.own.folders import hidden_notes
 from vclip_jax.datasets.own.found import Found
 from vclip_jax.datasets.own.lookup import check_tests, relative, split_of, split_of_path
 from vclip_jax.datasets.own.people import person_column, person_of
@@ -145,7 +146,13 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
     if wanted.image or wanted.caption or wanted.split:
         raise ValueError(f"{root}: .tar shards have no columns: only --label-column can be given")
     check_tests([path.stem for path in shards], root)
-    samples = [sample for path in shards for sample in webdataset.scan_tar(path)]
+    scans = [webdataset.scan_tar(path) for path in shards]
+    samples = [sample for scan, _ in scans for sample in scan]
+    hidden = [
+        f"{path.name}: {name}"
+        for path, (_, names) in zip(shards, scans, strict=True)
+        for name in names
+    ]
     if label and samples and not any(label in sample.extra for sample in samples):
         raise ValueError(f"{root}: no .json has the entry {label!r} for the label")
     check_tests((text_of(sample.extra.get("split")) for sample in samples), root)
@@ -188,6 +195,7 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
         )
     kinds = few(f"{count} .{suffix}" for suffix, count in unread.most_common())
     notes = [f"Members of the shards that are not read: {kinds}."] if unread else []
+    notes += hidden_notes(hidden)
     read = {"key", "caption", "text", "label", "split", label}
     if others := [name for name in entries if name not in read]:
         notes.append(f"Entries of the .json that are not read: {few(map(repr, others))}.")
