@@ -146,3 +146,19 @@ def test_a_folder_has_a_most_of_entries(tmp_path, monkeypatch):
     (tmp_path / "d").write_text("x")
     with pytest.raises(ValueError, match="holds more than 3 entries"):
         foreign.regular_files(tmp_path)
+
+
+def test_a_file_that_is_passed_on_lies_in_its_folder_or_in_the_hubs_cache(tmp_path):
+    snapshot = tmp_path / "models--a--b/snapshots/123"
+    for folder in (snapshot, tmp_path / "models--a--b/blobs", tmp_path / "home"):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("x")
+    (snapshot / "own").symlink_to("file")
+    (snapshot / "blob").symlink_to("../../blobs/file")
+    for name in ("file", "own", "blob"):
+        foreign.check_inside(snapshot / name)
+    (snapshot / "link").symlink_to(tmp_path / "home/file")
+    (snapshot / "twice").symlink_to("link")
+    for name in ("link", "twice"):
+        with pytest.raises(ValueError, match=f"{name} is a link to a file outside the folder"):
+            foreign.check_inside(snapshot / name)

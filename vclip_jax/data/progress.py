@@ -1,9 +1,9 @@
 """The record that each thread and process of a pipeline works on, to name one that hangs.
 
-The threads of the process that asks note a time and the key of their record (or none) in memory. A
-thread of a worker process writes both to a small file in a temporary folder: the file outlives the
-process, and costs microseconds. The first pickled copy makes the folder. The asking process removes
-the folder when it ends, in whatever way; a worker that survives a killed process removes it instead.
+Threads of the asking process note a time and the key of their record (or none) in memory. A thread
+of a worker process writes both to a small file in a temporary folder: the file outlives the worker,
+and costs microseconds. The first pickled copy makes the folder. The asking process removes the
+folder at its end. If the asking process is killed, its workers remove the folder.
 """
 
 import contextlib

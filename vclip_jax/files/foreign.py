@@ -184,6 +184,23 @@ def hub_name(name: str) -> tuple[str, str | None]:
     return repository, revision or None
 
 
+def check_inside(path: Path) -> None:
+    """Check that a file lies in its folder, before it is exported or uploaded with the folder.
+
+    Accept the links of the Hugging Face Hub's cache, which lead into the repository's `blobs`.
+
+    Raises:
+        ValueError: one line: the file is a link that leads elsewhere.
+        OSError: the link leads nowhere.
+    """
+    real, folder = path.resolve(strict=True), path.parent.resolve()
+    if not real.is_relative_to(folder) and real.parent != folder.parent.parent / "blobs":
+        raise ValueError(
+            f"{shown(path)} is a link to a file outside the folder, which may be private: put the "
+            "file itself in its place, or remove it"
+        )
+
+
 def regular_files(folder: Path) -> None:
     """Check that each entry of a folder, at any depth, is a file or a folder, or a link to one.
 

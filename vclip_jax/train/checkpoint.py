@@ -73,8 +73,8 @@ class Checkpoints:
         Raises:
             ValueError: checkpoints cannot be kept under this path.
             OSError: the folder cannot be made.
-            DamagedError: Orbax's metadata in the folder cannot be read, or an entry of the folder is
-                neither a file nor a folder.
+            DamagedError: Orbax's metadata in the folder cannot be read, or an entry is neither a
+                file nor a folder.
         """
         check_path(workdir)
         self.failed = 0

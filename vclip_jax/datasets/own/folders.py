@@ -80,7 +80,7 @@ class Folder:
 
 
 def hidden_notes(names: Sequence[str], unless: str = "") -> list[str]:
-    """Return a sentence on hidden photographs, and one on files that macOS writes next to others."""
+    """Return a sentence on hidden photographs, and one on files that macOS wrote next to them."""
     shadows = [name for name in names if "/._" in f"/{name}"]
     hidden = [name for name in names if "/._" not in f"/{name}"]
     notes = []
