@@ -37,9 +37,15 @@ def import_weights(options: Namespace) -> None:
     read = _system if options.format in ("hf_clip", "open_clip", "flair") else _model
     weights, tokenizer = read(options)
     origin = f"imported from {source.name} ({options.format})"
-    folder.save(options.out, weights, tokenizer, origin=origin, overwrite=options.overwrite)
     portable = options.format == "safetensors" and source.is_dir()
-    own.save(options.out, own.load(source) if portable else None)
+    folder.save(
+        options.out,
+        weights,
+        tokenizer,
+        origin=origin,
+        prompts=own.load(source) if portable else None,
+        overwrite=options.overwrite,
+    )
     print(f"{options.out}: {weights.count:,} parameters")
 
 
@@ -119,8 +125,9 @@ def export(options: Namespace) -> None:
             "safetensors": folder.save,
         }
         save = saves[options.format]
-        info = save(target, weights, tokenizer, card=text, overwrite=options.overwrite)
-        own.save(target, prompts)
+        info = save(
+            target, weights, tokenizer, card=text, prompts=prompts, overwrite=options.overwrite
+        )
         for name, tower in (info or {}).get("towers", {}).items():
             error = tower["parity"]["max_abs_error"]
             print(f"{target / tower['file']}: the {name} tower, within {error:.1e} of the model")

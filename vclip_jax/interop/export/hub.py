@@ -57,7 +57,7 @@ def push(source: str | Path, repository: str, *, private: bool = False) -> str:
 
 
 def _files(source: Path) -> list[Path]:
-    if not (source / folder.MODEL).is_file():
+    if not folder.is_portable(source):
         raise ValueError(
             f"{source} is not a portable folder: make one with `vclip export "
             f"--format safetensors --model {source} --out FOLDER` and push that"
