@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from vclip_jax.datasets.formats import delimited
+from vclip_jax.datasets.formats import delimited, two_rows
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET
 from vclip_jax.files import limits
 from vclip_jax.files.errors import few, one_line
@@ -34,6 +34,8 @@ LOST_DIGITS: Final = "number that has lost digits"
 _KEPT_DIGITS: Final = 15
 _MOST_TITLES: Final = 3
 """Rows above the names that may be titles if no name is known."""
+_MOST_MERGED: Final = 1000
+"""The number of merged cells to look at."""
 
 
 @dataclass(frozen=True)
@@ -119,21 +121,22 @@ def read_tables(path: str | os.PathLike[str], find: Callable[[Sequence[str]], in
             text, notes = _read_text(path)
             delimiter = delimited.delimiter_of(text, find)
             cells = delimited.parse(text, delimiter)
-            header = _header_row(cells, find)
+            header, cells, more = _names(cells, find, {})
             if cells and (image := find(cells[header])) >= 0:
                 delimited.check_swallowed(cells, header, image, delimiter)
             table = _table(path, "", cells, header, strict=True)
-            notes += [f"{path.name}: {note}" for note in _titles(cells, header, find)]
+            notes += [f"{path.name}: {note}" for note in more]
             return [Table(path, "", table.columns, table.rows, True, notes)]
-        sheets = {name: _cells(sheet) for name, sheet in limits.excel_sheets(path).items()}
-        filled = {name: cells for name, cells in sheets.items() if any(map(any, cells))}
+        sheets = limits.excel_sheets(path)
+        grids = {name: _cells(sheet) for name, sheet in sheets.items()}
+        filled = {name: cells for name, cells in grids.items() if any(map(any, cells))}
         if not filled:
             raise ValueError("the table is empty, there is no row with the columns' names")
         tables = []
         for name, cells in filled.items():
-            header = _header_row(cells, find)
-            table = _table(path, name if len(sheets) > 1 else "", cells, header, True)
-            table.notes.extend(f"{table.where}: {note}" for note in _titles(cells, header, find))
+            header, named, notes = _names(cells, find, _merged_across(sheets[name]))
+            table = _table(path, name if len(sheets) > 1 else "", named, header, True)
+            table.notes.extend(f"{table.where}: {note}" for note in notes)
             tables.append(table)
         return tables
 
@@ -214,6 +217,29 @@ def _table(
         if any(row.values()):
             rows.append((number, row))
     return Table(path, sheet, tuple(names), rows)
+
+
+def _names(
+    cells: list[list[str]], find: Callable[[Sequence[str]], int], merged: Mapping[int, set[int]]
+) -> tuple[int, list[list[str]], list[str]]:
+    """Return the row with the names, the cells with all names in that row, and the guesses."""
+    header = _header_row(cells, find)
+    if not cells:
+        return header, cells, []
+    row, names, joined = two_rows.join(cells, header, find, merged)
+    if joined:
+        return row, [*cells[:row], names, *cells[row + 1 :]], [joined]
+    return header, cells, _titles(cells, header, find)
+
+
+def _merged_across(sheet: limits.Sheet) -> dict[int, set[int]]:
+    """Return the columns whose cell is merged with the cell to the left, for each row at the top."""
+    merged: dict[int, set[int]] = {}
+    across = (one for one in sheet.merged if one[1][1] > one[0][1])
+    for (top, left), (bottom, right) in islice(across, _MOST_MERGED):
+        for row in range(top, min(bottom, delimited.HEADER_WITHIN) + 1):
+            merged.setdefault(row, set()).update(range(left + 1, right + 1))
+    return merged
 
 
 def _header_row(cells: Sequence[Sequence[str]], find: Callable[[Sequence[str]], int]) -> int:
