@@ -72,7 +72,8 @@ def image_finder(wanted: Wanted) -> Callable[[Sequence[str]], int]:
     def find(cells: Sequence[str]) -> int:
         if wanted.image:
             hits = [i for i, cell in enumerate(cells) if _same(cell, wanted.image)]
-            return hits[0] if hits else -1
+            pair = pairs(cells).get(names_of.plain(wanted.image), {})
+            return next(iter([*hits, *map(list(cells).index, pair.values())]), -1)
         both = names_of.image_column(list(pairs(cells)))
         name = names_of.image_column(cells) or (pairs(cells)[both][SIDES[0]] if both else "")
         return list(cells).index(name) if name else -1
@@ -95,7 +96,9 @@ def by_eye(
         ValueError: as `image_column` does; or several pairs of columns could be the photographs.
     """
     sided = pairs(table.columns)
-    if wanted.image:
+    given = any(_same(column, wanted.image) for column in table.columns)
+    both = None if given else sided.get(names_of.plain(wanted.image))
+    if wanted.image and both is None:
         column = image_column(table, root, photographs, wanted)
         both = next((pair for pair in sided.values() if column in pair.values()), None)
         other = next((name for name in (both or {}).values() if name != column), "")
@@ -106,7 +109,8 @@ def by_eye(
             "without --image-column both are read."
         )
         return [(_one_eye(table, side_of(column), both), column)]
-    both = _both_eyes(table, relative(table.path.parent, root), photographs)
+    if both is None:
+        both = _both_eyes(table, relative(table.path.parent, root), photographs)
     if both is None:
         column = image_column(table, root, photographs, wanted)
         return [(table, column)] if column else []
@@ -137,7 +141,8 @@ def _both_eyes(table: Table, home: str, photographs: Photographs) -> dict[str, s
         raise ValueError(
             f"{table.path}: photographs are named in the columns "
             f"{few(repr(name) for rest in unusual for name in sided[rest].values())}: name "
-            "one with --image-column"
+            f"one with --image-column, or a pair by its name without the side, such as "
+            f"{unusual[0]!r}"
         )
     rest = usual if usual and (not known or any(map(fit, sided[usual].values()))) else None
     rest = unusual[0] if rest is None and unusual else rest
@@ -213,7 +218,7 @@ def image_column(table: Table, root: Path, photographs: Photographs, wanted: Wan
         raise ValueError(
             f"{table.path}: no column is called 'image' or another usual name, only "
             f"{few(map(repr, table.columns), 20)}: name it with --image-column (photographs are "
-            f"named in {hits[0]!r})"
+            f"named in {few(map(repr, hits))})"
         )
     return ""
 
