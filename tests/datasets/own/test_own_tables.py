@@ -927,6 +927,19 @@ def test_ids_whose_digits_excel_has_lost_are_rejected(tmp_path, name):
     assert "format the column as text" in lost.detail
 
 
+@pytest.mark.parametrize("cell", ["1.23457E+17", "1,23E+17", "1E+12"])
+@pytest.mark.parametrize("name", ["id", "image", "编号"])
+def test_ids_that_excel_has_shortened_in_csv_are_rejected_with_the_reason(tmp_path, cell, name):
+    place(tmp_path, "123456789012345678.jpg", "a.jpg")
+    (tmp_path / "t.csv").write_text(f"{name};label;MRN\n{cell};dr;{cell}\na;amd;1.5E+10\n")
+    listing = generic.scan(tmp_path)
+    assert labels(listing) == {"a.jpg": "amd"}
+    assert reasons(listing) == {"number that has lost digits": 1, "missing row": 1}
+    (lost,) = [one for one in listing.rejects if "digits" in one.reason]
+    assert "Excel keeps 15 digits" in lost.detail
+    assert any("1 cells of 'MRN' are numbers that have lost" in n for n in listing.guesses)
+
+
 def test_persons_whose_digits_excel_has_lost_are_nobody(two):
     book = openpyxl.Workbook()
     for row in (("image", "label", "患者编号"), ("a", "dr", 10**17 + 1), ("b", "amd", 10**17 + 2)):

@@ -30,8 +30,10 @@ MOST_BYTES = 2 << 30
 NO_VALUE: Final = "formula without a stored value"
 """The text of an Excel cell whose formula has no stored result."""
 LOST_DIGITS: Final = "number that has lost digits"
-"""The text of an Excel cell with a number of more digits than Excel keeps: the last ones are 0."""
+"""The text of a cell with a number of more digits than Excel keeps, or than Excel wrote."""
 _KEPT_DIGITS: Final = 15
+_SHORTENED: Final = re.compile(r"\d([.,]\d{1,14})?E\+(1[1-9]|[2-9]\d)")
+"""A number of more than eleven digits as Excel writes it into CSV."""
 _MOST_TITLES: Final = 3
 """Rows above the names that may be titles if no name is known."""
 _MOST_MERGED: Final = 1000
@@ -121,6 +123,10 @@ def read_tables(path: str | os.PathLike[str], find: Callable[[Sequence[str]], in
             text, notes = _read_text(path)
             delimiter = delimited.delimiter_of(text, find)
             cells = delimited.parse(text, delimiter)
+            if "E+" in text:
+                cells = [
+                    [LOST_DIGITS if _has_lost(cell) else cell for cell in row] for row in cells
+                ]
             header, cells, more = _names(cells, find, {})
             if cells and (image := find(cells[header])) >= 0:
                 delimited.check_swallowed(cells, header, image, delimiter)
@@ -314,6 +320,8 @@ def _cells(sheet: limits.Sheet) -> list[list[str]]:
 
 
 def _has_lost(value: Any) -> bool:
+    if isinstance(value, str):
+        return _SHORTENED.fullmatch(value) is not None
     return isinstance(value, (int, float)) and abs(value) >= 10**_KEPT_DIGITS
 
 

@@ -26,7 +26,8 @@ from vclip_jax.files.errors import few
 
 _FAULTS: Final = {
     NO_VALUE: "open it in Excel and save it",
-    LOST_DIGITS: "Excel keeps 15 digits of a number: format the column as text and fill it again",
+    LOST_DIGITS: "Excel keeps 15 digits of a number, and fewer in CSV (1.23E+17): format the "
+    "column as text and fill it again",
 }
 """Excel cells without a usable value, and the remedy."""
 
