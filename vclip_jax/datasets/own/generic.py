@@ -25,7 +25,7 @@ from typing import Final
 from vclip_jax.datasets.formats import parquet
 from vclip_jax.datasets.formats.tables import Table, read_tables
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET, Listing
-from vclip_jax.datasets.own import embedded
+from vclip_jax.datasets.own import configurations, embedded
 from vclip_jax.datasets.own.chosen import by_eye, choose, image_finder
 from vclip_jax.datasets.own.class_folders import from_folders
 from vclip_jax.datasets.own.columns import Wanted
@@ -196,6 +196,9 @@ def _folders_named(path: Path, wanted: Wanted) -> set[str]:
 
 def _from_tables(paths: Sequence[Path], folder: Folder, wanted: Wanted) -> Kinds:
     photographs = Photographs([*folder.photographs, *folder.unusable])
+    configurations.check_one(
+        folder.root, [path for path in paths if path.suffix.lower() in PARQUET]
+    )
     check_tests([path.stem for path in paths], folder.root)
     found: list[Found] = []
     orders: list[tuple[tuple[str, ...], bool]] = []
