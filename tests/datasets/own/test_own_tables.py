@@ -999,3 +999,81 @@ def test_of_many_columns_and_sheets_errors_name_a_few(two):
         with pytest.raises(ValueError, match=r"'column1', .* and \d,\d+ more") as caught:
             generic.scan(two)
         assert len(str(caught.value)) < 1000
+
+
+# --- Layouts of Kaggle.
+
+
+GRADES = ["No_DR", "Mild", "Moderate", "Severe", "Proliferate_DR"]
+
+
+def test_numbers_in_folders_of_their_own_are_read_and_can_be_named(tmp_path):
+    """APTOS 2019 as colored_images."""
+    inner = "colored_images/colored_images"
+    place(tmp_path, *(f"{inner}/{GRADES[n % 5]}/{n}.png" for n in range(10)))
+    rows = [f"{n},{n % 5}" for n in range(10)]
+    (tmp_path / "train.csv").write_text("\n".join(["id_code,diagnosis", *rows]))
+    listing = generic.scan(tmp_path)
+    assert listing.classes == ("0", "1", "2", "3", "4")
+    assert len(listing.items) == 10
+    (note,) = [note for note in listing.notes if "--classes" in note]
+    assert f"--classes {','.join(GRADES)} names" in note
+    named = generic.scan(tmp_path, classes=",".join(GRADES), ordered="yes")
+    assert all(f"/{name}/" in key for key, name in labels(named).items())
+    assert not any("--classes" in note for note in named.notes)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["a/1,0", "b/2,0", "c/3,1"],  # a number in two folders
+        ["a/1,0", "a/2,1", "b/3,1"],  # two in one
+        ["a/1,1", "b/2,2"],  # none is 0
+        ["1/1,0", "2/2,1"],
+        ["train/1,0", "test/2,1"],
+        ["a/1,0", "a/2,0"],
+    ],
+)
+def test_other_folders_are_no_names_of_classes(tmp_path, rows):
+    place(tmp_path, *(f"{row.split(',')[0]}.jpg" for row in rows))
+    (tmp_path / "t.csv").write_text("\n".join(["image,label", *rows]))
+    listing = generic.scan(tmp_path)
+    assert len(listing.items) == len(rows)
+    assert not any("--classes" in note for note in listing.notes)
+
+
+def test_a_name_of_a_folder_with_a_comma_can_be_given_back(tmp_path):
+    place(tmp_path, "DR, mild/1.jpg", "none/2.jpg")
+    (tmp_path / "t.csv").write_text("image,label\n1,0\n2,1\n")
+    (note,) = [note for note in generic.scan(tmp_path).notes if "--classes" in note]
+    assert """--classes '"DR, mild",none' names""" in note
+    assert generic.scan(tmp_path, classes='"DR, mild",none').classes == ("DR, mild", "none")
+
+
+def test_idrid_with_one_table_is_read(tmp_path):
+    place(tmp_path, "Imagenes/Imagenes/IDRiD_001.jpg", "Imagenes/Imagenes/IDRiD_002.jpg")
+    (tmp_path / "idrid_labels.csv").write_text("id_code,diagnosis\nIDRiD_001,3\nIDRiD_002,0\n")
+    found = labels(generic.scan(tmp_path))
+    assert found == {
+        "Imagenes/Imagenes/IDRiD_001.jpg": "3",
+        "Imagenes/Imagenes/IDRiD_002.jpg": "0",
+    }
+
+
+def test_rows_of_json_may_be_numbered(tmp_path):
+    """REFUGE's index.json; the outlines beside are photographs that nothing lists."""
+    for split, first in (("train", "g"), ("val", "V")):
+        place(tmp_path, *(f"{split}/Images/{first}000{i}.jpg" for i in range(2)))
+        place(tmp_path, *(f"{split}/Masks/{first}000{i}.png" for i in range(2)))
+        rows = {
+            str(i): {"Fovea_X": 1.5, "ImgName": f"{first}000{i}.jpg", "Label": i} for i in range(2)
+        }
+        (tmp_path / split / "index.json").write_text(json.dumps(rows))
+    listing = generic.scan(tmp_path)
+    assert labels(listing) == {
+        f"{split}/Images/{first}000{i}.jpg": str(i)
+        for split, first in (("train", "g"), ("val", "V"))
+        for i in range(2)
+    }
+    assert set(splits(listing).values()) == {"train", "validation"}
+    assert reasons(listing) == {"missing row": 4}

@@ -239,7 +239,7 @@ def _names(
 
 
 def _merged_across(sheet: limits.Sheet) -> dict[int, set[int]]:
-    """Return the columns whose cell is merged with the cell to the left, for each row at the top."""
+    """Return the columns whose cell is merged with the cell to the left, for each top row."""
     merged: dict[int, set[int]] = {}
     across = (one for one in sheet.merged if one[1][1] > one[0][1])
     for (top, left), (bottom, right) in islice(across, _MOST_MERGED):
@@ -386,7 +386,10 @@ def _json(path: Path) -> list[Row]:
 
 
 def _by_rows(content: dict[str, Any]) -> list[Any]:
-    """Turn columns into rows: lists of one length, or objects with one set of keys (pandas)."""
+    """Turn an object into rows: of lists or objects that are columns (pandas), or of numbered rows.
+
+    Lists have one length. Objects that are columns have one set of keys.
+    """
     columns = list(content.values())
     lists = [value for value in columns if isinstance(value, list)]
     if len(lists) == 1 and len(columns) > 1 and all(isinstance(row, dict) for row in lists[0]):
@@ -398,6 +401,8 @@ def _by_rows(content: dict[str, Any]) -> list[Any]:
         )
     if columns and all(isinstance(column, dict) for column in columns):
         keys = list(columns[0])
+        if all(map(str.isdecimal, content)) and not all(map(str.isdecimal, keys)):
+            return columns  # a row for each number
         if all(list(column) == keys for column in columns):
             columns = [list(column.values()) for column in columns]
     if columns and all(isinstance(column, list) for column in columns):

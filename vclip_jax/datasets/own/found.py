@@ -3,6 +3,9 @@
 Classes get numbers, rows of one photograph are joined, and contradictions are rejected.
 """
 
+import csv
+import io
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +23,7 @@ from vclip_jax.datasets.own.labels import (
     spelling,
     spelt_alike,
 )
+from vclip_jax.datasets.own.lookup import split_of
 from vclip_jax.datasets.own.people import across_splits
 from vclip_jax.files.errors import few
 
@@ -92,7 +96,7 @@ def listing_of(
     notes += _read_labels(found, classes)
     notes += _spell(name, found, classes)
     kept, joined = _join(found)
-    notes += _against_folders(kept)
+    notes += _against_folders(kept) + _named_by_folders(kept)
     if joined:
         notes.append(f"{joined} rows describe a photograph of another table's row and are joined.")
     labels = {one.label for one in found if one.label and not one.reason}
@@ -304,6 +308,25 @@ def _against_folders(found: Sequence[Found]) -> list[str]:
         f"{len(against)} photographs are in the folder of another class than their table says, "
         f"such as {one.key}: {one.label!r} ({one.detail}), not {folder!r}. The table counts: which "
         "is right?"
+    ]
+
+
+def _named_by_folders(found: Sequence[Found]) -> list[str]:
+    """Return how to name classes that are numbers, if each number has a folder of its own."""
+    numbers: dict[str, set[str]] = {}
+    for one in found:
+        if one.label and not one.reason and one.image and not one.image.member:
+            folder = one.key.rpartition("/")[0].rpartition("/")[2]
+            numbers.setdefault(folder, set()).add(one.label)
+    names = {next(iter(labels)): folder for folder, labels in numbers.items() if len(labels) == 1}
+    order = [names.get(str(number), "") for number in range(len(numbers))]
+    if len(order) < 2 or any(not name or name.isdecimal() or split_of(name) for name in order):
+        return []
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(order)
+    return [
+        "The photographs of each number lie in one folder: "
+        f"--classes {shlex.quote(text.getvalue())} names the classes after the folders."
     ]
 
 
