@@ -1001,6 +1001,30 @@ def test_of_many_columns_and_sheets_errors_name_a_few(two):
         assert len(str(caught.value)) < 1000
 
 
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (["dr", "dr", "dr", "amd"], "folders, 'dr' (3), 'amd' (1), which are not read"),
+        (["train/dr", "train/amd", "test/dr", "test/amd"], "'dr' (2), 'amd' (2)"),
+        (["train", "train", "test", "test"], ""),
+        (["OD", "OS", "OD", "OS"], ""),
+        (["p1", "p2", "p3", "p4"], ""),
+        (["images"] * 4, ""),
+    ],
+)
+def test_folders_of_classes_that_captions_alone_leave_out_are_said(tmp_path, folders, said):
+    keys = [f"{folder}/{number}.jpg" for number, folder in enumerate(folders)]
+    place(tmp_path, *keys)
+    (tmp_path / "t.csv").write_text("\n".join(["image,caption", *(f"{key},text" for key in keys)]))
+    listing = generic.scan(tmp_path)
+    assert set(labels(listing).values()) == {None}
+    notes = [note for note in listing.notes if "not read as classes" in note]
+    assert len(notes) == bool(said)
+    assert said in " ".join(notes)
+    (tmp_path / "t.csv").write_text("image,caption,label\n" + "".join(f"{k},t,x\n" for k in keys))
+    assert not any("not read as classes" in note for note in generic.scan(tmp_path).notes)
+
+
 # --- Layouts of Kaggle.
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, split_by_hash
+from vclip_jax.datasets.own.eyes import side_of
 from vclip_jax.datasets.own.labels import (
     SEVERAL,
     in_order,
@@ -96,7 +97,7 @@ def listing_of(
     notes += _read_labels(found, classes)
     notes += _spell(name, found, classes)
     kept, joined = _join(found)
-    notes += _against_folders(kept) + _named_by_folders(kept)
+    notes += _against_folders(kept) + _named_by_folders(kept) + _unread_folders(kept)
     if joined:
         notes.append(f"{joined} rows describe a photograph of another table's row and are joined.")
     labels = {one.label for one in found if one.label and not one.reason}
@@ -327,6 +328,22 @@ def _named_by_folders(found: Sequence[Found]) -> list[str]:
     return [
         "The photographs of each number lie in one folder: "
         f"--classes {shlex.quote(text.getvalue())} names the classes after the folders."
+    ]
+
+
+def _unread_folders(found: Sequence[Found]) -> list[str]:
+    """Return the folders that may be of classes, if tables have captions and no labels."""
+    listed = [one for one in found if not one.reason and one.image and not one.image.member]
+    if any(one.label for one in found):
+        return []
+    places = [one.key.rpartition("/")[0].rpartition("/")[2] for one in listed]
+    folders = Counter(place for place in places if place and not split_of(place))
+    if len(folders) < 2 or 2 * len(folders) > len(listed) or any(map(side_of, folders)):
+        return []
+    said = few((f"{name!r} ({count})" for name, count in folders.most_common()), 6)
+    return [
+        f"The photographs lie in folders, {said}, which are not read as classes: the tables count. "
+        "Classes have a column, such as label."
     ]
 
 
