@@ -86,7 +86,7 @@ def test_a_column_twice_below_a_title_is_still_a_column_twice(folder):
     write(
         folder, [["Screening 2024"], ["image", "label", "label"], ["1l.jpg", "a", "b"]], (), "csv"
     )
-    with pytest.raises(ValueError, match="the column 'label' is there twice"):
+    with pytest.raises(ValueError, match="the column 'label' occurs twice"):
         generic.scan(folder)
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -205,10 +206,7 @@ def _table(
         raise ValueError("the table is empty, there is no row with the columns' names")
     header = cells[header_row]
     named = [index for index, name in enumerate(header) if name]
-    names = [header[index] for index in named]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the column {twice!r} occurs twice: rename or remove one of them")
+    names = _once(header[index] for index in named)
     last = named[-1] + 1 if strict else len(header)
     rows: list[tuple[int, Row]] = []
     for number, line in enumerate(cells[header_row + 1 :], start=header_row + 2):
@@ -246,6 +244,19 @@ def _merged_across(sheet: limits.Sheet) -> dict[int, set[int]]:
         for row in range(top, min(bottom, delimited.HEADER_WITHIN) + 1):
             merged.setdefault(row, set()).update(range(left + 1, right + 1))
     return merged
+
+
+def _once(names: Iterable[str]) -> list[str]:
+    """Return column names without white space around them.
+
+    Raises:
+        ValueError: one line: two names are equal.
+    """
+    stripped = [name.strip() for name in names]
+    if len(set(stripped)) != len(stripped):
+        [(twice, _)] = Counter(stripped).most_common(1)
+        raise ValueError(f"the column {twice!r} occurs twice: rename or remove one of them")
+    return stripped
 
 
 def _header_row(cells: Sequence[Sequence[str]], find: Callable[[Sequence[str]], int]) -> int:
@@ -334,7 +345,7 @@ def _parquet(path: Path) -> list[Row]:
         # Images and other nested columns are left out of a table in memory.
         schema = pyarrow.parquet.read_schema(path)
         flat = [field.name for field in schema if not _nested(field.type)]
-        names = [name.strip() for name in flat]
+        names = _once(flat)
         for batch in limits.parquet_batches(path, flat):
             columns = [[text_of(v) for v in batch.column(name).to_pylist()] for name in flat]
             rows += [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
@@ -362,7 +373,7 @@ def _jsonl(path: Path) -> list[Row]:
         row = parse_json(line, f"line {number}", MOST_BYTES, constants=True)
         if not isinstance(row, dict):
             raise ValueError(f"line {number} is not an object")
-        rows.append({str(name).strip(): text_of(value) for name, value in row.items()})
+        rows.append(_row(row, f"line {number}"))
     return rows
 
 
@@ -382,7 +393,15 @@ def _json(path: Path) -> list[Row]:
     for number, row in enumerate(content, start=1):
         if not isinstance(row, dict):
             raise ValueError(f"entry {number} of the list is not an object")
-    return [{str(name).strip(): text_of(value) for name, value in row.items()} for row in content]
+    return [_row(row, f"entry {number}") for number, row in enumerate(content, start=1)]
+
+
+def _row(content: dict[str, Any], where: str) -> Row:
+    try:
+        names = _once(content)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return dict(zip(names, map(text_of, content.values()), strict=True))
 
 
 def _by_rows(content: dict[str, Any]) -> list[Any]:
