@@ -82,10 +82,8 @@ def found_in(
     by_end: dict[str, list[tuple[str, Found]]] = {}
     direct: set[str] = set()
     single = 0
-    # If some paths are found below the common start, the others are really missing.
-    rooted = bool(start) and any(
-        not photographs.find(path_of(row.get(chosen.image, ""), start), home)[1]
-        for _, row in table.rows
+    rooted = is_rooted(
+        [row.get(chosen.image, "") for _, row in table.rows], start, photographs, home
     )
     for number, row in table.rows:
         one = Found("", source=table.where, detail=f"{table.where}, row {number}")
@@ -161,6 +159,34 @@ def path_of(cell: str, start: str) -> str:
     return text[len(start) + 1 :] if text.startswith(f"{start}/") else text.lstrip("/")
 
 
+def is_rooted(cells: Sequence[str], start: str, photographs: Photographs, home: str = "") -> bool:
+    """Return whether paths are found below the common start, so that the others are missing."""
+    return bool(start) and any(
+        not photographs.find(path_of(cell, start), home)[1] for cell in cells
+    )
+
+
+def find(
+    cell: str,
+    start: str,
+    rooted: bool,
+    photographs: Photographs,
+    home: str = "",
+    split: str = "",
+    side: str = "",
+) -> tuple[str, str, bool]:
+    """Find the photograph that a cell names, also by the end of a path outside the folder.
+
+    Returns:
+        The key, "", and whether the end of the path decided; or the path, the reason, and False.
+    """
+    key, reason = photographs.find(path_of(cell, start), home, split, side)
+    outside = reason == "outside the folder"
+    outside = outside or (reason == "missing image" and is_absolute(cell) and not rooted)
+    end = photographs.by_end(cell, split, side) if outside else ""
+    return (end, "", True) if end else (key, reason, False)
+
+
 def _name(
     one: Found,
     cell: str,
@@ -174,12 +200,7 @@ def _name(
     """Set key and image of a row by its cell; return whether only a path's end matched."""
     several = listed(cell) or [cell]
     cell = several[0] if len(several) == 1 else cell
-    text = path_of(cell, start)
-    key, reason = photographs.find(text, home, one.split, side)
-    outside = reason == "outside the folder"
-    outside = outside or (reason == "missing image" and is_absolute(cell) and not rooted)
-    end = photographs.by_end(cell, one.split, side) if outside else ""
-    key, reason = (end, "") if end else (key, reason)
+    key, reason, ended = find(cell, start, rooted, photographs, home, one.split, side)
     one.key = key or one.detail
     if reason == "missing image" and key and os.path.isfile(folder.root / key):
         # By the table it is a photograph, whatever its suffix; a link may lead to another key.
@@ -192,13 +213,15 @@ def _name(
     elif reason == "outside the folder":
         one.detail = f"{one.detail}: {cell}: give a folder as --source that holds all"
     elif reason == "ambiguous image":
-        one.detail = f"{one.detail}: {cell}: {' or '.join(photographs.alike(text)[:4])}"
+        one.detail = (
+            f"{one.detail}: {cell}: {' or '.join(photographs.alike(path_of(cell, start))[:4])}"
+        )
     elif reason:
         one.detail = f"{one.detail}: {cell or 'no path'}"
     else:
         one.image = Blob(os.path.join(folder.root, key))
     one.reason = reason
-    return bool(end)
+    return ended
 
 
 def unlisted(found: Sequence[Found], folder: Folder, *, everywhere: bool) -> list[Found]:
