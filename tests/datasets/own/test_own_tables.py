@@ -498,6 +498,21 @@ def test_several_labels_are_counted_and_one_that_is_a_class_can_be_named(tmp_pat
     assert reasons(generic.scan(tmp_path, classes="dr,scar,scar/other")) == {"several labels": 1}
 
 
+def test_a_class_of_two_words_that_are_classes_too_is_named_with_the_remedy(tmp_path):
+    place(tmp_path, "a.jpg", "b.jpg", "c.jpg", "d.jpg")
+    text = "image,label\na,severe\nb,npdr\nc,severe npdr\nd,\"['severe', 'npdr']\"\n"
+    (tmp_path / "t.csv").write_text(text)
+    first, second = generic.scan(tmp_path).rejects
+    assert {first.reason, second.reason} == {"several labels"}
+    said = "t.csv, row 4: 'severe npdr' (if it is one class, list it with all others in --classes)"
+    assert first.detail == said
+    assert "--classes" not in second.detail
+    for classes in ("npdr,severe,severe npdr", "npdr,severe,Severe NPDR"):
+        merged = generic.scan(tmp_path, classes=classes, spellings="merge")
+        assert labels(merged)["c.jpg"] == classes.rpartition(",")[2]
+        assert reasons(merged) == {"several labels": 1}
+
+
 def test_rows_that_contradict_each_other_are_all_rejected(two):
     (two / "t.csv").write_text("image,label\na,dr\na,normal\nb,dr\nb,dr\n")
     listing = generic.scan(two)

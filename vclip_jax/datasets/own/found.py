@@ -18,6 +18,7 @@ from vclip_jax.datasets.own.labels import (
     in_order,
     is_parted,
     is_undecided,
+    listed,
     read_caption,
     read_labels,
     says_nothing,
@@ -203,6 +204,8 @@ def _read_labels(found: Sequence[Found], classes: Classes) -> list[str]:
     for one, (text, fault) in zip(cells, read, strict=True):
         if fault and not one.reason:
             one.reason, one.detail = fault, f"{one.detail}: {one.label!r}"
+            if fault == SEVERAL and listed(one.label) is None:
+                one.detail += " (if it is one class, list it with all others in --classes)"
         one.word = one.label if not text and is_undecided(one.label) else ""
         one.label = text
     notes = []
