@@ -6,7 +6,7 @@
 Weights are workdirs, portable folders or hub:OWNER/NAME. Import the weights of other systems once
 (`vclip weights import`). For a system without weights, the row says where to get them. A dataset
 that is neither built nor has a source has no column. `:NAME,NAME` after the config's name chooses
-other datasets.
+other datasets. For your own built dataset, all systems are asked for the classes by their names.
 
 Hardware: 2 CPU cores embed about ten photographs a second with each published model.
 Expected: the table shows the paper's accuracies beside ours.
@@ -20,7 +20,7 @@ IMPORT = "vclip weights import --format {} --source FILE --out FOLDER"
 def get_config(names: str = "messidor,fives,refuge"):
     config = config_lib.default()
     for name in names.split(","):
-        config.evals[name] = config_lib.published_eval(name)
+        config.evals[name.partition("/")[0]] = config_lib.published_eval(name)
     flair = f"FLAIR's flair_resnet.pth (github.com/jusiro/FLAIR), {IMPORT.format('flair')}"
     config.systems.clip = config_lib.system(
         prompts="en",

@@ -508,7 +508,7 @@ def read_parquet(path: Path) -> None:
 def read_tar(path: Path) -> None:
     from vclip_jax.datasets.formats import blobs, webdataset
 
-    for sample in webdataset.scan_tar(path):
+    for sample in webdataset.scan_tar(path)[0]:
         if sample.image is not None:
             blobs.read(sample.image)
 

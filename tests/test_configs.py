@@ -63,6 +63,19 @@ def test_the_trial_on_idrid_is_an_argument():
     assert set(config.evals) == {"idrid"}
 
 
+@pytest.mark.parametrize("name", ["external", "table1"])
+def test_a_dataset_of_ones_own_is_scored_by_its_name(name):
+    config = load(ROOT / f"configs/{name}.py").get_config("fives,mine,yours/512px-q92")
+    checks.validate(config, devices=1, training=False)
+    assert {key: entry.dataset for key, entry in config.evals.items()} == {
+        "fives": "fives",
+        "mine": "mine",
+        "yours": "yours/512px-q92",
+    }
+    assert (config.evals.fives.prompts, config.evals.fives.split) == ("zh/fives", "train+test")
+    assert (config.evals.mine.prompts, config.evals.mine.split) == ("labels", "test")
+
+
 @pytest.mark.parametrize("name", ["visionclip", "quickstart"])
 def test_an_unknown_key_is_named_with_the_nearest_known_one(name):
     config = load(ROOT / "configs" / f"{name}.py").get_config()

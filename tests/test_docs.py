@@ -134,7 +134,7 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     return module._export_parser() if name == "export" else module._parser()
 
 
-def parse_main(argv: list[str]) -> None:
+def parse_main(argv: list[str], built: Sequence[str] = ()) -> None:
     """The trainer's command line, with flags of its own so that nothing stays behind."""
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=argv)
@@ -149,6 +149,7 @@ def parse_main(argv: list[str]) -> None:
         assert re.fullmatch(r"(\d+x)?(v4|v5e|v5p|v6e|7x|h100):\d+(x\d+)*", values.topology)
     checks.validate(values.config, devices=1, training=values.mode != "eval")
     for entry in values.config.evals.values():
+        assert entry.dataset.partition("/")[0] in (*DATASETS, "synthetic", *built), entry.dataset
         if entry.prompts != "labels":
             prompts.load(entry.prompts)
 
@@ -239,7 +240,7 @@ def check_command(line: str, built: Sequence[str] = ()) -> None:
     try:
         if not name or vclip.COMMANDS[name].mode:
             mode = vclip.COMMANDS[name].mode if name else ""
-            parse_main([line, *command_line._own_flags(arguments, mode)])
+            parse_main([line, *command_line._own_flags(arguments, mode)], built)
             return
         with mock.patch.object(commands, "note_once", side_effect=AssertionError("an old name")):
             options = parser_of(name).parse_args(arguments)

@@ -96,3 +96,14 @@ def test_the_page_says_how_many_pairs_it_does_not_show(sources, monkeypatch):
     assert "&lt;b&gt;&amp;" in page
     assert "<b>" not in page
     assert not re.search(r"(src|href)=\"(?!data:)|<script|url\(", page)
+
+
+def test_keys_in_the_pairs_are_one_cell_each_and_no_formula(sources, tmp_path):
+    a, b = sources
+    keys = ["=1+1", "@a\nb", "a,b"]
+    a = [record | {"key": key} for record, key in zip(a, keys, strict=False)]
+    audit.write_csv(compare(a, b, distance=256), tmp_path / "audit.csv")
+    with open(tmp_path / "audit.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["key_a"] for row in rows} <= {"'=1+1", "'@a\nb", "a,b"}
+    assert {row["key_b"] for row in rows} <= {record["key"] for record in b}

@@ -1,14 +1,19 @@
 """A worker that hangs or dies is noticed and named; one that is slow is left alone."""
 
+import gc
 import os
 import pickle
 import signal
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 
 import numpy as np
 import pytest
 
+from vclip_jax.data import progress as progress_module
 from vclip_jax.data.pipeline import eval_batches, record_keys, train_batches
 from vclip_jax.data.prefetch import DevicePrefetcher
 from vclip_jax.data.progress import Progress, StalledError
@@ -105,7 +110,10 @@ def test_a_worker_that_dies_is_named_with_its_record():
     )
     with pytest.raises(OSError, match=r"a data worker died at source:all x{30}"):
         next(batches)
+    folder = batches._progress.folder
+    assert folder.is_dir()
     batches.close()
+    assert not folder.exists()
 
 
 def test_the_keys_of_a_step_are_known_without_reading_images():
@@ -119,13 +127,80 @@ def test_the_keys_of_a_step_are_known_without_reading_images():
     batches.close()
 
 
-def test_the_files_go_when_the_batches_are_closed():
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The folder for temporary files, of this process and of those that it starts."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path
+
+
+def test_threads_alone_leave_no_files(temporary):
     batches = eval_batches(RECORDS, global_batch_size=4, size=16, num_threads=2)
     next(batches)
-    folder = batches._progress.folder
-    assert any(folder.iterdir())
+    assert [entry.key for entry in batches._progress.entries() if not entry.key]
+    assert not list(temporary.glob("vclip-*"))
     batches.close()
-    assert not folder.exists()
+
+
+def test_the_files_of_processes_go_when_nobody_asks_any_more(temporary):
+    for end in ("close", "del"):
+        progress = Progress()
+        with pickle.loads(pickle.dumps(progress)).at("a"):
+            assert len(list(temporary.iterdir())) == 1
+        if end == "close":
+            progress.close()
+            progress.close()
+        del progress
+        gc.collect()
+        assert not list(temporary.iterdir())
+
+
+def test_a_fork_that_ends_leaves_the_files(temporary):
+    progress = Progress()
+    pickle.dumps(progress)
+    progress_module._remove(progress.folder, os.getpid() + 1)
+    assert list(temporary.iterdir())
+
+
+SCRIPT = """
+import multiprocessing, os, pickle, signal, sys, time
+from vclip_jax.data import workers
+from vclip_jax.data.progress import Progress
+
+
+def work(progress):
+    workers.start(0, 1, progress)
+    with progress.at("a record"):
+        os.kill(os.getppid(), getattr(signal, sys.argv[1]))
+        time.sleep(60)
+
+
+if __name__ == "__main__":
+    progress = Progress()
+    if sys.argv[1] in ("SIGTERM", "SIGKILL"):
+        process = multiprocessing.get_context("spawn").Process(target=work, args=(progress,))
+        process.start()
+        process.join()
+    assert os.path.isdir(pickle.loads(pickle.dumps(progress)).folder)
+    if sys.argv[1] == "error":
+        raise ValueError
+    if sys.argv[1] == "exit":
+        sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("way", ["end", "error", "exit", "SIGTERM", "SIGKILL"])
+def test_whichever_way_a_process_ends_its_files_go(temporary, way):
+    script = temporary / "script.py"
+    script.write_text(SCRIPT)
+    result = subprocess.run([sys.executable, script, way], capture_output=True, check=False)
+    codes = {"end": 0, "error": 1, "exit": 3, "SIGTERM": -15, "SIGKILL": -9}
+    assert result.returncode == codes[way], result.stderr
+    until = time.monotonic() + 60
+    while list(temporary.glob("vclip-*")) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not list(temporary.glob("vclip-*"))
 
 
 def test_no_descriptor_is_left_open():

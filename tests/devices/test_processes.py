@@ -87,6 +87,17 @@ def test_a_run_on_another_machine_is_waited_for_and_then_named(tmp_path, monkeyp
         first.kill()
 
 
+def test_a_lock_that_is_a_link_is_not_written_through(tmp_path):
+    (tmp_path / "own").write_text("own")
+    (tmp_path / ".lock").symlink_to("own")
+    with (
+        pytest.raises(ValueError, match=r"\.lock is a symbolic link"),
+        processes.alone_in(tmp_path),
+    ):
+        pass
+    assert (tmp_path / "own").read_text() == "own"
+
+
 def test_where_nothing_can_be_locked_a_run_goes_on_and_says_so(tmp_path, monkeypatch, caplog):
     def unsupported(*_):
         raise OSError(errno.ENOLCK, "No locks available")

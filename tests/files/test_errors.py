@@ -2,7 +2,7 @@
 
 import pytest
 
-from vclip_jax.files.errors import first_line, one_line
+from vclip_jax.files.errors import few, first_line, one_line
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,22 @@ def test_an_error_is_one_line_and_never_empty(error, line, first):
     assert one_line(error) == line
     assert one_line(error, 4) == line[:4]
     assert first_line(error) == first
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        ([], ""),
+        ("ab", "a, b"),
+        ("abcdefgh", "a, b, c, d, e, f, g, h"),
+        ("abcdefghi", "a, b, c, d, e, f, g, h and 1 more"),
+        (range(100_000), "0, 1, 2, 3, 4, 5, 6, 7 and 99,992 more"),
+        (["x" * 10**6, "y"], f"{'x' * 200}..., y"),
+    ],
+)
+def test_a_message_shows_a_few_names(names, shown):
+    assert few(names) == shown
+
+
+def test_as_many_names_are_shown_as_are_asked_for():
+    assert few("abc", 2, "; ") == "a; b and 1 more"

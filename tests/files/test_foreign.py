@@ -113,3 +113,52 @@ def test_a_name_on_the_hub_may_have_a_revision():
     assert foreign.hub_name("hub:a/b") == ("a/b", None)
     assert foreign.hub_name("hub:a/b@v1") == ("a/b", "v1")
     assert foreign.hub_name("hub:a/b@refs/pr/1") == ("a/b", "refs/pr/1")
+
+
+def test_a_folder_of_files_may_hold_links_to_files_and_folders(tmp_path):
+    folder, other = tmp_path / "folder", tmp_path / "other"
+    for one in (folder / "a/b", other):
+        one.mkdir(parents=True)
+        (one / "file").write_text("x")
+    (folder / "a/up").symlink_to(folder)  # a circle
+    (folder / "linked").symlink_to(other)
+    foreign.regular_files(folder)
+    (other / "here").symlink_to("/dev/null")
+    with pytest.raises(ValueError, match=r"linked/here is neither a file nor a folder$"):
+        foreign.regular_files(folder)
+
+
+def test_a_link_to_nothing_is_no_file_and_what_vanishes_is_no_fault(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    find = foreign._entries
+    monkeypatch.setattr(foreign, "_entries", lambda one: [*find(one), os.path.join(one, "part")])
+    foreign.regular_files(tmp_path)
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(ValueError, match="link is neither"):
+        foreign.regular_files(tmp_path)
+
+
+def test_a_folder_has_a_most_of_entries(tmp_path, monkeypatch):
+    monkeypatch.setattr(foreign, "MOST_ENTRIES", 3)
+    for name in "abc":
+        (tmp_path / name).write_text("x")
+    foreign.regular_files(tmp_path)
+    (tmp_path / "d").write_text("x")
+    with pytest.raises(ValueError, match="holds more than 3 entries"):
+        foreign.regular_files(tmp_path)
+
+
+def test_a_file_that_is_passed_on_lies_in_its_folder_or_in_the_hubs_cache(tmp_path):
+    snapshot = tmp_path / "models--a--b/snapshots/123"
+    for folder in (snapshot, tmp_path / "models--a--b/blobs", tmp_path / "home"):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("x")
+    (snapshot / "own").symlink_to("file")
+    (snapshot / "blob").symlink_to("../../blobs/file")
+    for name in ("file", "own", "blob"):
+        foreign.check_inside(snapshot / name)
+    (snapshot / "link").symlink_to(tmp_path / "home/file")
+    (snapshot / "twice").symlink_to("link")
+    for name in ("link", "twice"):
+        with pytest.raises(ValueError, match=f"{name} is a link to a file outside the folder"):
+            foreign.check_inside(snapshot / name)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from etils import epath
 
-from vclip_jax.files.writing import replacing, write_json, write_text
+from vclip_jax.files.writing import check_no_link, replacing, write_json, write_text
 
 
 @pytest.mark.parametrize("kind", [Path, epath.Path])
@@ -39,3 +39,10 @@ def test_a_link_in_a_strangers_folder_is_not_written_through(tmp_path):
     assert (tmp_path / "own").read_text() == "own"
     assert (tmp_path / "a.txt").read_text() == "new"
     assert not (tmp_path / "a.txt").is_symlink()
+
+
+def test_a_file_that_is_written_in_its_place_is_no_link(tmp_path):
+    check_no_link(tmp_path / "a")  # is not there yet
+    (tmp_path / "b").symlink_to("nowhere")
+    with pytest.raises(ValueError, match=r"b is a symbolic link, and nothing is written through"):
+        check_no_link(tmp_path / "b")

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from vclip_jax.interop import folder, names
+from vclip_jax.interop import actions, folder, names
 from vclip_jax.interop.__main__ import main
+from vclip_jax.interop.export import hub
 from vclip_jax.interop.systems import cn_clip
 
 from .conftest import assert_same
@@ -136,3 +137,32 @@ def test_it_runs_as_a_module_without_pytorch(tmp_path, checkpoint):
         )
         assert completed.returncode == 0, completed.stderr
     assert (work / "model.safetensors").exists()
+
+
+def test_a_card_that_is_a_link_to_something_else_is_not_copied(
+    tmp_path, weights, tokenizer, capsys
+):
+    folder.save(tmp_path / "m", weights, tokenizer)
+    (tmp_path / "secret").write_text("a key")
+    (tmp_path / "m/README.md").unlink()
+    (tmp_path / "m/README.md").symlink_to(tmp_path / "secret")
+    command = "export --format safetensors --model"
+    assert run(command, tmp_path / "m", "--out", tmp_path / "out") == 1
+    assert "README.md is a link to a file outside the folder" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    for name in ("README.md", "tokenizer.json"):
+        (tmp_path / "m/README.md").unlink(missing_ok=True)
+        (tmp_path / "m" / name).symlink_to(tmp_path / "secret")
+        with pytest.raises(ValueError, match=r"is a link to a file outside|is not JSON"):
+            hub._files(tmp_path / "m")
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"\xff", "not UTF-8"), (b"x" * 9, "more than")])
+def test_a_card_that_is_no_text_is_refused(
+    tmp_path, weights, tokenizer, capsys, monkeypatch, content, message
+):
+    monkeypatch.setattr(actions, "MOST_CARD", 8)
+    folder.save(tmp_path / "m", weights, tokenizer)
+    (tmp_path / "m/README.md").write_bytes(content)
+    assert run("export --format safetensors --model", tmp_path / "m", "--out", tmp_path / "o") == 1
+    assert message in capsys.readouterr().err

@@ -1,7 +1,10 @@
 """The portable folder, and the way from a training run into it."""
 
+import itertools
 import json
 import os
+import shutil
+import signal
 
 import jax
 import numpy as np
@@ -10,8 +13,9 @@ from safetensors.numpy import save_file
 
 from vclip_jax import config as config_lib
 from vclip_jax.data.text.wordpiece import WordPiece
-from vclip_jax.interop import folder, workdir
+from vclip_jax.interop import folder, names, workdir
 from vclip_jax.interop.systems import state_dicts
+from vclip_jax.prompts import from_phrases
 from vclip_jax.train import build, optim, state
 from vclip_jax.train.checkpoint import Checkpoints
 
@@ -116,6 +120,8 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path, tiny_weights, t
         ("tokenizer", "vocab_size", 10**9, "vocab_size is"),
         ("tokenizer", "context_length", 10**6, "context_length is"),
         ("model", "text_layers", 10**9, "text_layers is"),
+        ("model", "text_layers", 200, r"arrays, too few for the 20\d layers of its configuration"),
+        ("model", "vision_layers", [50, 50, 50, 50], "arrays, too few for the 20"),
         ("model", "vision_layers", [150, 150, 1, 1], "vision_layers is"),
         ("model", "vision_layers", [1] * 10**5, "vision_layers is"),
         ("model", "embed_dim", 10**7, "embed_dim is"),
@@ -273,6 +279,15 @@ def test_incomplete_runs_are_refused(tmp_path, run):
         workdir.load(tmp_path)
 
 
+def test_of_many_weights_that_do_not_fit_a_few_are_named():
+    found = {f"extra.{number}": np.zeros(1, "f4") for number in range(100_000)}
+    found["x" * 10_000] = np.zeros(1, "f4")
+    for check in (names.check, names.check_shapes):
+        with pytest.raises(ValueError, match=r"unexpected extra\.5; .* and 99,994 more") as caught:
+            check(found, {"kernel": (1,)}, origin="a file")
+        assert len(str(caught.value)) < 500
+
+
 def raw_safetensors(path, config, dtype, shape, size):
     """One array of so many bytes, none of which is on the disk."""
     array = {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}
@@ -285,7 +300,7 @@ def raw_safetensors(path, config, dtype, shape, size):
 def test_arrays_that_do_not_belong_there_are_not_read(tmp_path, tiny_weights):
     path = tmp_path / "model.safetensors"
     raw_safetensors(path, tiny_weights().config, "F32", [2**38], 2**40)
-    with pytest.raises(ValueError, match="unexpected x"):
+    with pytest.raises(ValueError, match="holds 1 arrays, too few for the"):
         folder.load_file_alone(path)
 
 
@@ -297,15 +312,81 @@ def test_a_type_that_numpy_lacks_is_an_error_of_one_line(tmp_path, tiny_weights)
     assert "\n" not in str(caught.value)
 
 
-def test_a_link_under_the_name_of_an_unfinished_file_is_not_written_through(
+def test_a_link_under_the_name_of_an_unfinished_model_is_not_written_through(
     tmp_path, tiny_weights, tokenizer
 ):
-    other = tmp_path / "other"
-    other.write_text("mine")
-    target = tmp_path / "m"
+    other, target = tmp_path / "other", tmp_path / "m"
+    other.mkdir()
+    (other / "config.json").write_text("mine")
     target.mkdir()
-    for name in ("model.safetensors", "config.json", "vocab.txt", "README.md"):
-        (target / f"{name}.{os.getpid()}.tmp").symlink_to(other)
-    folder.save(target, tiny_weights(), tokenizer)
-    assert other.read_text() == "mine"
-    assert not (target / "README.md").is_symlink()
+    for name in (".new.part", ".new"):
+        (target / name).symlink_to(other)
+        folder.complete(target)
+        folder.save(target, tiny_weights(), tokenizer, overwrite=True)
+    assert (other / "config.json").read_text() == "mine"
+    assert [path.name for path in other.iterdir()] == ["config.json"]
+
+
+# --- A process that is killed.
+
+
+def content(path):
+    return {one.name: one.read_bytes() for one in path.iterdir() if not one.name.startswith(".")}
+
+
+def killed_at(step: int, act) -> bool:
+    """Whether a process that does so was killed before its step on files of this number."""
+    process = os.fork()
+    if not process:
+        left = [step]
+
+        def counted(function):
+            def call(*arguments, **options):
+                left[0] -= 1
+                if left[0] < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return function(*arguments, **options)
+
+            return call
+
+        for name in ("rename", "replace", "unlink", "mkdir", "rmdir", "open", "chmod"):
+            setattr(os, name, counted(getattr(os, name)))
+        folder.save_file = counted(folder.save_file)
+        act()
+        os._exit(0)
+    return os.waitpid(process, 0)[1] == signal.SIGKILL
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_save_that_is_killed_leaves_the_old_model_or_the_new_one(
+    tmp_path, tiny_weights, tokenizer
+):
+    two = from_phrases({"healthy": "正常", "ill": "青光眼"}, "two")
+    old, new = tmp_path / "old", tmp_path / "new"
+    weights = tiny_weights(seed=2)
+    folder.save(old, tiny_weights(seed=1), tokenizer, card="old", prompts=two)
+    folder.save(new, weights, tokenizer, card="new")
+    before, after = content(old), content(new)
+    assert before.keys() - after.keys() == {"prompts.json"}
+    seen = set()
+    for there, step in itertools.product((True, False), range(100)):
+        target = tmp_path / f"{there}-{step}"
+        if there:
+            shutil.copytree(old, target)
+
+        def act(target=target):
+            folder.save(target, weights, tokenizer, card="new", overwrite=True)
+
+        was_killed = killed_at(step, act)
+        assert folder.is_portable(target) or not there
+        found = content(target) if target.exists() else {}
+        assert found in (after, before if there else {})
+        seen.add((there, found == after, was_killed))
+        act()  # the next call works
+        assert content(target) == after
+        assert not list(target.glob(".*"))
+    assert seen == {
+        *itertools.product((True, False), (True, False), (True,)),
+        *((one, True, False) for one in (True, False)),
+    }

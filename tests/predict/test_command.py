@@ -133,7 +133,7 @@ def test_other_formats_are_named(capsys, portable_folder, photographs):
     [
         (["nowhere.png"], "nowhere.png: there is no such file"),
         (["{empty}"], "there is no image"),
-        (["{list}"], "only ['grade']"),
+        (["{list}"], "only 'grade'"),
         (
             ["--prompt", "Glaucoma", "--prompt", "Cataract", "{image}"],
             "vocabulary lacks 1 of 1",

@@ -1,7 +1,10 @@
 """Embeddings of a split: what they are, and when they are computed again."""
 
 import dataclasses
+import io
+import os
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -154,3 +157,24 @@ def test_the_key_changes_with_all_that_numbers_depend_on(
 def test_a_split_that_is_not_there_is_one_line(clip, data_dir, tmp_path):
     with pytest.raises(DatasetError, match="has no split 'validation': it has test"):
         embeddings.embed_split(clip, NAME, data_dir, "validation", tmp_path)
+
+
+def test_files_of_others_take_no_more_than_their_size(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    embeddings.save_arrays(path, {"a": np.arange(1000)})
+    np.testing.assert_array_equal(embeddings.load_arrays(path)["a"], np.arange(1000))
+    monkeypatch.setattr(embeddings, "MOST_BYTES", 1000)
+    assert embeddings.load_arrays(path) == {}
+    monkeypatch.undo()
+    np.savez_compressed(path, a=np.zeros(10**6))
+    assert embeddings.load_arrays(path) == {}
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f4", "fortran_order": False, "shape": (2**45,)}
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", header.getvalue())
+    assert embeddings.load_arrays(path) == {}
+    path.unlink()
+    os.mkfifo(path)
+    assert embeddings.load_arrays(path) == {}

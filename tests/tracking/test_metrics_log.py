@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+
+import pytest
 
 from vclip_jax.tracking.metrics_log import MetricsLog
 
@@ -97,3 +100,17 @@ def test_a_log_that_renews_writes_what_has_changed(tmp_path):
     log = MetricsLog(path, renews=True)
     assert log.write(2, {"eval/a/auc": 0.8, "eval/a/f1": 0.5}, "same") == {"eval/a/auc": 0.8}
     assert rows(path)[1:] == [{"step": 2, "evaluation": "same", "eval/a/auc": 0.8}]
+
+
+def test_nothing_is_written_through_a_link_and_no_pipe_is_waited_for(tmp_path):
+    other, path = tmp_path / "other", tmp_path / "metrics.jsonl"
+    other.write_text('{"step": 1}\nhalf')
+    path.symlink_to(other)
+    with pytest.raises(ValueError, match=r"metrics\.jsonl is a symbolic link"):
+        MetricsLog(path)
+    assert MetricsLog(path, enabled=False).best([1]) is None
+    assert other.read_text() == '{"step": 1}\nhalf'
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="a pipe, a socket or a device"):
+        MetricsLog(path)

@@ -199,6 +199,33 @@ def test_deep_metadata_of_a_checkpoint_is_one_line(tmp_path, layout):
         path.write_text(before)
 
 
+@pytest.mark.parametrize(
+    "content", ["[1]", '{"item_handlers": 3}', '{"init_timestamp_nsecs": "x"}', "[" * 100_000]
+)
+def test_metadata_of_another_form_are_named(tmp_path, content):
+    save(tmp_path, _alone(), steps=(2,))
+    (tmp_path / "checkpoints/2/_CHECKPOINT_METADATA").write_text(content)
+    said = r"^a _CHECKPOINT_METADATA of the steps in .*checkpoints cannot be read: [^\n]+$"
+    with pytest.raises(DamagedError, match=said):
+        Checkpoints(tmp_path, read_only=True)
+
+
+@pytest.mark.parametrize("place", ["state", "state/d", "position", "."])
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_pipe_in_a_checkpoint_is_not_waited_for(tmp_path, place, read_only):
+    save(tmp_path, _alone(), steps=(2,))
+    os.mkfifo(tmp_path / "checkpoints/2" / place / "pipe")
+    with pytest.raises(DamagedError, match=r"2/.*pipe is neither a file nor a folder$"):
+        Checkpoints(tmp_path, read_only=read_only)
+
+
+def test_a_checkpoint_may_lie_elsewhere_behind_a_link(tmp_path):
+    save(tmp_path / "run", _alone(), steps=(2,))
+    (tmp_path / "run/checkpoints/2").rename(tmp_path / "2")
+    (tmp_path / "run/checkpoints/2").symlink_to(tmp_path / "2")
+    assert restored_step(tmp_path / "run", _alone(), read_only=True) == 2
+
+
 def test_where_all_are_damaged_the_run_does_not_start_afresh(tmp_path):
     layout = _alone()
     save(tmp_path, layout, steps=(2, 4))

@@ -163,7 +163,7 @@ def test_a_diagnosis_names_records_layers_and_the_last_good_checkpoint(tmp_path)
     error = watch(skipped=5, in_a_row=3).diagnosis(12, list("abcd"), norms, [4, 8, 12], tmp_path)
     line = str(error)
     assert line.startswith("3 updates in a row were skipped, of steps 10 to 12")
-    assert "(gradients in visual/conv1; records a, b, c, ...)" in line
+    assert "(gradients in visual/conv1; records a, b, c and 1 more)" in line
     assert "the last checkpoint before is 8" in line
     assert "\n" not in line
     told = json.loads((tmp_path / "diagnosis.json").read_text())

@@ -1,11 +1,11 @@
 """The findings of an audit: the counts, the list of pairs, and the page with the closest pairs."""
 
 import base64
-import csv
 import os
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Final
 
 import simplejpeg
@@ -16,6 +16,9 @@ from vclip_jax.data.record import Record
 from vclip_jax.datasets.records import find_dataset, open_source
 from vclip_jax.devices import cores
 from vclip_jax.files import open_files
+from vclip_jax.files.csv_lines import csv_line
+from vclip_jax.files.errors import few
+from vclip_jax.files.writing import write_text
 from vclip_jax.report.templates import render_template
 
 MAX_SHOWN: Final = 100
@@ -32,8 +35,7 @@ def table(audit: Audit, name_a: str, name_b: str) -> str:
     ]
     for side, x in (("A", audit.a), ("B", audit.b)):
         if x.damaged:
-            more = ", ..." * (len(x.damaged) > 5)
-            lines.append(f"damaged in {side}: {', '.join(x.damaged[:5])}{more}")
+            lines.append(f"damaged in {side}: {few(x.damaged, 5)}")
     rows = [("", "pairs", "pictures of B", "share of B")]
     rows += [(name, f"{n:,}", f"{m:,}", share) for name, n, m, share in counts(audit)]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
@@ -77,13 +79,14 @@ def write_csv(audit: Audit, path: str | os.PathLike[str]) -> None:
 
     The cosine is empty without a model.
     """
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("key_a", "key_b", "kind", "distance", "cosine", "mirrored"))
-        for p in audit.pairs:
-            cosine = "" if p.cosine is None else f"{p.cosine:.4f}"
-            mirrored = "yes" if p.mirrored else "no"
-            writer.writerow((p.key_a, p.key_b, p.kind, p.distance, cosine, mirrored))
+    rows: list[tuple[object, ...]] = [
+        ("key_a", "key_b", "kind", "distance", "cosine", "mirrored"),
+    ]
+    for p in audit.pairs:
+        cosine = "" if p.cosine is None else f"{p.cosine:.4f}"
+        mirrored = "yes" if p.mirrored else "no"
+        rows.append((p.key_a, p.key_b, p.kind, p.distance, cosine, mirrored))
+    write_text(Path(path), "".join(f"{csv_line(row)}\r\n" for row in rows))
 
 
 def render(
@@ -155,5 +158,5 @@ def run(options: Namespace) -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         write_csv(audit, options.out / "audit.csv")
         page = render(audit, source_a, source_b, name_a, name_b)
-        (options.out / "audit.html").write_text(page, encoding="utf-8")
+        write_text(options.out / "audit.html", page)
         print(f"written: {options.out / 'audit.csv'} and audit.html")

@@ -12,7 +12,7 @@ from vclip_jax.compilation.compiler import Compilation, too_large
 from vclip_jax.compilation.cost import Cost, cost_of, ms_by_scope
 from vclip_jax.compilation.topologies import Topology
 from vclip_jax.devices.chips import GIB
-from vclip_jax.files.writing import write_json
+from vclip_jax.files.writing import write_json, write_text
 
 Report = dict[str, Any]
 
@@ -94,7 +94,7 @@ def write_report(workdir: Path, report: Report, compilation: Compilation) -> Non
     """Write `compile.json` and `compile_hlo.txt`."""
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / "compile.json", report)
-    (workdir / "compile_hlo.txt").write_text(compilation.text, "utf-8")
+    write_text(workdir / "compile_hlo.txt", compilation.text)
 
 
 def format_report(report: Report, topology: Topology, suggestions: Sequence[str] = ()) -> str:

@@ -16,6 +16,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from vclip_jax.config import checks
+from vclip_jax.files.errors import few
 from vclip_jax.files.foreign import shown
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -272,7 +273,7 @@ def _where(path: Path) -> str:
     recipes = sorted(p.name for p in folder.glob("*.py")) if folder.is_dir() else []
     if close := get_close_matches(path.name, recipes, n=1, cutoff=0.6):
         return f": did you mean {path.parent / close[0]}?"
-    return f": {folder} has {', '.join(recipes)}" if recipes else ""
+    return f": {folder} has {few(recipes)}" if recipes else ""
 
 
 def _fault(error: Exception, path: Path) -> str:

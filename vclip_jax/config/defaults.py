@@ -103,12 +103,10 @@ def zero_shot_eval(dataset: str, prompts: str, **others: str) -> ConfigDict:
 
 
 def published_eval(name: str) -> ConfigDict:
-    """Return the entry of a published dataset in `config.evals`.
+    """Return the entry of a dataset in `config.evals`: NAME or NAME/CONFIG.
 
-    Prompts and split are those of the catalogue, see `vclip datasets list`.
-
-    Raises:
-        ValueError: one line: no dataset has that name.
+    Prompts and split are those of the catalogue, see `vclip datasets list`. For another name, of a
+    dataset built by `vclip datasets build generic`, they are those of `generic`.
 
     Examples:
         >>> from vclip_jax import config
@@ -117,9 +115,8 @@ def published_eval(name: str) -> ConfigDict:
         >>> mine.evals.fives.split
         'train+test'
     """
-    if name not in DATASETS:
-        raise ValueError(f"no dataset is called {name!r}: use {', '.join(DATASETS)}")
-    return zero_shot_eval(name, DATASETS[name].prompts, split=DATASETS[name].split)
+    dataset = DATASETS.get(name.partition("/")[0], DATASETS["generic"])
+    return zero_shot_eval(name, dataset.prompts, split=dataset.split)
 
 
 def system(weights: str = "", **others: str) -> ConfigDict:

@@ -31,7 +31,7 @@ from vclip_jax.data.record import Record
 from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.data.text.wordpiece import CONTEXT_LENGTH
 from vclip_jax.devices import cores
-from vclip_jax.files.errors import first_line
+from vclip_jax.files.errors import few, first_line
 
 HostBatch = dict[str, np.ndarray]
 
@@ -58,9 +58,7 @@ class Batches(Iterator[HostBatch]):
             if isinstance(error, RuntimeError) and (
                 keys := self._progress.records_of_dead_workers()
             ):
-                self._error = OSError(
-                    f"a data worker died at {', '.join(keys)}: {first_line(error)}"
-                )
+                self._error = OSError(f"a data worker died at {few(keys)}: {first_line(error)}")
                 raise self._error from error
             self._error = error
             raise
@@ -342,15 +340,15 @@ def _iterate(
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     processes = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=1)
     prefetched = dataset.to_iter_dataset(options).mp_prefetch(
-        processes, worker_init_fn=partial(_start_worker, dict(FITS))
+        processes, worker_init_fn=partial(_start_worker, dict(FITS), progress)
     )
     return Batches(iter(prefetched), progress)
 
 
-def _start_worker(fits: Mapping[str, Fit], index: int, count: int) -> None:
+def _start_worker(fits: Mapping[str, Fit], progress: Progress, index: int, count: int) -> None:
     """Start a worker, with the fits that a recipe registered in the parent process."""
     FITS.update(fits)
-    workers.start(index, count)
+    workers.start(index, count, progress)
 
 
 def _derived_seed(seed: int, purpose: str) -> int:

@@ -1,7 +1,9 @@
 """The record that each thread and process of a pipeline works on, to name one that hangs.
 
-Each thread writes a time and the key of its record (or none) to a small file in a temporary folder:
-the file outlives the process, and costs microseconds.
+Threads of the asking process note a time and the key of their record (or none) in memory. A thread
+of a worker process writes both to a small file in a temporary folder: the file outlives the worker,
+and costs microseconds. The first pickled copy makes the folder. The asking process removes the
+folder at its end. If the asking process is killed, its workers remove the folder.
 """
 
 import contextlib
@@ -11,6 +13,7 @@ import struct
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,11 +40,18 @@ class Progress:
     """The state of a pipeline's threads; it can be pickled for the pipeline's processes."""
 
     def __init__(self, folder: Path | None = None):
-        """Make a new one, or open that of a `folder`."""
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="vclip-data-"))
+        """Make a new one, or open that of a `folder` in another process."""
+        self.folder = folder
+        """The folder with the files of other processes; None while there are none."""
+        self._files = folder
         self._own = threading.local()
+        self._here: dict[int, tuple[float, str]] = {}
 
     def __reduce__(self) -> tuple[type["Progress"], tuple[Path]]:
+        if self.folder is None:
+            self.folder = Path(tempfile.mkdtemp(prefix="vclip-data-"))
+            # The end of the process removes the folder, too, if nobody closes this.
+            weakref.finalize(self, _remove, self.folder, os.getpid())
         return Progress, (self.folder,)
 
     @contextlib.contextmanager
@@ -55,9 +65,10 @@ class Progress:
 
     def entries(self) -> list[ThreadState]:
         """List the states of all threads that have begun."""
-        states = []
         now = time.time()
-        for path in self.folder.glob("*-*"):
+        here = list(self._here.values())  # at once: other threads go on
+        states = [ThreadState(os.getpid(), now - then, key) for then, key in here]
+        for path in self.folder.glob("*-*") if self.folder else ():
             content = path.read_bytes()
             if len(content) == _SIZE:
                 then, length = _TIME.unpack_from(content)
@@ -85,12 +96,16 @@ class Progress:
         return [entry.key for entry in self.entries() if entry.key and not _lives(entry.process)]
 
     def close(self) -> None:
-        """Remove the files."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the files. May be repeated."""
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _write(self, key: str) -> None:
+        if self._files is None:
+            self._here[threading.get_ident()] = time.time(), key
+            return
         if not hasattr(self._own, "file"):
-            name = self.folder / f"{os.getpid()}-{threading.get_ident()}"
+            name = self._files / f"{os.getpid()}-{threading.get_ident()}"
             try:
                 self._own.file = _File(os.open(name, os.O_WRONLY | os.O_CREAT, 0o600))
             except FileNotFoundError:  # closed meanwhile: the state is not needed any more
@@ -108,6 +123,12 @@ class _File:
 
     def __del__(self) -> None:
         os.close(self.descriptor)
+
+
+def _remove(folder: Path, process: int) -> None:
+    """Remove the folder of a process, unless this process is a fork of that one."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _lives(process: int) -> bool:

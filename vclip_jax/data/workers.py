@@ -16,6 +16,7 @@ from typing import Final
 import cv2
 
 from vclip_jax.data.choices import AUTOMATIC
+from vclip_jax.data.progress import Progress
 
 log = logging.getLogger("vclip_jax")
 
@@ -75,11 +76,12 @@ def _room() -> int:
         return 2**40
 
 
-def start(index: int, count: int) -> None:
+def start(index: int, count: int, progress: Progress) -> None:
     """Set up a worker process.
 
-    The worker ends with its parent, but ignores signals: SLURM and terminals send SIGTERM and
-    SIGINT to all processes of a job, and the trainer saves before it ends its workers.
+    The worker ends with its parent, and removes the parent's files. It ignores signals: SLURM and
+    terminals send SIGTERM and SIGINT to all processes of a job, and the trainer saves before it
+    ends its workers.
     """
     cv2.setNumThreads(1)  # pictures are decoded in parallel already
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -89,6 +91,7 @@ def start(index: int, count: int) -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_WATCH_SECONDS)
+        progress.close()
         os._exit(1)
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()

@@ -22,6 +22,8 @@ PARQUET: Final = (".parquet", ".pq")
 
 Value = int | float | str
 
+_DEPTH: Final = 2
+"""Levels below the given folder at which a dataset may lie."""
 _OF_PEOPLE: Final = re.compile(r"patient|subject|person|(^|_)id($|_)")
 """Names of columns that number people rather than measure them."""
 
@@ -164,14 +166,30 @@ def anonymous(listing: Listing, secret: bytes) -> Listing:
 
 
 def find_below(root: str | os.PathLike[str], names: Iterable[str], what: str) -> Path:
-    """Return the first of `names` (relative paths) that exists in `root` or in one folder below it.
+    """Return the first of `names` (relative paths) that exists in `root` or in a folder below it.
+
+    Look two folders down: Kaggle's archives have each folder in one of the same name.
 
     Raises:
         ValueError: one line: none exists.
     """
     root, names = Path(root), list(names)
-    for parent in (root, *sorted(path for path in root.glob("*") if path.is_dir())):
-        for name in names:
-            if (parent / name).exists():
-                return parent / name
-    raise ValueError(f"{root}: not {what} as distributed, it lacks {' or '.join(names)}")
+    folders = [root]
+    for _ in range(_DEPTH + 1):
+        for folder in folders:
+            for name in names:
+                if (folder / name).exists():
+                    return folder / name
+        folders = sorted(inner for folder in folders for inner in _folders_in(folder))
+    raise ValueError(
+        f"{root}: not {what} as distributed, it lacks {' or '.join(names)} (`build generic` reads "
+        "tables and folders of classes in any layout)"
+    )
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return [Path(entry.path) for entry in entries if entry.is_dir()]
+    except OSError:
+        return []

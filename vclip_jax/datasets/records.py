@@ -20,7 +20,7 @@ from typing import Any, SupportsIndex
 from vclip_jax.data.record import Record
 from vclip_jax.datasets import foreign_folder
 from vclip_jax.files import open_files
-from vclip_jax.files.errors import first_line, one_line
+from vclip_jax.files.errors import few, first_line, one_line
 
 FEATURES = ("image", "caption", "key", "label")
 SUMS = "records.sha256"
@@ -189,7 +189,7 @@ def source_of(builder: Any, name: str, split: str) -> RecordSource:
     splits = sorted(builder.info.splits)
     unknown = [part for part in _split_names(split) if part not in splits]
     if unknown:
-        raise DatasetError(f"{name} has no split {unknown[0]!r}: it has {', '.join(splits)}")
+        raise DatasetError(f"{name} has no split {unknown[0]!r}: it has {few(splits)}")
     missing = [feature for feature in FEATURES if feature not in builder.info.features]
     if missing:
         raise DatasetError(f"{name}: its records lack the features {', '.join(missing)}")
@@ -245,7 +245,7 @@ def find_dataset(name: str, data_dir: str | os.PathLike[str]) -> Path:
     if not matches and len(parts) == 1:
         matches = [built for built in built_datasets(data_dir) if built[0].split("/")[0] == name]
         if len({built for built, _ in matches}) > 1:
-            choices = ", ".join(sorted({built for built, _ in matches}))
+            choices = few(sorted({built for built, _ in matches}))
             raise DatasetError(f"several datasets {name!r} are in {data_dir}, name one: {choices}")
     if not matches:
         raise DatasetError(

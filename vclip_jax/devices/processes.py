@@ -18,6 +18,7 @@ import jax
 
 from vclip_jax.files.errors import first_line
 from vclip_jax.files.foreign import shown
+from vclip_jax.files.writing import check_no_link
 
 # Statuses that only services and networks give, and those that count only with such a word.
 _LOST = re.compile(r"^(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED): ", re.MULTILINE)
@@ -89,6 +90,7 @@ def alone_in(workdir: Path) -> Iterator[None]:
         yield
         return
     path, here = workdir / ".lock", socket.gethostname()
+    check_no_link(path)
     with path.open("a+") as file:
         deadline = time.monotonic() + OTHER_HOST_SECONDS
         while True:

@@ -19,6 +19,7 @@ from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.datasets.ingest.prepare import build_command
 from vclip_jax.evaluation.metrics.classification import has_kappa
+from vclip_jax.files.errors import few
 from vclip_jax.prompts import own, reading
 from vclip_jax.train.inputs import open_split, prepare_dataset
 
@@ -133,13 +134,13 @@ def _check_labels(task: ZeroShotTask) -> None:
             "from config.evals, or name a split with labels"
         )
     if missing := [name for number, name in enumerate(names) if number not in numbers]:
-        log.warning("evaluation %s: no image in %s is of %s", task.name, where, ", ".join(missing))
+        log.warning("evaluation %s: no image in %s is of %s", task.name, where, few(missing))
     log.info(
         "evaluation %s: %d images of %s, classes %s (%s)",
         task.name,
         len(source),
         where,
-        ", ".join(task.prompts.label_names),
+        few(task.prompts.label_names, 20),
         "in order" if task.prompts.labels_ordered else "without an order, so no kappa",
     )
 

@@ -1,4 +1,9 @@
-"""Error messages of one line."""
+"""Error messages of one line, which list only a few names."""
+
+from collections.abc import Iterable
+from typing import Final
+
+_LONGEST_NAME: Final = 200
 
 
 def one_line(error: BaseException, longest: int | None = None) -> str:
@@ -17,3 +22,19 @@ def first_line(error: BaseException) -> str:
     For errors of libraries that continue with a long explanation.
     """
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def few(names: Iterable[object], most: int = 8, between: str = ", ") -> str:
+    """List the first names for a message, and count the others: `a, b and 3 more`.
+
+    Args:
+        names: the names; long ones are cut.
+        most: how many to list.
+        between: the text between two names.
+    """
+    texts = [
+        text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
+        for text in map(str, names)
+    ]
+    more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
+    return between.join(texts[:most]) + more

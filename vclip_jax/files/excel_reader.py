@@ -48,7 +48,9 @@ def main(path: str, cells: str, text: str, memory: str, which: str, sheet: str =
         if not names:
             _fail("the file has no sheet")
         if which == "named" and sheet not in names:
-            _fail(f"there is no sheet {sheet!r}, only {', '.join(names)}")
+            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+            there = ", ".join(name[:100] for name in names[:8])
+            _fail(f"there is no sheet {sheet!r}, only {there}{more}")
         for name in {"first": names[:1], "named": [sheet], "all": names}[which]:
             content = book.get_sheet_by_name(name)
             count = content.total_height * content.total_width

@@ -4,12 +4,14 @@ Code that reads another program's file reads it with this module, or checks its 
 against this module's limits. A refusal is a `ValueError` or an `OSError` of one line.
 """
 
+import contextlib
 import errno
 import json
 import os
 import stat
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -25,6 +27,8 @@ DEEPEST_JSON: Final = 64
 """Levels of nested objects and lists; those of the package have six."""
 MOST_IMAGE: Final = 256 << 20
 """Bytes of an encoded photograph: `opening.MAX_PIXELS` uncompressed pixels."""
+MOST_ENTRIES: Final = 1_000_000
+"""Files and folders of an untrusted folder; a checkpoint of a thousand processes has thousands."""
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
@@ -180,13 +184,60 @@ def hub_name(name: str) -> tuple[str, str | None]:
     return repository, revision or None
 
 
-def regular_files(folder: Path) -> None:
-    """Check that each entry of a folder is a file or a folder.
+def check_inside(path: Path) -> None:
+    """Check that a file lies in its folder, before it is exported or uploaded with the folder.
+
+    Accept the links of the Hugging Face Hub's cache, which lead into the repository's `blobs`.
 
     Raises:
-        ValueError: one line: an entry is neither a file nor a folder.
+        ValueError: one line: the file is a link that leads elsewhere.
+        OSError: the link leads nowhere.
+    """
+    real, folder = path.resolve(strict=True), path.parent.resolve()
+    if not real.is_relative_to(folder) and real.parent != folder.parent.parent / "blobs":
+        raise ValueError(
+            f"{shown(path)} is a link to a file outside the folder, which may be private: put the "
+            "file itself in its place, or remove it"
+        )
+
+
+def regular_files(folder: Path) -> None:
+    """Check that each entry of a folder, at any depth, is a file or a folder, or a link to one.
+
+    Skip an entry that vanishes meanwhile: a run may be saving there.
+
+    Raises:
+        ValueError: one line: an entry is neither a file nor a folder, or there are more than
+            `MOST_ENTRIES`.
         OSError: the folder cannot be read.
     """
-    for path in folder.iterdir():
-        if not path.is_file() and not path.is_dir():
-            raise ValueError(f"{shown(path)} is neither a file nor a folder")
+    left = MOST_ENTRIES
+    seen = {_identity(os.stat(folder))}  # a link may lead back to a folder above it
+    open_folders = [os.fspath(folder)]
+    while open_folders:
+        for entry in _entries(open_folders.pop()):
+            left -= 1
+            if left < 0:
+                raise ValueError(f"{shown(folder)} holds more than {MOST_ENTRIES:,} entries")
+            try:
+                status = os.stat(entry)
+            except OSError as error:
+                if not os.path.islink(entry):
+                    continue
+                raise ValueError(f"{shown(entry)} is neither a file nor a folder") from error
+            if stat.S_ISDIR(status.st_mode):
+                if _identity(status) not in seen:
+                    seen.add(_identity(status))
+                    open_folders.append(entry)
+            elif not stat.S_ISREG(status.st_mode):
+                raise ValueError(f"{shown(entry)} is neither a file nor a folder")
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _entries(folder: str) -> Iterator[str]:
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            yield entry.path

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from vclip_jax.files.foreign import AnyPath, cleared
+from vclip_jax.files.foreign import AnyPath, cleared, shown
 
 
 @contextmanager
@@ -30,6 +30,19 @@ def replacing(path: AnyPath, *, sync: bool = False) -> Iterator[AnyPath]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_no_link(path: AnyPath) -> None:
+    """Check a file before it is opened to be written in its place.
+
+    Raises:
+        ValueError: one line: the file is a link, and writing would change its target.
+    """
+    if path.is_symlink():
+        raise ValueError(
+            f"{shown(path)} is a symbolic link, and nothing is written through one: put the file "
+            "itself in its place, or remove it"
+        )
 
 
 def write_bytes(path: AnyPath, content: bytes, *, sync: bool = False) -> None:

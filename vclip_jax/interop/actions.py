@@ -7,17 +7,21 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from vclip_jax.data.text import tokenizer_json
 from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.data.text.wordpiece import WordPiece
+from vclip_jax.files.foreign import check_inside, read_bytes
 from vclip_jax.interop import folder, model_card
 from vclip_jax.interop.export import FORMATS, hub, onnx, stablehlo, towers
 from vclip_jax.interop.source import folder_of, read_folder
 from vclip_jax.interop.systems import cn_clip, flair, hf_bert, hf_clip, open_clip
 from vclip_jax.interop.weights import Weights
 from vclip_jax.prompts import PromptSet, own
+
+MOST_CARD: Final = 4 << 20
+"""The largest accepted model card in bytes."""
 
 
 def import_weights(options: Namespace) -> None:
@@ -33,9 +37,15 @@ def import_weights(options: Namespace) -> None:
     read = _system if options.format in ("hf_clip", "open_clip", "flair") else _model
     weights, tokenizer = read(options)
     origin = f"imported from {source.name} ({options.format})"
-    folder.save(options.out, weights, tokenizer, origin=origin, overwrite=options.overwrite)
     portable = options.format == "safetensors" and source.is_dir()
-    own.save(options.out, own.load(source) if portable else None)
+    folder.save(
+        options.out,
+        weights,
+        tokenizer,
+        origin=origin,
+        prompts=own.load(source) if portable else None,
+        overwrite=options.overwrite,
+    )
     print(f"{options.out}: {weights.count:,} parameters")
 
 
@@ -115,8 +125,9 @@ def export(options: Namespace) -> None:
             "safetensors": folder.save,
         }
         save = saves[options.format]
-        info = save(target, weights, tokenizer, card=text, overwrite=options.overwrite)
-        own.save(target, prompts)
+        info = save(
+            target, weights, tokenizer, card=text, prompts=prompts, overwrite=options.overwrite
+        )
         for name, tower in (info or {}).get("towers", {}).items():
             error = tower["parity"]["max_abs_error"]
             print(f"{target / tower['file']}: the {name} tower, within {error:.1e} of the model")
@@ -134,11 +145,19 @@ def _card(
     if step is None:
         path = source / folder.CARD
         if path.is_file():
-            return path.read_text("utf-8")
+            check_inside(path)
+            return _text(path)
         return model_card.write(weights, tokenizer, f"exported from {source.name}", prompts=prompts)
     origin = f"exported from {source.name}, step {step}"
     run = model_card.read_saved_run(source, step)
     return model_card.write(weights, tokenizer, origin, run, prompts)
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_bytes(path, MOST_CARD).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
 
 
 def push(options: Namespace) -> None:

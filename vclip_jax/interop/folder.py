@@ -9,6 +9,9 @@ prompts.json        the model's default prompts, see `prompts.own`, if they are 
 """
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +20,22 @@ from safetensors.numpy import save_file
 
 from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.data.text.tokenizer_json import TOKENIZER, VOCAB, FastTokenizer, saved_tokenizer
-from vclip_jax.files.foreign import parse_json, read_json
-from vclip_jax.files.writing import replacing
+from vclip_jax.files.foreign import cleared, parse_json, read_json
 from vclip_jax.interop import names
 from vclip_jax.interop.model_card import write as write_card
 from vclip_jax.interop.systems import state_dicts
-from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
+from vclip_jax.interop.weights import Weights, complete_config, expected_in
 from vclip_jax.models.bert import PAD_ID
+from vclip_jax.prompts import PromptSet
 from vclip_jax.prompts.own import FILE as PROMPTS
+from vclip_jax.prompts.own import save as save_prompts
 
 MODEL, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 FILES = (MODEL, CONFIG, VOCAB, CARD)
 POSSIBLE_FILES = (*FILES, TOKENIZER, PROMPTS)
 METADATA_KEY = "vclip_jax"
+_NEW = ".new"
+"""The subfolder with the complete files of a new model, until they are moved."""
 _WORDS = ("bert.embeddings.word_embeddings.embedding", "text.token_embedding.embedding")
 
 
@@ -40,11 +46,10 @@ def save(
     *,
     origin: str = "",
     card: str | None = None,
+    prompts: PromptSet | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a model as a portable folder.
-
-    Each file is replaced in one step. Other files of the folder stay as they are.
+    """Write a model as a portable folder, see `replaced`.
 
     Args:
         folder: the folder, made if it does not exist.
@@ -53,7 +58,8 @@ def save(
         origin: the source of the weights in a few words, for the model card.
         card: the model card, see `interop.model_card`; None for a card that states only the
             origin.
-        overwrite: replace the four files if they exist.
+        prompts: the prompts that the model is asked by default, or None.
+        overwrite: replace an existing model.
 
     Raises:
         ValueError: one line: a file exists already, the folder is a training run's, or the
@@ -64,31 +70,83 @@ def save(
     check_target(folder, overwrite=overwrite)
     check_vocabulary(weights, tokenizer)
     text = card if card is not None else write_card(weights, tokenizer, origin)
+    with replaced(folder) as part:
+        write(part, weights, tokenizer, text, prompts)
+
+
+def write(
+    part: Path, weights: Weights, tokenizer: Tokenizer, card: str, prompts: PromptSet | None
+) -> None:
+    """Write the files of a portable folder into an empty one."""
+    path = part / MODEL
+    path.touch()
+    mode = path.stat().st_mode
+    # save_file ignores strides, so arrays must be contiguous.
+    arrays = {name: np.asarray(array, order="C") for name, array in weights.arrays.items()}
+    save_file(arrays, path, {METADATA_KEY: json.dumps(weights.config)})
+    path.chmod(mode)  # safetensors makes files that only their owner can read
     config = json.dumps(weights.config, indent=1, ensure_ascii=False) + "\n"
+    (part / CONFIG).write_text(config, "utf-8")
+    tokenizer.save(part / tokenizer.file_name)
+    (part / CARD).write_text(card, "utf-8")
+    save_prompts(part, prompts)
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder for a model's files, which replace those of `folder` all together.
+
+    If the block raises, or the process is killed before the end of the block, the old model stays.
+    After the end of the block the new model counts, even if the process is killed while the files
+    are moved: see `complete`. Files of other names stay as they are.
+    """
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    writers = {
-        # save_file ignores strides, so arrays must be contiguous.
-        MODEL: lambda path: save_file(
-            {name: np.asarray(array, order="C") for name, array in weights.arrays.items()},
-            path,
-            {METADATA_KEY: json.dumps(weights.config)},
-        ),
-        CONFIG: lambda path: path.write_text(config, "utf-8"),
-        tokenizer.file_name: tokenizer.save,
-        CARD: lambda path: path.write_text(text, "utf-8"),
-    }
-    for name, write in writers.items():
-        with replacing(folder / name) as temporary:
-            temporary.touch()
-            mode = temporary.stat().st_mode
-            write(temporary)
-            temporary.chmod(mode)  # safetensors makes files that only their owner can read
-    for name in {VOCAB, TOKENIZER} - {tokenizer.file_name}:  # an earlier tokenizer's file
-        (folder / name).unlink(missing_ok=True)
+    complete(folder)
+    part = folder / f"{_NEW}.part"
+    # Remove the rest of a killed call, and never follow a link in a folder from elsewhere.
+    if part.is_dir() and not part.is_symlink():
+        shutil.rmtree(part)
+    cleared(part).mkdir()
+    cleared(folder / _NEW)
+    try:
+        yield part
+        part.rename(folder / _NEW)
+    finally:
+        if part.exists():
+            shutil.rmtree(part)
+            if made:
+                folder.rmdir()
+    complete(folder)
+
+
+def complete(folder: Path) -> None:
+    """Finish a call of `replaced` that was killed while it moved the new files.
+
+    Raises:
+        OSError: a file cannot be moved.
+    """
+    new = folder / _NEW
+    if new.is_symlink() or not new.is_dir():
+        return
+    names = {path.name for path in new.iterdir()}
+    if CONFIG in names:  # the first file to move: the old model is still whole
+        for name in {*POSSIBLE_FILES} - names:
+            (folder / name).unlink(missing_ok=True)
+    for name in sorted(names, key=lambda name: (name != CONFIG, name)):
+        (new / name).replace(folder / name)
+    new.rmdir()
+
+
+def is_portable(folder: Path) -> bool:
+    """Return whether a folder is a portable folder."""
+    complete(folder)
+    return (folder / MODEL).is_file()
 
 
 def check_target(folder: Path, *, overwrite: bool) -> None:
     """Raise ValueError if `save` must not write to a folder."""
+    complete(folder)
     if (folder / "checkpoints").exists():
         raise ValueError(f"{folder} is the workdir of a training run: choose another folder")
     existing = [name for name in POSSIBLE_FILES if (folder / name).exists()]
@@ -103,10 +161,10 @@ def load(folder: str | Path) -> tuple[Weights, Tokenizer]:
 
     Raises:
         ValueError: one line: a file is missing or damaged, the configuration and the weights do
-            not belong together, or the names of all weights that are missing, unexpected or of
-            another shape.
+            not belong together, or weights are missing, unexpected or of another shape.
     """
     folder = Path(folder)
+    complete(folder)
     tokenizer = saved_tokenizer(folder)
     needed = (MODEL, CONFIG) if tokenizer is not None else (MODEL, CONFIG, VOCAB)
     missing = [name for name in needed if not (folder / name).is_file()]
@@ -141,7 +199,8 @@ def load_file_alone(path: str | Path) -> Weights:
             )
         declared = parse_json(metadata[METADATA_KEY], f"{path}: its metadata")
         config.update(complete_config(declared, origin=str(path)))
-        expected.update({name: leaf.shape for name, leaf in expected_arrays(config).items()})
+        arrays = expected_in(shapes, config, origin=str(path))
+        expected.update({name: leaf.shape for name, leaf in arrays.items()})
         names.check_shapes(shapes, expected, origin=str(path))
 
     arrays, _ = state_dicts.read_safetensors(path, look)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.data.text.wordpiece import WordPiece
-from vclip_jax.files.foreign import parse_json, read_json
+from vclip_jax.files.foreign import parse_json, read_bytes, read_json
 from vclip_jax.interop.weights import Weights
 from vclip_jax.prompts import PromptSet
 
@@ -24,6 +24,8 @@ _HUB_LICENCES: Final = {
 }
 _MOST_RESULTS: Final = 64 << 20
 """The largest accepted size in bytes of a run's JSON file, curves and examples included."""
+_MOST_LOG: Final = 1 << 30
+"""The largest accepted size in bytes of a run's `metrics.jsonl`."""
 _OWN_LICENCE: Final = "Apache-2.0"
 _METRICS: Final = ("accuracy", "balanced_accuracy", "auc")
 _EXAMPLES: Final = {"zh": '"正常眼底", "青光眼"', "en": '"normal fundus", "glaucoma"'}
@@ -422,7 +424,7 @@ def _scored_step(path: Path) -> int | None:
     if not path.exists():
         return None
     steps = []
-    for line in path.read_text("utf-8").splitlines():
+    for line in read_bytes(path, _MOST_LOG).splitlines():
         try:
             row = parse_json(line, path.name, constants=True)
         except ValueError:  # the last line of a run that is being written

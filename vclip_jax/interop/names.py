@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vclip_jax.devices.tree import path_string
+from vclip_jax.files.errors import few
 
 MODULES = (
     # ours, theirs
@@ -94,7 +95,7 @@ def from_reference(
         Our name -> float32 array, contiguous, a copy.
 
     Raises:
-        ValueError: every missing, unexpected and mis-shaped weight, in one line.
+        ValueError: one line with the first missing, unexpected and mis-shaped weights.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for name, leaf in expected.items():
@@ -141,8 +142,8 @@ def check(
     """Check arrays against expected names and shapes.
 
     Raises:
-        ValueError: one line that names every weight that is missing, unexpected, of another shape,
-            not of a floating type or not finite.
+        ValueError: one line with the first weights that are missing, unexpected, of another
+            shape, not of a floating type or not finite.
     """
     problems = _misnamed(found, expected)
     for name in (name for name in expected if name in found):
@@ -164,7 +165,7 @@ def check_shapes(
     """Check the shapes that a file declares against those of a model, before reading arrays.
 
     Raises:
-        ValueError: one line that names every weight that is missing, unexpected or of another
+        ValueError: one line that names the first weights that are missing, unexpected or of another
             shape.
     """
     problems = _misnamed(found, expected)
@@ -183,7 +184,9 @@ def _misnamed(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str
 
 def _refuse(problems: list[str], origin: str) -> None:
     if problems:
-        raise ValueError(f"{origin} does not fit, nothing was loaded: {'; '.join(problems)}")
+        raise ValueError(
+            f"{origin} does not fit, nothing was loaded: {few(problems, between='; ')}"
+        )
 
 
 def flatten(*trees: dict[str, Any]) -> dict[str, Any]:

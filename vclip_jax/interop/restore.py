@@ -64,7 +64,7 @@ def check_source(config: ConfigDict) -> None:
         ValueError: one line: there is no such source, or it lacks that step or the optimizer.
     """
     source = Path(config.restore_from)
-    if (source / folder.MODEL).is_file():
+    if folder.is_portable(source):
         if config.restore_optimizer or config.restore_step != "latest":
             key = "restore_optimizer" if config.restore_optimizer else "restore_step"
             raise ValueError(
@@ -151,7 +151,7 @@ def restore_other(
     check_source(config)
     source = Path(config.restore_from)
     ours = weights.portable_config(config, vocab_size)
-    if (source / folder.MODEL).is_file():
+    if folder.is_portable(source):
         portable, _ = folder.load(source)
         text_alone = portable.config["kind"] == "text"
         _report_differences(config.restore_from, portable.config, ours)

@@ -39,7 +39,7 @@ def read_folder(source: Path, step: int | str) -> tuple[Weights, Tokenizer, int 
         ValueError: one line: a file is missing or damaged, or there is no such step.
     """
     with without_others_warnings():
-        if not (source / folder.MODEL).is_file():
+        if not folder.is_portable(source):
             return workdir.load(source, step)
         if step != "latest":
             raise ValueError(

@@ -1,7 +1,7 @@
 """The weights of a model, with the part of the configuration that they need."""
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from vclip_jax import config as config_lib
 from vclip_jax.config import checks
+from vclip_jax.files.errors import few
 from vclip_jax.interop import names
 from vclip_jax.models import build
 from vclip_jax.models.bert import Bert, BertConfig
@@ -41,6 +42,8 @@ _MOST = {
     "text_heads": 1024,
 }
 """The largest accepted sizes, ten times those of today's largest models."""
+_ARRAYS_PER_LAYER = 8
+"""Fewer arrays than any layer of our towers has."""
 _LONGEST = 16
 """The largest accepted length of a list."""
 
@@ -96,14 +99,14 @@ def complete_config(config: Mapping[str, Any], *, origin: str) -> dict[str, Any]
         given = config.get(section, {})
         if not isinstance(given, Mapping) or not set(given) <= set(keys):
             wrong = sorted(set(given) - set(keys)) if isinstance(given, Mapping) else [given]
-            raise ValueError(f"{origin}: {section} has unknown keys: {wrong}")
+            raise ValueError(f"{origin}: {section} has unknown keys: {few(wrong)}")
         if not keys:
             continue
         complete[section] = {key: given.get(key, default[section][key]) for key in keys}
         for key, value in complete[section].items():
             _check_value(f"{origin}: {section}.{key}", value, default[section][key])
     if unknown := sorted(set(config) - {"kind", *_SECTIONS}):
-        raise ValueError(f"{origin}: the configuration has unknown sections: {unknown}")
+        raise ValueError(f"{origin}: the configuration has unknown sections: {few(unknown)}")
     for section in complete.keys() - {"kind"}:
         for key, value in complete[section].items():
             if isinstance(value, tuple):
@@ -182,13 +185,40 @@ def expected_arrays(config: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct
     return names.flatten(params, batch_stats)
 
 
+def expected_in(
+    found: Sized, config: Mapping[str, Any], *, origin: str
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return `expected_arrays` for a file, if the file has arrays enough for all layers.
+
+    Making a layer takes a fraction of a second, however many layers a configuration claims.
+
+    Args:
+        found: the file's arrays.
+        config: the portable configuration.
+        origin: the file's name in errors.
+
+    Raises:
+        ValueError: one line: the file has too few arrays for the layers.
+    """
+    model = config["model"]
+    layers = model["text_layers"] if model["text_kind"] in ("bert", "clip") else 0
+    if model.get("vision_kind") in ("clip", "imagenet"):  # a recipe's own tower has other layers
+        layers += sum(model["vision_layers"])
+    if len(found) < _ARRAYS_PER_LAYER * layers:
+        raise ValueError(
+            f"{origin} holds {len(found)} arrays, too few for the {layers} layers of its "
+            "configuration: nothing was loaded"
+        )
+    return expected_arrays(config)
+
+
 def into_state(
     weights: Weights, state: TrainState, shardings: TrainState, *, origin: str
 ) -> TrainState:
     """Return `state` with the parameters and statistics of `weights`, or only its text tower.
 
     Raises:
-        ValueError: one line that names every weight that is missing, unexpected or of another
+        ValueError: one line that names the first weights that are missing, unexpected or of another
             shape.
     """
     shapes = {n: leaf.shape for n, leaf in names.flatten(state.params, state.batch_stats).items()}

@@ -12,6 +12,7 @@ from vclip_jax import config as config_lib
 from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.data.text.tokenizer_json import VOCAB, saved_tokenizer
 from vclip_jax.devices import sharding
+from vclip_jax.files.errors import few
 from vclip_jax.interop import names
 from vclip_jax.interop.weights import Weights, make_clip, portable_config
 from vclip_jax.tracking.metrics_log import MetricsLog
@@ -46,7 +47,7 @@ def choose(workdir: str | Path, step: int | str, saved: Sequence[int]) -> int | 
     Raises:
         ValueError: one line: there is no such checkpoint.
     """
-    known = ", ".join(map(str, saved))
+    known = few(saved)
     if step == "latest":
         return None
     if step == "best":

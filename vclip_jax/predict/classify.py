@@ -1,7 +1,5 @@
 """Classify photographs and write the results as a table, JSON lines or CSV, with heat maps."""
 
-import csv
-import io
 import json
 import os
 import sys
@@ -19,7 +17,9 @@ from vclip_jax.data.images.decode import ImageError
 from vclip_jax.data.images.preprocess import preprocess_file
 from vclip_jax.datasets.own.named import expand
 from vclip_jax.devices import cores
+from vclip_jax.files.csv_lines import csv_line
 from vclip_jax.files.foreign import shown
+from vclip_jax.files.writing import replacing
 from vclip_jax.predict.heat_maps import HEAT_SIDE
 from vclip_jax.predict.pretrained import Pretrained, load, say_step
 from vclip_jax.prompts import PromptSet
@@ -41,7 +41,7 @@ def run(options: Namespace, out: TextIO) -> int:
     names = prompt_set.class_names
     if options.format == "csv":
         extra = ["explanation"] if options.explain else []
-        print(_csv_line(["image", "prediction", *names, "error", *extra]), file=out)
+        print(csv_line(["image", "prediction", *names, "error", *extra]), file=out)
     failed = 0
     for row in predictions(clip, named.paths, prompt_set, options.explain):
         failed += "error" in row
@@ -127,7 +127,8 @@ def _heat_writer(clip: Pretrained, prompt_set: PromptSet, folder: Path) -> HeatW
         written = []
         for image, heat in zip(images, explainer(squares, classes), strict=True):
             target = folder / _free_name(image.path.stem, taken)
-            Image.fromarray(overlay(image.picture, heat)).save(target)
+            with replacing(target) as part:
+                Image.fromarray(overlay(image.picture, heat)).save(part, "PNG")
             written.append(str(target))
         return written
 
@@ -163,19 +164,9 @@ def _jsonl_row(row: dict[str, Any], _: Sequence[str]) -> str:
 def _csv_row(row: dict[str, Any], names: Sequence[str]) -> str:
     values = [row.get("probabilities", {}).get(name, "") for name in names]
     extra = [row["explanation"]] if "explanation" in row else []
-    # A spreadsheet runs cells that start with these characters as formulas.
+    # The name stays a path, unlike with the mark of `csv_line`.
     image = f"./{row['image']}" if row["image"].startswith(("=", "+", "-", "@")) else row["image"]
-    return _csv_line([image, row.get("prediction", ""), *values, row.get("error", ""), *extra])
-
-
-_CSV_END = "\r\n"
-"""The end of a CSV line. The writer quotes cells that contain these characters, as names may."""
-
-
-def _csv_line(cells: Sequence[Any]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator=_CSV_END).writerow(cells)
-    return line.getvalue().removesuffix(_CSV_END)
+    return csv_line([image, row.get("prediction", ""), *values, row.get("error", ""), *extra])
 
 
 def _table_row(row: dict[str, Any], _: Sequence[str]) -> str:

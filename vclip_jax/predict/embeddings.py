@@ -26,12 +26,14 @@ from ml_collections import ConfigDict
 from vclip_jax.data.images.preprocess import preprocess_record
 from vclip_jax.data.record import Record
 from vclip_jax.datasets.records import find_dataset, open_builder, source_of
-from vclip_jax.files.foreign import parse_json
+from vclip_jax.files.foreign import check_regular, parse_json
 from vclip_jax.files.writing import replacing
 from vclip_jax.predict.pretrained import CORES, Pretrained
 
 FORMAT = 1
 """The version of the files' content, a part of the key."""
+MOST_BYTES = 16 << 30
+"""The largest accepted file: four million images of 1,024 numbers."""
 FOLDER = ".embeddings"
 """The name of the cache folder in the folder of the datasets."""
 
@@ -200,9 +202,18 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 
 
 def load_arrays(path: Path) -> dict[str, Any]:
-    """Read the arrays of an .npz file; {} if it is missing or damaged."""
+    """Read the arrays of a file of `save_arrays`; {} if it is missing or damaged."""
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        check_regular(path)
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            with zipfile.ZipFile(file) as archive:
+                # They are stored as they are: no small file unpacks to all memory.
+                packed = [entry for entry in archive.infolist() if entry.compress_type]
+            if packed or size > MOST_BYTES:
+                return {}
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile):
         return {}

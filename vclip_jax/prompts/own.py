@@ -5,11 +5,11 @@ prompts of its first evaluation, or else the names of its training data's classe
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Final
 
 from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.files.foreign import read_json
 from vclip_jax.files.writing import write_text
 from vclip_jax.prompts import sets
 from vclip_jax.prompts.reading import check_prompts, unknown_share
@@ -52,9 +52,9 @@ def load(folder: Path) -> PromptSet | None:
     path = folder / FILE
     if path.is_file():
         prompt_set = sets.load(path)  # raises if the file is no prompt set
-        return dataclasses.replace(prompt_set, name=json.loads(path.read_text("utf-8"))["dataset"])
+        return dataclasses.replace(prompt_set, name=read_json(path)["dataset"])
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
+        config = read_json(folder / "config.json", constants=True)
         names = [entry["prompts"] for entry in config["evals"].values()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

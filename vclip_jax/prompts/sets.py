@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vclip_jax.files.errors import few
 from vclip_jax.files.foreign import MOST_JSON, parse_json, read_bytes
 from vclip_jax.files.text import decode_text
 from vclip_jax.prompts.order import rises
@@ -244,10 +245,10 @@ def for_classes(
     if groups and labels_are_groups(prompt_set, class_names):
         return prompt_set
     if class_names and set(class_names) != set(prompt_set.class_names):
-        merged = f" (groups {', '.join(prompt_set.label_names)})" if prompt_set.groups else ""
+        merged = f" (groups {few(prompt_set.label_names)})" if prompt_set.groups else ""
         raise ValueError(
-            f"prompt set {prompt_set.name} is for the classes {', '.join(prompt_set.class_names)}"
-            f"{merged}, but the labels of {dataset} are {', '.join(class_names)}: give a prompt "
+            f"prompt set {prompt_set.name} is for the classes {few(prompt_set.class_names, 20)}"
+            f"{merged}, but the labels of {dataset} are {few(class_names, 20)}: give a prompt "
             "set with these names, or build the dataset with --classes"
         )
     return prompt_set

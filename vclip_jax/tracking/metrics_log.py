@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from vclip_jax.files.errors import one_line
+from vclip_jax.files.foreign import read_bytes
+from vclip_jax.files.writing import check_no_link
 
 PACKAGES = (
     "jax",
@@ -28,6 +30,8 @@ PACKAGES = (
 )
 
 
+_MOST: Final = 1 << 30
+"""The largest accepted file in bytes; a million steps take about 300 million."""
 LESS_IS_BETTER = ("loss", "ece")
 NO_VALUES = ("step", "time", "evaluation")
 """Keys of a row that are not metrics."""
@@ -44,7 +48,8 @@ class MetricsLog:
     the value has changed. A last line that a crash cut off is removed.
 
     Raises:
-        ValueError: another line is damaged; the error names the line.
+        ValueError: one line: another line is damaged, or the file to write is a link.
+        OSError: the file cannot be read, or is not a regular file.
     """
 
     def __init__(self, path: Path, *, enabled: bool = True, track: str = "", renews: bool = False):
@@ -61,9 +66,11 @@ class MetricsLog:
         self._written: dict[int, dict[str, tuple[float, str]]] = {}
         self._tracked: dict[int, float] = {}
         self._listeners: list[Listener] = []
+        if enabled:
+            check_no_link(path)
         if not path.exists():
             return
-        content = path.read_bytes()
+        content = read_bytes(path, _MOST)
         complete = content[: content.rfind(b"\n") + 1]
         if enabled and len(complete) < len(content):
             with path.open("r+b") as file:
@@ -90,7 +97,7 @@ class MetricsLog:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield all rows so far, in the order in which they were written."""
         if self._path.exists():
-            for number, line in enumerate(self._path.read_bytes().splitlines(), 1):
+            for number, line in enumerate(read_bytes(self._path, _MOST).splitlines(), 1):
                 yield self._parse(line, number)
 
     def subscribe(self, listener: Listener) -> None:

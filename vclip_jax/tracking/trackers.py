@@ -6,7 +6,6 @@ warning says so, and the run continues without it.
 """
 
 import importlib.util
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Final
 from ml_collections import ConfigDict
 
 from vclip_jax.files.errors import one_line
+from vclip_jax.files.foreign import read_json
 from vclip_jax.files.writing import write_json
 from vclip_jax.tracking.metrics_log import NO_VALUES
 from vclip_jax.tracking.mlflow_tracker import MlflowTracker
@@ -111,7 +111,7 @@ def open_trackers(
     if not enabled or not config.trackers:
         return Trackers()
     path = workdir / IDS
-    ids = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    ids = read_json(path) if path.exists() else {}
     rows = list(rows)
     trackers: dict[str, Tracker] = {}
     for name in config.trackers:

@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from vclip_jax.devices.processes import is_lost_peer, is_out_of_memory
+from vclip_jax.files.foreign import regular_files
 from vclip_jax.train.state import TrainState
 from vclip_jax.train.verification import (
     DamagedError,
@@ -72,7 +73,8 @@ class Checkpoints:
         Raises:
             ValueError: checkpoints cannot be kept under this path.
             OSError: the folder cannot be made.
-            DamagedError: Orbax's metadata in the folder cannot be read.
+            DamagedError: Orbax's metadata in the folder cannot be read, or an entry is neither a
+                file nor a folder.
         """
         check_path(workdir)
         self.failed = 0
@@ -87,6 +89,11 @@ class Checkpoints:
         )
         arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_SHARED_FROM)
         types = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
+        if self._directory.exists():  # Orbax would wait for a pipe's other end
+            try:
+                regular_files(self._directory)
+            except ValueError as error:
+                raise DamagedError(f"checkpoints cannot be read: {error}") from error
         try:
             self._manager = ocp.CheckpointManager(
                 self._directory,
@@ -96,10 +103,13 @@ class Checkpoints:
                     "position": ocp.JsonCheckpointHandler(),
                 },
             )
-        except RecursionError:  # Orbax reads the metadata of every step
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            # Orbax reads the metadata of every step.
+            deep = isinstance(error, RecursionError)
+            reason = "it is nested too deep" if deep else reason_of(error)
             raise DamagedError(
-                f"a checkpoint in {self._directory} has metadata that is nested too deep"
-            ) from None
+                f"a _CHECKPOINT_METADATA of the steps in {self._directory} cannot be read: {reason}"
+            ) from error
         self._reader = VerifiedReader(self._directory)
         self._saving: int | None = None
         self._thread = ThreadPoolExecutor(1, "read back")

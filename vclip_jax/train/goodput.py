@@ -5,7 +5,6 @@ the number of starts, and the steps that were done twice because the run ended a
 checkpoint.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from vclip_jax.files.foreign import read_json
 from vclip_jax.files.writing import write_json
 from vclip_jax.models.flops import step_flops, utilisation
 from vclip_jax.train.state import Metrics
@@ -48,7 +48,7 @@ class Goodput:
     ):
         self._path, self._enabled, self._devices = path, enabled, devices
         self._batch_size, self._flops = batch_size, flops
-        before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        before: dict[str, Any] = read_json(path, constants=True) if path.exists() else {}
         self.seconds = {name: before.get("seconds", {}).get(name, 0.0) for name in ACCOUNTS}
         self._starts = before.get("starts", 0) + 1
         self._repeated = before.get("repeated_steps", 0) + max(before.get("step", 0) - step, 0)

@@ -20,6 +20,7 @@ import optax
 from ml_collections import ConfigDict
 
 from vclip_jax.devices.tree import path_string
+from vclip_jax.files.errors import few
 from vclip_jax.files.writing import write_json
 from vclip_jax.models.build import Batch
 from vclip_jax.models.clip import MAX_LOGIT_SCALE
@@ -210,8 +211,8 @@ class Watch:
                 },
             }
             write_json(workdir / "diagnosis.json", content)
-        records = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
-        where = f"in {', '.join(bad[:4])}{', ...' if len(bad) > 4 else ''}" if bad else "nowhere"
+        records = few(keys, 3)
+        where = f"in {few(bad, 4)}" if bad else "nowhere"
         return SkippedError(
             f"{self.in_a_row} updates in a row were skipped, of steps {first} to {step}: loss or "
             f"gradients are not finite (gradients {where}; records {records}); the last checkpoint "

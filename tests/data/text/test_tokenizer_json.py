@@ -180,6 +180,11 @@ def test_plain_expressions_of_a_strangers_tokenizer_are_taken(tmp_path, expressi
             {"model": SMALL["model"] | {"vocab": {"[CLS]": 0, "[SEP]": 1, "a": 4_000_000_000}}},
             "number 4000000000",
         ),
+        (
+            {"model": SMALL["model"] | {"vocab": {"[CLS]": 0, "[SEP]": 1, "a": 1}}},
+            r"two tokens with the number 1, '\[SEP\]' and 'a'",
+        ),
+        ({"added_tokens": [{"id": 0, "content": "x"}]}, "two tokens with the number 0, .* and 'x'"),
         ({"model": 3}, "it has no model"),
         ({"post_processor": SMALL["post_processor"] | {"sep": ["[SEP]", 9]}}, "number 9"),
         (
@@ -209,6 +214,7 @@ def test_what_takes_for_ever_or_all_memory_is_refused(tmp_path, changes, message
     [
         ({"x": 2**31}, "", "number 2147483648"),  # the package would make room for so many
         ({"x": -1}, "", "number -1"),
+        ({"x": 1}, "", r"two tokens with the number 1, '<\|endoftext\|>' and 'x'"),
         ({"\ud800": 2}, "", "do not belong together"),
         ({}, "x y\n", "do not belong together"),
     ],

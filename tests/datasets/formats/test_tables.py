@@ -129,7 +129,7 @@ def test_any_bytes_are_rows_or_a_value_error(tmp_path_factory, data):
 
 
 def test_missing_columns_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"t\.csv: expected the columns b, c, got \['a'\]"):
+    with pytest.raises(ValueError, match=r"t\.csv: expected the columns b, c, got 'a'"):
         require("t.csv", [{"a": "1"}], ["a", "b", "c"])
 
 
@@ -261,3 +261,18 @@ def test_no_broken_number_is_a_grade(number):
 def test_text_that_gives_characters_of_no_standard_is_not_taken_for_chinese():
     with pytest.raises(ValueError, match="neither UTF-8 nor GB18030"):
         decode_text("病灶，視網膜病變，糖尿病，黃斑部".encode("big5"))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "json", "parquet"])
+def test_columns_that_differ_by_white_space_alone_are_one_twice(tmp_path, suffix):
+    path, row = tmp_path / f"t.{suffix}", {"image": "a", "label": 1, " label\t": 2}
+    if suffix == "csv":
+        path.write_text("image,label, label\t\na,1,2\n")
+    elif suffix == "parquet":
+        table = pyarrow.table({name: [value] for name, value in row.items()})
+        pyarrow.parquet.write_table(table, path)
+    else:
+        path.write_text(json.dumps(row if suffix == "jsonl" else [{"image": "b"}, row]))
+    with pytest.raises(ValueError, match="the column 'label' occurs twice") as caught:
+        read_table(path)
+    assert {"jsonl": "line 1: ", "json": "entry 2: "}.get(suffix, "t.") in str(caught.value)

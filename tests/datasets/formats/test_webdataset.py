@@ -15,7 +15,8 @@ def records():
 
 
 def scan(folder):
-    return [sample for path in sorted(folder.glob("*.tar")) for sample in webdataset.scan_tar(path)]
+    paths = sorted(folder.glob("*.tar"))
+    return [sample for path in paths for sample in webdataset.scan_tar(path)[0]]
 
 
 def test_what_was_written_is_found_again(records, tmp_path):
@@ -65,7 +66,8 @@ def test_foreign_shards_are_understood(tmp_path):
             ("a.json", ".hidden.json"),
         ):
             tar.add(tmp_path / file, name)
-    first, second = webdataset.scan_tar(tmp_path / "x.tar")
+    (first, second), hidden = webdataset.scan_tar(tmp_path / "x.tar")
+    assert hidden == []
     assert (first.name, first.caption, first.label) == ("sub/a", "眼底正常。", "3")
     assert blobs.read(first.image) == b"image"
     assert blobs.read(second.image) == b"other"
@@ -134,3 +136,18 @@ def test_classnames_beside_labels_that_are_names_are_noted(records, tmp_path):
     listing = generic.scan(tmp_path)
     assert set(listing.classes) == set(fixture.CLASSES)
     assert "classnames.txt is not read: the labels are not numbers." in listing.guesses
+
+
+def test_hidden_members_are_counted_as_hidden_files_are(tmp_path):
+    names = ("./a.jpg", ".b.jpg", "__MACOSX/c.png", "x/._a.jpg", ".old/d.JPG", ".e.txt")
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name in (*names, "./a.cls", "f.jpg", "f.cls"):
+            info = tarfile.TarInfo(name)
+            info.size = 1
+            tar.addfile(info, io.BytesIO(b"1"))
+    samples, hidden = webdataset.scan_tar(tmp_path / "x.tar")
+    assert [sample.name for sample in samples] == ["./a", "f"]
+    assert hidden == [".b.jpg", "__MACOSX/c.png", "x/._a.jpg", ".old/d.JPG"]
+    said = " ".join(generic.scan(tmp_path).guesses)
+    assert "3 hidden photographs are skipped, such as x.tar: .b.jpg: rename" in said
+    assert "1 files that macOS wrote next to photographs are skipped, such as x.tar: x/._a" in said

@@ -487,3 +487,14 @@ def test_a_source_that_has_changed_since_is_noticed(listing, tmp_path):
     with pytest.raises(DatasetError, match="was built from other photographs, captions or labels"):
         build.build(listing, tmp_path, workers=1)
     assert (folder / "card.json").exists()
+
+
+@pytest.mark.parametrize("place", [".lock", "incomplete.2.0.0", "incomplete.2.0.0/data/card.md"])
+def test_nothing_is_written_through_a_link_of_another(listing, tmp_path, place):
+    other, link = tmp_path / "other", tmp_path / "data/toy/512px-q92" / place
+    other.write_text("mine")
+    link.parent.mkdir(parents=True)
+    link.symlink_to(other)
+    with pytest.raises(ValueError, match=f"{link.name} is a symbolic link"):
+        build.build(listing, tmp_path / "data", workers=1)
+    assert other.read_text() == "mine"

@@ -134,8 +134,22 @@ def test_of_several_pairs_that_name_photographs_none_is_guessed(tmp_path):
     place(tmp_path, "1l.jpg", "1r.jpg", "1x.jpg", "1y.jpg")
     header = "left_a,right_a,left_b,right_b,left_label,right_label"
     (tmp_path / "t.csv").write_text(f"{header}\n1l.jpg,1r.jpg,1x.jpg,1y.jpg,dr,amd\n")
-    with pytest.raises(ValueError, match=r"'left_a', 'right_a', 'left_b'.*--image-column"):
+    with pytest.raises(ValueError, match=r"'left_a', 'right_a', 'left_b'.*--image-column.*'a'$"):
         generic.scan(tmp_path)
+    for name, found in {
+        "a": {"1l.jpg": "dr", "1r.jpg": "amd"},
+        "B": {"1x.jpg": "dr", "1y.jpg": "amd"},
+        "right_b": {"1y.jpg": "amd"},
+    }.items():
+        assert labels(generic.scan(tmp_path, image_column=name)) == found
+
+
+def test_several_columns_of_photographs_without_a_known_name_are_all_named(tmp_path):
+    place(tmp_path, "1m.jpg", "1d.jpg")
+    (tmp_path / "t.csv").write_text("no,macula,disc,label\n1,1m.jpg,1d.jpg,dr\n")
+    with pytest.raises(ValueError, match=r"--image-column \(.* named in 'macula', 'disc'\)"):
+        generic.scan(tmp_path)
+    assert labels(generic.scan(tmp_path, image_column="disc")) == {"1d.jpg": "dr"}
 
 
 @pytest.mark.parametrize("folders", [("OD", "OS"), ("right", "left"), ("右眼", "左眼")])

@@ -140,6 +140,19 @@ def test_parquet_shards_hold_images_labels_and_their_names(tmp_path, names):
     assert blobs.read(listing.items[0].image) == records[5]["image"]
 
 
+def test_another_column_of_images_is_said_once(tmp_path):
+    fixture.write_parquet(tmp_path)
+    for path in (tmp_path / "data").iterdir():
+        table = pyarrow.parquet.read_table(path)
+        masks = pyarrow.array([b"png"] * len(table), pyarrow.binary())
+        pyarrow.parquet.write_table(table.append_column("mask", masks), path)
+    listing = generic.scan(tmp_path)
+    assert len(listing.items) == 9
+    assert [guess for guess in listing.guesses if "not read: 'mask'" in guess] == [
+        "Parquet: caption is 'text', label is 'label'; not read: 'mask'."
+    ]
+
+
 def test_tars_come_back_as_they_were_written(tmp_path):
     records = fixture.records()
     webdataset.write(records[:5], tmp_path / "shards", 2, "train", fixture.CLASSES)

@@ -3,6 +3,7 @@
 import openpyxl
 import pytest
 
+from vclip_jax.datasets.own import generic
 from vclip_jax.datasets.own.listed import listed_paths
 
 JPEG = b"\xff\xd8\xff"
@@ -47,3 +48,36 @@ def test_a_list_of_nothing_is_an_error(folder, text):
     (folder / "l.csv").write_text(text)
     with pytest.raises(ValueError, match=r"l\.csv"):
         listed_paths(folder / "l.csv")
+
+
+@pytest.mark.parametrize("start", ["../input/x", "/kaggle/input/x", "C:\\data\\x"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["1/a.jpg", "2/b.jpg", "gone.jpg"],
+        ["1/a.jpg", "2/a.jpg", "more/b.jpg"],  # two that fit one; below the start of all
+        ["1/a.jpg", "b.jpg", "more/b.jpg"],
+    ],
+)
+@pytest.mark.parametrize("direct", [[], ["a.jpg"]])
+def test_paths_outside_the_folder_are_matched_as_a_build_matches_them(folder, start, names, direct):
+    (folder / "more").mkdir()
+    (folder / "more/b.jpg").write_bytes(JPEG)
+    cells = [*(f"{start}/{name}" for name in names), *direct]
+    (folder / "l.csv").write_text("\n".join(["image,label", *(f"{cell},dr" for cell in cells)]))
+    found = listed_paths(folder / "l.csv")
+    assert len(found) == len(cells)
+    there = {path.relative_to(folder).as_posix() for path in found if path.exists()}
+    assert there == {item.key for item in generic.scan(folder, classes="dr").items}
+
+
+def test_paths_matched_by_their_end_are_counted(folder):
+    (folder / "l.csv").write_text("image\n../x/a.jpg\n../x/b.jpg\n../x/gone.jpg\n")
+    notes: list[str] = []
+    assert listed_paths(folder / "l.csv", notes=notes)[:2] == [folder / "a.jpg", folder / "b.jpg"]
+    assert notes == [f"{folder / 'l.csv'}: 2 rows name paths outside the folder by their end"]
+
+
+def test_a_path_that_is_there_does_not_keep_others_from_being_found(folder):
+    (folder / "l.csv").write_text("image\na.jpg\nB\n")
+    assert listed_paths(folder / "l.csv") == [folder / "a.jpg", folder / "b.jpg"]

@@ -481,6 +481,21 @@ def test_several_labels_are_counted_and_one_that_is_a_class_can_be_named(tmp_pat
     assert reasons(generic.scan(tmp_path, classes="dr,scar,scar/other")) == {"several labels": 1}
 
 
+def test_a_class_of_two_words_that_are_classes_too_is_named_with_the_remedy(tmp_path):
+    place(tmp_path, "a.jpg", "b.jpg", "c.jpg", "d.jpg")
+    text = "image,label\na,severe\nb,npdr\nc,severe npdr\nd,\"['severe', 'npdr']\"\n"
+    (tmp_path / "t.csv").write_text(text)
+    first, second = generic.scan(tmp_path).rejects
+    assert {first.reason, second.reason} == {"several labels"}
+    said = "t.csv, row 4: 'severe npdr' (if it is one class, list it with all others in --classes)"
+    assert first.detail == said
+    assert "--classes" not in second.detail
+    for classes in ("npdr,severe,severe npdr", "npdr,severe,Severe NPDR"):
+        merged = generic.scan(tmp_path, classes=classes, spellings="merge")
+        assert labels(merged)["c.jpg"] == classes.rpartition(",")[2]
+        assert reasons(merged) == {"several labels": 1}
+
+
 def test_rows_that_contradict_each_other_are_all_rejected(two):
     (two / "t.csv").write_text("image,label\na,dr\na,normal\nb,dr\nb,dr\n")
     listing = generic.scan(two)
@@ -875,7 +890,7 @@ def test_names_below_titles_are_found_where_none_is_known(two):
         book.active.append(row)
     book.active.merge_cells("A1:C1")
     book.save(two / "t.xlsx")
-    with pytest.raises(ValueError, match=r"only \['Bild', 'Befund', 'x'\]: name it with --image-c"):
+    with pytest.raises(ValueError, match=r"only 'Bild', 'Befund', 'x': name it with --image-c"):
         generic.scan(two)
     options = {"image_column": "Bild", "label_column": "Befund"}
     assert set(labels(generic.scan(two, **options)).values()) == {"dr", "amd"}
@@ -883,7 +898,7 @@ def test_names_below_titles_are_found_where_none_is_known(two):
     for mark in ",;\t":
         lines = [mark.join(map(str, row)) for row in rows]
         (two / "t.csv").write_text("\n".join(lines))
-        with pytest.raises(ValueError, match=r"only \['Bild', 'Befund', 'x'\]: name it"):
+        with pytest.raises(ValueError, match=r"only 'Bild', 'Befund', 'x': name it"):
             generic.scan(two)
 
 
@@ -908,6 +923,19 @@ def test_ids_whose_digits_excel_has_lost_are_rejected(tmp_path, name):
     (lost,) = [one for one in listing.rejects if "digits" in one.reason]
     assert lost.key == "t.xlsx, row 2"
     assert "format the column as text" in lost.detail
+
+
+@pytest.mark.parametrize("cell", ["1.23457E+17", "1,23E+17", "1E+12"])
+@pytest.mark.parametrize("name", ["id", "image", "编号"])
+def test_ids_that_excel_has_shortened_in_csv_are_rejected_with_the_reason(tmp_path, cell, name):
+    place(tmp_path, "123456789012345678.jpg", "a.jpg")
+    (tmp_path / "t.csv").write_text(f"{name};label;MRN\n{cell};dr;{cell}\na;amd;1.5E+10\n")
+    listing = generic.scan(tmp_path)
+    assert labels(listing) == {"a.jpg": "amd"}
+    assert reasons(listing) == {"number that has lost digits": 1, "missing row": 1}
+    (lost,) = [one for one in listing.rejects if "digits" in one.reason]
+    assert "Excel keeps 15 digits" in lost.detail
+    assert any("1 cells of 'MRN' are numbers that have lost" in n for n in listing.guesses)
 
 
 def test_persons_whose_digits_excel_has_lost_are_nobody(two):
@@ -960,3 +988,114 @@ def test_a_photograph_that_is_not_there_is_not_taken_for_its_namesake(tmp_path, 
     listing = generic.scan(tmp_path)
     assert labels(listing) == {"p1/eye.jpg": "normal", "p3/b.jpg": "dr"}
     assert len(listing.rejects) == 1
+
+
+def test_of_many_columns_and_sheets_errors_name_a_few(two):
+    many = [f"column{number}" for number in range(5000)]
+    for header in (["Bild", *many], ["image", *many]):
+        (two / "t.csv").write_text(",".join(header) + "\na.jpg" + ",x" * len(many) + "\n")
+        with pytest.raises(ValueError, match=r"'column1', .* and \d,\d+ more") as caught:
+            generic.scan(two)
+        assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (["dr", "dr", "dr", "amd"], "folders, 'dr' (3), 'amd' (1), which are not read"),
+        (["train/dr", "train/amd", "test/dr", "test/amd"], "'dr' (2), 'amd' (2)"),
+        (["train", "train", "test", "test"], ""),
+        (["OD", "OS", "OD", "OS"], ""),
+        (["p1", "p2", "p3", "p4"], ""),
+        (["images"] * 4, ""),
+    ],
+)
+def test_folders_of_classes_that_captions_alone_leave_out_are_said(tmp_path, folders, said):
+    keys = [f"{folder}/{number}.jpg" for number, folder in enumerate(folders)]
+    place(tmp_path, *keys)
+    (tmp_path / "t.csv").write_text("\n".join(["image,caption", *(f"{key},text" for key in keys)]))
+    listing = generic.scan(tmp_path)
+    assert set(labels(listing).values()) == {None}
+    notes = [note for note in listing.notes if "not read as classes" in note]
+    assert len(notes) == bool(said)
+    assert said in " ".join(notes)
+    (tmp_path / "t.csv").write_text("image,caption,label\n" + "".join(f"{k},t,x\n" for k in keys))
+    assert not any("not read as classes" in note for note in generic.scan(tmp_path).notes)
+
+
+# --- Layouts of Kaggle.
+
+
+GRADES = ["No_DR", "Mild", "Moderate", "Severe", "Proliferate_DR"]
+
+
+def test_numbers_in_folders_of_their_own_are_read_and_can_be_named(tmp_path):
+    """APTOS 2019 as colored_images."""
+    inner = "colored_images/colored_images"
+    place(tmp_path, *(f"{inner}/{GRADES[n % 5]}/{n}.png" for n in range(10)))
+    rows = [f"{n},{n % 5}" for n in range(10)]
+    (tmp_path / "train.csv").write_text("\n".join(["id_code,diagnosis", *rows]))
+    listing = generic.scan(tmp_path)
+    assert listing.classes == ("0", "1", "2", "3", "4")
+    assert len(listing.items) == 10
+    (note,) = [note for note in listing.notes if "--classes" in note]
+    assert f"--classes {','.join(GRADES)} names" in note
+    named = generic.scan(tmp_path, classes=",".join(GRADES), ordered="yes")
+    assert all(f"/{name}/" in key for key, name in labels(named).items())
+    assert not any("--classes" in note for note in named.notes)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["a/1,0", "b/2,0", "c/3,1"],  # a number in two folders
+        ["a/1,0", "a/2,1", "b/3,1"],  # two in one
+        ["a/1,1", "b/2,2"],  # none is 0
+        ["1/1,0", "2/2,1"],
+        ["train/1,0", "test/2,1"],
+        ["a/1,0", "a/2,0"],
+    ],
+)
+def test_other_folders_are_no_names_of_classes(tmp_path, rows):
+    place(tmp_path, *(f"{row.split(',')[0]}.jpg" for row in rows))
+    (tmp_path / "t.csv").write_text("\n".join(["image,label", *rows]))
+    listing = generic.scan(tmp_path)
+    assert len(listing.items) == len(rows)
+    assert not any("--classes" in note for note in listing.notes)
+
+
+def test_a_name_of_a_folder_with_a_comma_can_be_given_back(tmp_path):
+    place(tmp_path, "DR, mild/1.jpg", "none/2.jpg")
+    (tmp_path / "t.csv").write_text("image,label\n1,0\n2,1\n")
+    (note,) = [note for note in generic.scan(tmp_path).notes if "--classes" in note]
+    assert """--classes '"DR, mild",none' names""" in note
+    assert generic.scan(tmp_path, classes='"DR, mild",none').classes == ("DR, mild", "none")
+
+
+def test_idrid_with_one_table_is_read(tmp_path):
+    place(tmp_path, "Imagenes/Imagenes/IDRiD_001.jpg", "Imagenes/Imagenes/IDRiD_002.jpg")
+    (tmp_path / "idrid_labels.csv").write_text("id_code,diagnosis\nIDRiD_001,3\nIDRiD_002,0\n")
+    found = labels(generic.scan(tmp_path))
+    assert found == {
+        "Imagenes/Imagenes/IDRiD_001.jpg": "3",
+        "Imagenes/Imagenes/IDRiD_002.jpg": "0",
+    }
+
+
+def test_rows_of_json_may_be_numbered(tmp_path):
+    """REFUGE's index.json; the outlines beside are photographs that nothing lists."""
+    for split, first in (("train", "g"), ("val", "V")):
+        place(tmp_path, *(f"{split}/Images/{first}000{i}.jpg" for i in range(2)))
+        place(tmp_path, *(f"{split}/Masks/{first}000{i}.png" for i in range(2)))
+        rows = {
+            str(i): {"Fovea_X": 1.5, "ImgName": f"{first}000{i}.jpg", "Label": i} for i in range(2)
+        }
+        (tmp_path / split / "index.json").write_text(json.dumps(rows))
+    listing = generic.scan(tmp_path)
+    assert labels(listing) == {
+        f"{split}/Images/{first}000{i}.jpg": str(i)
+        for split, first in (("train", "g"), ("val", "V"))
+        for i in range(2)
+    }
+    assert set(splits(listing).values()) == {"train", "validation"}
+    assert reasons(listing) == {"missing row": 4}

@@ -51,6 +51,12 @@ def test_the_folder_itself_may_be_the_source(source):
     assert scan(source / "B. Disease Grading").items == scan(source).items
 
 
+def test_it_may_lie_in_folders_within_a_folder_as_kaggle_packs_it(tmp_path, source):
+    inner = tmp_path / "B.%20Disease%20Grading" / "B. Disease Grading"
+    shutil.copytree(source / "B. Disease Grading", inner)
+    assert len(scan(tmp_path).items) == len(scan(source).items)
+
+
 def test_without_the_testing_set_there_is_a_holdout(tmp_path, write_idrid):
     listing = scan(write_idrid(tmp_path))
     assert {item.split for item in listing.items} == {"train", "holdout"}

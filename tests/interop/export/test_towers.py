@@ -225,10 +225,10 @@ def test_what_lies_under_the_name_of_an_unfinished_export_is_not_used(
     (mine / "thesis.txt").write_text("mine")
     target.mkdir()
     if left == "link":
-        (target / "stablehlo.part").symlink_to(mine)
+        (target / ".new.part").symlink_to(mine)
     else:
-        (target / "stablehlo.part").mkdir()
-        (target / "stablehlo.part/text.stablehlo").write_text("of a killed export")
+        (target / ".new.part").mkdir()
+        (target / ".new.part/text.stablehlo").write_text("of a killed export")
 
     def seen(part: Path):
         assert list(part.iterdir()) == []
@@ -237,7 +237,7 @@ def test_what_lies_under_the_name_of_an_unfinished_export_is_not_used(
     with pytest.raises(ValueError, match="enough"):
         towers.save(target, "stablehlo", weights, tokenizer, seen, (), card="")
     assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
-    assert not (target / "stablehlo.part").exists()
+    assert not (target / ".new.part").exists()
 
 
 def test_a_text_tower_alone_is_refused(tiny_weights, tokenizer, tmp_path):

@@ -260,13 +260,13 @@ def test_damaged_pickles_are_refused_by_one_kind_of_error():
     rng = random.Random(0)
     for length in range(len(good)):
         with pytest.raises(RefusedPickleError):
-            loads(good[:length], known, lambda identity: identity)
+            loads(good[:length], known, lambda identity: identity, 100)
     for _ in range(3000):
         bad = bytearray(good)
         for _ in range(rng.randint(1, 3)):
             bad[rng.randrange(len(bad))] = rng.randrange(256)
         with contextlib.suppress(RefusedPickleError):
-            loads(bytes(bad), known, lambda identity: identity)
+            loads(bytes(bad), known, lambda identity: identity, 100)
 
 
 # --- What is refused: broken and foreign files.
@@ -442,3 +442,26 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.pt")
     with pytest.raises(OSError, match="a pipe, a socket or a device"):
         checkpoints.read(tmp_path / "a.pt")
+
+
+def test_the_opcodes_are_bounded_by_what_the_storages_need(zip_of, monkeypatch):
+    monkeypatch.setattr(checkpoints, "OPCODES_BESIDE", 100)
+    endless = pickle.PROTO + b"\x02]q\0" + b"h\0Na" * 500 + b"."
+    with pytest.raises(ValueError, match=r"its pickle has more than 200 opcodes, as no weights do"):
+        checkpoints.read(zip_of(endless))
+    assert len(checkpoints.read(zip_of(endless, {str(key): b"" for key in range(20)}))) == 500
+    monkeypatch.setattr(checkpoints, "MOST_OPCODES", 1000)
+    with pytest.raises(ValueError, match="more than 1,000 opcodes"):
+        checkpoints.read(zip_of(endless, {str(key): b"" for key in range(20)}))
+
+
+def test_an_optimizers_state_takes_less_than_half_of_the_opcodes_that_it_may(tmp_path):
+    moments = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+    content = {
+        "state_dict": {f"module.block.{i}.weight": np.zeros((1, 2, 3, 4), "f4") for i in range(30)},
+        "optimizer": {i: dict.fromkeys(moments, np.zeros((1, 2, 3, 4), "f4")) for i in range(30)},
+    }
+    checkpoints.write(tmp_path / "a.pt", content)
+    with zipfile.ZipFile(tmp_path / "a.pt") as archive:
+        opcodes = sum(1 for _ in pickletools.genops(archive.read("archive/data.pkl")))
+    assert 2 * opcodes < checkpoints.OPCODES_PER_STORAGE * 120

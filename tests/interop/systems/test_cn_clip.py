@@ -171,8 +171,14 @@ def test_a_missing_layer_is_named_weight_by_weight(tmp_path, state):
     with pytest.raises(ValueError, match="nothing was loaded") as caught:
         cn_clip.load(write(tmp_path / "a.pt", left))
     missing = str(caught.value).split("nothing was loaded: ")[1].split("; ")
-    assert len(missing) == 16
+    assert missing[7].endswith(" and 8 more")
     assert all(problem.startswith("missing bert.encoder.layer.0.") for problem in missing)
+
+
+def test_a_layer_of_a_high_number_does_not_make_all_below_it(tmp_path, state):
+    state["bert.encoder.layer.199.x"] = np.zeros(1, np.float32)
+    with pytest.raises(ValueError, match=r"arrays, too few for the 20\d layers"):
+        cn_clip.load(write(tmp_path / "a.pt", state))
 
 
 def test_other_files_are_refused(tmp_path, state):

@@ -109,6 +109,7 @@ def test_everything_that_is_wrong_is_in_one_error(tmp_path, weights):
         ({"num_attention_heads": 5}, "does not divide by"),
         ({"hidden_size": "64"}, "text_width is '64', expected something like 768"),
         ({"num_hidden_layers": 10**9}, "text_layers is 1000000000"),
+        ({"num_hidden_layers": 200}, "too few for the 200 layers"),
     ],
 )
 def test_other_architectures_are_refused(tmp_path, weights, changes, message):

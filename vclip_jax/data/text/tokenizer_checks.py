@@ -51,9 +51,10 @@ def check(description: Any, name: str) -> None:
     """Check the content of a `tokenizer.json`.
 
     Raises:
-        ValueError: one line: the content is no object, numbers tokens beyond their count, or has a
-            part that is not in `PARTS`, a regular expression that is not plain, words longer than
-            `LONGEST_WORD`, replacements that make texts longer, or random draws.
+        ValueError: one line: the content is no object, numbers tokens beyond their count or two
+            tokens alike, or has a part that is not in `PARTS`, a regular expression that is not
+            plain, words longer than `LONGEST_WORD`, replacements that make texts longer, or random
+            draws.
     """
     if not isinstance(description, dict):
         raise ValueError(f"{name} is not a tokenizer's description: it is not an object")
@@ -73,21 +74,28 @@ def check(description: Any, name: str) -> None:
 
 
 def check_numbers(vocabulary: Any, added: Any, name: str) -> None:
-    """Check that each token's number is below the count of tokens.
+    """Check that each token has a number of its own, below the count of tokens.
 
     The package allocates room for the highest number.
 
     Raises:
-        ValueError: one line: a number is not.
+        ValueError: one line: a number is too high, or another token's.
     """
     if not isinstance(vocabulary, dict) or not isinstance(added, list):
         raise ValueError(f"{name} is not a tokenizer's description: it has no vocabulary")
-    numbers = [*vocabulary.values(), *(one.get("id") for one in added if isinstance(one, dict))]
-    for number in numbers:
-        if type(number) is not int or not 0 <= number < len(numbers):
+    more = [(one.get("content"), one.get("id")) for one in added if isinstance(one, dict)]
+    numbered = [*vocabulary.items(), *more]  # special tokens are in both, as a rule
+    tokens: dict[int, Any] = {}
+    for token, number in numbered:
+        if type(number) is not int or not 0 <= number < len(numbered):
             raise ValueError(
-                f"{name} has a token with the number {str(number)[:50]}, but only {len(numbers)} "
+                f"{name} has a token with the number {str(number)[:50]}, but only {len(numbered)} "
                 "tokens"
+            )
+        if tokens.setdefault(number, token) != token:
+            raise ValueError(
+                f"{name} has two tokens with the number {number}, {str(tokens[number])[:50]!r} and "
+                f"{str(token)[:50]!r}"
             )
 
 

@@ -41,7 +41,7 @@ def image_columns(path: Path) -> list[str]:
 
     columns = [field.name for field in _schema(path) if holds_bytes(field.type)]
     usual = [name for name in USUAL_NAMES if name in columns]
-    return usual or columns
+    return usual + [name for name in columns if name not in usual]
 
 
 def image_column(path: Path) -> str:

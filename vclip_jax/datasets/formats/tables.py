@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,10 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from vclip_jax.datasets.formats import delimited
+from vclip_jax.datasets.formats import delimited, two_rows
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET
 from vclip_jax.files import limits
-from vclip_jax.files.errors import one_line
+from vclip_jax.files.errors import few, one_line
 from vclip_jax.files.foreign import check_regular, parse_json, read_bytes
 from vclip_jax.files.text import decode_text
 
@@ -30,10 +31,14 @@ MOST_BYTES = 2 << 30
 NO_VALUE: Final = "formula without a stored value"
 """The text of an Excel cell whose formula has no stored result."""
 LOST_DIGITS: Final = "number that has lost digits"
-"""The text of an Excel cell with a number of more digits than Excel keeps: the last ones are 0."""
+"""The text of a cell with a number of more digits than Excel keeps, or than Excel wrote."""
 _KEPT_DIGITS: Final = 15
+_SHORTENED: Final = re.compile(r"\d([.,]\d{1,14})?E\+(1[1-9]|[2-9]\d)")
+"""A number of more than eleven digits as Excel writes it into CSV."""
 _MOST_TITLES: Final = 3
 """Rows above the names that may be titles if no name is known."""
+_MOST_MERGED: Final = 1000
+"""The number of merged cells to look at."""
 
 
 @dataclass(frozen=True)
@@ -116,21 +121,26 @@ def read_tables(path: str | os.PathLike[str], find: Callable[[Sequence[str]], in
             text, notes = _read_text(path)
             delimiter = delimited.delimiter_of(text, find)
             cells = delimited.parse(text, delimiter)
-            header = _header_row(cells, find)
+            if "E+" in text:
+                cells = [
+                    [LOST_DIGITS if _has_lost(cell) else cell for cell in row] for row in cells
+                ]
+            header, cells, more = _names(cells, find, {})
             if cells and (image := find(cells[header])) >= 0:
                 delimited.check_swallowed(cells, header, image, delimiter)
             table = _table(path, "", cells, header, strict=True)
-            notes += [f"{path.name}: {note}" for note in _titles(cells, header, find)]
+            notes += [f"{path.name}: {note}" for note in more]
             return [Table(path, "", table.columns, table.rows, True, notes)]
-        sheets = {name: _cells(sheet) for name, sheet in limits.excel_sheets(path).items()}
-        filled = {name: cells for name, cells in sheets.items() if any(map(any, cells))}
+        sheets = limits.excel_sheets(path)
+        grids = {name: _cells(sheet) for name, sheet in sheets.items()}
+        filled = {name: cells for name, cells in grids.items() if any(map(any, cells))}
         if not filled:
             raise ValueError("the table is empty, there is no row with the columns' names")
         tables = []
         for name, cells in filled.items():
-            header = _header_row(cells, find)
-            table = _table(path, name if len(sheets) > 1 else "", cells, header, True)
-            table.notes.extend(f"{table.where}: {note}" for note in _titles(cells, header, find))
+            header, named, notes = _names(cells, find, _merged_across(sheets[name]))
+            table = _table(path, name if len(sheets) > 1 else "", named, header, True)
+            table.notes.extend(f"{table.where}: {note}" for note in notes)
             tables.append(table)
         return tables
 
@@ -170,7 +180,9 @@ def require(path: str | os.PathLike[str], rows: Sequence[Row], columns: Iterable
     """
     names = list(rows[0]) if rows else []
     if missing := [column for column in columns if column not in names]:
-        raise ValueError(f"{path}: expected the columns {', '.join(missing)}, got {names}")
+        raise ValueError(
+            f"{path}: expected the columns {', '.join(missing)}, got {few(map(repr, names), 20)}"
+        )
 
 
 def whole(cell: str, highest: int) -> int | None:
@@ -191,10 +203,7 @@ def _table(
         raise ValueError("the table is empty, there is no row with the columns' names")
     header = cells[header_row]
     named = [index for index, name in enumerate(header) if name]
-    names = [header[index] for index in named]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the column {twice!r} occurs twice: rename or remove one of them")
+    names = _once(header[index] for index in named)
     last = named[-1] + 1 if strict else len(header)
     rows: list[tuple[int, Row]] = []
     for number, line in enumerate(cells[header_row + 1 :], start=header_row + 2):
@@ -209,6 +218,42 @@ def _table(
         if any(row.values()):
             rows.append((number, row))
     return Table(path, sheet, tuple(names), rows)
+
+
+def _names(
+    cells: list[list[str]], find: Callable[[Sequence[str]], int], merged: Mapping[int, set[int]]
+) -> tuple[int, list[list[str]], list[str]]:
+    """Return the row with the names, the cells with all names in that row, and the guesses."""
+    header = _header_row(cells, find)
+    if not cells:
+        return header, cells, []
+    row, names, joined = two_rows.join(cells, header, find, merged)
+    if joined:
+        return row, [*cells[:row], names, *cells[row + 1 :]], [joined]
+    return header, cells, _titles(cells, header, find)
+
+
+def _merged_across(sheet: limits.Sheet) -> dict[int, set[int]]:
+    """Return the columns whose cell is merged with the cell to the left, for each top row."""
+    merged: dict[int, set[int]] = {}
+    across = (one for one in sheet.merged if one[1][1] > one[0][1])
+    for (top, left), (bottom, right) in islice(across, _MOST_MERGED):
+        for row in range(top, min(bottom, delimited.HEADER_WITHIN) + 1):
+            merged.setdefault(row, set()).update(range(left + 1, right + 1))
+    return merged
+
+
+def _once(names: Iterable[str]) -> list[str]:
+    """Return column names without white space around them.
+
+    Raises:
+        ValueError: one line: two names are equal.
+    """
+    stripped = [name.strip() for name in names]
+    if len(set(stripped)) != len(stripped):
+        [(twice, _)] = Counter(stripped).most_common(1)
+        raise ValueError(f"the column {twice!r} occurs twice: rename or remove one of them")
+    return stripped
 
 
 def _header_row(cells: Sequence[Sequence[str]], find: Callable[[Sequence[str]], int]) -> int:
@@ -283,6 +328,8 @@ def _cells(sheet: limits.Sheet) -> list[list[str]]:
 
 
 def _has_lost(value: Any) -> bool:
+    if isinstance(value, str):
+        return _SHORTENED.fullmatch(value) is not None
     return isinstance(value, (int, float)) and abs(value) >= 10**_KEPT_DIGITS
 
 
@@ -295,7 +342,7 @@ def _parquet(path: Path) -> list[Row]:
         # Images and other nested columns are left out of a table in memory.
         schema = pyarrow.parquet.read_schema(path)
         flat = [field.name for field in schema if not _nested(field.type)]
-        names = [name.strip() for name in flat]
+        names = _once(flat)
         for batch in limits.parquet_batches(path, flat):
             columns = [[text_of(v) for v in batch.column(name).to_pylist()] for name in flat]
             rows += [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
@@ -323,7 +370,7 @@ def _jsonl(path: Path) -> list[Row]:
         row = parse_json(line, f"line {number}", MOST_BYTES, constants=True)
         if not isinstance(row, dict):
             raise ValueError(f"line {number} is not an object")
-        rows.append({str(name).strip(): text_of(value) for name, value in row.items()})
+        rows.append(_row(row, f"line {number}"))
     return rows
 
 
@@ -343,11 +390,22 @@ def _json(path: Path) -> list[Row]:
     for number, row in enumerate(content, start=1):
         if not isinstance(row, dict):
             raise ValueError(f"entry {number} of the list is not an object")
-    return [{str(name).strip(): text_of(value) for name, value in row.items()} for row in content]
+    return [_row(row, f"entry {number}") for number, row in enumerate(content, start=1)]
+
+
+def _row(content: dict[str, Any], where: str) -> Row:
+    try:
+        names = _once(content)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return dict(zip(names, map(text_of, content.values()), strict=True))
 
 
 def _by_rows(content: dict[str, Any]) -> list[Any]:
-    """Turn columns into rows: lists of one length, or objects with one set of keys (pandas)."""
+    """Turn an object into rows: of lists or objects that are columns (pandas), or of numbered rows.
+
+    Lists have one length. Objects that are columns have one set of keys.
+    """
     columns = list(content.values())
     lists = [value for value in columns if isinstance(value, list)]
     if len(lists) == 1 and len(columns) > 1 and all(isinstance(row, dict) for row in lists[0]):
@@ -359,13 +417,15 @@ def _by_rows(content: dict[str, Any]) -> list[Any]:
         )
     if columns and all(isinstance(column, dict) for column in columns):
         keys = list(columns[0])
+        if all(map(str.isdecimal, content)) and not all(map(str.isdecimal, keys)):
+            return columns  # a row for each number
         if all(list(column) == keys for column in columns):
             columns = [list(column.values()) for column in columns]
     if columns and all(isinstance(column, list) for column in columns):
         if len({len(column) for column in columns}) > 1:
             raise ValueError("the columns differ in length")
         return [dict(zip(content, row, strict=True)) for row in zip(*columns, strict=True)]
-    raise ValueError(f"the JSON is not a list of objects but one with {list(content)[:10]}")
+    raise ValueError(f"the JSON is not a list of objects but one with {few(map(repr, content))}")
 
 
 def text_of(value: Any) -> str:

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from vclip_jax.datasets.formats.tables import text_of
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Blob
-from vclip_jax.datasets.own.folders import TABLE_SUFFIXES
+from vclip_jax.datasets.own.folders import TABLE_SUFFIXES, is_hidden
 from vclip_jax.files.errors import one_line
 from vclip_jax.files.foreign import parse_json
 from vclip_jax.files.text import decode_text
@@ -152,18 +152,22 @@ def _suffix(image: bytes) -> str:
     return next((suffix for magic, suffix in _MAGIC if image.startswith(magic)), "jpg")
 
 
-def scan_tar(path: Path) -> list[Sample]:
-    """List the samples of one shard, in order, without reading images.
+def scan_tar(path: Path) -> tuple[list[Sample], list[str]]:
+    """List the samples of one shard, in order, and its hidden images, without reading images.
 
     Raises:
         ValueError: one line: the shard is damaged, or is an archive of a folder with a table in it.
     """
     current: Sample | None = None
     samples: list[Sample] = []
+    hidden: list[str] = []
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
-                if not member.isfile() or Path(member.name).name.startswith("."):
+                if not member.isfile():
+                    continue
+                if any(map(is_hidden, member.name.split("/"))):
+                    hidden += [member.name] if _is_image(member.name) else []
                     continue
                 parent, _, last = member.name.rpartition("/")
                 stem, _, suffix = last.partition(".")
@@ -180,12 +184,16 @@ def scan_tar(path: Path) -> list[Sample]:
                 _take(current, tar, member, suffix.lower())
     except (tarfile.TarError, OSError, EOFError) as error:
         raise ValueError(f"{path}: not a readable .tar ({one_line(error)})") from error
-    return samples
+    return samples, hidden
+
+
+def _is_image(name: str) -> bool:
+    return f".{name.lower().rpartition('.')[2]}" in IMAGE_SUFFIXES
 
 
 def _take(sample: Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str) -> None:
     """Add one member to its sample."""
-    if f".{suffix.rpartition('.')[2]}" in IMAGE_SUFFIXES:
+    if _is_image(suffix):
         while suffix in sample.images:  # twice in one sample: the photograph is not known
             suffix = f"{suffix} again"
         sample.images[suffix] = Blob(str(sample.shard), f"{member.offset_data}:{member.size}")

@@ -35,7 +35,7 @@ from vclip_jax.datasets.ingest.store import DEFAULT_STORAGE, Storage
 from vclip_jax.datasets.listing import Item, Listing, anonymous
 from vclip_jax.datasets.records import SUMS, DatasetError
 from vclip_jax.devices import cores
-from vclip_jax.files.writing import replacing
+from vclip_jax.files.writing import check_no_link, replacing
 
 VERSION: Final = "2.0.0"
 """Version of the built form: raise it when a listing would give other records or another order."""
@@ -85,6 +85,7 @@ def build(
 
     Raises:
         DatasetError: one line: nothing to build, too many rejects, or a worker died.
+        ValueError: one line: a link lies where the build would write.
         OSError: a file cannot be written.
     """
     if seed < 0:
@@ -100,8 +101,11 @@ def build(
         _check_content(finished, content)
         return finished
     folder.mkdir(parents=True, exist_ok=True)
+    check_no_link(folder / ".lock")
     with open(folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        for path in (unfinished, *unfinished.rglob("*")):
+            check_no_link(path)
         if finished.exists():
             _check_content(finished, content)
             return finished

@@ -14,6 +14,7 @@ from vclip_jax.datasets.formats.blobs import read
 from vclip_jax.datasets.ingest.captions import duplicates
 from vclip_jax.datasets.ingest.store import Storage, store
 from vclip_jax.datasets.listing import Item, Listing, hash_of
+from vclip_jax.files.errors import few
 from vclip_jax.files.foreign import shown
 
 if TYPE_CHECKING:
@@ -136,8 +137,7 @@ def summary(card: Mapping[str, Any]) -> list[str]:
     names = [*card["classes"], "no class"]
     classes = [f"{name} {counts[name]}" for name in names if counts[name] or name != "no class"]
     if card["classes"]:
-        more = f", and {len(classes) - 20} more" if len(classes) > 20 else ""
-        lines.append(f"classes: {', '.join(classes[:20])}{more}")
+        lines.append(f"classes: {few(classes, 20)}")
     return lines + warnings(card) + [f"note: {note}" for note in card["notes"]]
 
 

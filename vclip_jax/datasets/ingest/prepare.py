@@ -11,6 +11,7 @@ from vclip_jax.datasets.catalog import DATASETS
 from vclip_jax.datasets.ingest import build, data_card
 from vclip_jax.datasets.ingest.store import DEFAULT_STORAGE, Storage, ready_storage
 from vclip_jax.datasets.records import DatasetError, built_datasets
+from vclip_jax.files.errors import few
 from vclip_jax.files.foreign import read_json, shown
 
 _SYNTHETIC: Final = re.compile(r"synthetic/(\w+)-(\d+)px-(\d+)-s(\d+)")
@@ -98,7 +99,7 @@ def _known(name: str, data_dir: str | os.PathLike[str]) -> tuple[str, Storage] |
         plain = [one if one.startswith("synthetic/") else one.split("/")[0] for one in built]
         usable = list(dict.fromkeys(plain))
         close = difflib.get_close_matches(name, [*usable, *DATASETS], n=1)
-        here = f"one built in {data_dir} ({', '.join(usable)}), " if usable else ""
+        here = f"one built in {data_dir} ({few(usable)}), " if usable else ""
         raise DatasetError(
             f"no dataset is called {name!r}{f', did you mean {close[0]}?' if close else ':'} use "
             f"{here}{', '.join(DATASETS)}, or synthetic/DOMAIN-SIZEpx-COUNT-sSEED, for example "

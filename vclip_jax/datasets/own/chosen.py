@@ -17,6 +17,7 @@ from vclip_jax.datasets.own.lookup import (
     split_of,
 )
 from vclip_jax.datasets.own.people import person_column
+from vclip_jax.files.errors import few
 
 _TRIED: Final = 200
 """Rows from which a column is judged."""
@@ -55,15 +56,14 @@ class Chosen:
         unread = [name for name in columns if name not in used]
         if not unread and set(used) <= {*_USUAL, ""}:
             return ""
-        rest = f"; not read: {', '.join(map(repr, unread[:8]))}" if unread else ""
-        more = ", ..." if len(unread) > 8 else ""
+        rest = f"; not read: {few(map(repr, unread))}" if unread else ""
         person = self.person(columns)
         if person and not self.split and not together:
-            more += (
+            rest += (
                 f". The splits do not follow {person!r}: photographs of one person may be in two "
                 "of them, unless a column gives the split"
             )
-        return f"{where}: {', '.join(roles)}{rest}{more}."
+        return f"{where}: {', '.join(roles)}{rest}."
 
 
 def image_finder(wanted: Wanted) -> Callable[[Sequence[str]], int]:
@@ -72,7 +72,8 @@ def image_finder(wanted: Wanted) -> Callable[[Sequence[str]], int]:
     def find(cells: Sequence[str]) -> int:
         if wanted.image:
             hits = [i for i, cell in enumerate(cells) if _same(cell, wanted.image)]
-            return hits[0] if hits else -1
+            pair = pairs(cells).get(names_of.plain(wanted.image), {})
+            return next(iter([*hits, *map(list(cells).index, pair.values())]), -1)
         both = names_of.image_column(list(pairs(cells)))
         name = names_of.image_column(cells) or (pairs(cells)[both][SIDES[0]] if both else "")
         return list(cells).index(name) if name else -1
@@ -95,7 +96,9 @@ def by_eye(
         ValueError: as `image_column` does; or several pairs of columns could be the photographs.
     """
     sided = pairs(table.columns)
-    if wanted.image:
+    given = any(_same(column, wanted.image) for column in table.columns)
+    both = None if given else sided.get(names_of.plain(wanted.image))
+    if wanted.image and both is None:
         column = image_column(table, root, photographs, wanted)
         both = next((pair for pair in sided.values() if column in pair.values()), None)
         other = next((name for name in (both or {}).values() if name != column), "")
@@ -106,7 +109,8 @@ def by_eye(
             "without --image-column both are read."
         )
         return [(_one_eye(table, side_of(column), both), column)]
-    both = _both_eyes(table, relative(table.path.parent, root), photographs)
+    if both is None:
+        both = _both_eyes(table, relative(table.path.parent, root), photographs)
     if both is None:
         column = image_column(table, root, photographs, wanted)
         return [(table, column)] if column else []
@@ -136,8 +140,9 @@ def _both_eyes(table: Table, home: str, photographs: Photographs) -> dict[str, s
     if not usual and len(unusual) > 1:
         raise ValueError(
             f"{table.path}: photographs are named in the columns "
-            f"{', '.join(repr(name) for rest in unusual for name in sided[rest].values())}: name "
-            "one with --image-column"
+            f"{few(repr(name) for rest in unusual for name in sided[rest].values())}: name "
+            f"one with --image-column, or a pair by its name without the side, such as "
+            f"{unusual[0]!r}"
         )
     rest = usual if usual and (not known or any(map(fit, sided[usual].values()))) else None
     rest = unusual[0] if rest is None and unusual else rest
@@ -206,14 +211,14 @@ def image_column(table: Table, root: Path, photographs: Photographs, wanted: Wan
     words = [word for column in table.columns for word in (column, *column.split()[:1])]
     if any(_names_photograph(word, home, photographs) for word in words):
         raise ValueError(
-            f"{table.path}: the first row ({', '.join(table.columns[:4])}) names a photograph, not "
+            f"{table.path}: the first row ({few(table.columns, 4)}) names a photograph, not "
             "columns: put a row above it, such as image,caption,label"
         )
     if hits:
         raise ValueError(
             f"{table.path}: no column is called 'image' or another usual name, only "
-            f"{list(table.columns)}: name it with --image-column (photographs are named in "
-            f"{hits[0]!r})"
+            f"{few(map(repr, table.columns), 20)}: name it with --image-column (photographs are "
+            f"named in {few(map(repr, hits))})"
         )
     return ""
 
@@ -249,14 +254,14 @@ def choose(table: Table, image: str, wanted: Wanted) -> Chosen:
         raise ValueError(f"{table.path}: {error}") from error
     if not caption and not label and (shared := shared_columns(table)):
         raise ValueError(
-            f"{table.path}: a row holds both eyes, but {', '.join(map(repr, shared))} is for both "
+            f"{table.path}: a row holds both eyes, but {few(map(repr, shared))} is for both "
             "together, and a patient's diagnosis may not be true of each eye: make it a column an "
             "eye, or name it with --label-column or --caption-column if it is true of both"
         )
     if not caption and not label:
         flags = [column for column in rest if _is_flag(table, column)]
         hint = (
-            f"; the columns {', '.join(flags[:8])} hold 0 and 1, one for each class: put the "
+            f"; the columns {few(flags)} hold 0 and 1, one for each class: put the "
             "class of each photograph into one column"
             if len(flags) > 1
             else ": name yours with --caption-column or --label-column"
@@ -268,7 +273,7 @@ def choose(table: Table, image: str, wanted: Wanted) -> Chosen:
             )
         raise ValueError(
             f"{table.path}: expected the column 'caption' or 'label', got "
-            f"{list(table.columns)}{hint}"
+            f"{few(map(repr, table.columns), 20)}{hint}"
         )
     return Chosen(image, caption, label, split)
 

@@ -9,6 +9,7 @@ from vclip_jax.datasets.own.folders import Folder
 from vclip_jax.datasets.own.found import Found
 from vclip_jax.datasets.own.labels import one_line
 from vclip_jax.datasets.own.lookup import check_tests, split_of
+from vclip_jax.files.errors import few
 
 
 def from_folders(folder: Folder, *, one_class: bool = False) -> tuple[list[Found], list[str]]:
@@ -71,7 +72,7 @@ def from_folders(folder: Folder, *, one_class: bool = False) -> tuple[list[Found
             part for part in split_names if not re.fullmatch("train|validation|val|test", part)
         )
         if unusual:
-            meanings = ", ".join(f"{part!r} ({split_of(part)})" for part in unusual[:6])
+            meanings = few((f"{part!r} ({split_of(part)})" for part in unusual), 6)
             notes.append(f"Splits are those of the folders {meanings}.")
         check_tests(sorted(split_names), folder.root)
     return found, notes

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from vclip_jax.files.errors import few
+
 _IMAGE: Final = """
     image imagepath imgpath filepath filename imagefile imagefilename imgfile imgfilename path
     file imagename imgname img images picture photo photograph fundus fundusimage fundusphoto
@@ -83,7 +85,9 @@ def named(columns: Sequence[str], wanted: str, option: str) -> str:
     ]
     if len(matches) != 1:
         what = "no column" if not matches else "more than one column"
-        raise ValueError(f"there is {what} {wanted!r} for {option}, only {list(columns)}")
+        raise ValueError(
+            f"there is {what} {wanted!r} for {option}, only {few(map(repr, columns), 20)}"
+        )
     return matches[0]
 
 
@@ -112,7 +116,7 @@ def said_columns(columns: Sequence[str]) -> list[str]:
 
 
 def _several(columns: Sequence[str]) -> str:
-    names = ", ".join(map(repr, columns))
+    names = few(map(repr, columns))
     return f"the columns {names} may all be the class: name one with --label-column"
 
 

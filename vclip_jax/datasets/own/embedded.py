@@ -11,9 +11,11 @@ from vclip_jax.datasets.listing import Blob
 from vclip_jax.datasets.own import rows as table_rows
 from vclip_jax.datasets.own.chosen import choose
 from vclip_jax.datasets.own.columns import Wanted
+from vclip_jax.datasets.own.folders import hidden_notes
 from vclip_jax.datasets.own.found import Found
 from vclip_jax.datasets.own.lookup import check_tests, relative, split_of, split_of_path
 from vclip_jax.datasets.own.people import person_column, person_of
+from vclip_jax.files.errors import few
 from vclip_jax.files.foreign import read_bytes
 
 CLASS_NAMES: Final = "classnames.txt"
@@ -32,7 +34,7 @@ def image_column(path: Path, wanted: Wanted) -> str:
         return wanted.image if wanted.image in columns else ""
     if len(columns) > 1 and columns[0] not in parquet.USUAL_NAMES:
         raise ValueError(
-            f"{path}: the columns {', '.join(map(repr, columns))} hold images: name one with "
+            f"{path}: the columns {few(map(repr, columns))} hold images: name one with "
             "--image-column"
         )
     return columns[0] if columns else ""
@@ -144,7 +146,13 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
     if wanted.image or wanted.caption or wanted.split:
         raise ValueError(f"{root}: .tar shards have no columns: only --label-column can be given")
     check_tests([path.stem for path in shards], root)
-    samples = [sample for path in shards for sample in webdataset.scan_tar(path)]
+    scans = [webdataset.scan_tar(path) for path in shards]
+    samples = [sample for scan, _ in scans for sample in scan]
+    hidden = [
+        f"{path.name}: {name}"
+        for path, (_, names) in zip(shards, scans, strict=True)
+        for name in names
+    ]
     if label and samples and not any(label in sample.extra for sample in samples):
         raise ValueError(f"{root}: no .json has the entry {label!r} for the label")
     check_tests((text_of(sample.extra.get("split")) for sample in samples), root)
@@ -167,7 +175,7 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
         _found_in(sample, key, root, label, person)
         for key, sample in zip(keys, samples, strict=True)
     ]
-    return found, _unread(samples, entries, label)
+    return found, _unread(samples, entries, label) + hidden_notes(hidden)
 
 
 def _found_in(sample: webdataset.Sample, key: str, root: Path, label: str, person: str) -> Found:
@@ -175,7 +183,7 @@ def _found_in(sample: webdataset.Sample, key: str, root: Path, label: str, perso
     where = f"{sample.shard.name}: {sample.name}"
     reason, detail = ("invalid text", sample.broken) if sample.broken else ("", where)
     if len(sample.chosen) > 1:
-        reason, detail = "two images in a sample", f"{where}: {', '.join(sample.chosen)}"
+        reason, detail = "two images in a sample", f"{where}: {few(sample.chosen)}"
     split = text_of(sample.extra.get("split"))
     of_shard = table_rows.split_of_table(sample.shard, root) or split_of_path(sample.name)
     if split and not split_of(split) and not reason:
@@ -199,12 +207,9 @@ def _unread(samples: Sequence[webdataset.Sample], entries: Iterable[str], label:
     for sample in samples:
         unread.update(sample.unread)
         unread.update(suffix for suffix in sample.images if suffix not in sample.chosen)
-    kinds = ", ".join(f"{count} .{suffix}" for suffix, count in unread.most_common(8))
+    kinds = few(f"{count} .{suffix}" for suffix, count in unread.most_common())
     notes = [f"Members of the shards that are not read: {kinds}."] if unread else []
     read = {"key", "caption", "text", "label", "split", label}
     if others := [name for name in entries if name not in read]:
-        more = ", ..." if len(others) > 8 else ""
-        notes.append(
-            f"Entries of the .json that are not read: {', '.join(map(repr, others[:8]))}{more}."
-        )
+        notes.append(f"Entries of the .json that are not read: {few(map(repr, others))}.")
     return notes

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET
+from vclip_jax.files.errors import few
 
 _TABLES = ".csv .tsv .tab .psv .xlsx .xls .xlsm .jsonl .ndjson"
 TABLE_SUFFIXES: Final = (*_TABLES.split(), *PARQUET)
@@ -37,7 +38,6 @@ _SYSTEM: Final = frozenset(
     ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 )
 _SYSTEM_FILES: Final = frozenset(("thumbs.db", "desktop.ini", "icon\r"))
-_SUFFIXES_NAMED: Final = 8
 
 
 @dataclass
@@ -67,29 +67,35 @@ class Folder:
             notes.append(
                 f"{self.by_content} files are photographs by their content, not by their names."
             )
-        shadows = [key for key in self.hidden if "/._" in f"/{key}"]
-        hidden = [key for key in self.hidden if "/._" not in f"/{key}"]
-        if hidden:
-            notes.append(
-                f"{len(hidden)} hidden photographs are skipped unless a table names them, such as "
-                f"{hidden[0]}: rename those that belong to the dataset."
-            )
-        if shadows:
-            notes.append(
-                f"{len(shadows)} files that macOS wrote next to photographs are skipped, such as "
-                f"{shadows[0]}."
-            )
+        notes += hidden_notes(self.hidden, " unless a table names them")
         if self.others:
-            named = [f"{n} {suffix}" for suffix, n in self.others.most_common(_SUFFIXES_NAMED)]
-            more = ", ..." if len(self.others) > _SUFFIXES_NAMED else ""
+            named = few(f"{n} {suffix}" for suffix, n in self.others.most_common())
             notes.append(
-                f"Files that are not read: {', '.join(named)}{more}. If one of them lists "
+                f"Files that are not read: {named}. If one of them lists "
                 "photographs, give its name the right suffix, such as .csv or .txt."
             )
         if self.archives:
-            names = ", ".join(path.name for path in self.archives[:3])
+            names = few((path.name for path in self.archives), 3)
             notes.append(f"Archives are not read, unpack them: {names}.")
         return notes
+
+
+def hidden_notes(names: Sequence[str], unless: str = "") -> list[str]:
+    """Return a sentence on hidden photographs, and one on files that macOS wrote next to them."""
+    shadows = [name for name in names if "/._" in f"/{name}"]
+    hidden = [name for name in names if "/._" not in f"/{name}"]
+    notes = []
+    if hidden:
+        notes.append(
+            f"{len(hidden)} hidden photographs are skipped{unless}, such as {hidden[0]}: "
+            "rename those that belong to the dataset."
+        )
+    if shadows:
+        notes.append(
+            f"{len(shadows)} files that macOS wrote next to photographs are skipped, such as "
+            f"{shadows[0]}."
+        )
+    return notes
 
 
 def walk(root: Path) -> Folder:
@@ -177,7 +183,12 @@ def _key(path: Path, root: Path) -> str:
 
 def is_passed_over(entry: "os.DirEntry[str]") -> bool:
     """Return whether an entry is hidden or belongs to the system."""
-    return entry.name.startswith(".") or entry.name in _SYSTEM
+    return is_hidden(entry.name)
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder of this name is hidden or belongs to the system."""
+    return (name.startswith(".") and name not in (".", "..")) or name in _SYSTEM
 
 
 def is_folder(entry: "os.DirEntry[str]") -> bool:
@@ -291,11 +302,10 @@ def left_out(
     )
     notes = []
     if folders:
-        named = ", ".join(f"{n} in {folder}" for folder, n in folders.most_common(_SUFFIXES_NAMED))
-        more = ", ..." if len(folders) > _SUFFIXES_NAMED else ""
+        named = few(f"{n} in {folder}" for folder, n in folders.most_common())
         notes.append(
             f"{folders.total()} images below the folder are in no record, rejected ones among "
-            f"them: {named}{more}."
+            f"them: {named}."
         )
     if others:
         notes.append(f"{len(others)} images are no photographs, such as masks, and are not read.")

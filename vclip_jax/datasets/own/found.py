@@ -3,24 +3,31 @@
 Classes get numbers, rows of one photograph are joined, and contradictions are rejected.
 """
 
+import csv
+import io
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, split_by_hash
+from vclip_jax.datasets.own.eyes import side_of
 from vclip_jax.datasets.own.labels import (
     SEVERAL,
     in_order,
     is_parted,
     is_undecided,
+    listed,
     read_caption,
     read_labels,
     says_nothing,
     spelling,
     spelt_alike,
 )
+from vclip_jax.datasets.own.lookup import split_of
 from vclip_jax.datasets.own.people import across_splits
+from vclip_jax.files.errors import few
 
 SPELLINGS: Final = ("refuse", "merge", "keep")
 
@@ -83,14 +90,14 @@ def listing_of(
     notes += _read_labels(found, classes)
     notes += _spell(name, found, classes)
     kept, joined = _join(found)
-    notes += _against_folders(kept)
+    notes += _against_folders(kept) + _named_by_folders(kept) + _unread_folders(kept)
     if joined:
         notes.append(f"{joined} rows describe a photograph of another table's row and are joined.")
     labels = {one.label for one in found if one.label and not one.reason}
     names = classes.given or _ordered(labels, classes.order)
     if classes.ordered and not (classes.given or classes.order or all(map(str.isdecimal, names))):
         raise ValueError(
-            f"{name}: the classes {', '.join(names[:6])} are in alphabetical order: give the "
+            f"{name}: the classes {few(names, 6)} are in alphabetical order: give the "
             "order of grades with --classes"
         )
     items, rejects = _number(kept, names, silent)
@@ -222,17 +229,19 @@ def _read_labels(found: Sequence[Found], classes: Classes) -> list[str]:
     for one, (text, fault) in zip(cells, read, strict=True):
         if fault and not one.reason:
             one.reason, one.detail = fault, f"{one.detail}: {one.label!r}"
+            if fault == SEVERAL and listed(one.label) is None:
+                one.detail += " (if it is one class, list it with all others in --classes)"
         one.word = one.label if not text and is_undecided(one.label) else ""
         one.label = text
     notes = []
     if nothing:
-        such = ", ".join(repr(text) for text, _ in nothing.most_common(3))
+        such = few((repr(text) for text, _ in nothing.most_common()), 3)
         notes.append(
             f"{nothing.total()} labels ({such}) are taken for no class: list one that is "
             "a class in --classes."
         )
     if several:
-        such = ", ".join(repr(text) for text, _ in several.most_common(3))
+        such = few((repr(text) for text, _ in several.most_common()), 3)
         notes.append(
             f"{several.total()} labels ({such}) are several in one cell and rejected: list one "
             "that is a single class in --classes."
@@ -249,7 +258,7 @@ def _read_labels(found: Sequence[Found], classes: Classes) -> list[str]:
     ]
     parted = sorted({one.label for one in cells if not one.reason and is_parted(one.label)})
     if parted:
-        such = ", ".join(map(repr, parted[:3]))
+        such = few(map(repr, parted), 3)
         notes.append(f"{len(parted)} classes may be several in one cell, such as {such}.")
     return notes
 
@@ -278,7 +287,7 @@ def _spell(name: str, found: Sequence[Found], classes: Classes) -> list[str]:
             if one.label not in given:
                 raise ValueError(
                     f"{one.detail or one.key}: the label {one.label!r} is none of the given "
-                    f"classes ({', '.join(given)})"
+                    f"classes ({few(given)})"
                 )
         if merged:
             notes.append(_merged([[name, *others] for name, others in merged.items()]))
@@ -301,7 +310,7 @@ def _spell(name: str, found: Sequence[Found], classes: Classes) -> list[str]:
 
 def _merged(groups: Sequence[Sequence[str]]) -> str:
     """Return a sentence on the spellings that became the first of their group."""
-    merged = "; ".join(", ".join(map(repr, group[1:])) + f" as {group[0]!r}" for group in groups)
+    merged = few((f"{few(map(repr, group[1:]))} as {group[0]!r}" for group in groups), between="; ")
     return f"Classes of another spelling are counted as one: {merged}."
 
 
@@ -331,6 +340,41 @@ def _against_folders(found: Sequence[Found]) -> list[str]:
     ]
 
 
+def _named_by_folders(found: Sequence[Found]) -> list[str]:
+    """Return how to name classes that are numbers, if each number has a folder of its own."""
+    numbers: dict[str, set[str]] = {}
+    for one in found:
+        if one.label and not one.reason and one.image and not one.image.member:
+            folder = one.key.rpartition("/")[0].rpartition("/")[2]
+            numbers.setdefault(folder, set()).add(one.label)
+    names = {next(iter(labels)): folder for folder, labels in numbers.items() if len(labels) == 1}
+    order = [names.get(str(number), "") for number in range(len(numbers))]
+    if len(order) < 2 or any(not name or name.isdecimal() or split_of(name) for name in order):
+        return []
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(order)
+    return [
+        "The photographs of each number lie in one folder: "
+        f"--classes {shlex.quote(text.getvalue())} names the classes after the folders."
+    ]
+
+
+def _unread_folders(found: Sequence[Found]) -> list[str]:
+    """Return the folders that may be of classes, if tables have captions and no labels."""
+    listed = [one for one in found if not one.reason and one.image and not one.image.member]
+    if any(one.label for one in found):
+        return []
+    places = [one.key.rpartition("/")[0].rpartition("/")[2] for one in listed]
+    folders = Counter(place for place in places if place and not split_of(place))
+    if len(folders) < 2 or 2 * len(folders) > len(listed) or any(map(side_of, folders)):
+        return []
+    said = few((f"{name!r} ({count})" for name, count in folders.most_common()), 6)
+    return [
+        f"The photographs lie in folders, {said}, which are not read as classes: the tables count. "
+        "Classes have a column, such as label."
+    ]
+
+
 def _join(found: Sequence[Found]) -> tuple[list[Found], int]:
     """Return one entry a photograph, and the number of joined rows.
 
@@ -355,7 +399,7 @@ def _join_rows(rows: list[Found]) -> list[int]:
         if len(values) > 1:
             for one in rows:
                 one.reason = f"conflicting {what}"
-                one.detail = f"{one.detail}: {', '.join(map(repr, values))}"
+                one.detail = f"{one.detail}: {few(map(repr, values))}"
             return []
     first, joined = rows[0], []
     for one in rows[1:]:

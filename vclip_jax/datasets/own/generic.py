@@ -25,7 +25,7 @@ from typing import Final
 from vclip_jax.datasets.formats import parquet
 from vclip_jax.datasets.formats.tables import Table, read_tables
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET, Listing
-from vclip_jax.datasets.own import embedded
+from vclip_jax.datasets.own import configurations, embedded
 from vclip_jax.datasets.own.chosen import by_eye, choose, image_finder
 from vclip_jax.datasets.own.class_folders import from_folders
 from vclip_jax.datasets.own.columns import Wanted
@@ -35,6 +35,7 @@ from vclip_jax.datasets.own.found import SPELLINGS, Classes, Found, listing_of
 from vclip_jax.datasets.own.labels import given_classes
 from vclip_jax.datasets.own.lookup import Photographs, check_tests, relative, split_of_path
 from vclip_jax.datasets.own.rows import found_in, unlisted
+from vclip_jax.files.errors import few
 
 
 def scan(
@@ -195,6 +196,9 @@ def _folders_named(path: Path, wanted: Wanted) -> set[str]:
 
 def _from_tables(paths: Sequence[Path], folder: Folder, wanted: Wanted) -> Kinds:
     photographs = Photographs([*folder.photographs, *folder.unusable])
+    configurations.check_one(
+        folder.root, [path for path in paths if path.suffix.lower() in PARQUET]
+    )
     check_tests([path.stem for path in paths], folder.root)
     found: list[Found] = []
     orders: list[tuple[tuple[str, ...], bool]] = []
@@ -225,8 +229,8 @@ def _from_tables(paths: Sequence[Path], folder: Folder, wanted: Wanted) -> Kinds
         table = unrelated[0]
         raise ValueError(
             f"{table.path}: expected the column 'image' or another usual name, got "
-            f"{list(table.columns)}: name it with --image-column, or move the table out of the "
-            "folder if it does not list photographs"
+            f"{few(map(repr, table.columns), 20)}: name it with --image-column, or move the table "
+            "out of the folder if it does not list photographs"
         )
     notes += [f"{table.where} names no photograph and is not read." for table in unrelated]
     _split_by_folders(found, notes)

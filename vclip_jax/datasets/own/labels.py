@@ -99,7 +99,12 @@ def read_labels(cells: Sequence[str], classes: Sequence[str] = ()) -> list[tuple
     }
     singles = [text for text in texts.values() if isinstance(text, str)]
     known = {spelling(text) for text in (*singles, *classes)}
-    read = {cell: _class(text, known) for cell, text in texts.items()}
+    read = {
+        cell: (text, "")
+        if isinstance(text, str) and spelling(text) in given
+        else _class(text, known)
+        for cell, text in texts.items()
+    }
     return [read[cell] for cell in cells]
 
 

@@ -8,7 +8,8 @@ from vclip_jax.datasets.own.chosen import by_eye, image_finder
 from vclip_jax.datasets.own.columns import Wanted
 from vclip_jax.datasets.own.folders import only_folders, walk
 from vclip_jax.datasets.own.lookup import Photographs
-from vclip_jax.datasets.own.rows import path_of
+from vclip_jax.datasets.own.rows import find, is_rooted
+from vclip_jax.files.errors import few
 
 
 def listed_paths(table: str | os.PathLike[str], notes: list[str] | None = None) -> list[Path]:
@@ -33,7 +34,7 @@ def listed_paths(table: str | os.PathLike[str], notes: list[str] | None = None) 
     if not any(eyes for _, eyes in named):
         raise ValueError(
             f"{path}: there is no column 'image' or of another usual name, only "
-            f"{list(tables[0].columns)}"
+            f"{few(map(repr, tables[0].columns), 20)}"
         )
     rows = [row.get(name, "") for one, eyes in named for _, row in one.rows for _, name in eyes]
     cells = [cell for cell in rows if cell]
@@ -44,14 +45,28 @@ def listed_paths(table: str | os.PathLike[str], notes: list[str] | None = None) 
         if len(cells) < len(rows):
             notes.append(f"{path}: {len(rows) - len(cells)} of {len(rows)} rows name no image")
     paths = [_direct(path.parent, cell) for cell in cells]
-    if any(map(os.path.isfile, paths)):
+    exist = list(map(os.path.isfile, paths))
+    if all(exist):
         return paths
-    # No path exists: the cells are ids, or paths of another computer.
+    # The other cells are ids, or paths of another computer.
     far = Photographs(walk(path.parent).photographs)
     start = far.below(cells)
-    keys = [far.find(path_of(cell, start)) for cell in cells]
+    rooted = is_rooted(cells, start, far)
+    keys = [find(cell, start, rooted, far) for cell in cells]
+    # A photograph that two paths fit by their end is named by neither.
+    naming: dict[str, set[str]] = {}
+    for cell, is_there, (key, _, end) in zip(cells, exist, keys, strict=True):
+        if not (is_there and end):
+            naming.setdefault(key, set()).add(cell)
+    clear = [
+        not is_there and not reason and not (end and len(naming[key]) > 1)
+        for is_there, (key, reason, end) in zip(exist, keys, strict=True)
+    ]
+    if notes is not None and (ends := sum(k[2] and c for k, c in zip(keys, clear, strict=True))):
+        notes.append(f"{path}: {ends} rows name paths outside the folder by their end")
     return [
-        one if reason else path.parent / key for one, (key, reason) in zip(paths, keys, strict=True)
+        path.parent / key if ok else one
+        for one, (key, _, _), ok in zip(paths, keys, clear, strict=True)
     ]
 
 

@@ -16,6 +16,7 @@ from vclip_jax.datasets.own.folders import (
     is_passed_over,
 )
 from vclip_jax.datasets.own.listed import listed_paths
+from vclip_jax.files.errors import few
 
 LISTS: Final = TABLE_SUFFIXES
 _MOST_SHOWN: Final = 3
@@ -95,7 +96,7 @@ def _below(root: Path, notes: list[str]) -> list[Path]:
     if hidden:
         facts.append(f"{_shown(hidden, 'hidden file', 'hidden files or folders')} skipped")
     if other:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(other.items()))
+        kinds = few(f"{count} {kind}" for kind, count in sorted(other.items()))
         facts.append(f"{other.total()} other files skipped ({kinds})")
     if not images:
         raise ValueError(
@@ -118,7 +119,4 @@ def _is_special(path: Path) -> bool:
 
 
 def _shown(names: Sequence[str], one: str, many: str) -> str:
-    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
-    return (
-        f"{len(names)} {many if len(names) > 1 else one} ({', '.join(names[:_MOST_SHOWN])}{more})"
-    )
+    return f"{len(names)} {many if len(names) > 1 else one} ({few(names, _MOST_SHOWN)})"

@@ -23,10 +23,12 @@ from vclip_jax.datasets.own.lookup import (
     split_of_path,
 )
 from vclip_jax.datasets.own.people import person_of
+from vclip_jax.files.errors import few
 
 _FAULTS: Final = {
     NO_VALUE: "open it in Excel and save it",
-    LOST_DIGITS: "Excel keeps 15 digits of a number: format the column as text and fill it again",
+    LOST_DIGITS: "Excel keeps 15 digits of a number, and fewer in CSV (1.23E+17): format the "
+    "column as text and fill it again",
 }
 """Excel cells without a usable value, and the remedy."""
 
@@ -117,8 +119,7 @@ def _reading_of(table: Table, chosen: Chosen, folder: Folder, photographs: Photo
         photographs=photographs,
         home=home,
         start=start,
-        rooted=bool(start)
-        and any(not photographs.find(path_of(cell, start), home)[1] for cell in cells),
+        rooted=is_rooted(cells, start, photographs, home),
         split=split_of_table(table.path, folder.root, table.sheet),
         side=table.side or side_of(table.sheet) or side_of(table.path.stem),
         person=chosen.person(table.columns),
@@ -134,7 +135,7 @@ def _notes_of_columns(reading: _Reading) -> list[str]:
     notes = [reading.chosen.note(where, table.columns, bool(table.side))]
     if shared := [name for name in shared_columns(table) if name not in reading.used]:
         notes.append(
-            f"{table.where}: {', '.join(map(repr, shared))} is for both eyes and not read: name it "
+            f"{table.where}: {few(map(repr, shared))} is for both eyes and not read: name it "
             "with --label-column or --caption-column if it is true of each."
         )
     if reading.split:
@@ -246,17 +247,42 @@ def path_of(cell: str, start: str) -> str:
     return text[len(start) + 1 :] if text.startswith(f"{start}/") else text.lstrip("/")
 
 
+def is_rooted(cells: Sequence[str], start: str, photographs: Photographs, home: str = "") -> bool:
+    """Return whether paths are found below the common start, so that the others are missing."""
+    return bool(start) and any(
+        not photographs.find(path_of(cell, start), home)[1] for cell in cells
+    )
+
+
+def find(
+    cell: str,
+    start: str,
+    rooted: bool,
+    photographs: Photographs,
+    home: str = "",
+    split: str = "",
+    side: str = "",
+) -> tuple[str, str, bool]:
+    """Find the photograph that a cell names, also by the end of a path outside the folder.
+
+    Returns:
+        The key, "", and whether the end of the path decided; or the path, the reason, and False.
+    """
+    key, reason = photographs.find(path_of(cell, start), home, split, side)
+    outside = reason == "outside the folder"
+    outside = outside or (reason == "missing image" and is_absolute(cell) and not rooted)
+    end = photographs.by_end(cell, split, side) if outside else ""
+    return (end, "", True) if end else (key, reason, False)
+
+
 def _name(reading: _Reading, one: Found, cell: str, side: str) -> bool:
     """Set key and image of a row by its cell; return whether only a path's end matched."""
     folder, photographs = reading.folder, reading.photographs
     several = listed(cell) or [cell]
     cell = several[0] if len(several) == 1 else cell
-    text = path_of(cell, reading.start)
-    key, reason = photographs.find(text, reading.home, one.split, side)
-    outside = reason == "outside the folder"
-    outside = outside or (reason == "missing image" and is_absolute(cell) and not reading.rooted)
-    end = photographs.by_end(cell, one.split, side) if outside else ""
-    key, reason = (end, "") if end else (key, reason)
+    key, reason, ended = find(
+        cell, reading.start, reading.rooted, photographs, reading.home, one.split, side
+    )
     one.key = key or one.detail
     if reason == "missing image" and key and os.path.isfile(folder.root / key):
         # By the table it is a photograph, whatever its suffix; a link may lead to another key.
@@ -269,13 +295,13 @@ def _name(reading: _Reading, one: Found, cell: str, side: str) -> bool:
     elif reason == "outside the folder":
         one.detail = f"{one.detail}: {cell}: give a folder as --source that holds all"
     elif reason == "ambiguous image":
-        one.detail = f"{one.detail}: {cell}: {' or '.join(photographs.alike(text)[:4])}"
+        one.detail = f"{one.detail}: {cell}: {' or '.join(photographs.alike(path_of(cell, reading.start))[:4])}"
     elif reason:
         one.detail = f"{one.detail}: {cell or 'no path'}"
     else:
         one.image = Blob(os.path.join(folder.root, key))
     one.reason = reason
-    return bool(end)
+    return ended
 
 
 def unlisted(found: Sequence[Found], folder: Folder, *, everywhere: bool) -> list[Found]:

@@ -24,6 +24,7 @@ from vclip_jax.datasets.formats.tables import whole
 from vclip_jax.datasets.listing import Item, Listing, Reject, find_below
 from vclip_jax.datasets.readers import pairing
 from vclip_jax.datasets.readers.words import caption
+from vclip_jax.files.errors import few
 
 CLASSES: Final = ("no glaucoma", "glaucoma", "suspected glaucoma")
 WORDS: Final = (
@@ -113,7 +114,9 @@ def read_clinical(table: Path) -> list[dict[str, str]]:
             if name:
                 places.setdefault(name, place)
     if missing := [name for name in ("Age", "Gender", "Diagnosis") if name not in places]:
-        raise ValueError(f"{table}: expected the columns {', '.join(missing)}, got {[*places]}")
+        raise ValueError(
+            f"{table}: expected the columns {', '.join(missing)}, got {few(map(repr, places), 20)}"
+        )
     return [
         {name: cells[i][place] for name, place in places.items() if place < len(cells[i])}
         for i in starts

@@ -15,7 +15,7 @@ from typing import Any, Final
 from vclip_jax.datasets.formats import parquet
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Blob
 from vclip_jax.datasets.synthetic.annotation import DISEASES
-from vclip_jax.files.errors import one_line
+from vclip_jax.files.errors import few, one_line
 from vclip_jax.files.foreign import check_regular
 
 POSITIVE: Final = ("dr_grade", *DISEASES)
@@ -66,7 +66,9 @@ def _open_csv(path: Path, kind: str) -> SourceTable:
     header = next(lines, [])
     needed = ["file_name", ADVICE] if kind == "annotation" else [*POSITIVE]
     if missing := [name for name in needed if name not in header]:
-        raise ValueError(f"{path}: expected the columns {', '.join(missing)}, got {header}")
+        raise ValueError(
+            f"{path}: expected the columns {', '.join(missing)}, got {few(map(repr, header), 20)}"
+        )
     # Rows of the conditions are numbered, by a column or by their order.
     place = (
         header.index("file_name" if kind == "annotation" else "idx")
@@ -126,7 +128,9 @@ def _is_utf8(data: bytes) -> bool:
 def _open_parquet(root: Path, shards: Sequence[Path]) -> SourceTable:
     header = parquet.flat_columns(shards[0])
     if not any(name in header for name in CAPTIONS):
-        raise ValueError(f"{shards[0]}: expected the column text or caption, got {header}")
+        raise ValueError(
+            f"{shards[0]}: expected the column text or caption, got {few(map(repr, header), 20)}"
+        )
     image = parquet.image_column(shards[0])
     names = [_stem(name) for path in shards for name, _ in parquet.rows(path, image, ())]
     named = parquet.can_be_keys(names)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from etils import epath
 
 from vclip_jax.evaluation.metrics import bootstrap
-from vclip_jax.files.errors import one_line
+from vclip_jax.files.errors import few, one_line
 from vclip_jax.files.foreign import read_bytes
 from vclip_jax.files.writing import write_bytes
 from vclip_jax.prompts.order import rises
@@ -122,7 +122,7 @@ def compare(
     """
     if first.classes != second.classes:
         raise ValueError(
-            f"their classes differ: {', '.join(first.classes)} and {', '.join(second.classes)}"
+            f"their classes differ: {few(first.classes, 20)} and {few(second.classes, 20)}"
         )
     common, rows, others = np.intersect1d(first.hash, second.hash, return_indices=True)
     if not len(common):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from vclip_jax.evaluation.metrics.classification import mean_over
+from vclip_jax.files.errors import few
 
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -61,9 +62,7 @@ def format_table(zero_shot: Results, mean_of: Sequence[str] | None = None) -> st
     names = list(zero_shot) if mean_of is None else list(mean_of)
     unknown = [name for name in names if name not in zero_shot]
     if unknown:
-        raise ValueError(
-            f"no result for {unknown[0]!r}; there are {', '.join(zero_shot) or 'none'}"
-        )
+        raise ValueError(f"no result for {unknown[0]!r}; there are {few(zero_shot) or 'none'}")
     rows = [_HEADER, *(_row(name, result) for name, result in zero_shot.items())]
     if len(names) > 1:
         rows.append(_mean_row(zero_shot, names))

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vclip_jax.files.errors import first_line
+from vclip_jax.files.foreign import check_inside
 from vclip_jax.interop import folder
 from vclip_jax.interop.export import FORMATS, towers
 
@@ -27,7 +28,8 @@ def push(source: str | Path, repository: str, *, private: bool = False) -> str:
 
     Raises:
         ValueError: one line: `source` is not a portable folder, its towers belong to other
-            weights, the repository is public in spite of `private`, or the Hub refuses.
+            weights, a file is a link that leads out of the folder, the repository is public in
+            spite of `private`, or the Hub refuses.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -55,7 +57,7 @@ def push(source: str | Path, repository: str, *, private: bool = False) -> str:
 
 
 def _files(source: Path) -> list[Path]:
-    if not (source / folder.MODEL).is_file():
+    if not folder.is_portable(source):
         raise ValueError(
             f"{source} is not a portable folder: make one with `vclip export "
             f"--format safetensors --model {source} --out FOLDER` and push that"
@@ -66,6 +68,8 @@ def _files(source: Path) -> list[Path]:
         if (source / f"{kind}.json").exists():
             towers.read_info(source, kind)
             paths += towers.files(source, kind)
+    for path in paths:
+        check_inside(path)
     return paths
 
 

@@ -18,6 +18,7 @@ from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.files.errors import first_line
 from vclip_jax.interop.export import towers
 from vclip_jax.interop.weights import Weights
+from vclip_jax.prompts import PromptSet
 
 KIND: Final = "onnx"
 OPSET: Final = 21
@@ -30,6 +31,7 @@ def save(
     tokenizer: Tokenizer,
     *,
     card: str,
+    prompts: PromptSet | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write a portable folder with `image.onnx`, `text.onnx` and `onnx.json`.
@@ -68,7 +70,15 @@ def save(
 
     packages = ("jax", "jax2onnx", "onnxruntime")
     return towers.save(
-        Path(target), KIND, weights, tokenizer, write, packages, card=card, overwrite=overwrite
+        Path(target),
+        KIND,
+        weights,
+        tokenizer,
+        write,
+        packages,
+        card=card,
+        prompts=prompts,
+        overwrite=overwrite,
     )
 
 

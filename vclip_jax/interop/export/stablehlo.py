@@ -21,6 +21,7 @@ from vclip_jax.files.errors import first_line
 from vclip_jax.interop import folder
 from vclip_jax.interop.export import towers
 from vclip_jax.interop.weights import Weights
+from vclip_jax.prompts import PromptSet
 
 KIND: Final = "stablehlo"
 PLATFORMS: Final = ("cpu", "cuda", "tpu")
@@ -32,6 +33,7 @@ def save(
     tokenizer: Tokenizer,
     *,
     card: str,
+    prompts: PromptSet | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write a portable folder with `image.stablehlo`, `text.stablehlo` and `stablehlo.json`.
@@ -66,6 +68,7 @@ def save(
         write,
         ("jax",),
         card=card,
+        prompts=prompts,
         details=details,
         overwrite=overwrite,
     )

@@ -16,7 +16,6 @@ tokenizer     how a text becomes the text tower's input
 """
 
 import hashlib
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -29,13 +28,14 @@ import numpy as np
 from flax import nnx
 
 from vclip_jax.data.text.tokenizer import Tokenizer
-from vclip_jax.files.foreign import cleared, read_json
+from vclip_jax.files.foreign import read_json
 from vclip_jax.files.writing import write_json
 from vclip_jax.interop import folder, names
 from vclip_jax.interop.weights import Weights, make_clip
 from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import Clip
 from vclip_jax.models.rng import seeded
+from vclip_jax.prompts import PromptSet
 
 BATCHES: Final = (1, 3)
 """Batch sizes at which an export is compared with the model."""
@@ -261,6 +261,7 @@ def save(
     packages: Sequence[str],
     *,
     card: str,
+    prompts: PromptSet | None = None,
     details: Mapping[str, Mapping[str, Any]] | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -274,6 +275,7 @@ def save(
             them from there: tower -> a call.
         packages: the packages whose versions to list.
         card: the model card.
+        prompts: the prompts that the model is asked by default, or None.
         details: tower -> entries of `FORMAT.json` that only this format has.
         overwrite: replace existing files.
 
@@ -287,34 +289,20 @@ def save(
     """
     check_target(target, kind, overwrite=overwrite)
     folder.check_vocabulary(weights, tokenizer)
-    target.mkdir(parents=True, exist_ok=True)
-    part = target / f"{kind}.part"
-    # Remove the rest of a killed export, and never follow a link in a folder from elsewhere.
-    if part.is_dir() and not part.is_symlink():
-        shutil.rmtree(part)
-    cleared(part).mkdir()
-    try:
+    with folder.replaced(target) as part:
         # Compare on the CPU, as accelerators round float32 products in other ways.
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
             errors = parity(weights, write(part))
-        folder.save(target, weights, tokenizer, card=card, overwrite=overwrite)
         entries = {
             name: {"parity": error, **(details or {}).get(name, {})}
             for name, error in errors.items()
         }
         digests = {path.name: sha256(path) for path in sorted(part.iterdir())}
-        model = sha256(target / folder.MODEL)
+        folder.write(part, weights, tokenizer, card, prompts)
+        model = sha256(part / folder.MODEL)
         info = describe(kind, weights, tokenizer, model, digests, entries, packages)
-        for path in sorted(part.iterdir()):
-            path.replace(target / path.name)
-        write_json(target / f"{kind}.json", info)
-        _written.add(sha256(target / f"{kind}.json"))
-    finally:
-        for path in part.iterdir():
-            path.unlink()
-        part.rmdir()
-        if not any(target.iterdir()):
-            target.rmdir()
+        write_json(part / f"{kind}.json", info)
+    _written.add(sha256(target / f"{kind}.json"))
     return info
 
 
@@ -345,6 +333,7 @@ def read_info(source: str | Path, kind: str) -> dict[str, Any]:
             weights than the folder's, or are not the files that it names.
     """
     source = Path(source)
+    folder.complete(source)
     path = source / f"{kind}.json"
     try:
         info = read_json(path)

@@ -46,6 +46,13 @@ ALIGNMENT = 64
 LARGEST_PICKLE = 2**25
 """The largest accepted pickle in bytes. Usual ones have some kilobytes; a pickle in memory takes up
 to a hundred times its bytes."""
+OPCODES_PER_STORAGE = 100
+"""The opcodes of a pickle that each storage allows; a tensor takes about 40, with its part in an
+optimizer's state."""
+OPCODES_BESIDE = 100_000
+"""The opcodes for other content, such as a list of losses."""
+MOST_OPCODES = 2_000_000
+"""The opcodes of 50,000 tensors; the slowest kind takes 13 s on one core of an AMD EPYC."""
 MOST_PACKED = 50
 """The highest accepted compression ratio: weights hardly compress, zeros a thousandfold."""
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -141,7 +148,9 @@ def _read(archive: zipfile.ZipFile, mapped: np.ndarray) -> Any:
         "torch._utils._rebuild_tensor_v2": _tensor,
     }
     known |= {f"{module}.{name}": None for name in STORAGES for module in ("torch", "torch.cuda")}
-    return loads(_bytes(archive, entries[f"{root}/data.pkl"], LARGEST_PICKLE), known, storage)
+    data = _bytes(archive, entries[f"{root}/data.pkl"], LARGEST_PICKLE)
+    most = min(OPCODES_BESIDE + OPCODES_PER_STORAGE * len(entries), MOST_OPCODES)
+    return loads(data, known, storage, most)
 
 
 def _bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:

@@ -62,6 +62,7 @@ def loads(
     data: bytes,
     known: Mapping[str, Callable[..., Any] | None],
     persistent: Callable[[Any], Any],
+    most: int,
 ) -> Any:
     """Build the object that a pickle describes.
 
@@ -70,25 +71,28 @@ def loads(
         known: full name -> the function to call in its place, or None for a name that a pickle may
             mention but not call.
         persistent: a function that makes an object from its persistent id.
+        most: the largest accepted number of opcodes.
 
     Raises:
-        RefusedPickleError: the pickle names something unknown, or is damaged. No code of it was
-            run.
+        RefusedPickleError: the pickle names something unknown, has more opcodes, or is damaged. No
+            code of it was run.
     """
     try:
-        return _run(data, known, persistent)
+        return _run(data, known, persistent, most)
     except RefusedPickleError:
         raise
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
         raise RefusedPickleError(f"its pickle is damaged ({one_line(error, 200)})") from error
 
 
-def _run(data: bytes, known: Mapping[str, Any], persistent: Callable[[Any], Any]) -> Any:
+def _run(data: bytes, known: Mapping[str, Any], persistent: Callable[[Any], Any], most: int) -> Any:
     stack: list[Any] = []
     outer: list[list[Any]] = []  # the stacks below the marks
     memo: dict[Any, Any] = {}
     copied = 0
-    for opcode, argument, _ in pickletools.genops(data):
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        if number >= most:
+            raise RefusedPickleError(f"its pickle has more than {most:,} opcodes, as no weights do")
         name = opcode.name
         if name in _ARGUMENT:
             stack.append(argument)

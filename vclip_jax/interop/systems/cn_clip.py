@@ -14,7 +14,7 @@ from typing import Any
 from vclip_jax.interop import names
 from vclip_jax.interop.pytorch import checkpoints
 from vclip_jax.interop.systems import state_dicts
-from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
+from vclip_jax.interop.weights import Weights, complete_config, expected_in
 from vclip_jax.models.vit import HEAD_WIDTH
 
 PREFIX = "module."
@@ -56,7 +56,8 @@ def load(path: str | Path) -> Weights:
     if not any(name.startswith("visual.") for name in tensors):
         raise ValueError(f"{path} has no image tower: it is not a checkpoint of Chinese-CLIP")
     config = complete_config(_infer(tensors), origin=str(path))
-    arrays = names.from_reference(tensors, expected_arrays(config), origin=str(path))
+    expected = expected_in(tensors, config, origin=str(path))
+    arrays = names.from_reference(tensors, expected, origin=str(path))
     width = config["model"]["text_width"]
     if width % HEAD_WIDTH:
         raise ValueError(

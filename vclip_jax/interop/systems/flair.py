@@ -19,7 +19,7 @@ from typing import Any
 from vclip_jax.interop import names
 from vclip_jax.interop.names import Source
 from vclip_jax.interop.systems import state_dicts
-from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
+from vclip_jax.interop.weights import Weights, complete_config, expected_in
 
 FILES = ("flair_resnet.pth", "model.safetensors", "pytorch_model.bin")
 IMAGE_SIZE = 512
@@ -54,7 +54,7 @@ def load(source: str | Path) -> Weights:
     if not any(name.startswith((_VISION, _TEXT)) for name in tensors):
         raise ValueError(f"{path} has neither {_VISION}* nor {_TEXT}*: it is not FLAIR's")
     config = complete_config(_infer(tensors), origin=str(path))
-    expected = expected_arrays(config)
+    expected = expected_in(tensors, config, origin=str(path))
     arrays = names.from_reference(tensors, expected, origin=str(path), source=_source)
     return Weights(config, arrays)
 

@@ -12,7 +12,7 @@ import numpy as np
 from vclip_jax.files.foreign import read_json
 from vclip_jax.interop import names
 from vclip_jax.interop.systems import state_dicts
-from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
+from vclip_jax.interop.weights import Weights, complete_config, expected_in
 from vclip_jax.models.bert import LAYER_NORM_EPSILON, PAD_ID
 
 _SIZES = {
@@ -66,7 +66,7 @@ def load(folder: str | Path) -> Weights:
         for name, array in _modern_norms(arrays).items()
         if not (prefix + name).startswith(_IGNORED)
     }
-    expected = expected_arrays(config)
+    expected = expected_in(tensors, config, origin=str(path))
     return Weights(config, names.from_reference(tensors, expected, origin=str(path)))
 
 

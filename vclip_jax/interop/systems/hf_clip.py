@@ -9,7 +9,7 @@ from vclip_jax.files.foreign import read_json
 from vclip_jax.interop import names
 from vclip_jax.interop.names import Source
 from vclip_jax.interop.systems import state_dicts
-from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
+from vclip_jax.interop.weights import Weights, complete_config, expected_in
 from vclip_jax.models.vit import ACTIVATIONS, LAYER_NORM_EPSILON
 
 CONTEXT_LENGTH = 77
@@ -77,7 +77,8 @@ def load(folder: str | Path) -> Weights:
         for name, array in state_dicts.read(path).items()
         if not name.endswith(".position_ids")
     }
-    arrays = names.from_reference(tensors, expected_arrays(config), origin=str(path), source=source)
+    expected = expected_in(tensors, config, origin=str(path))
+    arrays = names.from_reference(tensors, expected, origin=str(path), source=source)
     return Weights(config, arrays)
 
 

@@ -16,7 +16,7 @@ from vclip_jax.files.foreign import read_json
 from vclip_jax.interop import names
 from vclip_jax.interop.names import Source
 from vclip_jax.interop.systems import state_dicts
-from vclip_jax.interop.weights import Weights, complete_config, expected_arrays
+from vclip_jax.interop.weights import Weights, complete_config, expected_in
 from vclip_jax.models.vit import HEAD_WIDTH
 
 FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors")
@@ -128,7 +128,8 @@ def load(source: str | Path, *, activation: str | None = None) -> Weights:
         raise ValueError(f"{path.with_name(CONFIG)} is not open_clip's ({error})") from error
     config = complete_config(config, origin=str(path))
     where = partial(_source, timm=_is_timm(tensors), text=_text_prefix(tensors))
-    arrays = names.from_reference(tensors, expected_arrays(config), origin=str(path), source=where)
+    expected = expected_in(tensors, config, origin=str(path))
+    arrays = names.from_reference(tensors, expected, origin=str(path), source=where)
     return Weights(config, arrays)
 
 
