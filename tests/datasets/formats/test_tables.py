@@ -65,11 +65,6 @@ def test_old_and_new_excel_files_give_the_same(tmp_path):
             read_table(tmp_path / name, sheet="third")
 
 
-def test_rows_above_the_header_are_skipped(tmp_path):
-    (tmp_path / "t.csv").write_text("a title,,\n\nname,grade\nx,1\n")
-    assert read_table(tmp_path / "t.csv", header_row=2) == [{"name": "x", "grade": "1"}]
-
-
 def test_parquet_gives_text_and_leaves_images_alone(tmp_path):
     table = pyarrow.table(
         {"image": [{"bytes": b"x", "path": "a"}], "caption": ["正常"], "grade": [2], "p": [0.5]}

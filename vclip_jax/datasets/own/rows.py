@@ -295,7 +295,8 @@ def _name(reading: _Reading, one: Found, cell: str, side: str) -> bool:
     elif reason == "outside the folder":
         one.detail = f"{one.detail}: {cell}: give a folder as --source that holds all"
     elif reason == "ambiguous image":
-        one.detail = f"{one.detail}: {cell}: {' or '.join(photographs.alike(path_of(cell, reading.start))[:4])}"
+        alike = photographs.alike(path_of(cell, reading.start))[:4]
+        one.detail = f"{one.detail}: {cell}: {' or '.join(alike)}"
     elif reason:
         one.detail = f"{one.detail}: {cell or 'no path'}"
     else:
