@@ -200,7 +200,14 @@ def test_deep_metadata_of_a_checkpoint_is_one_line(tmp_path, layout):
 
 
 @pytest.mark.parametrize(
-    "content", ["[1]", '{"item_handlers": 3}', '{"init_timestamp_nsecs": "x"}', "[" * 100_000]
+    "content",
+    [
+        "[1]",
+        '{"item_handlers": 3}',
+        '{"init_timestamp_nsecs": "x"}',
+        f'{{"commit_timestamp_nsecs": 1{"0" * 30}}}',
+        "[" * 100_000,
+    ],
 )
 def test_metadata_of_another_form_are_named(tmp_path, content):
     save(tmp_path, _alone(), steps=(2,))

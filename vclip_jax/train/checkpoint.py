@@ -103,8 +103,10 @@ class Checkpoints:
                     "position": ocp.JsonCheckpointHandler(),
                 },
             )
-        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-            # Orbax reads the metadata of every step.
+        except OSError:
+            raise
+        except Exception as error:
+            # Orbax reads the metadata of every step, and raises what the parts of a value raise.
             deep = isinstance(error, RecursionError)
             reason = "it is nested too deep" if deep else reason_of(error)
             raise DamagedError(
