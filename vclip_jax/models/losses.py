@@ -137,7 +137,7 @@ def _over_mesh(
     logit_bias: jax.Array | None,
     group: jax.Array | None,
 ) -> jax.Array:
-    """The loss of global arrays: each device of the mesh computes that of its rows."""
+    """Return the loss of global arrays: each device of the mesh computes its rows."""
     axes = tuple(mesh.axis_names)
     by_row, everywhere = PartitionSpec(axes), PartitionSpec()
 
