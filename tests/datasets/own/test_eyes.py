@@ -126,6 +126,8 @@ def test_a_row_of_one_photograph_stays_one_whatever_sides_its_columns_tell(tmp_p
     place(tmp_path, "0.jpg", "1.jpg", "2.jpg")
     (tmp_path / "t.csv").write_text("filename,label,OD_grade,OS_grade\n0.jpg,dr,1,2\n1,amd,2,1\n")
     assert labels(generic.scan(tmp_path)) == {"0.jpg": "dr", "1.jpg": "amd"}
+    (tmp_path / "t.csv").write_text("image,label,OD,OS\n0.jpg,dr,1,2\n1.jpg,amd,2,1\n")
+    assert labels(generic.scan(tmp_path)) == {"0.jpg": "dr", "1.jpg": "amd"}
     (tmp_path / "t.csv").write_text("id,label,left_vision,right_vision\n0,dr,1,1\n1,amd,1,1\n")
     assert labels(generic.scan(tmp_path)) == {"0.jpg": "dr", "1.jpg": "amd"}
 

@@ -97,7 +97,8 @@ def by_eye(
     """
     sided = pairs(table.columns)
     given = any(_same(column, wanted.image) for column in table.columns)
-    both = None if given else sided.get(names_of.plain(wanted.image))
+    pair = bool(wanted.image) and not given
+    both = sided.get(names_of.plain(wanted.image)) if pair else None
     if wanted.image and both is None:
         column = image_column(table, root, photographs, wanted)
         both = next((pair for pair in sided.values() if column in pair.values()), None)
