@@ -25,7 +25,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import input_pipeline
@@ -87,14 +86,14 @@ def step(folder: Path) -> Any:
     """Return one training step."""
     import cpu_step
 
-    return timed(cpu_step.our_side(SimpleNamespace(batch=16, threads=2), "float32"))
+    return timed(cpu_step.our_side(argparse.Namespace(batch=16, threads=2), "float32"))
 
 
 def scorer(folder: Path) -> Any:
     """Return one scored batch."""
     import scorer as benchmark
 
-    return timed(benchmark.our_side(SimpleNamespace(batch=32, threads=2, calls=1), "float32"))
+    return timed(benchmark.our_side(argparse.Namespace(batch=32, threads=2, calls=1), "float32"))
 
 
 def batches(folder: Path) -> Any:

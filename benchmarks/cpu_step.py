@@ -27,6 +27,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 CONTEXT_LENGTH, VOCABULARY = 52, 21128
 ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
@@ -184,7 +185,7 @@ def our_side(options: argparse.Namespace, precision: str) -> Callable[[], None]:
     rng = np.random.default_rng(0)
     size = config.data.image_size
     tokens = rng.integers(1, VOCABULARY, (options.batch, CONTEXT_LENGTH))
-    batch = {
+    batch: Any = {
         "image": rng.integers(0, 256, (options.batch, size, size, 3)).astype(np.uint8),
         "tokens": tokens.astype(np.int32),
     }

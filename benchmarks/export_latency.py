@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ def make_sides(
     return sides, inputs
 
 
-def measure(calls: dict[str, Callable], rounds: int) -> dict[str, Any]:
+def measure(calls: Mapping[str, Callable], rounds: int) -> dict[str, Any]:
     """Return median milliseconds and quartiles of each side, and its median ratio to the model."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():  # compiles

@@ -109,9 +109,9 @@ def plant(clip: vclip_jax.Pretrained, kind: str, options: argparse.Namespace) ->
     found = 0
     for healthy in healthy_cases(options.domain, options.seed):
         drawing = draw(replace(healthy, retinopathy=LESIONS[kind][0]), side)
-        masks = [drawing.masks.get(key) for key in (kind, "field")]
-        if masks[0] is None or masks[0].sum() < 4:
+        if kind not in drawing.masks or drawing.masks[kind].sum() < 4:
             continue
+        masks = [drawing.masks[kind], drawing.masks["field"]]
         lesion, field = (as_seen(mask, drawing.image, size, fit) for mask in masks)
         rows, columns = np.nonzero(lesion > 64)
         if not len(rows):

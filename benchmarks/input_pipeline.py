@@ -146,7 +146,7 @@ def write_tfds(folder: Path, names: list[str], captions: dict[str, str]) -> None
 
     tfds.disable_progress_bar()
 
-    class Pairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    class Pairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
         VERSION = tfds.core.Version("1.0.0")
 
         def _info(self) -> tfds.core.DatasetInfo:

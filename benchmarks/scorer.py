@@ -116,7 +116,7 @@ def our_side(options: argparse.Namespace, precision: str) -> Callable:
     graphdef, params, batch_stats = split_model(
         build_clip(model, nnx.Rngs(0), image_size=224, vocab_size=21128, dtype=jnp.dtype(precision))
     )
-    scorer = Scorer(graphdef, sharding.make_mesh(1, jax.devices()[:1]), lambda texts: None)
+    scorer = Scorer(graphdef, sharding.make_mesh(1, jax.devices()[:1]), lambda texts: np.empty(0))
     rng = np.random.default_rng(0)
     batch = {
         "image": jnp.asarray(rng.integers(0, 256, (options.batch, 224, 224, 3)), jnp.uint8),

@@ -25,18 +25,18 @@ from pathlib import Path
 
 from vclip_jax.compilation import topologies
 
-REMAT = {"remat.image": "norms", "remat.text": "products"}
-SHORT = {"tokenizer.context_length": 32}
-BLOCKS = {"remat.image": "blocks", "remat.text": "blocks"}
+REMAT: dict[str, int | str] = {"remat.image": "norms", "remat.text": "products"}
+SHORT: dict[str, int | str] = {"tokenizer.context_length": 32}
+BLOCKS: dict[str, int | str] = {"remat.image": "blocks", "remat.text": "blocks"}
 VARIANTS: dict[str, dict[str, int | str]] = {
     "padded": {},
     "padded_remat": REMAT,
     "trimmed": SHORT,
     "trimmed_remat": SHORT | REMAT,
-    "trimmed_norms": SHORT | {"remat.image": "norms"},
-    "trimmed_lean": SHORT | REMAT | {"remat.text": "blocks"},
+    "trimmed_norms": {**SHORT, "remat.image": "norms"},
+    "trimmed_lean": {**SHORT, **REMAT, "remat.text": "blocks"},
     "trimmed_blocks": SHORT | BLOCKS,
-    "micro_batches": SHORT | {"micro_batches": 2},
+    "micro_batches": {**SHORT, "micro_batches": 2},
 }
 
 

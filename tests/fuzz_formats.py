@@ -14,13 +14,14 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 SIDE = 40
 TEXTS = ("正常眼底", "疑似青光眼", "an eye", 'a "quoted", one', "x\ty\nz", "")
 NUMBERS = (0, 1, -1, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 10**30, 1e308, 0.5)
-HOSTILE = (
+HOSTILE: tuple[Any, ...] = (
     None,
     True,
     [],

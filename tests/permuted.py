@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from absl import app
 from jax.sharding import Mesh
 
 from vclip_jax import main
+from vclip_jax.config import command_line
 from vclip_jax.devices import sharding
 
 
@@ -30,4 +30,4 @@ if __name__ == "__main__":
     sharding.make_mesh = lambda fsdp=1, devices=None: (
         permuted_mesh(given, jax.devices(), fsdp) if devices is None else usual(fsdp, devices)
     )
-    app.run(main._run, flags_parser=main._parse_flags)
+    command_line.run(main.run_flags)
