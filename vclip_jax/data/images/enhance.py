@@ -44,7 +44,7 @@ def enhance(image: np.ndarray) -> np.ndarray:
     """
     size = image.shape[0]
     lit = field_mask(image)
-    # The border's own gradient is no finding, nor where the border touches the frame.
+    # The gradient at the field's border is no finding.
     border = max(1, round(0.02 * size))
     lit = cv2.erode(lit, np.ones((2 * border + 1,) * 2, np.uint8), borderValue=0)
     mask = cv2.merge([lit.astype(np.float32)] * 3)
