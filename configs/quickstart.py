@@ -3,8 +3,8 @@
     make quickstart
     vclip train --config configs/quickstart.py --workdir runs/quickstart
 
-The model is trained on one synthetic dataset and scored on three others with other cameras and
-populations.
+The model is trained on one synthetic dataset. It is scored on three others with other cameras and
+populations, and on three whose cameras are far outside of the training cameras.
 
 Hardware: 2 CPU cores, about 10 minutes with the installation.
 """
@@ -26,6 +26,10 @@ def get_config():
     for domain in ("messidor", "fives", "refuge"):
         config.evals[f"{domain}_like"] = config_lib.zero_shot_eval(
             f"synthetic/{domain}_like-128px-600-s1", f"zh/{domain}"
+        )
+        # Its cameras are far outside of the training cameras.
+        config.evals[f"{domain}_far"] = config_lib.zero_shot_eval(
+            f"synthetic/{domain}_far-128px-200-s1", f"zh/{domain}"
         )
     # Real photographs are scored with --config.evals.idrid.source=DIR, and skipped otherwise.
     config.evals.idrid = config_lib.zero_shot_eval("idrid", "zh/idrid", split="train+holdout")

@@ -104,6 +104,8 @@ def test_stand_ins_are_called_not_comparable_and_real_datasets_are_not(make, con
         ("messidor_like", ("MESSIDOR", "stand-in")),
         ("synthetic/refuge", ("REFUGE", "stand-in")),
         ("synthetic/refuge_like", ("REFUGE", "stand-in")),
+        ("messidor_far", None),
+        ("synthetic/refuge_far-128px-200-s1", None),
         ("idrid", None),
     ],
 )

@@ -50,7 +50,6 @@ def test_nothing_else_in_the_package_opens_pictures():
             "data/images/sixteen_bit.py",
             "imdecode",
         ),  # of 16-bit files that `open_image` opened before
-        ("datasets/synthetic/optics.py", "imdecode"),  # of what it encoded itself
     }
 
 

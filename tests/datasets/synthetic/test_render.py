@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vclip_jax.datasets.synthetic import disc, optics, render
-from vclip_jax.datasets.synthetic.camera import sample_camera
+from vclip_jax.datasets.synthetic import disc, render
 from vclip_jax.datasets.synthetic.case import (
     Amd,
     Case,
@@ -25,10 +24,10 @@ from vclip_jax.datasets.synthetic.case import (
     Side,
     VeinOcclusion,
 )
+from vclip_jax.datasets.synthetic.domains import DOMAINS
 from vclip_jax.datasets.synthetic.geometry import View, sample_eye, scatter
 from vclip_jax.datasets.synthetic.marks import Canvas
 
-DOMAINS = ("synfundus_like", "messidor_like", "fives_like", "refuge_like")
 PROLIFERATIVE = Retinopathy(4, 25, 40, 6, 6, 4, 0.7, 4, True, 2, True, 60)
 
 
@@ -60,7 +59,7 @@ def test_seed_index_and_domain_each_change_the_eye():
     height=st.integers(16, 150),
     width=st.one_of(st.none(), st.integers(16, 150)),
     index=st.integers(0, 10**6),
-    domain=st.sampled_from(DOMAINS),
+    domain=st.sampled_from(list(DOMAINS)),
     eye=st.sampled_from(["left", "right"]),
     centred_on=st.sampled_from(["macula", "disc", "between"]),
     blur=st.floats(0, 1),
@@ -92,11 +91,6 @@ def test_sizes_below_sixteen_pixels_are_refused():
         render.render(case(), 8)
 
 
-def test_unknown_domains_have_no_camera():
-    with pytest.raises(ValueError, match="no cameras for domain 'x'"):
-        sample_camera("x", np.random.default_rng(0))
-
-
 @pytest.mark.parametrize("index", range(4))
 def test_the_eye_is_the_same_at_every_resolution(index):
     sick = case(index, retinopathy=PROLIFERATIVE, amd=Amd("early", 10, 5))
@@ -123,15 +117,15 @@ def test_the_pixels_have_the_vertical_cup_to_disc_ratio_of_the_case(ratio):
     sampled = sample_eye(case(centred_on="disc"))
     eye = replace(sampled, roll=0.0, disc_tilt=0.0)
     view = View(400, 400, np.array([200.0, 200.0]), 200.0, (0, 0, 400, 400), eye.disc, 0, False, 12)
-    for index in (0, 3, 4, 5, 6, 7):  # eyes without a scleral ring, which would hide the edge
-        canvas = Canvas(view)
-        disc.paint(canvas, case(index, cup_to_disc=ratio), eye)
-        green = canvas.log[1]
-        middle = np.average(np.arange(400), weights=canvas.masks["cup"].sum(0)).round().astype(int)
-        column = green[:, middle]
-        rim = green[:, 200][np.flatnonzero(canvas.masks["disc"][:, 200] > 0.98)[0]]
-        disc_height = (column > rim / 2).sum()
-        cup_height = (column > (rim + column.max()) / 2).sum()
+    for index in (0, 1, 3, 7, 8):  # eyes without a scleral ring, which would hide the edge
+        flat, cupped = Canvas(view), Canvas(view)
+        disc.paint(flat, case(index, cup_to_disc=0.0), eye)
+        disc.paint(cupped, case(index, cup_to_disc=ratio), eye)
+        middle = np.average(np.arange(400), weights=cupped.masks["cup"].sum(0)).round().astype(int)
+        rim = flat.log[1][:, 200]
+        disc_height = (rim > np.median(rim[150:250]) / 2).sum()
+        wall = (cupped.log[1] - flat.log[1])[:, middle]
+        cup_height = (wall > wall.max() / 2).sum()
         assert cup_height / disc_height == pytest.approx(ratio, abs=0.05)
 
 
@@ -312,11 +306,3 @@ def test_pixels_and_grid_are_inverse():
     rows, columns = np.indices((60, 90))
     pixels = view.pixels(np.moveaxis(view.grid(60, 90), 0, -1).astype(float))
     np.testing.assert_allclose(pixels, np.stack([columns, rows], -1), atol=1e-3)
-
-
-def test_the_knee_keeps_dark_tones_and_never_exceeds_white():
-    tones = np.linspace(0, 3, 301, dtype=np.float32)
-    red = optics._knee(np.repeat(tones[None, None], 3, 0))[0, 0]
-    np.testing.assert_allclose(red[tones <= 0.75], tones[tones <= 0.75], atol=1e-6)
-    assert (np.diff(red) >= -1e-6).all()
-    assert red.max() == pytest.approx(1.0)

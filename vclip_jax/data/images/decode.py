@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from vclip_jax.data.choices import MODES
 from vclip_jax.data.images import sixteen_bit
+from vclip_jax.data.images.field import levels, threshold
 from vclip_jax.data.images.opening import (
     ImageError,
     as_image_error,
@@ -398,16 +399,13 @@ def field_box(rgb: np.ndarray) -> tuple[int, int, int, int]:
     # Columns are picked last: picking single bytes is cheaper than picking pixels.
     brightest = np.ascontiguousarray(cv2.max(cv2.max(red, green), blue)[:, ::step])
     thumbnail = cv2.medianBlur(brightest, 5)
-    histogram = cv2.calcHist([thumbnail], [0], None, [256], [0, 256]).ravel()
-    below = np.cumsum(histogram) / thumbnail.size
-    surround, bright = (int(level) for level in np.searchsorted(below, (0.02, 0.90)))
+    surround, bright = levels(thumbnail)
     if bright - surround < 16:
         return whole
-    threshold = surround + 0.15 * (bright - surround)
-    lit = cv2.threshold(thumbnail, threshold, 255, cv2.THRESH_BINARY)[1]
+    lit = cv2.threshold(thumbnail, threshold(surround, bright), 255, cv2.THRESH_BINARY)[1]
     outlines, _ = cv2.findContours(lit, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    field = max(outlines, key=cv2.contourArea)
-    if cv2.contourArea(field) < 0.1 * thumbnail.size:
+    outline = max(outlines, key=cv2.contourArea)
+    if cv2.contourArea(outline) < 0.1 * thumbnail.size:
         return whole
-    x, y, w, h = cv2.boundingRect(field)
+    x, y, w, h = cv2.boundingRect(outline)
     return x * step, y * step, min(width, (x + w) * step), min(height, (y + h) * step)

@@ -12,8 +12,8 @@ from typing import Final
 import cv2
 import numpy as np
 
-_LIT: Final = 16
-"""A pixel whose brightest channel is below this value belongs to the surround."""
+from vclip_jax.data.images.field import field_mask
+
 _OFFSET: Final = 12.0
 """Added before the logarithm, so that noise in dark channels is not amplified."""
 _REACH: Final = 0.09
@@ -43,11 +43,10 @@ def enhance(image: np.ndarray) -> np.ndarray:
         Multiplying a channel of the input by a smooth field hardly changes the result.
     """
     size = image.shape[0]
-    brightest = cv2.max(cv2.max(image[..., 0], image[..., 1]), image[..., 2])
-    lit = cv2.threshold(brightest, _LIT, 1, cv2.THRESH_BINARY)[1]
+    lit = field_mask(image)
     # The gradient at the field's border is no finding.
-    border = max(1, round(0.012 * size))
-    lit = cv2.erode(lit, np.ones((2 * border + 1,) * 2, np.uint8), borderValue=1)
+    border = max(1, round(0.02 * size))
+    lit = cv2.erode(lit, np.ones((2 * border + 1,) * 2, np.uint8), borderValue=0)
     mask = cv2.merge([lit.astype(np.float32)] * 3)
     log = cv2.multiply(cv2.LUT(image, _LOG), mask)
     contrast = cv2.multiply(cv2.subtract(log, _surroundings(log, mask)), mask)

@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from vclip_jax.datasets.synthetic import signs, terms
+from vclip_jax.datasets.synthetic import chance, signs, terms
 from vclip_jax.datasets.synthetic.case import Case
 from vclip_jax.datasets.synthetic.domains import DOMAINS
 
@@ -32,11 +32,7 @@ def caption(case: Case) -> str:
     Returns:
         One to `LONGEST` characters, nearly always at most `USUAL`, with a full stop at the end.
     """
-    rng = np.random.Generator(
-        np.random.Philox(
-            np.random.SeedSequence((_STREAM, DOMAINS[case.domain].stream, case.seed, case.index))
-        )
-    )
+    rng = chance.generator(_STREAM, DOMAINS[case.domain].stream, case.seed, case.index)
     normals = _normals(rng, case)
     if signs.diseased(case):
         names = _shuffled(rng, _diagnoses(rng, case))
@@ -287,7 +283,8 @@ def _normals(rng: np.random.Generator, case: Case) -> list[str]:
         rest.append(_pick(rng, ("未见出血及渗出", "未见出血", "未见出血渗出")))
         if case.retinopathy.grade == 0:
             rest.append("未见微血管瘤")
-    if not signs.macula_diseased(case) and not signs.bleeds(case):
+    seen = signs.shows_macula(case)
+    if seen and not signs.macula_diseased(case) and not signs.bleeds(case):
         rest.append(_pick(rng, ("黄斑中心凹反光可见", "黄斑区未见异常", "黄斑正常")))
         if case.amd.drusen_small == 0:
             rest.append("未见玻璃膜疣")

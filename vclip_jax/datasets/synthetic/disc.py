@@ -11,7 +11,7 @@ from vclip_jax.datasets.synthetic.geometry import (
     nerve_fibre_direction,
     stream,
 )
-from vclip_jax.datasets.synthetic.marks import Canvas, Spots, Tone, spots
+from vclip_jax.datasets.synthetic.marks import Canvas, Spots, Tone, noise, spots
 
 _RIM = np.array([0.30, 0.43, 0.40], np.float32)
 _CUP = np.array([0.42, 0.92, 1.10], np.float32)
@@ -92,7 +92,12 @@ def _disc_and_cup(
     cu, cv, a, b = cup_shape(case, rng)
     phase = rng.uniform(0, 2 * np.pi, 3)
     tones = rng.normal(0, 1, 4)
-    slope = rng.uniform(0.10, 0.30)
+    slope = 0.08 * 7 ** rng.random()  # width of the cup's wall: a step to a saucer
+    depth = rng.uniform(0.45, 1.2)
+    # Some healthy discs are pale, some glaucomatous discs are not.
+    wan = 0.6 * rng.random() if case.glaucoma.present else 0.35 * rng.random() ** 3
+    edge = 0.07 * 4 ** (rng.random() ** 1.5)
+    rough = rng.uniform(0.0, 0.14)
     if not u.size:  # out of the picture
         for kind in ("disc", "cup"):
             canvas.note(kind, canvas.blank())
@@ -104,22 +109,24 @@ def _disc_and_cup(
         cos * sin * np.cos(phase[0]) + (cos * cos - sin * sin) * np.sin(phase[0])
     )
     r = r / outline.astype(np.float32)
-    edge = max(0.11 + 0.03 * tones[3], 0.07) + 0.55 * swelling
+    edge += 0.55 * swelling
     reach = 1 + 0.30 * swelling
     disc = np.clip((reach - r) / max(edge, pixel) + 0.5, 0, 1)
     disc = disc * disc * (3 - 2 * disc)
 
     pale = case.optic_nerve.severity if case.optic_nerve.kind == "pallor" else 0.0
-    pale = max(pale, 0.35 * case.glaucoma.present)
-    rim = _RIM + 0.05 * tones[0] + np.array([0.0, 0.05, 0.09], np.float32) * tones[1]
+    pale = max(pale, wan)
+    rim = _RIM + 0.09 * tones[0] + np.array([0.0, 0.05, 0.09], np.float32) * tones[1]
     rim = rim * (1 - pale) + _CHALK * pale
     rim = rim * (1 - swelling) + _SWOLLEN * swelling
     cup = _CUP + np.array([0.02, 0.07, 0.14], np.float32) * tones[2]
-    cup = rim + (cup - rim) * min(1.0, 0.45 + 0.9 * b)  # a small cup is shallow and pink
+    cup = rim + (cup - rim) * min(1.0, 0.45 + 0.9 * b) * depth  # a small cup is shallow and pink
     if b > 0.02:
         q = np.hypot((u - cu) / a, (v - cv) / b)
         notch = case.glaucoma.notch is not None
-        soft = max((0.10 if notch else slope) / b, pixel / b)
+        # The wall must fit into the cup and the rim.
+        slope = clamp(slope, 0.08, max(min(1.2 * b, 2 * (1 - b)), 0.08))
+        soft = max((min(slope, 0.25) if notch else slope) / b, pixel / b)
         cupped = np.clip((1 - q) / soft + 0.5, 0, 1) * (1 - 0.8 * swelling)
     else:
         cupped = np.zeros_like(u)
@@ -127,6 +134,7 @@ def _disc_and_cup(
     temporal = 0.4 * np.clip(-u, -1, 1)
     fade = np.float32(0.25) * np.clip(1 - r, 0, 1)
     shade = 1 + 0.5 * temporal + 0.3 * fade
+    shade += np.float32(rough) * noise(rng, 7, u.shape)
     for plane, low, high in zip(canvas.log, rim, cup, strict=True):
         paint = low * shade + (high - low) * cupped
         part = plane[window]

@@ -14,8 +14,11 @@ the signs. Definitions of disease are strict; severities and counts overlap:
 
 The rates of the external domains follow the public datasets that they are named after: MESSIDOR
 (546/153/247/254 of 1200 for grades 0-3), FIVES (four classes, 200 each) and REFUGE (10 % glaucoma).
+Each of the three has a stand-in with a camera like the dataset's (`messidor_like`), and a domain
+with cameras far outside of the training cameras (`messidor_far`).
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,7 +26,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from vclip_jax.datasets.synthetic import signs
+from vclip_jax.datasets.synthetic import chance, signs
 from vclip_jax.datasets.synthetic.case import Case
 
 
@@ -48,6 +51,8 @@ class Domain:
     """Mean and standard deviation, 0 light to 1 dark."""
     defects: float
     """Scale of blur, bad exposure and occlusion; 1 is a mixed clinic, 0 is perfect."""
+    disc_alone: float = 0.0
+    """Share of pictures of the disc alone, among eyes with no disease elsewhere."""
 
 
 _SECONDS: Mapping[str, Mapping[str, float]] = MappingProxyType(
@@ -116,7 +121,7 @@ _AGES: Mapping[str, tuple[float, float, int, int]] = MappingProxyType(
 
 TRAINING_DOMAIN = "synfundus_like"
 
-DOMAINS: Mapping[str, Domain] = MappingProxyType(
+_NEAR: Mapping[str, Domain] = MappingProxyType(
     {
         "synfundus_like": Domain(
             stream=1,
@@ -144,9 +149,10 @@ DOMAINS: Mapping[str, Domain] = MappingProxyType(
             second_conditions=frozenset(_SECONDS) - {"normal"},
             retinopathy_grades=(0.25, 0.33, 0.20, 0.22),
             centred_on={"macula": 0.6, "between": 0.3, "disc": 0.1},
-            field_of_view={45.0: 0.65, 50.0: 0.25, 35.0: 0.1},
-            pigmentation=(0.55, 0.18),
+            field_of_view={45.0: 0.5, 50.0: 0.25, 40.0: 0.1, 35.0: 0.08, 60.0: 0.07},
+            pigmentation=(0.50, 0.22),
             defects=1.0,
+            disc_alone=0.12,
         ),
         "messidor_like": Domain(
             stream=2,
@@ -206,6 +212,14 @@ DOMAINS: Mapping[str, Domain] = MappingProxyType(
     }
 )
 
+# The people of the stand-ins in front of far cameras, see `far_makes`.
+_FAR = {
+    f"{name}_far": replace(_NEAR[f"{name}_like"], stream=stream)
+    for name, stream in {"messidor": 5, "fives": 6, "refuge": 7}.items()
+}
+
+DOMAINS: Mapping[str, Domain] = MappingProxyType({**_NEAR, **_FAR})
+
 
 def sample_case(domain: str, seed: int, index: int) -> Case:
     """Draw eye number `index` of a domain, always the same case for the same three arguments.
@@ -227,9 +241,9 @@ def sample_case(domain: str, seed: int, index: int) -> Case:
     if not (0 <= seed < 2**32 and 0 <= index < 2**32):
         raise ValueError(f"seed and index must be in [0, 2**32), got seed={seed}, index={index}")
     d = DOMAINS[domain]
-    start = _generator(d.stream, seed, 0, 1).random()
+    start = _start(d.stream, seed)
     leading = signs.choose_at(d.conditions, (start + index * (math.sqrt(5) - 1) / 2) % 1.0)
-    rng = _generator(d.stream, seed, index)
+    rng = chance.generator(d.stream, seed, index)
     has = {leading} | {
         name
         for name, rate in _SECONDS[leading].items()
@@ -250,7 +264,7 @@ def sample_case(domain: str, seed: int, index: int) -> Case:
         pigmentation=pigmentation,
         quality=signs.quality(rng, d.defects, age),
         myopia=signs.myopia(rng, has, age, pigmentation),
-        cup_to_disc=float(np.clip(rng.normal(0.35, 0.12), 0.10, 0.65)),
+        cup_to_disc=_healthy_cup(rng),
         amd=signs.amd(rng, "amd" in has, age),
     )
     if "retinopathy" in has:
@@ -276,7 +290,25 @@ def sample_case(domain: str, seed: int, index: int) -> Case:
     elif case.hypertensive.disc_swelling or case.optic_nerve.kind in ("swelling", "drusen"):
         # A swollen or crowded disc has almost no cup.
         case = replace(case, cup_to_disc=min(case.cup_to_disc, 0.15))
+    # A separate generator keeps the numbers of all other pictures.
+    rng = chance.generator(d.stream, seed, index, 2)
+    if rng.random() < d.disc_alone and not signs.beyond_disc(case):
+        alone = replace(case.quality, macula_readable=False)
+        field = signs.span(rng, 14, 30)
+        case = replace(case, centred_on="disc", field_of_view=field, quality=alone)
     return case
+
+
+@functools.lru_cache(maxsize=64)
+def _start(domain: int, seed: int) -> float:
+    """Return the start of a dataset's sequence of leading conditions, 0 to 1."""
+    return float(chance.generator(domain, seed, 0, 1).random())
+
+
+def _healthy_cup(rng: np.random.Generator) -> float:
+    """Draw a vertical cup-to-disc ratio without glaucoma; one in a dozen is large."""
+    usual = float(np.clip(rng.normal(0.33, 0.11), 0.10, 0.65))
+    return signs.span(rng, 0.5, 0.65) if rng.random() < 0.08 else usual
 
 
 def label_of(domain: str, case: Case) -> int:
@@ -284,18 +316,14 @@ def label_of(domain: str, case: Case) -> int:
     match domain:
         case "synfundus_like":
             return case.retinopathy.grade
-        case "messidor_like":
+        case "messidor_like" | "messidor_far":
             return min(case.retinopathy.grade, 3)
-        case "fives_like":
+        case "fives_like" | "fives_far":
             if case.glaucoma.present:
                 return 3
             if case.retinopathy.grade > 0:
                 return 2
             return int(case.amd.stage != "none")
-        case "refuge_like":
+        case "refuge_like" | "refuge_far":
             return int(case.glaucoma.present)
     raise ValueError(f"unknown synthetic domain {domain!r}: use one of {', '.join(DOMAINS)}")
-
-
-def _generator(*integers: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(integers)))

@@ -14,6 +14,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+from vclip_jax.datasets.synthetic import chance
 from vclip_jax.datasets.synthetic.case import Case
 
 
@@ -38,14 +39,13 @@ class Stream(IntEnum):
     MACULAR_SURFACE = 16
     PATCHES = 17
     NICKING = 18
+    SILK = 19
 
 
 def stream(case: Case, source: Stream) -> np.random.Generator:
     """Return the generator of one part of a case: a function of (domain, seed, index, source)."""
     domain = zlib.crc32(case.domain.encode())  # domains share no eyes
-    # An array of 32-bit words avoids the slow conversion of each number to words.
-    entropy = np.array([case.seed, case.index, source, domain], np.uint32)
-    return np.random.Generator(np.random.PCG64(entropy))
+    return chance.generator(case.seed, case.index, source, domain)
 
 
 def clamp(value: float, low: float, high: float) -> float:
@@ -78,9 +78,11 @@ def sample_eye(case: Case) -> Eye:
     """Lay out the eye of `case`: disc, fovea, gaze and head tilt."""
     rng = stream(case, Stream.EYE)
     disc = np.array([rng.normal(15.5, 0.7), rng.normal(-1.6, 0.8)])
-    vertical = clamp(rng.normal(3.05, 0.22), 2.5, 3.7)
+    vertical = clamp(rng.normal(3.05, 0.32), 2.3, 4.1)
+    if not case.glaucoma.present:  # a large physiological cup lies in a large disc
+        vertical = clamp(vertical + 2.2 * max(case.cup_to_disc - 0.45, 0), 2.3, 4.2)
     tilt = case.myopia.tilt
-    ratio = clamp(rng.normal(0.92, 0.03), 0.84, 1.0) * (1 - 0.38 * tilt)
+    ratio = clamp(rng.normal(0.92, 0.045), 0.80, 1.02) * (1 - 0.38 * tilt)
     angle = rng.normal(0, 0.12) + tilt * rng.uniform(-0.5, 0.5)
     jitter = rng.normal(0, 1, 2)
     target = {"macula": (2.5, -0.3), "between": (7.5, -0.8), "disc": (15.0, -1.5)}[case.centred_on]

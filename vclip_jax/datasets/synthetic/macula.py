@@ -22,7 +22,7 @@ def paint_deep(canvas: Canvas, case: Case, eye: Eye) -> None:
         return
     rng = stream(case, Stream.MACULA)
     sizes = [
-        (amd.drusen_small, 0.08, 0.13, 3.6, 0.25),
+        (amd.drusen_small, 0.06, 0.108, 3.6, 0.25),
         (amd.drusen_medium, 0.16, 0.25, 2.8, 0.5),
         (amd.drusen_large, 0.28, 0.62, 2.2, 0.9),
     ]

@@ -2,13 +2,15 @@
 
 import cv2
 import numpy as np
+import simplejpeg
 
-from vclip_jax.datasets.synthetic.camera import Camera, Colour
+from vclip_jax.datasets.synthetic.camera import Camera, Colour, Dirt, File, Flare
 from vclip_jax.datasets.synthetic.case import Case
-from vclip_jax.datasets.synthetic.geometry import Stream, View, stream
+from vclip_jax.datasets.synthetic.geometry import Stream, View, heading, stream, trace
 from vclip_jax.datasets.synthetic.marks import noise
 
-_COARSE = 32
+_COARSE, _FINER = 32, 40
+"""Number of cells of the grids of the light and of stray light."""
 
 
 def illuminate(log: np.ndarray, case: Case, camera: Camera, view: View) -> np.ndarray:
@@ -17,21 +19,33 @@ def illuminate(log: np.ndarray, case: Case, camera: Camera, view: View) -> np.nd
     display = tint * exp(contrast * (log reflectance + log illumination)), the camera's response as
     a power law.
     """
-    rng = stream(case, Stream.OPTICS)
-    x, y = _aperture_grid(view, _COARSE)
-    square = x * x + y * y
-    light = camera.slope[0] * x + camera.slope[1] * y - camera.vignette * square**1.5
     exposure = case.quality.exposure
-    light += 0.5 * (case.pigmentation - 0.25)  # the flash is adjusted to the fundus
-    light += (0.55 if exposure > 0 else 1.1) * exposure + 0.05 * noise(rng, 3, light.shape)
-    light = cv2.resize(light.astype(np.float32), (view.width, view.height))
-    for plane, tint, slope, loss in zip(
-        log, camera.tint, camera.contrast, (0.9, 1, 1.1), strict=True
+    level = 0.5 * (case.pigmentation - 0.25)  # the flash is adjusted to the fundus
+    level += (0.55 if exposure > 0 else 1.1) * exposure
+    size = (view.width, view.height)
+    for plane, colour, slope, coarse in zip(
+        log, camera.tint, camera.contrast, _light(case, camera, view), strict=True
     ):
-        cv2.scaleAdd(light, loss, plane, plane)
+        plane += cv2.resize(coarse, size)
+        plane += np.float32(level + np.log(colour) / slope)
         plane *= np.float32(slope)
-        plane += np.float32(np.log(tint))
     return cv2.exp(log.reshape(3, -1), log.reshape(3, -1)).reshape(log.shape)
+
+
+def _light(case: Case, camera: Camera, view: View) -> np.ndarray:
+    """Return the log illumination of each channel, [3, _COARSE, _COARSE] float32."""
+    rng, light = stream(case, Stream.OPTICS), camera.light
+    x, y = _aperture_grid(view, _COARSE)
+    far = np.hypot(x - np.float32(light.centre[0]), y - np.float32(light.centre[1]))
+    shared = light.slope[0] * x + light.slope[1] * y - light.vignette * far**light.steepness
+    if light.ring:
+        shared += light.ring * np.exp(-(((far - light.ring_radius) / 0.25) ** 2))
+    shared += light.uneven * noise(rng, light.cells, shared.shape)
+    by_channel = np.array(light.hue, np.float32)[:, None, None] * shared
+    if light.coloured:
+        for plane in by_channel:
+            plane += np.float32(light.coloured) * noise(rng, light.cells, plane.shape)
+    return by_channel
 
 
 def photograph(display: np.ndarray, case: Case, camera: Camera, view: View) -> np.ndarray:
@@ -44,26 +58,56 @@ def photograph(display: np.ndarray, case: Case, camera: Camera, view: View) -> n
     _magnify(image[0], camera.aberration, view)
     _magnify(image[2], -camera.aberration, view)
     _blur(image, (camera.blur + 1.5 * case.quality.blur**1.3) * view.scale, 0.35)
+    # Bright spots of the fundus saturate towards warm white, never green or blue.
+    np.minimum(image[1], np.float32(0.96) * np.minimum(image[0], 1.25), out=image[1])
+    bluest = np.float32(max(1.0, camera.tint[2] / camera.tint[1]))
+    np.minimum(image[2], bluest * image[1] + np.float32(0.06), out=image[2])
     image = _media(image, case, camera, view, rng)
-    image = _knee(image)
+    image = _knee(image, camera.shoulder)
     if camera.sharpen > 0.05:
         soft = image.copy()
-        _blur(soft, max(0.004 * view.height, 0.8), 0)
+        _blur(soft, max(camera.halo * view.height, 0.8), 0)
         np.subtract(image, soft, out=soft)
         soft *= np.float32(camera.sharpen)
         image += soft
     _add_grain(image, case, camera)
+    for plane, black in zip(image, camera.black, strict=True):
+        if black:
+            plane -= np.float32(black)
+            plane *= np.float32(1 / (1 - black))
+    if camera.mix:
+        image = np.tensordot(np.array(camera.mix, np.float32), image, 1)
     surround = np.array(camera.surround, np.float32)[:, None, None]
+    np.maximum(image, 0, out=image)
     image -= surround
     image *= field_of_view(camera, view)
     image += surround
     image *= 255
     image += 0.5
     pixels = cv2.merge(list(np.clip(image, 0, 255, out=image).astype(np.uint8)))
-    if camera.jpeg:
-        flags = [cv2.IMWRITE_JPEG_QUALITY, camera.jpeg]
-        _, code = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), flags)
-        pixels = cv2.imdecode(code, cv2.IMREAD_COLOR_RGB)
+    if camera.interlace:
+        pixels[1::2] = np.roll(pixels[1::2], round(camera.interlace * view.width), 1)
+    return _stored(pixels, camera.file)
+
+
+def _stored(pixels: np.ndarray, file: File) -> np.ndarray:
+    """Scale the picture down, compress it and scale it up, uint8 RGB [height, width, 3]."""
+    height, width = pixels.shape[:2]
+    if file.pixels < 1:
+        small = (max(8, round(file.pixels * width)), max(8, round(file.pixels * height)))
+        pixels = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA)
+    if file.jpeg:
+        pixels = simplejpeg.decode_jpeg(
+            simplejpeg.encode_jpeg(
+                np.ascontiguousarray(pixels),
+                quality=file.jpeg,
+                colorspace="RGB",
+                colorsubsampling="420" if file.subsampled else "444",
+            ),
+            colorspace="RGB",
+        )
+    if file.pixels < 1:
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(pixels, np.uint8)
 
 
@@ -76,16 +120,24 @@ def _blur(image: np.ndarray, sigma: float, least: float) -> None:
 
 def _add_grain(image: np.ndarray, case: Case, camera: Camera) -> None:
     """Add the sensor's noise, which after demosaicking is mostly the same in all channels."""
-    if camera.noise < 0.001:
+    if camera.noise < 0.001 and not camera.blotches:
         return
     rng = stream(case, Stream.SENSOR)
     _, height, width = image.shape
-    # A smaller picture averages more of the sensor's cells.
-    level = np.float32(camera.noise * min(1.0, (height / 512) ** 0.5))
-    image += level * _bell(rng, height, width)
-    for plane in image:
-        chroma = _bell(rng, height // 2, width // 2)
-        plane += np.float32(0.4 * level) * cv2.resize(chroma, (width, height))
+    if camera.noise >= 0.001:
+        # A smaller picture averages more of the sensor's cells.
+        level = np.float32(camera.noise * min(1.0, (height / 512) ** 0.5))
+        image += level * _bell(rng, height, width)
+        # The channels share the numbers at different places, which saves two draws.
+        chroma = np.float32(0.2 * level) * cv2.resize(
+            _bell(rng, height // 2, width // 2), (width, height)
+        )
+        for place, plane in enumerate(image):
+            plane += np.roll(chroma, place * (height // 3), 0)
+    if camera.blotches:
+        # Files store colour with fewer bits than brightness, and blue with the fewest.
+        for plane, share in zip(image, (0.5, 0.3, 1.0), strict=True):
+            plane += np.float32(share * camera.blotches) * noise(rng, 40, (height, width))
 
 
 def _bell(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -146,58 +198,94 @@ def _magnify(plane: np.ndarray, by: float, view: View) -> None:
     plane[:] = cv2.warpAffine(plane, matrix, size, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _knee(image: np.ndarray) -> np.ndarray:
-    """Compress highlights: linear up to 0.75, then a parabola that reaches white at 1.25."""
-    over = image - np.float32(0.75)
-    np.clip(over, 0, 0.5, out=over)
-    over *= over  # over 4 (1 - 0.75) = 1
-    image = np.minimum(image, np.float32(1.25))
+def _knee(image: np.ndarray, shoulder: float) -> np.ndarray:
+    """Compress highlights: linear up to the shoulder, then a parabola that is level at white."""
+    room = 1 - shoulder
+    over = image - np.float32(shoulder)
+    np.clip(over, 0, 2 * room, out=over)
+    over *= over
+    over *= np.float32(1 / (4 * room))
+    image = np.minimum(image, np.float32(shoulder + 2 * room))
     image -= over
-    # Bright spots of the fundus saturate towards warm white, never green or blue.
-    np.minimum(image[1], np.float32(0.96) * image[0], out=image[1])
-    np.minimum(image[2], image[1] + np.float32(0.06), out=image[2])
     return image
 
 
-def _veil(image: np.ndarray, opacity: np.ndarray, colour: Colour) -> np.ndarray:
-    """Blend the image towards a colour with a coarse opacity map."""
-    size = (image.shape[2], image.shape[1])
-    full = cv2.resize(np.clip(opacity, 0, 1).astype(np.float32), size)
-    veiled = np.array(colour, np.float32)[:, None, None] - image
-    veiled *= full
-    veiled += image
-    return veiled
+class _Veils:
+    """Stray light over the picture: the share of light that passes, and the light that is added.
+
+    Layers are joined on a coarse grid and laid over the picture once.
+    """
+
+    def __init__(self) -> None:
+        self.through = np.ones((_FINER, _FINER), np.float32)
+        self.added = np.zeros((3, _FINER, _FINER), np.float32)
+
+    def blend(self, opacity: np.ndarray, colour: Colour) -> None:
+        """Cover the picture with a colour, by an opacity [cells, cells]."""
+        left = 1 - np.clip(opacity, 0, 1).astype(np.float32)
+        self.through *= left
+        for plane, value in zip(self.added, colour, strict=True):
+            plane *= left
+            plane += np.float32(value) * (1 - left)
+
+    def add(self, light: np.ndarray, colour: Colour) -> None:
+        """Add a colour, in proportion to a light [cells, cells]."""
+        for plane, value in zip(self.added, colour, strict=True):
+            plane += np.float32(value) * light
+
+    def over(self, image: np.ndarray) -> None:
+        """Lay the stray light over the image [3, height, width] in place."""
+        size = (image.shape[2], image.shape[1])
+        through = cv2.resize(self.through, size)
+        for plane, added in zip(image, self.added, strict=True):
+            plane *= through
+            plane += cv2.resize(added, size)
 
 
 def _media(
     image: np.ndarray, case: Case, camera: Camera, view: View, rng: np.random.Generator
 ) -> np.ndarray:
-    """Add haze of lens and vitreous, stray light at the rim, lid, lashes, dust."""
-    x, y = _aperture_grid(view, _COARSE)
+    """Add haze of lens and vitreous, flares, stray light at the rim, lid, lashes, dirt."""
+    x, y = _aperture_grid(view, _FINER)
     trouble = case.quality.occlusion
     kinds = rng.random(4)
-    cloud = noise(rng, 4, (_COARSE, _COARSE))
+    cloud = noise(rng, 4, (_FINER, _FINER))
+    veils = _Veils()
     haze = camera.haze + trouble * (0.75 if kinds[0] < 0.6 else 0.15) * np.clip(
         0.7 + 0.4 * cloud, 0, 1
     )
     haze = haze + 0.25 * case.quality.blur
     if np.max(haze) > 0.02:
-        image = _veil(image, haze, _lit(camera.haze_colour, camera, 0.8))
+        veils.blend(haze, _lit(camera.haze_colour, camera, 0.8))
+    for flare in camera.flares:
+        veils.add(_flare(flare, x, y), flare.colour)
     if camera.rim > 0:
         facing = 0.5 + 0.5 * np.cos(np.arctan2(y, x) - camera.rim_angle)
+        facing = camera.rim_spread + (1 - camera.rim_spread) * facing**2
         depth = np.clip((np.hypot(x, y) - 1 + camera.rim_width) / camera.rim_width, 0, 1.2)
-        image = _veil(image, camera.rim * facing**2 * depth**1.5, camera.rim_colour)
+        veils.blend(camera.rim * facing * depth**1.5, camera.rim_colour)
     if trouble > 0.08 and kinds[1] < 0.5:  # the lid's shadow or pink reflection
         sign = 1.0 if kinds[2] < 0.6 else -1.0
         lid = np.clip((sign * y - 1.05 + 0.9 * trouble + 0.08 * cloud) * 3.0, 0, 1)
-        image = _veil(
-            image, 0.92 * lid, (0.05, 0.03, 0.03) if kinds[3] < 0.7 else (0.75, 0.5, 0.45)
-        )
+        veils.blend(0.92 * lid, (0.05, 0.03, 0.03) if kinds[3] < 0.7 else (0.75, 0.5, 0.45))
+    veils.over(image)
     if trouble > 0.25 and kinds[2] < 0.45:
         image = _lashes(image, view, trouble, rng)
-    if camera.dust:
-        image = _dust(image, camera.dust, view, rng)
+    dirt = camera.dirt
+    if dirt.specks or dirt.rings or dirt.hairs:
+        image *= 1 + _shade(dirt, view, rng)
     return image
+
+
+def _flare(flare: Flare, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the brightness of the flare, 0 to 1, at places in radii."""
+    root = flare.stretch**0.5
+    u = (x - np.float32(flare.centre[0])) / np.float32(flare.radius * root)
+    v = (y - np.float32(flare.centre[1])) / np.float32(flare.radius / root)
+    square = u * u + v * v
+    if flare.hollow:
+        return np.exp(-16 * (np.sqrt(square) - 1) ** 2)
+    return np.exp(-0.5 * square)
 
 
 def _lit(colour: Colour, camera: Camera, weight: float) -> Colour:
@@ -229,14 +317,32 @@ def _lashes(image: np.ndarray, view: View, trouble: float, rng: np.random.Genera
     return image * (1 - soft * np.float32(0.6 / 255))
 
 
-def _dust(image: np.ndarray, n: int, view: View, rng: np.random.Generator) -> np.ndarray:
-    """Add specks on the optics: small discs, dark or faintly bright, out of focus."""
-    angle, far = rng.uniform(0, 6.28, n), np.sqrt(rng.uniform(0, 0.9, n))
-    size, tone = rng.uniform(0.006, 0.03, n), rng.choice([-0.35, -0.2, 0.12], n)
-    mask = np.zeros(image.shape[1:], np.float32)
-    for a, f, s, t in zip(angle, far, size, tone, strict=True):
-        centre = view.centre + f * view.radius * np.array([np.cos(a), np.sin(a)])
-        place = tuple(int(v) for v in np.round(centre * 16))
-        cv2.circle(mask, place, int(max(s * view.radius, 0.7) * 16), float(t), -1, cv2.LINE_8, 4)
-    soft = cv2.GaussianBlur(mask, (0, 0), max(0.012 * view.radius, 0.6))
-    return image * (1 + soft)
+def _shade(dirt: Dirt, view: View, rng: np.random.Generator) -> np.ndarray:
+    """Return the relative change of each pixel by dirt, [height, width] float32."""
+    n = dirt.specks + dirt.rings
+    angle, far = rng.uniform(0, 2 * np.pi, n), np.sqrt(rng.uniform(0, 0.95, n))
+    size = dirt.size * np.exp(rng.normal(0, 0.4, n)) * view.radius
+    tone = 0.4 * rng.uniform(0.05, 1, n) ** 1.5 * np.where(rng.random(n) < dirt.bright, 0.6, -1.0)
+    ring = np.arange(n) >= dirt.specks
+    size[ring] *= 2.5
+    # A speck below a pixel keeps its area: it is drawn larger and fainter.
+    least = np.maximum(size, 0.6)
+    tone *= (size / least) ** 2
+    centre = view.centre + view.radius * far[:, None] * heading(angle)
+    places = np.round((centre - 0.5) * 16).astype(int).tolist()
+    mask = np.zeros((view.height, view.width), np.float32)
+    for place, radius, shade, hollow in zip(
+        places, (least * 16).astype(int).tolist(), tone.tolist(), ring.tolist(), strict=True
+    ):
+        # OpenCV does not antialias on float pixels; the blur below does it.
+        thick = max(1, radius // 48) if hollow else -1
+        cv2.circle(mask, place, radius, shade, thick, cv2.LINE_8, 4)
+    if dirt.hairs:
+        bend = rng.uniform(0, 2 * np.pi, (dirt.hairs, 1)) + np.cumsum(
+            rng.normal(0, 0.35, (dirt.hairs, 12)), 1
+        )
+        root = view.centre + view.radius * rng.uniform(-0.7, 0.7, (dirt.hairs, 2))
+        paths = np.round(trace(root, bend, 0.05 * view.radius) * 16).astype(np.int32)
+        thick = max(1, round(0.012 * view.radius))
+        cv2.polylines(mask, list(paths), False, -0.25, thick, cv2.LINE_8, 4)
+    return cv2.GaussianBlur(mask, (0, 0), max(0.4 * dirt.size * view.radius, 0.5))

@@ -18,17 +18,19 @@ from vclip_jax.datasets.synthetic import (
     macula,
     optics,
     retinopathy,
+    signs,
     vascular,
     vessels,
 )
-from vclip_jax.datasets.synthetic.camera import Camera, sample_camera
+from vclip_jax.datasets.synthetic.camera import Camera
+from vclip_jax.datasets.synthetic.cameras import sample_camera
 from vclip_jax.datasets.synthetic.case import Case
 from vclip_jax.datasets.synthetic.geometry import Eye, Stream, View, sample_eye, stream
 from vclip_jax.datasets.synthetic.marks import Canvas
 
 _LEAST_CANVAS = 112
-_ARTERY = (-0.08, -0.44, -0.34)
-_VEIN = (-0.21, -0.68, -0.46)
+_ARTERY = (-0.07, -0.48, -0.36)
+_VEIN = (-0.18, -0.74, -0.50)
 _REFLEX = (0.12, 0.24, 0.18)
 
 
@@ -74,7 +76,11 @@ def _draw(case: Case, height: int, width: int | None) -> tuple[np.ndarray, Canva
     width = height if width is None else width
     if min(height, width) < 16:
         raise ValueError(f"cannot render {height}x{width} pixels: each side must be at least 16")
-    camera = sample_camera(case.domain, stream(case, Stream.CAMERA))
+    rng = stream(case, Stream.CAMERA)
+    camera = sample_camera(case.domain, rng)
+    if not signs.shows_macula(case) and rng.random() < 0.6:
+        # Datasets of discs often hold crops, without the aperture's edge.
+        camera = replace(camera, aperture=1.5)
     eye = sample_eye(case)
     fine = -(-_LEAST_CANVAS // max(height, width))
     canvas = Canvas(_view(case, eye, camera, height * fine, width * fine))
@@ -126,6 +132,7 @@ def paint(canvas: Canvas, case: Case, eye: Eye) -> None:
     canvas.absorb("arteries", arteries, _ARTERY)
     canvas.absorb("veins", veins, _VEIN)
     canvas.absorb(None, reflex, _REFLEX)
+    background.paint_surface(canvas, np.maximum(arteries, veins), case)
 
     disc.paint_over(canvas, case, eye)
     vascular.paint_over(canvas, case, eye)

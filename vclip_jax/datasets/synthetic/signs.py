@@ -32,12 +32,12 @@ Choice = TypeVar("Choice")
 def retinopathy(rng: np.random.Generator, grade: int) -> Retinopathy:
     """Draw the signs of exactly grade 1-4 by the international scale."""
     if grade == 1:
-        return Retinopathy(grade=1, microaneurysms=_count(rng, 10, 0.5, 3, 30))
+        return Retinopathy(grade=1, microaneurysms=_count(rng, 8, 0.7, 1, 30))
     moderate = Retinopathy(
         grade=2,
-        microaneurysms=_count(rng, 18, 0.5, 3, 60),
+        microaneurysms=_count(rng, 16, 0.6, 1, 60),
         # Fewer than 20 in at least one quadrant: short of the 4-2-1 rule.
-        blot_haemorrhages=_count(rng, 14, 0.6, 3, 55),
+        blot_haemorrhages=_count(rng, 12, 0.8, 1, 55),
         flame_haemorrhages=_count(rng, 2, 0.8, 0, 8),
         hard_exudates=_count(rng, 5, 0.7, 1, 16) if rng.random() < 0.75 else 0,
         cotton_wool_spots=_count(rng, 2, 0.6, 1, 6) if rng.random() < 0.4 else 0,
@@ -84,9 +84,11 @@ def dme(rng: np.random.Generator, retinopathy_grade: int) -> Dme:
 
 def amd(rng: np.random.Generator, present: bool, age: int) -> Amd:
     """Draw one AREDS stage, or the drusen of a healthy eye of that age."""
-    if not present:  # a few small drusen belong to normal ageing (AREDS category 1)
-        hard = age >= 50 and rng.random() < 0.25
-        return Amd(drusen_small=_between(rng, 1, 5) if hard else 0)
+    if not present:
+        # Any number of small hard drusen (below 63 micrometres) without changes of the pigment is
+        # normal ageing, not macular degeneration (Ferris et al., Ophthalmology 2013;120:844).
+        hard = rng.random() < (0.45 if age >= 50 else 0.08)
+        return Amd(drusen_small=_count(rng, 3, 0.8, 1, 15) if hard else 0)
     stage = choose(
         rng, {"early": 0.24, "intermediate": 0.34, "geographic_atrophy": 0.18, "neovascular": 0.24}
     )
@@ -180,11 +182,12 @@ def myopia(rng: np.random.Generator, has: set[str], age: int, pigmentation: floa
             tilt=span(rng, 0.2, 0.8),
         )
     # A thin or lightly pigmented epithelium lets the choroidal vessels shine through.
-    shows = rng.random() < 0.05 + 0.20 * (age > 60) + 0.15 * (pigmentation < 0.35)
+    shows = rng.random() < 0.08 + 0.22 * (age > 60) + 0.18 * (pigmentation < 0.35)
     return Myopia(
-        tessellation=span(rng, 0.2, 0.6) if shows else span(rng, 0.0, 0.12),
-        crescent=span(rng, 0.05, 0.2) if rng.random() < 0.15 else 0.0,
-        tilt=span(rng, 0.0, 0.15),
+        tessellation=span(rng, 0.2, 0.8) if shows else span(rng, 0.0, 0.12),
+        # Both stay below the size at which a caption names them.
+        crescent=span(rng, 0.05, 0.24) if rng.random() < 0.15 + 0.15 * (age > 55) else 0.0,
+        tilt=span(rng, 0.15, 0.38) if rng.random() < 0.15 else span(rng, 0.0, 0.15),
     )
 
 
@@ -222,6 +225,8 @@ def quality(rng: np.random.Generator, defects: float, age: int) -> Quality:
     haze = 0.003 * max(age - 50, 0)  # lens opacities come with age
     blur = float(np.clip(defects * (rng.beta(1.2, 9) + haze * rng.random()), 0, 1))
     exposure = float(np.clip(defects * rng.normal(0, 0.25), -1, 1))
+    if rng.random() < 0.08 * defects:  # a narrow pupil, or a flash at the wrong setting
+        exposure = span(rng, -1, -0.3) if rng.random() < 0.7 else span(rng, 0.3, 1)
     occlusion = float(np.clip(defects * rng.beta(0.8, 8), 0, 1))
     if rng.random() < 0.025 * defects:  # a failed photograph
         blur, occlusion = max(blur, span(rng, 0.5, 1.0)), max(occlusion, span(rng, 0.2, 0.8))
@@ -297,6 +302,23 @@ def diseased(case: Case) -> bool:
         or case.hypertensive.grade
         or case.chorioretinal.kind != "none"
     )
+
+
+def beyond_disc(case: Case) -> bool:
+    """Return whether a disease lies elsewhere than at the disc."""
+    return bool(
+        case.retinopathy.grade
+        or macula_diseased(case)
+        or case.vein_occlusion.kind != "none"
+        or case.hypertensive.grade
+        or case.myopia.degenerative
+        or case.chorioretinal.kind != "none"
+    )
+
+
+def shows_macula(case: Case) -> bool:
+    """Return whether the macula lies in the field, unlike in a picture of the disc alone."""
+    return case.centred_on != "disc" or case.field_of_view >= 35
 
 
 def tessellated(case: Case) -> bool:

@@ -243,7 +243,7 @@ def _cut(branches: Branches, view: View) -> tuple[np.ndarray, np.ndarray]:
     wide = calibre * view.scale
     thick = np.maximum(np.round(wide), 1)
     # Thin vessels also hold less blood in depth.
-    level = np.minimum(np.round(wide / thick * np.minimum(7, 3.2 + 11 * calibre)), 7)
+    level = np.minimum(np.round(wide / thick * np.minimum(7, 3.8 + 11 * calibre)), 7)
     pixels = np.round(view.pixels(branches.points) * 16).astype(np.int32)
     offset = np.abs(pixels[:, cuts[:, 0]] - 16 * view.centre) < 16 * 1.15 * view.radius
     drawn = (level > 0) & (offset[..., 0] & offset[..., 1]).reshape(-1)

@@ -1,6 +1,7 @@
 """Table 1 of the VisionCLIP paper, and the column for each of a run's datasets."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from types import MappingProxyType
@@ -30,9 +31,12 @@ def column_of(name: str) -> tuple[str, Kind] | None:
 
     Only `messidor`, `fives` and `refuge` count as real, also with a prefix such as `zh/` or a
     suffix such as `:test`. Any other name that contains one of the three, such as `messidor_like`
-    or `messidor2`, is a stand-in: similar to the paper's dataset, but not the same.
+    or `messidor2`, is a stand-in: similar to the paper's dataset, but not the same. Domains of the
+    held-out renderer, such as `messidor_far`, have no column: no dataset looks like them.
     """
     plain = name.lower().rsplit("/", 1)[-1].split(":", 1)[0]
+    if re.search(r"_far\b", plain):
+        return None
     for dataset in DATASETS:
         if plain == dataset.lower() and "synthetic" not in name.lower():
             return dataset, "real"
