@@ -10,7 +10,10 @@ BIN := $(VENV)/bin
 # A folder with IDRiD's "B. Disease Grading": if set, the quickstart also scores its photographs.
 IDRID ?=
 
-.PHONY: quickstart test parity docs lint types install clean
+# Keep bytecode whatever the environment says. Otherwise every process compiles all that it imports.
+export PYTHONDONTWRITEBYTECODE =
+
+.PHONY: quickstart test parity docs lint types tests install clean
 
 # Let glibc keep memory between steps, and use huge pages. Otherwise steps fault in a hundred thousand
 # small pages a second.
@@ -21,9 +24,12 @@ quickstart: $(VENV)/installed
 	$(BIN)/python -m vclip_jax.main --config configs/quickstart.py --workdir runs/quickstart \
 		$(if $(IDRID),--config.evals.idrid.source="$(IDRID)")
 
+# `make --jobs=2 test` runs mypy, which takes one core, beside the first tests.
+test: lint types tests
+
 # Tests use Chinese file names in any locale.
-test: export PYTHONUTF8 = 1
-test: $(VENV)/installed-dev lint types
+tests: export PYTHONUTF8 = 1
+tests: $(VENV)/installed-dev
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder \
 		-m "not slow and not parity and not tpu_compile and not multiprocess and not browser"
 
@@ -51,10 +57,11 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 		--constraint constraints.txt --editable .
 	touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+# Leave bytecode to the first import, as the tests import a small part of these packages.
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
 		--constraint constraints.txt --editable '.[dev]'
-	touch $@
+	touch $(VENV)/installed $@
 
 $(VENV)/installed-docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \

@@ -20,7 +20,10 @@ from vclip_jax.train.state import TrainState
 def state(tiny_weights):
     config = tiny_weights().config
     _, params, batch_stats = split_model(nnx.eval_shape(lambda: make_clip(config, seeded(0))))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), (params, batch_stats))
+    # NumPy's zeros, as JAX would compile a program for every shape.
+    zeros = jax.tree.map(
+        lambda leaf: jnp.asarray(np.zeros(leaf.shape, np.float32)), (params, batch_stats)
+    )
     return TrainState(jnp.zeros((), jnp.int32), *zeros, optax.EmptyState())
 
 

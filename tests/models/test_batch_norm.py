@@ -161,7 +161,8 @@ def outcome(function, norm: BatchNorm, conv: Conv, x, weights) -> tuple:
         y = function(*modules, x)
         return (y * weights).sum(), (y, nnx.state(modules, nnx.BatchStat))
 
-    grads, (y, moved) = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
+    # Compile one program instead of one for every operation.
+    grads, (y, moved) = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(params, x)
     return nnx.to_pure_dict(grads[0]), grads[1], y, nnx.to_pure_dict(moved)
 
 

@@ -219,7 +219,7 @@ def test_evaluation_leaves_batch_statistics_and_training_changes_every_one(tower
     assert len(jax.tree.leaves(before)) == 2 * (3 + 4 * 4)
     jax.tree.map(np.testing.assert_array_equal, before, forward(images, False)[1])
     after = forward(images, True)[1]
-    changed = jax.tree.map(lambda a, b: bool((a != b).all()), before, after)
+    changed = jax.tree.map(lambda a, b: (np.asarray(a) != np.asarray(b)).all(), before, after)
     assert all(jax.tree.leaves(changed))
 
 

@@ -1,5 +1,7 @@
 """The towers of the systems that VisionCLIP is compared with: sizes, causality, pooling."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,8 +67,10 @@ def test_the_towers_of_imagenet_have_the_published_numbers_of_parameters():
 
 @pytest.fixture(scope="module")
 def text_tower(random_variables):
+    """Tokens -> features, compiled for each shape."""
     graphdef, params, batch_stats = random_variables(lambda rngs: ClipText(TINY, rngs=rngs))
-    return nnx.merge(graphdef, params, batch_stats)
+    run = jax.jit(lambda params, tokens: nnx.merge(graphdef, params, batch_stats)(tokens))
+    return functools.partial(run, params)
 
 
 def test_what_follows_the_end_changes_nothing(text_tower):
@@ -104,7 +108,8 @@ def test_pooling_of_layers_is_the_mean_over_three_layers_and_the_real_tokens(ran
         config = BertConfig(**sizes, layers=layers, pool=pool)
         graphdef = nnx.graphdef(nnx.eval_shape(lambda: Bert(config, rngs=seeded(0))))
         kept = {index: params["layer"][index] for index in range(layers)}
-        return np.asarray(nnx.merge(graphdef, params | {"layer": kept})(tokens))
+        encode = jax.jit(lambda params: nnx.merge(graphdef, params)(tokens))
+        return np.asarray(encode(params | {"layer": kept}))
 
     want = (run("mean", 1) + run("mean", 2) + run("mean", 4)) / 3
     np.testing.assert_allclose(run("layers", 4), want, rtol=1e-5, atol=1e-6)
@@ -127,9 +132,9 @@ def test_a_resnet_of_torchvision_has_a_total_stride_of_32_and_takes_any_size(ran
     graphdef, params, stats = random_variables(
         lambda rngs: ResNetV15(layers=(1, 1, 1, 1), width=8, embed_dim=6, rngs=rngs)
     )
-    model = nnx.merge(graphdef, params, stats)
+    run = jax.jit(lambda variables, x: nnx.merge(graphdef, *variables)(x, train=False))
     for side in (32, 64):
-        features = model(jnp.ones((2, side, side, 3)), train=False)
+        features = run((params, stats), jnp.ones((2, side, side, 3)))
         assert features.shape == (2, 6)
         assert np.isfinite(features).all()
 
@@ -141,11 +146,17 @@ def test_statistics_of_channels_are_the_models_own(tiny_clip, random_variables):
         graphdef, *variables = random_variables(
             lambda rngs, statistics=statistics: tiny_clip(rngs, **statistics)
         )
-        model = nnx.merge(graphdef, *variables)
-        seen.append(model.encode_image(images))
+
+        @jax.jit
+        def run(variables, graphdef=graphdef):
+            model = nnx.merge(graphdef, *variables)
+            plain = model.visual(jnp.full(images.shape, 0.2), train=False)
+            return model.encode_image(images), model.image_features(images), plain
+
+        embedding, features, plain = run(variables)
+        seen.append(embedding)
         if statistics:
-            want = model.visual(jnp.full(images.shape, 0.2), train=False)
-            np.testing.assert_allclose(model.image_features(images), want, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(features, plain, rtol=1e-4, atol=1e-5)
     assert np.abs(seen[0] - seen[1]).max() > 1e-3
 
 
