@@ -28,7 +28,16 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 
 # Start these first, so that no worker is left with them at the end.
-LONGEST = ("test_main.py", "test_step.py", "test_towers.py", "test_trackers.py")
+LONGEST = (
+    "test_main.py",
+    "test_step.py",
+    "test_towers.py",
+    "test_trackers.py",
+    "test_earlier_version.py",
+    "test_systems.py",
+    "test_whitening.py",
+    "test_checkpoint.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
