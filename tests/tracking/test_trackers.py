@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from vclip_jax import config as config_lib
 from vclip_jax import main as trainer
 from vclip_jax.config import checks
 from vclip_jax.data import pipeline
@@ -23,7 +24,7 @@ from vclip_jax.tracking.tracker import LoggedImage, LoggedPoints
 from vclip_jax.tracking.trackers import Trackers, check_installed, open_trackers
 from vclip_jax.train import inputs
 
-STEPS = 4
+STEPS = 6
 
 
 class Recording:
@@ -67,8 +68,9 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture
 def config(data_dir):
-    """Of a model without convolutions, which compiles fast."""
+    """Trains by the program of `tests/test_main.py`, which the compilation cache holds by then."""
     config = get_config()
+    config.optimizer = config_lib.default().optimizer
     config.total_steps = STEPS
     config.eval_every = 0
     config.keep_best = ""
@@ -123,7 +125,6 @@ def test_samples_of_a_process_whose_devices_do_not_stand_together_keep_their_row
 
 
 def test_samples_are_the_pairs_that_the_step_is_trained_on(config, recorded, tmp_path):
-    config.total_steps = 1
     config.tracker_samples = 16
     train, validation = inputs.open_training_data(config)
     trainer.main(config, tmp_path)
