@@ -161,7 +161,12 @@ def test_statistics_of_channels_are_the_models_own(tiny_clip, random_variables):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"vision_kind": "imagenet"}, {"text_projection_kind": "mlp"}, {"text": TINY}]
+    "changes",
+    [
+        {"vision_kind": "imagenet"},
+        {"text_projection_kind": "mlp"},
+        {"text": TINY, "vision_layers": (1,), "vision_width": 64},
+    ],
 )
 def test_gradients_reach_every_parameter(changes, random_variables):
     sizes = {"embed_dim": 8, "image_size": 32, "vision_layers": (1, 1, 1, 1), "vision_width": 8}
