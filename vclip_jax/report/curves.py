@@ -146,7 +146,7 @@ def _validation_chart(metric: str) -> tuple[str, Mapping[str, Any]]:
     share = metric in _UNIT_METRICS or metric.endswith(("_r1", "_r5", "_r10"))
     limits = (0.0, 1.0) if share else None
     title = _CURVE_METRICS.get(metric, metric.replace("_", " "))
-    return title, {"limits": limits, "from_zero": metric == "loss"}
+    return title, {"limits": limits, "from_zero": metric in ("loss", "nll", "brier")}
 
 
 def _in_order(metrics: Iterable[str]) -> list[str]:

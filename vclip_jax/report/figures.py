@@ -22,6 +22,8 @@ METRICS = {
     "kappa": "Quadratic kappa",
     "f1": "Macro F1",
     "ece": "Calibration error",
+    "nll": "Negative log-likelihood",
+    "brier": "Brier score",
 }
 _KINDS = {
     "template": "one template, all phrases",

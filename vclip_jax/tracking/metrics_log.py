@@ -32,7 +32,7 @@ PACKAGES = (
 
 _MOST: Final = 1 << 30
 """The largest accepted file in bytes; a million steps take about 300 million."""
-LESS_IS_BETTER = ("loss", "ece")
+LESS_IS_BETTER = ("loss", "ece", "nll", "brier")
 NO_VALUES = ("step", "time", "evaluation")
 """Keys of a row that are not metrics."""
 Listener = Callable[[int, Mapping[str, float], float], None]

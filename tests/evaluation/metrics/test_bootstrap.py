@@ -52,6 +52,8 @@ def by_scikit_learn(p, labels) -> dict[str, float]:
         if len(one) == 1
         else reference.cohen_kappa_score(labels, answer, labels=list(every), weights="quadratic"),
         "f1": reference.f1_score(labels, answer, average="macro", zero_division=0),
+        "nll": reference.log_loss(labels, p, labels=list(every)),
+        "brier": reference.brier_score_loss(labels, p, labels=list(every), scale_by_half=False),
         "sensitivity_per_class": reference.recall_score(
             labels, answer, labels=list(every), average=None, zero_division=np.nan
         ),

@@ -237,3 +237,29 @@ def test_mean_over_is_none_where_a_value_is_undefined():
     assert classification.mean_over(results, "auc", ["a", "b"]) == pytest.approx(0.6)
     assert classification.mean_over(results, "auc", ["a", "c"]) is None
     assert classification.mean_over(results, "auc", []) is None
+
+
+# --- How good the probabilities are.
+
+
+@given(cases)
+@settings(max_examples=30, deadline=None)
+@pytest.mark.filterwarnings("ignore")
+def test_likelihood_and_brier_score_equal_scikit_learns(case):
+    probabilities, labels = scores(*case)
+    found = classification.classification(probabilities, labels)
+    every = list(range(probabilities.shape[1]))
+    log_loss = reference.log_loss(labels, probabilities, labels=every)
+    brier = reference.brier_score_loss(labels, probabilities, labels=every, scale_by_half=False)
+    assert found["nll"] == pytest.approx(log_loss, abs=1e-12)
+    assert found["brier"] == pytest.approx(brier, abs=1e-12)
+
+
+def test_what_is_no_probability_has_no_likelihood_and_says_why():
+    sure = classification.classification(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([0, 1]))
+    assert sure["nll"] is None
+    assert sure["undefined"]["nll"].startswith("a true class has the score 0")
+    assert sure["brier"] == 1.0
+    scaled = classification.classification(np.array([[0.9, 0.3], [0.2, 0.4]]), np.array([0, 1]))
+    assert scaled["nll"] is scaled["brier"] is None
+    assert "its sum is not 1" in scaled["undefined"]["brier"]

@@ -215,6 +215,9 @@ def distributions(
     by_bin = np.argsort(bins, kind="stable")
     values = gaps[by_bin, bins[by_bin]]
     starts = np.flatnonzero(np.diff(bins[by_bin], prepend=-1))
+    losses = np.stack(
+        [metrics.surprise(probabilities, labels), metrics.squared_error(probabilities, labels)]
+    )
     ranks = [_ranked(probabilities[:, c], labels == c) for c in range(classes)]
     rng = np.random.default_rng(seed)
     step = max(1, _CHUNK_ELEMENTS // n)
@@ -223,6 +226,7 @@ def distributions(
         weights = _draw(rng, min(step, resamples - start), n)
         sums = np.add.reduceat(weights[:, by_bin] * values, starts, axis=1)
         confusion = (weights @ cells).reshape(-1, classes, classes)
+        nll, brier = (np.einsum("bn,n->b", weights, loss) / n for loss in losses)
         areas = np.stack([_weighted_auc(weights, rank) for rank in ranks], axis=1)
         parts.append(
             {
@@ -232,6 +236,8 @@ def distributions(
                 "kappa": metrics.quadratic_kappa(confusion),
                 "f1": metrics.macro_f1(confusion),
                 "ece": np.abs(sums).sum(axis=1) / n,
+                "nll": nll,
+                "brier": brier,
                 "sensitivity_per_class": metrics.sensitivity(confusion),
                 "specificity_per_class": metrics.specificity(confusion),
                 "f1_per_class": metrics.class_f1(confusion),

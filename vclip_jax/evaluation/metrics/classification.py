@@ -16,7 +16,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
 
-SCALARS = ("accuracy", "balanced_accuracy", "auc", "kappa", "f1", "ece")
+SCALARS = ("accuracy", "balanced_accuracy", "auc", "kappa", "f1", "ece", "nll", "brier")
 """The figures of a classification that are one number."""
 
 PER_CLASS = ("sensitivity", "specificity", "f1", "auc")
@@ -33,8 +33,8 @@ def classification(probabilities: Floats, labels: Ints, *, ordered: bool = False
     """Compute all figures of a classification.
 
     Args:
-      probabilities: float `[n, c]`, one row for each image; only `ece` depends on more than the
-        order.
+      probabilities: float `[n, c]`, one row for each image; only `ece`, `nll` and `brier` depend on
+        more than the order.
       labels: int `[n]`, the true class, `0 <= label < c`.
       ordered: True if the classes are grades in rising order; otherwise there is no `kappa`, unless
         there are two classes.
@@ -44,7 +44,8 @@ def classification(probabilities: Floats, labels: Ints, *, ordered: bool = False
       first one in a tie. A figure that is not defined is None, with the reason in `undefined`.
 
       - `n`, `accuracy`, `accuracy_ci95` ([lo, hi], Wilson), `balanced_accuracy`, `auc`, `kappa`
-        (quadratic weights), `f1` (macro), `ece` (`expected_calibration_error`).
+        (quadratic weights), `f1` (macro), `ece` (`expected_calibration_error`), `nll` and `brier`
+        (means of `surprise` and `squared_error`).
       - `auc_per_class`: `[c]`, each class against the rest.
       - `per_class`: `[c]` dicts of `n` (images), `predicted` (images), `sensitivity`,
         `specificity`, `f1`, `auc`, and `undefined` if one of them is not defined.
@@ -81,6 +82,8 @@ def classification(probabilities: Floats, labels: Ints, *, ordered: bool = False
         "kappa": _defined(quadratic_kappa(counts)) if has_kappa(ordered, classes) else None,
         "f1": float(macro_f1(counts)),
         "ece": expected_calibration_error(bins, n),
+        "nll": _defined(surprise(probabilities, labels).mean()),
+        "brier": _defined(squared_error(probabilities, labels).mean()),
     }
     return {
         "n": n,
@@ -114,6 +117,8 @@ _WHY = {
     "auc": "only one class occurs in the labels",
     "kappa": "all labels and predictions are of the same class",
     "ece": "the highest scores are not all between 0 and 1, so they are not probabilities",
+    "nll": "a true class has the score 0, or the scores are not probabilities",
+    "brier": "the scores are not probabilities: a row is not from 0 to 1, or its sum is not 1",
 }
 
 
@@ -349,6 +354,36 @@ def expected_calibration_error(bins: Sequence[Mapping[str, Any]], n: int) -> flo
     if not bins:
         return None
     return sum(b["n"] / n * abs(b["accuracy"] - b["confidence"]) for b in bins if b["n"])
+
+
+def surprise(probabilities: Floats, labels: Ints) -> Floats:
+    """Return minus the logarithm of the true class's probability, float64 `[n]`, in nats.
+
+    The mean is the negative log-likelihood (`nll`), or cross-entropy. All values are NaN if one is
+    infinite, or if the scores are not probabilities.
+    """
+    true = probabilities[np.arange(len(labels)), labels]
+    if not _are_probabilities(probabilities) or not true.min() > 0:
+        return np.full(len(labels), np.nan)
+    return -np.log(true)
+
+
+def squared_error(probabilities: Floats, labels: Ints) -> Floats:
+    """Return the sum over the classes of (probability - truth)^2, float64 `[n]`, from 0 to 2.
+
+    The mean is the score of G. W. Brier, Monthly Weather Review 78 (1950) 1-3. All values are NaN
+    if the scores are not probabilities.
+    """
+    if not _are_probabilities(probabilities):
+        return np.full(len(labels), np.nan)
+    truth = np.eye(probabilities.shape[1])[labels]
+    return np.square(probabilities - truth).sum(axis=1)
+
+
+def _are_probabilities(scores: Floats) -> bool:
+    """Return whether each row is from 0 to 1 and adds up to 1, within 0.001 for rounded scores."""
+    inside = scores.min() >= 0 and scores.max() <= 1 + 1e-5
+    return bool(inside and np.abs(scores.sum(axis=1) - 1).max() < 1e-3)
 
 
 def mean_over(
