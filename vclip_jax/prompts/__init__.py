@@ -1,7 +1,9 @@
 """Prompts: the texts that the text tower embeds for each class of a dataset.
 
 The sets and their JSON form (`sets`), the order of grades (`order`), a model's own prompts (`own`),
-and a check that a tokenizer can read them (`reading`). This room imports `data` and `files`.
+The sets and their JSON form (`sets`), the order of grades (`order`), a model's own prompts (`own`),
+the calibration of answers (`calibration`), and a check that a tokenizer can read the prompts
+(`reading`). This room imports `data` and `files`.
 """
 
 from vclip_jax.prompts.sets import (
