@@ -204,6 +204,16 @@ _FINDINGS: Final = {spelling(name): row for row in _NAMES for name in row.split(
 """Common names, and a value that is the same for all names of one finding."""
 
 
+def finding(name: str) -> str:
+    """Return a value that is the same for all common names of one finding.
+
+    "AMD", "age-related macular degeneration" and "黄斑变性" are one finding. For any other name,
+    the value is the same for all spellings of the name.
+    """
+    spelt = spelling(name)
+    return _FINDINGS.get(spelt, spelt)
+
+
 def spelt_alike(counts: Counter[str]) -> list[list[str]]:
     """List groups of classes that differ only by spelling, the most frequent of each first."""
     groups: dict[str, list[str]] = {}
