@@ -15,5 +15,9 @@ runs.
 Grain's keeps records that are neighbours, or in one batch, together more often than by chance.
 """
 
+GATES: Final = ("report", "exclude", "off")
+"""The treatment of pictures that `vclip_jax.data.images.gate` refuses: answer and count them, leave
+them out and count them, or judge no picture."""
+
 AUTOMATIC: Final = -1
 """As many worker processes as `vclip_jax.data.workers` chooses."""
