@@ -68,7 +68,7 @@ def main() -> int:
         "drawn, unreadable": unreadable,
         "drawn, disc alone": discs(options.count // 4),
     }
-    milliseconds = []
+    milliseconds: list[float] = []
     if options.photographs:
         real = [read_rgb(path.read_bytes()) for path in expand([options.photographs]).paths]
         some = real[:: max(1, len(real) // 50)]
@@ -226,7 +226,7 @@ def clouds(rng: np.random.Generator, colour: tuple[float, ...]) -> Picture:
         cv2.resize(rng.random((cells, cells)), (256, 256), interpolation=cv2.INTER_CUBIC) / cells
         for cells in (3, 6, 12, 24, 48)
     ]
-    total = sum(parts)
+    total = np.sum(parts, axis=0)
     light = 0.3 + 0.7 * (total - np.min(total)) / np.ptp(total)
     return (255 * light[..., None] * colour).astype(np.uint8)
 

@@ -41,6 +41,10 @@ COMMANDS: Final = {
     "probe": Command(
         "vclip_jax.evaluation.probe.__main__", "score few-shot probes of a model's embeddings"
     ),
+    "calibrate": Command(
+        "vclip_jax.evaluation.calibration.__main__",
+        "set temperature and class offsets of a model's answers",
+    ),
     "audit": Command("vclip_jax.audit.__main__", "find near-duplicates between two datasets"),
     "datasets": Command("vclip_jax.datasets.__main__", "build, list, show and export datasets"),
     "weights": Command(

@@ -51,7 +51,7 @@ from vclip_jax.interop.restore import (
     check_source,
     start_at_0,
 )
-from vclip_jax.interop.source import load_weights
+from vclip_jax.interop.source import calibrations, load_weights
 from vclip_jax.predict.scorer import Scorer
 from vclip_jax.report import write_report, write_systems_report
 from vclip_jax.tracking.metrics_log import MetricsLog
@@ -191,6 +191,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     with checks.naming("restore_from") if config.restore_from else nullcontext():
         steps = saved_run.steps(source) if config.eval_all_checkpoints else ()
         loaded, tokenizer, step = load_weights(source, config.restore_step)
+        calibrated = calibrations(source, loaded, tokenizer, config.calibration)
     step = step or 0  # a portable folder may not know its step
     config = weights.adopt(config, loaded)
 
@@ -217,6 +218,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
                     older = saved_run.load(source, earlier)[0]
                     measure.log_points(jax.device_put(older.variables, replicated), earlier)
             log.info("evaluating %s, step %d, %s parameters", source, step, f"{loaded.count:,}")
+            measure.calibrations = calibrated  # of these weights, not of earlier ones
             measure(jax.device_put(loaded.variables, replicated), step, final=True)
     measure.print_table()
     return measure.results

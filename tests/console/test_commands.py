@@ -41,6 +41,7 @@ MODULES = {
     "train": "vclip_jax.main",
     "predict": "vclip_jax.predict",
     "probe": "vclip_jax.evaluation.probe",
+    "calibrate": "vclip_jax.evaluation.calibration",
     "audit": "vclip_jax.audit",
     "datasets": "vclip_jax.datasets",
     "config": "vclip_jax.config",

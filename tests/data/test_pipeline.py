@@ -1,5 +1,6 @@
 """Order, resumption, hosts, filling, errors and the way to the device."""
 
+import dataclasses
 import threading
 import time
 import zlib
@@ -11,12 +12,16 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vclip_jax.data.choices import ORDERS
+from vclip_jax.data.images import gate
 from vclip_jax.data.images.augment import AUGMENTATIONS, Policy
 from vclip_jax.data.images.decode import FITS, MODES, ImageError, decode, decode_whole
 from vclip_jax.data.images.enhance import enhance
 from vclip_jax.data.pipeline import eval_batches, step_records, train_batches
 from vclip_jax.data.prefetch import prefetch_to_device
 from vclip_jax.data.text.wordpiece import WordPiece
+from vclip_jax.datasets.synthetic.case import Quality
+from vclip_jax.datasets.synthetic.domains import sample_case
+from vclip_jax.datasets.synthetic.render import render
 
 SIZE = 16
 CAPTIONS = ("未见异常。", "疑似青光眼。", "糖尿病视网膜病变3级。")
@@ -297,6 +302,23 @@ def test_images_are_decoded_as_asked(mode):
     whole = [decode_whole(record["image"], SIZE, "squash", mode) for record in made]
     (batch,) = take(eval_batches(made, **options), 1)
     np.testing.assert_array_equal(batch["image"], np.stack(whole))
+
+
+def test_a_gated_batch_says_why_each_photograph_is_refused_and_is_the_same_otherwise():
+    made = [*jpeg_records(96)[:3]]
+    case = dataclasses.replace(sample_case("fives_like", 4, 0), quality=Quality())
+    _, code = cv2.imencode(".png", cv2.cvtColor(render(case, 160), cv2.COLOR_RGB2BGR))
+    made[1] = {**made[1], "image": code.tobytes()}
+    options = {"global_batch_size": 4, "size": SIZE, "enhance": True}
+    (plain,) = take(eval_batches(made, **options), 1)
+    (batch,) = take(eval_batches(made, gate=True, **options), 1)
+    assert [gate.of_bits(bits) for bits in batch["gate"].tolist()] == [
+        (gate.NOT_FUNDUS,),
+        (),
+        (gate.NOT_FUNDUS,),
+        (),  # filling
+    ]
+    assert_equal([plain], [{k: v for k, v in batch.items() if k != "gate"}])
 
 
 def test_fast_crops_lose_no_resolution():

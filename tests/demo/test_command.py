@@ -13,7 +13,8 @@ from PIL import Image
 
 import vclip_jax
 from vclip_jax import prompts
-from vclip_jax.data.images.decode import ImageError
+from vclip_jax.data.images import gate
+from vclip_jax.data.images.decode import ImageError, read_rgb
 from vclip_jax.data.images.guarded import Limits
 from vclip_jax.demo import __main__ as command
 from vclip_jax.demo import answers, html, index, reader, uploads
@@ -376,7 +377,9 @@ def test_a_decoder_that_is_brought_down_takes_nothing_along():
         reader.guard(divmod, 1, 0)
     with pytest.raises(ImageError, match=r"^this file: cannot read the image"):
         reader.guard(reader.pixels, b"no picture", 8, settings)
-    square, shown = reader.guard(reader.pixels, encoded(), 16, settings)
+    square, shown, refused = reader.guard(reader.pixels, encoded(), 16, settings)
+    assert refused == gate.judge(read_rgb(encoded()))
+    assert gate.NOT_FUNDUS in refused
     assert (square.shape, shown.shape) == ((8, 8, 3), (16, 16, 3))
     with pytest.raises(ImageError, match=re.escape("takes more than 0.1 seconds")):
         reader.guard(time.sleep, 600, limits=Limits(seconds=0.1))

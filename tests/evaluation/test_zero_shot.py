@@ -10,10 +10,12 @@ import scipy.special
 from PIL import Image
 
 from vclip_jax import config
+from vclip_jax.data.images.gate import NOT_FUNDUS, OUT_OF_FOCUS, TOO_DARK, as_bits
 from vclip_jax.evaluation.metrics import bootstrap, classification, predictions
 from vclip_jax.evaluation.tasks import ZeroShotTask
 from vclip_jax.evaluation.zero_shot import Embedded, evaluate_zero_shot, zero_shot_points
 from vclip_jax.prompts import Group, PromptSet
+from vclip_jax.prompts.calibration import Calibration, digest_of
 
 N, D, SCALE = 24, 5, 2.0
 PROMPTS = PromptSet(
@@ -187,3 +189,73 @@ def test_labels_of_the_groups_are_scored_as_such(case, settings):
     assert found.results["toy"]["auc"] == pytest.approx(want["auc"])
     assert found.examples
     assert all(len(example["probabilities"]) == 2 for example in found.examples)
+
+
+# --- The gate and a calibration.
+
+
+@pytest.fixture
+def gated(case):
+    """The same images, of which some are refused."""
+    gate = np.zeros(N, np.int32)
+    gate[[1, 2]], gate[5] = as_bits([OUT_OF_FOCUS]), as_bits([NOT_FUNDUS, TOO_DARK])
+    gate[4] = as_bits([TOO_DARK])  # has no label
+    return dataclasses.replace(case[3], gate=gate)
+
+
+def test_refused_photographs_are_counted_and_left_out_on_request_alone(case, gated, settings):
+    plain = evaluate_zero_shot(*case, settings).results["toy"]
+    assert "gate" not in plain
+    reported = evaluate_zero_shot(*case[:3], gated, settings).results
+    for result in reported.values():
+        assert result["gate"] == {
+            "refused": 3,
+            "reasons": {"not a fundus photograph; too dark": 1, "out of focus": 2},
+            "excluded": False,
+        }
+    assert {**reported["toy"], "gate": None} == {**plain, "gate": None}
+    settings.gate = "exclude"
+    found = evaluate_zero_shot(*case[:3], gated, settings)
+    kept = (case[3].labels >= 0) & (gated.gate == 0)
+    assert found.results["toy"]["n"] == kept.sum() == 15
+    assert found.results["toy"]["gate"]["excluded"] is True
+    np.testing.assert_allclose(
+        found.predictions["toy"].probabilities, reference(case)[kept], rtol=1e-5
+    )
+    points = zero_shot_points(*case[:3], gated, "exclude")
+    assert points["eval/toy/accuracy"] == found.results["toy"]["accuracy"]
+    every = dataclasses.replace(gated, gate=np.ones(N, np.int32))
+    with pytest.raises(ValueError, match="the gate refuses every photograph with a label"):
+        evaluate_zero_shot(*case[:3], every, settings)
+
+
+def test_a_calibration_changes_answers_groups_and_single_wordings_and_is_named(case, settings):
+    made = Calibration(
+        model="m",
+        prompts="toy",
+        prompts_digest=digest_of(PROMPTS),
+        classes=PROMPTS.class_names,
+        temperature=2.0,
+        offsets=(1.0, 0.0, -1.0),
+        method="labels",
+        data="a test",
+        n=50,
+    )
+    plain = evaluate_zero_shot(*case, settings)
+    found = evaluate_zero_shot(*case, settings, calibration=made)
+    known = case[3].labels >= 0
+    want = made.apply(reference(case)[known])
+    np.testing.assert_allclose(found.predictions["toy"].probabilities, want, rtol=1e-5)
+    groups = np.stack([want[:, 0], want[:, 1:].sum(axis=1)], axis=1)
+    np.testing.assert_allclose(found.predictions["toy_ill"].probabilities, groups, rtol=1e-5)
+    assert found.results["toy"]["calibration"]["temperature"] == 2.0
+    assert "calibration" not in plain.results["toy"]
+    phrases = [f.results["toy"]["prompt_sensitivity"]["phrase"]["auc"] for f in (plain, found)]
+    assert phrases[0] != phrases[1]
+    each = [
+        made.apply(scipy.special.softmax(np.exp(SCALE) * case[3].images @ texts.T, axis=1))[known]
+        for texts in np.stack(case[0].parts, axis=1).astype(np.float64)
+    ]
+    want = [bootstrap.classification(p, case[3].labels[known], resamples=100)["auc"] for p in each]
+    assert phrases[1]["min"] == pytest.approx(min(want))
+    assert phrases[1]["max"] == pytest.approx(max(want))

@@ -1,6 +1,7 @@
 """`vclip predict`: inputs, outputs and failures."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -15,9 +16,12 @@ import vclip_jax
 from vclip_jax import prompts
 from vclip_jax.data.images import guarded
 from vclip_jax.data.images.decode import decode
+from vclip_jax.datasets.synthetic.case import Quality
+from vclip_jax.datasets.synthetic.domains import sample_case
+from vclip_jax.datasets.synthetic.render import render
 from vclip_jax.predict import __main__ as predict
-from vclip_jax.predict import classify, heat_maps
-from vclip_jax.prompts import own
+from vclip_jax.predict import classify, heat_maps, prior_matching
+from vclip_jax.prompts import calibration, own
 
 
 @pytest.fixture
@@ -34,7 +38,9 @@ def photographs(tmp_path):
 
 
 def run(capsys, *arguments) -> tuple[int, str, str]:
-    status = predict.main([str(argument) for argument in arguments])
+    """With pictures that are none of a fundus: nobody looks, unless a test says so."""
+    gate = () if "--gate" in arguments else ("--gate", "off")
+    status = predict.main([str(argument) for argument in (*arguments, *gate)])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
 
@@ -54,7 +60,7 @@ def test_json_lines_hold_what_classify_says(capsys, portable_folder, photographs
     rows = [json.loads(line) for line in out.splitlines()]
     paths = [photographs / "a.png", photographs / "sub/b.JPG"]
     assert [row["image"] for row in rows] == [str(path) for path in paths]
-    expected = vclip_jax.load(portable_folder).classify(paths, "zh/idrid")
+    expected = vclip_jax.load(portable_folder).classify(paths, "zh/idrid", gate="off")
     names = vclip_jax.Pretrained.prompt_set("zh/idrid").class_names
     for row, values in zip(rows, expected, strict=True):
         assert list(row["probabilities"]) == list(names)
@@ -200,7 +206,7 @@ def test_heat_maps_are_written_beside_the_answers(capsys, portable_folder, photo
     clip = vclip_jax.load(portable_folder)
     path = photographs / "sub/b.JPG"
     square = clip.preprocess(path)[None]
-    predicted = int(clip.classify([path], "zh/refuge").argmax())
+    predicted = int(clip.classify([path], "zh/refuge", gate="off").argmax())
     expected = heat_maps.overlay(
         decode(path.read_bytes(), heat_maps.HEAT_SIDE, clip.config["data"]["fit"]),
         heat_maps.Explainer(clip, "zh/refuge")(square, [predicted])[0],
@@ -278,3 +284,118 @@ def test_a_name_in_csv_is_one_cell_and_no_formula():
 def test_names_of_classes_do_not_reach_the_terminal_raw():
     row = {"image": "a.png", "prediction": "x", "probabilities": {"\x1b]0;t\x07": 1.0}}
     assert "\x1b" not in classify.LINES["table"](row, [])
+
+
+# --- The gate.
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """A folder with a fundus photograph, a page of noise, and what cannot be read."""
+    root = tmp_path / "mixed"
+    root.mkdir()
+    case = dataclasses.replace(sample_case("fives_like", 4, 0), quality=Quality())
+    Image.fromarray(render(case, 200)).save(root / "a.png")
+    noise = np.random.default_rng(0).integers(0, 256, (70, 80, 3), np.uint8)
+    Image.fromarray(noise).save(root / "b.png")
+    (root / "c.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return root
+
+
+SAID = "gate: 1 of 2 photographs are refused (1 not a fundus photograph)"
+
+
+def test_what_is_no_fundus_photograph_is_reported_beside_its_answer(capsys, portable_folder, mixed):
+    asked = ["--model", portable_folder, "--prompts", "zh/refuge", mixed]
+    status, out, err = run(capsys, *asked, "--format", "jsonl", "--gate", "report")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["gate"] for row in rows] == ["", "not a fundus photograph", ""]
+    assert ["prediction" in row for row in rows] == [True, True, False]
+    assert SAID in err
+    assert status == 1  # c.png
+    status, out, err = run(capsys, *asked, "--gate", "report")
+    assert out.splitlines()[1].startswith(
+        f"{mixed / 'b.png'}:  refused (not a fundus photograph)  "
+    )
+    status, out, _ = run(capsys, *asked, "--format", "csv", "--gate", "report")
+    table = list(csv.DictReader(io.StringIO(out)))
+    assert list(table[0]) == ["image", "prediction", "no glaucoma", "glaucoma", "error", "gate"]
+    assert [row["gate"] for row in table] == ["", "not a fundus photograph", ""]
+
+
+def test_with_exclude_it_has_no_answer(capsys, portable_folder, mixed):
+    asked = ["--model", portable_folder, "--prompts", "zh/refuge", mixed, "--gate", "exclude"]
+    _, out, err = run(capsys, *asked, "--format", "jsonl")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert rows[1] == {"image": str(mixed / "b.png"), "gate": "not a fundus photograph"}
+    assert "prediction" in rows[0]
+    assert SAID in err
+    _, out, _ = run(capsys, *asked)
+    assert out.splitlines()[1] == f"{mixed / 'b.png'}:  refused (not a fundus photograph)"
+
+
+def test_with_off_nobody_looks(capsys, portable_folder, mixed):
+    asked = ["--model", portable_folder, "--prompts", "zh/refuge", mixed, "--gate", "off"]
+    _, out, err = run(capsys, *asked, "--format", "jsonl")
+    assert "gate" not in out + err
+
+
+# --- Calibration.
+
+
+def test_a_stated_prevalence_is_the_mean_answer_and_few_photographs_are_noted(
+    capsys, portable_folder, tmp_path
+):
+    folder = tmp_path / "site"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(22):
+        pixels = np.kron(rng.integers(0, 256, (5, 5, 3)), np.ones((9, 9, 1)))
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number:02}.png")
+    asked = ["--model", portable_folder, "--prompts", "zh/refuge", "--format", "jsonl", folder]
+    _, out, err = run(capsys, *asked, "--prevalence", "glaucoma=.2")
+    values = [json.loads(line)["probabilities"]["glaucoma"] for line in out.splitlines()]
+    assert np.mean(values) == pytest.approx(0.2, abs=1e-3)
+    assert "22 photographs are few to set offsets" in err
+    before = vclip_jax.load(portable_folder).classify(
+        sorted(folder.iterdir()), "zh/refuge", gate="off"
+    )
+    offsets = prior_matching.match(before, np.array([0.8, 0.2]))
+    expected = calibration.calibrated(before, 1.0, offsets)[:, 1]
+    np.testing.assert_allclose(values, expected, atol=6e-5)
+    # With pictures the photographs are read twice: the same answers.
+    heat = tmp_path / "heat"
+    _, again, _ = run(capsys, *asked, "--prevalence", "glaucoma=.2", "--explain", heat)
+    assert [json.loads(line)["probabilities"]["glaucoma"] for line in again.splitlines()] == values
+
+
+def test_a_calibration_is_used_or_refused_in_one_line(capsys, portable_folder, tmp_path, mixed):
+    clip = vclip_jax.load(portable_folder)
+    words = prompts.load("zh/refuge")
+    made = calibration.Calibration(
+        model=clip.weights_digest,
+        prompts=words.name,
+        prompts_digest=calibration.digest_of(words),
+        classes=words.class_names,
+        temperature=3.0,
+        offsets=(-1.0, 1.0),
+        method="labels",
+        data="a test",
+        n=10,
+    )
+    file = tmp_path / "c.json"
+    calibration.save(file, made)
+    asked = ["--model", portable_folder, "--format", "jsonl", mixed / "a.png"]
+    _, out, _ = run(capsys, *asked, "--prompts", "zh/refuge", "--calibration", file)
+    expected = made.apply(clip.classify([mixed / "a.png"], words, calibration="off"))
+    found = list(json.loads(out)["probabilities"].values())
+    np.testing.assert_allclose(found, expected[0], atol=6e-5)
+    status, out, err = run(capsys, *asked, "--prompts", "zh/idrid", "--calibration", file)
+    assert (status, out) == (1, "")
+    assert err.startswith("error: the calibration is for other prompts (zh/refuge)")
+    calibration.save(tmp_path / "d.json", dataclasses.replace(made, model="0" * 64))
+    _, _, err = run(capsys, *asked, "--prompts", "zh/refuge", "--calibration", tmp_path / "d.json")
+    assert err.startswith("error: the calibration is for the model 000000000000, not for this one")
+    _, _, err = run(capsys, *asked, "--calibration", tmp_path / "nowhere.json")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1

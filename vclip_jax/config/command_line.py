@@ -89,13 +89,22 @@ _COMMANDS = {
     ),
 }
 """--mode -> the command's name and its help."""
-_MODEL = {"model": "config.restore_from", "step": "config.restore_step"}
+_MODEL = {
+    "model": "config.restore_from",
+    "step": "config.restore_step",
+    "calibration": "config.calibration",
+    "gate": "config.gate",
+}
 """Flags of `vclip eval` -> the keys that they set."""
 _MODEL_HELP = {
     "model": "The model to score: a workdir, a portable folder, or hub:OWNER/NAME[@REVISION] "
     "(default: the run of --workdir).",
     "step": "The checkpoint of that run: latest (default), best (by its config.keep_best), or the "
     "number of a step.",
+    "calibration": "A file of vclip calibrate, or off (default: calibration.json beside the "
+    "model).",
+    "gate": "Photographs that are not of a fundus, or too poor to judge: report (default) counts "
+    "them, exclude leaves them out of the figures, off does not judge photographs.",
 }
 _KEYS_HELP = "Any key of the config; `vclip config` lists them all."
 _HELP = ("--help", "-help", "-h", "--helpshort", "-helpshort")

@@ -22,7 +22,7 @@ from vclip_jax.config.allowed import (
     pairs,
     that,
 )
-from vclip_jax.data.choices import AUTOMATIC, MODES, ORDERS
+from vclip_jax.data.choices import AUTOMATIC, GATES, MODES, ORDERS
 from vclip_jax.data.images.statistics import IMAGE_MEAN, IMAGE_STD
 from vclip_jax.models.kinds import IMAGE_POOLS, IMAGE_TOWERS, LOSSES, TEXT_POOLS, TEXT_TOWERS
 
@@ -215,6 +215,23 @@ KEYS = (
             f"at least {LEAST_RESAMPLES}, or 0 for no interval",
             lambda value: value == 0 or value >= LEAST_RESAMPLES,
         ),
+        on_resume="free",
+    ),
+    Key(
+        "gate",
+        GATES[0],
+        "The treatment of photographs that are not of a fundus, or too poor to judge "
+        '(`vclip_jax.data.images.gate`), in evaluations: "report" counts them, "exclude" also '
+        'leaves them out of the figures, "off" does not judge photographs.',
+        one_of(GATES),
+        on_resume="free",
+    ),
+    Key(
+        "calibration",
+        "",
+        "The calibration of the answers that `vclip eval` scores: a file of `vclip calibrate`; "
+        '"" for `calibration.json` beside the model; "off" for none. Applies to evaluations with '
+        "the prompts of the calibration.",
         on_resume="free",
     ),
     Key(

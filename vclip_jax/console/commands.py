@@ -208,3 +208,60 @@ def add_model(
         default="latest",
         help="of a run: latest (default), best (by its config.keep_best) or a number",
     )
+
+
+def add_calibration(parser: Parser) -> argparse._ActionsContainer:
+    """Add --calibration, and return its group of mutually exclusive options."""
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--calibration",
+        metavar="FILE",
+        help="a file of vclip calibrate, or off (default: calibration.json beside the model)",
+    )
+    return choice
+
+
+def add_prevalence(parser: argparse._ActionsContainer) -> None:
+    """Add --prevalence, a dictionary of class names and shares."""
+    parser.add_argument(
+        "--prevalence",
+        type=shares,
+        metavar="CLASS=SHARE,...",
+        help="the share of each class among these photographs: sets class offsets, without labels, "
+        "that make the mean answer this prevalence; one class may be left out and gets the rest",
+    )
+
+
+def add_gate(parser: Parser, choices: Sequence[str]) -> None:
+    """Add --gate; the first choice is the default."""
+    parser.add_argument(
+        "--gate",
+        choices=choices,
+        default=choices[0],
+        help="pictures that are not fundus photographs, or too poor to judge: report them beside "
+        "their answer (default), exclude them, or off, which does not judge pictures",
+    )
+
+
+def shares(text: str) -> dict[str, float]:
+    """Read `normal=.6,amd=.1` as names and shares, for argparse.
+
+    Raises:
+        argparse.ArgumentTypeError: one line: a part is not a name and a share, or a name repeats.
+    """
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, number = (word.strip() for word in part.rpartition("="))
+        try:
+            share = float(number)
+        except ValueError:
+            share = 0.0
+        if not equals or not name or not 0 < share < 1:
+            raise argparse.ArgumentTypeError(
+                f"{part.strip()!r} is not a class with a share above 0 and below 1, such as "
+                "normal=.6"
+            )
+        if name in found:
+            raise argparse.ArgumentTypeError(f"{name!r} is given twice")
+        found[name] = share
+    return found

@@ -24,7 +24,8 @@ from vclip_jax.data.images.augment import Change, Policy, augment
 from vclip_jax.data.images.chinese_clip_augment import SHORTEST_CROP, chinese_clip_augment
 from vclip_jax.data.images.decode import FINER, FITS, Fit, check_fit, read_rgb
 from vclip_jax.data.images.enhance import enhance
-from vclip_jax.data.images.preprocess import check_fitted, record_square
+from vclip_jax.data.images.gate import as_bits
+from vclip_jax.data.images.preprocess import check_fitted, judged_record, record_square
 from vclip_jax.data.order import EXAMPLES, Shuffled
 from vclip_jax.data.progress import Progress
 from vclip_jax.data.record import Record
@@ -202,17 +203,20 @@ def eval_batches(
     fit: str = "squash",
     decode: str = "exact",
     enhance: bool = False,
+    gate: bool = False,
     rows: Iterable[int] | None = None,
     num_threads: int | None = None,
 ) -> Batches:
     """Return this host's batches of all records, once, in stored order; zeros fill the last batch.
 
-    Every host gets the same number of batches. The arguments are those of `train_batches`.
+    Every host gets the same number of batches. With `gate` the photographs are judged. The other
+    arguments are those of `train_batches`.
 
     Returns:
         An iterator of batches of b = len(rows) examples: `image` uint8 `[b, size, size, 3]`,
-        `label` int32 `[b]` and `index` int32 `[b]` (the record's number; -1 for a row of
-        filling, whose other values are 0).
+        `label` int32 `[b]`, `index` int32 `[b]` (the record's number; -1 for a row of filling,
+        whose other values are 0) and, with `gate`, `gate` int32 `[b]`: the reasons to refuse a
+        photograph, see `gate.as_bits`.
 
     Raises:
         ValueError: an argument is out of range or the source is empty.
@@ -220,7 +224,7 @@ def eval_batches(
     rows = _check(source, global_batch_size, size, fit, decode, rows)
     check_fitted(_name(source), source, size, fit)
     progress = Progress()
-    example = _EvalExample(source, _name(source), size, fit, decode, enhance, progress)
+    example = _EvalExample(source, _name(source), size, fit, decode, enhance, gate, progress)
     steps = -(-len(source) // global_batch_size)
     examples = grain.MapDataset.range(steps * global_batch_size).map(example)
     batches = grain.MapDataset.range(steps).map(_Rows(examples, global_batch_size, rows))
@@ -290,6 +294,7 @@ class _EvalExample(grain.transforms.Map):
     fit: str
     mode: str
     enhance: bool
+    gate: bool
     progress: Progress
 
     def map(self, element: int) -> HostBatch:
@@ -301,16 +306,25 @@ class _EvalExample(grain.transforms.Map):
         real = element < len(self.source)
         record = self.source[element] if real else None
         image = np.zeros((self.size, self.size, 3), np.uint8)
+        refused: tuple[str, ...] = ()
         if record is not None:
             key = f"{self.name} {record['key']}"
             # Decoded in full, as in prediction: the same photograph gives the same answer.
-            image = record_square(record, self.size, self.fit, self.mode, whole=True, key=key)
-            image = enhance(image) if self.enhance else image
-        return {
+            if self.gate:
+                image, refused = judged_record(
+                    record, self.size, self.fit, self.mode, self.enhance, key=key
+                )
+            else:
+                image = record_square(record, self.size, self.fit, self.mode, whole=True, key=key)
+                image = enhance(image) if self.enhance else image
+        batch: HostBatch = {
             "image": image,
             "label": np.array(record["label"] if record is not None else 0, np.int32),
             "index": np.array(element if real else -1, np.int32),
         }
+        if self.gate:
+            batch["gate"] = np.array(as_bits(refused), np.int32)
+        return batch
 
 
 def _decode(

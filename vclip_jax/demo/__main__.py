@@ -27,6 +27,7 @@ from functools import partial
 from pathlib import Path
 
 from vclip_jax.console import commands
+from vclip_jax.data.choices import GATES
 
 PORT = 7860
 CAPTIONS = 5_000
@@ -53,6 +54,8 @@ def _parser() -> commands.Parser:
     parser = commands.Parser(prog="vclip demo", description=__doc__)
     commands.add_model(parser)
     parser.add_argument("--prompts", help="a prompt set or a JSON file (default: the model's own)")
+    commands.add_calibration(parser)
+    commands.add_gate(parser, GATES)
     parser.add_argument("--images", metavar="DIR", help="a folder of photographs to search by text")
     parser.add_argument(
         "--data-dir",
@@ -107,12 +110,19 @@ def serve(options: argparse.Namespace) -> None:
     from vclip_jax.demo.page import Sources, application, build
     from vclip_jax.demo.reader import guard, pixels
     from vclip_jax.predict.pretrained import load, say_step
+    from vclip_jax.prompts import calibration
 
     given = prompts_lib.load(options.prompts) if options.prompts else None
     token = None if options.no_token else _token()
     clip = load(options.model, step=options.step)
     say_step(options.model, clip)
     prompt_set = clip.asked(given)
+    calibrations = clip.calibrations
+    if options.calibration == calibration.OFF:
+        calibrations = ()
+    elif options.calibration:
+        clip.calibration_of(prompt_set, options.calibration)  # refuse it now, not on the page
+        calibrations = calibration.load(options.calibration)
     captions: index.Index | str
     photographs: index.Index | str = "start the demo with --images DIR to search a folder"
     try:
@@ -132,6 +142,8 @@ def serve(options: argparse.Namespace) -> None:
             photographs,
             options.images or ".",
             partial(guard, pixels),
+            calibrations,
+            options.gate,
         )
         hosts = {"localhost", options.host}
         if not _is_loopback(options.host):

@@ -16,6 +16,7 @@ from vclip_jax.predict.heat_maps import HEAT_SIDE, class_directions, make_heat_f
 from vclip_jax.predict.pretrained import Pretrained
 from vclip_jax.predict.scorer import class_means, class_probabilities
 from vclip_jax.prompts import PromptSet, from_phrases
+from vclip_jax.prompts.calibration import Calibration
 from vclip_jax.prompts.reading import unknown_share
 
 MOST_MEGABYTES = 20
@@ -39,11 +40,13 @@ class Photograph:
         square: the image tower's input, uint8 `[size, size, 3]`.
         picture: the same field of view for people, uint8 `[side, side, 3]`.
         embedding: unit vector float32 `[d]`.
+        gate: the reasons to refuse the photograph, see `data.images.gate`.
     """
 
     square: npt.NDArray[np.uint8]
     picture: npt.NDArray[np.uint8]
     embedding: npt.NDArray[np.float32]
+    gate: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Answer:
         groups: a score for each group, if the prompt set has groups.
         wordings: the number of choices of one wording per class; with 1 the intervals are empty.
         notes: sentences about parts of the prompts that the model does not read.
+        calibration: the calibration of the scores, or None.
+        gate: the reasons to refuse the photograph, see `data.images.gate`.
     """
 
     prompts: PromptSet
@@ -81,6 +86,8 @@ class Answer:
     groups: tuple[Score, ...]
     wordings: int
     notes: tuple[str, ...] = ()
+    calibration: Calibration | None = None
+    gate: tuple[str, ...] = ()
 
     @property
     def best(self) -> int:
@@ -107,8 +114,8 @@ def read_photograph(
         )
     settings = clip.config["data"]
     side = max(HEAT_SIDE, settings["image_size"])
-    square, picture = read(data, side, settings)
-    return Photograph(square, picture, clip.embed(square[None])[0])
+    square, picture, refused = read(data, side, settings)
+    return Photograph(square, picture, clip.embed(square[None])[0], refused)
 
 
 def typed_prompts(text: str) -> PromptSet:
@@ -147,15 +154,21 @@ def typed_prompts(text: str) -> PromptSet:
     return from_phrases(classes, "typed")
 
 
-def score(clip: Pretrained, photograph: Photograph, prompts: PromptSet) -> Answer:
-    """Score the classes on a photograph, with intervals over the wordings."""
+def score(
+    clip: Pretrained,
+    photograph: Photograph,
+    prompts: PromptSet,
+    calibration: Calibration | None = None,
+) -> Answer:
+    """Score the classes on a photograph, with intervals over the wordings, all calibrated."""
     parts = _prompt_embeddings(clip, prompts)
     classes = class_means(parts, prompts.renormalise)
     together = np.asarray(
         class_probabilities(photograph.embedding[None], classes, clip.logit_scale)
     )
+    together = together if calibration is None else calibration.apply(together)
     apart = prompt_sensitivity.answers(
-        photograph.embedding[None], parts, prompts, clip.logit_scale, "single"
+        photograph.embedding[None], parts, prompts, clip.logit_scale, "single", calibration
     )[:, 0]
     return Answer(
         prompts=prompts,
@@ -165,6 +178,8 @@ def score(clip: Pretrained, photograph: Photograph, prompts: PromptSet) -> Answe
         else (),
         wordings=len(apart),
         notes=tuple(clip.readings(prompts)),
+        calibration=calibration,
+        gate=photograph.gate,
     )
 
 

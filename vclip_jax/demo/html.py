@@ -43,8 +43,32 @@ def scores(answer: Answer) -> str:
     if answer.groups:
         heading = Markup("<h4>Groups of classes, as in the dataset of this prompt set</h4>")
         parts += [heading, _bars(answer.groups, answer.wordings)]
-    return Markup('<div class="vc-scores">{}{}{}</div>').format(
-        Markup().join(parts), _notes(answer.notes), _explanation(answer)
+    return Markup('{}<div class="vc-scores">{}{}{}{}</div>').format(
+        _refusal(answer.gate),
+        Markup().join(parts),
+        _notes(answer.notes),
+        _explanation(answer),
+        _calibration(answer),
+    )
+
+
+def _refusal(gate: Sequence[str]) -> Markup:
+    """Return a warning about a refused photograph."""
+    if not gate:
+        return Markup()
+    return Markup(
+        '<div class="vc-warning" role="note"><b>Refused: {}.</b> Do not use the scores '
+        "below: one class comes first for every picture.</div>"
+    ).format("; ".join(gate))
+
+
+def _calibration(answer: Answer) -> Markup:
+    """Return a sentence about the calibration of the scores."""
+    entry = answer.calibration
+    if entry is None:
+        return Markup("<p>The probabilities are not calibrated.</p>")
+    return Markup("<p>Calibrated on {} photographs of {} ({}).</p>").format(
+        entry.n, entry.data, entry.method
     )
 
 

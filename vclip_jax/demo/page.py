@@ -7,7 +7,7 @@ written to a file.
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from importlib import resources
 from pathlib import Path
@@ -19,6 +19,7 @@ from gradio.utils import get_upload_folder
 from markupsafe import escape
 
 from vclip_jax import prompts as prompts_lib
+from vclip_jax.data.choices import GATES
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES
 from vclip_jax.demo import answers, html, uploads
 from vclip_jax.demo.gate import Gate
@@ -26,6 +27,7 @@ from vclip_jax.demo.index import Index, nearest
 from vclip_jax.demo.reader import Pixels, pixels
 from vclip_jax.files.errors import one_line
 from vclip_jax.predict.pretrained import Pretrained
+from vclip_jax.prompts.calibration import OFF, Calibration, matching
 
 TYPED = "my own words"
 CAPTIONS = 8
@@ -53,6 +55,8 @@ class Sources:
         photographs: the photographs to search, or the reason why there are none.
         root: the folder of the photographs.
         read: a function that decodes an upload, as `reader.pixels` does.
+        calibrations: the calibrations of the answers, one for each prompt set.
+        gate: one of `choices.GATES`.
     """
 
     clip: Pretrained
@@ -62,6 +66,8 @@ class Sources:
     photographs: Index | str
     root: str | os.PathLike[str] = "."
     read: Callable[..., Pixels] = pixels
+    calibrations: tuple[Calibration, ...] = ()
+    gate: str = GATES[0]
 
 
 def chosen_prompts(
@@ -115,6 +121,8 @@ class _Answers:
     def read(self, path: str | None) -> tuple[Any, ...]:
         clip = self.sources.clip
         photograph = read_upload(clip, path or "", self.sources.read)
+        if self.sources.gate == "off":
+            photograph = replace(photograph, gate=())
         preview = html.photograph(photograph.picture, "What the model sees")
         # Clear all answers about the previous photograph.
         return None, photograph, preview, None, "", "", ""
@@ -124,8 +132,14 @@ class _Answers:
     ) -> tuple[Any, ...]:
         if photograph is None:
             raise ValueError("drop a photograph first (it is deleted after half an hour)")
+        if photograph.gate and self.sources.gate == "exclude":
+            raise ValueError(f"this photograph is refused: {'; '.join(photograph.gate)}")
         clip = self.sources.clip
-        answer = answers.score(clip, photograph, chosen_prompts(choice, typed, clip.prompts))
+        prompts = chosen_prompts(choice, typed, clip.prompts)
+        calibration = clip.calibration_of(
+            prompts, matching(self.sources.calibrations, prompts) or OFF
+        )
+        answer = answers.score(clip, photograph, prompts, calibration)
         classes = list(zip(answer.prompts.class_names, range(len(answer.classes)), strict=True))
         return answer.prompts, html.scores(answer), gr.update(choices=classes, value=answer.best)
 

@@ -11,17 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from vclip_jax.data.images import guarded
-from vclip_jax.data.images.decode import ImageError, decode
-from vclip_jax.data.images.enhance import enhance
+from vclip_jax.data.images.decode import ImageError, fit_square, read_rgb
+from vclip_jax.data.images.gate import judge
+from vclip_jax.data.images.preprocess import preprocess_pixels
 
-Pixels = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+Pixels = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], tuple[str, ...]]
 
 LIMITS: Final = guarded.Limits(seconds=20)
 """The limits of decoding an upload; 80 million pixels of PNG take 3 s on one core."""
 
 
 def pixels(data: bytes, side: int, settings: Mapping[str, Any]) -> Pixels:
-    """Return the model's view of a file, and a picture of the same field of view for people.
+    """Return the model's view of a file, a picture of the same field for people, and a judgement.
 
     Args:
         data: the file's content.
@@ -29,15 +30,13 @@ def pixels(data: bytes, side: int, settings: Mapping[str, Any]) -> Pixels:
         settings: the model's `data`, as used by `Pretrained.preprocess`.
 
     Returns:
-        uint8 `[size, size, 3]` and `[side, side, 3]`.
+        uint8 `[size, size, 3]` and `[side, side, 3]`, and the reasons of `gate.judge`.
 
     Raises:
         ImageError: one line.
     """
-    fit = settings["fit"]
-    square = decode(data, settings["image_size"], fit, settings["decode"], key="this file")
-    picture = decode(data, side, fit, key="this file")
-    return enhance(square) if settings["enhance"] else square, picture
+    rgb = read_rgb(data, key="this file")
+    return preprocess_pixels(rgb, settings), fit_square(rgb, side, settings["fit"]), judge(rgb)
 
 
 def guard(function: Callable[..., Any], *arguments: Any, limits: guarded.Limits = LIMITS) -> Any:

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable, Container, Iterator
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from vclip_jax.evaluation.zero_shot import (
 )
 from vclip_jax.files.writing import write_json
 from vclip_jax.predict.scorer import Scorer, Variables
+from vclip_jax.prompts.calibration import Calibration, matching
 from vclip_jax.tracking.metrics_log import MetricsLog
 from vclip_jax.tracking.pictures import confusion_picture, project
 from vclip_jax.tracking.trackers import Trackers
@@ -51,6 +51,9 @@ class Measurement:
     """Test pairs of the training dataset, measured only when a run ends, or None."""
     trackers: Trackers = field(default_factory=Trackers)
     """The trackers to which new pictures and embeddings go."""
+    calibrations: tuple[Calibration, ...] = ()
+    """The calibrations of the answers of a call, one for each prompt set. Points of learning curves
+    are not calibrated."""
     results: dict[str, Any] = field(default_factory=dict)
     """The content of `zero_shot.json`."""
 
@@ -109,7 +112,14 @@ class Measurement:
                     figures |= self._own_figures(variables, task, embedded)
                     continue
                 scored = evaluate_zero_shot(
-                    self.scorer, variables, task, embedded, self.config, keys=lead, heat=heat
+                    self.scorer,
+                    variables,
+                    task,
+                    embedded,
+                    self.config,
+                    keys=lead,
+                    heat=heat,
+                    calibration=matching(self.calibrations, task.prompts),
                 )
             except (ValueError, OSError) as error:
                 failed[task.name] = error
@@ -145,7 +155,7 @@ class Measurement:
             if task.kind != ZERO_SHOT:
                 values |= self._own_figures(variables, task, embedded)
                 continue
-            values |= zero_shot_points(self.scorer, variables, task, embedded)
+            values |= zero_shot_points(self.scorer, variables, task, embedded, self.config.gate)
         self.metrics_log.write(step, values, self.evaluation)
 
     def _own_figures(
@@ -155,14 +165,14 @@ class Measurement:
         figures = EVALUATIONS[task.kind](self.scorer, variables, task, embedded)
         return {f"eval/{task.name}/{figure}": float(value) for figure, value in figures.items()}
 
-    @cached_property
+    @property
     def evaluation(self) -> str:
         """Return a digest of the questions: figures with different digests are not comparable.
 
         The digest has eight hexadecimal digits.
         """
         pairs, batch = self.validation, self.config.global_batch_size
-        asked = [
+        asked: list[Any] = [
             [
                 (t.name, t.source.name, t.source.split, len(t.source), asdict(t.prompts))
                 for t in self.tasks
@@ -170,6 +180,9 @@ class Measurement:
             None if pairs is None else [pairs.name, pairs.split, len(pairs), batch],
             PAIRS_FORMAT,
         ] + [(t.name, t.kind) for t in self.tasks if t.kind != ZERO_SHOT]
+        if self.config.gate == "exclude":
+            asked.append("gate=exclude")
+        asked += [[c.prompts_digest, c.temperature, c.offsets] for c in self.calibrations]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
 
     def is_logged(self, step: int) -> bool:
@@ -209,4 +222,9 @@ class Measurement:
             return
         if self.results:
             print(format_table(self.results, mean_of=averaged(self.results)))
+            for name, result in self.results.items():
+                if (gate := result.get("gate")) and gate["refused"]:
+                    reasons = ", ".join(f"{n} {reason}" for reason, n in gate["reasons"].items())
+                    left = ", left out" if gate["excluded"] else ""
+                    print(f"gate: {name}: {gate['refused']} refused{left} ({reasons})")
         print(f"report: {self.workdir / 'report.html'}")

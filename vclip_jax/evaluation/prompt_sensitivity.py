@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from vclip_jax.evaluation.metrics import classification
 from vclip_jax.prompts import PromptSet
+from vclip_jax.prompts.calibration import Calibration
 
 Choice = tuple[npt.NDArray[np.int64], ...]
 """The row numbers of the prompts that are used, for each class."""
@@ -23,6 +24,7 @@ def prompt_sensitivity(
     labels: npt.NDArray[np.integer],
     prompts: PromptSet,
     logit_scale: float,
+    calibration: Calibration | None = None,
 ) -> dict[str, Any]:
     """Repeat an evaluation with subsets of the prompts; the wording should not matter much.
 
@@ -36,6 +38,7 @@ def prompt_sensitivity(
         labels: int `[n]`, labels of the groups if the prompts have groups.
         prompts: the prompt set: its templates and phrases, and whether means are normalised.
         logit_scale: the logarithm of the factor of cosines.
+        calibration: the calibration of the whole prompt set, or None.
 
     Returns:
         Kind -> `choices` (their number), and for each of `METRICS` its `min`, `median` and `max`
@@ -50,10 +53,10 @@ def prompt_sensitivity(
             continue
         rows = []
         for choice in options:
-            probabilities = prompts.group(
-                _probabilities(cosines, parts, choice, prompts.renormalise, logit_scale)
+            found = _probabilities(
+                cosines, parts, choice, prompts.renormalise, logit_scale, calibration
             )
-            rows.append(_scores(probabilities, labels))
+            rows.append(_scores(prompts.group(found), labels))
         result[kind] = {"choices": len(rows), **{key: _spread(rows, key) for key in METRICS}}
         if kind == "template":
             result[kind]["values"] = [
@@ -69,18 +72,19 @@ def answers(
     prompts: PromptSet,
     logit_scale: float,
     kind: str,
+    calibration: Calibration | None = None,
 ) -> npt.NDArray[np.float64]:
     """Return class probabilities `[choices, n, classes]` for each choice of a kind, see `choices`.
 
     Args:
-        images, parts, prompts, logit_scale: as for `prompt_sensitivity`.
+        images, parts, prompts, logit_scale, calibration: as for `prompt_sensitivity`.
         kind: a key of `choices`.
     """
     cosines = images @ np.concatenate(parts).T
     options = choices(prompts)[kind]
     return np.stack(
         [
-            _probabilities(cosines, parts, choice, prompts.renormalise, logit_scale)
+            _probabilities(cosines, parts, choice, prompts.renormalise, logit_scale, calibration)
             for choice in options
         ]
     )
@@ -132,6 +136,7 @@ def _probabilities(
     choice: Choice,
     renormalise: bool,
     logit_scale: float,
+    calibration: Calibration | None = None,
 ) -> npt.NDArray[np.float64]:
     """Return `[n, classes]`; the cosine with a mean is the mean cosine over the mean's length."""
     logits = np.empty((len(cosines), len(parts)))
@@ -143,7 +148,8 @@ def _probabilities(
         first += len(part)
     logits *= np.exp(logit_scale)
     shares: npt.NDArray[np.float64] = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shares / shares.sum(axis=1, keepdims=True)
+    shares /= shares.sum(axis=1, keepdims=True)
+    return shares if calibration is None else np.asarray(calibration.apply(shares), np.float64)
 
 
 def _scores(

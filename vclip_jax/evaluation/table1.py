@@ -54,6 +54,7 @@ def _config_of(config: ConfigDict, name: str) -> ConfigDict:
     run = config.copy_and_resolve_references()
     run.restore_from = config.systems[name].weights
     run.systems = ConfigDict()
+    run.calibration = "off"  # as the paper's systems are
     for task in run.evals:
         if run.evals[task].prompts != "labels":
             words = f"{config.systems[name].prompts}/{run.evals[task].prompts.rpartition('/')[2]}"

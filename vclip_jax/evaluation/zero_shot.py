@@ -1,6 +1,7 @@
 """The measurements of a model: held-back pairs and zero-shot classification."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict
 
 from vclip_jax import prompts
 from vclip_jax.data import pipeline, prefetch
+from vclip_jax.data.images.gate import of_bits
 from vclip_jax.devices import sharding
 from vclip_jax.evaluation.examples import choose_examples, describe_examples, heat_maps
 from vclip_jax.evaluation.metrics import bootstrap, classification
@@ -19,6 +21,7 @@ from vclip_jax.evaluation.prompt_sensitivity import prompt_sensitivity
 from vclip_jax.evaluation.tasks import ZeroShotTask
 from vclip_jax.models.losses import contrastive_loss
 from vclip_jax.predict.scorer import Scorer, Variables, class_means, class_probabilities
+from vclip_jax.prompts.calibration import Calibration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +40,29 @@ class Embedded:
     """Unit vectors float32 `[n, d]`."""
     labels: np.ndarray
     """int32 `[n]`, -1 for no label."""
+    gate: np.ndarray | None = None
+    """The reasons to refuse each image, int32 `[n]`, see `gate.as_bits`; None without a gate."""
+
+    def scored(self, labels: np.ndarray, gate: str) -> np.ndarray:
+        """Return which images are scored, bool `[n]`.
+
+        Args:
+            labels: int `[n]`, -1 for no label, which is not scored.
+            gate: one of `choices.GATES`; "exclude" leaves out refused images.
+
+        Examples:
+            >>> import numpy as np
+            >>> from vclip_jax.evaluation.zero_shot import Embedded
+            >>> labels = np.array([1, 0, -1], np.int32)
+            >>> refused = np.array([0, 1, 0], np.int32)
+            >>> embedded = Embedded(np.eye(3, 8, dtype=np.float32), labels, refused)
+            >>> embedded.scored(labels, "report").tolist()
+            [True, True, False]
+            >>> embedded.scored(labels, "exclude").tolist()
+            [True, False, False]
+        """
+        known = labels >= 0
+        return known & (self.gate == 0) if gate == "exclude" and self.gate is not None else known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +134,10 @@ def evaluate_pairs(
 def embed_images(
     scorer: Scorer, variables: Variables, task: ZeroShotTask, config: ConfigDict
 ) -> Embedded:
-    """Embed all images of a task, once for all evaluations of them."""
-    return Embedded(*scorer.embed_images(variables, _batches(task.source, config, scorer)))
+    """Embed all images of a task, once for all evaluations of them, and judge them if asked."""
+    gate = config.gate != "off"
+    rows = scorer.embed_rows(variables, _batches(task.source, config, scorer, gate=gate))
+    return Embedded(rows["embedding"], rows["label"], rows.get("gate"))
 
 
 def evaluate_zero_shot(
@@ -121,21 +149,28 @@ def evaluate_zero_shot(
     *,
     keys: bool = True,
     heat: bool = False,
+    calibration: Calibration | None = None,
 ) -> ZeroShot:
     """Score one dataset, with intervals, calibration and prompt sensitivity.
 
     `keys` reads the images' keys from the source again for `ZeroShot.predictions`; without it there
     are none. `heat` adds heat maps to the examples; all processes must call it together.
+    `calibration` is applied to all answers.
     """
     parts = scorer.prompt_embeddings(variables, task.prompts)
     labels = task.numbered(embedded.labels)
-    known = labels >= 0
+    known = embedded.scored(labels, config.gate)
+    if not known.any():
+        raise ValueError(
+            "the gate refuses every photograph with a label: set config.gate = 'report'"
+        )
     hashes = None
     if keys:
         hashes = hash_keys(task.source.name, (record["key"] for record in task.source))[known]
     results, predictions = {}, {}
     classes = class_means(parts, task.prompts.renormalise)
-    probabilities = _probabilities(variables, embedded, classes)
+    probabilities = _probabilities(variables, embedded, classes, calibration)
+    about = _about(embedded, labels, config.gate, calibration)
     for name, prompt_set, answers, truth in _label_sets(task, probabilities, labels):
         results[name] = {
             **bootstrap.classification(
@@ -152,7 +187,9 @@ def evaluate_zero_shot(
                 truth[known],
                 prompt_set,
                 float(variables[0]["logit_scale"]),
+                calibration,
             ),
+            **about,
         }
         if hashes is not None:
             predictions[name] = Predictions(
@@ -162,17 +199,18 @@ def evaluate_zero_shot(
                 prompt_set.label_names,
                 prompt_set.labels_ordered,
             )
+    labels = np.where(known, labels, -1)
     examples = _examples(scorer, variables, task, labels, probabilities, classes, config, heat)
     return ZeroShot(results, examples, predictions)
 
 
 def zero_shot_points(
-    scorer: Scorer, variables: Variables, task: ZeroShotTask, embedded: Embedded
+    scorer: Scorer, variables: Variables, task: ZeroShotTask, embedded: Embedded, gate: str = "off"
 ) -> dict[str, float]:
     """Score one dataset only for the values in `metrics.jsonl`, for a learning curve."""
     parts = scorer.prompt_embeddings(variables, task.prompts)
     labels = task.numbered(embedded.labels)
-    known = labels >= 0
+    known = embedded.scored(labels, gate)
     classes = class_means(parts, task.prompts.renormalise)
     probabilities = _probabilities(variables, embedded, classes)
     return flat_metrics(
@@ -185,9 +223,39 @@ def zero_shot_points(
     )
 
 
-def _probabilities(variables: Variables, embedded: Embedded, classes: np.ndarray) -> np.ndarray:
+def _probabilities(
+    variables: Variables,
+    embedded: Embedded,
+    classes: np.ndarray,
+    calibration: Calibration | None = None,
+) -> np.ndarray:
     scale = variables[0]["logit_scale"]
-    return np.asarray(class_probabilities(embedded.images, classes, scale))
+    found = np.asarray(class_probabilities(embedded.images, classes, scale))
+    return found if calibration is None else calibration.apply(found)
+
+
+def _about(
+    embedded: Embedded, labels: np.ndarray, gate: str, calibration: Calibration | None
+) -> dict[str, Any]:
+    """Return the entries `gate` and `calibration` of a result in `zero_shot.json`."""
+    about: dict[str, Any] = {}
+    if embedded.gate is not None:
+        refused = Counter("; ".join(of_bits(bits)) for bits in embedded.gate[labels >= 0].tolist())
+        del refused[""]
+        about["gate"] = {
+            "refused": refused.total(),
+            "reasons": dict(sorted(refused.items())),
+            "excluded": gate == "exclude",
+        }
+    if calibration is not None:
+        about["calibration"] = {
+            "temperature": calibration.temperature,
+            "offsets": list(calibration.offsets),
+            "method": calibration.method,
+            "data": calibration.data,
+            "n": calibration.n,
+        }
+    return about
 
 
 def _label_sets(
@@ -227,7 +295,9 @@ def flat_metrics(zero_shot: Mapping[str, Mapping[str, Any]]) -> dict[str, float]
     }
 
 
-def _batches(source: Any, config: ConfigDict, scorer: Scorer) -> prefetch.DevicePrefetcher:
+def _batches(
+    source: Any, config: ConfigDict, scorer: Scorer, *, gate: bool = False
+) -> prefetch.DevicePrefetcher:
     batches = pipeline.eval_batches(
         source,
         global_batch_size=config.eval_batch_size,
@@ -235,6 +305,7 @@ def _batches(source: Any, config: ConfigDict, scorer: Scorer) -> prefetch.Device
         fit=config.data.fit,
         decode=config.data.decode,
         enhance=config.data.enhance,
+        gate=gate,
         rows=sharding.rows_of_process(scorer.mesh, config.eval_batch_size),
     )
     return prefetch.prefetch_to_device(batches, scorer.batch_sharding)

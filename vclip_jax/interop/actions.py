@@ -5,7 +5,7 @@ Each function takes the parsed options of its command, see `__main__`.
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,8 +17,9 @@ from vclip_jax.interop import folder, model_card
 from vclip_jax.interop.export import FORMATS, hub, onnx, stablehlo, towers
 from vclip_jax.interop.source import folder_of, read_folder
 from vclip_jax.interop.systems import cn_clip, flair, hf_bert, hf_clip, open_clip
-from vclip_jax.interop.weights import Weights
-from vclip_jax.prompts import PromptSet, own
+from vclip_jax.interop.weights import Weights, digest
+from vclip_jax.prompts import PromptSet, calibration, own
+from vclip_jax.prompts.calibration import Calibration
 
 MOST_CARD: Final = 4 << 20
 """The largest accepted model card in bytes."""
@@ -44,6 +45,7 @@ def import_weights(options: Namespace) -> None:
         tokenizer,
         origin=origin,
         prompts=own.load(source) if portable else None,
+        calibrations=_calibrations(source, weights, tokenizer) if portable else (),
         overwrite=options.overwrite,
     )
     print(f"{options.out}: {weights.count:,} parameters")
@@ -118,7 +120,8 @@ def export(options: Namespace) -> None:
             print(f"note: {note}")
     else:
         prompts = own.load(source)
-        text = _card(source, weights, tokenizer, step, prompts)
+        calibrations = _calibrations(source, weights, tokenizer)
+        text = _card(source, weights, tokenizer, step, prompts, calibrations)
         saves: dict[str, Callable[..., Any]] = {
             "stablehlo": stablehlo.save,
             "onnx": onnx.save,
@@ -126,12 +129,27 @@ def export(options: Namespace) -> None:
         }
         save = saves[options.format]
         info = save(
-            target, weights, tokenizer, card=text, prompts=prompts, overwrite=options.overwrite
+            target,
+            weights,
+            tokenizer,
+            card=text,
+            prompts=prompts,
+            calibrations=calibrations,
+            overwrite=options.overwrite,
         )
         for name, tower in (info or {}).get("towers", {}).items():
             error = tower["parity"]["max_abs_error"]
             print(f"{target / tower['file']}: the {name} tower, within {error:.1e} of the model")
     print(f"{target}: {weights.count:,} parameters")
+
+
+def _calibrations(source: Path, weights: Weights, tokenizer: Tokenizer) -> tuple[Calibration, ...]:
+    """Return the calibrations in a model's folder, without those for another step."""
+    found = calibration.beside(source)
+    if found and found[0].model != digest(weights.config, weights.arrays, tokenizer):
+        print(f"note: {source / calibration.FILE} is for other weights: left out")
+        return ()
+    return found
 
 
 def _card(
@@ -140,6 +158,7 @@ def _card(
     tokenizer: Tokenizer,
     step: int | None,
     prompts: PromptSet | None,
+    calibrations: Sequence[Calibration],
 ) -> str:
     """Return the card of a portable folder, which may have been edited, or a new card of a run."""
     if step is None:
@@ -147,10 +166,11 @@ def _card(
         if path.is_file():
             check_inside(path)
             return _text(path)
-        return model_card.write(weights, tokenizer, f"exported from {source.name}", prompts=prompts)
+        origin = f"exported from {source.name}"
+        return model_card.write(weights, tokenizer, origin, None, prompts, calibrations)
     origin = f"exported from {source.name}, step {step}"
     run = model_card.read_saved_run(source, step)
-    return model_card.write(weights, tokenizer, origin, run, prompts)
+    return model_card.write(weights, tokenizer, origin, run, prompts, calibrations)
 
 
 def _text(path: Path) -> str:

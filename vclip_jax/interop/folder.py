@@ -6,11 +6,12 @@ vocab.txt           the tokeniser's vocabulary, one token a line; or `tokenizer.
                     `data.text.tokenizer_json`, if the tokenizer is CLIP's or an English BERT's
 README.md           a model card
 prompts.json        the model's default prompts, see `prompts.own`, if they are known
+calibration.json    the calibrations of its answers, see `prompts.calibration`, if there are any
 """
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,15 @@ from vclip_jax.interop.systems import state_dicts
 from vclip_jax.interop.weights import Weights, complete_config, expected_in
 from vclip_jax.models.bert import PAD_ID
 from vclip_jax.prompts import PromptSet
+from vclip_jax.prompts.calibration import FILE as CALIBRATION
+from vclip_jax.prompts.calibration import Calibration
+from vclip_jax.prompts.calibration import keep as keep_calibrations
 from vclip_jax.prompts.own import FILE as PROMPTS
 from vclip_jax.prompts.own import save as save_prompts
 
 MODEL, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 FILES = (MODEL, CONFIG, VOCAB, CARD)
-POSSIBLE_FILES = (*FILES, TOKENIZER, PROMPTS)
+POSSIBLE_FILES = (*FILES, TOKENIZER, PROMPTS, CALIBRATION)
 METADATA_KEY = "vclip_jax"
 _NEW = ".new"
 """The subfolder with the complete files of a new model, until they are moved."""
@@ -47,6 +51,7 @@ def save(
     origin: str = "",
     card: str | None = None,
     prompts: PromptSet | None = None,
+    calibrations: Sequence[Calibration] = (),
     overwrite: bool = False,
 ) -> None:
     """Write a model as a portable folder, see `replaced`.
@@ -59,6 +64,7 @@ def save(
         card: the model card, see `interop.model_card`; None for a card that states only the
             origin.
         prompts: the prompts that the model is asked by default, or None.
+        calibrations: the calibrations of the model's answers.
         overwrite: replace an existing model.
 
     Raises:
@@ -71,11 +77,16 @@ def save(
     check_vocabulary(weights, tokenizer)
     text = card if card is not None else write_card(weights, tokenizer, origin)
     with replaced(folder) as part:
-        write(part, weights, tokenizer, text, prompts)
+        write(part, weights, tokenizer, text, prompts, calibrations)
 
 
 def write(
-    part: Path, weights: Weights, tokenizer: Tokenizer, card: str, prompts: PromptSet | None
+    part: Path,
+    weights: Weights,
+    tokenizer: Tokenizer,
+    card: str,
+    prompts: PromptSet | None,
+    calibrations: Sequence[Calibration],
 ) -> None:
     """Write the files of a portable folder into an empty one."""
     path = part / MODEL
@@ -90,6 +101,7 @@ def write(
     tokenizer.save(part / tokenizer.file_name)
     (part / CARD).write_text(card, "utf-8")
     save_prompts(part, prompts)
+    keep_calibrations(part, calibrations)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ that the run's files do not contain are left out, or called unknown.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.files.foreign import parse_json, read_bytes, read_json
 from vclip_jax.interop.weights import Weights
 from vclip_jax.prompts import PromptSet
+from vclip_jax.prompts.calibration import LABELS, Calibration
 
 _HUB_LICENCES: Final = {
     "CC BY-NC-SA 4.0": "cc-by-nc-sa-4.0",
@@ -96,6 +97,7 @@ def write(
     origin: str,
     run: SavedRun | None = None,
     prompts: PromptSet | None = None,
+    calibrations: Sequence[Calibration] = (),
 ) -> str:
     """Return the text of the card.
 
@@ -104,9 +106,10 @@ def write(
         origin: the source of the weights, in a few words.
         run: the training run; None if the model was trained elsewhere.
         prompts: the model's default prompts, for the example; None if they are unknown.
+        calibrations: the calibrations that are stored with the model.
     """
     metadata = _metadata(weights, tokenizer, run)
-    sections = _sections(weights, tokenizer, origin, run, prompts)
+    sections = _sections(weights, tokenizer, origin, run, prompts, calibrations)
     return f"---\n{metadata}\n---\n\n" + "\n\n".join(sections)
 
 
@@ -148,6 +151,7 @@ def _sections(
     origin: str,
     run: SavedRun | None,
     prompts: PromptSet | None,
+    calibrations: Sequence[Calibration],
 ) -> Iterator[str]:
     if weights.config["kind"] == "text":
         yield "# A text tower for vclip_jax"
@@ -173,6 +177,8 @@ def _sections(
         "decision about a person, and images other than colour fundus photographs."
     )
     yield "## Limits\n\n" + "\n".join(_limits(run))
+    if calibrations:
+        yield "## Calibration\n\n" + "\n".join(_calibration_lines(calibrations))
     if run is None:
         yield (
             "## Training data and licence\n\nThese weights were not trained by the program that "
@@ -231,6 +237,27 @@ def _limits(run: SavedRun | None) -> Iterator[str]:
             "- Probabilities are not calibrated: the expected calibration error is up to "
             f"{errors[worst]:.2f} ({worst})."
         )
+
+
+def _calibration_lines(calibrations: Sequence[Calibration]) -> Iterator[str]:
+    yield (
+        "Answers to the prompts below are calibrated: their logits are divided by a temperature, "
+        "and an offset of the class is added. Answers to other prompts are not calibrated. Switch "
+        'calibration off with `clip.classify(images, calibration="off")` or `--calibration off`.\n'
+    )
+    for entry in calibrations:
+        offsets = ", ".join(
+            f"{' '.join(name.split())} {value:+.2f}"
+            for name, value in zip(entry.classes, entry.offsets, strict=True)
+        )
+        made = f"fitted on {entry.n} labelled photographs of {entry.data}"
+        if entry.method != LABELS:
+            stated = ", ".join(f"{n} {v}" for n, v in (entry.prevalence or {}).items())
+            made = (
+                f"set on {entry.n} photographs of {entry.data} without labels, so that the mean "
+                f"answer is a stated prevalence ({stated})"
+            )
+        yield f"- {entry.prompts}: temperature {entry.temperature:.2f}; {offsets}; {made}."
 
 
 def _licence_text(config: Mapping[str, Any]) -> str:

@@ -8,7 +8,9 @@ from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.files.errors import first_line
 from vclip_jax.files.foreign import hub_name
 from vclip_jax.interop import folder, workdir
-from vclip_jax.interop.weights import Weights
+from vclip_jax.interop.weights import Weights, digest
+from vclip_jax.prompts import calibration
+from vclip_jax.prompts.calibration import Calibration
 
 
 def load_weights(
@@ -46,6 +48,27 @@ def read_folder(source: Path, step: int | str) -> tuple[Weights, Tokenizer, int 
                 f"{source} is a portable folder, which has one model and no step {step}"
             )
         return *folder.load(source), None
+
+
+def calibrations(
+    path: str | os.PathLike[str], weights: Weights, tokenizer: Tokenizer, named: str = ""
+) -> tuple[Calibration, ...]:
+    """Return the calibrations of a model's answers, one for each prompt set.
+
+    Args:
+        path: the model, as for `load_weights`.
+        weights, tokenizer: the result of `load_weights`.
+        named: a file; "" for the file beside the model, if there is one; "off" for none.
+
+    Raises:
+        ValueError, OSError: one line: the file is for other weights, damaged or missing.
+    """
+    if named == calibration.OFF:
+        return ()
+    found = calibration.load(named) if named else calibration.beside(folder_of(path))
+    if found:
+        found[0].check_model(digest(weights.config, weights.arrays, tokenizer))
+    return found
 
 
 def _from_hub(name: str) -> Path:

@@ -1,5 +1,7 @@
 """The weights of a model, with the part of the configuration that they need."""
 
+import hashlib
+import json
 import reprlib
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from ml_collections import ConfigDict
 
 from vclip_jax import config as config_lib
 from vclip_jax.config import checks
+from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.files.errors import few
 from vclip_jax.interop import names
 from vclip_jax.models import build
@@ -72,6 +75,30 @@ class Weights:
     def count(self) -> int:
         """Return the number of parameters, without batch statistics."""
         return sum(leaf.size for leaf in jax.tree.leaves(self.variables[0]))
+
+
+def digest(
+    config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], tokenizer: Tokenizer
+) -> str:
+    """Return the SHA-256 of a model, in hexadecimal.
+
+    The digest covers weights, configuration (with the preprocessing) and tokenizer. A checkpoint
+    and the portable folder of the same step have the same digest.
+
+    Args:
+        config: the portable configuration.
+        arrays: dotted name -> array, on the host or on a device.
+        tokenizer: the model's tokenizer.
+    """
+    found = hashlib.sha256()
+    # The strings from which pickle would make the tokenizer again.
+    described = [config, tokenizer.__reduce__()[1]]
+    found.update(json.dumps(described, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name])
+        found.update(f"{name} {array.dtype} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 def complete_config(config: Mapping[str, Any], *, origin: str) -> dict[str, Any]:

@@ -3,18 +3,25 @@
     vclip predict --model W photo.jpg folder/ more.csv
     find . -name '*.jpg' | vclip predict --model W --prompts zh/messidor -
     vclip predict --model W --explain heat/ photo.jpg
+    vclip predict --model W --prevalence 'normal=.6,amd=.05,dr=.25,glaucoma=.1' folder/
 
 An input is an image, a folder (searched for images, subfolders and links included), a list (.csv,
 .tsv, .xlsx, .jsonl or .parquet with a column `image`; paths are relative to the list's folder), or
 - for paths on standard input. Without --prompts or --prompt, the model's own prompts are used. With
 --explain, a copy of each image is written with a heat map: colours mark the places that favour the
-predicted class over the others. Not for diagnosis.
+predicted class over the others.
+
+The gate refuses a picture that is not a fundus photograph, or that is too poor to judge, and prints
+the reason beside the answer (--gate). Answers are calibrated by calibration.json beside the model,
+by --calibration FILE, or by a stated --prevalence of the classes among these photographs. Not for
+diagnosis.
 """
 
 import sys
 from collections.abc import Sequence
 
 from vclip_jax.console import commands
+from vclip_jax.data.choices import GATES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,6 +62,8 @@ def _parser() -> commands.Parser:
     parser.add_argument(
         "--explain", metavar="DIR", help="write each image with a heat map over it into this folder"
     )
+    commands.add_prevalence(commands.add_calibration(parser))
+    commands.add_gate(parser, GATES)
     return parser
 
 

@@ -4,28 +4,25 @@ import json
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
 from vclip_jax.console import terminal
-from vclip_jax.data.images.decode import ImageError
-from vclip_jax.data.images.preprocess import preprocess_file
+from vclip_jax.data.choices import GATES
 from vclip_jax.datasets.own.named import expand
-from vclip_jax.devices import cores
 from vclip_jax.files.csv_lines import csv_line
 from vclip_jax.files.foreign import shown
 from vclip_jax.files.writing import replacing
+from vclip_jax.predict import prior_matching
 from vclip_jax.predict.heat_maps import HEAT_SIDE
+from vclip_jax.predict.photographs import Looked, embeddings_of, look, summary
 from vclip_jax.predict.pretrained import Pretrained, load, say_step
 from vclip_jax.prompts import PromptSet
-
-MOST_WORKERS = 16
-"""The largest number of processes that decode images."""
+from vclip_jax.prompts.calibration import Calibration
 
 
 def run(options: Namespace, out: TextIO) -> int:
@@ -38,79 +35,91 @@ def run(options: Namespace, out: TextIO) -> int:
     clip = load(options.model, step=options.step)
     say_step(options.model, clip)
     prompt_set = clip.asked(asked)
+    calibration = clip.calibration_of(prompt_set, options.calibration)
+    side = max(HEAT_SIDE, clip.config["data"]["image_size"]) if options.explain else 0
+    looked: Iterable[list[Looked]] = look(clip, named.paths, options.gate, side)
+    if options.prevalence:
+        first = list(look(clip, named.paths, options.gate))
+        calibration = _match(clip, prompt_set, first, options.prevalence, calibration)
+        # Read the images again for heat maps, instead of keeping all their pictures in memory.
+        looked = looked if options.explain else first
     names = prompt_set.class_names
     if options.format == "csv":
         extra = ["explanation"] if options.explain else []
-        print(csv_line(["image", "prediction", *names, "error", *extra]), file=out)
-    failed = 0
-    for row in predictions(clip, named.paths, prompt_set, options.explain):
-        failed += "error" in row
+        gate = [] if options.gate == "off" else ["gate"]
+        print(csv_line(["image", "prediction", *names, "error", *gate, *extra]), file=out)
+    failed, refused = 0, Counter[str]()
+    for row in answers(clip, looked, prompt_set, calibration, options.gate, options.explain):
+        if "error" in row:
+            failed += 1
+        else:
+            refused[row.get("gate", "")] += 1
         print(LINES[options.format](row, names), file=out, flush=True)
+    if said := summary(refused):
+        print(f"gate: {said}", file=sys.stderr)
     return failed
 
 
-def predictions(
+def _match(
     clip: Pretrained,
-    paths: Iterable[Path],
     prompt_set: PromptSet,
+    looked: Iterable[list[Looked]],
+    stated: Mapping[str, float],
+    calibration: Calibration | None,
+) -> Calibration:
+    """Set offsets that make the mean answer the stated prevalence, and print notes about them."""
+    matched, shifts = prior_matching.calibrate(
+        clip.probabilities(embeddings_of(clip, looked), prompt_set, calibration="off"),
+        stated,
+        prompt_set,
+        model=clip.weights_digest,
+        data="these photographs",
+        temperature=calibration.temperature if calibration is not None else 1.0,
+    )
+    for note in prior_matching.notes(matched, shifts):
+        print(f"note: {shown(note)}", file=sys.stderr)
+    return matched
+
+
+def answers(
+    clip: Pretrained,
+    looked: Iterable[list[Looked]],
+    prompt_set: PromptSet,
+    calibration: Calibration | None = None,
+    gate: str = GATES[0],
     explain: str | os.PathLike[str] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Classify images, and yield a dictionary for each.
 
     A dictionary has `image` and either `error`, or `prediction` and `probabilities` (class name ->
-    number), and `groups` if the prompt set has them. If `explain` names a folder, heat maps are
-    written into it, and each dictionary also has `explanation`, the path of the heat map ("" with
-    an error).
+    number), and `groups` if the prompt set has them. Unless `gate` is "off", it has `gate`: the
+    reasons to refuse the image, or "". With "exclude", a refused image has no prediction.
+
+    If `explain` names a folder, heat maps are written into it, and each dictionary also has
+    `explanation`, the path of the heat map ("" for an image without a prediction). `look` must then
+    have got a side.
     """
     write_heat = _heat_writer(clip, prompt_set, Path(explain)) if explain else None
-
-    settings = clip.config["data"]
-    side = max(HEAT_SIDE, settings["image_size"]) if explain else 0
-
-    paths = iter(paths)
-    # Each thread waits for a separate process, which a damaged file may crash.
-    with ThreadPoolExecutor(min(MOST_WORKERS, cores.usable())) as pool:
-        while chunk := list(islice(paths, clip.batch_size)):
-            read = list(pool.map(lambda path: preprocess_file(str(path), settings, side), chunk))
-            good = [
-                Looked(path, *result)
-                for path, result in zip(chunk, read, strict=True)
-                if not isinstance(result, ImageError)
-            ]
-            rows = iter(_answers(clip, good, prompt_set, write_heat) if good else ())
-            for path, result in zip(chunk, read, strict=True):
-                if isinstance(result, ImageError):
-                    row = {"image": str(path), "error": str(result)}
-                    yield row | ({"explanation": ""} if write_heat else {})
-                else:
-                    yield {"image": str(path)} | next(rows)
+    for chunk in looked:
+        good = [one for one in chunk if one.embedding is not None]
+        rows: Iterator[dict[str, Any]] = iter(())
+        if good:
+            embeddings = np.stack([np.asarray(one.embedding) for one in good])
+            values = clip.probabilities(embeddings, prompt_set, calibration=calibration or "off")
+            rows = iter([_answer(row, prompt_set) for row in values])
+            written = iter(write_heat(good, values.argmax(axis=1)) if write_heat else ())
+        for one in chunk:
+            row: dict[str, Any] = {"image": str(one.path)}
+            answered = one.embedding is not None
+            row |= {"error": one.error} if one.error else next(rows) if answered else {}
+            if gate != "off":
+                row["gate"] = "; ".join(one.gate)
+            if write_heat is not None:
+                row["explanation"] = next(written) if answered else ""
+            yield row
 
 
-class Looked(NamedTuple):
-    """A file, the model's view of it, and the picture to draw a heat map on, if any."""
-
-    path: Path
-    square: np.ndarray
-    picture: Any
-
-
-HeatWriter = Callable[[list[Looked], np.ndarray, np.ndarray], list[str]]
-
-
-def _answers(
-    clip: Pretrained,
-    images: list[Looked],
-    prompt_set: PromptSet,
-    write_heat: HeatWriter | None,
-) -> list[dict[str, Any]]:
-    squares = np.stack([image.square for image in images])
-    values = clip.probabilities(clip.embed(squares), prompt_set)
-    rows = [_answer(row, prompt_set) for row in values]
-    if write_heat is not None:
-        written = write_heat(images, squares, values.argmax(axis=1))
-        for row, path in zip(rows, written, strict=True):
-            row["explanation"] = path
-    return rows
+HeatWriter = Callable[[list[Looked], np.ndarray], list[str]]
 
 
 def _heat_writer(clip: Pretrained, prompt_set: PromptSet, folder: Path) -> HeatWriter:
@@ -123,12 +132,13 @@ def _heat_writer(clip: Pretrained, prompt_set: PromptSet, folder: Path) -> HeatW
     folder.mkdir(parents=True, exist_ok=True)
     taken: set[str] = set()
 
-    def write(images: list[Looked], squares: np.ndarray, classes: np.ndarray) -> list[str]:
+    def write(images: list[Looked], classes: np.ndarray) -> list[str]:
         written = []
+        squares = np.stack([image.square for image in images if image.square is not None])
         for image, heat in zip(images, explainer(squares, classes), strict=True):
             target = folder / _free_name(image.path.stem, taken)
             with replacing(target) as part:
-                Image.fromarray(overlay(image.picture, heat)).save(part, "PNG")
+                Image.fromarray(overlay(np.asarray(image.picture), heat)).save(part, "PNG")
             written.append(str(target))
         return written
 
@@ -164,18 +174,20 @@ def _jsonl_row(row: dict[str, Any], _: Sequence[str]) -> str:
 def _csv_row(row: dict[str, Any], names: Sequence[str]) -> str:
     values = [row.get("probabilities", {}).get(name, "") for name in names]
     extra = [row["explanation"]] if "explanation" in row else []
+    gate = [row["gate"]] if "gate" in row else []
     # The name stays a path, unlike with the mark of `csv_line`.
     image = f"./{row['image']}" if row["image"].startswith(("=", "+", "-", "@")) else row["image"]
-    return csv_line([image, row.get("prediction", ""), *values, row.get("error", ""), *extra])
+    error = row.get("error", "")
+    return csv_line([image, row.get("prediction", ""), *values, error, *gate, *extra])
 
 
 def _table_row(row: dict[str, Any], _: Sequence[str]) -> str:
     if "error" in row:
         return f"error: {shown(row['error'])}"
-    ranked = sorted(row["probabilities"].items(), key=lambda item: -item[1])
-    return f"{shown(row['image'])}:  " + "  ".join(
-        f"{shown(name)} {value:.3f}" for name, value in ranked
-    )
+    ranked = sorted(row.get("probabilities", {}).items(), key=lambda item: -item[1])
+    cells = [f"{shown(name)} {value:.3f}" for name, value in ranked]
+    refused = [f"refused ({row['gate']})"] if row.get("gate") else []
+    return f"{shown(row['image'])}:  " + "  ".join(refused + cells)
 
 
 LINES = {"table": _table_row, "jsonl": _jsonl_row, "csv": _csv_row}

@@ -21,16 +21,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from ml_collections import ConfigDict
 
-from vclip_jax.data.images.preprocess import preprocess_record
+from vclip_jax.data.images.gate import as_bits
+from vclip_jax.data.images.preprocess import judged_record
 from vclip_jax.data.record import Record
 from vclip_jax.datasets.records import find_dataset, open_builder, source_of
 from vclip_jax.files.foreign import check_regular, parse_json
 from vclip_jax.files.writing import replacing
 from vclip_jax.predict.pretrained import CORES, Pretrained
 
-FORMAT = 1
+FORMAT = 2
 """The version of the files' content, a part of the key."""
 MOST_BYTES = 16 << 30
 """The largest accepted file: four million images of 1,024 numbers."""
@@ -47,6 +47,7 @@ class SplitEmbeddings:
         texts: unit vectors of the different captions, float32 `[m, d]`.
         caption_ids: int32 `[n]`, each image's row in `texts` and `captions`.
         labels: int32 `[n]`, -1 for no label.
+        gate: int32 `[n]`, the reasons to refuse each photograph, see `gate.as_bits`; 0 for none.
         captions: the `m` different captions, sorted.
         keys: the `n` keys of the records, unique.
         class_names: the names of the labels; empty if they are unknown.
@@ -64,6 +65,7 @@ class SplitEmbeddings:
     texts: npt.NDArray[np.float32]
     caption_ids: npt.NDArray[np.int32]
     labels: npt.NDArray[np.int32]
+    gate: npt.NDArray[np.int32]
     captions: tuple[str, ...]
     keys: tuple[str, ...]
     class_names: tuple[str, ...]
@@ -136,21 +138,33 @@ def _digest(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _square(clip: Pretrained, record: Record) -> npt.NDArray[np.uint8]:
-    if "fitted" not in record:
-        return clip.preprocess(record["image"], record["key"])
-    return preprocess_record(record, ConfigDict(clip.config["data"]))
+def _judged(clip: Pretrained, record: Record) -> tuple[npt.NDArray[np.uint8], int]:
+    """Return the model's view of a record, and the reasons to refuse it as bits."""
+    data = clip.config["data"]
+    square, refused = judged_record(
+        record,
+        data["image_size"],
+        data["fit"],
+        data["decode"],
+        data["enhance"],
+        key=f"image {record['key']}",
+    )
+    return square, as_bits(refused)
 
 
 def compute(clip: Pretrained, source: Iterable[Record]) -> SplitEmbeddings:
     """Embed all records of a source, without a cache."""
     captions, keys, labels = [], [], []
+    gate: list[int] = []
     images = [np.empty((0, clip.embed_dim), np.float32)]
     records = iter(source)
     with ThreadPoolExecutor(CORES) as pool:
         while chunk := list(islice(records, clip.batch_size)):
-            squares = pool.map(lambda record: _square(clip, record), chunk)
-            images.append(clip.embed(np.stack(list(squares))))
+            squares, refused = zip(
+                *pool.map(lambda record: _judged(clip, record), chunk), strict=True
+            )
+            images.append(clip.embed(np.stack(squares)))
+            gate += refused
             captions += [record["caption"] for record in chunk]
             keys += [record["key"] for record in chunk]
             labels += [record["label"] for record in chunk]
@@ -162,6 +176,7 @@ def compute(clip: Pretrained, source: Iterable[Record]) -> SplitEmbeddings:
         texts=clip.encode_text(different, quiet=True),
         caption_ids=np.array([row_of[caption] for caption in captions], np.int32),
         labels=np.array(labels, np.int32),
+        gate=np.array(gate, np.int32),
         captions=tuple(different),
         keys=tuple(keys),
         class_names=tuple(getattr(source, "class_names", ())),
@@ -169,11 +184,12 @@ def compute(clip: Pretrained, source: Iterable[Record]) -> SplitEmbeddings:
 
 
 _WORDS = ("captions", "keys", "class_names")
+_ARRAYS = ("images", "texts", "caption_ids", "labels", "gate")
 
 
 def _save(path: Path, embeddings: SplitEmbeddings) -> None:
     words = {key: json.dumps(getattr(embeddings, key)).encode() for key in _WORDS}
-    arrays = {key: getattr(embeddings, key) for key in ("images", "texts", "caption_ids", "labels")}
+    arrays = {key: getattr(embeddings, key) for key in _ARRAYS}
     arrays |= {key: np.frombuffer(text, np.uint8) for key, text in words.items()}
     save_arrays(path, arrays)
 

@@ -1,7 +1,6 @@
 """A trained model for scripts and notebooks: `vclip_jax.load(path)`."""
 
 import hashlib
-import json
 import logging
 import os
 import sys
@@ -18,22 +17,31 @@ from flax import nnx
 from PIL import Image
 
 from vclip_jax import prompts as prompts_lib
+from vclip_jax.data.choices import GATES
 from vclip_jax.data.images.decode import ImageError, check_fit, pillow_rgb, read_rgb
+from vclip_jax.data.images.gate import judge
 from vclip_jax.data.images.opening import as_image_error
 from vclip_jax.data.images.preprocess import preprocess_pixels
 from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.devices import cores, sharding
 from vclip_jax.files.foreign import MOST_IMAGE, read_bytes
+from vclip_jax.interop import names
+from vclip_jax.interop import weights as weights_lib
 from vclip_jax.interop.source import folder_of, read_folder
 from vclip_jax.interop.weights import Weights, make_clip
 from vclip_jax.models.build import compute_dtype, split_model
 from vclip_jax.models.rng import seeded
 from vclip_jax.predict.scorer import Scorer, Variables
+from vclip_jax.prompts import calibration as calibration_lib
 from vclip_jax.prompts import own, reading
+from vclip_jax.prompts.calibration import Calibration
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 Prompts = str | prompts_lib.PromptSet | Mapping[str, Sequence[str]] | Sequence[str]
+Calibrating = str | os.PathLike[str] | Calibration | None
+"""A calibration file, an entry of such a file, "off" for no calibration, or None for the
+calibration in the model's folder."""
 
 log = logging.getLogger("vclip_jax")
 
@@ -68,7 +76,14 @@ def load(
     weights, tokenizer, loaded = read_folder(source, step)
     if weights.config["kind"] != "clip":
         raise ValueError(f"{path} holds only a text tower, which cannot embed images")
-    return Pretrained(weights, tokenizer, dtype=dtype, prompts=own.load(source), step=loaded)
+    return Pretrained(
+        weights,
+        tokenizer,
+        dtype=dtype,
+        prompts=own.load(source),
+        step=loaded,
+        calibrations=calibration_lib.beside(source),
+    )
 
 
 def say_step(path: str | os.PathLike[str], clip: "Pretrained") -> None:
@@ -86,6 +101,7 @@ class Pretrained:
         prompts: the model's default prompts; None if they are unknown.
         embed_dim: dimensions of the embeddings.
         step: the step of the checkpoint; None for a portable folder.
+        calibrations: the calibrations in the model's folder, one for each prompt set.
         batch_size: images that are embedded at a time; it depends on the kind of device.
         graphdef: the model's structure, see `build.split_model`.
 
@@ -104,12 +120,14 @@ class Pretrained:
         dtype: str = "auto",
         prompts: prompts_lib.PromptSet | None = None,
         step: int | None = None,
+        calibrations: Sequence[Calibration] = (),
     ):
         """Put the weights on the first device of this process."""
         self.config = weights.config
         self.tokenizer = tokenizer
         self.prompts = prompts
         self.step = step
+        self.calibrations = tuple(calibrations)
         self._asked: set[prompts_lib.PromptSet] = set()
         self.embed_dim: int = self.config["model"]["embed_dim"]
         self.batch_size = 32 if jax.default_backend() == "cpu" else 256
@@ -143,13 +161,45 @@ class Pretrained:
             1.0
         """
         _refuse_single(images, "encode_image")
+        return self._look(images, judged=False)[0]
+
+    def gate(self, images: Sequence[ImageLike] | np.ndarray) -> list[tuple[str, ...]]:
+        """Return the reasons to refuse each image, `()` for a good one, see `data.images.gate`.
+
+        Args:
+            images: as for `encode_image`.
+
+        Raises:
+            ImageError, TypeError: as for `encode_image`.
+
+        Examples:
+            >>> import numpy as np
+            >>> (reasons,) = clip.gate([np.zeros((64, 64, 3), np.uint8)])
+            >>> "too dark" in reasons
+            True
+        """
+        _refuse_single(images, "gate")
+        with ThreadPoolExecutor(CORES) as pool:
+            return list(pool.map(lambda item: judge(_pixels(item[1], item[0])), enumerate(images)))
+
+    def _look(
+        self, images: Sequence[ImageLike] | np.ndarray, *, judged: bool
+    ) -> tuple[np.ndarray, list[tuple[str, ...]]]:
+        """Return unit vectors float32 `[n, embed_dim]`, and the results of `gate` if `judged`."""
         parts = [np.empty((0, self.embed_dim), np.float32)]
+        refused: list[tuple[str, ...]] = []
+
+        def look(item: tuple[int, ImageLike]) -> tuple[np.ndarray, tuple[str, ...]]:
+            rgb = _pixels(item[1], item[0])
+            return preprocess_pixels(rgb, self.config["data"]), judge(rgb) if judged else ()
+
         with ThreadPoolExecutor(CORES) as pool:
             remaining = iter(enumerate(images))
             while chunk := list(islice(remaining, self.batch_size)):
-                squares = pool.map(lambda item: self.preprocess(item[1], item[0]), chunk)
-                parts.append(self.embed(np.stack(list(squares))))
-        return np.concatenate(parts)
+                squares, reasons = zip(*pool.map(look, chunk), strict=True)
+                parts.append(self.embed(np.stack(squares)))
+                refused += reasons
+        return np.concatenate(parts), refused
 
     def embed(self, squares: np.ndarray) -> np.ndarray:
         """Embed at most `batch_size` images from `preprocess`, uint8 `[n, size, size, 3]`.
@@ -214,7 +264,12 @@ class Pretrained:
         return reading.check_texts(texts, self.tokenizer, length)
 
     def classify(
-        self, images: Sequence[ImageLike] | np.ndarray, prompts: Prompts | None = None
+        self,
+        images: Sequence[ImageLike] | np.ndarray,
+        prompts: Prompts | None = None,
+        *,
+        calibration: Calibrating = None,
+        gate: str = GATES[0],
     ) -> np.ndarray:
         """Return zero-shot class probabilities, float32 `[n, classes]`.
 
@@ -223,10 +278,14 @@ class Pretrained:
             prompts: a prompt set (`"zh/fives"`, the path of a JSON file, or a result of
                 `vclip_jax.prompts.load`), class name -> phrases, or a list of phrases, one for
                 each class. Classes keep their order. None takes the model's own prompts.
+            calibration: a file of `vclip calibrate`, an entry of such a file, or "off". None takes
+                the calibration in the model's folder for these prompts, if there is one.
+            gate: "report" warns of images that `gate` refuses, "exclude" also makes their rows
+                NaN, "off" does not judge images.
 
         Raises:
             ValueError: the prompts are not valid, or the model reads those of two classes as
-                equal, see `asked`.
+                equal, see `asked`. Or the calibration is for another model or other prompts.
 
         Examples:
             >>> asked = {"healthy": ["正常"], "glaucoma": ["青光眼", "杯盘比增大"]}
@@ -235,11 +294,33 @@ class Pretrained:
             >>> list(answer), round(float(answer["healthy"] + answer["glaucoma"]), 3)
             (['healthy', 'glaucoma'], 1.0)
         """
+        _refuse_single(images, "classify")
+        if gate not in GATES:
+            raise ValueError(f"gate is one of {', '.join(GATES)}, got {gate!r}")
         prompt_set = self.asked(prompts)
-        return self.probabilities(self.encode_image(images), prompt_set)
+        entry = self.calibration_of(prompt_set, calibration)
+        embeddings, refused = self._look(images, judged=gate != "off")
+        values = self.probabilities(embeddings, prompt_set, calibration=entry or "off")
+        for number, (image, reasons) in enumerate(zip(images, refused, strict=True)):
+            if reasons:
+                log.warning("%s is refused: %s", _name(image, number), "; ".join(reasons))
+        if gate == "exclude":
+            values = np.array(values)
+            values[[bool(reasons) for reasons in refused]] = np.nan
+        return values
 
-    def probabilities(self, embeddings: np.ndarray, prompts: Prompts | None = None) -> np.ndarray:
+    def probabilities(
+        self,
+        embeddings: np.ndarray,
+        prompts: Prompts | None = None,
+        *,
+        calibration: Calibrating = None,
+    ) -> np.ndarray:
         """Classify embedded images: `[n, embed_dim]` to probabilities `[n, classes]`.
+
+        Args:
+            embeddings: unit vectors of `encode_image`.
+            prompts, calibration: as for `classify`.
 
         Examples:
             >>> vectors = clip.encode_image([photograph])
@@ -248,7 +329,41 @@ class Pretrained:
             (1, 4)
             (1, 2)
         """
-        return self._scorer.probabilities(self._variables, embeddings, self.asked(prompts))
+        prompt_set = self.asked(prompts)
+        entry = self.calibration_of(prompt_set, calibration)
+        values = self._scorer.probabilities(self._variables, embeddings, prompt_set)
+        return values if entry is None else entry.apply(values)
+
+    def calibration_of(
+        self, prompt_set: prompts_lib.PromptSet, calibration: Calibrating = None
+    ) -> Calibration | None:
+        """Return the calibration of the answers to a prompt set, or None for no calibration.
+
+        Args:
+            prompt_set: the prompts.
+            calibration: as for `classify`.
+
+        Raises:
+            ValueError: one line: the calibration is for another model or other prompts, or the file
+                is damaged.
+
+        Examples:
+            >>> asked = clip.asked("zh/fives")
+            >>> print(clip.calibration_of(asked))  # nothing is stored with this model
+            None
+        """
+        if calibration == calibration_lib.OFF:
+            return None
+        if calibration is None:
+            entry = calibration_lib.matching(self.calibrations, prompt_set)
+        elif isinstance(calibration, Calibration):
+            entry = calibration
+        else:
+            entries = calibration_lib.load(calibration)
+            entry = calibration_lib.matching(entries, prompt_set) or entries[0]
+        if entry is not None:
+            entry.check(self.weights_digest, prompt_set)
+        return entry
 
     def class_embeddings(self, prompts: Prompts) -> np.ndarray:
         """Return the vector of each class, float32 `[classes, embed_dim]`.
@@ -275,21 +390,17 @@ class Pretrained:
         return self._variables
 
     @cached_property
+    def weights_digest(self) -> str:
+        """Return the SHA-256 of the model, see `interop.weights.digest`."""
+        return weights_lib.digest(self.config, names.flatten(*self._variables), self.tokenizer)
+
+    @cached_property
     def digest(self) -> str:
         """Return the SHA-256 of everything that embeddings depend on, in hexadecimal.
 
         That is weights, configuration (with the preprocessing), tokenizer and dtype.
         """
-        digest = hashlib.sha256()
-        # The strings from which pickle would make the tokenizer again.
-        described = [self.config, self.tokenizer.__reduce__()[1], str(self._dtype)]
-        digest.update(json.dumps(described, sort_keys=True).encode())
-        for path, leaf in jax.tree_util.tree_leaves_with_path(self._variables):
-            array = np.asarray(leaf)
-            name = jax.tree_util.keystr(path)
-            digest.update(f"{name} {array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        return hashlib.sha256(f"{self.weights_digest} {self._dtype}".encode()).hexdigest()
 
     @property
     def logit_scale(self) -> float:
@@ -367,32 +478,39 @@ class Pretrained:
             >>> square.shape, square.dtype
             ((64, 64, 3), dtype('uint8'))
         """
-        if isinstance(image, str | os.PathLike):
-            rgb = read_rgb(_read(image), key=os.fspath(image))
-        elif isinstance(image, bytes):
-            rgb = read_rgb(image, key=f"image {index}")
-        elif isinstance(image, Image.Image):
-            try:
-                rgb = pillow_rgb(image)
-            except Exception as error:  # Pillow may decode the image only now
-                why = as_image_error(error)
-                raise ImageError(f"image {index}: {why}", why.reason) from error
-        elif isinstance(image, np.ndarray):
-            if image.dtype != np.uint8 or image.shape[2:] != (3,) or not image.size:
-                raise TypeError(
-                    f"image {index} is {image.dtype} {list(image.shape)}, "
-                    "expected uint8 [height, width, 3]"
-                )
-            rgb = np.ascontiguousarray(image)
-        else:
-            raise TypeError(
-                f"image {index} is a {type(image).__name__}, expected a path, a Pillow image or "
-                "a uint8 array"
-            )
-        return preprocess_pixels(rgb, self.config["data"])
+        return preprocess_pixels(_pixels(image, index), self.config["data"])
 
     def _tokenize(self, texts: Sequence[str]) -> np.ndarray:
         return self.tokenizer.encode(texts, self.config["tokenizer"]["context_length"])
+
+
+def _pixels(image: ImageLike | bytes, index: int | str) -> np.ndarray:
+    """Return an image as uint8 RGB `[height, width, 3]`, see `Pretrained.preprocess`."""
+    if isinstance(image, str | os.PathLike | bytes):
+        content = image if isinstance(image, bytes) else _read(image)
+        return read_rgb(content, key=_name(image, index))
+    if isinstance(image, Image.Image):
+        try:
+            return pillow_rgb(image)
+        except Exception as error:  # Pillow may decode the image only now
+            why = as_image_error(error)
+            raise ImageError(f"image {index}: {why}", why.reason) from error
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.shape[2:] != (3,) or not image.size:
+            raise TypeError(
+                f"image {index} is {image.dtype} {list(image.shape)}, "
+                "expected uint8 [height, width, 3]"
+            )
+        return np.ascontiguousarray(image)
+    raise TypeError(
+        f"image {index} is a {type(image).__name__}, expected a path, a Pillow image or "
+        "a uint8 array"
+    )
+
+
+def _name(image: ImageLike | bytes, index: int | str) -> str:
+    """Return the name of an image in messages: its path, or its number."""
+    return os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {index}"
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:

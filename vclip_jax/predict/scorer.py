@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -63,12 +64,14 @@ class Scorer:
                 embedding = jax.lax.map(encode, chunks).reshape(len(images), -1)
             else:
                 embedding = encode(images)
-            return {"embedding": embedding, "label": batch["label"], "index": batch["index"]}
+            others = {name: rows for name, rows in batch.items() if name != "image"}
+            return {**others, "embedding": embedding}
 
         def encode_texts(variables: Variables, tokens: jax.Array) -> jax.Array:
             return nnx.merge(graphdef, *variables).encode_text(tokens)
 
-        # Pass labels and numbers through, as each of several hosts knows only those of its rows.
+        # Pass labels, numbers and the gate's reasons through, as each of several hosts knows only
+        # those of its rows.
         compiled = partial(
             jax.jit,
             out_shardings=self.replicated,
@@ -90,15 +93,27 @@ class Scorer:
         Raises:
             ValueError: a record is missing or comes twice.
         """
+        rows = self.embed_rows(variables, batches)
+        return rows["embedding"], rows["label"]
+
+    def embed_rows(
+        self, variables: Variables, batches: Iterable[Batch]
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Embed batches, and return all their arrays except `image`, in the order of the records.
+
+        Returns:
+            `embedding`, float32 unit vectors `[n, d]`, and the other arrays of the batches `[n]`,
+            for records 0 to n - 1.
+
+        Raises:
+            ValueError: a record is missing or comes twice.
+        """
         outputs = [jax.device_get(self._encode_images(variables, batch)) for batch in batches]
         index = np.concatenate([out["index"] for out in outputs])
         order = np.argsort(index, kind="stable")[np.count_nonzero(index < 0) :]
         if not np.array_equal(index[order], np.arange(len(order))):
             raise ValueError("some records were not embedded, or twice: their numbers have gaps")
-        embeddings, labels = (
-            np.concatenate([out[name] for out in outputs])[order] for name in ("embedding", "label")
-        )
-        return embeddings, labels
+        return {name: np.concatenate([out[name] for out in outputs])[order] for name in outputs[0]}
 
     def embed_texts(self, variables: Variables, texts: Sequence[str]) -> np.ndarray:
         """Return unit vectors float32 `[n, d]`, each independent of the other texts."""

@@ -103,7 +103,6 @@ class Calibration:
         """Raise ValueError, one line, unless the calibration is for this model and these prompts.
 
         Examples:
-            >>> import dataclasses
             >>> from vclip_jax.prompts.calibration import Calibration, digest_of
             >>> asked = clip.asked("zh/fives")
             >>> entry = Calibration(
@@ -118,9 +117,11 @@ class Calibration:
             ...     n=50,
             ... )
             >>> entry.check(clip.weights_digest, asked)
-            >>> entry.check(clip.weights_digest, clip.asked("zh/refuge"))
-            Traceback (most recent call last):
-            ValueError: the calibration is for other prompts (zh/fives) than these (zh/refuge): ...
+            >>> try:
+            ...     entry.check(clip.weights_digest, clip.asked("zh/refuge"))
+            ... except ValueError as error:
+            ...     print(str(error).partition(":")[0])
+            the calibration is for other prompts (zh/fives) than these (zh/refuge)
         """
         self.check_model(model)
         if self.prompts_digest != digest_of(prompt_set):
@@ -131,7 +132,16 @@ class Calibration:
             )
 
     def check_model(self, model: str) -> None:
-        """Raise ValueError, one line, unless the calibration is for the model of this digest."""
+        """Raise ValueError, one line, unless the calibration is for the model of this digest.
+
+        Examples:
+            >>> from vclip_jax.prompts.calibration import Calibration
+            >>> origin = dict(prompts="", prompts_digest="", method="labels", data="", n=1)
+            >>> entry = Calibration(
+            ...     model="a1", classes=("no", "yes"), temperature=1.0, offsets=(0, 0), **origin
+            ... )
+            >>> entry.check_model("a1")
+        """
         if self.model != model:
             raise ValueError(
                 f"the calibration is for the model {self.model[:12]}, not for this one "
@@ -236,9 +246,11 @@ def load(path: str | os.PathLike[str]) -> tuple[Calibration, ...]:
         >>> from vclip_jax.prompts.calibration import load
         >>> path = pathlib.Path(tempfile.mkdtemp(), "other.json")
         >>> _ = path.write_text("{}")
-        >>> load(path)
-        Traceback (most recent call last):
-        ValueError: ... is not a calibration: it has no "format": 1
+        >>> try:
+        ...     load(path)
+        ... except ValueError as error:
+        ...     print(str(error).rpartition("other.json ")[2])
+        is not a calibration: it has no "format": 1
     """
     raw = read_json(path)
     try:

@@ -66,9 +66,22 @@ def zero_shot_rows(zero_shot: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "majority": marks[1],
                 "picture": plots.interval(result["accuracy"], lo, hi, marks),
                 "spans": {key: span(result.get(f"{key}_ci95")) for key in METRICS},
+                "notes": notes(result),
             }
         )
     return rows
+
+
+def notes(result: Mapping[str, Any]) -> list[str]:
+    """Return notes about refused photographs and calibrated answers, a few words each."""
+    found = []
+    gate, calibration = result.get("gate"), result.get("calibration")
+    if isinstance(gate, Mapping) and is_number(gate.get("refused")) and gate["refused"]:
+        left = " and left out" if gate.get("excluded") is True else ""
+        found.append(f"{gate['refused']:,} refused by the gate{left}")
+    if isinstance(calibration, Mapping):
+        found.append(f"calibrated ({calibration.get('method')}, {calibration.get('data')})")
+    return found
 
 
 def undefined(zero_shot: Mapping[str, Any]) -> list[str]:

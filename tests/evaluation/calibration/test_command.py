@@ -118,7 +118,7 @@ def test_a_built_dataset_without_its_labels_says_what_they_would(run, tmp_path):
         ([NAME, "--prompts", "zh/idrid"], "is for the classes no diabetic retinopathy"),
         (["{image}"], "holds photographs without labels: state"),
         ([NAME, "--prevalence", "normal=.6"], "the prevalence lacks age-related"),
-        (["{image}", "--prompts", "zh/fives", "--prevalence", STATED], "at least 20 photographs"),
+        (["{image}", "--prompts", "zh/fives", "--prevalence", STATED], "name at least 20"),
     ],
 )
 def test_mistakes_are_one_line(run, tmp_path, words, message):

@@ -9,6 +9,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from vclip_jax import datasets, prompts
+from vclip_jax.evaluation import labelled
 from vclip_jax.evaluation.metrics import classification, retrieval
 from vclip_jax.evaluation.probe import __main__ as command
 from vclip_jax.evaluation.probe import experiment as probe
@@ -202,6 +203,7 @@ def split(n, seed, prefix):
         texts=images[:1],
         caption_ids=np.zeros(n, np.int32),
         labels=labels.astype(np.int32),
+        gate=np.zeros(n, np.int32),
         captions=("",),
         keys=tuple(f"{prefix}{i}" for i in range(n)),
         class_names=("a", "b", "c"),
@@ -258,7 +260,7 @@ def test_mean_and_deviation_are_over_the_folds(splits):
 def test_labels_are_numbered_as_the_prompts_and_diseases_have_no_kappa(splits):
     _, test = splits
     prompt_set = prompts.from_phrases({name: name for name in ("c", "a", "b")})
-    moved = probe._renumbered(test, prompt_set)
+    moved = labelled.renumbered(test, prompt_set)
     names = np.array(test.class_names)[test.labels]
     np.testing.assert_array_equal(np.array(prompt_set.class_names)[moved.labels], names)
     want, found = (

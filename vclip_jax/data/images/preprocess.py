@@ -16,6 +16,7 @@ from vclip_jax.data.images.decode import (
     read_rgb,
 )
 from vclip_jax.data.images.enhance import enhance
+from vclip_jax.data.images.gate import judge
 from vclip_jax.files.foreign import MOST_IMAGE, read_bytes
 
 if TYPE_CHECKING:
@@ -41,6 +42,25 @@ def preprocess_record(record: "Record", data: "ConfigDict", size: int = 0) -> np
     return enhance(image) if data.enhance else image
 
 
+def judged_record(
+    record: "Record", size: int, fit: str, mode: str, enhanced: bool, *, key: str
+) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
+    """Return the picture of `preprocess_record`, and the reasons of `gate.judge` to refuse it.
+
+    Args:
+        record: the photograph's record. A square that was stored ready is judged as stored.
+        size, fit, mode, enhanced: `image_size`, `fit`, `decode` and `enhance` of `config.data`.
+        key: the photograph's name in errors.
+
+    Raises:
+        ImageError: the picture cannot be used; names the key.
+        ValueError: the picture was made a square by another fit.
+    """
+    rgb = read_rgb(record["image"], key=key)
+    square = fit_square(rgb, size, _square_fit(record, fit, key), mode)
+    return enhance(square) if enhanced else square, judge(rgb)
+
+
 def preprocess_pixels(rgb: npt.NDArray[np.uint8], data: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
     """Return the pixels of a whole photograph as a model gets them, uint8 `[size, size, 3]`.
 
@@ -52,35 +72,40 @@ def preprocess_pixels(rgb: npt.NDArray[np.uint8], data: Mapping[str, Any]) -> np
     return enhance(square) if data["enhance"] else square
 
 
+Views = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None, tuple[str, ...]]
+
+
 def preprocess_file(
-    path: str, data: Mapping[str, Any], side: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None] | ImageError:
-    """Read a file in a worker process: `preprocess_pixels`, and a picture to show.
+    path: str, data: Mapping[str, Any], side: int, gate: bool = False
+) -> Views | ImageError:
+    """Read a file in a worker process: `preprocess_pixels`, a picture to show, and the gate.
 
     Args:
         path: the file.
         data: `data` of a portable configuration.
         side: side of the picture, which has the model's fit and is not enhanced; 0 for none.
+        gate: whether to judge the photograph, see `gate.judge`.
 
     Returns:
-        uint8 `[image_size, image_size, 3]` and uint8 `[side, side, 3]` (None without a `side`), or
-        an error that names the path.
+        uint8 `[image_size, image_size, 3]`, uint8 `[side, side, 3]` (None without a `side`) and the
+        reasons to refuse the photograph (empty without `gate`), or an error that names the path.
     """
     try:
         if data["fit"] in BUILT_IN_FITS:
-            return guarded.call(_preprocess_file, path, dict(data), side)
+            return guarded.call(_preprocess_file, path, dict(data), side, gate)
         # A fit that a recipe registered is unknown in the worker.
-        rgb = guarded.call(_preprocess_file, path, None, 0)
-        return rgb if isinstance(rgb, ImageError) else _views(rgb, data, side)
+        rgb = guarded.call(_preprocess_file, path, None, 0, gate)
+        return rgb if isinstance(rgb, ImageError) else _views(rgb, data, side, gate)
     except guarded.Fault as error:
         return ImageError(f"{path}: cannot read the image: {error}", error.reason)
 
 
-def _views(rgb: npt.NDArray[np.uint8], data: Mapping[str, Any], side: int) -> Any:
-    return preprocess_pixels(rgb, data), fit_square(rgb, side, data["fit"]) if side else None
+def _views(rgb: npt.NDArray[np.uint8], data: Mapping[str, Any], side: int, gate: bool) -> Views:
+    picture = fit_square(rgb, side, data["fit"]) if side else None
+    return preprocess_pixels(rgb, data), picture, judge(rgb) if gate else ()
 
 
-def _preprocess_file(path: str, data: Mapping[str, Any] | None, side: int) -> Any:
+def _preprocess_file(path: str, data: Mapping[str, Any] | None, side: int, gate: bool) -> Any:
     """Return the views of a file, or its pixels without `data`."""
     try:
         content = read_bytes(path, MOST_IMAGE)
@@ -90,7 +115,7 @@ def _preprocess_file(path: str, data: Mapping[str, Any] | None, side: int) -> An
     try:
         with guarded.limited():
             rgb = read_rgb(content, key=path)
-            return rgb if data is None else _views(rgb, data, side)
+            return rgb if data is None else _views(rgb, data, side, gate)
     except ImageError as error:
         return error
 
@@ -117,13 +142,18 @@ def record_square(
         ImageError: the picture cannot be used; names the key.
         ValueError: the picture was made a square by another fit.
     """
-    fitted = record.get("fitted")
-    if fitted is not None and fitted != fit:
-        raise ValueError(_contradiction(key, fitted, fit))
-    square_fit = fit if fitted is None else "squash"
+    square_fit = _square_fit(record, fit, key)
     if whole:
         return decode_whole(record["image"], size, square_fit, mode, key=key)
     return decode(record["image"], size, square_fit, mode, room=room, key=key)
+
+
+def _square_fit(record: "Record", fit: str, key: str) -> str:
+    """Return the fit of a record's picture: a picture that is already square is scaled."""
+    fitted = record.get("fitted")
+    if fitted is not None and fitted != fit:
+        raise ValueError(_contradiction(key, fitted, fit))
+    return fit if fitted is None else "squash"
 
 
 def check_fitted(

@@ -42,7 +42,7 @@ def fit(probabilities: Floats, labels: Ints) -> tuple[float, npt.NDArray[np.floa
         >>> from vclip_jax.evaluation.calibration.fit import fit
         >>> answers = np.array([[0.9, 0.1]] * 8)  # too sure: one answer in four is wrong
         >>> temperature, offsets = fit(answers, np.array([0, 0, 0, 1, 0, 0, 1, 0]))
-        >>> temperature > 1, offsets[0] < offsets[1]
+        >>> temperature > 1, bool(offsets[0] < offsets[1])
         (True, True)
     """
     log = np.log(np.maximum(np.asarray(probabilities, np.float64), _TINY))

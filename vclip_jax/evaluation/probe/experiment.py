@@ -3,7 +3,6 @@
 import logging
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from vclip_jax import prompts
 from vclip_jax.datasets import open_source
+from vclip_jax.evaluation.labelled import prompts_for, renumbered
 from vclip_jax.evaluation.metrics import classification, retrieval
 from vclip_jax.evaluation.probe import INVERSE_PENALTY, WITHOUT_PROMPTS
 from vclip_jax.evaluation.probe.few_shot import (
@@ -197,13 +197,13 @@ def run(options: Namespace) -> dict[str, Any]:
         ordered = rises(names)
     else:
         # Use the prompts' order of classes: shots are drawn in it, and kappa depends on it.
-        test = _renumbered(test, prompt_set)
+        test = renumbered(test, prompt_set)
         names, ordered = prompt_set.class_names, prompt_set.ordered
         classes = clip.class_embeddings(prompt_set)
         about["prompts"] = prompt_set.name
     learns = set(options.method) != {"zero_shot"}
     rows = probe(
-        _renumbered(embed(options.train_split), prompt_set) if learns else None,
+        renumbered(embed(options.train_split), prompt_set) if learns else None,
         test,
         classes,
         float(np.exp(clip.logit_scale)),
@@ -239,25 +239,7 @@ def _prompts(
         if not names:
             raise ValueError(f"{options.dataset} does not name its classes: give --prompts")
         return None
-    default = clip.prompts
-    if options.prompts is None and default is not None and set(default.class_names) == set(names):
-        return clip.asked(default)
-    name = options.prompts or _usual_prompts(options.dataset)
-    return clip.asked(prompts.for_classes(name, names, options.dataset))
-
-
-def _renumbered(split: SplitEmbeddings, prompt_set: prompts.PromptSet | None) -> SplitEmbeddings:
-    """Return the same images, with labels that follow the prompts' order of classes."""
-    if prompt_set is None or not split.class_names:
-        return split
-    numbers = prompt_set.numbers(split.class_names)
-    return replace(split, labels=np.where(split.labels >= 0, numbers[split.labels], -1))
-
-
-def _usual_prompts(dataset: str) -> str:
-    """Return zh/fives for "fives", "fives/512px-q92" and "synthetic/fives_like-128px-600-s1"."""
-    name, _, config = dataset.partition("/")
-    return f"zh/{config.partition('_like')[0] if name == 'synthetic' else name}"
+    return prompts_for(clip, names, options.dataset, options.prompts)
 
 
 def _print_retrieval(figures: dict[str, Any]) -> None:

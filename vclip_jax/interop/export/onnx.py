@@ -4,7 +4,7 @@ jax2onnx (`pip install 'vclip_jax[onnx]'`) converts them. See `export.towers` fo
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from vclip_jax.files.errors import first_line
 from vclip_jax.interop.export import towers
 from vclip_jax.interop.weights import Weights
 from vclip_jax.prompts import PromptSet
+from vclip_jax.prompts.calibration import Calibration
 
 KIND: Final = "onnx"
 OPSET: Final = 21
@@ -32,6 +33,7 @@ def save(
     *,
     card: str,
     prompts: PromptSet | None = None,
+    calibrations: Sequence[Calibration] = (),
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write a portable folder with `image.onnx`, `text.onnx` and `onnx.json`.
@@ -78,6 +80,7 @@ def save(
         packages,
         card=card,
         prompts=prompts,
+        calibrations=calibrations,
         overwrite=overwrite,
     )
 

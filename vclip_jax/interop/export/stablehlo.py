@@ -22,6 +22,7 @@ from vclip_jax.interop import folder
 from vclip_jax.interop.export import towers
 from vclip_jax.interop.weights import Weights
 from vclip_jax.prompts import PromptSet
+from vclip_jax.prompts.calibration import Calibration
 
 KIND: Final = "stablehlo"
 PLATFORMS: Final = ("cpu", "cuda", "tpu")
@@ -34,6 +35,7 @@ def save(
     *,
     card: str,
     prompts: PromptSet | None = None,
+    calibrations: Sequence[Calibration] = (),
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write a portable folder with `image.stablehlo`, `text.stablehlo` and `stablehlo.json`.
@@ -69,6 +71,7 @@ def save(
         ("jax",),
         card=card,
         prompts=prompts,
+        calibrations=calibrations,
         details=details,
         overwrite=overwrite,
     )

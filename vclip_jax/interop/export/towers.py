@@ -36,6 +36,7 @@ from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import Clip
 from vclip_jax.models.rng import seeded
 from vclip_jax.prompts import PromptSet
+from vclip_jax.prompts.calibration import Calibration
 
 BATCHES: Final = (1, 3)
 """Batch sizes at which an export is compared with the model."""
@@ -262,6 +263,7 @@ def save(
     *,
     card: str,
     prompts: PromptSet | None = None,
+    calibrations: Sequence[Calibration] = (),
     details: Mapping[str, Mapping[str, Any]] | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -276,6 +278,7 @@ def save(
         packages: the packages whose versions to list.
         card: the model card.
         prompts: the prompts that the model is asked by default, or None.
+        calibrations: the calibrations of the model's answers.
         details: tower -> entries of `FORMAT.json` that only this format has.
         overwrite: replace existing files.
 
@@ -298,7 +301,7 @@ def save(
             for name, error in errors.items()
         }
         digests = {path.name: sha256(path) for path in sorted(part.iterdir())}
-        folder.write(part, weights, tokenizer, card, prompts)
+        folder.write(part, weights, tokenizer, card, prompts, calibrations)
         model = sha256(part / folder.MODEL)
         info = describe(kind, weights, tokenizer, model, digests, entries, packages)
         write_json(part / f"{kind}.json", info)
