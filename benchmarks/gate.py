@@ -23,6 +23,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,21 @@ from vclip_jax.data.images.decode import read_rgb
 from vclip_jax.datasets.own.named import expand
 from vclip_jax.datasets.synthetic.domains import TRAINING_DOMAIN, sample_case
 from vclip_jax.datasets.synthetic.render import draw, render
+from vclip_jax.datasets.synthetic.signs import shows_macula
 from vclip_jax.evaluation.metrics.classification import binary_auc, wilson_interval
 
 Picture = np.ndarray
 """uint8 RGB `[height, width, 3]`."""
+MAKES = ("messidor_like", "fives_like", "refuge_like")
+"""The domains whose cameras take the drawn photographs, in turn."""
 SIZES = (128, 256)
 """The sides of drawn photographs, in turn."""
 COEFFICIENTS = Path(gate.__file__).with_name("gate.json")
 FIT_SEED, TEST_SEED = 900, 901
 MUST_REFUSE = ("black", "white", "noise", "text", "face", "OCT")
 """Kinds of pictures that must all be refused."""
+MOST_READABLE_REFUSED = 0.01
+"""The share of readable drawn photographs that the fit lets the gate refuse as unreadable."""
 MOST_REFUSED = 0.02
 """The largest share of good photographs that may be refused."""
 
@@ -114,13 +120,18 @@ def report(name: str, pictures: Iterable[Picture], milliseconds: list[float]) ->
 
 
 def drawn(count: int, seed: int, readable: bool) -> Iterator[Picture]:
-    """Draw photographs with a readable or an unreadable retina, by the renderer's label."""
+    """Draw photographs with a readable or an unreadable retina, by the renderer's label.
+
+    The eyes are those of the training domain; the cameras are those of the stand-ins, because many
+    of the training cameras are worse than any that clinics use.
+    """
     index = found = 0
     while found < count:
         case = sample_case(TRAINING_DOMAIN, seed, index)
         index += 1
-        if case.quality.retina_readable == readable:
-            yield render(case, SIZES[found % len(SIZES)])
+        if case.quality.retina_readable == readable and shows_macula(case):
+            make = replace(case, domain=MAKES[found % len(MAKES)])
+            yield render(make, SIZES[found // len(MAKES) % len(SIZES)])
             found += 1
 
 
@@ -157,15 +168,17 @@ def fit(count: int) -> None:
     mean, spread = x.mean(axis=0), x.std(axis=0)
     found = LogisticRegression(C=1.0).fit((x - mean) / spread, y)
     weights = found.coef_[0] / spread
-    content = {
+    content: dict[str, Any] = {
         "made_by": f"python benchmarks/gate.py --fit --count {count}",
         "photographs": len(y),
         "weights": [round(float(weight), 4) for weight in weights],
         "intercept": round(float(found.intercept_[0] - weights @ mean), 4),
     }
+    answers = np.sort(found.predict_proba((good - mean) / spread)[:, 1])
+    content["least"] = round(float(answers[int(MOST_READABLE_REFUSED * len(answers))]), 4)
     COEFFICIENTS.write_text(json.dumps(content, indent=1) + "\n")
-    gate._coefficients.cache_clear()
-    print(f"{COEFFICIENTS}: {content['weights']}, {content['intercept']}")
+    gate.fitted.cache_clear()
+    print(f"{COEFFICIENTS}: {content}")
 
 
 def areas(readable: list[Picture], unreadable: list[Picture]) -> dict[str, object]:

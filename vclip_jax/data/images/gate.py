@@ -380,7 +380,6 @@ class Limits:
     least_visible: float = 0.6
     most_spot: float = 0.28
     """The limit for a filled picture, which shows little besides a larger optic disc."""
-    least_readable: float = 0.3
     least_long: float = 0.15
     least_texture: float = 0.012
     """The contrast (`finest`) above which an unreadable picture is not a fundus photograph."""
@@ -406,7 +405,7 @@ def judge(rgb: np.ndarray) -> tuple[str, ...]:
 
 def reasons_of(m: Measures, limits: Limits = LIMITS) -> tuple[str, ...]:
     """Return the reasons that follow from measures, see `judge`."""
-    unreadable = readable(m) < limits.least_readable or m.long < limits.least_long
+    unreadable = readable(m) < fitted().least or m.long < limits.least_long
     outlined = m.outline > limits.least_ground
     found = {
         NOT_FUNDUS: (
@@ -442,16 +441,29 @@ def readable(m: Measures) -> float:
 
     `python benchmarks/gate.py --fit` fits the coefficients to the renderer's labels.
     """
-    weights, intercept = _coefficients()
-    score = sum(w * x for w, x in zip(weights, features(m), strict=True)) + intercept
+    regression = fitted()
+    score = sum(w * x for w, x in zip(regression.weights, features(m), strict=True))
+    score += regression.intercept
     return float(1 / (1 + np.exp(-score)))
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """The logistic regression of `readable`, and its limit."""
+
+    weights: tuple[float, ...]
+    intercept: float
+    least: float
+    """The probability below which a retina is not readable: one in a hundred readable drawn
+    photographs has less."""
+
+
 @cache
-def _coefficients() -> tuple[tuple[float, ...], float]:
+def fitted() -> Fitted:
+    """Return the content of `gate.json`."""
     path = resources.files("vclip_jax.data.images").joinpath("gate.json")
     content = json.loads(path.read_text("utf-8"))
-    return tuple(content["weights"]), content["intercept"]
+    return Fitted(tuple(content["weights"]), content["intercept"], content["least"])
 
 
 def as_bits(reasons: Iterable[str]) -> int:
