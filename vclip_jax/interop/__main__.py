@@ -3,6 +3,7 @@
     vclip weights import --format cn_clip --source clip_cn_rn50.pt --out F
     vclip weights push --model F --repo OWNER/NAME
     vclip export --format cn_clip --model W --out rn50.pt
+    vclip export --format safetensors --dtype float16 --model W --out F
     vclip export --format stablehlo --model W --out F
 
 --source is a downloaded file or folder of another system; --model is a model of this package: a
@@ -107,6 +108,13 @@ def _add_export(parser: commands.Parser) -> None:
     commands.add_model(parser, old="--source")
     parser.add_argument(
         "--out", old=["--target"], required=True, type=Path, help="the file or folder to write"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="dtype of the weights in a safetensors folder: float16 halves the file, and loading "
+        "makes the weights float32 again (default: float32)",
     )
     _add_overwrite(parser)
     parser.set_defaults(action="export")

@@ -17,7 +17,7 @@ from vclip_jax.interop import folder, model_card
 from vclip_jax.interop.export import FORMATS, hub, onnx, stablehlo, towers
 from vclip_jax.interop.source import folder_of, read_folder
 from vclip_jax.interop.systems import cn_clip, flair, hf_bert, hf_clip, open_clip
-from vclip_jax.interop.weights import Weights
+from vclip_jax.interop.weights import Weights, as_float16
 from vclip_jax.prompts import PromptSet, own
 
 MOST_CARD: Final = 4 << 20
@@ -102,6 +102,9 @@ def export(options: Namespace) -> None:
         ValueError, OSError: one line.
     """
     target: Path = options.out
+    half = options.dtype == "float16"
+    if half and options.format != "safetensors":
+        raise ValueError(f"--dtype float16 is for --format safetensors, not {options.format}")
     if options.format in FORMATS:
         towers.check_target(target, options.format, overwrite=options.overwrite)
     elif options.format == "safetensors":
@@ -112,6 +115,8 @@ def export(options: Namespace) -> None:
     weights, tokenizer, step = read_folder(source, options.step)
     if step is not None:
         print(f"{options.model}: step {step}", file=sys.stderr)
+    if half:
+        weights = as_float16(weights)
     if options.format == "cn_clip":
         cn_clip.save(target, weights, step=step or 0)
         for note in cn_clip.notes(weights.config):
@@ -146,7 +151,7 @@ def _card(
         path = source / folder.CARD
         if path.is_file():
             check_inside(path)
-            return _text(path)
+            return model_card.with_dtype(_text(path), weights)
         return model_card.write(weights, tokenizer, f"exported from {source.name}", prompts=prompts)
     origin = f"exported from {source.name}, step {step}"
     run = model_card.read_saved_run(source, step)
