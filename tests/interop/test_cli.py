@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from vclip_jax.files import packaged
 from vclip_jax.interop import actions, folder, names
 from vclip_jax.interop.__main__ import main
 from vclip_jax.interop.export import hub
+from vclip_jax.interop.source import load_weights
 from vclip_jax.interop.systems import cn_clip
 from vclip_jax.interop.weights import Weights
 
@@ -81,6 +83,17 @@ def test_half_the_bytes_hold_the_same_weights_to_11_bits(tmp_path, weights, toke
     assert run("export --format safetensors --model", half, "--out", again) == 0
     assert (again / "README.md").read_text() == (full / "README.md").read_text()
     assert_same(folder.load(again)[0], read)
+
+
+def test_a_packed_folder_is_loaded_by_its_name(tmp_path, weights, tokenizer, capsys, monkeypatch):
+    monkeypatch.setattr(packaged, "ROOT", tmp_path / "packaged")
+    folder.save(tmp_path / "m", weights, tokenizer)
+    assert run("pack --as tiny --model", tmp_path / "m") == 0
+    assert f"packaged/tiny: {weights.count:,} parameters, 1.5 MiB" in capsys.readouterr().out
+    assert_same(load_weights("tiny")[0], weights)
+    assert run("pack --model", tmp_path) == 1
+    assert "not a portable folder" in capsys.readouterr().err
+    assert packaged.names() == ["tiny"]
 
 
 def test_float16_is_only_for_weights_that_it_can_hold(tmp_path, weights, tokenizer, capsys):

@@ -1,4 +1,4 @@
-"""The actions of `vclip weights` and `vclip export`: import, export and push.
+"""The actions of `vclip weights` and `vclip export`: import, export, push and pack.
 
 Each function takes the parsed options of its command, see `__main__`.
 """
@@ -12,6 +12,7 @@ from typing import Any, Final
 from vclip_jax.data.text import tokenizer_json
 from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.data.text.wordpiece import WordPiece
+from vclip_jax.files import packaged
 from vclip_jax.files.foreign import check_inside, read_bytes
 from vclip_jax.interop import folder, model_card
 from vclip_jax.interop.export import FORMATS, hub, onnx, stablehlo, towers
@@ -172,3 +173,15 @@ def push(options: Namespace) -> None:
         ValueError, OSError: one line.
     """
     print(hub.push(options.model, options.repo, private=options.private))
+
+
+def pack(options: Namespace) -> None:
+    """Make a portable folder a packaged model of this installation, see `files.packaged`.
+
+    Raises:
+        ValueError, OSError: one line: the folder is not portable, or cannot be copied.
+    """
+    weights, _ = folder.load(options.model)
+    target = packaged.pack(options.model, options.packaged_name)
+    size = sum(path.stat().st_size for path in target.iterdir())
+    print(f"{target}: {weights.count:,} parameters, {size / 2**20:.1f} MiB")

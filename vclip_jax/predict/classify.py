@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
-from vclip_jax.console import terminal
+from vclip_jax.console import commands, terminal
 from vclip_jax.data.images.decode import ImageError
 from vclip_jax.data.images.preprocess import preprocess_file
 from vclip_jax.datasets.own.named import expand
@@ -35,8 +35,9 @@ def run(options: Namespace, out: TextIO) -> int:
     named = expand(options.images, terminal.lines_of_stdin())
     for note in named.notes:
         print(f"note: {shown(note)}", file=sys.stderr)
-    clip = load(options.model, step=options.step)
-    say_step(options.model, clip)
+    model = commands.chosen_model(options)
+    clip = load(model, step=options.step)
+    say_step(model, clip)
     prompt_set = clip.asked(asked)
     names = prompt_set.class_names
     if options.format == "csv":
