@@ -1,8 +1,10 @@
-"""Measure models on real photographs: `python benchmarks/real_photographs.py MODEL... --source DIR`.
+"""Measure models on real photographs.
+
+    python benchmarks/real_photographs.py MODEL... --source DIR
 
 DIR is the folder "B. Disease Grading" of IDRiD, whose training part may be used to choose between
-recipes. MODEL is a run, a portable folder or the name of a packaged model. Each model gives a row of
-a Markdown table, and a line of JSON:
+recipes. MODEL is a run, a portable folder or the name of a packaged model. Each model gives a row
+of a Markdown table, and a line of JSON:
 
 - AUC of retinopathy of grade 2 and worse by `zh/idrid`, with the 95 % interval of a bootstrap over
   photographs;
@@ -52,7 +54,9 @@ def row(model: str, photographs: list[bytes], grades: np.ndarray) -> dict[str, A
         grades: retinopathy 0-4, int `[n]`.
     """
     clip = vclip_jax.load(model)
-    vectors = clip.encode_image(photographs)
+    squares = np.stack([clip.preprocess(data) for data in photographs])
+    starts = range(0, len(squares), clip.batch_size)
+    vectors = np.concatenate([clip.embed(squares[i : i + clip.batch_size]) for i in starts])
     score = clip.probabilities(vectors, "zh/idrid")[:, 2:].sum(1)
     truth = grades >= 2
     rng = np.random.default_rng(0)

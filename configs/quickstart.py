@@ -4,7 +4,8 @@
     vclip train --config configs/quickstart.py --workdir runs/quickstart
 
 The model is trained on one synthetic dataset. It is scored on three others with other cameras and
-populations, and on three whose cameras are far outside of the training cameras.
+populations, on three whose cameras are far outside of the training cameras, and on twelve real
+photographs that come with the package.
 
 Hardware: 2 CPU cores, about 10 minutes with the installation.
 """
@@ -31,6 +32,7 @@ def get_config():
         config.evals[f"{domain}_far"] = config_lib.zero_shot_eval(
             f"synthetic/{domain}_far-128px-200-s1", f"zh/{domain}"
         )
-    # Real photographs are scored with --config.evals.idrid.source=DIR, and skipped otherwise.
+    config.evals.idrid_sample = config_lib.zero_shot_eval("idrid_sample", "zh/idrid")
+    # All of IDRiD is scored with --config.evals.idrid.source=DIR, and skipped otherwise.
     config.evals.idrid = config_lib.zero_shot_eval("idrid", "zh/idrid", split="train+holdout")
     return config

@@ -217,6 +217,15 @@ def portable_folder(tmp_path_factory, tiny_weights, chinese, random_variables) -
     return path
 
 
+@pytest.fixture
+def packaged_model(tmp_path_factory, portable_folder, monkeypatch) -> Path:
+    """The folder of a packaged model, retina-small: the tiny model, instead of the package's."""
+    from vclip_jax.files import packaged
+
+    monkeypatch.setattr(packaged, "ROOT", tmp_path_factory.mktemp("packaged"))
+    return packaged.pack(portable_folder, packaged.DEFAULT)
+
+
 # --- A miniature of IDRiD's disease-grading folder.
 
 _TRAIN = "a. Training Set", "a. IDRiD_Disease Grading_Training Labels.csv"

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -24,6 +25,8 @@ from vclip_jax.devices import sharding
 from vclip_jax.drills.tiny import get_config
 from vclip_jax.evaluation import measurement
 from vclip_jax.evaluation.metrics import bootstrap, classification, predictions
+from vclip_jax.evaluation.tasks import usual_prompts
+from vclip_jax.files import packaged
 from vclip_jax.interop import folder as portable
 from vclip_jax.interop import source
 from vclip_jax.interop import workdir as saved_run
@@ -643,6 +646,25 @@ def test_a_portable_folder_gives_its_weights(config, finished, tmp_path):
     assert (origin.step, origin.taken) == (None, "weights")
     config.restore_optimizer = True
     with pytest.raises(ValueError, match=r"restore_optimizer needs the workdir of a run"):
+        trainer.main(config, tmp_path / "new")
+
+
+def test_a_packaged_model_gives_weights_vocabulary_and_prompts_by_its_name(
+    config, finished, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(packaged, "ROOT", tmp_path / "packaged")
+    loaded, tokenizer, _ = saved_run.load(finished)
+    portable.save(tmp_path / "portable", loaded, tokenizer, prompts=own.load(finished))
+    packaged.pack(tmp_path / "portable", "tiny")
+    config.restore_from, config.evals = "tiny", {}
+    state, _, origin = start(config, tmp_path)  # with the size of its vocabulary
+    assert same((state.params, state.batch_stats), loaded.variables)
+    assert str(origin) == "tiny (weights)"
+    assert load_tokenizer(config, [], tmp_path) == tokenizer
+    nameless = SimpleNamespace(class_names=())
+    assert usual_prompts(config, [], nameless, tokenizer) == own.load(finished)
+    (tmp_path / "packaged/tiny/vocab.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"vocab\.txt is damaged"):
         trainer.main(config, tmp_path / "new")
 
 

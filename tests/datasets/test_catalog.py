@@ -31,7 +31,7 @@ def test_a_miniature_is_built_and_its_rejects_are_accounted_for(name, data_dir):
     assert content["rejected"], "a miniature has quirks"
     assert content["listed"] == content["kept"] + len(rejects)
     assert content["licence"] or name == "generic"
-    grades = ("messidor", "messidor2", "idrid", "aptos", "deepdrid")
+    grades = ("messidor", "messidor2", "idrid", "idrid_sample", "aptos", "deepdrid")
     assert content["ordered_classes"] == (name in grades)
     (card.parent / "samples.png").stat()
 

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from vclip_jax.files import packaged
 from vclip_jax.interop import actions, folder, names
 from vclip_jax.interop.__main__ import main
 from vclip_jax.interop.export import hub
+from vclip_jax.interop.source import load_weights
 from vclip_jax.interop.systems import cn_clip
+from vclip_jax.interop.weights import Weights
 
 from .conftest import assert_same
 from .systems.test_hf_bert import CONFIG
@@ -59,6 +62,53 @@ def test_folders_and_files_of_ours_are_copied(tmp_path, checkpoint, weights, tok
     assert_same(folder.load(other)[0], weights)
     assert run("export --format safetensors --model", other, "--out", tmp_path / "out") == 0
     assert folder.load(tmp_path / "out")[1] == tokenizer
+
+
+def test_half_the_bytes_hold_the_same_weights_to_11_bits(tmp_path, weights, tokenizer, capsys):
+    full, half, again = tmp_path / "full", tmp_path / "half", tmp_path / "again"
+    folder.save(full, weights, tokenizer)
+    command = "export --format safetensors --dtype float16 --model"
+    assert run(command, full, "--out", half) == 0
+    read, _ = folder.load(half)
+    size = 0
+    for name, array in weights.arrays.items():
+        assert read.arrays[name].dtype == np.float32
+        exact = array if array.ndim < 2 else array.astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(read.arrays[name], exact, name)
+        size += array.nbytes if array.ndim < 2 else array.nbytes // 2
+    content = (half / "model.safetensors").read_bytes()
+    assert len(content) - 8 - int.from_bytes(content[:8], "little") == size  # without the header
+    line = f"- {weights.count:,} parameters, stored as float16 (vectors as float32), loaded as "
+    assert line in (half / "README.md").read_text()
+    assert run("export --format safetensors --model", half, "--out", again) == 0
+    assert (again / "README.md").read_text() == (full / "README.md").read_text()
+    assert_same(folder.load(again)[0], read)
+
+
+def test_a_packed_folder_is_loaded_by_its_name(tmp_path, weights, tokenizer, capsys, monkeypatch):
+    monkeypatch.setattr(packaged, "ROOT", tmp_path / "packaged")
+    folder.save(tmp_path / "m", weights, tokenizer)
+    assert run("pack --as tiny --model", tmp_path / "m") == 0
+    assert f"packaged/tiny: {weights.count:,} parameters, 1.5 MiB" in capsys.readouterr().out
+    assert_same(load_weights("tiny")[0], weights)
+    assert run("pack --model", tmp_path) == 1
+    assert "not a portable folder" in capsys.readouterr().err
+    assert packaged.names() == ["tiny"]
+
+
+def test_float16_is_only_for_weights_that_it_can_hold(tmp_path, weights, tokenizer, capsys):
+    wide = dict(weights.arrays, text_projection=weights.arrays["text_projection"] + 7e4)
+    folder.save(tmp_path / "m", Weights(weights.config, wide), tokenizer)
+    command = "export --dtype float16 --out"
+    for form, message in (
+        ("safetensors", "text_projection has the value 7e+04, beyond the range of float16"),
+        ("cn_clip", "--dtype float16 is for --format safetensors, not cn_clip"),
+        ("onnx", "--dtype float16 is for --format safetensors, not onnx"),
+    ):
+        out = tmp_path / "out"
+        assert run(command, out, "--format", form, "--model", tmp_path / "m") == 1
+        assert message in capsys.readouterr().err
+        assert not out.exists()
 
 
 def test_a_bert_becomes_a_text_tower(tmp_path, tiny_weights, tokenizer):

@@ -14,11 +14,13 @@ from PIL import Image
 
 import vclip_jax
 from vclip_jax import prompts
+from vclip_jax.console import commands
 from vclip_jax.data.images import guarded
 from vclip_jax.data.images.decode import decode
 from vclip_jax.datasets.synthetic.case import Quality
 from vclip_jax.datasets.synthetic.domains import sample_case
 from vclip_jax.datasets.synthetic.render import render
+from vclip_jax.files import packaged
 from vclip_jax.predict import __main__ as predict
 from vclip_jax.predict import classify, heat_maps, prior_matching
 from vclip_jax.prompts import calibration, own
@@ -86,6 +88,30 @@ def test_phrases_may_be_classes_and_csv_is_a_table(capsys, portable_folder, phot
     (row,) = csv.DictReader(io.StringIO(out))
     assert list(row) == ["image", "prediction", "正常", "青光眼, 视盘", "error"]
     assert float(row["正常"]) + float(row["青光眼, 视盘"]) == pytest.approx(1, abs=2e-4)
+
+
+def test_without_a_model_the_packaged_one_answers_and_is_named(
+    capsys, packaged_model, portable_folder, photographs, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(commands, "_noted", set())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "retina-small").mkdir()  # not asked for
+    photograph = photographs / "a.png"
+    status, out, err = run(capsys, photograph)
+    assert (status, err) == (
+        0,
+        "note: retina-small, the packaged model, answers; --model names another\n",
+    )
+    assert out == run(capsys, "--model", portable_folder, photograph)[1]
+    (tmp_path / "retina-small").rmdir()
+    assert run(capsys, "--model", "retina-small", photograph) == (0, out, "")
+
+
+def test_without_any_model_the_command_asks_for_one(capsys, photographs, monkeypatch, tmp_path):
+    monkeypatch.setattr(packaged, "ROOT", tmp_path)
+    status, out, err = run(capsys, photographs / "a.png")
+    assert (status, out) == (1, "")
+    assert err == "error: this installation has no model retina-small: name a model with --model\n"
 
 
 def test_lists_come_from_csv_files_and_standard_input(

@@ -241,6 +241,16 @@ def test_text_towers_and_absent_models_are_refused(tmp_path, tiny_weights, token
         vclip_jax.load(tmp_path)
 
 
+def test_a_packaged_model_is_loaded_by_its_name_if_its_files_are_whole(packaged_model, clip):
+    named = vclip_jax.load("retina-small")
+    np.testing.assert_array_equal(named.encode_text(["正常"]), clip.encode_text(["正常"]))
+    (packaged_model / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"config\.json is damaged \(its SHA-256"):
+        vclip_jax.load("retina-small")
+    with pytest.raises(ValueError, match=r"there is no retina-smal: .*folder, or retina-small$"):
+        vclip_jax.load("retina-smal")
+
+
 def test_a_portable_folder_has_no_steps_to_choose_from(portable_folder, clip):
     assert clip.step is None
     with pytest.raises(ValueError, match="portable folder, which has one model and no step best"):

@@ -95,6 +95,33 @@ def test_stand_ins_are_called_not_comparable_and_real_datasets_are_not(make, con
     assert "not comparable" not in real.text
 
 
+def test_real_photographs_come_before_rendered_ones_and_their_licence_is_named(make, contents):
+    for file in ("zero_shot.json", "examples.json"):
+        found = contents[file]
+        contents[file] = {"fives_like": found["fives_like"], "idrid_sample": found["refuge_like"]}
+    results = contents["zero_shot.json"]
+    results["fives_like"]["dataset"] = "synthetic/fives_like-128px-600-s1"
+    results["idrid_sample"]["dataset"] = "idrid_sample/512px-q92"
+    text = make(contents).text
+    table, examples = text.index("Zero-shot classification"), text.index("A heat map")
+    for section in (table, examples):
+        assert text.index("idrid_sample", section) < text.index("fives_like", section)
+    shown = text[examples:]
+    assert "by Porwal, Pachade and Kokare (CC BY 4.0)." in shown
+    assert "Rendered by vclip_jax, not photographs." in shown
+    results["idrid_sample"]["dataset"] = 7
+    assert "CC BY 4.0" not in make(contents).text
+
+
+def test_auc_is_the_first_figure(make, contents):
+    text = make(contents).text
+    result = contents["zero_shot.json"]["messidor_like"]
+    start = text.index("messidor_like")
+    assert text.index(f"{result['auc']:.3f}", start) < text.index(
+        f"{result['accuracy']:.3f}", start
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "place"),
     [

@@ -269,9 +269,10 @@ KEYS = (
     Key(
         "restore_from",
         "",
-        "Weights that start this run at step 0, or that `vclip eval` scores: a workdir, or a "
-        "portable folder of `vclip_jax.interop`. (With a folder of only a text tower, the image "
-        "tower stays random.) The vocabulary is taken from there too.",
+        "Weights that start this run at step 0, or that `vclip eval` scores: a workdir, a "
+        "portable folder of `vclip_jax.interop`, or the name of a packaged model. (With a folder "
+        "of only a text tower, the image tower stays random.) The vocabulary is taken from there "
+        "too.",
         aliases="resume resume_from resume_from_checkpoint pretrained init_from model_init "
         "checkpoint ckpt finetune_from",
     ),

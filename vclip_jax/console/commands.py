@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
+from vclip_jax.files import packaged
 from vclip_jax.files.foreign import shown
 
 OTHERS: Final = (
@@ -194,14 +195,29 @@ def note_once(text: str) -> None:
 
 
 def add_model(
-    parser: Parser, what: str = "", *, required: bool = True, old: str = "--checkpoint"
+    parser: Parser,
+    what: str = "",
+    *,
+    required: bool = True,
+    default: bool = False,
+    old: str = "--checkpoint",
 ) -> None:
-    """Add the options that name a model, --model and --step; `what` starts the help of --model."""
+    """Add the options that name a model, --model and --step.
+
+    Args:
+        parser: the command's parser.
+        what: the start of the help of --model.
+        required: refuse a command line without --model.
+        default: without --model, take the packaged model, see `chosen_model`.
+        old: the old name of --model.
+    """
+    words = f" (default: {packaged.DEFAULT})" if default else ""
     parser.add_argument(
         "--model",
-        required=required,
+        required=required and not default,
         old=[old],
-        help=f"{what}a workdir, a portable folder, or hub:OWNER/NAME[@REVISION]",
+        help=f"{what}a workdir, a portable folder, the name of a packaged model, or "
+        f"hub:OWNER/NAME[@REVISION]{words}",
     )
     parser.add_argument(
         "--step",
@@ -265,3 +281,15 @@ def shares(text: str) -> dict[str, float]:
             raise argparse.ArgumentTypeError(f"{name!r} is given twice")
         found[name] = share
     return found
+
+
+def chosen_model(options: argparse.Namespace) -> str:
+    """Return --model; without it, the packaged model's folder, which is named on standard error.
+
+    Raises:
+        ValueError: one line: there is neither.
+    """
+    if options.model is None:
+        options.model = str(packaged.default())
+        note_once(f"{packaged.DEFAULT}, the packaged model, answers; --model names another")
+    return str(options.model)

@@ -86,7 +86,12 @@ def _parser() -> commands.Parser:
 
 
 def _add_dataset(parser: commands.Parser, name: str, dataset: Dataset) -> None:
-    parser.add_argument("--source", required=True, help="the folder as downloaded")
+    parser.add_argument(
+        "--source",
+        required=not dataset.source,
+        default=dataset.source,
+        help="the folder as downloaded" + " (default: that of the package)" * bool(dataset.source),
+    )
     parser.add_argument("--data-dir", required=True, help="the folder of built datasets")
     parser.add_argument(
         "--max-side",

@@ -34,6 +34,8 @@ class Dataset:
     """Keyword arguments of `scan` -> their choices, the default first; none means any value."""
     helps: Mapping[str, str] = field(default_factory=dict)
     """Help texts of the options."""
+    source: str = ""
+    """The folder of a dataset that comes with the package; empty if it must be downloaded."""
     own: bool = False
     """True for a folder of the user's own, whose reader accounts for every file itself. For a
     published dataset, `scan` counts the images that are in no record."""
@@ -117,6 +119,13 @@ DATASETS: Final[dict[str, Dataset]] = {
         "CC BY 4.0",
         "readers.idrid",
         prompts="zh/idrid",
+    ),
+    "idrid_sample": Dataset(
+        "12 photographs of IDRiD that come with this package, by Porwal, Pachade and Kokare",
+        "CC BY 4.0",
+        "readers.idrid_sample",
+        prompts="zh/idrid",
+        source=str(Path(__file__).parent / "idrid_sample"),
     ),
     "odir": Dataset(
         "ODIR-5K: both eyes of 3500 patients, eight classes",

@@ -1,5 +1,6 @@
 """Serve a page to try a model in a browser; needs the extra [demo].
 
+    vclip demo
     vclip demo --model W
     vclip demo --model W --images DIR --prompts en/fives
 
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> commands.Parser:
     parser = commands.Parser(prog="vclip demo", description=__doc__)
-    commands.add_model(parser)
+    commands.add_model(parser, default=True)
     parser.add_argument("--prompts", help="a prompt set or a JSON file (default: the model's own)")
     commands.add_calibration(parser)
     commands.add_gate(parser, GATES)
@@ -114,8 +115,9 @@ def serve(options: argparse.Namespace) -> None:
 
     given = prompts_lib.load(options.prompts) if options.prompts else None
     token = None if options.no_token else _token()
-    clip = load(options.model, step=options.step)
-    say_step(options.model, clip)
+    model = commands.chosen_model(options)
+    clip = load(model, step=options.step)
+    say_step(model, clip)
     prompt_set = clip.asked(given)
     calibrations = clip.calibrations
     if options.calibration == calibration.OFF:
@@ -127,7 +129,7 @@ def serve(options: argparse.Namespace) -> None:
     photographs: index.Index | str = "start the demo with --images DIR to search a folder"
     try:
         captions = index.index_training_captions(
-            clip, options.model, options.captions, options.data_dir, options.cache
+            clip, model, options.captions, options.data_dir, options.cache
         )
     except ValueError as error:
         captions = str(error)
@@ -136,7 +138,7 @@ def serve(options: argparse.Namespace) -> None:
     with _listen(options.host, options.port) as listener:
         sources = Sources(
             clip,
-            Path(options.model).absolute().name,
+            Path(model).absolute().name,
             options.prompts or prompt_set.name,
             captions,
             photographs,

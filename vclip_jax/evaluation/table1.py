@@ -15,6 +15,7 @@ from vclip_jax import prompts
 from vclip_jax.config.checks import naming
 from vclip_jax.evaluation.metrics import paper
 from vclip_jax.evaluation.metrics.table import number
+from vclip_jax.files import packaged
 
 Evaluate = Callable[[ConfigDict, Path], Mapping[str, Any]]
 
@@ -68,7 +69,7 @@ def _missing(name: str, entry: ConfigDict) -> str | None:
     hint = f"; weights: {entry.where}" if entry.where else ""
     if not entry.weights:
         return f"no weights: set --config.systems.{name}.weights{hint}"
-    if not entry.weights.startswith("hub:") and not Path(entry.weights).exists():
+    if not entry.weights.startswith("hub:") and not packaged.path_of(entry.weights).exists():
         return f"there is no {entry.weights}{hint}"
     return None
 

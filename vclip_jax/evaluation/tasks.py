@@ -6,7 +6,6 @@ Errors in them are reported here, before anything is compiled.
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.datasets.ingest.prepare import build_command
 from vclip_jax.evaluation.metrics.classification import has_kappa
+from vclip_jax.files import packaged
 from vclip_jax.files.errors import few
 from vclip_jax.prompts import own, reading
 from vclip_jax.train.inputs import open_split, prepare_dataset
@@ -182,7 +182,8 @@ def usual_prompts(
     if len(train.class_names) > 1:
         labels = {label: label for label in train.class_names}
         candidates.append(prompts.from_phrases(labels, f"classes of {train.name}"))
-    if config.restore_from and (earlier := own.load(Path(config.restore_from))) is not None:
+    source = packaged.path_of(config.restore_from) if config.restore_from else None
+    if source and (earlier := own.load(source)) is not None:
         candidates.append(earlier)
     length = config.tokenizer.context_length
     return next(

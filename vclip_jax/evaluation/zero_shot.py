@@ -179,6 +179,7 @@ def evaluate_zero_shot(
                 ordered=prompt_set.labels_ordered,
                 resamples=config.bootstrap_resamples,
             ),
+            "dataset": task.source.name,
             "classes": list(prompt_set.label_names),
             "prompts": dataclasses.asdict(prompt_set),
             "prompt_sensitivity": prompt_sensitivity(

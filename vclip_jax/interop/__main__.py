@@ -2,7 +2,9 @@
 
     vclip weights import --format cn_clip --source clip_cn_rn50.pt --out F
     vclip weights push --model F --repo OWNER/NAME
+    vclip weights pack --model F
     vclip export --format cn_clip --model W --out rn50.pt
+    vclip export --format safetensors --dtype float16 --model W --out F
     vclip export --format stablehlo --model W --out F
 
 --source is a downloaded file or folder of another system; --model is a model of this package: a
@@ -14,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vclip_jax.console import commands
+from vclip_jax.files import packaged
 from vclip_jax.interop.export import FORMATS
 
 
@@ -84,6 +87,22 @@ def _parser() -> commands.Parser:
     )
     pushing.add_argument("--private", action="store_true", help="create a private repository")
     pushing.set_defaults(action="push")
+
+    packing = actions.add_parser(
+        "pack", help="copy a portable folder into this package, where its name loads it"
+    )
+    packing.add_argument(
+        "--model", required=True, type=Path, help="the portable folder to copy, whole"
+    )
+    packing.add_argument(
+        "--as",
+        dest="packaged_name",
+        metavar="NAME",
+        default=packaged.DEFAULT,
+        help="the name of the packaged model, which is added or replaced "
+        f"(default: {packaged.DEFAULT})",
+    )
+    packing.set_defaults(action="pack")
     return parser
 
 
@@ -107,6 +126,13 @@ def _add_export(parser: commands.Parser) -> None:
     commands.add_model(parser, old="--source")
     parser.add_argument(
         "--out", old=["--target"], required=True, type=Path, help="the file or folder to write"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="dtype of the weights in a safetensors folder: float16 halves the file, and loading "
+        "makes the weights float32 again (default: float32)",
     )
     _add_overwrite(parser)
     parser.set_defaults(action="export")

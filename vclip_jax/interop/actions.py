@@ -1,4 +1,4 @@
-"""The actions of `vclip weights` and `vclip export`: import, export and push.
+"""The actions of `vclip weights` and `vclip export`: import, export, push and pack.
 
 Each function takes the parsed options of its command, see `__main__`.
 """
@@ -12,12 +12,13 @@ from typing import Any, Final
 from vclip_jax.data.text import tokenizer_json
 from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.data.text.wordpiece import WordPiece
+from vclip_jax.files import packaged
 from vclip_jax.files.foreign import check_inside, read_bytes
 from vclip_jax.interop import folder, model_card
 from vclip_jax.interop.export import FORMATS, hub, onnx, stablehlo, towers
 from vclip_jax.interop.source import folder_of, read_folder
 from vclip_jax.interop.systems import cn_clip, flair, hf_bert, hf_clip, open_clip
-from vclip_jax.interop.weights import Weights, digest
+from vclip_jax.interop.weights import Weights, as_float16, digest
 from vclip_jax.prompts import PromptSet, calibration, own
 from vclip_jax.prompts.calibration import Calibration
 
@@ -104,6 +105,9 @@ def export(options: Namespace) -> None:
         ValueError, OSError: one line.
     """
     target: Path = options.out
+    half = options.dtype == "float16"
+    if half and options.format != "safetensors":
+        raise ValueError(f"--dtype float16 is for --format safetensors, not {options.format}")
     if options.format in FORMATS:
         towers.check_target(target, options.format, overwrite=options.overwrite)
     elif options.format == "safetensors":
@@ -114,6 +118,8 @@ def export(options: Namespace) -> None:
     weights, tokenizer, step = read_folder(source, options.step)
     if step is not None:
         print(f"{options.model}: step {step}", file=sys.stderr)
+    if half:
+        weights = as_float16(weights)
     if options.format == "cn_clip":
         cn_clip.save(target, weights, step=step or 0)
         for note in cn_clip.notes(weights.config):
@@ -165,7 +171,7 @@ def _card(
         path = source / folder.CARD
         if path.is_file():
             check_inside(path)
-            return _text(path)
+            return model_card.with_dtype(_text(path), weights)
         origin = f"exported from {source.name}"
         return model_card.write(weights, tokenizer, origin, None, prompts, calibrations)
     origin = f"exported from {source.name}, step {step}"
@@ -187,3 +193,15 @@ def push(options: Namespace) -> None:
         ValueError, OSError: one line.
     """
     print(hub.push(options.model, options.repo, private=options.private))
+
+
+def pack(options: Namespace) -> None:
+    """Make a portable folder a packaged model of this installation, see `files.packaged`.
+
+    Raises:
+        ValueError, OSError: one line: the folder is not portable, or cannot be copied.
+    """
+    weights, _ = folder.load(options.model)
+    target = packaged.pack(options.model, options.packaged_name)
+    size = sum(path.stat().st_size for path in target.iterdir())
+    print(f"{target}: {weights.count:,} parameters, {size / 2**20:.1f} MiB")

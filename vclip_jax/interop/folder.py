@@ -1,6 +1,7 @@
 """The portable folder: a model that needs no other file of the run that made it.
 
-model.safetensors   the weights by dotted name, with the configuration in the metadata
+model.safetensors   the weights by dotted name, with the configuration in the metadata; float32,
+                    or float16 for matrices and kernels (`weights.as_float16`)
 config.json         the same configuration, see `weights.complete_config`
 vocab.txt           the tokeniser's vocabulary, one token a line; or `tokenizer.json`, see
                     `data.text.tokenizer_json`, if the tokenizer is CLIP's or an English BERT's
@@ -58,7 +59,7 @@ def save(
 
     Args:
         folder: the folder, made if it does not exist.
-        weights: the weights of both towers, or of only the text tower.
+        weights: the weights of both towers, or of only the text tower, in the dtypes to store.
         tokenizer: a tokenizer with as many tokens as the text tower has embeddings.
         origin: the source of the weights in a few words, for the model card.
         card: the model card, see `interop.model_card`; None for a card that states only the

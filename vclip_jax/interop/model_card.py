@@ -5,11 +5,14 @@ that the run's files do not contain are left out, or called unknown.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
 
 from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.data.text.wordpiece import WordPiece
@@ -404,7 +407,22 @@ def _size_lines(weights: Weights, origin: str) -> str:
     space = ""
     if weights.config["kind"] == "clip":
         space = f"- Shared space: {weights.config['model']['embed_dim']} dimensions.\n"
-    return f"{space}- {weights.count:,} parameters, float32.\n- Origin: {origin}.\n"
+    return f"{space}{_count_line(weights)}\n- Origin: {origin}.\n"
+
+
+def _count_line(weights: Weights) -> str:
+    halved = any(array.dtype == np.float16 for array in weights.arrays.values())
+    dtype = "stored as float16 (vectors as float32), loaded as float32" if halved else "float32"
+    return f"- {weights.count:,} parameters, {dtype}."
+
+
+def with_dtype(card: str, weights: Weights) -> str:
+    """Return a portable folder's card with the dtype in which its weights are stored now.
+
+    The line that `write` made is replaced; a card that has another line stays as it is.
+    """
+    lines = re.escape(f"- {weights.count:,} parameters, ") + r"(float32|stored as float16 .*)\."
+    return re.sub(f"^{lines}$", lambda _: _count_line(weights), card, flags=re.MULTILINE)
 
 
 def _language(tokenizer: Tokenizer) -> str:

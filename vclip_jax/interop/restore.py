@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from vclip_jax import config as config_lib
 from vclip_jax.data.record import Record
 from vclip_jax.data.text.tokenizer import Tokenizer
+from vclip_jax.files import packaged
 from vclip_jax.files.writing import write_json
 from vclip_jax.interop import folder, weights, workdir
 from vclip_jax.train.build import Training
@@ -63,7 +64,7 @@ def check_source(config: ConfigDict) -> None:
     Raises:
         ValueError: one line: there is no such source, or it lacks that step or the optimizer.
     """
-    source = Path(config.restore_from)
+    source = packaged.path_of(config.restore_from)
     if folder.is_portable(source):
         if config.restore_optimizer or config.restore_step != "latest":
             key = "restore_optimizer" if config.restore_optimizer else "restore_step"
@@ -149,7 +150,7 @@ def restore_other(
         ValueError: one line: there is no such source, or it holds another model.
     """
     check_source(config)
-    source = Path(config.restore_from)
+    source = packaged.path_of(config.restore_from)
     ours = weights.portable_config(config, vocab_size)
     if folder.is_portable(source):
         portable, _ = folder.load(source)

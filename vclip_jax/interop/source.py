@@ -1,11 +1,12 @@
-"""The weights behind a name: a workdir, a portable folder, or a portable folder on the Hub."""
+"""The weights behind a name: a workdir, a portable folder, a packaged model, or one on the Hub."""
 
 import os
 from pathlib import Path
 
 from vclip_jax.console.terminal import without_others_warnings
 from vclip_jax.data.text.tokenizer import Tokenizer
-from vclip_jax.files.errors import first_line
+from vclip_jax.files import packaged
+from vclip_jax.files.errors import few, first_line
 from vclip_jax.files.foreign import hub_name
 from vclip_jax.interop import folder, workdir
 from vclip_jax.interop.weights import Weights, digest
@@ -21,16 +22,19 @@ def load_weights(
 
 
 def folder_of(path: str | os.PathLike[str]) -> Path:
-    """Return the folder behind a path or a hub:OWNER/NAME[@REVISION], which is downloaded.
+    """Return the folder behind a path, the name of a packaged model, or hub:OWNER/NAME[@REVISION].
+
+    A folder on the Hub is downloaded. See `packaged.path_of` for paths and names.
 
     Raises:
-        ValueError: one line: there is no such folder.
+        ValueError: one line: there is no such folder, or a packaged model is damaged.
     """
     name = os.fspath(path)
-    source = _from_hub(name) if name.startswith("hub:") else Path(name)
+    source = _from_hub(name) if name.startswith("hub:") else packaged.path_of(name)
     if not source.exists():
         hint = f" (on the Hub? hub:{name})" if name.count("/") == 1 and name[0] not in "./" else ""
-        raise ValueError(f"there is no {name}: name a workdir or a portable folder{hint}")
+        ours = f", or {few(packaged.names())}" if packaged.names() else ""
+        raise ValueError(f"there is no {name}: name a workdir or a portable folder{ours}{hint}")
     return source
 
 

@@ -57,7 +57,8 @@ class Weights:
 
     Attributes:
         config: see `complete_config`.
-        arrays: dotted name -> float32 array; see `vclip_jax.interop.names`.
+        arrays: dotted name -> float32 array (see `as_float16` for others); see
+            `vclip_jax.interop.names`.
     """
 
     config: dict[str, Any]
@@ -83,7 +84,8 @@ def digest(
     """Return the SHA-256 of a model, in hexadecimal.
 
     The digest covers weights, configuration (with the preprocessing) and tokenizer. A checkpoint
-    and the portable folder of the same step have the same digest.
+    and the portable folder of the same step have the same digest, unless the folder's weights were
+    rounded to float16.
 
     Args:
         config: the portable configuration.
@@ -96,9 +98,35 @@ def digest(
     found.update(json.dumps(described, sort_keys=True).encode())
     for name in sorted(arrays):
         array = np.asarray(arrays[name])
+        if array.dtype == np.float16:  # loading makes it float32
+            array = array.astype(np.float32)
         found.update(f"{name} {array.dtype} {array.shape}".encode())
         found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
+
+
+def as_float16(weights: Weights) -> Weights:
+    """Return weights for a file of half the size; loading the file makes them float32 again.
+
+    Arrays of two and more axes, nearly all numbers of a model, become float16, which keeps 11
+    significant bits. Vectors and numbers (biases, scales, batch statistics, the temperature) stay
+    float32: a variance may be larger than float16's largest number, and they take little space.
+
+    Raises:
+        ValueError: one line: a weight is beyond the range of float16.
+    """
+    arrays = {}
+    for name, array in weights.arrays.items():
+        if array.ndim < 2:
+            arrays[name] = array
+            continue
+        if array.size and (largest := np.abs(array).max()) > np.finfo(np.float16).max:
+            raise ValueError(
+                f"{name} has the value {largest:.3g}, beyond the range of float16: export with "
+                "--dtype float32"
+            )
+        arrays[name] = array.astype(np.float16)
+    return Weights(weights.config, arrays)
 
 
 def complete_config(config: Mapping[str, Any], *, origin: str) -> dict[str, Any]:

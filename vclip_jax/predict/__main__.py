@@ -1,5 +1,6 @@
 """Classify photographs with a prompt set (words for each class).
 
+    vclip predict photo.jpg
     vclip predict --model W photo.jpg folder/ more.csv
     find . -name '*.jpg' | vclip predict --model W --prompts zh/messidor -
     vclip predict --model W --explain heat/ photo.jpg
@@ -7,7 +8,8 @@
 
 An input is an image, a folder (searched for images, subfolders and links included), a list (.csv,
 .tsv, .xlsx, .jsonl or .parquet with a column `image`; paths are relative to the list's folder), or
-- for paths on standard input. Without --prompts or --prompt, the model's own prompts are used. With
+- for paths on standard input. Without --model, the model that comes with the package answers.
+Without --prompts or --prompt, the model's own prompts are used. With
 --explain, a copy of each image is written with a heat map: colours mark the places that favour the
 predicted class over the others.
 
@@ -44,7 +46,7 @@ def _parser() -> commands.Parser:
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE", help="an image, a folder, a list, or -; see above"
     )
-    commands.add_model(parser)
+    commands.add_model(parser, default=True)
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--prompts", help="a prompt set or a JSON file (default: the model's own)")
     choice.add_argument(

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from vclip_jax.console import terminal
+from vclip_jax.console import commands, terminal
 from vclip_jax.data.choices import GATES
 from vclip_jax.datasets.own.named import expand
 from vclip_jax.files.csv_lines import csv_line
@@ -32,8 +32,9 @@ def run(options: Namespace, out: TextIO) -> int:
     named = expand(options.images, terminal.lines_of_stdin())
     for note in named.notes:
         print(f"note: {shown(note)}", file=sys.stderr)
-    clip = load(options.model, step=options.step)
-    say_step(options.model, clip)
+    model = commands.chosen_model(options)
+    clip = load(model, step=options.step)
+    say_step(model, clip)
     prompt_set = clip.asked(asked)
     calibration = clip.calibration_of(prompt_set, options.calibration)
     side = max(HEAT_SIDE, clip.config["data"]["image_size"]) if options.explain else 0

@@ -54,16 +54,18 @@ def load(
     """Load a trained model, ready to embed and to classify.
 
     Args:
-        path: the workdir of a run, a portable folder of `vclip_jax.interop`, or "hub:OWNER/NAME",
-            a portable folder on the Hugging Face Hub. "@REVISION" after the name chooses a branch,
-            a tag or a commit. Only the Hub needs the network.
+        path: the workdir of a run, a portable folder of `vclip_jax.interop`, the name of a packaged
+            model such as "retina-small", or "hub:OWNER/NAME", a portable folder on the Hugging Face
+            Hub. "@REVISION" after the Hub's name chooses a branch, a tag or a commit. Only the Hub
+            needs the network. A path that exists comes before a packaged model of the same name.
         step: the checkpoint of a run's workdir: "latest", "best" (by the run's
             `config.keep_best`) or its number. `Pretrained.step` is the number.
         dtype: the dtype of the computation, "float32", "bfloat16", or "auto": bfloat16 on
             accelerators and float32 on CPUs.
 
     Raises:
-        ValueError: one line: there is no such model or step, or the files do not belong together.
+        ValueError: one line: there is no such model or step, the files do not belong together, or a
+            file of a packaged model is damaged.
 
     Examples:
         >>> import vclip_jax

@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from vclip_jax.config.saved import flatten
+from vclip_jax.datasets.catalog import DATASETS
 from vclip_jax.evaluation.metrics import paper, predictions
 from vclip_jax.evaluation.metrics.classification import mean_over
 from vclip_jax.evaluation.metrics.table import averaged
@@ -20,6 +21,7 @@ from vclip_jax.report.reader import Run, read_run
 from vclip_jax.report.templates import put_page, render_template
 
 _MEANS = (*METRICS, "chance", "majority")
+_RENDERED = "Rendered by vclip_jax, not photographs"
 _IMAGE = re.compile(r"data:image/(?:png|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
 
 
@@ -50,8 +52,9 @@ def render(
         notices.append(
             f"metrics.jsonl: {lost + lost_too} values are not finite and missing from the curves."
         )
-    examples = example_groups(run, notices)
-    rows = figures.zero_shot_rows(run.zero_shot)
+    sources = sources_of(run.zero_shot)
+    examples = _photographs_first(example_groups(run, notices), sources)
+    rows = figures.zero_shot_rows(_photographs_first(run.zero_shot, sources))
     names = averaged(run.zero_shot)
     return render_template(
         "template.html",
@@ -73,6 +76,7 @@ def render(
         sensitivity=figures.sensitivity(run.zero_shot),
         retrieval=run.retrieval,
         examples=examples,
+        sources=sources,
         heat=any(e["heat"] for groups in examples.values() for g in groups.values() for e in g),
         prompts={
             name: figures.prompt_lists(result)
@@ -82,6 +86,11 @@ def render(
         config=flatten(run.config, empty=True),
         environment=flatten(run.environment, empty=True),
     )
+
+
+def _photographs_first(results: Mapping[str, Any], sources: Mapping[str, str]) -> dict[str, Any]:
+    """Move real photographs before rendered stand-ins: readers look at the first row."""
+    return dict(sorted(results.items(), key=lambda item: sources.get(item[0]) == _RENDERED))
 
 
 # --- headline ------------------------------------------------------------------------------------
@@ -204,6 +213,18 @@ def example_groups(run: Run, notices: list[str]) -> dict[str, dict[str, list[dic
             groups["Correct" if entry["right"] else "Wrong"].append(entry)
         out[dataset] = {verdict: shown for verdict, shown in groups.items() if shown}
     return {dataset: groups for dataset, groups in out.items() if groups}
+
+
+def sources_of(zero_shot: Mapping[str, Any]) -> dict[str, str]:
+    """Return evaluation -> the origin and the licence of its images, if they are known."""
+    out = {}
+    for name, result in zero_shot.items():
+        base = str(result.get("dataset")).partition("/")[0]
+        if base == "synthetic":
+            out[name] = _RENDERED
+        elif base in DATASETS and DATASETS[base].licence:
+            out[name] = DATASETS[base].line
+    return out
 
 
 def _is_example(example: Any) -> bool:

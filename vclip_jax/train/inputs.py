@@ -25,6 +25,7 @@ from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.data.text.tokenizer_json import TOKENIZER, VOCAB, saved_tokenizer
 from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.devices import cores, sharding
+from vclip_jax.files import packaged
 from vclip_jax.files.writing import write_json
 
 DATA = "data.json"
@@ -224,7 +225,8 @@ def load_tokenizer(config: ConfigDict, train: Any, workdir: Path) -> Tokenizer:
     """Load the run's own vocabulary, else the one that the config names, saved in the workdir."""
     if config_lib.has_begun(workdir) and (saved := saved_tokenizer(workdir)) is not None:
         return saved
-    restored = saved_tokenizer(config.restore_from) if config.restore_from else None
+    source = packaged.path_of(config.restore_from) if config.restore_from else None
+    restored = saved_tokenizer(source) if source else None
     tokenizer: Tokenizer
     if restored is not None:
         tokenizer = restored

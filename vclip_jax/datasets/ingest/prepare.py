@@ -32,13 +32,15 @@ def prepare(name: str, source: str | os.PathLike[str], data_dir: str | os.PathLi
 
     A synthetic dataset is made from its name alone (a finished one of the current version is
     reused); others are built once, from `source`, as by `vclip datasets build` without further
-    options, except that every image must be usable.
+    options, except that every image must be usable. A dataset that comes with the package needs no
+    `source`.
 
     Args:
         name: a name of the catalogue, that of a dataset built before (NAME or NAME/CONFIG), one
             of squares that are stored ready (NAME/ready256px-fundus-q92), or
             "synthetic/DOMAIN-SIZEpx-COUNT-sSEED".
-        source: the dataset as downloaded; may be empty if the dataset is built already.
+        source: the dataset as downloaded; may be empty if the dataset is built already, or comes
+            with the package.
         data_dir: the folder of built datasets.
 
     Raises:
@@ -64,6 +66,7 @@ def prepare(name: str, source: str | os.PathLike[str], data_dir: str | os.PathLi
     if known is None:
         return
     base, storage = known
+    source = source or DATASETS[base].source
     if not source:
         raise SourceNeededError(
             f"{name} is not built in {data_dir}: set --config.data.source to its folder as "

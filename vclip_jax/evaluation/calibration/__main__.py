@@ -42,7 +42,7 @@ def _parser() -> commands.Parser:
     parser.add_argument(
         "inputs", nargs="+", metavar="DATASET", help="a built dataset, or photographs, see above"
     )
-    commands.add_model(parser)
+    commands.add_model(parser, default=True)
     parser.add_argument(
         "--data-dir", default="data", help="the folder of built datasets (default: data)"
     )

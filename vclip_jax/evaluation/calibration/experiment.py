@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from vclip_jax import prompts
+from vclip_jax.console import commands
 from vclip_jax.data.choices import GATES
 from vclip_jax.data.images import gate as gate_lib
 from vclip_jax.datasets.own.named import expand
@@ -50,8 +51,9 @@ def run(options: Namespace) -> Calibration:
     Raises:
         ValueError, OSError: one line.
     """
-    clip = load(options.model, step=options.step)
-    say_step(options.model, clip)
+    model = commands.chosen_model(options)
+    clip = load(model, step=options.step)
+    say_step(model, clip)
     asked = _ask(options, clip)
     if options.prevalence:
         found = _by_prevalence(options, clip, asked)

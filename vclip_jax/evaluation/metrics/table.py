@@ -15,11 +15,11 @@ _HEADER = (
     "dataset",
     "n",
     "classes",
+    "AUC",
     "accuracy [95% CI]",
     "chance",
     "majority",
     "balanced",
-    "AUC",
     "kappa",
 )
 
@@ -87,11 +87,11 @@ def _row(name: str, result: Mapping[str, Any]) -> tuple[str, ...]:
         name,
         f"{result['n']:,}",
         str(len(result["confusion"])),
+        number(result["auc"]),
         f"{number(result['accuracy'])} [{number(lo)}, {number(hi)}]",
         number(chance(result)),
         number(majority(result)),
         number(result["balanced_accuracy"]),
-        number(result["auc"]),
         number(result["kappa"]),
     )
 
@@ -102,11 +102,9 @@ def _mean_row(zero_shot: Results, names: list[str]) -> tuple[str, ...]:
         f"mean of {len(names)}",
         f"{sum(zero_shot[name]['n'] for name in names):,}",
         "",
+        number(mean_over(zero_shot, "auc", names)),
         accuracy,
         number(float(np.mean([chance(zero_shot[name]) for name in names]))),
         number(float(np.mean([majority(zero_shot[name]) for name in names]))),
-        *(
-            number(mean_over(zero_shot, key, names))
-            for key in ("balanced_accuracy", "auc", "kappa")
-        ),
+        *(number(mean_over(zero_shot, key, names)) for key in ("balanced_accuracy", "kappa")),
     )

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> commands.Parser:
     parser = commands.Parser(prog="vclip probe", description=__doc__)
-    commands.add_model(parser)
+    commands.add_model(parser, default=True)
     parser.add_argument("--dataset", required=True, help="a built dataset, NAME or NAME/CONFIG")
     parser.add_argument(
         "--data-dir", default="data", help="the folder of built datasets (default: data)"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vclip_jax import prompts
+from vclip_jax.console import commands
 from vclip_jax.datasets import open_source
 from vclip_jax.evaluation.labelled import prompts_for, renumbered
 from vclip_jax.evaluation.metrics import classification, retrieval
@@ -172,14 +173,15 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
 
 def run(options: Namespace) -> dict[str, Any]:
     """Measure, print, write the file that `--out` asks for, and return its content."""
-    clip = load(options.model, step=options.step)
-    say_step(options.model, clip)
+    model = commands.chosen_model(options)
+    clip = load(model, step=options.step)
+    say_step(model, clip)
     names = open_source(options.dataset, options.data_dir, options.test_split).class_names
     prompt_set = _prompts(options, clip, names) if options.method != ("retrieval",) else None
     embed = partial(embed_split, clip, options.dataset, options.data_dir, cache=options.cache)
     test = embed(options.test_split)
     about = {
-        "checkpoint": str(options.model),
+        "checkpoint": model,
         "step": clip.step,
         "model": clip.digest,
         "dataset": options.dataset,
