@@ -92,12 +92,14 @@ def _disc_and_cup(
     cu, cv, a, b = cup_shape(case, rng)
     phase = rng.uniform(0, 2 * np.pi, 3)
     tones = rng.normal(0, 1, 4)
-    slope = 0.08 * 7 ** rng.random()  # width of the cup's wall: a step to a saucer
-    depth = rng.uniform(0.45, 1.2)
+    # The width of the cup's wall, from a step to a saucer, and the contrast of the cup. Most cups are
+    # plain: with as many faint ones, short trainings do not learn to see cups at all.
+    slope = 0.08 * 7 ** (rng.random() ** 1.6)
+    depth = 1.2 - 0.75 * rng.random() ** 2
     # Some healthy discs are pale, some glaucomatous discs are not.
     wan = 0.6 * rng.random() if case.glaucoma.present else 0.35 * rng.random() ** 3
     edge = 0.07 * 4 ** (rng.random() ** 1.5)
-    rough = rng.uniform(0.0, 0.14)
+    rough = 0.14 * rng.random() ** 1.5
     if not u.size:  # out of the picture
         for kind in ("disc", "cup"):
             canvas.note(kind, canvas.blank())
@@ -116,7 +118,7 @@ def _disc_and_cup(
 
     pale = case.optic_nerve.severity if case.optic_nerve.kind == "pallor" else 0.0
     pale = max(pale, wan)
-    rim = _RIM + 0.09 * tones[0] + np.array([0.0, 0.05, 0.09], np.float32) * tones[1]
+    rim = _RIM + 0.07 * tones[0] + np.array([0.0, 0.05, 0.09], np.float32) * tones[1]
     rim = rim * (1 - pale) + _CHALK * pale
     rim = rim * (1 - swelling) + _SWOLLEN * swelling
     cup = _CUP + np.array([0.02, 0.07, 0.14], np.float32) * tones[2]
