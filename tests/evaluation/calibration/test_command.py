@@ -38,6 +38,7 @@ def run(capsys, portable_folder, data_dir):
         captured = capsys.readouterr()
         return status, captured.out, captured.err
 
+    call.data_dir = data_dir
     return call
 
 
@@ -55,6 +56,28 @@ def test_labels_are_fitted_on_the_draw_and_measured_on_the_others(run, clip, dat
     row = found.figures["nll"]
     assert row["difference"] == pytest.approx(row["after"] - row["before"])
     assert row["difference_ci95"][0] <= row["difference"] <= row["difference_ci95"][1]
+
+
+def test_answers_move_to_the_shares_of_the_classes_where_the_model_is_used(run, tmp_path):
+    out, moved = tmp_path / "c.json", tmp_path / "moved.json"
+    run(NAME, "--prompts", "zh/fives", "--out", out)
+    status, said, _ = run(NAME, "--prompts", "zh/fives", "--out", moved, "--at", STATED)
+    assert status == 0
+    assert "the figures are without this move" in said
+    (one,), (two,) = calibration.load(out), calibration.load(moved)
+    labels = [record["label"] for record in datasets.open_source(NAME, run.data_dir, "test")]
+    here = np.bincount(labels) / len(labels)
+    # Bayes: posterior odds are prior odds times a factor that stays.
+    odds = np.exp(np.subtract(two.offsets, one.offsets)) * here
+    np.testing.assert_allclose(odds / odds.sum(), [0.4, 0.2, 0.3, 0.1], atol=1e-6)
+    assert sum(two.offsets) == pytest.approx(0, abs=1e-9)
+    assert two.temperature == one.temperature
+    assert two.prevalence["glaucoma"] == 0.1
+
+
+def test_a_class_without_a_labelled_photograph_has_no_share_to_move():
+    with pytest.raises(ValueError, match="class 1 of the prompts has none"):
+        experiment.prior_shift(np.array([0, 0, 2]), np.array([0.5, 0.3, 0.2]))
 
 
 def test_where_few_are_left_over_figures_are_cross_validated(run, tmp_path):

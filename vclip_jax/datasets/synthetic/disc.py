@@ -92,8 +92,8 @@ def _disc_and_cup(
     cu, cv, a, b = cup_shape(case, rng)
     phase = rng.uniform(0, 2 * np.pi, 3)
     tones = rng.normal(0, 1, 4)
-    # The width of the cup's wall, from a step to a saucer, and the contrast of the cup. Most cups are
-    # plain: with as many faint ones, short trainings do not learn to see cups at all.
+    # The width of the cup's wall, from a step to a saucer, and the contrast of the cup. Most cups
+    # are plain: with as many faint ones, short trainings do not learn to see cups at all.
     slope = 0.08 * 7 ** (rng.random() ** 1.6)
     depth = 1.2 - 0.75 * rng.random() ** 2
     # Some healthy discs are pale, some glaucomatous discs are not.

@@ -7,7 +7,8 @@
 
 With labels: name a built dataset. --shots of its labelled photographs are drawn at random, and
 temperature and offsets are fitted on them. All figures are printed before and after, for the other
-labelled photographs, or by cross-validation if few are left.
+labelled photographs, or by cross-validation if few are left. If the classes are more or less
+frequent where the model will be used, state their shares there with --at.
 
 Without labels: name photographs, folders, lists (see vclip predict) or a built dataset, whose
 labels are not used. Offsets are set that make the mean answer the --prevalence, which must be that
@@ -62,6 +63,13 @@ def _parser() -> commands.Parser:
         help="the number of labelled photographs to draw at random (default: all)",
     )
     commands.add_prevalence(choice)
+    parser.add_argument(
+        "--at",
+        type=commands.shares,
+        metavar="CLASS=SHARE,...",
+        help="with labels: the share of each class where the model will be used, if it is not that "
+        "of the labelled photographs; one class may be left out and gets the rest",
+    )
     commands.add_gate(parser, GATES)
     parser.add_argument("--seed", type=int, default=0, help="the seed of the draws (default: 0)")
     parser.add_argument(

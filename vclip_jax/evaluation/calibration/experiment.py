@@ -54,6 +54,8 @@ def run(options: Namespace) -> Calibration:
     model = commands.chosen_model(options)
     clip = load(model, step=options.step)
     say_step(model, clip)
+    if options.at and options.prevalence:
+        raise ValueError("--at is for a fit with labels: leave out --prevalence, or --at")
     asked = _ask(options, clip)
     if options.prevalence:
         found = _by_prevalence(options, clip, asked)
@@ -152,6 +154,12 @@ def _by_labels(options: Namespace, clip: Pretrained, asked: Asked) -> Calibratio
     said = f"on {how['n']} others" if len(others) >= LEAST_HELD_BACK else f"by {how['how']}"
     print(f"fitted on {len(drawn)} labelled photographs of {asked.data}; measured {said}")
     print(format_figures(figures))
+    stated = None
+    if options.at:
+        shares = prior_matching.by_class(options.at, asked.prompts.class_names)
+        offsets = offsets + prior_shift(labels[drawn], shares)
+        stated = dict(zip(asked.prompts.class_names, shares.round(6).tolist(), strict=True))
+        print("the offsets are moved to the stated shares; the figures are without this move")
     return Calibration(
         model=clip.weights_digest,
         prompts=asked.prompts.name,
@@ -163,8 +171,33 @@ def _by_labels(options: Namespace, clip: Pretrained, asked: Asked) -> Calibratio
         data=asked.data,
         n=len(drawn),
         seed=options.seed,
+        prevalence=stated,
         figures={**how, **figures},
     )
+
+
+def prior_shift(labels: Ints, shares: Floats) -> Floats:
+    """Return the offsets `[c]`, of sum 0, that move calibrated answers to other shares of classes.
+
+    The posterior of a class is proportional to its prior, so the move adds log(share there / share
+    here) to its logit (C. Elkan, The foundations of cost-sensitive learning, IJCAI 2001, theorem 2,
+    for two classes).
+
+    Args:
+        labels: int `[n]`, of the photographs of the fit.
+        shares: `[c]`, above 0, of sum 1: where the model will be used.
+
+    Raises:
+        ValueError: one line: a class has no photograph.
+    """
+    counts = np.bincount(labels, minlength=len(shares))
+    if not counts.all():
+        raise ValueError(
+            f"--at needs a labelled photograph of each class, and class {int(counts.argmin())} of "
+            "the prompts has none: label more, or leave out --at"
+        )
+    moved = np.log(shares) - np.log(counts / counts.sum())
+    return np.asarray(moved - moved.mean())
 
 
 def measure(before: Floats, after: Floats, labels: Ints) -> dict[str, Any]:
