@@ -133,7 +133,7 @@ def test_a_fit_of_ones_own_is_what_models_train_on_and_answer_by(recipe, tmp_pat
     np.testing.assert_array_equal(square, decode_whole(photograph(), 32, fit, "fast"))
     (tmp_path / "a.png").write_bytes(photograph())
     data = {"image_size": 32, "fit": fit, "decode": "exact", "enhance": False}
-    seen, picture = preprocess_file(str(tmp_path / "a.png"), data, 16)
+    seen, picture, _ = preprocess_file(str(tmp_path / "a.png"), data, 16)
     np.testing.assert_array_equal(seen, square)
     assert picture.shape == (16, 16, 3)
 

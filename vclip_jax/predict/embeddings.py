@@ -56,7 +56,7 @@ class SplitEmbeddings:
         >>> from vclip_jax.predict.embeddings import embed_split
         >>> found = embed_split(clip, "synthetic", data_dir, "test")
         >>> found.keys[1], found.class_names[found.labels[1]]
-        ('messidor_like-s1-00000001', 'severe or proliferative diabetic retinopathy')
+        ('messidor_like-s1-00000001', 'moderate diabetic retinopathy')
         >>> len(found.captions), found.images.shape
         (8, (8, 10))
     """
