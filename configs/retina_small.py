@@ -5,13 +5,17 @@
 The model sees 192 px, and its deep stages have more blocks than the quickstart's: on CPUs nearly
 all time goes to the first stage, so they cost little.
 
-The packaged folder is made from the run (calibrations are for the rounded weights, so they come
-second; the labels are those of drawings, the shares those of a screening clinic):
+The packaged folder is made from the run. Calibrations are for the rounded weights, so they come
+second; their labels are those of drawings, and the stated shares those of a screening clinic. The
+second export writes them into the card:
 
     vclip export --format safetensors --dtype float16 --model runs/retina_small --out F
-    vclip calibrate --model F synthetic/fives_far-192px-600-s1 --prompts zh/fives \\
+    vclip calibrate --model F synthetic/fives_like-192px-600-s1 --prompts zh/fives \\
         --at 'normal=.6,amd=.05,dr=.25,glaucoma=.1' --out F/calibration.json
-    vclip weights pack --model F
+    vclip calibrate --model F synthetic/messidor_like-192px-600-s1 --prompts zh/messidor \\
+        --out F/calibration.json
+    vclip export --format safetensors --dtype float16 --model F --out retina-small
+    vclip weights pack --model retina-small
 
 Hardware: 2 CPU cores, about 50 minutes.
 """

@@ -108,3 +108,24 @@ def test_the_card_says_what_calibrates_and_how_to_switch_it_off(tiny_weights, to
     )
     assert 'calibration="off"' in card
     assert "so that the mean answer is a stated prevalence (no glaucoma 0.9, glaucoma 0.1)" in other
+
+
+def test_an_existing_card_gets_the_calibrations_of_its_folder_in_place_of_older_ones():
+    card = "# A model\n\n## Limits\n\n- Some.\n\n## Training data and licence\n\nMine.\n"
+    entry = Calibration(
+        model="a1",
+        prompts="zh/refuge",
+        prompts_digest="",
+        classes=("no glaucoma", "glaucoma"),
+        temperature=2.0,
+        offsets=(0.5, -0.5),
+        method="labels",
+        data="drawn:test",
+        n=9,
+        prevalence={"no glaucoma": 0.9, "glaucoma": 0.1},
+    )
+    once = model_card.with_calibrations(card, [entry])
+    assert "moved to the stated shares of a site (no glaucoma 0.9, glaucoma 0.1)" in once
+    assert once.index("## Limits") < once.index("## Calibration") < once.index("## Training data")
+    assert model_card.with_calibrations(once, [entry]) == once
+    assert model_card.with_calibrations(once, []) == card

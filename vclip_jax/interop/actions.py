@@ -171,7 +171,8 @@ def _card(
         path = source / folder.CARD
         if path.is_file():
             check_inside(path)
-            return model_card.with_dtype(_text(path), weights)
+            text = model_card.with_dtype(_text(path), weights)
+            return model_card.with_calibrations(text, calibrations)
         origin = f"exported from {source.name}"
         return model_card.write(weights, tokenizer, origin, None, prompts, calibrations)
     origin = f"exported from {source.name}, step {step}"

@@ -94,6 +94,10 @@ def read_saved_run(workdir: Path, step: int) -> SavedRun:
     return SavedRun(step, config, environment, goodput, zero_shot, scored_step)
 
 
+_CALIBRATION: Final = "## Calibration"
+_AFTER_CALIBRATION: Final = "## Training data and licence"
+
+
 def write(
     weights: Weights,
     tokenizer: Tokenizer,
@@ -181,7 +185,7 @@ def _sections(
     )
     yield "## Limits\n\n" + "\n".join(_limits(run))
     if calibrations:
-        yield "## Calibration\n\n" + "\n".join(_calibration_lines(calibrations))
+        yield _calibration_section(calibrations)
     if run is None:
         yield (
             "## Training data and licence\n\nThese weights were not trained by the program that "
@@ -237,9 +241,13 @@ def _limits(run: SavedRun | None) -> Iterator[str]:
     if errors:
         worst = max(errors, key=lambda name: errors[name])
         yield (
-            "- Probabilities are not calibrated: the expected calibration error is up to "
+            "- Without calibration, the expected calibration error is up to "
             f"{errors[worst]:.2f} ({worst})."
         )
+
+
+def _calibration_section(calibrations: Sequence[Calibration]) -> str:
+    return f"{_CALIBRATION}\n\n" + "\n".join(_calibration_lines(calibrations))
 
 
 def _calibration_lines(calibrations: Sequence[Calibration]) -> Iterator[str]:
@@ -254,8 +262,13 @@ def _calibration_lines(calibrations: Sequence[Calibration]) -> Iterator[str]:
             for name, value in zip(entry.classes, entry.offsets, strict=True)
         )
         made = f"fitted on {entry.n} labelled photographs of {entry.data}"
+        stated = ", ".join(
+            f"{' '.join(name.split())} {share:g}"
+            for name, share in (entry.prevalence or {}).items()
+        )
+        if entry.method == LABELS and stated:
+            made += f", then moved to the stated shares of a site ({stated})"
         if entry.method != LABELS:
-            stated = ", ".join(f"{n} {v}" for n, v in (entry.prevalence or {}).items())
             made = (
                 f"set on {entry.n} photographs of {entry.data} without labels, so that the mean "
                 f"answer is a stated prevalence ({stated})"
@@ -414,6 +427,15 @@ def _count_line(weights: Weights) -> str:
     halved = any(array.dtype == np.float16 for array in weights.arrays.values())
     dtype = "stored as float16 (vectors as float32), loaded as float32" if halved else "float32"
     return f"- {weights.count:,} parameters, {dtype}."
+
+
+def with_calibrations(card: str, calibrations: Sequence[Calibration]) -> str:
+    """Return a portable folder's card with a section about these calibrations, or without one."""
+    card = re.sub(rf"^{_CALIBRATION}\n.*?(?=^## )", "", card, flags=re.MULTILINE | re.DOTALL)
+    if not calibrations:
+        return card
+    section, place = _calibration_section(calibrations) + "\n\n", card.find(_AFTER_CALIBRATION)
+    return card[:place] + section + card[place:] if place >= 0 else f"{card}\n{section}"
 
 
 def with_dtype(card: str, weights: Weights) -> str:
