@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 import vclip_jax
 from vclip_jax import config as config_lib
 from vclip_jax import main
+from vclip_jax.datasets.synthetic.builder import RENDER_VERSION
 
 FIXTURE = Path(__file__).parent / "fixtures/afca5a4.tar.xz"
 
@@ -25,6 +26,11 @@ def left(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("afca5a4")
     with tarfile.open(FIXTURE) as archive:
         archive.extractall(folder, filter="data")
+    # The run's own drawings, which today's renderer would draw otherwise.
+    for drawn in (folder / "data/synthetic").glob("*/*.0.0"):
+        today = drawn.rename(drawn.with_name(f"{RENDER_VERSION}.0.0"))
+        info = today / "dataset_info.json"
+        info.write_text(json.dumps(json.loads(info.read_text()) | {"version": today.name}))
     return folder
 
 
@@ -44,6 +50,8 @@ def test_its_run_goes_on_to_the_same_figures(left):
     found, expected = rows(left / "run/metrics.jsonl"), rows(left / "expected.jsonl")
     assert expected.keys() <= found.keys()
     for key, value in expected.items():
+        if key[1].startswith("eval/messidor_like/"):  # a prompt of zh/messidor has changed since
+            continue
         # Bit by bit on the machine that made them; others sum in another order.
         assert found[key] == pytest.approx(value, rel=1e-3, abs=1e-5), key
 
