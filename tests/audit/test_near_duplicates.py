@@ -73,7 +73,7 @@ def test_an_eye_is_recognised_after(name, eyes):
 
 
 def test_an_eye_without_its_surround_can_be_recognised(eyes):
-    # Two of the ten eyes are recognised: the circle through a square's corners is rarely the field's.
+    # Two of ten eyes are recognised: the circle through a square's corners is rarely the field's.
     middle = cropped(eyes[3], (1 - 2**-0.5) / 2)
     result = compare([entry(jpeg(eyes[3]), "whole")], [entry(jpeg(middle), "middle")])
     assert found(result) == [("whole", "middle", "hash", False)]
