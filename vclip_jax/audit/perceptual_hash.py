@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from vclip_jax.console import terminal
-from vclip_jax.data.images.decode import field_box, read_rgb
+from vclip_jax.data.images.decode import read_rgb
+from vclip_jax.data.images.field import field_mask
 from vclip_jax.data.record import Record
 
 CHUNK: Final = 32
@@ -170,13 +171,11 @@ def field_circle(rgb: np.ndarray) -> tuple[float, float, float]:
     Args:
         rgb: uint8 `[height, width, 3]`.
     """
-    left, top, right, bottom = field_box(rgb)
-    step = max(1, max(right - left, bottom - top) // 256)
-    red, green, blue = cv2.split(rgb[top:bottom:step, left:right:step])
-    level = cv2.medianBlur(cv2.max(cv2.max(red, green), blue), 5)
-    dark, bright = np.percentile(level, (2, 90))
-    # The threshold of `field_box`, within its box: a surround may have text in it.
-    lit = level >= dark + 0.15 * (bright - dark)
-    outlines, _ = cv2.findContours(lit.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    step = max(1, max(rgb.shape[:2]) // 256)
+    outlines, _ = cv2.findContours(
+        field_mask(np.ascontiguousarray(rgb[::step, ::step])),
+        cv2.RETR_EXTERNAL,
+        cv2.CHAIN_APPROX_SIMPLE,
+    )
     (x, y), radius = cv2.minEnclosingCircle(max(outlines, key=cv2.contourArea))
-    return left + (x + 0.5) * step, top + (y + 0.5) * step, (radius + 0.5) * step
+    return (x + 0.5) * step, (y + 0.5) * step, (radius + 0.5) * step
