@@ -1,8 +1,8 @@
 """How far drawn photographs are from real ones: `python benchmarks/realism.py --source DIR`.
 
 Healthy eyes are compared with healthy eyes: the photographs of one class of a dataset (IDRiD's
-grade 0 by default) with drawings without disease, all as a model gets them. Of every picture some
-sixty plain statistics are taken: colour, light over the field, smoothness, spectra, and the same
+grade 0 by default) with drawings without disease, all as a model gets them. Of every picture about
+seventy plain statistics are taken: colour, light over the field, smoothness, spectra, and the same
 after `enhance`. Nothing in them needs to know where disc and fovea lie, and all keep off the rim,
 whose shape alone would tell one camera from another. Reported are
 
