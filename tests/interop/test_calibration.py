@@ -129,3 +129,9 @@ def test_an_existing_card_gets_the_calibrations_of_its_folder_in_place_of_older_
     assert once.index("## Limits") < once.index("## Calibration") < once.index("## Training data")
     assert model_card.with_calibrations(once, [entry]) == once
     assert model_card.with_calibrations(once, []) == card
+    short = card.partition("## Training")[0]
+    once = model_card.with_calibrations(short, [entry])
+    assert once.count("## Calibration") == 1
+    assert model_card.with_calibrations(once, [entry]).count("## Calibration") == 1
+    mine = card.replace("## Limits", "## Calibration\n\nWords of my own.\n\n## Limits")
+    assert "Words of my own." in model_card.with_calibrations(mine, [])

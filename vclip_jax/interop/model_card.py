@@ -95,6 +95,7 @@ def read_saved_run(workdir: Path, step: int) -> SavedRun:
 
 
 _CALIBRATION: Final = "## Calibration"
+_CALIBRATED: Final = "Answers to the prompts below are calibrated"
 _AFTER_CALIBRATION: Final = "## Training data and licence"
 
 
@@ -252,7 +253,7 @@ def _calibration_section(calibrations: Sequence[Calibration]) -> str:
 
 def _calibration_lines(calibrations: Sequence[Calibration]) -> Iterator[str]:
     yield (
-        "Answers to the prompts below are calibrated: their logits are divided by a temperature, "
+        f"{_CALIBRATED}: their logits are divided by a temperature, "
         "and an offset of the class is added. Answers to other prompts are not calibrated. Switch "
         'calibration off with `clip.classify(images, calibration="off")` or `--calibration off`.\n'
     )
@@ -430,8 +431,12 @@ def _count_line(weights: Weights) -> str:
 
 
 def with_calibrations(card: str, calibrations: Sequence[Calibration]) -> str:
-    """Return a portable folder's card with a section about these calibrations, or without one."""
-    card = re.sub(rf"^{_CALIBRATION}\n.*?(?=^## )", "", card, flags=re.MULTILINE | re.DOTALL)
+    """Return a portable folder's card with a section about these calibrations, or without one.
+
+    A section that `write` made is replaced; one of other words stays.
+    """
+    own = rf"^{_CALIBRATION}\n\n{_CALIBRATED}.*?(?=^## |\Z)"
+    card = re.sub(own, "", card, flags=re.MULTILINE | re.DOTALL)
     if not calibrations:
         return card
     section, place = _calibration_section(calibrations) + "\n\n", card.find(_AFTER_CALIBRATION)
