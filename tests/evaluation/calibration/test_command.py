@@ -76,8 +76,8 @@ def test_answers_move_to_the_shares_of_the_classes_where_the_model_is_used(run, 
 
 
 def test_a_class_without_a_labelled_photograph_has_no_share_to_move():
-    with pytest.raises(ValueError, match="class 1 of the prompts has none"):
-        experiment.prior_shift(np.array([0, 0, 2]), np.array([0.5, 0.3, 0.2]))
+    with pytest.raises(ValueError, match="and amd has none"):
+        experiment.prior_shift(np.array([0, 0, 2]), np.array([0.5, 0.3, 0.2]), ["no", "amd", "dr"])
 
 
 def test_where_few_are_left_over_figures_are_cross_validated(run, tmp_path):

@@ -3,7 +3,7 @@
 import logging
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -157,7 +157,7 @@ def _by_labels(options: Namespace, clip: Pretrained, asked: Asked) -> Calibratio
     stated = None
     if options.at:
         shares = prior_matching.by_class(options.at, asked.prompts.class_names)
-        offsets = offsets + prior_shift(labels[drawn], shares)
+        offsets = offsets + prior_shift(labels[drawn], shares, asked.prompts.class_names)
         stated = dict(zip(asked.prompts.class_names, shares.round(6).tolist(), strict=True))
         print("the offsets are moved to the stated shares; the figures are without this move")
     return Calibration(
@@ -176,7 +176,7 @@ def _by_labels(options: Namespace, clip: Pretrained, asked: Asked) -> Calibratio
     )
 
 
-def prior_shift(labels: Ints, shares: Floats) -> Floats:
+def prior_shift(labels: Ints, shares: Floats, names: Sequence[str]) -> Floats:
     """Return the offsets `[c]`, of sum 0, that move calibrated answers to other shares of classes.
 
     The posterior of a class is proportional to its prior, so the move adds log(share there / share
@@ -186,15 +186,17 @@ def prior_shift(labels: Ints, shares: Floats) -> Floats:
     Args:
         labels: int `[n]`, of the photographs of the fit.
         shares: `[c]`, above 0, of sum 1: where the model will be used.
+        names: the names of the classes.
 
     Raises:
         ValueError: one line: a class has no photograph.
     """
     counts = np.bincount(labels, minlength=len(shares))
     if not counts.all():
+        lacking = names[int(counts.argmin())]
         raise ValueError(
-            f"--at needs a labelled photograph of each class, and class {int(counts.argmin())} of "
-            "the prompts has none: label more, or leave out --at"
+            f"--at needs a labelled photograph of each class, and {lacking} has none: label more, "
+            "or leave out --at"
         )
     moved = np.log(shares) - np.log(counts / counts.sum())
     return np.asarray(moved - moved.mean())
