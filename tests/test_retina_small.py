@@ -93,6 +93,13 @@ def test_the_card_says_where_it_comes_from_and_what_it_is_not_for(card):
         assert words in card, words
 
 
+def test_its_usual_answers_are_calibrated(clip, card):
+    entry = clip.calibration_of(clip.asked())
+    assert entry is not None
+    assert entry.prompts == "zh/fives"
+    assert "then moved to the stated shares of a site (normal 0.6" in card
+
+
 def test_the_card_has_every_stand_in(card, stand_ins):
     assert stand_ins
     assert stand_ins.keys() <= figures_of(card).keys()

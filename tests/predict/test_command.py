@@ -389,6 +389,8 @@ def test_a_stated_prevalence_is_the_mean_answer_and_few_photographs_are_noted(
     offsets = prior_matching.match(before, np.array([0.8, 0.2]))
     expected = calibration.calibrated(before, 1.0, offsets)[:, 1]
     np.testing.assert_allclose(values, expected, atol=6e-5)
+    _, _, err = run(capsys, *asked, "--prevalence", "glaucoma=.2", "--gate", "report")
+    assert "22 of the 22 photographs that set the offsets are refused by the gate" in err
     # With pictures the photographs are read twice: the same answers.
     heat = tmp_path / "heat"
     _, again, _ = run(capsys, *asked, "--prevalence", "glaucoma=.2", "--explain", heat)

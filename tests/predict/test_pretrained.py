@@ -313,3 +313,11 @@ def test_a_pipe_among_photographs_is_an_error_with_its_name(tmp_path, clip):
         file.truncate(300 << 20)
     with pytest.raises(ImageError, match=r"b\.jpg has more than 268,435,456 bytes"):
         clip.encode_image([tmp_path / "b.jpg"])
+
+
+def test_the_name_of_a_refused_photograph_is_not_logged(clip, tmp_path, caplog):
+    path = tmp_path / "Doe_Jane.png"
+    Image.fromarray(np.zeros((60, 60, 3), np.uint8)).save(path)
+    clip.classify([path], "zh/refuge")
+    assert "image 0 is refused: " in caplog.text
+    assert "Doe" not in caplog.text

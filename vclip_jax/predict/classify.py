@@ -69,6 +69,14 @@ def _match(
     calibration: Calibration | None,
 ) -> Calibration:
     """Set offsets that make the mean answer the stated prevalence, and print notes about them."""
+    looked = list(looked)
+    used = [one for chunk in looked for one in chunk if one.embedding is not None]
+    if refused := sum(bool(one.gate) for one in used):
+        print(
+            f"note: {refused} of the {len(used)} photographs that set the offsets are refused by "
+            "the gate; --gate exclude leaves them out",
+            file=sys.stderr,
+        )
     matched, shifts = prior_matching.calibrate(
         clip.probabilities(embeddings_of(clip, looked), prompt_set, calibration="off"),
         stated,

@@ -303,9 +303,9 @@ class Pretrained:
         entry = self.calibration_of(prompt_set, calibration)
         embeddings, refused = self._look(images, judged=gate != "off")
         values = self.probabilities(embeddings, prompt_set, calibration=entry or "off")
-        for number, (image, reasons) in enumerate(zip(images, refused, strict=True)):
-            if reasons:
-                log.warning("%s is refused: %s", _name(image, number), "; ".join(reasons))
+        for number, reasons in enumerate(refused):
+            if reasons:  # without the file's name, which may be a patient's
+                log.warning("image %d is refused: %s", number, "; ".join(reasons))
         if gate == "exclude":
             values = np.array(values)
             values[[bool(reasons) for reasons in refused]] = np.nan
