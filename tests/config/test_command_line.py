@@ -107,6 +107,18 @@ def test_what_a_key_names_is_looked_for_first(setting, message, tmp_path, capsys
     assert said.startswith(f"config.{setting.split('=')[0]}: {message.format(tmp=tmp_path)}")
 
 
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("recipe", [GOOD[1:2], ["--config", "configs/quickstart.py"]])
+def test_the_recipe_may_stand_anywhere(recipe, place, capsys, monkeypatch):
+    words = [["--model=retina-small"], ["--workdir=W"], ["--config.total_steps=ten"]]
+    words.insert(place, recipe)
+    monkeypatch.setattr(sys, "argv", ["vclip eval", *(word for part in words for word in part)])
+    with pytest.raises(SystemExit) as ended:
+        command_line.run(lambda: None, "eval")
+    assert "flag --config.total_steps=ten: must be a whole number" in str(ended.value)
+
+
 def options(name: str) -> set[str]:
     return set(re.findall(r"^  --(\S+)$", command_line.help_of([name, "--help"]), re.M))
 

@@ -138,7 +138,16 @@ def _own_flags(words: Sequence[str], mode: str) -> list[str]:
             name = _MODEL.get(name, name)
         flag = name.replace("-", "_")
         trainers.append(f"--{flag if flag in flags.FLAGS else name}{equals}{value}")
-    return trainers
+    return _config_first(trainers)
+
+
+def _config_first(words: list[str]) -> list[str]:
+    """Return flags with --config before all others: ml_collections reads keys only after it."""
+    for place, word in enumerate(words):
+        if word == "--config" or word.startswith("--config="):
+            end = place + (2 if word == "--config" else 1)
+            return words[place:end] + words[:place] + words[end:]
+    return words
 
 
 def parse(argv: Sequence[str]) -> list[str]:
