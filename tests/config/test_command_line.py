@@ -74,6 +74,15 @@ def refusal(arguments: list[str], capsys, monkeypatch) -> str:
             "such as (12,)",
         ),
         (
+            [*GOOD, "--config.evals.mine.dataset=mine"],
+            "config.evals.mine: the recipe has no such entry: use fives_far, fives_like, idrid, "
+            "idrid_sample, messidor_far, messidor_like, refuge_far, refuge_like, or add it there",
+        ),
+        (
+            [*GOOD, "--config.systems.clip.weights=M"],
+            "config.systems.clip: the recipe has no such entry: it has none; add it there",
+        ),
+        (
             [*GOOD, "--mode=compile"],
             "--mode compile and --topology, for example v5e:4x4, go together",
         ),

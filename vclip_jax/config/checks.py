@@ -175,6 +175,24 @@ def check_overrides(argv: Sequence[str]) -> None:
             reference = reference[key]
 
 
+def check_entries(argv: Sequence[str], recipe: ConfigDict) -> None:
+    """Check that `--config.evals.NAME.key=value` and its like set entries that the recipe has.
+
+    Raises:
+        ValueError: one line that lists the recipe's entries.
+    """
+    for argument in argv:
+        match = re.match(r"--?config\.(\w+)\.([^=.]+)", argument)
+        if match is None or match[1] not in USER_NAMED_SECTIONS:
+            continue
+        section, name = match.groups()
+        if name not in (names := sorted(recipe[section])):
+            known = f"use {', '.join(names)}, or" if names else "it has none;"
+            raise ValueError(
+                f"config.{section}.{name}: the recipe has no such entry: {known} add it there"
+            )
+
+
 def get(config: Any, key: str) -> Any:
     """Return the value of a dotted key."""
     for part in key.split("."):

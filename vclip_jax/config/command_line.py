@@ -215,7 +215,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
     checks.check_overrides(argv)
     recipe = _value_of("config", argv)
     if recipe:
-        check_recipe(recipe)
+        checks.check_entries(argv, check_recipe(recipe))
     arguments = flags.FLAGS(argv)
     # Without its module, worker processes get what a recipe defines by value.
     sys.modules.pop("config_config", None)
