@@ -234,6 +234,13 @@ def test_the_fundus_field_is_found(brightness, text, surround):
     assert lit.mean() == pytest.approx(np.pi / 4, abs=0.03)
 
 
+def test_dark_corners_of_a_picture_without_surround_are_kept():
+    y, x = np.mgrid[-1:1:200j, -1:1:200j]
+    shade = 20 + 160 * np.clip(1.1 - np.hypot(x, y), 0, 1)
+    retina = (shade[..., None] * (1, 0.5, 0.2)).astype(np.uint8)
+    assert field_box(retina) == (0, 0, 200, 200)
+
+
 def test_an_image_without_a_field_is_kept_whole():
     for grey in (0, 200):
         assert field_box(np.full((50, 70, 3), grey, np.uint8)) == (0, 0, 70, 50)

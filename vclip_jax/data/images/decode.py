@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from vclip_jax.data.choices import MODES
 from vclip_jax.data.images import sixteen_bit
-from vclip_jax.data.images.field import levels, threshold
+from vclip_jax.data.images.field import field_level, levels
 from vclip_jax.data.images.opening import (
     ImageError,
     as_image_error,
@@ -379,10 +379,9 @@ def resize_fast(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
 def field_box(rgb: np.ndarray) -> tuple[int, int, int, int]:
     """Return the bounding box of a fundus photograph's illuminated field.
 
-    The field is searched for in every n-th pixel. It is the largest connected region brighter than
-    a threshold that lies 15 % of the way from the surround (2nd percentile) to the bright parts
-    (90th percentile) of the brightest channel, so that neither a grey surround nor burnt-in text
-    moves the box.
+    The field is searched for in every n-th pixel. It is the largest connected region above
+    `field_level` of the brightest channel, so that neither a grey surround nor burnt-in text moves
+    the box, and dark corners of a picture without surround stay in it.
 
     Args:
         rgb: uint8 `[height, width, 3]`.
@@ -402,7 +401,7 @@ def field_box(rgb: np.ndarray) -> tuple[int, int, int, int]:
     surround, bright = levels(thumbnail)
     if bright - surround < 16:
         return whole
-    lit = cv2.threshold(thumbnail, threshold(surround, bright), 255, cv2.THRESH_BINARY)[1]
+    lit = cv2.threshold(thumbnail, field_level(thumbnail), 255, cv2.THRESH_BINARY)[1]
     outlines, _ = cv2.findContours(lit, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     outline = max(outlines, key=cv2.contourArea)
     if cv2.contourArea(outline) < 0.1 * thumbnail.size:

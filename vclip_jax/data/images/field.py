@@ -39,9 +39,18 @@ def levels(brightest: np.ndarray) -> tuple[int, int]:
     return int(surround), int(bright)
 
 
-def threshold(surround: int, bright: int) -> float:
-    """Return the least level of the field for these `levels`."""
-    return surround + _SHARE * (bright - surround)
+def field_level(brightest: np.ndarray) -> float:
+    """Return the level above which pixels belong to the field.
+
+    Args:
+        brightest: uint8 `[height, width]`, see `brightest_channel`.
+    """
+    surround, bright = levels(brightest)
+    alike = cv2.inRange(brightest, max(surround - _EVEN, 0), surround + _EVEN)
+    # Dark pixels of different levels are retina: such a photograph has no surround.
+    flat = cv2.countNonZero(alike) > _FLAT * brightest.size
+    lit = surround + _SHARE * (bright - surround)
+    return min(lit, max(_LIT, surround + 2 * _EVEN) if flat else _LIT)
 
 
 def field_mask(rgb: np.ndarray) -> np.ndarray:
@@ -56,12 +65,7 @@ def field_mask(rgb: np.ndarray) -> np.ndarray:
     """
     # The median keeps the noise of a compressed surround off the field.
     brightest = cv2.medianBlur(brightest_channel(rgb), 3)
-    surround, bright = levels(brightest)
-    alike = cv2.inRange(brightest, max(surround - _EVEN, 0), surround + _EVEN)
-    # Dark pixels of different levels are retina: such a photograph has no surround.
-    flat = cv2.countNonZero(alike) > _FLAT * brightest.size
-    level = min(threshold(surround, bright), max(_LIT, surround + 2 * _EVEN) if flat else _LIT)
-    lit = cv2.threshold(brightest, level, 1, cv2.THRESH_BINARY)[1]
+    lit = cv2.threshold(brightest, field_level(brightest), 1, cv2.THRESH_BINARY)[1]
     # The opening removes an orientation mark, which would pull the hull out.
     reach = max(1, round(_MARK * min(lit.shape)))
     element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1,) * 2)
