@@ -201,3 +201,13 @@ def test_highlights_are_compressed_from_the_shoulder_on():
         np.testing.assert_allclose(red[tones <= shoulder], tones[tones <= shoulder], atol=1e-6)
         assert (np.diff(red) >= -1e-6).all()
         assert red.max() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("steepness", [1.0, 4.0, 12.0, 40.0])
+def test_no_light_is_too_steep_for_a_picture(photograph, steepness):
+    light = Light(vignette=-0.5, steepness=steepness, centre=(0.3, -0.3), uneven=0.0)
+    lens = {"aberration": -0.01, "blur": 0.1, "sharpen": 2.0}
+    picture = photograph(aperture=0.5, light=light, surround=(0.1, 0.1, 0.1), **lens)
+    corners = picture[[0, 0, -1, -1], [0, -1, 0, -1]]
+    assert np.abs(corners - 25.5).max() < 1
+    assert picture[FAR < 0.3].std() > 1

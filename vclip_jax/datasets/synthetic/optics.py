@@ -11,6 +11,8 @@ from vclip_jax.datasets.synthetic.marks import noise
 
 _COARSE, _FINER = 32, 40
 """Number of cells of the grids of the light and of stray light."""
+_DAZZLING = np.float32(4.0)
+"""Greatest log illumination: whatever it falls on is white."""
 
 
 def illuminate(log: np.ndarray, case: Case, camera: Camera, view: View) -> np.ndarray:
@@ -41,6 +43,8 @@ def _light(case: Case, camera: Camera, view: View) -> np.ndarray:
     if light.ring:
         shared += light.ring * np.exp(-(((far - light.ring_radius) / 0.25) ** 2))
     shared += light.uneven * noise(rng, light.cells, shared.shape)
+    # Outside of the field a light that grows towards the rim would leave float32's range.
+    shared = np.minimum(shared, _DAZZLING)
     by_channel = np.array(light.hue, np.float32)[:, None, None] * shared
     if light.coloured:
         for plane in by_channel:
