@@ -17,7 +17,7 @@ second export writes them into the card:
     vclip export --format safetensors --dtype float16 --model F --out retina-small
     vclip weights pack --model retina-small
 
-Hardware: 2 CPU cores, about 50 minutes.
+Hardware: 2 CPU cores, about two and a half hours.
 """
 
 from vclip_jax import config as config_lib
@@ -25,16 +25,16 @@ from vclip_jax import config as config_lib
 
 def get_config():
     config = config_lib.small()
-    config.total_steps = 900
+    config.total_steps = 2400
     config.global_batch_size = 96
     config.eval_batch_size = 96
     config.checkpoint_every = 100
 
-    config.data.dataset = "synthetic/synfundus_like-192px-24000-s2"
+    config.data.dataset = "synthetic/synfundus_like-192px-36000-s2"
     config.data.test_split = "test"
     config.data.image_size = 192
     config.model.vision_layers = (1, 2, 4, 2)
-    config.optimizer.warmup_steps = 60
+    config.optimizer.warmup_steps = 100
     for domain in ("messidor", "fives", "refuge"):
         for cameras in ("like", "far"):
             config.evals[f"{domain}_{cameras}"] = config_lib.zero_shot_eval(

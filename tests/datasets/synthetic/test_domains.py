@@ -115,14 +115,14 @@ def _icdr_grade(dr: Retinopathy) -> int:
 def test_the_training_domain_has_every_disease_at_its_rate(population: list[Case]) -> None:
     # Leading conditions are stratified, seconds are binomial: three standard errors are < 0.02.
     expected = {
-        "normal": (0.27, lambda c: not signs.diseased(c)),
-        "retinopathy": (0.28, lambda c: c.retinopathy.grade),
-        "dme": (0.10, lambda c: c.dme.grade),
+        "normal": (0.245, lambda c: not signs.diseased(c)),
+        "retinopathy": (0.265, lambda c: c.retinopathy.grade),
+        "dme": (0.09, lambda c: c.dme.grade),
         "amd": (0.085, lambda c: c.amd.stage != "none"),
-        "glaucoma": (0.11, lambda c: c.glaucoma.present),
-        "vein occlusion": (0.056, lambda c: c.vein_occlusion.kind != "none"),
+        "glaucoma": (0.16, lambda c: c.glaucoma.present),
+        "vein occlusion": (0.048, lambda c: c.vein_occlusion.kind != "none"),
         "hypertensive": (0.075, lambda c: c.hypertensive.grade),
-        "pathologic myopia": (0.05, lambda c: c.myopia.pathologic),
+        "pathologic myopia": (0.04, lambda c: c.myopia.pathologic),
         "degenerative myopia": (0.06, lambda c: c.myopia.degenerative),
         "optic nerve": (0.05, lambda c: c.optic_nerve.kind != "none"),
         "chorioretinal": (0.05, lambda c: c.chorioretinal.kind != "none"),
@@ -156,7 +156,7 @@ def test_the_disc_is_photographed_alone_where_nothing_else_is_diseased(
     population: list[Case],
 ) -> None:
     alone = [case for case in population if not signs.shows_macula(case)]
-    assert 0.02 < len(alone) / N < 0.09
+    assert 0.05 < len(alone) / N < 0.14
     for case in alone:
         assert not signs.beyond_disc(case)
         assert not case.quality.macula_readable

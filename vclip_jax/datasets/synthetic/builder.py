@@ -36,7 +36,7 @@ from vclip_jax.datasets.synthetic.domains import DOMAINS, TRAINING_DOMAIN
 from vclip_jax.datasets.synthetic.record import key_of, record, records, split_of
 from vclip_jax.devices import cores
 
-RENDER_VERSION: Final = 3
+RENDER_VERSION: Final = 4
 
 _RECORDS_PER_SHARD: Final = 1024
 _RECORDS_PER_CALL: Final = 8
