@@ -457,7 +457,7 @@ COMMAND = [sys.executable, "-m", "vclip_jax.main", "--config", "configs/idrid.py
     [
         (["--config.data.source=/nowhere"], "/nowhere"),
         (["--config.totl_steps=3"], "did you mean config.total_steps?"),
-        (["--config.evals.idrod.split=test"], 'Did you mean "idrid"'),
+        (["--config.evals.idrod.split=test"], "did you mean idrid?"),
         (["--config.total_steps=many"], "--config.total_steps=many"),
         (["--config.global_batch_size=30"], "config.global_batch_size=30 does not divide"),
         (["--config.tokenizer.vocab=missing.txt"], "config.tokenizer.vocab: missing.txt: No such"),

@@ -188,9 +188,9 @@ def check_entries(argv: Sequence[str], recipe: ConfigDict) -> None:
         section, name = match.groups()
         if name not in (names := sorted(recipe[section])):
             known = f"use {', '.join(names)}, or" if names else "it has none;"
-            raise ValueError(
-                f"config.{section}.{name}: the recipe has no such entry: {known} add it there"
-            )
+            close = difflib.get_close_matches(name, names, n=1)
+            remedy = f"did you mean {close[0]}?" if close else f"{known} add it there"
+            raise ValueError(f"config.{section}.{name}: the recipe has no such entry: {remedy}")
 
 
 def get(config: Any, key: str) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -126,8 +127,85 @@ def test_intervals_are_the_percentiles_and_json_can_hold_the_result():
             want = np.quantile(samples[f"{key}_per_class"][:, c], (0.025, 0.975))
             assert row[f"{key}_ci95"] == pytest.approx(want)
         assert result["auc_per_class_ci95"][c] == row["auc_ci95"]
-    assert result["bootstrap"] == {"resamples": 500, "seed": 2}
+    assert result["bootstrap"] == {"resamples": 500, "seed": 2, "unit": "image", "units": 120}
     assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_a_resample_holds_all_images_of_the_patients_that_are_drawn():
+    probabilities, labels = system(6, 90, 3)
+    patients = np.random.default_rng(0).permutation(np.arange(90) // 2 * 7)
+    found = bootstrap.distributions(probabilities, labels, patients=patients, resamples=B, seed=4)
+    names = list(dict.fromkeys(patients.tolist()))
+    rng = np.random.default_rng(4)
+    for b in range(B):
+        drawn = rng.integers(0, len(names), len(names))
+        rows = np.concatenate([np.flatnonzero(patients == names[one]) for one in drawn])
+        want = by_scikit_learn(probabilities[rows], labels[rows])
+        for key, value in want.items():
+            np.testing.assert_allclose(found[key][b], value, rtol=1e-9, err_msg=key)
+
+
+@given(seed=st.integers(0, 10**6), classes=st.integers(2, 4))
+@settings(max_examples=20, deadline=None)
+def test_patients_with_one_image_each_change_no_digit(seed, classes):
+    probabilities, labels = system(seed, 40, classes)
+    patients = np.random.default_rng(seed).permutation(10**6)[:40]
+    options = {"ordered": True, "resamples": 50, "seed": seed}
+    found, expected = (
+        bootstrap.classification(probabilities, labels, **options, **more)
+        for more in ({"patients": patients}, {})
+    )
+    assert found.pop("bootstrap") | {"unit": "image"} == expected.pop("bootstrap")
+    assert found == expected
+    second = probabilities[::-1]
+    assert bootstrap.paired_test(
+        probabilities, second, labels, patients=patients, resamples=50
+    ) == bootstrap.paired_test(probabilities, second, labels, resamples=50)
+
+
+@pytest.mark.parametrize("images", [1, 2, 4])
+def test_intervals_over_patients_cover_the_truth(images):
+    """Scores of a patient's images are correlated by 0.8, and a disease affects all of them."""
+    draws, count, effect = 200, 100, 1.5
+    auc, accuracy = (NormalDist().cdf(effect / scale) for scale in (np.sqrt(2), 2))
+    covered = np.zeros(2)
+    for seed in range(draws):
+        rng = np.random.default_rng(seed)
+        labels = np.repeat(rng.permutation(np.arange(count) % 2), images)
+        patients = np.repeat(np.arange(count), images)
+        scores = np.sqrt(0.8) * rng.normal(size=count)[patients]
+        scores += np.sqrt(0.2) * rng.normal(size=count * images) + effect * labels
+        positive = 1 / (1 + np.exp(effect / 2 - scores))
+        figures = bootstrap.classification(
+            np.stack([1 - positive, positive], 1), labels, patients=patients, resamples=400
+        )
+        intervals = [figures["auc_ci95"], figures["accuracy_ci95"]]
+        truths = (auc, accuracy)
+        covered += [low <= t <= high for (low, high), t in zip(intervals, truths, strict=True)]
+    assert (covered / draws >= 0.92).all(), covered / draws
+
+
+def test_alike_images_of_a_patient_count_once_in_the_interval_of_accuracy():
+    probabilities, labels = system(1, 50, 3)
+    once = bootstrap.classification(probabilities, labels, resamples=0)
+    thrice = bootstrap.classification(
+        np.repeat(probabilities, 3, 0),
+        np.repeat(labels, 3),
+        patients=np.repeat(np.arange(50), 3),
+        resamples=0,
+    )
+    # G / (G - 1): the variance between patients is estimated from the patients.
+    np.testing.assert_allclose(thrice["accuracy_ci95"], once["accuracy_ci95"], atol=0.004)
+    alone = bootstrap.classification(
+        np.repeat(probabilities, 3, 0), np.repeat(labels, 3), resamples=0
+    )
+    width = np.diff(once["accuracy_ci95"])
+    assert np.diff(alone["accuracy_ci95"]) < 0.7 * width
+
+
+def test_there_is_a_patient_for_each_image():
+    with pytest.raises(ValueError, match="expected a patient for each of 50 images"):
+        bootstrap.distributions(*system(1, 50, 3), patients=np.arange(49), resamples=1)
 
 
 def test_without_resamples_there_are_wilsons_interval_and_no_other():

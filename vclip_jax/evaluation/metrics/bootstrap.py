@@ -1,10 +1,15 @@
 """Bootstrap intervals and paired tests, which show how reliable an evaluation's figures are.
 
 Each resample draws n of the n images with replacement, and every figure is computed on each
-resample (B. Efron, Annals of Statistics 7 (1979) 1-26). A resample is a vector of weights: how
-often each image was drawn. With the weights, every figure is a weighted sum or cumulative sum, so
-thousands of resamples are a few passes over arrays. The weights depend only on the seed and n, so
-two systems with the same seed are resampled in pairs.
+resample (B. Efron, Annals of Statistics 7 (1979) 1-26). Where patients are known, patients are
+drawn, with all of their images: the images of a patient are alike, so that intervals from single
+images are too narrow (A. C. Davison and D. V. Hinkley, Bootstrap Methods and their Application,
+1997, section 3.8).
+
+A resample is a vector of weights: how often each image was drawn. With the weights, every figure is
+a weighted sum or cumulative sum, so thousands of resamples are a few passes over arrays. The
+weights depend only on the seed and the patients, so two systems with the same seed are resampled in
+pairs.
 """
 
 from dataclasses import dataclass
@@ -30,6 +35,7 @@ def classification(
     labels: Ints,
     *,
     ordered: bool = False,
+    patients: Ints | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -39,14 +45,17 @@ def classification(
       probabilities: float `[n, c]`.
       labels: int `[n]`.
       ordered: as for `metrics.classification`.
+      patients: a number for the patient of each image, int `[n]`; by default every image is of
+        another patient.
       resamples: the number of resamples; 0 leaves out all bootstrap intervals.
       seed: the seed of the bootstrap.
 
     Returns:
       The result of `metrics.classification`, with percentile intervals [lo, hi]: `NAME_ci95` for
       its figures, those of a class in its row of `per_class`, `auc_per_class_ci95`, and `bootstrap`
-      with `resamples` and `seed`. Only `accuracy_ci95` stays Wilson's interval, which has a width
-      even if all or none are right; `accuracy_bootstrap_ci95` is the bootstrap's. `ece` cannot be
+      with `resamples`, `seed`, and what was drawn: `unit` ("patient" or "image") and `units`, their
+      number. Only `accuracy_ci95` is Wilson's interval, which has a width even if all or none are
+      right, for the `effective_size`; `accuracy_bootstrap_ci95` is the bootstrap's. `ece` cannot be
       negative and noise increases it, so its interval is too high and may not contain the figure
       itself. An interval that is not defined is None, with the reason in `undefined`.
 
@@ -63,9 +72,17 @@ def classification(
         (0.75, [0.68, 0.82])
     """
     result = metrics.classification(probabilities, labels, ordered=ordered)
+    unit = {"unit": "image", "units": result["n"]}
+    if patients is not None:
+        unit = {"unit": "patient", "units": len(np.unique(patients))}
+        right = np.argmax(probabilities, axis=1) == labels
+        size = effective_size(right, patients)
+        result["accuracy_ci95"] = list(metrics.wilson_interval(result["accuracy"] * size, size))
     if not resamples:
         return result
-    samples = distributions(probabilities, labels, resamples=resamples, seed=seed)
+    samples = distributions(
+        probabilities, labels, patients=patients, resamples=resamples, seed=seed
+    )
     for key in SCALARS:
         name = "accuracy_bootstrap_ci95" if key == "accuracy" else f"{key}_ci95"
         result[name] = None if result[key] is None else interval(samples[key])
@@ -78,8 +95,41 @@ def classification(
             if row[f"{key}_ci95"] is None:
                 row.setdefault("undefined", {})[f"{key}_ci95"] = _why(values)
     result["auc_per_class_ci95"] = [row["auc_ci95"] for row in result["per_class"]]
-    result["bootstrap"] = {"resamples": resamples, "seed": seed}
+    result["bootstrap"] = {"resamples": resamples, "seed": seed, **unit}
     return result
+
+
+def effective_size(right: npt.NDArray[np.bool_], patients: Ints) -> float:
+    """Return the number of independent images that would measure an accuracy as precisely.
+
+    It is p (1 - p) / v for the accuracy p and its variance v between patients, linearised as for a
+    sample of clusters: v = G / (G - 1) * sum over patients of (sum of (right - p))^2 / n^2 (E. L.
+    Korn and B. I. Graubard, Survey Methodology 24 (1998) 193-201). It is at most the number of
+    images, and the number of patients if all or none are right.
+
+    Args:
+      right: bool `[n]`, which images are classified correctly.
+      patients: a number for the patient of each image, int `[n]`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from vclip_jax.evaluation.metrics.bootstrap import effective_size
+        >>> right = np.array([True, True, False, False] * 10)
+        >>> effective_size(right, np.arange(40))  # every image is of another patient
+        40.0
+        >>> effective_size(right, np.arange(40) // 2)  # both images of a patient say the same
+        19.0
+    """
+    n, share = len(right), float(np.mean(right))
+    _, numbers = np.unique(patients, return_inverse=True)
+    count = int(numbers.max()) + 1
+    if count == n:
+        return float(n)
+    if share in (0, 1) or count == 1:
+        return float(count)
+    sums = np.bincount(numbers, right - share)
+    variance = count / (count - 1) * np.square(sums).sum() / n**2
+    return float(min(n, share * (1 - share) / variance)) if variance > 0 else float(n)
 
 
 def interval(samples: Floats) -> list[float] | None:
@@ -110,6 +160,7 @@ def paired_test(
     labels: Ints,
     *,
     ordered: bool = False,
+    patients: Ints | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
@@ -125,6 +176,7 @@ def paired_test(
       second: probabilities of the other, for the same images and classes in the same order.
       labels: int `[n]`.
       ordered: as for `metrics.classification`.
+      patients: as for `classification`.
       resamples: the number of resamples, at least one.
       seed: the seed of the bootstrap.
 
@@ -153,7 +205,10 @@ def paired_test(
             f"{list(np.shape(second))}"
         )
     points = [metrics.classification(p, labels, ordered=ordered) for p in (first, second)]
-    samples = [distributions(p, labels, resamples=resamples, seed=seed) for p in (first, second)]
+    samples = [
+        distributions(p, labels, patients=patients, resamples=resamples, seed=seed)
+        for p in (first, second)
+    ]
     out = {}
     for key in SCALARS:
         values = [point[key] for point in points]
@@ -184,7 +239,12 @@ def two_sided_p(differences: Floats) -> float:
 
 
 def distributions(
-    probabilities: Floats, labels: Ints, *, resamples: int = RESAMPLES, seed: int = 0
+    probabilities: Floats,
+    labels: Ints,
+    *,
+    patients: Ints | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> dict[str, Floats]:
     """Compute every figure on every resample.
 
@@ -193,8 +253,9 @@ def distributions(
     Args:
       probabilities: float `[n, c]`.
       labels: int `[n]`.
+      patients: as for `classification`.
       resamples: the number of resamples, at least one.
-      seed: the seed, which with `n` determines the images that are drawn.
+      seed: the seed, which with `patients` or `n` determines the images that are drawn.
 
     Returns:
       The names of `metrics.SCALARS` -> float64 `[resamples]`, and `NAME_per_class` for those of
@@ -207,6 +268,7 @@ def distributions(
     if resamples < 1:
         raise ValueError(f"a bootstrap needs at least one resample, got {resamples}")
     n, classes = probabilities.shape
+    unit_of, units = _units(n, patients)
     cells = np.eye(classes**2)[labels * classes + probabilities.argmax(axis=1)]
     gaps = _calibration_gaps(probabilities, labels)
     # Each image has one gap that is not 0; sort these gaps by bin. A matrix product would sum them
@@ -223,10 +285,11 @@ def distributions(
     step = max(1, _CHUNK_ELEMENTS // n)
     parts: list[dict[str, Floats]] = []
     for start in range(0, resamples, step):
-        weights = _draw(rng, min(step, resamples - start), n)
+        weights = _draw(rng, min(step, resamples - start), units)[:, unit_of]
+        drawn = weights.sum(axis=1)
         sums = np.add.reduceat(weights[:, by_bin] * values, starts, axis=1)
         confusion = (weights @ cells).reshape(-1, classes, classes)
-        nll, brier = (np.einsum("bn,n->b", weights, loss) / n for loss in losses)
+        nll, brier = (np.einsum("bn,n->b", weights, loss) / drawn for loss in losses)
         areas = np.stack([_weighted_auc(weights, rank) for rank in ranks], axis=1)
         parts.append(
             {
@@ -235,7 +298,7 @@ def distributions(
                 "auc": areas[:, 1] if classes == 2 else metrics.mean_of_defined(areas),
                 "kappa": metrics.quadratic_kappa(confusion),
                 "f1": metrics.macro_f1(confusion),
-                "ece": np.abs(sums).sum(axis=1) / n,
+                "ece": np.abs(sums).sum(axis=1) / drawn,
                 "nll": nll,
                 "brier": brier,
                 "sensitivity_per_class": metrics.sensitivity(confusion),
@@ -247,8 +310,24 @@ def distributions(
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
+def _units(n: int, patients: Ints | None) -> tuple[Ints, int]:
+    """Return the drawn unit of each image, int `[n]`, and the number of units.
+
+    Units are numbered in the order of their first images, so that patients with one image each are
+    drawn as images are.
+    """
+    if patients is None:
+        return np.arange(n), n
+    if np.shape(patients) != (n,):
+        raise ValueError(f"expected a patient for each of {n} images, got {np.shape(patients)}")
+    _, first, inverse = np.unique(patients, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[inverse], len(first)
+
+
 def _draw(rng: np.random.Generator, resamples: int, n: int) -> npt.NDArray[np.float64]:
-    """Draw how often each of `n` images is used: `[resamples, n]`; each row sums to n."""
+    """Draw how often each of `n` units is used: `[resamples, n]`; each row sums to n."""
     drawn = rng.integers(0, n, (resamples, n))
     drawn += n * np.arange(resamples)[:, None]
     counts = np.bincount(drawn.ravel(), minlength=resamples * n)

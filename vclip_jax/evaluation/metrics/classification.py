@@ -180,8 +180,8 @@ def confusion_matrix(predicted: Ints, labels: Ints, classes: int) -> npt.NDArray
     return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
 
 
-def wilson_interval(right: int, n: int) -> tuple[float, float]:
-    """Return Wilson's 95 % score interval of a proportion.
+def wilson_interval(right: float, n: float) -> tuple[float, float]:
+    """Return Wilson's 95 % score interval of a proportion, `right` of `n`, whole numbers or not.
 
     Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212. Unlike the normal approximation
     it stays within [0, 1] and has a positive width if all or none are right.
