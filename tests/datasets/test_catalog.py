@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from collections import Counter
 
 import pytest
 
@@ -43,6 +44,18 @@ def test_its_prompts_are_for_its_classes(name, data_dir):
     assert {record["label"] for record in source} - {-1}
     if dataset.prompts != "labels":
         assert prompts.load(dataset.prompts).class_names == source.class_names
+
+
+@pytest.mark.parametrize("name", ["odir", "papila", "deepdrid", "messidor2"])
+def test_its_records_name_the_patients_of_both_eyes(name, data_dir):
+    source = open_source(name, data_dir, DATASETS[name].split)
+    images = Counter(record["patient"] for record in source)
+    assert "" not in images
+    assert max(images.values()) >= 2
+
+
+def test_a_dataset_without_patients_names_none(data_dir):
+    assert "patient" not in open_source("aptos", data_dir, DATASETS["aptos"].split)[0]
 
 
 @pytest.mark.parametrize("name", DATASETS)

@@ -106,6 +106,25 @@ def test_answers_belong_to_their_images(case, settings):
     assert evaluate_zero_shot(*case, settings, keys=False).predictions == {}
 
 
+def test_intervals_are_over_the_patients_of_the_records(case, settings):
+    records = [record | {"patient": f"p{i // 3}"} for i, record in enumerate(case[2].source)]
+    task = dataclasses.replace(case[2], source=Source(records))
+    found = evaluate_zero_shot(case[0], case[1], task, case[3], settings)
+    known = case[3].labels >= 0
+    people = (np.arange(N) // 3)[known]
+    want = bootstrap.classification(
+        reference(case)[known], case[3].labels[known], patients=people, resamples=200
+    )
+    result = found.results["toy"]
+    assert result["auc_ci95"] == pytest.approx(want["auc_ci95"])
+    assert result["bootstrap"] == want["bootstrap"]
+    assert result["bootstrap"]["units"] == len(set(people.tolist()))
+    assert len(np.unique(found.predictions["toy_ill"].patients)) == len(set(people.tolist()))
+    alone = evaluate_zero_shot(*case, settings).results["toy"]
+    assert alone["auc"] == result["auc"]
+    assert alone["auc_ci95"] != result["auc_ci95"]
+
+
 def test_the_words_are_varied_for_classes_and_for_groups(case, settings):
     results = evaluate_zero_shot(*case, settings).results
     for name in ("toy", "toy_ill"):

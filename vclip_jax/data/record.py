@@ -13,5 +13,7 @@ class Record(TypedDict):
     """Unique within the dataset."""
     label: int
     """The class for zero-shot evaluation, -1 if there is none."""
+    patient: NotRequired[str]
+    """The person whose eye it is, "" if unknown; absent in a dataset without patients."""
     fitted: NotRequired[str]
     """The fit that made a stored square of the picture; absent for a photograph."""

@@ -24,6 +24,10 @@ Value = int | float | str
 
 _DEPTH: Final = 2
 """Levels below the given folder at which a dataset may lie."""
+PATIENT: Final = "patient"
+"""The column that names a photograph's patient, as text or as a number, in every dataset."""
+_HARMLESS: Final = ("eye", "sex", "camera")
+"""Columns of text that name nobody, and neither place nor date."""
 _OF_PEOPLE: Final = re.compile(r"patient|subject|person|(^|_)id($|_)")
 """Names of columns that number people rather than measure them."""
 
@@ -128,36 +132,44 @@ def anonymous(listing: Listing, secret: bytes) -> Listing:
     """Return the listing without names: with other keys, in their own order, and no text with a
     name.
 
-    A key becomes a hash that only the holder of the secret can compute. Once the secret is deleted,
-    a list of the names leads to no record, and no two builds give images the same key. Columns of
-    text and of people's numbers, details of rejects and notes are left out. Splits and labels stay
-    as the names made them.
+    A key, and the name of a patient, becomes a hash that only the holder of the secret can compute.
+    Once the secret is deleted, a list of the names leads to no record, and no two builds give
+    images the same key. Columns of other text and of people's numbers, details of rejects and notes
+    are left out; eye, sex and camera stay. Splits and labels stay as the names made them.
 
     Args:
         listing: a listing with names.
         secret: random bytes.
     """
 
-    def hidden(key: str) -> str:
-        digest = hmac.digest(secret, key.encode("utf-8", "surrogatepass"), "sha256")
-        return f"{listing.name}-{digest[:8].hex()}"
+    def digest(text: str) -> str:
+        return hmac.digest(secret, text.encode("utf-8", "surrogatepass"), "sha256")[:8].hex()
 
-    names = list(listing.columns)
-    kept = [
-        index
-        for index, (name, kind) in enumerate(listing.columns.items())
-        if kind is not str and not _OF_PEOPLE.search(name.lower())
-    ]
+    def hidden(key: str) -> str:
+        return f"{listing.name}-{digest(key)}"
+
+    def shown(values: tuple[Value, ...]) -> tuple[Value, ...]:
+        cells = dict(zip(listing.columns, values, strict=True))
+        if cells.get(PATIENT, "") != "":
+            # The name of a patient may also be a key, whose hash it must not have.
+            cells[PATIENT] = f"patient-{digest(f'{PATIENT}:{cells[PATIENT]}')}"
+        return tuple(cells[name] for name in kept)
+
+    kept = {
+        name: str if name == PATIENT else kind
+        for name, kind in listing.columns.items()
+        if name in (PATIENT, *_HARMLESS)
+        or (kind is not str and not _OF_PEOPLE.search(name.lower()))
+    }
     items = [
-        replace(item, key=hidden(item.key), values=tuple(item.values[i] for i in kept))
-        for item in listing.items
+        replace(item, key=hidden(item.key), values=shown(item.values)) for item in listing.items
     ]
     rejects = [Reject(hidden(reject.key), reject.reason) for reject in listing.rejects]
     return replace(
         listing,
         items=sorted(items, key=lambda item: item.key),
         rejects=sorted(rejects, key=lambda reject: reject.key),
-        columns={names[i]: listing.columns[names[i]] for i in kept},
+        columns=kept,
         notes=["Notes about single photographs are left out, as all names."]
         if listing.notes
         else [],

@@ -1,8 +1,8 @@
 """Random access to the records of a built dataset, without TensorFlow.
 
 A dataset is in data_dir/NAME/VERSION or data_dir/NAME/CONFIG/VERSION, in TFDS's layout. Only the
-four features that training and evaluation share are parsed, which takes a third of TFDS's time for
-them and none for the other columns.
+features of `Record` are parsed, which takes a third of TFDS's time for them and none for the other
+columns.
 """
 
 import glob
@@ -299,6 +299,15 @@ def _parse(serialized: bytes) -> Record:
         "key": feature["key"].bytes_list.value[0].decode(),
         "label": feature["label"].int64_list.value[0],
     }
+    if "patient" in feature:
+        record["patient"] = _text(feature["patient"])
     if "fitted" in feature:
         record["fitted"] = feature["fitted"].bytes_list.value[0].decode()
     return record
+
+
+def _text(feature: Any) -> str:
+    """Return the value of a feature as text: readers store a patient as text or as a number."""
+    if feature.bytes_list.value:
+        return str(feature.bytes_list.value[0].decode())
+    return str(feature.int64_list.value[0]) if feature.int64_list.value else ""

@@ -15,7 +15,7 @@ from vclip_jax.data.images.gate import of_bits
 from vclip_jax.devices import sharding
 from vclip_jax.evaluation.examples import choose_examples, describe_examples, heat_maps
 from vclip_jax.evaluation.metrics import bootstrap, classification
-from vclip_jax.evaluation.metrics.predictions import Predictions, hash_keys
+from vclip_jax.evaluation.metrics.predictions import Predictions, identities
 from vclip_jax.evaluation.metrics.retrieval import retrieval as retrieval_figures
 from vclip_jax.evaluation.prompt_sensitivity import prompt_sensitivity
 from vclip_jax.evaluation.tasks import ZeroShotTask
@@ -153,8 +153,9 @@ def evaluate_zero_shot(
 ) -> ZeroShot:
     """Score one dataset, with intervals, calibration and prompt sensitivity.
 
-    `keys` reads the images' keys from the source again for `ZeroShot.predictions`; without it there
-    are none. `heat` adds heat maps to the examples; all processes must call it together.
+    `keys` reads the images' keys and patients from the source again, for `ZeroShot.predictions` and
+    for intervals over patients; without it there are none. `heat` adds heat maps to the examples;
+    all processes must call it together.
     `calibration` is applied to all answers.
     """
     parts = scorer.prompt_embeddings(variables, task.prompts)
@@ -164,9 +165,10 @@ def evaluate_zero_shot(
         raise ValueError(
             "the gate refuses every photograph with a label: set config.gate = 'report'"
         )
-    hashes = None
+    hashes = patients = None
     if keys:
-        hashes = hash_keys(task.source.name, (record["key"] for record in task.source))[known]
+        hashes, patients = identities(task.source, task.source.name)
+        hashes, patients = hashes[known], None if patients is None else patients[known]
     results, predictions = {}, {}
     classes = class_means(parts, task.prompts.renormalise)
     probabilities = _probabilities(variables, embedded, classes, calibration)
@@ -177,6 +179,7 @@ def evaluate_zero_shot(
                 answers[known],
                 truth[known],
                 ordered=prompt_set.labels_ordered,
+                patients=patients,
                 resamples=config.bootstrap_resamples,
             ),
             "dataset": task.source.name,
@@ -199,6 +202,7 @@ def evaluate_zero_shot(
                 answers[known].astype(np.float32),
                 prompt_set.label_names,
                 prompt_set.labels_ordered,
+                patients,
             )
     labels = np.where(known, labels, -1)
     examples = _examples(scorer, variables, task, labels, probabilities, classes, config, heat)

@@ -73,9 +73,14 @@ def zero_shot_rows(zero_shot: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def notes(result: Mapping[str, Any]) -> list[str]:
-    """Return notes about refused photographs and calibrated answers, a few words each."""
+    """Return notes on patients, refused photographs and calibrated answers, a few words each."""
     found = []
     gate, calibration = result.get("gate"), result.get("calibration")
+    resampled = result.get("bootstrap")
+    if isinstance(resampled, Mapping) and resampled.get("unit") == "patient":
+        units = resampled.get("units")
+        if is_number(units):
+            found.append(f"{units:,} patients; intervals are over patients")
     if isinstance(gate, Mapping) and is_number(gate.get("refused")) and gate["refused"]:
         left = " and left out" if gate.get("excluded") is True else ""
         found.append(f"{gate['refused']:,} refused by the gate{left}")

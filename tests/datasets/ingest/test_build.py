@@ -398,7 +398,7 @@ def test_an_anonymous_build_holds_no_name(tmp_path):
     assert reasons == ["missing image", "not an image", "unreadable file"]
     assert {reject["detail"] for reject in rejects} == {""}
     info = json.loads((folder / "features.json").read_text())["featuresDict"]["features"]
-    assert sorted(info) == ["age", "caption", "image", "key", "label"]
+    assert sorted(info) == ["age", "caption", "image", "key", "label", "patient"]
 
 
 def test_who_has_the_names_cannot_find_the_records_of_an_anonymous_build(tmp_path):

@@ -1,6 +1,8 @@
 """Folders to scan, and what is found in them."""
 
+import tarfile
 from collections import Counter
+from io import BytesIO
 
 JPEG = b"\xff\xd8\xff"
 
@@ -24,3 +26,11 @@ def splits(listing):
 def reasons(listing):
     """Reason -> the number of rejects."""
     return dict(Counter(reject.reason for reject in listing.rejects))
+
+
+def tar(path, members):
+    with tarfile.open(path, "w") as file:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, BytesIO(content))

@@ -12,7 +12,7 @@ from vclip_jax.datasets.listing import IMAGE_SUFFIXES
 from vclip_jax.datasets.own import folders, generic
 from vclip_jax.datasets.own.lookup import split_of
 
-from .listings import JPEG, labels, place, reasons, splits
+from .listings import JPEG, labels, place, reasons, splits, tar
 
 
 @pytest.mark.parametrize(
@@ -239,14 +239,6 @@ def test_an_archive_is_to_be_unpacked(tmp_path):
     assert "Archives are not read, unpack them: mine.zip." in generic.scan(tmp_path).guesses
 
 
-def tar(path, members):
-    with tarfile.open(path, "w") as file:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            file.addfile(info, BytesIO(content))
-
-
 def test_a_sample_of_two_images_is_rejected(tmp_path):
     tar(
         tmp_path / "a.tar",
@@ -308,7 +300,9 @@ def test_the_splits_of_shards_are_those_of_the_json_then_of_folders(tmp_path):
         "3": "train",
     }
     assert reasons(listing) == {"unknown split": 1}
-    assert "Entries of the .json that are not read: 'patient', 'age'." in listing.guesses
+    assert listing.columns == {"patient": str, "age": str}
+    values = {item.key: item.values for item in listing.items}
+    assert (values["val/2"], values["3"], values["val/1"]) == (("7", "60"), ("7", ""), ("", ""))
     assert "1 of the 1 persons of 'patient'" in listing.warnings[0]
 
 

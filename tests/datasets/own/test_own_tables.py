@@ -58,7 +58,8 @@ def test_what_was_guessed_of_columns_is_noted(two):
     (two / "t.csv").write_text("id_code,diagnosis,age\na,normal,50\nb,dr,60\n")
     listing = generic.scan(two)
     assert labels(listing) == BOTH
-    assert "t.csv: image is 'id_code', label is 'diagnosis'; not read: 'age'." in listing.guesses
+    said = "t.csv: image is 'id_code', label is 'diagnosis', age is 'age'."
+    assert said in listing.guesses
 
 
 def test_other_columns_are_named_by_options(two):
@@ -746,9 +747,12 @@ def test_a_label_of_a_page_is_a_reject_with_its_row(two):
 
 
 @pytest.mark.parametrize("column", ["Patient ID", "患者编号"])
-def test_a_column_of_persons_that_the_splits_do_not_follow_is_said(two, column):
+def test_a_column_of_persons_is_said_and_the_splits_follow_it(two, column):
     (two / "t.csv").write_text(f"image,label,{column}\na.jpg,dr,1\nb.jpg,normal,1\n", "utf-8")
-    assert any(f"do not follow {column!r}" in note for note in generic.scan(two).guesses)
+    listing = generic.scan(two)
+    assert any(f"patient is {column!r}" in note for note in listing.guesses)
+    assert any("by a hash of the patient" in note for note in listing.notes)
+    assert len({item.split for item in listing.items}) == 1
 
 
 def people(count):

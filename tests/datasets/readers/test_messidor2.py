@@ -22,11 +22,29 @@ def test_grades_oedema_and_captions_are_read(source):
     listing = scan(source)
     assert Counter(item.label for item in listing.items) == dict.fromkeys(range(5), 2)
     assert {item.split for item in listing.items} == {"test"}
-    assert listing.columns == {"dme": int}
-    assert all(item.values == (int(item.label > 2),) for item in listing.items)
+    assert listing.columns == {"patient": str, "dme": int}
+    assert all(item.values[1] == int(item.label > 2) for item in listing.items)
     assert listing.classes == prompts.load("zh/idrid").class_names
-    with_oedema = [item.caption for item in listing.items if item.values == (1,)]
+    with_oedema = [item.caption for item in listing.items if item.values[1] == 1]
     assert not any("无需转诊" in caption or "未见需转诊" in caption for caption in with_oedema)
+
+
+@pytest.mark.parametrize("form", ["{};{}", '"{}","{}"', "{}\t{}\t1", "{} ; {};"])
+def test_the_images_of_an_examination_are_of_one_patient(copy, form):
+    names = [row["image_id"] for row in read_table(copy / "messidor_data.csv")][:10]
+    pairs = zip(names[::2], names[1::2], strict=True)
+    (copy / "messidor-2.csv").write_text("\n".join(["x", *(form.format(*pair) for pair in pairs)]))
+    patients = {item.key: item.values[0] for item in scan(copy).items}
+    assert set(Counter(patients.values()).values()) == {2}
+    assert patients["20051020_43808_0100_PP"] == patients["20051021_43808_0100_PP"]
+
+
+def test_without_the_list_of_examinations_no_patient_is_known_and_a_note_says_so(copy):
+    assert not scan(copy).notes
+    (copy / "messidor-2.csv").unlink()
+    listing = scan(copy)
+    assert {item.values[0] for item in listing.items} == {""}
+    assert "messidor-2.csv" in listing.notes[0]
 
 
 def test_what_cannot_be_an_item_is_rejected_with_its_reason(source):
@@ -58,7 +76,7 @@ def test_oedema_that_nobody_graded_is_unknown_and_not_in_the_caption(copy):
     text = (copy / "messidor_data.csv").read_text().replace("IM004836.jpg,1,0", "IM004836.jpg,1,")
     (copy / "messidor_data.csv").write_text(text)
     item = next(item for item in scan(copy).items if item.key == "IM004836")
-    assert item.values == (-1,)
+    assert item.values[1] == -1
     assert "水肿" not in item.caption
 
 

@@ -1,5 +1,7 @@
 """Answers on disk, and the comparison of systems that share images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,11 @@ def system(seed: int, n: int = 60, skill: float = 1.0, dataset: str = "refuge") 
 
 def rows(system: Predictions, which) -> Predictions:
     return Predictions(
-        system.hash[which], system.labels[which], system.probabilities[which], system.classes
+        system.hash[which],
+        system.labels[which],
+        system.probabilities[which],
+        system.classes,
+        patients=None if system.patients is None else system.patients[which],
     )
 
 
@@ -48,7 +54,40 @@ def test_hashes_tell_images_and_datasets_apart_whoever_computes_them():
     assert predictions.hash_keys("fives", []).shape == (0,)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "text", "shapes"])
+def test_patients_are_kept_and_drawn_together_whichever_side_knows_them(tmp_path):
+    patients = (np.arange(60) // 4).astype(np.uint64)
+    known, other = replace(system(0), patients=patients), system(1, skill=2.0)
+    path = predictions.path_of(tmp_path, "x")
+    predictions.save(path, known)
+    np.testing.assert_array_equal(predictions.load(path).patients, patients)
+    order = np.argsort(known.hash)
+    want = bootstrap.paired_test(
+        *(s.probabilities[order] for s in (known, other)),
+        known.labels[order],
+        patients=patients[order],
+    )
+    shuffled = rows(known, np.random.default_rng(0).permutation(60))
+    found = predictions.compare(shuffled, other)
+    assert (found["tests"], found["unit"], found["units"]) == (want, "patient", 15)
+    swapped = predictions.compare(other, known)
+    assert swapped["units"] == 15
+    assert swapped["tests"]["auc"]["difference"] == -want["auc"]["difference"]
+    assert predictions.compare(system(0), other, resamples=9)["unit"] == "image"
+
+
+def test_an_image_without_a_patient_is_a_patient_of_its_own():
+    people = ["p1", "p1", "", "", "p2"]
+    records = [{"key": f"k{i}", "patient": one} for i, one in enumerate(people)]
+    keys, patients = predictions.identities(records, "odir")
+    assert keys.tolist() == predictions.hash_keys("odir", ["k0", "k1", "k2", "k3", "k4"]).tolist()
+    _, numbers = np.unique(patients, return_inverse=True)
+    assert numbers[0] == numbers[1]
+    assert len(set(numbers.tolist())) == 4
+    assert predictions.identities([{"key": "a", "patient": ""}], "odir")[1] is None
+    assert predictions.identities([{"key": "a"}], "odir")[1] is None
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "shapes", "patients"])
 def test_a_damaged_file_is_refused_in_one_line(tmp_path, damage):
     path = predictions.path_of(tmp_path, "x")
     predictions.save(path, system(0))
@@ -56,6 +95,8 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path, damage):
         path.write_bytes(path.read_bytes()[:100])
     elif damage == "text":
         path.write_text("no archive")
+    elif damage == "patients":
+        predictions.save(path, replace(system(0), patients=np.arange(59, dtype=np.uint64)))
     else:
         bad = system(0)
         predictions.save(path, Predictions(bad.hash[1:], bad.labels, bad.probabilities, CLASSES))

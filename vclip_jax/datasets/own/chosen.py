@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from vclip_jax.datasets.formats.tables import LOST_DIGITS, Table
-from vclip_jax.datasets.listing import IMAGE_SUFFIXES
+from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PATIENT
 from vclip_jax.datasets.own import columns as names_of
 from vclip_jax.datasets.own.columns import Wanted, named
-from vclip_jax.datasets.own.eyes import SIDES, pairs, side_of, without_side
+from vclip_jax.datasets.own.eyes import SIDES, pairs, side_column, side_of, without_side
+from vclip_jax.datasets.own.facts import EYE, fact_columns
 from vclip_jax.datasets.own.lookup import (
     Photographs,
     relative,
@@ -33,37 +34,39 @@ class Chosen:
     caption: str
     label: str
     split: str
+    group: str = ""
+    """The column of patients that the user named."""
 
     def person(self, columns: Sequence[str]) -> str:
         """Return the column that identifies the person, among those not used otherwise, or ""."""
-        return person_column(name for name in columns if name not in self._used)
+        return self.group or person_column(name for name in columns if name not in self._used)
+
+    def facts(self, columns: Sequence[str]) -> dict[str, str]:
+        """Return the columns of the photographs' facts, among those not used otherwise."""
+        used = {*self._used, self.person(columns)}
+        return fact_columns(name for name in columns if name not in used)
 
     @property
     def _used(self) -> list[str]:
         return [self.image, self.caption, self.label, self.split]
 
-    def note(self, where: str, columns: Sequence[str], together: bool = False) -> str:
+    def note(self, where: str, columns: Sequence[str]) -> str:
         """Return a sentence on guessed and unread columns, "" if there are none.
 
         Args:
             where: the table's name.
             columns: all columns of the table.
-            together: True if the splits follow persons.
         """
-        used = self._used
-        parts = ("image", "caption", "label", "split")
-        roles = [f"{part} is {name!r}" for part, name in zip(parts, used, strict=True) if name]
+        parts = zip(("image", "caption", "label", "split"), self._used, strict=True)
+        roles = {**dict(parts), PATIENT: self.person(columns), EYE: side_column(columns)}
+        roles |= self.facts(columns)
+        used = set(roles.values())
         unread = [name for name in columns if name not in used]
-        if not unread and set(used) <= {*_USUAL, ""}:
+        if not unread and used <= {*_USUAL, ""}:
             return ""
         rest = f"; not read: {few(map(repr, unread))}" if unread else ""
-        person = self.person(columns)
-        if person and not self.split and not together:
-            rest += (
-                f". The splits do not follow {person!r}: photographs of one person may be in two "
-                "of them, unless a column gives the split"
-            )
-        return f"{where}: {', '.join(roles)}{rest}."
+        said = ", ".join(f"{role} is {name!r}" for role, name in roles.items() if name)
+        return f"{where}: {said}{rest}."
 
 
 def image_finder(wanted: Wanted) -> Callable[[Sequence[str]], int]:
@@ -251,6 +254,8 @@ def choose(table: Table, image: str, wanted: Wanted) -> Chosen:
             else _usual(table, rest, names_of.label_column)
         )
         split = named(rest, wanted.split, "--split-column") if wanted.split else _split(table, rest)
+        rest = [column for column in rest if column not in (label, split)]
+        group = named(rest, wanted.group, "--group-column") if wanted.group else ""
     except ValueError as error:
         raise ValueError(f"{table.path}: {error}") from error
     if not caption and not label and (shared := shared_columns(table)):
@@ -276,7 +281,7 @@ def choose(table: Table, image: str, wanted: Wanted) -> Chosen:
             f"{table.path}: expected the column 'caption' or 'label', got "
             f"{few(map(repr, table.columns), 20)}{hint}"
         )
-    return Chosen(image, caption, label, split)
+    return Chosen(image, caption, label, split, group)
 
 
 def _for_eye(table: Table, name: str) -> str:

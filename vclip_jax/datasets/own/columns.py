@@ -72,6 +72,8 @@ class Wanted:
     caption: str = ""
     label: str = ""
     split: str = ""
+    group: str = ""
+    """The column that names patients."""
 
 
 def named(columns: Sequence[str], wanted: str, option: str) -> str:

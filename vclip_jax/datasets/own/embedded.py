@@ -1,7 +1,7 @@
 """Photographs inside the shards: Parquet as on the Hugging Face Hub, WebDataset."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +11,8 @@ from vclip_jax.datasets.listing import Blob
 from vclip_jax.datasets.own import rows as table_rows
 from vclip_jax.datasets.own.chosen import choose
 from vclip_jax.datasets.own.columns import Wanted
+from vclip_jax.datasets.own.eyes import side_column, side_of
+from vclip_jax.datasets.own.facts import fact_columns, facts_of
 from vclip_jax.datasets.own.folders import hidden_notes
 from vclip_jax.datasets.own.found import Found
 from vclip_jax.datasets.own.lookup import check_tests, relative, split_of, split_of_path
@@ -57,7 +59,9 @@ def from_parquet(
     chosen = choose(Table(path, "", tuple(flat), []), "", wanted)
     names, graded = parquet.class_names(path, chosen.label) if chosen.label else ((), False)
     person = chosen.person(tuple(flat))
-    used = [column for column in (chosen.caption, chosen.label, chosen.split, person) if column]
+    facts, sides = chosen.facts(tuple(flat)), side_column(tuple(flat))
+    used = [chosen.caption, chosen.label, chosen.split, person, sides, *facts.values()]
+    used = list(dict.fromkeys(filter(None, used)))
     rows = list(parquet.rows(path, image, used))
     stem = relative(path.with_suffix(""), root)
     # Names may be missing, or be the same in every row: then the row number is the key.
@@ -72,7 +76,7 @@ def from_parquet(
             label, fault = parquet.name_of(label, names) if names else (label, "")
         except ValueError as error:
             raise ValueError(f"{path}, row {number + 1}: {error}") from error
-        split = cells.get(chosen.split, "")
+        split, whose = cells.get(chosen.split, ""), person_of(cells.get(person, ""))
         found.append(
             Found(
                 key=f"{stem}/{name if as_keys else number}",
@@ -83,7 +87,9 @@ def from_parquet(
                 reason=fault or ("unknown split" if split and not split_of(split) else ""),
                 detail=where,
                 source=path.name,
-                person=(person, person_of(cells.get(person, ""))),
+                person=(person, whose),
+                group=whose,
+                facts=facts_of(cells, facts, whose, side_of(cells.get(sides, ""))),
                 is_name=bool(names),
             )
         )
@@ -133,8 +139,8 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
     Args:
         shards: the .tar files.
         root: the folder to which keys are relative if names repeat in several shards.
-        wanted: only its label column is used: the entry of .json with the class; by default
-            "label", else .cls.
+        wanted: only its columns of label and patient are used: the entries of .json with the class
+            (by default "label", else .cls) and with the patient.
 
     Returns:
         The samples, and notes on what was not read.
@@ -144,7 +150,10 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
     """
     label = wanted.label
     if wanted.image or wanted.caption or wanted.split:
-        raise ValueError(f"{root}: .tar shards have no columns: only --label-column can be given")
+        raise ValueError(
+            f"{root}: .tar shards have no columns: only --label-column and --group-column can be "
+            "given, for entries of their .json"
+        )
     check_tests([path.stem for path in shards], root)
     scans = [webdataset.scan_tar(path) for path in shards]
     samples = [sample for scan, _ in scans for sample in scan]
@@ -170,15 +179,26 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
             for key, sample in zip(keys, samples, strict=True)
         ]
     entries = dict.fromkeys(name for sample in samples for name in sample.extra)
-    person = person_column(name for name in entries if name != label)
+    person = wanted.group or person_column(name for name in entries if name != label)
+    if wanted.group and samples and wanted.group not in entries:
+        raise ValueError(f"{root}: no .json has the entry {wanted.group!r} for the patient")
+    facts = fact_columns(name for name in entries if name not in (label, person))
     found = [
-        _found_in(sample, key, root, label, person)
+        _found_in(sample, key, root, label, person, facts)
         for key, sample in zip(keys, samples, strict=True)
     ]
-    return found, _unread(samples, entries, label) + hidden_notes(hidden)
+    read = [label, person, *facts.values(), side_column(list(entries))]
+    return found, _unread(samples, entries, read) + hidden_notes(hidden)
 
 
-def _found_in(sample: webdataset.Sample, key: str, root: Path, label: str, person: str) -> Found:
+def _found_in(
+    sample: webdataset.Sample,
+    key: str,
+    root: Path,
+    label: str,
+    person: str,
+    facts: Mapping[str, str],
+) -> Found:
     """Turn a sample into a photograph or a reject."""
     where = f"{sample.shard.name}: {sample.name}"
     reason, detail = ("invalid text", sample.broken) if sample.broken else ("", where)
@@ -188,6 +208,9 @@ def _found_in(sample: webdataset.Sample, key: str, root: Path, label: str, perso
     of_shard = table_rows.split_of_table(sample.shard, root) or split_of_path(sample.name)
     if split and not split_of(split) and not reason:
         reason, detail = "unknown split", f"{where}: {split!r}"
+    cells = {name: text_of(value) for name, value in sample.extra.items()}
+    whose = person_of(cells.get(person, ""))
+    side = side_of(cells.get(side_column(list(cells)), ""))
     return Found(
         key=key,
         image=sample.image,
@@ -197,11 +220,15 @@ def _found_in(sample: webdataset.Sample, key: str, root: Path, label: str, perso
         reason=reason,
         detail=detail,
         source=sample.shard.name,
-        person=(person, person_of(text_of(sample.extra.get(person)))),
+        person=(person, whose),
+        group=whose,
+        facts=facts_of(cells, facts, whose, side),
     )
 
 
-def _unread(samples: Sequence[webdataset.Sample], entries: Iterable[str], label: str) -> list[str]:
+def _unread(
+    samples: Sequence[webdataset.Sample], entries: Iterable[str], used: Sequence[str]
+) -> list[str]:
     """Note members of the shards, and entries of their .json, that are not read."""
     unread: Counter[str] = Counter()
     for sample in samples:
@@ -209,7 +236,7 @@ def _unread(samples: Sequence[webdataset.Sample], entries: Iterable[str], label:
         unread.update(suffix for suffix in sample.images if suffix not in sample.chosen)
     kinds = few(f"{count} .{suffix}" for suffix, count in unread.most_common())
     notes = [f"Members of the shards that are not read: {kinds}."] if unread else []
-    read = {"key", "caption", "text", "label", "split", label}
+    read = {"key", "caption", "text", "label", "split", *used}
     if others := [name for name in entries if name not in read]:
         notes.append(f"Entries of the .json that are not read: {few(map(repr, others))}.")
     return notes

@@ -8,11 +8,12 @@ import io
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, split_by_hash
 from vclip_jax.datasets.own.eyes import side_of
+from vclip_jax.datasets.own.facts import FACTS
 from vclip_jax.datasets.own.labels import (
     SEVERAL,
     in_order,
@@ -53,6 +54,8 @@ class Found:
     """A value that photographs of one split share, such as the eyes of one row; "" for the key."""
     word: str = ""
     """A cell in the place of a label that is no label, such as "unknown"."""
+    facts: dict[str, str] = field(default_factory=dict)
+    """The known facts, by the names of `facts.FACTS`."""
     is_name: bool = False
     """True if the label is a class's name as it stands, not a cell to be interpreted."""
 
@@ -100,13 +103,16 @@ def listing_of(
             f"{name}: the classes {few(names, 6)} are in alphabetical order: give the "
             "order of grades with --classes"
         )
-    items, rejects = _number(kept, names, silent)
     usable = [one for one in kept if not one.reason]
+    columns = [fact for fact in FACTS if any(fact in one.facts for one in usable)]
+    notes += _follow_patients(usable)
+    items, rejects = _number(kept, names, columns, silent)
     return Listing(
         name=name,
         classes=names,
         items=items,
         rejects=rejects,
+        columns=dict.fromkeys(columns, str),
         notes=notes + _notes_of_items(items, usable),
         guesses=list(dict.fromkeys(filter(None, guesses))),
         warnings=_warnings(items, usable),
@@ -129,10 +135,36 @@ def _clean(found: Sequence[Found]) -> list[str]:
     return [f"{len(empty)} captions are {empty[0]!r}: empty the cells without a caption."]
 
 
+def _follow_patients(found: Sequence[Found]) -> list[str]:
+    """Put photographs without a split into the split that the source gives their patient.
+
+    Where it gives a patient several, photographs without one go by the hash of the patient.
+    """
+    given: dict[str, set[str]] = {}
+    for one in found:
+        if one.group and one.split:
+            given.setdefault(one.group, set()).add(one.split)
+    followed = 0
+    for one in found:
+        splits = given.get(one.group, set())
+        if not one.split and len(splits) == 1:
+            (one.split,) = splits
+            followed += 1
+    if not followed:
+        return []
+    return [
+        f"{followed} photographs without a split of their own are in the split of their patient's "
+        "other photographs."
+    ]
+
+
 def _number(
-    found: Sequence[Found], names: Sequence[str], silent: str
+    found: Sequence[Found], names: Sequence[str], columns: Sequence[str], silent: str
 ) -> tuple[list[Item], list[Reject]]:
-    """Return items with numbers for labels, and rejects; `silent` rejects those without words."""
+    """Return items with numbers for labels and the values of `columns`, and rejects.
+
+    `silent` is the reason of rejects without words.
+    """
     numbers = {text: index for index, text in enumerate(names)}
     items: list[Item] = []
     rejects: list[Reject] = []
@@ -145,7 +177,8 @@ def _number(
             rejects.append(Reject(one.key, reason or "missing image", one.detail))
         else:
             split = one.split or split_by_hash(one.group or one.key)
-            items.append(Item(one.key, split, one.image, caption, number))
+            values = tuple(one.facts.get(column, "") for column in columns)
+            items.append(Item(one.key, split, one.image, caption, number, values))
     return items, rejects
 
 
@@ -161,7 +194,8 @@ def _notes_of_items(items: Sequence[Item], usable: Sequence[Found]) -> list[str]
         notes.append("Photographs without a split of their own are split by a hash of their key.")
         if any(one.group and not one.split for one in usable):
             notes.append(
-                "The eyes of one row, and of one person where a column names them, stay together."
+                "Photographs of one patient, where a column names patients, and of one row are "
+                "split together, by a hash of the patient."
             )
     counts = Counter(item.label for item in items if item.label >= 0)
     if len(counts) > 20 and 2 * len(counts) >= len(items):
@@ -413,5 +447,7 @@ def _join_rows(rows: list[Found]) -> list[int]:
             joined.append(id(one))
         first.caption = first.caption or one.caption
         first.person = first.person if first.person[1] else one.person
+        first.group = first.group or one.group
+        first.facts = one.facts | first.facts
         first.label, first.split = "".join(labels), "".join(splits)
     return joined

@@ -12,8 +12,9 @@ In this order:
 
 All photographs of the folder are listed or rejected. A photograph without a split of its own (from
 a column, or the names of tables or folders) goes to train, validation or test by a hash of its key,
-8:1:1 (the eyes of a row that holds both by one hash). Without a caption the class name is the
-caption. Guesses are noted.
+8:1:1. Photographs of one patient, and the eyes of a row that holds both, go by one hash. Without a
+caption the class name is the caption. Columns of patient, eye, sex, age, camera, site, visit and
+quality are kept (see `facts`). Guesses are noted.
 """
 
 import os
@@ -47,6 +48,7 @@ def scan(
     caption_column: str = "",
     label_column: str = "",
     split_column: str = "",
+    group_column: str = "",
     classes: str = "",
     ordered: str = "no",
     spellings: str = "refuse",
@@ -61,6 +63,7 @@ def scan(
         caption_column: the column with captions, likewise.
         label_column: the column (or, in WebDataset's .json, the entry) with classes, likewise.
         split_column: the column with train, validation and test, likewise.
+        group_column: the column that names the patients, likewise.
         classes: the names of the classes in their order, separated by commas; labels that are
             numbers count from the first, 0. By default numbers in order, else names in alphabetical
             order, unless the files give an order.
@@ -81,7 +84,7 @@ def scan(
         raise ValueError(f"--label {label} and --label-column {label_column} contradict each other")
     if spellings not in SPELLINGS or ordered not in ("no", "yes"):
         raise ValueError(f"spellings are {', '.join(SPELLINGS)}, and ordered is no or yes")
-    wanted = Wanted(image_column, caption_column, label_column or label, split_column)
+    wanted = Wanted(image_column, caption_column, label_column or label, split_column, group_column)
     given = given_classes(classes) if classes else ()
     found, order, graded, notes = _read(root, wanted, bool(given))
     known = Classes(order, given, ordered == "yes" or (graded and not given), spellings)

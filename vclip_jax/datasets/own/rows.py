@@ -11,6 +11,7 @@ from vclip_jax.datasets.formats.tables import LOST_DIGITS, NO_VALUE, Row, Table
 from vclip_jax.datasets.listing import PARQUET, Blob
 from vclip_jax.datasets.own.chosen import Chosen, shared_columns
 from vclip_jax.datasets.own.eyes import side_column, side_of
+from vclip_jax.datasets.own.facts import facts_of
 from vclip_jax.datasets.own.folders import Folder
 from vclip_jax.datasets.own.found import Found
 from vclip_jax.datasets.own.labels import listed
@@ -61,6 +62,8 @@ class _Reading:
     """The column that names the patient, or ""."""
     sides: str
     """The column that names the eye, or ""."""
+    facts: dict[str, str]
+    """Fact -> the column that gives it."""
     classes: tuple[str, ...]
     """Class names, if the labels are numbers of classes."""
 
@@ -124,6 +127,7 @@ def _reading_of(table: Table, chosen: Chosen, folder: Folder, photographs: Photo
         side=table.side or side_of(table.sheet) or side_of(table.path.stem),
         person=chosen.person(table.columns),
         sides=side_column(table.columns),
+        facts=chosen.facts(table.columns),
         classes=classes,
     )
 
@@ -132,7 +136,7 @@ def _notes_of_columns(reading: _Reading) -> list[str]:
     """Note the guesses about the columns, before any row is read."""
     table = reading.table
     where = f"{table.where}, the {table.side} eye" if table.side else table.where
-    notes = [reading.chosen.note(where, table.columns, bool(table.side))]
+    notes = [reading.chosen.note(where, table.columns)]
     if shared := [name for name in shared_columns(table) if name not in reading.used]:
         notes.append(
             f"{table.where}: {few(map(repr, shared))} is for both eyes and not read: name it "
@@ -167,9 +171,9 @@ def _read_row(reading: _Reading, number: int, row: Row) -> _Named:
     one.caption, one.label = row.get(chosen.caption, ""), row.get(chosen.label, "")
     whose = row.get(reading.person, "")
     one.person = (reading.person, "" if whose == LOST_DIGITS else person_of(whose))
-    one.group = one.person[1] if table.side else ""
-    one.group = one.group or next(filter(None, (row.get(name) for name in table.eyes)), "")
+    one.group = one.person[1] or next(filter(None, (row.get(name) for name in table.eyes)), "")
     side = table.side or side_of(row.get(reading.sides, "")) or reading.side
+    one.facts = facts_of(row, reading.facts, one.person[1], side)
     cell = row.get(chosen.image, "")
     cell = "" if cell in _FAULTS else cell
     by_end = _name(reading, one, cell, side)

@@ -2,9 +2,10 @@
 
 `predictions/NAME.npz` in a workdir holds, for every image with a label, in the evaluation's order:
 `hash` uint64 (of the dataset's name and the image's key, so that any run identifies the same
-image), `labels` int32, `probabilities` float32 `[n, c]`; and `classes`, the names of the classes,
-and `ordered`. The hashes do not hide keys: anyone who has the keys can compute them. For a dataset
-built with --anonymous, the keys are random.
+image), `labels` int32, `probabilities` float32 `[n, c]`; `patients`, such hashes of the patients,
+if the dataset has any; and `classes`, the names of the classes, and `ordered`. The hashes do not
+hide keys: anyone who has the keys can compute them. For a dataset built with --anonymous, the keys
+are random.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from etils import epath
 
+from vclip_jax.data.record import Record
 from vclip_jax.evaluation.metrics import bootstrap
 from vclip_jax.files.errors import few, one_line
 from vclip_jax.files.foreign import read_bytes
@@ -34,22 +36,44 @@ MOST_PAIRS = 10
 """The largest number of pairs of evaluations of a run that are compared."""
 
 
+Hashes = npt.NDArray[np.uint64]
+
+
 @dataclass(frozen=True)
 class Predictions:
     """The predictions of an evaluation, see above; row i of each array is image i."""
 
-    hash: npt.NDArray[np.uint64]
+    hash: Hashes
     labels: npt.NDArray[np.int32]
     probabilities: npt.NDArray[np.float32]
     classes: tuple[str, ...]
     ordered: bool = False
     """True if the classes are grades in rising order."""
+    patients: Hashes | None = None
+    """A hash of each image's patient; None if the dataset has no patients."""
 
 
-def hash_keys(dataset: str, keys: Iterable[str]) -> npt.NDArray[np.uint64]:
+def hash_keys(dataset: str, keys: Iterable[str]) -> Hashes:
     """Return the first eight bytes of the SHA-256 of dataset and key, uint64 `[n]`."""
     digests = [hashlib.sha256(f"{dataset}\0{key}".encode()).digest()[:8] for key in keys]
     return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
+
+
+def identities(source: Iterable[Record], dataset: str) -> tuple[Hashes, Hashes | None]:
+    """Return the hashes of the keys and of the patients of all records, uint64 `[n]` each.
+
+    An image whose patient is unknown counts as a patient of its own. Without any known patient,
+    the second is None.
+    """
+    keys, patients = [], []
+    for record in source:
+        keys.append(record["key"])
+        patients.append(record.get("patient", ""))
+    if not any(patients):
+        return hash_keys(dataset, keys), None
+    # No patient's name begins with a null character.
+    named = (patient or f"\0{key}" for key, patient in zip(keys, patients, strict=True))
+    return hash_keys(dataset, keys), hash_keys(dataset, named)
 
 
 def path_of(workdir: str | os.PathLike[str], name: str) -> epath.Path:
@@ -61,6 +85,9 @@ def path_of(workdir: str | os.PathLike[str], name: str) -> epath.Path:
 def save(path: epath.Path, predictions: Predictions) -> None:
     """Write the file in one step."""
     buffer = io.BytesIO()
+    patients: dict[str, Any] = {}
+    if predictions.patients is not None:
+        patients["patients"] = predictions.patients
     np.savez_compressed(
         buffer,
         hash=predictions.hash,
@@ -68,6 +95,7 @@ def save(path: epath.Path, predictions: Predictions) -> None:
         probabilities=predictions.probabilities,
         classes=np.array(predictions.classes, np.str_),
         ordered=np.array(predictions.ordered),
+        **patients,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, buffer.getvalue())
@@ -93,13 +121,19 @@ def load(path: epath.Path) -> Predictions:
                 classes := tuple(str(name) for name in file["classes"]),
                 # Earlier files lack it.
                 bool(file["ordered"]) if "ordered" in file else rises(classes),
+                file.get("patients"),
             )
     except FileNotFoundError:
         raise
     except (ValueError, KeyError, EOFError, OSError, MemoryError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} could not be read: {one_line(error)}") from error
     shape = (len(predictions.hash), len(predictions.classes))
-    if predictions.probabilities.shape != shape or predictions.labels.shape != shape[:1]:
+    patients = predictions.hash if predictions.patients is None else predictions.patients
+    if (
+        predictions.probabilities.shape != shape
+        or predictions.labels.shape != shape[:1]
+        or patients.shape != shape[:1]
+    ):
         raise ValueError(f"{path} does not hold a prediction for every image")
     return predictions
 
@@ -115,7 +149,8 @@ def compare(
 
     Returns:
         `n`, `only_first`, `only_second` (images that the other lacks), `tests`
-        (`bootstrap.paired_test`), `resamples` and `seed`.
+        (`bootstrap.paired_test`, over patients if one of the two knows them), `unit`, `units`,
+        `resamples` and `seed`.
 
     Raises:
         ValueError: one line: classes differ, no image is in both, or labels contradict each other.
@@ -130,8 +165,13 @@ def compare(
     labels = first.labels[rows]
     if wrong := int(np.sum(labels != second.labels[others])):
         raise ValueError(f"{wrong} of their {len(common)} common images have different labels")
+    patients = first.patients[rows] if first.patients is not None else None
+    if patients is None and second.patients is not None:
+        patients = second.patients[others]
     return {
         "n": len(common),
+        "unit": "image" if patients is None else "patient",
+        "units": len(common if patients is None else np.unique(patients)),
         "only_first": len(first.hash) - len(common),
         "only_second": len(second.hash) - len(common),
         "tests": bootstrap.paired_test(
@@ -139,6 +179,7 @@ def compare(
             second.probabilities[others],
             labels,
             ordered=first.ordered and second.ordered,
+            patients=patients,
             resamples=resamples,
             seed=seed,
         ),

@@ -1,0 +1,173 @@
+"""Patients in tables: no split parts one, and their facts go into the records."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vclip_jax.datasets import open_source
+from vclip_jax.datasets.fixtures.pictures import photograph_of, save
+from vclip_jax.datasets.ingest import build
+from vclip_jax.datasets.ingest.store import Storage
+from vclip_jax.datasets.listing import anonymous
+from vclip_jax.datasets.own import generic
+from vclip_jax.datasets.own.facts import FACTS, fact_columns
+
+from .listings import place, tar
+
+PEOPLE = st.lists(
+    st.tuples(
+        st.one_of(
+            st.integers(0, 5).map(str),
+            st.integers(0, 5).map(lambda number: f"{number}.0"),
+            st.sampled_from(["", "张三", "P-7", "a b", "nan"]),
+        ),
+        st.sampled_from(["", "", "", "train", "val", "test"]),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+def table_of(folder: Path, header: list[str], rows: list[list[str]], name: str = "t.csv") -> None:
+    text = io.StringIO()
+    csv.writer(text).writerows([header, *rows])
+    (folder / name).write_text(text.getvalue(), "utf-8")
+
+
+@given(rows=PEOPLE, column=st.sampled_from(["patient_id", "患者编号", "MRN", "Subject"]))
+@settings(max_examples=60, deadline=None)
+def test_no_patient_is_parted_unless_the_source_parts_him(tmp_path_factory, rows, column):
+    folder = tmp_path_factory.mktemp("people")
+    names = [f"{index}.jpg" for index in range(len(rows))]
+    place(folder, *names)
+    cells = [[name, "dr", *row] for name, row in zip(names, rows, strict=True)]
+    table_of(folder, ["image", "label", column, "split"], cells)
+    listing = generic.scan(folder)
+    assert len(listing.items) == len(rows)
+    found: dict[str, set[str]] = {}
+    given_splits: dict[str, set[str]] = {}
+    for item in listing.items:
+        row = rows[names.index(item.key)]
+        patient = item.values[0] if listing.columns else ""
+        assert (patient == "") == (row[0] in ("", "nan"))
+        if patient:
+            found.setdefault(str(patient), set()).add(item.split)
+            given_splits.setdefault(str(patient), set()).update({row[1]} - {""})
+        if row[1]:
+            assert item.split == {"val": "validation"}.get(row[1], row[1])
+    for patient, splits in found.items():
+        assert len(splits) <= max(1, len(given_splits[patient]) + (len(given_splits[patient]) > 1))
+
+
+def test_facts_are_known_by_usual_names_and_none_is_read_twice(tmp_path):
+    place(tmp_path, "a.jpg", "b.jpg")
+    header = ["image", "label", "病历号", "眼别", "性别", "Age", "Device", "hospital", "ExamDate"]
+    header += ["image quality"]
+    table_of(
+        tmp_path,
+        header,
+        [
+            ["a.jpg", "dr", "77.0", "左", "女", "61", "Topcon", "甲医院", "2020-01-02", "good"],
+            ["b.jpg", "normal", "78", "OD", "男", "", "Zeiss", "乙医院", "2020-01-03", "poor"],
+        ],
+    )
+    listing = generic.scan(tmp_path)
+    assert tuple(listing.columns) == FACTS
+    rows = {item.key: dict(zip(FACTS, item.values, strict=True)) for item in listing.items}
+    assert rows["a.jpg"] == {
+        "patient": "77",
+        "eye": "left",
+        "sex": "女",
+        "age": "61",
+        "camera": "Topcon",
+        "site": "甲医院",
+        "visit": "2020-01-02",
+        "quality": "good",
+    }
+    assert (rows["b.jpg"]["age"], rows["b.jpg"]["eye"]) == ("", "right")
+    assert not any("not read" in note for note in listing.guesses)
+    as_label = generic.scan(tmp_path, label_column="image quality")
+    assert "quality" not in as_label.columns
+
+
+def test_a_fact_has_one_column():
+    assert fact_columns(["sex", "Gender", "x"]) == {"sex": "sex"}
+    assert fact_columns(["Image Age"]) == {}
+
+
+def test_the_column_of_patients_can_be_named(tmp_path):
+    place(tmp_path, *(f"{i}.jpg" for i in range(30)))
+    table_of(
+        tmp_path, ["image", "label", "family"], [[f"{i}.jpg", "dr", str(i % 3)] for i in range(30)]
+    )
+    assert not generic.scan(tmp_path).columns
+    listing = generic.scan(tmp_path, group_column="Family")
+    assert len({(item.values[0], item.split) for item in listing.items}) == 3
+    with pytest.raises(ValueError, match=r"no column 'familie' for --group-column"):
+        generic.scan(tmp_path, group_column="familie")
+
+
+def test_rows_of_two_tables_complete_each_others_facts(tmp_path):
+    place(tmp_path, "a.jpg", "b.jpg")
+    table_of(tmp_path, ["image", "label"], [["a.jpg", "dr"], ["b.jpg", "amd"]], "labels.csv")
+    table_of(
+        tmp_path,
+        ["image", "caption", "patient", "age"],
+        [["a.jpg", "x", "1", "50"], ["b.jpg", "y", "1", "50"]],
+        "people.csv",
+    )
+    listing = generic.scan(tmp_path)
+    assert {item.values for item in listing.items} == {("1", "50")}
+    assert len({item.split for item in listing.items}) == 1
+
+
+def test_shards_name_patients_too(tmp_path):
+    members = {}
+    for index in range(20):
+        members[f"{index}.jpg"] = b"x"
+        entry = {"label": 1, "kin": index // 10, "sex": "f", "eye": "left"}
+        members[f"{index}.json"] = json.dumps(entry).encode()
+    tar(tmp_path / "a.tar", members)
+    listing = generic.scan(tmp_path, group_column="kin")
+    assert listing.columns == {"patient": str, "eye": str, "sex": str}
+    assert {item.values for item in listing.items} == {("0", "left", "f"), ("1", "left", "f")}
+    assert len({(item.values[0], item.split) for item in listing.items}) == 2
+    with pytest.raises(ValueError, match=r"no \.json has the entry 'kim' for the patient"):
+        generic.scan(tmp_path, group_column="kim")
+
+
+def test_records_hold_the_patient_and_an_anonymous_build_a_hash_of_him(tmp_path):
+    source = tmp_path / "source"
+    header = ["image", "label", "patient", "sex", "hospital", "visit", "split"]
+    rows = []
+    for index in range(6):
+        save(source / f"{index}.jpg", photograph_of("fives_like", 0, index))
+        person = "" if index == 5 else f"MUELLER {index // 2}"
+        rows.append([f"{index}.jpg", "dr", person, "f", "MUELLER clinic", "2020", "test"])
+    table_of(source, header, rows)
+    listing = generic.scan(source, name="mine")
+    build.build(listing, tmp_path / "data", workers=1)
+    records = list(open_source("mine", tmp_path / "data", "test"))
+    assert (
+        sorted(record["patient"] for record in records) == ["", *sorted(row[2] for row in rows)][1:]
+    )
+    build.build(listing, tmp_path / "hidden", Storage(anonymous=True), workers=1)
+    hidden = [record["patient"] for record in open_source("mine", tmp_path / "hidden", "test")]
+    assert sorted(map(hidden.count, set(hidden))) == [1, 1, 2, 2]
+    assert "" in hidden
+    for path in (tmp_path / "hidden").rglob("*"):
+        assert b"MUELLER" not in (path.read_bytes() if path.is_file() else b"")
+    columns = anonymous(listing, b"s").columns
+    assert columns == {"patient": str, "sex": str}
+
+
+def test_a_patient_whose_name_is_a_key_has_another_hash_than_the_key(tmp_path):
+    place(tmp_path, "a.jpg")
+    table_of(tmp_path, ["image", "label", "patient"], [["a.jpg", "dr", "a.jpg"]])
+    (item,) = anonymous(generic.scan(tmp_path), b"s").items
+    assert str(item.values[0]).rpartition("-")[2] != item.key.rpartition("-")[2]
