@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vclip_jax.datasets.formats import blobs
+from vclip_jax.datasets.ingest import data_card
 from vclip_jax.datasets.listing import anonymous
 from vclip_jax.datasets.own import generic
 
@@ -771,20 +772,24 @@ def test_persons_in_two_splits_are_counted_and_not_named(tmp_path, column):
     text = "\n".join([f"image,label,{column},split", *rows])
     (tmp_path / "t.csv").write_text(text, "utf-8")
     listing = generic.scan(tmp_path, classes="dr")
-    (warning,) = listing.warnings
-    assert warning.startswith(f"3 of the 3 persons of {column!r} have photographs in different")
-    assert anonymous(listing, b"secret").warnings == [warning]
+    counts = {"known": 3, "photographs": 6, "in_several_splits": 3}
+    assert data_card.patients(listing, listing.items) == counts
+    hidden = anonymous(listing, b"secret")
+    assert data_card.patients(hidden, hidden.items) == counts
     (tmp_path / "t.csv").write_text(text.replace("test", "train"), "utf-8")
-    assert not generic.scan(tmp_path, classes="dr").warnings
+    listing = generic.scan(tmp_path, classes="dr")
+    assert data_card.patients(listing, listing.items) == counts | {"in_several_splits": 0}
 
 
 def test_persons_of_a_table_a_split_are_counted_and_their_ages_are_not(two):
     (two / "train.csv").write_text("image,label,Patient Age,Patient\na,dr,60,1\n")
     (two / "test.csv").write_text("image,label,Patient Age,Patient\nb,dr,60,2\n")
-    assert not generic.scan(two).warnings
+    listing = generic.scan(two)
+    assert data_card.patients(listing, listing.items)["in_several_splits"] == 0
     (two / "test.csv").write_text("image,label,Patient Age,Patient\nb,dr,60,1\n")
-    (warning,) = generic.scan(two).warnings
-    assert "1 of the 1 persons of 'Patient'" in warning
+    listing = generic.scan(two)
+    counts = {"known": 1, "photographs": 2, "in_several_splits": 1}
+    assert data_card.patients(listing, listing.items) == counts
 
 
 @pytest.mark.parametrize(
@@ -819,8 +824,8 @@ def test_the_persons_of_parquet_are_counted(tmp_path):
             }
         )
         pyarrow.parquet.write_table(table, tmp_path / f"{split}.parquet")
-    (warning,) = generic.scan(tmp_path).warnings
-    assert "1 of the 1 persons of 'subject_id'" in warning
+    listing = generic.scan(tmp_path)
+    assert data_card.patients(listing, listing.items)["in_several_splits"] == 1
 
 
 def test_a_column_of_splits_that_has_another_value_is_followed(tmp_path):

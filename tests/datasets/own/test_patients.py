@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vclip_jax.datasets import open_source
 from vclip_jax.datasets.fixtures.pictures import photograph_of, save
-from vclip_jax.datasets.ingest import build
+from vclip_jax.datasets.ingest import build, data_card
 from vclip_jax.datasets.ingest.store import Storage
 from vclip_jax.datasets.listing import anonymous
 from vclip_jax.datasets.own import generic
@@ -151,7 +151,12 @@ def test_records_hold_the_patient_and_an_anonymous_build_a_hash_of_him(tmp_path)
         rows.append([f"{index}.jpg", "dr", person, "f", "MUELLER clinic", "2020", "test"])
     table_of(source, header, rows)
     listing = generic.scan(source, name="mine")
-    build.build(listing, tmp_path / "data", workers=1)
+    folder = build.build(listing, tmp_path / "data", workers=1)
+    card = json.loads((folder / "card.json").read_text())
+    assert card["patients"] == {"known": 3, "photographs": 5, "in_several_splits": 0}
+    assert "5 photographs are of 3 known patients" in data_card.summary(card)
+    card["patients"]["in_several_splits"] = 2
+    assert any("2 of 3 patients have photographs in" in line for line in data_card.summary(card))
     records = list(open_source("mine", tmp_path / "data", "test"))
     assert (
         sorted(record["patient"] for record in records) == ["", *sorted(row[2] for row in rows)][1:]

@@ -13,7 +13,7 @@ from vclip_jax.data.images.decode import decode
 from vclip_jax.datasets.formats.blobs import read
 from vclip_jax.datasets.ingest.captions import duplicates
 from vclip_jax.datasets.ingest.store import Storage, store
-from vclip_jax.datasets.listing import Item, Listing, hash_of
+from vclip_jax.datasets.listing import PATIENT, Item, Listing, Value, hash_of
 from vclip_jax.files.errors import few
 from vclip_jax.files.foreign import shown
 
@@ -95,6 +95,7 @@ def describe(
         "classes": list(listing.classes),
         "ordered_classes": listing.ordered,
         "identical_images": twins(items, kept),
+        "patients": patients(listing, items),
         "captions": {
             "characters": _spread(lengths),
             "empty": int((lengths == 0).sum()),
@@ -103,6 +104,20 @@ def describe(
         "warnings": listing.warnings,
         "notes": listing.notes + listing.guesses,
     }
+
+
+def patients(listing: Listing, items: Sequence[Item]) -> dict[str, int]:
+    """Count known patients, their photographs, and patients with photographs in several splits."""
+    names = list(listing.columns)
+    place = names.index(PATIENT) if PATIENT in names else -1
+    splits: dict[Value, set[str]] = {}
+    photographs = 0
+    for item in items if place >= 0 else ():
+        if item.values[place] != "":
+            splits.setdefault(item.values[place], set()).add(item.split)
+            photographs += 1
+    several = sum(len(one) > 1 for one in splits.values())
+    return {"known": len(splits), "photographs": photographs, "in_several_splits": several}
 
 
 def twins(items: Sequence[Item], kept: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -131,6 +146,8 @@ def summary(card: Mapping[str, Any]) -> list[str]:
     rejected = sum(card["rejected"].values())
     lines.append(f"{card['listed']} listed = {card['kept']} kept + {rejected} rejected")
     lines += [f"rejected, {reason}: {count}" for reason, count in card["rejected"].items()]
+    if people := known_patients(card):
+        lines.append(people)
     counts: Counter[str] = Counter()
     for content in card["splits"].values():
         counts.update(content["classes"])
@@ -139,6 +156,14 @@ def summary(card: Mapping[str, Any]) -> list[str]:
     if card["classes"]:
         lines.append(f"classes: {few(classes, 20)}")
     return lines + warnings(card) + [f"note: {note}" for note in card["notes"]]
+
+
+def known_patients(card: Mapping[str, Any]) -> str:
+    """Return a sentence on the known patients, "" if there are none."""
+    people = card.get("patients") or {"known": 0}
+    if not people["known"]:
+        return ""
+    return f"{people['photographs']:,} photographs are of {people['known']:,} known patients"
 
 
 def warnings(card: Mapping[str, Any]) -> list[str]:
@@ -155,6 +180,12 @@ def warnings(card: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"warning: {number} photographs occur twice in different splits"
             f"{'' if lines else such}: figures of the test split are too good"
+        )
+    people = card.get("patients") or {"in_several_splits": 0}
+    if number := people["in_several_splits"]:
+        lines.append(
+            f"warning: {number} of {people['known']} patients have photographs in different "
+            "splits: figures of the test split are too good"
         )
     named = {name for content in card["splits"].values() for name in content["classes"]}
     named -= {"no class"}
@@ -187,6 +218,7 @@ def markdown(card: Mapping[str, Any]) -> str:
     lines += [f"  - rejected, {reason}: {n:,}" for reason, n in card["rejected"].items()]
     groups = card["identical_images"]["groups"]
     lines += [f"- groups of images with the same bytes: {groups:,}"]
+    lines += [f"- {people}" for people in [known_patients(card)] if people]
     lines += [f"- {line}" for line in warnings(card)]
     captions = card["captions"]
     lines += [

@@ -27,7 +27,7 @@ from vclip_jax.datasets.own.labels import (
     spelt_alike,
 )
 from vclip_jax.datasets.own.lookup import split_of
-from vclip_jax.datasets.own.people import across_splits
+from vclip_jax.datasets.own.people import eyes_across_splits
 from vclip_jax.files.errors import few
 
 SPELLINGS: Final = ("refuse", "merge", "keep")
@@ -207,9 +207,11 @@ def _notes_of_items(items: Sequence[Item], usable: Sequence[Found]) -> list[str]
 
 
 def _warnings(items: Sequence[Item], usable: Sequence[Found]) -> list[str]:
-    """Warn of persons in several splits, and of splits that only some photographs have."""
-    people = {one.key: one.person for one in usable if one.person[1]}
-    warnings = across_splits(items, people)
+    """Warn of eyes that may be one person's, and of splits that only some photographs have.
+
+    The data card counts the patients of a column.
+    """
+    warnings = [] if any(one.person[1] for one in usable) else eyes_across_splits(items)
     hashed = {one.key for one in usable if not one.split} & {item.key for item in items}
     if 0 < len(hashed) < len(items):
         warnings.append(

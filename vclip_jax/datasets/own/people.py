@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Item
@@ -31,35 +31,17 @@ def person_of(cell: str) -> str:
     return whole_number(value_of(cell))
 
 
-def across_splits(items: Sequence[Item], people: Mapping[str, tuple[str, str]]) -> list[str]:
-    """Return sentences on persons whose photographs are in different splits; no person is named.
-
-    Args:
-        items: the photographs.
-        people: key -> the column that identifies the person, and its cell. If it is empty, eyes
-            whose names differ only by left and right count as one person's.
-    """
-    warnings = []
-    for column in dict.fromkeys(column for column, _ in people.values()):
-        splits: dict[str, set[str]] = {}
-        for item in items:
-            if item.key in people and people[item.key][0] == column:
-                splits.setdefault(people[item.key][1], set()).add(item.split)
-        if several := sum(len(names) > 1 for names in splits.values()):
-            warnings.append(
-                f"{several} of the {len(splits)} persons of {column!r} have photographs in "
-                "different splits: figures of the test split are too good"
-            )
-    if people:
-        return warnings
+def eyes_across_splits(items: Sequence[Item]) -> list[str]:
+    """Return a sentence on names that differ by left and right alone, in different splits."""
     pairs = [eyes for eyes in _eyes(items) if len({side for side, _ in eyes}) > 1]
-    if several := sum(len({split for _, split in eyes}) > 1 for eyes in pairs):
-        warnings.append(
-            f"{several} of {len(pairs)} groups of photographs whose names differ by left and right "
-            "alone are in different splits: if they are one person's eyes, figures of the test "
-            "split are too good"
-        )
-    return warnings
+    several = sum(len({split for _, split in eyes}) > 1 for eyes in pairs)
+    if not several:
+        return []
+    return [
+        f"{several} of {len(pairs)} groups of photographs whose names differ by left and right "
+        "alone are in different splits: if they are one person's eyes, figures of the test split "
+        "are too good"
+    ]
 
 
 def _eyes(items: Sequence[Item]) -> list[set[tuple[str, str]]]:
