@@ -10,6 +10,9 @@ from vclip_jax.audit import findings as audit
 from vclip_jax.audit import near_duplicates
 from vclip_jax.audit.near_duplicates import compare
 from vclip_jax.datasets.__main__ import main
+from vclip_jax.datasets.fixtures.pictures import photograph_of, save
+from vclip_jax.datasets.ingest.build import build as build_files
+from vclip_jax.datasets.own import generic
 from vclip_jax.datasets.synthetic.builder import build
 
 from .photographs import Model, entry, jpeg
@@ -67,6 +70,22 @@ def test_one_split_is_compared_with_itself(data_dir, capsys):
     command = ["audit", SETS[1], SETS[1], "--split-a", "test", "--data-dir", data_dir]
     assert main([*command, "--distance", "256"]) == 0
     assert re.search(r"by hash, distance <= 256 +6 +4 ", capsys.readouterr().out)
+
+
+def test_patients_in_both_splits_of_a_dataset_are_counted(tmp_path, capsys):
+    source, rows = tmp_path / "source", ["image,label,patient,split"]
+    for index, whose in enumerate(["1,train", "1,test", "2,test", "3,train", ",test"]):
+        save(source / f"{index}.jpg", photograph_of("fives_like", 0, index))
+        rows.append(f"{index}.jpg,dr,{whose}")
+    (source / "t.csv").write_text("\n".join(rows))
+    build_files(generic.scan(source, name="mine"), tmp_path / "data", workers=1)
+    command = ["audit", "mine", "mine", "--data-dir", str(tmp_path / "data")]
+    assert main([*command, "--out", str(tmp_path)]) == 0
+    said = "1 of the 2 patients of B also have photographs in A"
+    assert said in capsys.readouterr().out
+    assert said in (tmp_path / "audit.html").read_text()
+    assert main([*command, "--split-a", "test"]) == 0
+    assert "patients" not in capsys.readouterr().out
 
 
 def test_a_checkpoint_adds_cosines(data_dir, portable_folder, tmp_path, capsys):

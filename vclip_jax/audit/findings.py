@@ -3,7 +3,7 @@
 import base64
 import os
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -74,6 +74,16 @@ def counts(audit: Audit) -> list[tuple[str, int, int, str]]:
     ]
 
 
+def shared_patients(source_a: Iterable[Record], source_b: Iterable[Record]) -> str:
+    """Return a sentence on the patients of two splits, "" if a split names none."""
+    a, b = (
+        {record.get("patient", "") for record in source} - {""} for source in (source_a, source_b)
+    )
+    if not a or not b:
+        return ""
+    return f"{len(a & b):,} of the {len(b):,} patients of B also have photographs in A"
+
+
 def write_csv(audit: Audit, path: str | os.PathLike[str]) -> None:
     """Write a line for each pair: key_a, key_b, kind, distance, cosine, mirrored.
 
@@ -95,8 +105,12 @@ def render(
     source_b: Sequence[Record],
     name_a: str,
     name_b: str,
+    patients: str = "",
 ) -> str:
-    """Return the page: the counts, and the closest `MAX_SHOWN` pairs with their pictures."""
+    """Return the page: the counts, and the closest `MAX_SHOWN` pairs with their pictures.
+
+    `patients` is a sentence of `shared_patients`.
+    """
     picture_a = cache(lambda position: _data_uri(source_a[int(audit.a.indices[position])]))
     picture_b = cache(lambda position: _data_uri(source_b[int(audit.b.indices[position])]))
     shown = audit.pairs[:MAX_SHOWN]
@@ -106,6 +120,7 @@ def render(
         audit=audit,
         names={"A": name_a, "B": name_b},
         counts=counts(audit),
+        patients=patients,
         shown=[(p, picture_a(p.a), picture_b(p.b)) for p in shown],
         max_similar=MAX_SIMILAR,
     )
@@ -154,9 +169,15 @@ def run(options: Namespace) -> None:
         workers=options.workers if options.workers is not None else cores.usable(),
     )
     print(table(audit, name_a, name_b))
+    # Another dataset numbers other people.
+    patients = (
+        shared_patients(source_a, source_b) if one_dataset and source_a is not source_b else ""
+    )
+    if patients:
+        print(patients)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         write_csv(audit, options.out / "audit.csv")
-        page = render(audit, source_a, source_b, name_a, name_b)
+        page = render(audit, source_a, source_b, name_a, name_b, patients)
         write_text(options.out / "audit.html", page)
         print(f"written: {options.out / 'audit.csv'} and audit.html")
