@@ -1,0 +1,375 @@
+"""A disease against the rest at every threshold: curves, operating points, and their usefulness.
+
+Scores are those of the disease, and an image is called diseased if its score is at or above the
+threshold. Everything is float64 on the host.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from vclip_jax.evaluation.metrics.classification import Floats, Ints, wilson_interval
+
+Bools = npt.NDArray[np.bool_]
+
+Z95: Final = 1.959963984540054
+"""The 97.5 % quantile of the standard normal distribution."""
+
+Rule = Literal["youden", "sensitivity", "specificity"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The counts at every different score as threshold, from none called diseased to all.
+
+    Row 0 has the threshold infinity. All arrays are float64 `[m]`.
+    """
+
+    thresholds: Floats
+    true_positives: Floats
+    false_positives: Floats
+    positives: int
+    negatives: int
+
+    @property
+    def sensitivity(self) -> Floats:
+        """Share of the diseased that are called so, `[m]`, from 0 to 1."""
+        return self.true_positives / self.positives
+
+    @property
+    def specificity(self) -> Floats:
+        """Share of the others that are not called diseased, `[m]`, from 1 to 0."""
+        return 1 - self.false_positives / self.negatives
+
+    @property
+    def precision(self) -> Floats:
+        """Share of the diseased among those called so, `[m]`; 1 where nobody is."""
+        called = self.true_positives + self.false_positives
+        return np.where(called > 0, self.true_positives / np.maximum(called, 1), 1.0)
+
+    @property
+    def average_precision(self) -> float:
+        """Area under the precision-recall curve, as the sum of precision times recall gained.
+
+        Source: M. Zhu, "Recall, precision and average precision", University of Waterloo, 2004. It
+        does not interpolate between thresholds, which would be too optimistic.
+        """
+        return float(np.sum(np.diff(self.sensitivity) * self.precision[1:]))
+
+
+def curve(scores: Floats, positive: Bools) -> Curve:
+    """Return the counts at every threshold.
+
+    Args:
+      scores: float `[n]`, finite.
+      positive: bool `[n]`, with at least one True and one False.
+
+    Raises:
+      ValueError: shapes differ, scores are not finite, or one of the two is missing.
+
+    Examples:
+        >>> import numpy as np
+        >>> from vclip_jax.evaluation.metrics.thresholds import curve
+        >>> found = curve(np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, True, False, True]))
+        >>> found.thresholds.tolist(), found.sensitivity.tolist(), found.specificity.tolist()
+        ([inf, 0.9, 0.4, 0.1], [0.0, 0.5, 1.0, 1.0], [1.0, 1.0, 0.5, 0.0])
+    """
+    scores, positive = _checked(scores, positive)
+    levels, group = np.unique(-scores, return_inverse=True)
+    right = np.cumsum(np.bincount(group, positive, len(levels)))
+    wrong = np.cumsum(np.bincount(group, ~positive, len(levels)))
+    return Curve(
+        np.concatenate([[np.inf], -levels]),
+        np.concatenate([[0.0], right]),
+        np.concatenate([[0.0], wrong]),
+        int(positive.sum()),
+        int((~positive).sum()),
+    )
+
+
+def _checked(scores: Floats, positive: Bools) -> tuple[Floats, Bools]:
+    scores, positive = np.asarray(scores, np.float64), np.asarray(positive, bool)
+    if scores.ndim != 1 or scores.shape != positive.shape:
+        raise ValueError(f"expected scores and truth [n], got {scores.shape} and {positive.shape}")
+    if not np.isfinite(scores).all():
+        raise ValueError("scores must be finite")
+    if positive.all() or not positive.any():
+        raise ValueError("a curve needs images with the disease and images without it")
+    return scores, positive
+
+
+def choose_threshold(scores: Floats, positive: Bools, rule: Rule, least: float = 0.9) -> float:
+    """Return the threshold of an operating point; choose it on a development split.
+
+    Args:
+      scores: float `[n]`.
+      positive: bool `[n]`.
+      rule: "youden", the largest sum of sensitivity and specificity (W. J. Youden, Cancer 3 (1950)
+        32-35); "sensitivity", the highest specificity among thresholds with at least `least` of
+        sensitivity; "specificity", the reverse.
+      least: see `rule`, between 0 and 1.
+
+    Returns:
+      The highest threshold of the best; infinity if nobody may be called diseased.
+
+    Examples:
+        >>> import numpy as np
+        >>> from vclip_jax.evaluation.metrics.thresholds import choose_threshold
+        >>> scores, truth = np.array([0.1, 0.3, 0.2, 0.9]), np.array([False, True, False, True])
+        >>> choose_threshold(scores, truth, "youden")
+        0.3
+        >>> choose_threshold(scores, truth, "sensitivity", 0.5)
+        0.9
+    """
+    if not 0 <= least <= 1:
+        raise ValueError(f"the least {rule} lies between 0 and 1, got {least}")
+    found = curve(scores, positive)
+    if rule == "youden":
+        # Whole numbers: equal sums must not differ by rounding.
+        gain = found.true_positives * found.negatives - found.false_positives * found.positives
+        return float(found.thresholds[int(gain.argmax())])
+    if rule == "sensitivity":
+        enough = found.true_positives >= math.ceil(least * found.positives - 1e-9)
+        return float(found.thresholds[int(enough.argmax())])
+    most = found.negatives - math.ceil(least * found.negatives - 1e-9)
+    within = np.flatnonzero(found.false_positives <= most)
+    best = within[found.true_positives[within].argmax()]
+    return float(found.thresholds[int(best)])
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """The figures at one threshold, with Wilson's 95 % intervals; None where not defined."""
+
+    threshold: float
+    true_positives: int
+    false_positives: int
+    true_negatives: int
+    false_negatives: int
+
+    @property
+    def sensitivity(self) -> float:
+        """Share of the diseased that are called so."""
+        return self.true_positives / (self.true_positives + self.false_negatives)
+
+    @property
+    def specificity(self) -> float:
+        """Share of the others that are not called diseased."""
+        return self.true_negatives / (self.true_negatives + self.false_positives)
+
+    @property
+    def sensitivity_ci95(self) -> tuple[float, float]:
+        """Wilson's interval."""
+        return wilson_interval(self.true_positives, self.true_positives + self.false_negatives)
+
+    @property
+    def specificity_ci95(self) -> tuple[float, float]:
+        """Wilson's interval."""
+        return wilson_interval(self.true_negatives, self.true_negatives + self.false_positives)
+
+    @property
+    def likelihood_ratios(self) -> tuple[float | None, float | None]:
+        """Sensitivity / (1 - specificity), and (1 - sensitivity) / specificity.
+
+        They are the factors by which the odds of disease change after either answer.
+        """
+        wrong, right = 1 - self.specificity, self.specificity
+        return (
+            self.sensitivity / wrong if self.false_positives else None,
+            (1 - self.sensitivity) / right if self.true_negatives else None,
+        )
+
+    def predictive_values(self, prevalence: float) -> tuple[float | None, float | None]:
+        """Return PPV and NPV where this share of people has the disease, by Bayes' theorem.
+
+        Raises:
+          ValueError: `prevalence` is not between 0 and 1.
+        """
+        if not 0 <= prevalence <= 1:
+            raise ValueError(f"a prevalence lies between 0 and 1, got {prevalence}")
+        ill, well = prevalence * self.sensitivity, (1 - prevalence) * (1 - self.specificity)
+        missed, cleared = (
+            prevalence * (1 - self.sensitivity),
+            (1 - prevalence) * self.specificity,
+        )
+        return (
+            ill / (ill + well) if ill + well > 0 else None,
+            cleared / (cleared + missed) if cleared + missed > 0 else None,
+        )
+
+
+def at_threshold(scores: Floats, positive: Bools, threshold: float) -> OperatingPoint:
+    """Return the figures at a threshold, for example one that another split chose.
+
+    Raises:
+      ValueError: as for `curve`.
+    """
+    scores, positive = _checked(scores, positive)
+    called = scores >= threshold
+    return OperatingPoint(
+        threshold,
+        int((called & positive).sum()),
+        int((called & ~positive).sum()),
+        int((~called & ~positive).sum()),
+        int((~called & positive).sum()),
+    )
+
+
+def net_benefit(scores: Floats, positive: Bools, thresholds: Floats) -> Floats:
+    """Return the net benefit of acting on the answers, float64 `[t]`.
+
+    TP / n - FP / n * t / (1 - t), for probabilities as scores: whoever acts from the probability t
+    on says that a missed disease is (1 - t) / t times as bad as a needless action. Compare it with
+    `net_benefit_of_all` and with 0, that of acting on nobody. Source: A. J. Vickers and E. B.
+    Elkin, Medical Decision Making 26 (2006) 565-574.
+
+    Args:
+      scores: probabilities of the disease, float `[n]`.
+      positive: bool `[n]`.
+      thresholds: float `[t]`, each in [0, 1).
+
+    Examples:
+        >>> import numpy as np
+        >>> from vclip_jax.evaluation.metrics.thresholds import net_benefit
+        >>> scores, truth = np.array([0.8, 0.6, 0.3, 0.1]), np.array([True, False, True, False])
+        >>> net_benefit(scores, truth, np.array([0.2, 0.5])).round(4).tolist()
+        [0.4375, 0.0]
+    """
+    scores, positive = _checked(scores, positive)
+    called = scores[None] >= _odds(thresholds)[0][:, None]
+    right, wrong = (called & positive).mean(axis=1), (called & ~positive).mean(axis=1)
+    return np.asarray(right - wrong * _odds(thresholds)[1])
+
+
+def net_benefit_of_all(prevalence: float, thresholds: Floats) -> Floats:
+    """Return the net benefit of acting on everybody, float64 `[t]`, see `net_benefit`."""
+    return np.asarray(prevalence - (1 - prevalence) * _odds(thresholds)[1])
+
+
+def _odds(thresholds: Floats) -> tuple[Floats, Floats]:
+    """Return thresholds as an array, and t / (1 - t)."""
+    t = np.asarray(thresholds, np.float64)
+    if t.size and not (t.min() >= 0 and t.max() < 1):
+        raise ValueError("thresholds of a decision curve are probabilities below 1")
+    return t, t / (1 - t)
+
+
+@dataclass(frozen=True)
+class Delong:
+    """An AUC with DeLong's variance, and the components for differences of AUCs."""
+
+    auc: float
+    variance: float
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """The interval auc ± 1.96 standard errors, cut at 0 and 1."""
+        half = Z95 * math.sqrt(self.variance)
+        return max(0.0, self.auc - half), min(1.0, self.auc + half)
+
+
+def delong(scores: Floats, positive: Bools, patients: Ints | None = None) -> Delong:
+    """Return the AUC with its variance by the method of structural components.
+
+    Sources: E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson, Biometrics 44 (1988) 837-845; for
+    several images of a patient, N. A. Obuchowski, Biometrics 53 (1997) 567-578, which sums the
+    components of each patient first.
+
+    Args:
+      scores: float `[n]`.
+      positive: bool `[n]`, with at least two True and two False (or two patients with either).
+      patients: a number for the patient of each image, int `[n]`; by default every image is of
+        another patient.
+
+    Raises:
+      ValueError: as for `curve`, or there are too few images.
+
+    Examples:
+        >>> import numpy as np
+        >>> from vclip_jax.evaluation.metrics.thresholds import delong
+        >>> scores, truth = np.array([1.0, 2, 3, 4, 5]), np.array([0, 0, 1, 0, 1], bool)
+        >>> found = delong(scores, truth)
+        >>> round(found.auc, 4), round(found.variance, 4)
+        (0.8333, 0.0556)
+    """
+    scores, positive = _checked(scores, positive)
+    ill, well = scores[positive], scores[~positive]
+    of_ill, of_well = _placements(ill, well), 1 - _placements(well, ill)
+    area = float(of_ill.mean())
+    if patients is None:
+        if min(len(ill), len(well)) < 2:
+            raise ValueError("a variance needs two images with the disease and two without it")
+        spread = of_ill.var(ddof=1) / len(ill) + of_well.var(ddof=1) / len(well)
+        return Delong(area, float(spread))
+    _, numbers = np.unique(patients, return_inverse=True)
+    count = int(numbers.max()) + 1
+    sums = [
+        np.bincount(numbers[which], components - area, count)
+        for which, components in ((positive, of_ill), (~positive, of_well))
+    ]
+    sizes = [len(np.unique(numbers[which])) for which in (positive, ~positive)]
+    if min(sizes) < 2:
+        raise ValueError("a variance needs two patients with the disease and two without it")
+    parts = [
+        size / (size - 1) * np.square(total).sum() / n**2
+        for size, total, n in zip(sizes, sums, (len(ill), len(well)), strict=True)
+    ]
+    both = count / (count - 1) * np.sum(sums[0] * sums[1]) / (len(ill) * len(well))
+    return Delong(area, float(max(0.0, parts[0] + parts[1] + 2 * both)))
+
+
+def _placements(scores: Floats, others: Floats) -> Floats:
+    """Return the share of `others` below each score, equal ones counted half, `[len(scores)]`."""
+    ordered = np.sort(others)
+    below = np.searchsorted(ordered, scores, side="left")
+    up_to = np.searchsorted(ordered, scores, side="right")
+    return (below + up_to) / (2 * len(others))
+
+
+@dataclass(frozen=True)
+class BrierParts:
+    """The parts of a Brier score: `reliability - resolution + uncertainty`, and what is left.
+
+    `within` is what the variation inside the bins adds; it is 0 if all probabilities of a bin are
+    equal.
+    """
+
+    reliability: float
+    resolution: float
+    uncertainty: float
+    within: float
+
+
+def brier_parts(scores: Floats, positive: Bools, bins: int = 10) -> BrierParts:
+    """Decompose the mean squared error of probabilities of a disease.
+
+    Source: A. H. Murphy, Journal of Applied Meteorology 12 (1973) 595-600; the remainder within
+    bins as in D. B. Stephenson et al., Weather and Forecasting 23 (2008) 752-757.
+
+    Args:
+      scores: probabilities, float `[n]`, from 0 to 1.
+      positive: bool `[n]`.
+      bins: the number of bins of equal width.
+
+    Raises:
+      ValueError: as for `curve`, or the scores are not probabilities.
+    """
+    scores, positive = _checked(scores, positive)
+    if scores.min() < 0 or scores.max() > 1:
+        raise ValueError("a Brier score is of probabilities from 0 to 1")
+    number = np.minimum((scores * bins).astype(int), bins - 1)
+    sizes = np.bincount(number, minlength=bins)
+    full = sizes > 0
+    said = np.bincount(number, scores, bins)[full] / sizes[full]
+    seen = np.bincount(number, positive, bins)[full] / sizes[full]
+    weight, base = sizes[full] / len(scores), positive.mean()
+    reliability = float(np.sum(weight * np.square(said - seen)))
+    resolution = float(np.sum(weight * np.square(seen - base)))
+    uncertainty = float(base * (1 - base))
+    whole = float(np.square(scores - positive).mean())
+    return BrierParts(
+        reliability, resolution, uncertainty, whole - reliability + resolution - uncertainty
+    )
