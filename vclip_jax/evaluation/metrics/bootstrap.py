@@ -243,6 +243,7 @@ def distributions(
     labels: Ints,
     *,
     patients: Ints | None = None,
+    within: npt.NDArray[np.bool_] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Floats]:
@@ -254,6 +255,8 @@ def distributions(
       probabilities: float `[n, c]`.
       labels: int `[n]`.
       patients: as for `classification`.
+      within: bool `[n]`, the images whose figures are computed, by default all. The same images are
+        drawn whatever it is, so that figures of two groups can be subtracted.
       resamples: the number of resamples, at least one.
       seed: the seed, which with `patients` or `n` determines the images that are drawn.
 
@@ -267,8 +270,11 @@ def distributions(
     probabilities, labels = metrics.checked(probabilities, labels)
     if resamples < 1:
         raise ValueError(f"a bootstrap needs at least one resample, got {resamples}")
+    unit_of, units = _units(len(labels), patients)
+    if within is not None:
+        probabilities, labels, unit_of = probabilities[within], labels[within], unit_of[within]
+        metrics.checked(probabilities, labels)
     n, classes = probabilities.shape
-    unit_of, units = _units(n, patients)
     cells = np.eye(classes**2)[labels * classes + probabilities.argmax(axis=1)]
     gaps = _calibration_gaps(probabilities, labels)
     # Each image has one gap that is not 0; sort these gaps by bin. A matrix product would sum them
@@ -282,11 +288,12 @@ def distributions(
     )
     ranks = [_ranked(probabilities[:, c], labels == c) for c in range(classes)]
     rng = np.random.default_rng(seed)
-    step = max(1, _CHUNK_ELEMENTS // n)
+    step = max(1, _CHUNK_ELEMENTS // max(n, units))
     parts: list[dict[str, Floats]] = []
     for start in range(0, resamples, step):
         weights = _draw(rng, min(step, resamples - start), units)[:, unit_of]
         drawn = weights.sum(axis=1)
+        drawn[drawn == 0] = np.nan  # no image of a small group
         sums = np.add.reduceat(weights[:, by_bin] * values, starts, axis=1)
         confusion = (weights @ cells).reshape(-1, classes, classes)
         nll, brier = (np.einsum("bn,n->b", weights, loss) / drawn for loss in losses)
