@@ -7,7 +7,7 @@ The model is trained on one synthetic dataset. It is scored on three others with
 populations, on three whose cameras are far outside of the training cameras, and on twelve real
 photographs that come with the package.
 
-Hardware: 2 CPU cores, about 10 minutes with the installation.
+Hardware: 2 CPU cores, about 12 minutes after the installation.
 """
 
 from vclip_jax import config as config_lib

@@ -1,4 +1,7 @@
-"""Train the packaged model `retina-small` on rendered fundus photographs alone.
+"""Train the next packaged model `retina-small` on rendered fundus photographs alone.
+
+The weights in the package are of an earlier state of this recipe (900 steps, 24,000 drawings
+3.0.0; docs/retina-small.md). This one has not been trained to its end yet.
 
     vclip train --config configs/retina_small.py --workdir runs/retina_small
 

@@ -3,7 +3,7 @@
 import base64
 import os
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -74,8 +74,10 @@ def counts(audit: Audit) -> list[tuple[str, int, int, str]]:
     ]
 
 
-def shared_patients(source_a: Iterable[Record], source_b: Iterable[Record]) -> str:
+def shared_patients(source_a: Sequence[Record], source_b: Sequence[Record]) -> str:
     """Return a sentence on the patients of two splits, "" if a split names none."""
+    if any(not len(source) or "patient" not in source[0] for source in (source_a, source_b)):
+        return ""
     a, b = (
         {record.get("patient", "") for record in source} - {""} for source in (source_a, source_b)
     )

@@ -112,6 +112,39 @@ def test_the_column_of_patients_can_be_named(tmp_path):
         generic.scan(tmp_path, group_column="familie")
 
 
+@pytest.mark.parametrize("kind", ["table", "shards"])
+def test_a_column_of_few_values_names_no_patients_and_is_said(tmp_path, kind):
+    wards = [f"ward {index % 2}" for index in range(60)]
+    if kind == "table":
+        place(tmp_path, *(f"{i}.jpg" for i in range(60)))
+        rows = [[f"{i}.jpg", "dr", ward] for i, ward in enumerate(wards)]
+        table_of(tmp_path, ["image", "label", "patient_code"], rows)
+    else:
+        members = {}
+        for i, ward in enumerate(wards):
+            members[f"{i}.jpg"] = b"x"
+            members[f"{i}.json"] = json.dumps({"label": 1, "patient_code": ward}).encode()
+        tar(tmp_path / "a.tar", members)
+    listing = generic.scan(tmp_path)
+    assert not listing.columns
+    assert len({item.split for item in listing.items}) == 3
+    assert any("'patient_code' has 2 values for 60 photographs" in note for note in listing.notes)
+    named = generic.scan(tmp_path, group_column="patient_code")
+    assert len({(item.values[0], item.split) for item in named.items}) == 2
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["inpatient", "Out-patient", "patient type", "Patient_Race", "subject group", "患者类型"],
+)
+def test_a_column_that_describes_patients_names_none(tmp_path, column):
+    place(tmp_path, *(f"{i}.jpg" for i in range(12)))
+    table_of(tmp_path, ["image", "label", column], [[f"{i}.jpg", "dr", "yes"] for i in range(12)])
+    listing = generic.scan(tmp_path)
+    assert not listing.columns
+    assert any(f"not read: {column!r}" in note for note in listing.guesses)
+
+
 def test_rows_of_two_tables_complete_each_others_facts(tmp_path):
     place(tmp_path, "a.jpg", "b.jpg")
     table_of(tmp_path, ["image", "label"], [["a.jpg", "dr"], ["b.jpg", "amd"]], "labels.csv")
@@ -169,6 +202,14 @@ def test_records_hold_the_patient_and_an_anonymous_build_a_hash_of_him(tmp_path)
         assert b"MUELLER" not in (path.read_bytes() if path.is_file() else b"")
     columns = anonymous(listing, b"s").columns
     assert columns == {"patient": str, "sex": str}
+
+
+def test_an_anonymous_dataset_keeps_no_rare_text(tmp_path):
+    place(tmp_path, *(f"{i}.jpg" for i in range(10)))
+    rows = [[f"{i}.jpg", "dr", "MUELLER" if i == 3 else "f"] for i in range(10)]
+    table_of(tmp_path, ["image", "label", "sex"], rows)
+    hidden = anonymous(generic.scan(tmp_path), b"s")
+    assert sorted(item.values for item in hidden.items) == [("",), *[("f",)] * 9]
 
 
 def test_a_patient_whose_name_is_a_key_has_another_hash_than_the_key(tmp_path):

@@ -145,6 +145,23 @@ def test_a_resample_holds_all_images_of_the_patients_that_are_drawn():
             np.testing.assert_allclose(found[key][b], value, rtol=1e-9, err_msg=key)
 
 
+def test_the_weights_of_patients_lie_in_memory_like_those_of_images(monkeypatch):
+    """Sums over another order in memory differ in the last digit."""
+    seen = []
+    original = bootstrap._weighted_auc
+
+    def look(weights, rank):
+        seen.append(weights.flags.c_contiguous)
+        return original(weights, rank)
+
+    monkeypatch.setattr(bootstrap, "_weighted_auc", look)
+    probabilities, labels = system(1, 60, 2)
+    for patients in (None, np.arange(60), np.arange(60) // 2):
+        bootstrap.distributions(probabilities, labels, patients=patients, resamples=20)
+    assert len(seen) == 6  # two classes
+    assert all(seen)
+
+
 @given(seed=st.integers(0, 10**6), classes=st.integers(2, 4))
 @settings(max_examples=20, deadline=None)
 def test_patients_with_one_image_each_change_no_digit(seed, classes):

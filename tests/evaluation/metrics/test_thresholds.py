@@ -83,8 +83,8 @@ def test_the_figures_of_a_point_are_those_of_its_table():
 
 
 # Ovarian cancer with obstruction, 43 of 49 patients: albumin, total protein, K-G score, whether
-# surgery was of use. DeLong et al. (1988); the figures are those of SAS/STAT's PROC LOGISTIC
-# ("Comparing Receiver Operating Characteristic Curves").
+# surgery was of use. DeLong et al. (1988), as in SAS/STAT's PROC LOGISTIC ("Comparing Receiver
+# Operating Characteristic Curves"), whose rounded results these are.
 PATIENTS = """
 3.0 5.8 10 0  3.2 6.3 5 1  3.9 6.8 3 1  2.8 4.8 6 0  3.2 5.8 3 1  0.9 4.0 5 0  2.5 5.7 8 0
 1.6 5.6 5 1  3.8 5.7 5 1  3.7 6.7 6 1  3.2 5.4 4 1  3.8 6.6 6 1  4.1 6.6 5 1  3.6 5.7 5 1
@@ -110,6 +110,20 @@ def test_delongs_variance_is_that_of_the_published_example(column, sign, area, e
     assert found.auc == pytest.approx(area, abs=5e-5)
     assert math.sqrt(found.variance) == pytest.approx(error, abs=5e-5)
     assert found.ci95 == pytest.approx(interval, abs=5e-5)
+
+
+@given(SYSTEMS)
+@settings(max_examples=30, deadline=None)
+def test_delongs_variance_is_that_of_its_definition(one):
+    """Components of every pair, one by one: 1 for a right order, one half for a tie."""
+    scores, positive = system(*one)
+    ill, well = scores[positive], scores[~positive]
+    pairs = np.array([[(x > y) + 0.5 * (x == y) for y in well] for x in ill], float)
+    of_ill, of_well = pairs.mean(axis=1), pairs.mean(axis=0)
+    want = sum(np.var(v, ddof=1) / len(v) for v in (of_ill, of_well))
+    found = delong(scores, positive)
+    assert found.auc == pytest.approx(pairs.mean(), abs=1e-12)
+    assert found.variance == pytest.approx(want, rel=1e-9, abs=1e-15)
 
 
 @given(SYSTEMS)

@@ -76,7 +76,7 @@ def from_parquet(
             label, fault = parquet.name_of(label, names) if names else (label, "")
         except ValueError as error:
             raise ValueError(f"{path}, row {number + 1}: {error}") from error
-        split, whose = cells.get(chosen.split, ""), person_of(cells.get(person, ""))
+        split = cells.get(chosen.split, "")
         found.append(
             Found(
                 key=f"{stem}/{name if as_keys else number}",
@@ -87,9 +87,8 @@ def from_parquet(
                 reason=fault or ("unknown split" if split and not split_of(split) else ""),
                 detail=where,
                 source=path.name,
-                person=(person, whose),
-                group=whose,
-                facts=facts_of(cells, facts, whose, side_of(cells.get(sides, ""))),
+                person=(person, person_of(cells.get(person, ""))),
+                facts=facts_of(cells, facts, side_of(cells.get(sides, ""))),
                 is_name=bool(names),
             )
         )
@@ -182,13 +181,15 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
     person = wanted.group or person_column(name for name in entries if name != label)
     if wanted.group and samples and wanted.group not in entries:
         raise ValueError(f"{root}: no .json has the entry {wanted.group!r} for the patient")
+    sides = side_column(list(entries))
     facts = fact_columns(name for name in entries if name not in (label, person))
     found = [
-        _found_in(sample, key, root, label, person, facts)
+        _found_in(sample, key, root, label, person, sides, facts)
         for key, sample in zip(keys, samples, strict=True)
     ]
-    read = [label, person, *facts.values(), side_column(list(entries))]
-    return found, _unread(samples, entries, read) + hidden_notes(hidden)
+    return found, _unread(samples, entries, [label, person, sides, *facts.values()]) + hidden_notes(
+        hidden
+    )
 
 
 def _found_in(
@@ -197,6 +198,7 @@ def _found_in(
     root: Path,
     label: str,
     person: str,
+    sides: str,
     facts: Mapping[str, str],
 ) -> Found:
     """Turn a sample into a photograph or a reject."""
@@ -208,9 +210,8 @@ def _found_in(
     of_shard = table_rows.split_of_table(sample.shard, root) or split_of_path(sample.name)
     if split and not split_of(split) and not reason:
         reason, detail = "unknown split", f"{where}: {split!r}"
-    cells = {name: text_of(value) for name, value in sample.extra.items()}
-    whose = person_of(cells.get(person, ""))
-    side = side_of(cells.get(side_column(list(cells)), ""))
+    # The other entries may be large.
+    cells = {name: text_of(sample.extra.get(name)) for name in (person, sides, *facts.values())}
     return Found(
         key=key,
         image=sample.image,
@@ -220,9 +221,8 @@ def _found_in(
         reason=reason,
         detail=detail,
         source=sample.shard.name,
-        person=(person, whose),
-        group=whose,
-        facts=facts_of(cells, facts, whose, side),
+        person=(person, person_of(cells[person])),
+        facts=facts_of(cells, facts, side_of(cells[sides])),
     )
 
 

@@ -39,17 +39,13 @@ def fact_columns(columns: Iterable[str]) -> dict[str, str]:
     return {fact: column for fact, column in found.items() if column}
 
 
-def facts_of(
-    cells: Mapping[str, str], columns: Mapping[str, str], person: str, side: str
-) -> dict[str, str]:
-    """Return the known facts of a row.
+def facts_of(cells: Mapping[str, str], columns: Mapping[str, str], side: str) -> dict[str, str]:
+    """Return the known facts of a row, without the patient.
 
     Args:
         cells: the row.
         columns: fact -> its column, from `fact_columns`.
-        person: the patient, "" if unknown.
         side: "left", "right" or "".
     """
-    facts = {PATIENT: person, EYE: side}
-    facts |= {fact: cells.get(column, "") for fact, column in columns.items()}
+    facts = {EYE: side} | {fact: cells.get(column, "") for fact, column in columns.items()}
     return {fact: value for fact, value in facts.items() if value}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from vclip_jax.datasets.listing import Blob, Item, Listing, Reject, split_by_hash
+from vclip_jax.datasets.listing import PATIENT, Blob, Item, Listing, Reject, split_by_hash
 from vclip_jax.datasets.own.eyes import side_of
 from vclip_jax.datasets.own.facts import FACTS
 from vclip_jax.datasets.own.labels import (
@@ -74,14 +74,29 @@ class Classes:
     """The treatment of classes that differ only by case, width or white space."""
 
 
+MOST_OF_A_PATIENT: Final = 20
+"""Photographs a value of a column of patients, on average: above it the column names something
+else, such as a ward or yes and no."""
 LONGEST_LABEL: Final = 1000
 """Characters of a label: longer ones are text in the wrong cell."""
 
 
 def listing_of(
-    name: str, found: Sequence[Found], classes: Classes, guesses: Sequence[str] = ()
+    name: str,
+    found: Sequence[Found],
+    classes: Classes,
+    guesses: Sequence[str] = (),
+    *,
+    patients_given: bool = False,
 ) -> Listing:
-    """Make a listing; `guesses` are the notes of the readers.
+    """Make a listing.
+
+    Args:
+        name: name of the dataset.
+        found: the photographs.
+        classes: what is known of the classes.
+        guesses: the notes of the readers.
+        patients_given: True if the user named the column of patients.
 
     Raises:
         ValueError: one line: a label is none of the given classes, two differ only by their
@@ -104,6 +119,7 @@ def listing_of(
             "order of grades with --classes"
         )
     usable = [one for one in kept if not one.reason]
+    notes += _name_patients(usable, patients_given)
     columns = [fact for fact in FACTS if any(fact in one.facts for one in usable)]
     notes += _follow_patients(usable)
     items, rejects = _number(kept, names, columns, silent)
@@ -133,6 +149,31 @@ def _clean(found: Sequence[Found]) -> list[str]:
     if not empty:
         return []
     return [f"{len(empty)} captions are {empty[0]!r}: empty the cells without a caption."]
+
+
+def _name_patients(found: Sequence[Found], given: bool) -> list[str]:
+    """Group the photographs by patient and store the patient as a fact.
+
+    A guessed column with few values for many photographs names no patients: it is noted.
+    """
+    columns: dict[str, Counter[str]] = {}
+    for one in found:
+        if one.person[1]:
+            columns.setdefault(one.person[0], Counter())[one.person[1]] += 1
+    notes, others = [], set()
+    for column, values in columns.items():
+        if not given and values.total() > MOST_OF_A_PATIENT * len(values):
+            others.add(column)
+            notes.append(
+                f"{column!r} has {len(values)} values for {values.total()} photographs and is "
+                "taken for no name of patients: if it is one, give --group-column."
+            )
+    for one in found:
+        if one.person[0] in others:
+            one.person = ("", "")
+        if one.person[1]:
+            one.group = one.facts[PATIENT] = one.person[1]
+    return notes
 
 
 def _follow_patients(found: Sequence[Found]) -> list[str]:

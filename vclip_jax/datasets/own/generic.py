@@ -88,7 +88,7 @@ def scan(
     given = given_classes(classes) if classes else ()
     found, order, graded, notes = _read(root, wanted, bool(given))
     known = Classes(order, given, ordered == "yes" or (graded and not given), spellings)
-    return listing_of(name, found, known, notes)
+    return listing_of(name, found, known, notes, patients_given=bool(group_column))
 
 
 Kinds = tuple[list[Found], tuple[str, ...], bool, list[str]]

@@ -15,7 +15,10 @@ _PEOPLE: Final = re.compile(
     re.IGNORECASE,
 )
 _OF_THEM: Final = re.compile(
-    r"age\b|sex|gender|birth|level|grade|diagnos|年龄|性别|出生|诊断|分级|日期", re.IGNORECASE
+    r"age\b|sex|gender|birth|level|grade|diagnos|年龄|性别|出生|诊断|分级|日期"
+    r"|(in|out)[\s_-]*patient|type|status|group|race|ethnic|weight|height|bmi|smok|history|present"
+    r"|count|类型|类别|状态|分组|种族|民族|体重|身高|人数",
+    re.IGNORECASE,
 )
 """Words of columns that describe a person rather than identify one."""
 _SIDE: Final = re.compile(r"(?<![a-z])(?:left|right|o[ds]|[lr])(?![a-z])|[左右]眼?", re.IGNORECASE)

@@ -171,9 +171,9 @@ def _read_row(reading: _Reading, number: int, row: Row) -> _Named:
     one.caption, one.label = row.get(chosen.caption, ""), row.get(chosen.label, "")
     whose = row.get(reading.person, "")
     one.person = (reading.person, "" if whose == LOST_DIGITS else person_of(whose))
-    one.group = one.person[1] or next(filter(None, (row.get(name) for name in table.eyes)), "")
+    one.group = next(filter(None, (row.get(name) for name in table.eyes)), "")
     side = table.side or side_of(row.get(reading.sides, "")) or reading.side
-    one.facts = facts_of(row, reading.facts, one.person[1], side)
+    one.facts = facts_of(row, reading.facts, side)
     cell = row.get(chosen.image, "")
     cell = "" if cell in _FAULTS else cell
     by_end = _name(reading, one, cell, side)

@@ -291,7 +291,10 @@ def distributions(
     step = max(1, _CHUNK_ELEMENTS // max(n, units))
     parts: list[dict[str, Floats]] = []
     for start in range(0, resamples, step):
-        weights = _draw(rng, min(step, resamples - start), units)[:, unit_of]
+        weights = _draw(rng, min(step, resamples - start), units)
+        if patients is not None or within is not None:
+            # `take` keeps the order in memory, and so the order of sums and their last digit.
+            weights = np.take(weights, unit_of, axis=1)
         drawn = weights.sum(axis=1)
         drawn[drawn == 0] = np.nan  # no image of a small group
         sums = np.add.reduceat(weights[:, by_bin] * values, starts, axis=1)

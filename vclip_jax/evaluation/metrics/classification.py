@@ -25,7 +25,7 @@ PER_CLASS = ("sensitivity", "specificity", "f1", "auc")
 CALIBRATION_BINS = 15
 """The number of bins, of equal width, of the expected calibration error."""
 
-_Z95 = 1.959963984540054
+Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
 
 
@@ -194,7 +194,7 @@ def wilson_interval(right: float, n: float) -> tuple[float, float]:
     """
     if not 0 <= right <= n or n == 0:
         raise ValueError(f"a proportion needs 0 <= right <= n and n > 0, got {right} of {n}")
-    share, z = right / n, _Z95
+    share, z = right / n, Z95
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     # At the ends the bound is exactly 0 or 1, without a rounding error.

@@ -6,17 +6,14 @@ threshold. Everything is float64 on the host.
 
 import math
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from vclip_jax.evaluation.metrics.classification import Floats, Ints, wilson_interval
+from vclip_jax.evaluation.metrics.classification import Z95, Floats, Ints, wilson_interval
 
 Bools = npt.NDArray[np.bool_]
-
-Z95: Final = 1.959963984540054
-"""The 97.5 % quantile of the standard normal distribution."""
 
 Rule = Literal["youden", "sensitivity", "specificity"]
 
