@@ -1,4 +1,4 @@
-"""Whether a model serves all groups alike: figures by group, gaps, and a permutation test.
+"""Compare a model's figures between groups: by group, by gap, and by a permutation test.
 
 A column of facts (camera, site, sex, age) parts the images into groups. Each group has its figures,
 and a gap: its figure minus that of all other images. Both are resampled together, by patient. One
