@@ -5,9 +5,13 @@ import pickle
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from vclip_jax.datasets import DatasetError, open_source
-from vclip_jax.datasets.records import built_datasets
+from vclip_jax.datasets.catalog import DATASETS
+from vclip_jax.datasets.ingest import build
+from vclip_jax.datasets.listing import Blob, Item, Listing
+from vclip_jax.datasets.records import built_datasets, open_builder
 
 JPEG = bytes.fromhex("ffd8ffd9")
 
@@ -129,3 +133,56 @@ def test_a_damaged_dataset_is_one_line(tmp_path):
     with pytest.raises(DatasetError, match="not a readable TFDS dataset") as caught:
         open_source("small", tmp_path, "train")
     assert "\n" not in str(caught.value)
+
+
+def built(folder, columns, values, name="generic"):
+    """Build a dataset of two photographs with further columns, and open it."""
+    image = folder / "one.png"
+    Image.new("RGB", (64, 64), (180, 90, 40)).save(image)
+    items = [
+        Item(f"k{row}", "test", Blob(str(image)), f"caption {row}", -1, cells)
+        for row, cells in enumerate(values)
+    ]
+    listing = Listing(name=name, classes=("a", "b"), items=items, columns=columns)
+    build.build(listing, folder / "data", workers=1)
+    source = open_source(name, folder / "data", "test")
+    return source, {record["key"]: record for record in source}
+
+
+def test_findings_and_facts_of_a_listing_reach_the_records(tmp_path):
+    columns = {"patient": str, "eye": str, "age": int, "findings/糖网 DR": int, "findings/AMD": int}
+    values = [("p1", "left", 61, 1, 0), ("", "", -1, -1, 1)]
+    source, records = built(tmp_path, columns, values)
+    assert source.finding_names == ("AMD", "糖网 DR")
+    assert records["k0"]["findings"] == {"AMD": 0, "糖网 DR": 1}
+    assert records["k1"]["findings"] == {"AMD": 1, "糖网 DR": -1}
+    assert records["k0"]["facts"] == {"eye": "left", "age": "61"}
+    assert "facts" not in records["k1"]
+    again = pickle.loads(pickle.dumps(source))
+    assert again[0] == source[0]
+
+
+def test_columns_of_a_known_dataset_are_its_findings_and_facts(tmp_path):
+    columns = {"dr_grade": int, "is_gc": int, "eyes_side": str}
+    source, records = built(tmp_path, columns, [(3, 0, "right"), (-1, 1, "")], "synfundus")
+    assert source.finding_names == ("diabetic retinopathy", "glaucoma")
+    assert records["k0"]["findings"] == {"diabetic retinopathy": 1, "glaucoma": 0}
+    assert records["k1"]["findings"] == {"diabetic retinopathy": -1, "glaucoma": 1}
+    assert records["k0"]["facts"] == {"eye": "right"}
+
+
+def test_tfds_itself_reads_findings_as_a_dict(tmp_path):
+    built(tmp_path, {"findings/AMD": int, "findings/DR": int}, [(1, 0), (-1, 1)])
+    builder = open_builder("generic", tmp_path / "data")
+    rows = {row["key"].decode(): row["findings"] for row in builder.as_data_source("test")}
+    assert {key: dict(row) for key, row in rows.items()} == {
+        "k0": {"AMD": 1, "DR": 0},
+        "k1": {"AMD": -1, "DR": 1},
+    }
+
+
+def test_every_column_of_a_known_dataset_exists_in_its_fixture(tmp_path):
+    for name, dataset in DATASETS.items():
+        if wanted := {*dataset.findings.values(), *dataset.facts.values()}:
+            dataset.fixture(tmp_path / name)
+            assert wanted <= set(dataset.scan(tmp_path / name).columns), name

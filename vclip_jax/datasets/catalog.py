@@ -34,6 +34,10 @@ class Dataset:
     """Keyword arguments of `scan` -> their choices, the default first; none means any value."""
     helps: Mapping[str, str] = field(default_factory=dict)
     """Help texts of the options."""
+    findings: Mapping[str, str] = field(default_factory=dict)
+    """Disease or sign -> its column, where that is not `findings/NAME`."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Fact (one of `record.FACTS`) -> its column, where that has another name."""
     source: str = ""
     """The folder of a dataset that comes with the package; empty if it must be downloaded."""
     own: bool = False
@@ -86,6 +90,20 @@ DATASETS: Final[dict[str, Dataset]] = {
             "split": ("hash", "random"),
             "readable": ("all", "fundus", "strict"),
         },
+        findings={
+            "diabetic retinopathy": "dr_grade",
+            "age-related macular degeneration": "is_amd",
+            "anomaly of the optic nerve": "is_aon",
+            "chorioretinal disease": "is_crp",
+            "degenerative myopia": "is_dm",
+            "diabetic macular oedema": "is_dme",
+            "epiretinal membrane": "is_em",
+            "glaucoma": "is_gc",
+            "hypertensive retinopathy": "is_htr",
+            "pathologic myopia": "is_pm",
+            "retinal vein occlusion": "is_rvo",
+        },
+        facts={"eye": "eyes_side", "quality": "retinal_region_quality_score"},
     ),
     "messidor": Dataset(
         "MESSIDOR: 1200 photographs, retinopathy 0-3 and risk of macular oedema",
@@ -93,6 +111,7 @@ DATASETS: Final[dict[str, Dataset]] = {
         "readers.messidor",
         prompts="zh/messidor",
         options={"errata": ("applied", "none")},
+        facts={"site": "department"},
     ),
     "messidor2": Dataset(
         "MESSIDOR-2: 1748 photographs, adjudicated ICDR grades",
@@ -133,6 +152,16 @@ DATASETS: Final[dict[str, Dataset]] = {
         "readers.odir",
         prompts="zh/odir",
         split="train",  # the challenge published no other labels
+        findings={
+            "normal": "N",
+            "diabetic retinopathy": "D",
+            "glaucoma": "G",
+            "cataract": "C",
+            "age-related macular degeneration": "A",
+            "hypertensive retinopathy": "H",
+            "pathologic myopia": "M",
+            "other diseases": "O",
+        },
     ),
     "aptos": Dataset(
         "APTOS 2019: 3662 photographs, ICDR grades",
@@ -159,6 +188,7 @@ DATASETS: Final[dict[str, Dataset]] = {
         "readers.deepdrid",
         prompts="zh/idrid",
         split="validation",
+        facts={"quality": "overall_quality"},
     ),
     "generic": Dataset(
         "your own: a folder per class, a table with image, caption and label, Parquet, WebDataset",
@@ -195,3 +225,18 @@ DATASETS: Final[dict[str, Dataset]] = {
 
 SYNTHETIC: Final = "rendered, needs no source: synthetic fundus photographs with captions"
 """The description of the dataset that is rendered rather than built from files."""
+
+
+def known_columns(name: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return `Dataset.findings` and `Dataset.facts` of a built dataset, by its name.
+
+    The rendered datasets have SynFundus-1M's columns.
+
+    Examples:
+        >>> from vclip_jax.datasets.catalog import known_columns
+        >>> known_columns("messidor/1500px-q92")[1]
+        {'site': 'department'}
+    """
+    base = name.partition("/")[0]
+    known = DATASETS.get("synfundus" if base == "synthetic" else base)
+    return (known.findings, known.facts) if known else ({}, {})

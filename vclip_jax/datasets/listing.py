@@ -26,6 +26,8 @@ _DEPTH: Final = 2
 """Levels below the given folder at which a dataset may lie."""
 PATIENT: Final = "patient"
 """The column that names a photograph's patient, as text or as a number, in every dataset."""
+FINDINGS: Final = "findings"
+"""The column `findings/NAME` holds a disease or sign: 1 present, 0 absent, -1 not rated."""
 _HARMLESS: Final = ("eye", "sex", "camera")
 """Columns of text that name nobody, and neither place nor date."""
 _FEWEST_ALIKE: Final = 5

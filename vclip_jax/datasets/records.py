@@ -11,14 +11,17 @@ import os
 import re
 import uuid
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, SupportsIndex
 
-from vclip_jax.data.record import Record
+from vclip_jax.data.record import FACTS, Record
 from vclip_jax.datasets import foreign_folder
+from vclip_jax.datasets.catalog import known_columns
+from vclip_jax.datasets.listing import FINDINGS
 from vclip_jax.files import open_files
 from vclip_jax.files.errors import few, first_line, one_line
 
@@ -62,12 +65,22 @@ class RecordSource(Sequence[Record]):
     """
 
     def __init__(
-        self, name: str, split: str, parts: Sequence[Part], class_names: Sequence[str] = ()
+        self,
+        name: str,
+        split: str,
+        parts: Sequence[Part],
+        class_names: Sequence[str] = (),
+        findings: Mapping[str, str] = MappingProxyType({}),
+        facts: Mapping[str, str] = MappingProxyType({}),
     ):
-        """Take the records of `parts`, one after the other; a file is opened when it is read."""
+        """Take the records of `parts`, one after the other; a file is opened when it is read.
+
+        `findings` and `facts` map names to the columns that hold them.
+        """
         self.name = name
         self.split = split
         self.class_names = tuple(class_names)
+        self._findings, self._facts = dict(findings), dict(facts)
         self._parts = tuple(parts)
         self._ends = list(accumulate(part.take for part in parts))
         self._identity = uuid.uuid4().hex
@@ -81,7 +94,8 @@ class RecordSource(Sequence[Record]):
             raise IndexError(f"record {index} of {len(self)} in {self.name}:{self.split}")
         part, number = self._place(index % len(self))
         try:
-            return _parse(open_files.read_record(self._identity, part.path, part.skip + number))
+            record = open_files.read_record(self._identity, part.path, part.skip + number)
+            return _parse(record, self._findings, self._facts)
         except OSError as error:
             raise DatasetError(f"{self.name}:{self.split}: {error}") from error
         except Exception as error:  # ArrayRecord and protobuf raise unrelated types
@@ -94,6 +108,11 @@ class RecordSource(Sequence[Record]):
         """Return the part that holds a record, and the record's number in the part."""
         at = bisect_right(self._ends, index)
         return self._parts[at], index - (self._ends[at - 1] if at else 0)
+
+    @property
+    def finding_names(self) -> tuple[str, ...]:
+        """The names of the findings of each record; empty for a dataset without findings."""
+        return tuple(self._findings)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -204,7 +223,29 @@ def source_of(builder: Any, name: str, split: str) -> RecordSource:
         missing = [part.path for part in parts if os.path.basename(part.path) not in files]
         if missing:
             raise DatasetError(f"{name}: {missing[0]} is missing: copy it here, or build it again")
-    return RecordSource(name, split, parts, getattr(builder.info.features["label"], "names", ()))
+    return RecordSource(
+        name,
+        split,
+        parts,
+        getattr(builder.info.features["label"], "names", ()),
+        *_known_columns(name, builder.info.features),
+    )
+
+
+def _known_columns(name: str, features: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the columns of findings and of facts: those that `build` names, else known ones."""
+    findings, facts = (dict(known) for known in known_columns(name))
+    if FINDINGS in features:
+        findings = {finding: f"{FINDINGS}/{finding}" for finding in features[FINDINGS]}
+    facts = {fact: fact for fact in FACTS} | facts
+    return (
+        {
+            finding: column
+            for finding, column in findings.items()
+            if column.partition("/")[0] in features
+        },
+        {fact: facts[fact] for fact in FACTS if facts[fact] in features},
+    )
 
 
 def _sample(path: Path) -> str:
@@ -288,7 +329,7 @@ def _split_names(split: str) -> list[str]:
     return [re.sub(r"\[.*", "", part).strip() for part in split.split("+")]
 
 
-def _parse(serialized: bytes) -> Record:
+def _parse(serialized: bytes, findings: Mapping[str, str], facts: Mapping[str, str]) -> Record:
     # Imported here, because it imports TFDS: `import vclip_jax.datasets` would take half a second.
     from tensorflow_datasets.proto import tf_example_pb2
 
@@ -301,9 +342,20 @@ def _parse(serialized: bytes) -> Record:
     }
     if "patient" in feature:
         record["patient"] = _text(feature["patient"])
+    texts = {fact: _text(feature[column]) for fact, column in facts.items()}
+    if texts := {fact: text for fact, text in texts.items() if text not in ("", "-1")}:
+        record["facts"] = texts
+    if findings:
+        # A grade is a disease that is present from 1 on.
+        grades = {name: _number(feature[column]) for name, column in findings.items()}
+        record["findings"] = {name: (grade > 0) - (grade < 0) for name, grade in grades.items()}
     if "fitted" in feature:
         record["fitted"] = feature["fitted"].bytes_list.value[0].decode()
     return record
+
+
+def _number(feature: Any) -> int:
+    return int(feature.int64_list.value[0]) if feature.int64_list.value else -1
 
 
 def _text(feature: Any) -> str:

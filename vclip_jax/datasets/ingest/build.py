@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -289,10 +289,14 @@ def _write_info(
     import tensorflow_datasets as tfds
 
     kinds = {int: np.int64, float: np.float32}
-    columns = {
-        name: tfds.features.Text() if kind is str else tfds.features.Scalar(dtype=kinds[kind])
-        for name, kind in listing.columns.items()
-    }
+    columns: dict[str, Any] = {}
+    for name, kind in listing.columns.items():
+        feature = tfds.features.Text() if kind is str else tfds.features.Scalar(dtype=kinds[kind])
+        room, _, finding = name.partition("/")
+        if finding:  # as TFDS stores a dict of features
+            columns.setdefault(room, {})[finding] = feature
+        else:
+            columns[name] = feature
     features = tfds.features.FeaturesDict(
         {
             # No format: a dataset of original bytes may mix JPEG and PNG.
