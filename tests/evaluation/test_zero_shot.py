@@ -11,7 +11,7 @@ from PIL import Image
 
 from vclip_jax import config
 from vclip_jax.data.images.gate import NOT_FUNDUS, OUT_OF_FOCUS, TOO_DARK, as_bits
-from vclip_jax.evaluation.metrics import bootstrap, classification, predictions
+from vclip_jax.evaluation.metrics import bootstrap, classification, operating, predictions
 from vclip_jax.evaluation.tasks import ZeroShotTask
 from vclip_jax.evaluation.zero_shot import Embedded, evaluate_zero_shot, zero_shot_points
 from vclip_jax.prompts import Group, PromptSet
@@ -35,7 +35,11 @@ def unit(rng, n):
 
 
 class Source(list):
-    name, split, class_names = "toy", "test", PROMPTS.class_names
+    name, class_names = "toy", PROMPTS.class_names
+
+    def __init__(self, records=(), split="test"):
+        super().__init__(records)
+        self.split = split
 
 
 class Scorer:
@@ -123,6 +127,58 @@ def test_intervals_are_over_the_patients_of_the_records(case, settings):
     alone = evaluate_zero_shot(*case, settings).results["toy"]
     assert alone["auc"] == result["auc"]
     assert alone["auc_ci95"] != result["auc_ci95"]
+
+
+def test_the_final_evaluation_adds_thresholds_curves_and_subgroups(case, settings):
+    rng = np.random.default_rng(1)
+    sites = ["A" if i % 2 else "B" for i in range(N)]
+    records = [{**r, "facts": {"site": s}} for r, s in zip(case[2].source, sites, strict=True)]
+    task = dataclasses.replace(
+        case[2], source=Source(records), development=Source(split="train"), prevalence=0.2
+    )
+    development = Embedded(unit(rng, 40), rng.integers(-1, 3, 40).astype(np.int32))
+    found = evaluate_zero_shot(
+        case[0], case[1], task, case[3], settings, final=True, development=development
+    )
+    known = case[3].labels >= 0
+    answers, truth = reference(case)[known], case[3].labels[known]
+    points = found.results["toy"]["operating_points"]
+    n = int((development.labels >= 0).sum())
+    assert points["chosen_on"] == {"split": "train", "n": n}
+    assert list(points["classes"]) == list(found.curves["toy"]) == ["none", "mild", "severe"]
+    others = reference((*case[:3], development))[development.labels >= 0]
+    its_truth = development.labels[development.labels >= 0]
+    want = operating.operating_points(
+        answers[:, 1], truth == 1, development=(others[:, 1], its_truth == 1)
+    )
+    got = points["classes"]["mild"]
+    assert [p["true_positives"] for p in got["points"]] == [
+        p["true_positives"] for p in want["points"]
+    ]
+    assert got["points"][0]["threshold"] == pytest.approx(want["points"][0]["threshold"], rel=1e-5)
+    assert got["prevalence"] == pytest.approx(np.mean(truth == 1))
+    ill = found.results["toy_ill"]["operating_points"]["classes"]
+    assert list(ill) == ["ill"]
+    assert ill["ill"]["prevalence"] == 0.2
+    (fact,) = found.results["toy"]["subgroups"]
+    assert fact == "site"
+    groups = found.results["toy"]["subgroups"]["site"]["groups"]
+    assert [(g["group"], g["n"]) for g in groups] == [
+        (s, sum(np.array(sites)[known] == s)) for s in "AB"
+    ]
+    plain = evaluate_zero_shot(*case, settings)
+    assert plain.curves == {}
+    assert "operating_points" not in plain.results["toy"]
+    own = evaluate_zero_shot(*case, settings, final=True).results["toy"]
+    assert own["operating_points"]["chosen_on"] is None
+    assert "subgroups" not in own
+
+
+def test_a_secret_hides_the_keys_of_the_answers_only(case, settings):
+    plain = evaluate_zero_shot(*case, settings)
+    hidden = evaluate_zero_shot(*case, settings, secret=b"x")
+    assert hidden.predictions["toy"].rows == plain.predictions["toy"].rows.hidden(b"x")
+    assert hidden.results == plain.results
 
 
 def test_the_words_are_varied_for_classes_and_for_groups(case, settings):

@@ -79,12 +79,10 @@ def write_answers(
 ) -> None:
     """The file of these answers in a workdir, under the dataset's name or another one."""
     labels, _, scores = answers(dataset, seed, skill=skill)
-    hashes = predictions.hash_keys(dataset, (f"image {i}" for i in range(len(labels))))
+    rows = predictions.Rows(dataset, tuple(f"image {i}" for i in range(len(labels))))
     predictions.save(
         predictions.path_of(folder, name or dataset),
-        predictions.Predictions(
-            hashes, labels.astype(np.int32), scores.astype(np.float32), DATASETS[dataset], True
-        ),
+        predictions.predictions_of(rows, labels, scores, DATASETS[dataset], ordered=True),
     )
 
 

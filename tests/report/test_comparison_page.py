@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from vclip_jax.evaluation.metrics import predictions
+from vclip_jax.evaluation.metrics import paired, predictions
 from vclip_jax.report import curves, write_comparison
 from vclip_jax.report.comparison_page import differences, labels
 
@@ -65,7 +65,7 @@ def test_runs_are_tested_on_the_images_that_both_answered_and_the_tests_are_left
     text = read(folders, resamples=200).text
     assert text.count("Differences, first minus second") == 3
     answers = [predictions.load(predictions.path_of(folder, "fives_like")) for folder in folders]
-    found = predictions.compare(*answers, resamples=200)["tests"]
+    found = paired.compare(*answers, resamples=200)["tests"]
     for test in found.values():
         assert f"{test['difference']:+.3f}".replace("-", "−") in text
         assert f"p {test['p']:.4f}" in text

@@ -15,7 +15,7 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from vclip_jax.evaluation.metrics import paper, predictions
+from vclip_jax.evaluation.metrics import paired, paper, predictions
 from vclip_jax.report import write_comparison, write_report
 from vclip_jax.report.run_page import duration, hardware_of
 
@@ -407,7 +407,7 @@ def test_two_evaluations_of_the_same_images_are_compared_of_their_own_accord(
     assert page.headings()[2] == "comparison"
     assert page.text.count(", 300 images") == 1
     assert "fives_like against english, 300 images" in page.text
-    found = predictions.compare_systems(folder, ["fives_like", "english"])[0][0]["tests"]["auc"]
+    found = paired.compare_systems(folder, ["fives_like", "english"])[0][0]["tests"]["auc"]
     assert f"{found['difference']:+.3f}" in page.text
     assert f"{found['p']:.4f}" in page.text
 
@@ -416,7 +416,7 @@ def test_a_damaged_file_of_answers_is_a_notice(workdir, contents, save_answers):
     folder = workdir(contents)
     save_answers(folder, "fives_like", 1)
     predictions.path_of(folder, "fives_like").write_text("no archive")
-    assert "fives_like.npz could not be read" in Page(write_report(folder).read_text()).text
+    assert "fives_like.csv could not be read" in Page(write_report(folder).read_text()).text
 
 
 def test_the_same_workdir_gives_the_same_page(finished):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from vclip_jax.evaluation.metrics import paper, predictions
+from vclip_jax.evaluation.metrics import paired, paper, predictions
 from vclip_jax.report import write_systems_report
 
 from .page import Page
@@ -60,7 +60,7 @@ def test_systems_are_tested_in_pairs_on_the_images_that_both_answered(folder):
         predictions.load(predictions.path_of(folder / "systems" / name, "fives"))
         for name in ("flair", "my own")
     ]
-    found = predictions.compare(*answers, resamples=200)["tests"]
+    found = paired.compare(*answers, resamples=200)["tests"]
     for key in ("accuracy", "balanced_accuracy", "auc", "kappa"):
         assert f"{found[key]['difference']:+.3f}".replace("-", "−") in text
         assert f"p {found[key]['p']:.4f}" in text

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -39,6 +40,12 @@ def validate(
     _check_keys(config, default())
     for key in KEYS:
         key.check(get(config, key.name))
+    for section, keys in USER_NAMED_SECTIONS.items():
+        for name, values in config[section].items():
+            for key in keys:
+                replace(key, name=f"{section}.{name}.{key.name}").check(
+                    values.get(key.name, key.default)
+                )
     for rule in RULES:
         rule(config, Use(devices, processes, training))
 
@@ -68,6 +75,12 @@ def check_names(config: ConfigDict) -> None:
     from vclip_jax import prompts
     from vclip_jax.datasets.ingest.prepare import needs_source
 
+    if config.predictions_secret:
+        with naming("predictions_secret"):
+            if not os.stat(config.predictions_secret).st_size:
+                raise ValueError(
+                    f"{config.predictions_secret} is empty: put a random secret into it"
+                )
     vocab = config.tokenizer.vocab
     if vocab != "captions" and not vocab.startswith("hub:"):
         with naming("tokenizer.vocab"):

@@ -74,7 +74,7 @@ def small() -> ConfigDict:
     return config
 
 
-def entry(section: str, **values: str) -> ConfigDict:
+def entry(section: str, **values: str | float) -> ConfigDict:
     """Return an entry of one of `USER_NAMED_SECTIONS`; keys that are not given get defaults.
 
     Raises:
@@ -86,7 +86,7 @@ def entry(section: str, **values: str) -> ConfigDict:
     return ConfigDict(keys | values)
 
 
-def zero_shot_eval(dataset: str, prompts: str, **others: str) -> ConfigDict:
+def zero_shot_eval(dataset: str, prompts: str, **others: str | float) -> ConfigDict:
     """Return the entry of one zero-shot evaluation in `config.evals`.
 
     Args:

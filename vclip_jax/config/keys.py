@@ -218,6 +218,14 @@ KEYS = (
         on_resume="free",
     ),
     Key(
+        "predictions_secret",
+        "",
+        "A file with a secret: keys and patients in `predictions/*.csv` are then hashes that only "
+        'its holder can compute, the same for all runs with this secret. "" keeps them as in the '
+        "dataset.",
+        on_resume="free",
+    ),
+    Key(
         "gate",
         GATES[0],
         "The treatment of photographs that are not of a fundus, or too poor to judge "
@@ -743,6 +751,21 @@ USER_NAMED_SECTIONS = {
             on_resume="free",
         ),
         Key("split", "test", "The split to score.", on_resume="free"),
+        Key(
+            "development",
+            "",
+            "The split that chooses the operating points, which are then applied to `split`. "
+            '"": the scored images choose them, so that their figures are too good.',
+            on_resume="free",
+        ),
+        Key(
+            "prevalence",
+            0.0,
+            "The share of people with the second of two classes where the model is to be used, for "
+            "the predictive values; 0 for that of the images.",
+            that("at least 0 and below 1", lambda value: 0 <= value < 1),
+            on_resume="free",
+        ),
         Key(
             "source",
             "",

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Container, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from vclip_jax.evaluation.zero_shot import (
     flat_metrics,
     zero_shot_points,
 )
+from vclip_jax.files.foreign import read_bytes
 from vclip_jax.files.writing import write_json
 from vclip_jax.predict.scorer import Scorer, Variables
 from vclip_jax.prompts.calibration import Calibration, matching
@@ -30,6 +31,8 @@ from vclip_jax.tracking.metrics_log import MetricsLog
 from vclip_jax.tracking.pictures import confusion_picture, project
 from vclip_jax.tracking.trackers import Trackers
 
+MOST_SECRET = 1 << 16
+"""Bytes of the file of `config.predictions_secret`."""
 PAIRS_FORMAT = 1
 """The version of the measurement of held-back pairs, a part of `Measurement.evaluation`."""
 
@@ -74,9 +77,7 @@ class Measurement:
             tested = embed_pairs(self.scorer, variables, self.test, self.config)
             test_values, test_retrieval = evaluate_pairs(tested, variables, self.config, "test")
             values, retrieval = values | test_values, {**retrieval, "test": test_retrieval}
-        figures, examples, failed = self._measure_tasks(
-            variables, lead=lead, heat=final and self.config.heat_maps
-        )
+        figures, pictures, failed = self._measure_tasks(variables, lead=lead, final=final)
         values |= figures | flat_metrics(self.results)
         for result in self.results.values():
             result["step"] = step
@@ -87,22 +88,24 @@ class Measurement:
             if retrieval:
                 write_json(self.workdir / "retrieval.json", retrieval)
             write_json(self.workdir / "zero_shot.json", self.results)
-            write_json(self.workdir / "examples.json", examples)
+            write_json(self.workdir / "examples.json", pictures["examples"])
+            write_json(self.workdir / "curves.json", pictures["curves"])
             self.write_report(self.workdir)
         if failed:
             reasons = "; ".join(f"evaluation {name}: {error}" for name, error in failed.items())
             raise ValueError(f"{reasons} (all other results are in {self.workdir})")
 
     def _measure_tasks(
-        self, variables: Variables, *, lead: bool, heat: bool
+        self, variables: Variables, *, lead: bool, final: bool
     ) -> tuple[dict[str, float], dict[str, Any], dict[str, Exception]]:
         """Fill `results` and save the answers.
 
         Returns:
-            The figures of recipes' own evaluations, examples by task, and errors by task.
+            The figures of recipes' own evaluations; `examples` by task and `curves` by entry; and
+            errors by task.
         """
         figures: dict[str, float] = {}
-        examples: dict[str, Any] = {}
+        pictures: dict[str, dict[str, Any]] = {"examples": {}, "curves": {}}
         failed: dict[str, Exception] = {}
         for task, embedded in self._embedded_tasks(variables):
             try:
@@ -118,17 +121,34 @@ class Measurement:
                     embedded,
                     self.config,
                     keys=lead,
-                    heat=heat,
+                    heat=final and self.config.heat_maps,
+                    final=final,
+                    development=self._development(variables, task) if final else None,
                     calibration=matching(self.calibrations, task.prompts),
+                    secret=self._secret,
                 )
             except (ValueError, OSError) as error:
                 failed[task.name] = error
                 continue
             self.results.update(scored.results)
-            examples[task.name] = scored.examples
+            pictures["examples"][task.name] = scored.examples
+            pictures["curves"].update(scored.curves)
             for name, answers in scored.predictions.items():
                 predictions.save(predictions.path_of(self.workdir, name), answers)
-        return figures, examples, failed
+        return figures, pictures, failed
+
+    def _development(self, variables: Variables, task: ZeroShotTask) -> Embedded | None:
+        """Embed the images that choose a task's operating points."""
+        if task.development is None:
+            return None
+        other = replace(task, source=task.development)
+        return embed_images(self.scorer, variables, other, self.config)
+
+    @property
+    def _secret(self) -> bytes | None:
+        """The secret that hides keys in the predictions, from the config's file."""
+        path = self.config.predictions_secret
+        return read_bytes(path, MOST_SECRET) if path else None
 
     def _show(self, step: int, new: Container[str], held_back: Pairs | None) -> None:
         """Show the trackers confusion matrices and embeddings whose figures are new in the log."""

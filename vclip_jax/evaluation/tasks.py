@@ -45,6 +45,15 @@ class ZeroShotTask:
     prompts: prompts.PromptSet
     kind: str = ZERO_SHOT
     """The kind of evaluation: "zero_shot" or one of `EVALUATIONS`."""
+    development: Any = None
+    """The records that choose the operating points, or None."""
+    prevalence: float | None = None
+    """The share of people with the second of two classes, for predictive values."""
+
+    @property
+    def development_split(self) -> str:
+        """Return the name of the development split, "" without one."""
+        return "" if self.development is None else str(self.development.split)
 
     @property
     def coarse(self) -> bool:
@@ -88,9 +97,37 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
                 f"config.keep_best={config.keep_best!r} is never measured: the classes of {name} "
                 'have no order (if they are grades: "ordered": true in their prompt set)'
             )
-        tasks.append(ZeroShotTask(name, source, prompt_set, entry.get("kind", ZERO_SHOT)))
+        tasks.append(
+            ZeroShotTask(
+                name,
+                source,
+                prompt_set,
+                entry.get("kind", ZERO_SHOT),
+                _development(f"evals.{name}.development", entry, config),
+                entry.get("prevalence") or None,
+            )
+        )
         _check_labels(tasks[-1])
     return tasks
+
+
+def _development(key: str, entry: ConfigDict, config: ConfigDict) -> Any:
+    """Open the split that chooses operating points, None without one.
+
+    Raises:
+        ValueError: it shares images with the scored split.
+    """
+    split = entry.get("development", "")
+    if not split:
+        return None
+    source = open_split(key, entry.dataset, config.data.data_dir, split)
+    scored = open_split(key, entry.dataset, config.data.data_dir, entry.split)
+    if shared := {record["key"] for record in source} & {record["key"] for record in scored}:
+        raise ValueError(
+            f"config.{key}={split!r} has {len(shared)} images of the scored split {entry.split!r}: "
+            "name another split"
+        )
+    return source
 
 
 def check_words(config: ConfigDict) -> None:

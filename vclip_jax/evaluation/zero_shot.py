@@ -2,20 +2,21 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from vclip_jax import prompts
 from vclip_jax.data import pipeline, prefetch
 from vclip_jax.data.images.gate import of_bits
 from vclip_jax.devices import sharding
+from vclip_jax.evaluation import details
+from vclip_jax.evaluation.details import LabelSet
 from vclip_jax.evaluation.examples import choose_examples, describe_examples, heat_maps
 from vclip_jax.evaluation.metrics import bootstrap, classification
-from vclip_jax.evaluation.metrics.predictions import Predictions, identities
+from vclip_jax.evaluation.metrics.predictions import Predictions, predictions_of, rows_of
 from vclip_jax.evaluation.metrics.retrieval import retrieval as retrieval_figures
 from vclip_jax.evaluation.prompt_sensitivity import prompt_sensitivity
 from vclip_jax.evaluation.tasks import ZeroShotTask
@@ -64,6 +65,12 @@ class Embedded:
         known = labels >= 0
         return known & (self.gate == 0) if gate == "exclude" and self.gate is not None else known
 
+    def reasons(self, which: np.ndarray) -> list[str]:
+        """Return the gate's reasons in words for the images of bool `[n]`; [] without a gate."""
+        if self.gate is None:
+            return []
+        return ["; ".join(of_bits(bits)) for bits in self.gate[which].tolist()]
+
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
@@ -88,6 +95,8 @@ class ZeroShot:
     """Images to show."""
     predictions: dict[str, Predictions]
     """The predictions behind each entry."""
+    curves: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """Entries of `curves.json`: class -> its curves."""
 
 
 def embed_pairs(scorer: Scorer, variables: Variables, source: Any, config: ConfigDict) -> Pairs:
@@ -149,14 +158,19 @@ def evaluate_zero_shot(
     *,
     keys: bool = True,
     heat: bool = False,
+    final: bool = False,
+    development: Embedded | None = None,
     calibration: Calibration | None = None,
+    secret: bytes | None = None,
 ) -> ZeroShot:
     """Score one dataset, with intervals, calibration and prompt sensitivity.
 
-    `keys` reads the images' keys and patients from the source again, for `ZeroShot.predictions` and
-    for intervals over patients; without it there are none. `heat` adds heat maps to the examples;
-    all processes must call it together.
-    `calibration` is applied to all answers.
+    `keys` reads the images' keys, patients and facts from the source again, for
+    `ZeroShot.predictions` and for intervals over patients; without it there are none. `heat` adds
+    heat maps to the examples; all processes must call it together. `final` adds operating points,
+    curves and subgroups. `development` are the images of `task.development`, which choose the
+    operating points. `calibration` is applied to all answers. `secret` hides the keys and patients
+    in the predictions.
     """
     parts = scorer.prompt_embeddings(variables, task.prompts)
     labels = task.numbered(embedded.labels)
@@ -165,48 +179,69 @@ def evaluate_zero_shot(
         raise ValueError(
             "the gate refuses every photograph with a label: set config.gate = 'report'"
         )
-    hashes = patients = None
-    if keys:
-        hashes, patients = identities(task.source, task.source.name)
-        hashes, patients = hashes[known], None if patients is None else patients[known]
-    results, predictions = {}, {}
+    rows = rows_of(task.source, task.source.name).only(known) if keys else None
     classes = class_means(parts, task.prompts.renormalise)
-    probabilities = _probabilities(variables, embedded, classes, calibration)
+    raw = _probabilities(variables, embedded, classes)
+    probabilities = raw if calibration is None else calibration.apply(raw)
     about = _about(embedded, labels, config.gate, calibration)
-    for name, prompt_set, answers, truth in _label_sets(task, probabilities, labels):
-        results[name] = {
-            **bootstrap.classification(
-                answers[known],
-                truth[known],
-                ordered=prompt_set.labels_ordered,
-                patients=patients,
+    label_sets = _label_sets(task, probabilities, labels)
+    uncalibrated = _label_sets(task, raw, labels)
+    chosen_on: Sequence[LabelSet | None] = [None] * len(label_sets)
+    if development is not None:
+        answers = _probabilities(variables, development, classes, calibration)
+        chosen_on = _label_sets(task, answers, task.numbered(development.labels))
+    found = ZeroShot({}, [], {})
+    for scored, before, other in zip(label_sets, uncalibrated, chosen_on, strict=True):
+        scored, before = scored.only(known), before.only(known)
+        result = bootstrap.classification(
+            scored.probabilities,
+            scored.labels,
+            ordered=scored.prompts.labels_ordered,
+            patients=rows.people if rows else None,
+            resamples=config.bootstrap_resamples,
+        )
+        if calibration is not None:
+            result["uncalibrated"] = classification.calibration_figures(
+                before.probabilities, scored.labels
+            )
+        if final:
+            more, curves = details.describe(
+                scored,
+                rows,
+                chosen_on=other,
+                split=task.development_split,
+                prevalence=task.prevalence,
                 resamples=config.bootstrap_resamples,
-            ),
+            )
+            result |= more
+            found.curves[scored.name] = curves
+        found.results[scored.name] = {
+            **result,
             "dataset": task.source.name,
-            "classes": list(prompt_set.label_names),
-            "prompts": dataclasses.asdict(prompt_set),
+            "classes": list(scored.prompts.label_names),
+            "prompts": dataclasses.asdict(scored.prompts),
             "prompt_sensitivity": prompt_sensitivity(
                 embedded.images[known],
                 parts,
-                truth[known],
-                prompt_set,
+                scored.labels,
+                scored.prompts,
                 float(variables[0]["logit_scale"]),
                 calibration,
             ),
             **about,
         }
-        if hashes is not None:
-            predictions[name] = Predictions(
-                hashes,
-                truth[known].astype(np.int32),
-                answers[known].astype(np.float32),
-                prompt_set.label_names,
-                prompt_set.labels_ordered,
-                patients,
+        if rows is not None:
+            found.predictions[scored.name] = predictions_of(
+                rows if secret is None else rows.hidden(secret),
+                scored.labels,
+                scored.probabilities,
+                scored.prompts.label_names,
+                ordered=scored.prompts.labels_ordered,
+                gate=embedded.reasons(known),
             )
     labels = np.where(known, labels, -1)
     examples = _examples(scorer, variables, task, labels, probabilities, classes, config, heat)
-    return ZeroShot(results, examples, predictions)
+    return dataclasses.replace(found, examples=examples)
 
 
 def zero_shot_points(
@@ -218,12 +253,13 @@ def zero_shot_points(
     known = embedded.scored(labels, gate)
     classes = class_means(parts, task.prompts.renormalise)
     probabilities = _probabilities(variables, embedded, classes)
+    sets = [one.only(known) for one in _label_sets(task, probabilities, labels)]
     return flat_metrics(
         {
-            name: classification.classification(
-                answers[known], truth[known], ordered=prompt_set.labels_ordered
+            one.name: classification.classification(
+                one.probabilities, one.labels, ordered=one.prompts.labels_ordered
             )
-            for name, prompt_set, answers, truth in _label_sets(task, probabilities, labels)
+            for one in sets
         }
     )
 
@@ -265,29 +301,24 @@ def _about(
 
 def _label_sets(
     task: ZeroShotTask, probabilities: np.ndarray, labels: np.ndarray
-) -> Iterator[tuple[str, prompts.PromptSet, np.ndarray, np.ndarray]]:
-    """Yield name, prompts, probabilities and labels of the classes, and of their groups if any.
+) -> list[LabelSet]:
+    """Return the answers for the classes, and for their groups if any.
 
     The name of the groups' set (such as referable or not) ends in the last group's name. If the
-    dataset's labels are those of the groups, only the groups' set is yielded.
+    dataset's labels are those of the groups, there is only the groups' set.
     """
     if task.coarse:
-        yield task.name, task.prompts, task.prompts.group(probabilities), labels
-        return
+        return [LabelSet(task.name, task.prompts, task.prompts.group(probabilities), labels)]
     classes = dataclasses.replace(task.prompts, groups=())
-    yield task.name, classes, probabilities, labels
-    groups = task.prompts.groups
-    if groups:
+    sets = [LabelSet(task.name, classes, probabilities, labels)]
+    if groups := task.prompts.groups:
         group_of = np.empty(len(classes.class_names), int)
         for index, group in enumerate(groups):
             group_of[list(group.members)] = index
         truth = np.where(labels >= 0, group_of[labels], -1)
-        yield (
-            f"{task.name}_{groups[-1].name}",
-            task.prompts,
-            task.prompts.group(probabilities),
-            truth,
-        )
+        merged = task.prompts.group(probabilities)
+        sets.append(LabelSet(f"{task.name}_{groups[-1].name}", task.prompts, merged, truth))
+    return sets
 
 
 def flat_metrics(zero_shot: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

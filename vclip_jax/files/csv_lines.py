@@ -20,3 +20,8 @@ def csv_line(cells: Iterable[object]) -> str:
     )
     csv.writer(line, lineterminator=_END).writerow(safe)
     return line.getvalue().removesuffix(_END)
+
+
+def from_cell(cell: str) -> str:
+    """Return the text of a cell that `csv_line` wrote, without the `'` before a formula."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell[1:]) else cell

@@ -8,7 +8,7 @@ from typing import Any
 from etils import epath
 
 from vclip_jax.config.saved import flatten
-from vclip_jax.evaluation.metrics import bootstrap, predictions
+from vclip_jax.evaluation.metrics import bootstrap, paired, predictions
 from vclip_jax.evaluation.metrics.classification import mean_over
 from vclip_jax.evaluation.metrics.table import averaged
 from vclip_jax.files.writing import write_text
@@ -89,7 +89,7 @@ def render(
     tests: Mapping[str, Sequence[Mapping[str, Any]]],
     more_notices: Sequence[str] = (),
 ) -> str:
-    """Return the page as text; `tests` are dataset -> rows of `predictions.compare_each`."""
+    """Return the page as text; `tests` are dataset -> rows of `paired.compare_each`."""
     datasets = datasets_of(runs)
     shared = averaged(
         {name: {} for name in datasets if all(name in run.zero_shot for run in runs.values())}
@@ -207,6 +207,6 @@ def _tests(
             label: predictions.path_of(folders[label], name) for label in _of_dataset(runs, name)
         }
         if len(files) > 1:
-            tests[name], more = predictions.compare_each(files, name, resamples=resamples)
+            tests[name], more = paired.compare_each(files, name, resamples=resamples)
             notices += more
     return tests, notices

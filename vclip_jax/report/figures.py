@@ -264,7 +264,7 @@ def _templates(entry: Any) -> list[tuple[str, list[float | None]]]:
 
 
 def comparison_tables(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Prepare the results of `predictions.compare_each` for the page."""
+    """Prepare the results of `paired.compare_each` for the page."""
     return [
         {
             **row,

@@ -12,7 +12,7 @@ from etils import epath
 
 from vclip_jax.config.saved import flatten
 from vclip_jax.datasets.catalog import DATASETS
-from vclip_jax.evaluation.metrics import paper, predictions
+from vclip_jax.evaluation.metrics import paired, paper
 from vclip_jax.evaluation.metrics.classification import mean_over
 from vclip_jax.evaluation.metrics.table import averaged
 from vclip_jax.report import curves, figures
@@ -37,14 +37,14 @@ def write_report(workdir: str | os.PathLike[str]) -> epath.Path:
     """
     folder = epath.Path(workdir)
     run = read_run(folder)
-    comparisons, notices = predictions.compare_systems(folder, list(run.zero_shot))
+    comparisons, notices = paired.compare_systems(folder, list(run.zero_shot))
     return put_page(folder / "report.html", render(run, comparisons, notices))
 
 
 def render(
     run: Run, comparisons: Iterable[Mapping[str, Any]] = (), more_notices: Iterable[str] = ()
 ) -> str:
-    """Return the page as text; `comparisons` are from `evaluation.metrics.predictions`."""
+    """Return the page as text; `comparisons` are from `evaluation.metrics.paired`."""
     training, lost = curves.training_curves(run.metrics)
     validation, lost_too = curves.validation_curves(run.metrics, run.zero_shot)
     notices = [*run.notices, *more_notices]

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from etils import epath
 
-from vclip_jax.evaluation.metrics import bootstrap, paper, predictions
+from vclip_jax.evaluation.metrics import bootstrap, paired, paper, predictions
 from vclip_jax.report import figures
 from vclip_jax.report.reader import TABLE, read_table
 from vclip_jax.report.templates import put_page, render_template
@@ -95,5 +95,5 @@ def _tests(
         for name, row in table.items()
         if dataset in row["results"]
     }
-    rows, notices = predictions.compare_each(files, dataset, resamples=resamples)
+    rows, notices = paired.compare_each(files, dataset, resamples=resamples)
     return figures.comparison_tables(rows), notices

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from vclip_jax.evaluation.metrics import bootstrap, classification
 from vclip_jax.evaluation.metrics.subgroups import (
     SMALL,
+    by_fact,
     by_group,
     groups_of,
     holm,
@@ -158,3 +159,24 @@ def test_holms_adjustment_keeps_the_order_and_never_helps(p):
     if known:
         least = min(known, key=p.__getitem__)
         assert adjusted[least] == min(1.0, len(known) * p[least])
+
+
+def test_facts_with_two_groups_are_tested_and_their_p_adjusted_together():
+    rng = np.random.default_rng(0)
+    n = 200
+    labels = rng.integers(0, 2, n)
+    raw = rng.random(n) * 0.6 + 0.4 * labels
+    probabilities = np.stack([1 - raw, raw], axis=1)
+    facts = {
+        "sex": ["f", "m"] * (n // 2),
+        "camera": ["Topcon"] * n,
+        "age": [str(age) for age in rng.integers(20, 90, n)],
+        "site": [""] * (n - 1) + ["A"],
+    }
+    found = by_fact(probabilities, labels, facts, resamples=100)
+    assert set(found) == {"sex", "age"}
+    assert [row["group"] for row in found["sex"]["groups"]] == ["f", "m"]
+    alone = by_group(probabilities, labels, facts["sex"], resamples=100)
+    assert found["sex"]["groups"] == alone["groups"]
+    wanted = holm({fact: row["p"] for fact, row in found.items()})
+    assert {fact: row["p_holm"] for fact, row in found.items()} == wanted

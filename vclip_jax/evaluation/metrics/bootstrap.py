@@ -12,6 +12,7 @@ weights depend only on the seed and the patients, so two systems with the same s
 pairs.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -318,6 +319,18 @@ def distributions(
             }
         )
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def resampled(
+    n: int, patients: Ints | None, resamples: int, seed: int = 0
+) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield for each resample how often each image is drawn, float64 `[n]`; see `distributions`."""
+    unit_of, units = _units(n, patients)
+    rng = np.random.default_rng(seed)
+    step = max(1, _CHUNK_ELEMENTS // max(n, units))
+    for start in range(0, resamples, step):
+        weights = _draw(rng, min(step, resamples - start), units)
+        yield from np.take(weights, unit_of, axis=1)
 
 
 def _units(n: int, patients: Ints | None) -> tuple[Ints, int]:

@@ -101,6 +101,18 @@ def classification(probabilities: Floats, labels: Ints, *, ordered: bool = False
     }
 
 
+def calibration_figures(probabilities: Floats, labels: Ints) -> dict[str, Any]:
+    """Return `ece`, `nll`, `brier` and `reliability` of `classification`, for comparison."""
+    probabilities, labels = checked(probabilities, labels)
+    bins = reliability(probabilities, labels)
+    return {
+        "ece": expected_calibration_error(bins, len(labels)),
+        "nll": _defined(surprise(probabilities, labels).mean()),
+        "brier": _defined(squared_error(probabilities, labels).mean()),
+        "reliability": bins,
+    }
+
+
 NO_ORDER = "the classes have no order"
 """The reason for a missing kappa."""
 

@@ -1,42 +1,126 @@
-"""The predictions behind an evaluation, image by image, and the comparison of two systems.
+"""The predictions behind an evaluation, image by image: `predictions/NAME.csv` in a workdir.
 
-`predictions/NAME.npz` in a workdir holds, for every image with a label, in the evaluation's order:
-`hash` uint64 (of the dataset's name and the image's key, so that any run identifies the same
-image), `labels` int32, `probabilities` float32 `[n, c]`; `patients`, such hashes of the patients,
-if the dataset has any; and `classes`, the names of the classes, and `ordered`. The hashes do not
-hide keys: anyone who has the keys can compute them. For a dataset built with --anonymous, the keys
-are random.
+A row is an image with a label, in the evaluation's order; pandas reads the file as it is:
+
+- `dataset` and `key`, which identify the image in any run; `patient`, if the dataset has patients;
+- `label` and `answer`, names of classes, and `gate`, the reasons to refuse the photograph (see
+  `vclip_jax.data.images.gate`), if it was judged;
+- `p:CLASS`, the probability of each class; `p0:CLASS`, `p1:CLASS` ... if the classes are grades in
+  rising order;
+- the facts of the record (`vclip_jax.data.record.FACTS`) that the dataset has.
+
+The keys and patients are the dataset's own: those of a dataset built with `--anonymous` name
+nobody. With a secret (`config.predictions_secret`) they are hashes, the same for runs with the same
+secret. Earlier versions wrote `predictions/NAME.npz`, with hashes in place of keys; such files are
+read too.
 """
 
+import csv
 import hashlib
+import hmac
 import io
 import os
 import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from etils import epath
 
-from vclip_jax.data.record import Record
-from vclip_jax.evaluation.metrics import bootstrap
-from vclip_jax.files.errors import few, one_line
+from vclip_jax.data.record import FACTS, Record
+from vclip_jax.files.csv_lines import csv_line, from_cell
+from vclip_jax.files.errors import one_line
 from vclip_jax.files.foreign import read_bytes
 from vclip_jax.files.writing import write_bytes
 from vclip_jax.prompts.order import rises
 
-FOLDER = "predictions"
-_MOST = 1 << 30
+FOLDER: Final = "predictions"
+_MOST: Final = 1 << 30
 """The largest accepted file in bytes, packed or not; a thousand images take some kilobytes."""
-MOST_PAIRS = 10
-"""The largest number of pairs of evaluations of a run that are compared."""
-
+_SCORE: Final = re.compile(r"p(\d*):(.*)", re.DOTALL)
+"""The column of a class's probability."""
 
 Hashes = npt.NDArray[np.uint64]
+
+
+def hash_keys(dataset: str, keys: Iterable[str]) -> Hashes:
+    """Return the first eight bytes of the SHA-256 of dataset and key, uint64 `[n]`."""
+    digests = [hashlib.sha256(f"{dataset}\0{key}".encode()).digest()[:8] for key in keys]
+    return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What identifies and describes the images of an evaluation, one entry an image."""
+
+    dataset: str
+    keys: tuple[str, ...]
+    patients: tuple[str, ...] = ()
+    """The names of the patients, "" where unknown; empty if the dataset has none."""
+    facts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Fact -> its values, "" where unknown."""
+
+    @property
+    def hash(self) -> Hashes:
+        """A hash of each image, uint64 `[n]`."""
+        return hash_keys(self.dataset, self.keys)
+
+    @property
+    def people(self) -> Hashes | None:
+        """A hash of each image's patient, uint64 `[n]`; None if the dataset has no patients.
+
+        An image whose patient is unknown counts as a patient of its own.
+        """
+        if not any(self.patients):
+            return None
+        # No patient's name begins with a null character.
+        named = (who or f"\0{key}" for key, who in zip(self.keys, self.patients, strict=True))
+        return hash_keys(self.dataset, named)
+
+    def only(self, which: npt.NDArray[np.bool_]) -> "Rows":
+        """Return the rows that are True in bool `[n]`."""
+        chosen = np.flatnonzero(which).tolist()
+
+        def of(values: Sequence[str]) -> tuple[str, ...]:
+            return tuple(values[row] for row in chosen) if values else ()
+
+        facts = {name: of(values) for name, values in self.facts.items()}
+        return Rows(self.dataset, of(self.keys), of(self.patients), facts)
+
+    def hidden(self, secret: bytes) -> "Rows":
+        """Return the rows with keys and patients that only the holder of the secret can compute.
+
+        Raises:
+            ValueError: the secret is empty.
+        """
+        if not secret:
+            raise ValueError("the secret is empty")
+
+        def digest(text: str) -> str:
+            return hmac.digest(secret, f"{self.dataset}\0{text}".encode(), "sha256")[:8].hex()
+
+        keys = tuple(digest(f"key\0{key}") for key in self.keys)
+        patients = tuple(who and digest(f"patient\0{who}") for who in self.patients)
+        return replace(self, keys=keys, patients=patients)
+
+
+def rows_of(source: Iterable[Record], dataset: str) -> Rows:
+    """Return keys, patients and facts of all records."""
+    keys, patients = [], []
+    facts: list[Mapping[str, str]] = []
+    for record in source:
+        keys.append(record["key"])
+        patients.append(record.get("patient", ""))
+        facts.append(record.get("facts", {}))
+    columns = {
+        name: tuple(one.get(name, "") for one in facts)
+        for name in FACTS
+        if any(name in one for one in facts)
+    }
+    return Rows(dataset, tuple(keys), tuple(patients) if any(patients) else (), columns)
 
 
 @dataclass(frozen=True)
@@ -51,205 +135,152 @@ class Predictions:
     """True if the classes are grades in rising order."""
     patients: Hashes | None = None
     """A hash of each image's patient; None if the dataset has no patients."""
+    rows: Rows | None = None
+    """The images by name; None in a file of an earlier version, which has only hashes."""
+    gate: tuple[str, ...] = ()
+    """The reasons to refuse each image, "" for none; empty if they were not judged."""
 
 
-def hash_keys(dataset: str, keys: Iterable[str]) -> Hashes:
-    """Return the first eight bytes of the SHA-256 of dataset and key, uint64 `[n]`."""
-    digests = [hashlib.sha256(f"{dataset}\0{key}".encode()).digest()[:8] for key in keys]
-    return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
-
-
-def identities(source: Iterable[Record], dataset: str) -> tuple[Hashes, Hashes | None]:
-    """Return the hashes of the keys and of the patients of all records, uint64 `[n]` each.
-
-    An image whose patient is unknown counts as a patient of its own. Without any known patient,
-    the second is None.
-    """
-    keys, patients = [], []
-    for record in source:
-        keys.append(record["key"])
-        patients.append(record.get("patient", ""))
-    if not any(patients):
-        return hash_keys(dataset, keys), None
-    # No patient's name begins with a null character.
-    named = (patient or f"\0{key}" for key, patient in zip(keys, patients, strict=True))
-    return hash_keys(dataset, keys), hash_keys(dataset, named)
+def predictions_of(
+    rows: Rows,
+    labels: npt.NDArray[np.integer],
+    probabilities: npt.NDArray[np.floating],
+    classes: Sequence[str],
+    *,
+    ordered: bool = False,
+    gate: Sequence[str] = (),
+) -> Predictions:
+    """Return the predictions of images `[n]` by name, with their hashes."""
+    return Predictions(
+        rows.hash,
+        labels.astype(np.int32),
+        probabilities.astype(np.float32),
+        tuple(classes),
+        ordered,
+        rows.people,
+        rows,
+        tuple(gate),
+    )
 
 
 def path_of(workdir: str | os.PathLike[str], name: str) -> epath.Path:
     """Return the path of the predictions of an evaluation."""
     plain = re.sub(r"[^\w .+-]", "_", name)
-    return epath.Path(workdir) / FOLDER / f"{plain}.npz"
+    return epath.Path(workdir) / FOLDER / f"{plain}.csv"
 
 
 def save(path: epath.Path, predictions: Predictions) -> None:
-    """Write the file in one step."""
-    buffer = io.BytesIO()
-    patients: dict[str, Any] = {}
-    if predictions.patients is not None:
-        patients["patients"] = predictions.patients
-    np.savez_compressed(
-        buffer,
-        hash=predictions.hash,
-        labels=predictions.labels,
-        probabilities=predictions.probabilities,
-        classes=np.array(predictions.classes, np.str_),
-        ordered=np.array(predictions.ordered),
-        **patients,
-    )
+    """Write the file in one step.
+
+    Raises:
+        ValueError: the predictions are those of an earlier version, without names.
+    """
+    rows = predictions.rows
+    if rows is None:
+        raise ValueError("predictions without the images' keys cannot be written")
+    names = predictions.classes
+    columns: dict[str, Sequence[object]] = {
+        "dataset": [rows.dataset] * len(rows.keys),
+        "key": rows.keys,
+        **({"patient": rows.patients} if rows.patients else {}),
+        "label": [names[label] for label in predictions.labels],
+        "answer": [names[best] for best in predictions.probabilities.argmax(axis=1)],
+        **({"gate": predictions.gate} if predictions.gate else {}),
+    }
+    for number, name in enumerate(names):
+        # The shortest text that reads back as the same float32.
+        scores = [str(score) for score in predictions.probabilities[:, number]]
+        columns[f"p{number if predictions.ordered else ''}:{name}"] = scores
+    columns |= rows.facts
+    lines = [csv_line(columns), *map(csv_line, zip(*columns.values(), strict=True))]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, ("\n".join(lines) + "\n").encode())
 
 
 def load(path: epath.Path) -> Predictions:
-    """Read a file of `save`.
+    """Read a file of `save`, or the .npz of an earlier version in its place.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: one line: the file is damaged.
     """
+    earlier = path.with_suffix(".npz")
+    path = earlier if not path.exists() and earlier.exists() else path
     try:
         content = path.read_bytes() if "://" in os.fspath(path) else read_bytes(path, _MOST)
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if sum(info.file_size for info in archive.infolist()) > _MOST:
-                raise ValueError(f"it unpacks to more than {_MOST:,} bytes")
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            predictions = Predictions(
-                file["hash"],
-                file["labels"],
-                file["probabilities"],
-                classes := tuple(str(name) for name in file["classes"]),
-                # Earlier files lack it.
-                bool(file["ordered"]) if "ordered" in file else rises(classes),
-                file.get("patients"),
-            )
+        found = _from_npz(content) if path.suffix == ".npz" else _from_csv(content.decode())
     except FileNotFoundError:
         raise
-    except (ValueError, KeyError, EOFError, OSError, MemoryError, zipfile.BadZipFile) as error:
+    except (
+        ValueError,
+        KeyError,
+        EOFError,
+        OSError,
+        MemoryError,
+        csv.Error,
+        zipfile.BadZipFile,
+    ) as error:
         raise ValueError(f"{path} could not be read: {one_line(error)}") from error
-    shape = (len(predictions.hash), len(predictions.classes))
-    patients = predictions.hash if predictions.patients is None else predictions.patients
+    shape = (len(found.hash), len(found.classes))
+    patients = found.hash if found.patients is None else found.patients
     if (
-        predictions.probabilities.shape != shape
-        or predictions.labels.shape != shape[:1]
+        found.probabilities.shape != shape
+        or found.labels.shape != shape[:1]
         or patients.shape != shape[:1]
     ):
         raise ValueError(f"{path} does not hold a prediction for every image")
-    return predictions
+    return found
 
 
-def compare(
-    first: Predictions,
-    second: Predictions,
-    *,
-    resamples: int = bootstrap.RESAMPLES,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Compare two systems by a paired test on the images that both have classified.
-
-    Returns:
-        `n`, `only_first`, `only_second` (images that the other lacks), `tests`
-        (`bootstrap.paired_test`, over patients if one of the two knows them), `unit`, `units`,
-        `resamples` and `seed`.
-
-    Raises:
-        ValueError: one line: classes differ, no image is in both, or labels contradict each other.
-    """
-    if first.classes != second.classes:
-        raise ValueError(
-            f"their classes differ: {few(first.classes, 20)} and {few(second.classes, 20)}"
-        )
-    common, rows, others = np.intersect1d(first.hash, second.hash, return_indices=True)
-    if not len(common):
-        raise ValueError("they have no image in common")
-    labels = first.labels[rows]
-    if wrong := int(np.sum(labels != second.labels[others])):
-        raise ValueError(f"{wrong} of their {len(common)} common images have different labels")
-    patients = first.patients[rows] if first.patients is not None else None
-    if patients is None and second.patients is not None:
-        patients = second.patients[others]
-    return {
-        "n": len(common),
-        "unit": "image" if patients is None else "patient",
-        "units": len(common if patients is None else np.unique(patients)),
-        "only_first": len(first.hash) - len(common),
-        "only_second": len(second.hash) - len(common),
-        "tests": bootstrap.paired_test(
-            first.probabilities[rows],
-            second.probabilities[others],
-            labels,
-            ordered=first.ordered and second.ordered,
-            patients=patients,
-            resamples=resamples,
-            seed=seed,
-        ),
-        "resamples": resamples,
-        "seed": seed,
+def _from_csv(text: str) -> Predictions:
+    header, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header = [from_cell(cell) for cell in header]
+    if len(set(header)) < len(header) or not {"dataset", "key", "label"} <= set(header):
+        raise ValueError("its columns are not those of predictions")
+    if short := next(
+        (number for number, line in enumerate(lines, 2) if len(line) != len(header)), 0
+    ):
+        raise ValueError(f"row {short} has another number of cells than the header")
+    columns = {
+        name: tuple(map(from_cell, cells))
+        for name, cells in zip(header, zip(*lines, strict=True), strict=True)
     }
+    scores = {name: match for name in header if (match := _SCORE.fullmatch(name))}
+    classes = tuple(match[2] for match in scores.values())
+    if len(classes) < 2 or len(set(columns["dataset"])) != 1:
+        raise ValueError("it needs two classes and one dataset")
+    numbers = {name: number for number, name in enumerate(classes)}
+    if unknown := next((label for label in columns["label"] if label not in numbers), None):
+        raise ValueError(f"the label {unknown!r} has no column of probabilities")
+    rows = Rows(
+        columns["dataset"][0],
+        columns["key"],
+        columns.get("patient", ()),
+        {fact: columns[fact] for fact in FACTS if fact in columns},
+    )
+    return predictions_of(
+        rows,
+        np.array([numbers[label] for label in columns["label"]]),
+        np.array([columns[name] for name in scores], np.float32).T,
+        classes,
+        ordered=all(match[1] for match in scores.values()),
+        gate=columns.get("gate", ()),
+    )
 
 
-def compare_each(
-    files: Mapping[str, epath.Path], dataset: str, *, resamples: int = bootstrap.RESAMPLES
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Compare every two of several systems or runs on one dataset, see `compare`.
-
-    Args:
-        files: name -> path of the predictions (`path_of`).
-        dataset: the dataset's name, for the notices.
-        resamples: the number of resamples of each test.
-
-    Returns:
-        Dicts of `first`, `second` (names) and the result of `compare`; and notices about pairs that
-        cannot be compared.
-    """
-    loaded: dict[str, Predictions] = {}
-    rows, notices = [], []
-    for name, path in files.items():
-        try:
-            loaded[name] = load(path)
-        except FileNotFoundError:
-            notices.append(f"{name} is not compared on {dataset}: there is no {path}.")
-        except ValueError as error:
-            notices.append(f"{name} is not compared on {dataset}: {error}.")
-    for first, second in combinations(loaded, 2):
-        try:
-            pair = compare(loaded[first], loaded[second], resamples=resamples)
-        except ValueError as error:
-            notices.append(f"{first} is not compared with {second} on {dataset}: {error}.")
-            continue
-        rows.append({"first": first, "second": second, **pair})
-    return rows, notices
-
-
-def compare_systems(
-    workdir: str | os.PathLike[str], names: Sequence[str]
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Compare evaluations of one run on the same images and classes, such as two prompt sets.
-
-    Returns:
-        As for `compare_each`, for at most `MOST_PAIRS` pairs, in the order of `names`.
-    """
-    loaded: dict[str, Predictions] = {}
-    notices = []
-    for name in names:
-        try:
-            loaded[name] = load(path_of(workdir, name))
-        except FileNotFoundError:
-            continue
-        except ValueError as error:
-            notices.append(f"{error}.")
-    pairs = [
-        (a, b)
-        for a, b in combinations(loaded, 2)
-        if loaded[a].classes == loaded[b].classes and _same(loaded[a].hash, loaded[b].hash)
-    ]
-    if len(pairs) > MOST_PAIRS:
-        notices.append(f"Only the first {MOST_PAIRS} of {len(pairs)} pairs are compared.")
-    rows = [
-        {"first": a, "second": b, **compare(loaded[a], loaded[b])} for a, b in pairs[:MOST_PAIRS]
-    ]
-    return rows, notices
-
-
-def _same(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> bool:
-    return np.array_equal(np.sort(a), np.sort(b))
+def _from_npz(content: bytes) -> Predictions:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(info.file_size for info in archive.infolist()) > _MOST:
+            raise ValueError(f"it unpacks to more than {_MOST:,} bytes")
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        classes = tuple(str(name) for name in file["classes"])
+        # The oldest files lack `ordered`.
+        ordered = bool(file["ordered"]) if "ordered" in file else rises(classes)
+        return Predictions(
+            file["hash"],
+            file["labels"],
+            file["probabilities"],
+            classes,
+            ordered,
+            file.get("patients"),
+        )

@@ -87,6 +87,35 @@ def _range(number: float, edges: Sequence[float]) -> str:
     return f"{low:g} to {high - 1:g}" if whole else f"{low:.4g} to {high:.4g}"
 
 
+def by_fact(
+    probabilities: Floats,
+    labels: Ints,
+    facts: Mapping[str, Sequence[str]],
+    *,
+    patients: Ints | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Compute `by_group` for every fact that has at least two groups.
+
+    Args:
+      probabilities, labels, patients, resamples, seed: as for `by_group`.
+      facts: fact -> its value for each image.
+
+    Returns:
+      Fact -> the result of `by_group`, and `p_holm`: p adjusted for the number of facts.
+    """
+    found: dict[str, Any] = {}
+    for fact, values in facts.items():
+        groups = groups_of(values, fact)
+        if len(set(groups) - {""}) > 1:
+            found[fact] = by_group(
+                probabilities, labels, groups, patients=patients, resamples=resamples, seed=seed
+            )
+    adjusted = holm({fact: row["p"] for fact, row in found.items()})
+    return {fact: {**row, "p_holm": adjusted[fact]} for fact, row in found.items()}
+
+
 def by_group(
     probabilities: Floats,
     labels: Ints,

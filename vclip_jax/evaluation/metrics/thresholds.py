@@ -6,11 +6,12 @@ threshold. Everything is float64 on the host.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from vclip_jax.evaluation.metrics.bootstrap import resampled
 from vclip_jax.evaluation.metrics.classification import Z95, Floats, Ints, wilson_interval
 
 Bools = npt.NDArray[np.bool_]
@@ -96,6 +97,78 @@ def _checked(scores: Floats, positive: Bools) -> tuple[Floats, Bools]:
     if positive.all() or not positive.any():
         raise ValueError("a curve needs images with the disease and images without it")
     return scores, positive
+
+
+_GRID: Final = np.linspace(0, 1, 101)
+"""The false positive rates, and the sensitivities, at which curves are tabulated."""
+
+
+def curve_bands(
+    scores: Floats,
+    positive: Bools,
+    *,
+    patients: Ints | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Tabulate the ROC and the precision-recall curve, with pointwise 95 % bands.
+
+    The ROC is linear between thresholds. The precision at a sensitivity is that of the highest
+    threshold which reaches it. The bands are quantiles over resamples of images, or of patients.
+
+    Args:
+      scores: float `[n]`.
+      positive: bool `[n]`.
+      patients: a number for the patient of each image, int `[n]`.
+      resamples: the number of resamples; 0 for no bands.
+      seed: their seed.
+
+    Returns:
+      `roc` with `false_positive_rate` (0 to 1 by 0.01) and `sensitivity`; `precision_recall` with
+      `sensitivity` and `precision`; each with `low` and `high`, float64 `[101]`; and
+      `average_precision` `[resamples]`. The last three only with resamples.
+
+    Raises:
+      ValueError: as for `curve`.
+    """
+    scores, positive = _checked(scores, positive)
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
+    truth = positive[order]
+
+    def tabulated(weights: Floats) -> tuple[Floats, Floats, float]:
+        right = np.append(0.0, np.cumsum(weights * truth)[ends])
+        wrong = np.append(0.0, np.cumsum(weights * ~truth)[ends])
+        if not (right[-1] and wrong[-1]):
+            return np.full(len(_GRID), np.nan), np.full(len(_GRID), np.nan), np.nan
+        sensitivity, rate = right / right[-1], wrong / wrong[-1]
+        # At one rate several sensitivities may be reached: the highest counts.
+        last = np.flatnonzero(np.diff(rate, append=2))
+        roc = np.interp(_GRID, rate[last], sensitivity[last])
+        precision = np.divide(
+            right, right + wrong, out=np.ones_like(right), where=right + wrong > 0
+        )
+        reached = np.searchsorted(sensitivity, _GRID * (1 - 1e-12), side="left")
+        # At sensitivity 0 the curve starts with the precision of the highest scores.
+        at = np.maximum(reached, 1)
+        area = float(np.sum(np.diff(sensitivity) * precision[1:]))
+        return roc, precision[at], area
+
+    roc, precision, _ = tabulated(np.ones(len(scores)))
+    found: dict[str, Any] = {
+        "roc": {"false_positive_rate": _GRID, "sensitivity": roc},
+        "precision_recall": {"sensitivity": _GRID, "precision": precision},
+    }
+    if not resamples:
+        return found
+    samples = [
+        tabulated(weights[order]) for weights in resampled(len(scores), patients, resamples, seed)
+    ]
+    for name, column in (("roc", 0), ("precision_recall", 1)):
+        drawn = np.stack([sample[column] for sample in samples])
+        found[name]["low"], found[name]["high"] = np.nanquantile(drawn, (0.025, 0.975), axis=0)
+    found["average_precision"] = np.array([sample[2] for sample in samples])
+    return found
 
 
 def choose_threshold(scores: Floats, positive: Bools, rule: Rule, least: float = 0.9) -> float:
