@@ -19,8 +19,8 @@ from vclip_jax.data.pipeline import train_batches
 from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.devices import sharding
 from vclip_jax.evaluation import tasks
+from vclip_jax.evaluation.embedded import Embedded
 from vclip_jax.evaluation.measurement import Measurement
-from vclip_jax.evaluation.zero_shot import Embedded
 from vclip_jax.models import kinds
 from vclip_jax.models.flops import step_flops
 from vclip_jax.models.rng import seeded

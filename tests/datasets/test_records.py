@@ -1,6 +1,8 @@
 """Opening built datasets: records, splits, pickling and clear refusals."""
 
+import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -186,3 +188,14 @@ def test_every_column_of_a_known_dataset_exists_in_its_fixture(tmp_path):
         if wanted := {*dataset.findings.values(), *dataset.facts.values()}:
             dataset.fixture(tmp_path / name)
             assert wanted <= set(dataset.scan(tmp_path / name).columns), name
+
+
+def test_more_records_than_a_file_has_bytes_are_refused_when_it_is_opened(data_dir, tmp_path):
+    shutil.copytree(data_dir / "small", tmp_path / "small")
+    (info,) = tmp_path.rglob("dataset_info.json")
+    content = json.loads(info.read_text())
+    content["splits"][0]["shardLengths"] = [str(2**32 - 1)]
+    info.write_text(json.dumps(content))
+    split = content["splits"][0]["name"]
+    with pytest.raises(DatasetError, match="too few for 4,294,967,295 records: copy it again"):
+        open_source("small", tmp_path, split)

@@ -8,8 +8,9 @@ import pytest
 from vclip_jax import config as config_lib
 from vclip_jax import prompts
 from vclip_jax.evaluation import measurement, tasks
+from vclip_jax.evaluation.embedded import Embedded
 from vclip_jax.evaluation.tasks import ZeroShotTask
-from vclip_jax.evaluation.zero_shot import Embedded, ZeroShot
+from vclip_jax.evaluation.zero_shot import ZeroShot
 from vclip_jax.train import inputs
 
 CLASSES = ("正常", "青光眼")
@@ -133,3 +134,52 @@ def test_an_evaluation_that_fails_does_not_lose_the_others(config, monkeypatch, 
         call(({}, {}), 5, final=True)
     assert (tmp_path / "zero_shot.json").read_text().count('"good"') == 1
     assert "eval/good/n" in (tmp_path / "metrics.jsonl").read_text()
+
+
+class Rated(Source):
+    """Records with findings."""
+
+    def __init__(self, rows, names=("glaucoma", "cataract")):
+        super().__init__([-1] * len(rows))
+        self.finding_names = names
+        for record, row in zip(self, rows, strict=True):
+            record["findings"] = dict(zip(names, row, strict=True))
+
+
+def open_findings(config, monkeypatch, source, words="zh/odir"):
+    config.evals.unseen = config_lib.zero_shot_eval("mine", words, kind="findings")
+    monkeypatch.setattr(inputs.datasets, "open_source", lambda *_: source)
+    return tasks.open_zero_shot_tasks(config)
+
+
+def test_findings_are_asked_of_records_that_rate_them(config, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    (task,) = open_findings(config, monkeypatch, Rated([(1, 0), (1, 1), (0, -1), (-1, -1)]))
+    assert task.findings.names == ("glaucoma", "cataract")
+    assert task.prompts == task.findings.prompts
+    assert "4 images of mine:test, 1 with several findings" in caplog.text
+    assert not warned(caplog)
+
+
+def test_findings_that_nobody_rates_are_refused_and_one_sided_ones_said(
+    config, monkeypatch, caplog
+):
+    with pytest.raises(ValueError, match="no finding in mine:test is rated"):
+        open_findings(config, monkeypatch, Rated([(-1, -1)]))
+    open_findings(config, monkeypatch, Rated([(1, 0), (0, 0)]))
+    assert warned(caplog) == [
+        "evaluation unseen: not both present and absent in mine:test: cataract"
+    ]
+
+
+def test_a_dataset_without_findings_is_refused(config, monkeypatch):
+    source = Source([0, 1])
+    source.finding_names = ()
+    with pytest.raises(ValueError, match=r"evals\.unseen\.prompts: mine has no findings"):
+        open_findings(config, monkeypatch, source)
+
+
+def test_a_development_split_that_shares_images_is_refused(config, monkeypatch):
+    config.evals.unseen.development = "train"
+    with pytest.raises(ValueError, match=r"development='train' has 2 images of the scored split"):
+        open_tasks(config, monkeypatch, [0, 1])

@@ -11,9 +11,10 @@ from PIL import Image
 
 from vclip_jax import config
 from vclip_jax.data.images.gate import NOT_FUNDUS, OUT_OF_FOCUS, TOO_DARK, as_bits
+from vclip_jax.evaluation.embedded import Embedded
 from vclip_jax.evaluation.metrics import bootstrap, classification, operating, predictions
 from vclip_jax.evaluation.tasks import ZeroShotTask
-from vclip_jax.evaluation.zero_shot import Embedded, evaluate_zero_shot, zero_shot_points
+from vclip_jax.evaluation.zero_shot import evaluate_zero_shot, zero_shot_points
 from vclip_jax.prompts import Group, PromptSet
 from vclip_jax.prompts.calibration import Calibration, digest_of
 

@@ -1,6 +1,10 @@
 """Errors as one line."""
 
+import unicodedata
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vclip_jax.files.errors import few, first_line, one_line
 
@@ -36,3 +40,10 @@ def test_a_message_shows_a_few_names(names, shown):
 
 def test_as_many_names_are_shown_as_are_asked_for():
     assert few("abc", 2, "; ") == "a; b and 1 more"
+
+
+@given(st.lists(st.text(), max_size=12))
+def test_names_of_strangers_neither_break_the_line_nor_command_the_terminal(names):
+    message = few(names)
+    assert message == message.replace("\n", "").replace("\r", "")
+    assert not {unicodedata.category(mark) for mark in message} & {"Cc", "Cf", "Cs", "Zl", "Zp"}

@@ -16,8 +16,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from vclip_jax.config import checks
-from vclip_jax.files.errors import few
-from vclip_jax.files.foreign import shown
+from vclip_jax.files.errors import few, shown
 
 CONFIG = config_flags.DEFINE_config_file(
     "config",

@@ -746,7 +746,8 @@ USER_NAMED_SECTIONS = {
         Key(
             "kind",
             "zero_shot",
-            '"zero_shot" classifies with the prompts; a recipe may add other kinds to '
+            '"zero_shot" classifies with the prompts; "findings" asks each disease of the dataset '
+            "by itself, present or absent; a recipe may add other kinds to "
             "`vclip_jax.evaluation.tasks.EVALUATIONS`.",
             on_resume="free",
         ),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 from vclip_jax.files import packaged
-from vclip_jax.files.foreign import shown
+from vclip_jax.files.errors import shown
 
 OTHERS: Final = (
     "jax",

@@ -22,7 +22,8 @@ from vclip_jax.datasets.records import (
     source_of,
 )
 from vclip_jax.datasets.synthetic import builder
-from vclip_jax.files.foreign import read_json, shown
+from vclip_jax.files.errors import shown
+from vclip_jax.files.foreign import read_json
 
 
 def build_synthetic(options: Namespace) -> None:

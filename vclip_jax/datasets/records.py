@@ -219,10 +219,19 @@ def source_of(builder: Any, name: str, split: str) -> RecordSource:
     except ValueError as error:
         raise DatasetError(f"{name}: cannot open the split {split!r}: {one_line(error)}") from error
     for folder in {os.path.dirname(part.path) for part in parts}:
-        files = set(os.listdir(folder))
-        missing = [part.path for part in parts if os.path.basename(part.path) not in files]
-        if missing:
-            raise DatasetError(f"{name}: {missing[0]} is missing: copy it here, or build it again")
+        with os.scandir(folder) as entries:
+            sizes = {entry.path: entry.stat().st_size for entry in entries}
+        for part in parts:
+            if part.path not in sizes:
+                raise DatasetError(
+                    f"{name}: {part.path} is missing: copy it here, or build it again"
+                )
+            # A number beyond all memory fails late, and without words.
+            if part.skip + part.take > sizes[part.path]:
+                raise DatasetError(
+                    f"{name}: {part.path} has {sizes[part.path]:,} bytes, too few for "
+                    f"{part.skip + part.take:,} records: copy it again, or build it again"
+                )
     return RecordSource(
         name,
         split,

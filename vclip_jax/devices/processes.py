@@ -16,8 +16,7 @@ from typing import Any, NoReturn
 
 import jax
 
-from vclip_jax.files.errors import first_line
-from vclip_jax.files.foreign import shown
+from vclip_jax.files.errors import first_line, shown
 from vclip_jax.files.writing import check_no_link
 
 # Statuses that only services and networks give, and those that count only with such a word.

@@ -10,11 +10,12 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from vclip_jax.evaluation.embedded import Embedded
+from vclip_jax.evaluation.findings import evaluate_findings
 from vclip_jax.evaluation.metrics import predictions
-from vclip_jax.evaluation.metrics.table import averaged, format_table
-from vclip_jax.evaluation.tasks import EVALUATIONS, ZERO_SHOT, ZeroShotTask
+from vclip_jax.evaluation.metrics.table import averaged, format_table, number
+from vclip_jax.evaluation.tasks import EVALUATIONS, FINDINGS, ZERO_SHOT, ZeroShotTask
 from vclip_jax.evaluation.zero_shot import (
-    Embedded,
     Pairs,
     embed_images,
     embed_pairs,
@@ -24,7 +25,7 @@ from vclip_jax.evaluation.zero_shot import (
     zero_shot_points,
 )
 from vclip_jax.files.foreign import read_bytes
-from vclip_jax.files.writing import write_json
+from vclip_jax.files.writing import write_json, write_text
 from vclip_jax.predict.scorer import Scorer, Variables
 from vclip_jax.prompts.calibration import Calibration, matching
 from vclip_jax.tracking.metrics_log import MetricsLog
@@ -59,6 +60,8 @@ class Measurement:
     are not calibrated."""
     results: dict[str, Any] = field(default_factory=dict)
     """The content of `zero_shot.json`."""
+    findings: dict[str, Any] = field(default_factory=dict)
+    """The content of `findings.json`."""
 
     def __call__(self, variables: Variables, step: int, *, final: bool = False) -> None:
         """Measure everything, write the results, and rewrite the report.
@@ -70,6 +73,7 @@ class Measurement:
         retrieval: dict[str, Any] = {}
         held_back = None
         self.results.clear()
+        self.findings.clear()
         if self.validation is not None:
             held_back = embed_pairs(self.scorer, variables, self.validation, self.config)
             values, retrieval = evaluate_pairs(held_back, variables, self.config)
@@ -79,7 +83,7 @@ class Measurement:
             values, retrieval = values | test_values, {**retrieval, "test": test_retrieval}
         figures, pictures, failed = self._measure_tasks(variables, lead=lead, final=final)
         values |= figures | flat_metrics(self.results)
-        for result in self.results.values():
+        for result in (*self.results.values(), *self.findings.values()):
             result["step"] = step
         new = self.metrics_log.write(step, values, self.evaluation)
         if self.trackers:
@@ -88,6 +92,8 @@ class Measurement:
             if retrieval:
                 write_json(self.workdir / "retrieval.json", retrieval)
             write_json(self.workdir / "zero_shot.json", self.results)
+            if self.findings or (self.workdir / "findings.json").exists():
+                write_json(self.workdir / "findings.json", self.findings)
             write_json(self.workdir / "examples.json", pictures["examples"])
             write_json(self.workdir / "curves.json", pictures["curves"])
             self.write_report(self.workdir)
@@ -111,6 +117,9 @@ class Measurement:
             try:
                 if isinstance(embedded, Exception):
                     raise embedded
+                if task.kind == FINDINGS:
+                    figures |= self._findings(variables, task, embedded, lead=lead, final=final)
+                    continue
                 if task.kind != ZERO_SHOT:
                     figures |= self._own_figures(variables, task, embedded)
                     continue
@@ -136,6 +145,37 @@ class Measurement:
             for name, answers in scored.predictions.items():
                 predictions.save(predictions.path_of(self.workdir, name), answers)
         return figures, pictures, failed
+
+    def _findings(
+        self,
+        variables: Variables,
+        task: ZeroShotTask,
+        embedded: Embedded,
+        *,
+        lead: bool = False,
+        final: bool = False,
+    ) -> dict[str, float]:
+        """Score a task of findings, fill `findings`, and return the figures by name.
+
+        The first process of a run, `lead`, saves the answers.
+        """
+        scored = evaluate_findings(
+            self.scorer,
+            variables,
+            task,
+            embedded,
+            self.config,
+            keys=lead,
+            final=final,
+            development=self._development(variables, task) if final else None,
+            secret=self._secret,
+        )
+        self.findings[task.name] = scored.result
+        if scored.table:
+            path = predictions.path_of(self.workdir, task.name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, scored.table)
+        return {f"eval/{task.name}/{figure}": value for figure, value in scored.values.items()}
 
     def _development(self, variables: Variables, task: ZeroShotTask) -> Embedded | None:
         """Embed the images that choose a task's operating points."""
@@ -172,6 +212,9 @@ class Measurement:
         for task, embedded in self._embedded_tasks(variables):
             if isinstance(embedded, Exception):
                 raise embedded
+            if task.kind == FINDINGS:
+                values |= self._findings(variables, task, embedded)
+                continue
             if task.kind != ZERO_SHOT:
                 values |= self._own_figures(variables, task, embedded)
                 continue
@@ -247,4 +290,10 @@ class Measurement:
                     reasons = ", ".join(f"{n} {reason}" for reason, n in gate["reasons"].items())
                     left = ", left out" if gate["excluded"] else ""
                     print(f"gate: {name}: {gate['refused']} refused{left} ({reasons})")
+        for name, result in self.findings.items():
+            macro, many = result["macro"], result["macro"]["of"]["auc"]
+            print(
+                f"findings: {name}: {result['n']:,} images, macro AUC {number(macro['auc'])}, "
+                f"average precision {number(macro['average_precision'])} over {many} findings"
+            )
         print(f"report: {self.workdir / 'report.html'}")

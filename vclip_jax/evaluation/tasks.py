@@ -5,6 +5,7 @@ Errors in them are reported here, before anything is compiled.
 
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from vclip_jax.evaluation.metrics.classification import has_kappa
 from vclip_jax.files import packaged
 from vclip_jax.files.errors import few
 from vclip_jax.prompts import own, reading
+from vclip_jax.prompts.findings import FindingPrompts, for_findings
 from vclip_jax.train.inputs import open_split, prepare_dataset
 
 log = logging.getLogger("vclip_jax")
@@ -28,6 +30,8 @@ log = logging.getLogger("vclip_jax")
 
 ZERO_SHOT = "zero_shot"
 """The kind of evaluation that classifies with prompts, see `zero_shot`."""
+FINDINGS = "findings"
+"""The kind of evaluation that asks each disease by itself, see `findings`."""
 
 EVALUATIONS: dict[str, Callable[..., dict[str, float]]] = {}
 """The other values of `config.evals.NAME.kind`, which a recipe adds -> functions of scorer,
@@ -45,6 +49,8 @@ class ZeroShotTask:
     prompts: prompts.PromptSet
     kind: str = ZERO_SHOT
     """The kind of evaluation: "zero_shot" or one of `EVALUATIONS`."""
+    findings: FindingPrompts | None = None
+    """The words of the kind "findings"; `prompts` are then theirs."""
     development: Any = None
     """The records that choose the operating points, or None."""
     prevalence: float | None = None
@@ -86,10 +92,15 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
             continue
         source = open_split(f"evals.{name}.split", entry.dataset, config.data.data_dir, entry.split)
         check_fitted(entry.dataset, source, config.data.image_size, config.data.fit)
+        kind, asked = entry.get("kind", ZERO_SHOT), None
         with checks.naming(f"evals.{name}.prompts"):
-            prompt_set = prompts.for_classes(
-                entry.prompts, source.class_names, source.name, groups=True
-            )
+            if kind == FINDINGS:
+                asked = for_findings(entry.prompts, source.finding_names, source.name)
+                prompt_set = asked.prompts
+            else:
+                prompt_set = prompts.for_classes(
+                    entry.prompts, source.class_names, source.name, groups=True
+                )
         if config.keep_best == f"eval/{name}/kappa" and not has_kappa(
             prompt_set.ordered, len(prompt_set.class_names)
         ):
@@ -97,17 +108,11 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
                 f"config.keep_best={config.keep_best!r} is never measured: the classes of {name} "
                 'have no order (if they are grades: "ordered": true in their prompt set)'
             )
-        tasks.append(
-            ZeroShotTask(
-                name,
-                source,
-                prompt_set,
-                entry.get("kind", ZERO_SHOT),
-                _development(f"evals.{name}.development", entry, config),
-                entry.get("prevalence") or None,
-            )
-        )
-        _check_labels(tasks[-1])
+        development = _development(f"evals.{name}.development", entry, config)
+        prevalence = entry.get("prevalence") or None
+        task = ZeroShotTask(name, source, prompt_set, kind, asked, development, prevalence)
+        (_check_findings if kind == FINDINGS else _check_labels)(task)
+        tasks.append(task)
     return tasks
 
 
@@ -133,11 +138,9 @@ def _development(key: str, entry: ConfigDict, config: ConfigDict) -> Any:
 def check_words(config: ConfigDict) -> None:
     """Check the names of kinds, vocabulary and prompts, before any dataset is built."""
     for name, entry in config.evals.items():
-        if (kind := entry.get("kind", ZERO_SHOT)) not in (ZERO_SHOT, *EVALUATIONS):
-            raise ValueError(
-                f"config.evals.{name}.kind={kind!r} must be one of "
-                f"{', '.join([ZERO_SHOT, *EVALUATIONS])}"
-            )
+        kinds = [ZERO_SHOT, FINDINGS, *EVALUATIONS]
+        if (kind := entry.get("kind", ZERO_SHOT)) not in kinds:
+            raise ValueError(f"config.evals.{name}.kind={kind!r} must be one of {', '.join(kinds)}")
     checks.check_names(config)
     if config.tokenizer.vocab != "captions":
         with checks.naming("tokenizer.vocab"):
@@ -182,6 +185,42 @@ def _check_labels(task: ZeroShotTask) -> None:
     )
 
 
+def _check_findings(task: ZeroShotTask) -> None:
+    """Check that findings are rated, and say which photographs lack.
+
+    Raises:
+        ValueError: no record has a rated finding.
+    """
+    source = task.source
+    where = f"{source.name}:{source.split}"
+    truth = [record["findings"] for record in source]
+    counts = {
+        name: Counter(rated[name] for rated in truth if rated[name] >= 0)
+        for name in source.finding_names
+    }
+    if not any(counts.values()):
+        raise ValueError(
+            f"evaluation {task.name}: no finding in {where} is rated, so there is nothing to "
+            "score: remove it from config.evals, or name a split with ratings"
+        )
+    if missing := [name for name, seen in counts.items() if len(seen) < 2]:
+        log.warning(
+            "evaluation %s: not both present and absent in %s: %s",
+            task.name,
+            where,
+            few(missing),
+        )
+    several = sum(sum(value == 1 for value in rated.values()) > 1 for rated in truth)
+    log.info(
+        "evaluation %s: %d images of %s, %d with several findings, findings %s",
+        task.name,
+        len(source),
+        where,
+        several,
+        few(source.finding_names, 20),
+    )
+
+
 def check_readings(
     config: ConfigDict,
     tokenizer: Tokenizer,
@@ -213,8 +252,9 @@ def usual_prompts(
     config: ConfigDict, tasks: Sequence[ZeroShotTask], train: Any, tokenizer: Tokenizer
 ) -> prompts.PromptSet | None:
     """Return the model's default prompts, see `prompts.own`."""
-    if tasks:  # their prompts have been checked
-        return tasks[0].prompts
+    asked = [task.prompts for task in tasks if task.kind != FINDINGS]
+    if asked:  # their words have been checked
+        return asked[0]
     candidates = [prompts.load(e.prompts) for e in config.evals.values() if e.prompts != "labels"]
     if len(train.class_names) > 1:
         labels = {label: label for label in train.class_names}

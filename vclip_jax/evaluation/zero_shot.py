@@ -14,6 +14,7 @@ from vclip_jax.data.images.gate import of_bits
 from vclip_jax.devices import sharding
 from vclip_jax.evaluation import details
 from vclip_jax.evaluation.details import LabelSet
+from vclip_jax.evaluation.embedded import Embedded
 from vclip_jax.evaluation.examples import choose_examples, describe_examples, heat_maps
 from vclip_jax.evaluation.metrics import bootstrap, classification
 from vclip_jax.evaluation.metrics.predictions import Predictions, predictions_of, rows_of
@@ -23,53 +24,6 @@ from vclip_jax.evaluation.tasks import ZeroShotTask
 from vclip_jax.models.losses import contrastive_loss
 from vclip_jax.predict.scorer import Scorer, Variables, class_means, class_probabilities
 from vclip_jax.prompts.calibration import Calibration
-
-
-@dataclasses.dataclass(frozen=True)
-class Embedded:
-    """The embedded images of a dataset.
-
-    Examples:
-        >>> import numpy as np
-        >>> from vclip_jax.evaluation.zero_shot import Embedded
-        >>> embedded = Embedded(np.eye(2, 8, dtype=np.float32), np.array([1, -1], np.int32))
-        >>> embedded.images.shape, embedded.labels.tolist()  # the second has no label
-        ((2, 8), [1, -1])
-    """
-
-    images: np.ndarray
-    """Unit vectors float32 `[n, d]`."""
-    labels: np.ndarray
-    """int32 `[n]`, -1 for no label."""
-    gate: np.ndarray | None = None
-    """The reasons to refuse each image, int32 `[n]`, see `gate.as_bits`; None without a gate."""
-
-    def scored(self, labels: np.ndarray, gate: str) -> np.ndarray:
-        """Return which images are scored, bool `[n]`.
-
-        Args:
-            labels: int `[n]`, -1 for no label, which is not scored.
-            gate: one of `choices.GATES`; "exclude" leaves out refused images.
-
-        Examples:
-            >>> import numpy as np
-            >>> from vclip_jax.evaluation.zero_shot import Embedded
-            >>> labels = np.array([1, 0, -1], np.int32)
-            >>> refused = np.array([0, 1, 0], np.int32)
-            >>> embedded = Embedded(np.eye(3, 8, dtype=np.float32), labels, refused)
-            >>> embedded.scored(labels, "report").tolist()
-            [True, True, False]
-            >>> embedded.scored(labels, "exclude").tolist()
-            [True, False, False]
-        """
-        known = labels >= 0
-        return known & (self.gate == 0) if gate == "exclude" and self.gate is not None else known
-
-    def reasons(self, which: np.ndarray) -> list[str]:
-        """Return the gate's reasons in words for the images of bool `[n]`; [] without a gate."""
-        if self.gate is None:
-            return []
-        return ["; ".join(of_bits(bits)) for bits in self.gate[which].tolist()]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Error messages of one line, which list only a few names."""
 
+import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
@@ -24,17 +25,31 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def shown(text: object) -> str:
+    """Return a name, or a message with names in it, in a form that is safe to print.
+
+    Control characters, unpaired surrogates and marks that change the direction of writing are
+    escaped as Python writes them: a terminal would obey those in a file's name.
+    """
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        else character
+        for character in str(text)
+    )
+
+
 def few(names: Iterable[object], most: int = 8, between: str = ", ") -> str:
     """List the first names for a message, and count the others: `a, b and 3 more`.
 
     Args:
-        names: the names; long ones are cut.
+        names: the names; long ones are cut, and unsafe characters escaped, see `shown`.
         most: how many to list.
         between: the text between two names.
     """
     texts = [
         text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
-        for text in map(str, names)
+        for text in map(shown, names)
     ]
     more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
     return between.join(texts[:most]) + more

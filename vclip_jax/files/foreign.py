@@ -9,7 +9,6 @@ import errno
 import json
 import os
 import stat
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from etils import epath
 
-from vclip_jax.files.errors import one_line
+from vclip_jax.files.errors import one_line, shown
 
 AnyPath = TypeVar("AnyPath", Path, epath.Path)
 
@@ -156,20 +155,6 @@ def _is_deep(value: Any) -> bool:
         if not level:
             return False
     return True
-
-
-def shown(text: object) -> str:
-    """Return a name, or a message with names in it, in a form that is safe to print.
-
-    Control characters, unpaired surrogates and marks that change the direction of writing are
-    escaped as Python writes them: a terminal would obey those in a file's name.
-    """
-    return "".join(
-        character.encode("unicode_escape").decode()
-        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
-        else character
-        for character in str(text)
-    )
 
 
 def hub_name(name: str) -> tuple[str, str | None]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from vclip_jax.files.foreign import AnyPath, cleared, shown
+from vclip_jax.files.errors import shown
+from vclip_jax.files.foreign import AnyPath, cleared
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from vclip_jax.console import commands, terminal
 from vclip_jax.data.choices import GATES
 from vclip_jax.datasets.own.named import expand
 from vclip_jax.files.csv_lines import csv_line
-from vclip_jax.files.foreign import shown
+from vclip_jax.files.errors import shown
 from vclip_jax.files.writing import replacing
 from vclip_jax.predict import prior_matching
 from vclip_jax.predict.heat_maps import HEAT_SIDE

@@ -15,6 +15,7 @@ A prompt set is a JSON file:
 - `groups` (optional) merges classes after scoring. If a dataset's labels are the groups, coarser
   than the prompts, an evaluation scores the groups alone. If the labels are the classes, it scores
   the classes, and the groups under a second name, which ends in the last group's name.
+- a class may list prompts for its absence, `"absent": ["未见青光眼"]`, which only `findings` uses.
 - `source` may be left out in a user's own file.
 - `renormalise` (default true): make the mean of a class's unit vectors a unit vector again (CLIP);
   false leaves it as short as it is (FLAIR).
@@ -187,6 +188,11 @@ def load(name_or_path: str | os.PathLike[str]) -> PromptSet:
         >>> prompts.load("en/fives").class_names
         ('normal', 'age-related macular degeneration', 'diabetic retinopathy', 'glaucoma')
     """
+    return parse(*text_of(name_or_path))
+
+
+def text_of(name_or_path: str | os.PathLike[str]) -> tuple[str, str, str]:
+    """Return the JSON text of a prompt set, its name, and how messages call it; see `load`."""
     name = os.fspath(name_or_path)
     if name.endswith(".json"):
         content = read_bytes(name, MOST_JSON)
@@ -194,7 +200,7 @@ def load(name_or_path: str | os.PathLike[str]) -> PromptSet:
             text = decode_text(content)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-        return parse(text, Path(name).stem, where=name)
+        return text, Path(name).stem, name
     if name == "labels":
         raise ValueError(
             "'labels' stands for the class names of a dataset, and there is no dataset here: give "
@@ -208,8 +214,7 @@ def load(name_or_path: str | os.PathLike[str]) -> PromptSet:
         raise ValueError(f"no prompt set is called {name!r}; {hint} (a file must end in .json)")
     folder, stem = name.split("/")
     path = resources.files("vclip_jax.prompts").joinpath(folder, f"{stem}.json")
-    text = path.read_text(encoding="utf-8")
-    return parse(text, name, where=f"prompt set {name}")
+    return path.read_text(encoding="utf-8"), name, f"prompt set {name}"
 
 
 def for_classes(
@@ -384,7 +389,10 @@ def _class_problems(classes: Any) -> Iterator[str]:
             )
         if len(set(phrases)) != len(phrases):
             yield f"{called} has a prompt twice, which would weigh it double"
-        for key in entry.keys() - {"name", "prompts"}:
+        absent = entry.get("absent", ["-"])
+        if not isinstance(absent, list) or not absent or not all(map(_is_text, absent)):
+            yield f"{called}: 'absent' must list at least one prompt, and none of them empty"
+        for key in entry.keys() - {"name", "prompts", "absent"}:
             yield f"{called} has an unknown key {key!r}"
     names = [entry.get("name") for entry in classes if isinstance(entry, dict)]
     for name in names:

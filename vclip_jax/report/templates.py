@@ -10,7 +10,7 @@ from etils import epath
 from markupsafe import Markup
 
 from vclip_jax.evaluation.metrics.table import number
-from vclip_jax.files.foreign import shown
+from vclip_jax.files.errors import shown
 from vclip_jax.files.writing import write_text
 from vclip_jax.report import figures
 

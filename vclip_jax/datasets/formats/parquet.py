@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from vclip_jax.datasets.own.labels import listed, value_of, whole_number
 from vclip_jax.files import limits
-from vclip_jax.files.errors import one_line
-from vclip_jax.files.foreign import check_regular, parse_json, shown
+from vclip_jax.files.errors import one_line, shown
+from vclip_jax.files.foreign import check_regular, parse_json
 
 USUAL_NAMES: Final = ("image", "img", "picture", "jpg", "png")
 """Usual names of a column with images."""

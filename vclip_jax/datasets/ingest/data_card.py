@@ -14,8 +14,7 @@ from vclip_jax.datasets.formats.blobs import read
 from vclip_jax.datasets.ingest.captions import duplicates
 from vclip_jax.datasets.ingest.store import Storage, store
 from vclip_jax.datasets.listing import PATIENT, Item, Listing, Value, hash_of
-from vclip_jax.files.errors import few
-from vclip_jax.files.foreign import shown
+from vclip_jax.files.errors import few, shown
 
 if TYPE_CHECKING:
     from vclip_jax.datasets.ingest.shards import Shard

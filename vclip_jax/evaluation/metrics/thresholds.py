@@ -171,6 +171,33 @@ def curve_bands(
     return found
 
 
+def weighted_areas(scores: Floats, positive: Bools, weights: Floats) -> tuple[Floats, Floats]:
+    """Return the AUC and the average precision of each resample, NaN where not defined.
+
+    Args:
+      scores: float `[n]`.
+      positive: bool `[n]`.
+      weights: how often each image is drawn, `[b, n]`, as `bootstrap.resampled` yields it.
+
+    Returns:
+      Two arrays `[b]`.
+    """
+    order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
+    ends = np.flatnonzero(np.diff(np.asarray(scores)[order], append=np.nan) != 0)
+    truth, weights = positive[order], weights[:, order]
+
+    def cumulated(which: Bools) -> Floats:
+        return np.cumsum(weights * which, axis=1)[:, ends]
+
+    right, wrong = cumulated(truth), cumulated(~truth)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sensitivity = right / right[:, -1:]
+        gained = np.diff(sensitivity, axis=1, prepend=0)
+        lost = np.diff(wrong / wrong[:, -1:], axis=1, prepend=0)
+        precision = np.where(right + wrong > 0, right / (right + wrong), 1.0)
+        return np.sum(lost * (sensitivity - gained / 2), axis=1), np.sum(gained * precision, axis=1)
+
+
 def choose_threshold(scores: Floats, positive: Bools, rule: Rule, least: float = 0.9) -> float:
     """Return the threshold of an operating point; choose it on a development split.
 

@@ -1,0 +1,54 @@
+"""The embedded images of a dataset, with their labels and the reasons of the gate."""
+
+import dataclasses
+
+import numpy as np
+
+from vclip_jax.data.images.gate import of_bits
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+    """The embedded images of a dataset.
+
+    Examples:
+        >>> import numpy as np
+        >>> from vclip_jax.evaluation.embedded import Embedded
+        >>> embedded = Embedded(np.eye(2, 8, dtype=np.float32), np.array([1, -1], np.int32))
+        >>> embedded.images.shape, embedded.labels.tolist()  # the second has no label
+        ((2, 8), [1, -1])
+    """
+
+    images: np.ndarray
+    """Unit vectors float32 `[n, d]`."""
+    labels: np.ndarray
+    """int32 `[n]`, -1 for no label."""
+    gate: np.ndarray | None = None
+    """The reasons to refuse each image, int32 `[n]`, see `gate.as_bits`; None without a gate."""
+
+    def scored(self, labels: np.ndarray, gate: str) -> np.ndarray:
+        """Return which images are scored, bool `[n]`.
+
+        Args:
+            labels: int `[n]`, -1 for no label, which is not scored.
+            gate: one of `choices.GATES`; "exclude" leaves out refused images.
+
+        Examples:
+            >>> import numpy as np
+            >>> from vclip_jax.evaluation.embedded import Embedded
+            >>> labels = np.array([1, 0, -1], np.int32)
+            >>> refused = np.array([0, 1, 0], np.int32)
+            >>> embedded = Embedded(np.eye(3, 8, dtype=np.float32), labels, refused)
+            >>> embedded.scored(labels, "report").tolist()
+            [True, True, False]
+            >>> embedded.scored(labels, "exclude").tolist()
+            [True, False, False]
+        """
+        known = labels >= 0
+        return known & (self.gate == 0) if gate == "exclude" and self.gate is not None else known
+
+    def reasons(self, which: np.ndarray) -> list[str]:
+        """Return the gate's reasons in words for the images of bool `[n]`; [] without a gate."""
+        if self.gate is None:
+            return []
+        return ["; ".join(of_bits(bits)) for bits in self.gate[which].tolist()]
