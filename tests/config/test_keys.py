@@ -69,7 +69,9 @@ def test_only_a_kept_key_says_what_was_before_it():
 
 def test_an_entry_with_an_unknown_key_is_refused_with_those_there_are():
     with pytest.raises(
-        TypeError, match=r"prompt is no key .*: use dataset, prompts, kind, split, source"
+        TypeError,
+        match=r"prompt is no key .*: use dataset, prompts, kind, split, development, "
+        r"prevalence, source",
     ):
         config_lib.zero_shot_eval("idrid", "zh/idrid", prompt="zh")
 

@@ -54,7 +54,7 @@ def hash_keys(dataset: str, keys: Iterable[str]) -> Hashes:
 
 @dataclass(frozen=True)
 class Rows:
-    """What identifies and describes the images of an evaluation, one entry an image."""
+    """The names and facts of the images of an evaluation, one entry an image."""
 
     dataset: str
     keys: tuple[str, ...]
