@@ -94,7 +94,7 @@ def test_figures_are_those_of_present_against_absent(case, settings):
 
 
 def test_the_development_split_chooses_the_thresholds(case, settings):
-    scorer, variables, task, embedded, truth = case
+    scorer, variables, task, embedded, _ = case
     rng = np.random.default_rng(1)
     other_truth, others = rng.integers(0, 2, (30, 2)), unit(rng, 30)
     task = dataclasses.replace(task, development=Source(other_truth, "train"))

@@ -68,7 +68,7 @@ def test_empty_words_for_absence_are_refused(own, absent):
     content = json.loads(own.read_text("utf-8"))
     content["classes"][2]["absent"] = absent
     own.write_text(json.dumps(content), "utf-8")
-    with pytest.raises(ValueError, match="class 2 .glaucoma.: 'absent' must list"):
+    with pytest.raises(ValueError, match=r"class 2 \(glaucoma\): 'absent' must list"):
         prompts.load(own)
 
 

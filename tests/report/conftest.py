@@ -200,6 +200,12 @@ def contents() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def contents_of_run() -> dict[str, Any]:
+    """The files of a finished run, which no test changes."""
+    return files()
+
+
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Path:
     """The workdir of a finished run."""
     return write(tmp_path_factory.mktemp("run"), files())

@@ -15,6 +15,7 @@ import pytest
 from etils import epath
 from PIL import Image
 
+from tests.report.details import detailed
 from vclip_jax.evaluation.metrics import paired, paper, predictions
 from vclip_jax.report import write_comparison, write_report
 from vclip_jax.report.run_page import duration, hardware_of
@@ -281,7 +282,8 @@ def test_a_run_in_progress_shows_what_there_is(workdir, contents):
 
 def test_one_entry_is_enough_for_the_curves(make):
     page = make({"metrics.jsonl": [{"step": 0, "loss": 0.0, "eval/a/b/auc": 0.5}]})
-    assert page.headings() == ["training", "validation"]
+    assert page.headings() == ["training", "evaluations"]
+    assert "Evaluations at step 0" in page.text
 
 
 def test_damage_is_reported_in_the_page(workdir, contents):
@@ -521,3 +523,42 @@ def test_chromium_shades_the_edge_beyond_which_a_table_goes_on(tmp_path):
     assert narrow.min() == 255
     assert wide[:, 340:].min() < 200
     assert wide[:, :300].min() == 255  # it has not been scrolled
+
+
+def test_details_have_their_sections(make, contents):
+    page = make(detailed(contents, "refuge_like"))
+    assert {"findings", "thresholds", "subgroups"} <= set(page.headings())
+    assert "refuge_like: operating points" in page.text
+    assert "chosen on these images themselves, so that the figures are too good" in page.text
+    assert "Permutation test: p = " in page.text
+    assert "All answers are right in" in page.text
+    small = [attrs for tag, attrs in page.tags if tag == "tr" and attrs.get("class") == "small"]
+    assert len(small) == 1  # camera B has five images
+    titles = [
+        attrs["aria-label"] for tag, attrs in page.tags if tag == "svg" and "aria-label" in attrs
+    ]
+    assert any(title.startswith("ROC: ") for title in titles)
+    assert any(title.startswith("Net benefit: ") for title in titles)
+
+
+def test_the_first_lines_say_how_good_it_is_and_whether_to_believe_it(make, contents):
+    text = make(contents).text
+    assert "No real photograph was scored" not in text  # their datasets are not known
+    results = contents["zero_shot.json"]
+    for result in results.values():
+        result["dataset"] = "synthetic/x"
+    text = make(contents).text
+    assert "On the 300 rendered images of " in text
+    assert "No real photograph was scored" in text
+    result = results["refuge_like"]
+    result |= {"dataset": "refuge", "n": 40, "auc_ci95": [0.45, 0.99]}
+    result["calibration"] = {"method": "labels", "data": "refuge:test", "same_images": True}
+    text = make(contents).text
+    assert f"On the 40 photographs of refuge_like, the AUC is {result['auc']:.3f}" in text
+    for doubt in (
+        "40 photographs are too few",
+        "the interval reaches chance",
+        "the calibration was fitted on these photographs",
+    ):
+        assert doubt in text
+    assert "calibrated (labels, refuge:test, on these very images)" in text

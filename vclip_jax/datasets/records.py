@@ -24,6 +24,7 @@ from vclip_jax.datasets.catalog import known_columns
 from vclip_jax.datasets.listing import FINDINGS
 from vclip_jax.files import open_files
 from vclip_jax.files.errors import few, first_line, one_line
+from vclip_jax.files.foreign import read_json
 
 FEATURES = ("image", "caption", "key", "label")
 SUMS = "records.sha256"
@@ -113,6 +114,17 @@ class RecordSource(Sequence[Record]):
     def finding_names(self) -> tuple[str, ...]:
         """The names of the findings of each record; empty for a dataset without findings."""
         return tuple(self._findings)
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """The content of the dataset's `card.json`; empty if it has none."""
+        if not self._parts:
+            return {}
+        try:
+            content = read_json(Path(self._parts[0].path).parent / "card.json")
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
 
     @property
     def splits(self) -> tuple[str, ...]:

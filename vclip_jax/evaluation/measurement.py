@@ -290,6 +290,8 @@ class Measurement:
                     reasons = ", ".join(f"{n} {reason}" for reason, n in gate["reasons"].items())
                     left = ", left out" if gate["excluded"] else ""
                     print(f"gate: {name}: {gate['refused']} refused{left} ({reasons})")
+                if result.get("calibration", {}).get("same_images"):
+                    print(f"calibration: {name}: fitted on these photographs, figures are too good")
         for name, result in self.findings.items():
             macro, many = result["macro"], result["macro"]["of"]["auc"]
             print(

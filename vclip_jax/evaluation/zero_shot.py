@@ -137,7 +137,10 @@ def evaluate_zero_shot(
     classes = class_means(parts, task.prompts.renormalise)
     raw = _probabilities(variables, embedded, classes)
     probabilities = raw if calibration is None else calibration.apply(raw)
-    about = _about(embedded, labels, config.gate, calibration)
+    about = {
+        "flow": _flow(task, labels, known),
+        **_about(embedded, labels, config.gate, calibration, task.source),
+    }
     label_sets = _label_sets(task, probabilities, labels)
     uncalibrated = _label_sets(task, raw, labels)
     chosen_on: Sequence[LabelSet | None] = [None] * len(label_sets)
@@ -229,8 +232,27 @@ def _probabilities(
     return found if calibration is None else calibration.apply(found)
 
 
+def _flow(task: ZeroShotTask, labels: np.ndarray, known: np.ndarray) -> dict[str, int]:
+    """Count the photographs from the dataset's list to the scored ones."""
+    flow: dict[str, int] = {}
+    card = getattr(task.source, "card", {})
+    if type(card.get("listed")) is int and type(card.get("kept")) is int:
+        flow = {"listed": card["listed"], "rejected": card["listed"] - card["kept"]}
+    unlabelled, scored = int((labels < 0).sum()), int(known.sum())
+    return flow | {
+        "records": len(labels),
+        "unlabelled": unlabelled,
+        "refused": len(labels) - unlabelled - scored,
+        "scored": scored,
+    }
+
+
 def _about(
-    embedded: Embedded, labels: np.ndarray, gate: str, calibration: Calibration | None
+    embedded: Embedded,
+    labels: np.ndarray,
+    gate: str,
+    calibration: Calibration | None,
+    source: Any,
 ) -> dict[str, Any]:
     """Return the entries `gate` and `calibration` of a result in `zero_shot.json`."""
     about: dict[str, Any] = {}
@@ -249,6 +271,7 @@ def _about(
             "method": calibration.method,
             "data": calibration.data,
             "n": calibration.n,
+            "same_images": calibration.data == f"{source.name}:{source.split}",
         }
     return about
 

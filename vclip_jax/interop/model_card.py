@@ -356,8 +356,12 @@ def _results(run: SavedRun) -> str:
             "Classification with prompts only. The model was trained on another split of "
             f"{', '.join(same)}.\n\n"
         )
+    units = {result.get("bootstrap", {}).get("unit", "image") for result in run.zero_shot.values()}
+    over = {"image": "the images", "patient": "the patients"}.get(
+        units.pop() if len(units) == 1 else "", "the patients where they are known, else the images"
+    )
     text += "\n".join(lines) + (
-        "\n\nIntervals are over the images: Wilson's for accuracy, bootstrap for the other metrics."
+        f"\n\nIntervals are over {over}: Wilson's for accuracy, bootstrap for the other metrics."
     )
     prompts = {
         name: result["prompts"].get("name")

@@ -2,6 +2,7 @@
 
     vclip report W           writes W/report.html
     vclip report W W2 W3     writes a comparison of the runs to W/comparison.html
+    vclip report W --export DIR   writes all tables and figures for a paper
 
 A workdir of several systems (`configs/table1.py`) gets the report of the systems.
 """
@@ -24,6 +25,12 @@ def _parser() -> commands.Parser:
         metavar="PAGE.html",
         help="file to write the comparison to; its statistical tests are written as PAGE.json",
     )
+    parser.add_argument(
+        "--export",
+        metavar="DIR",
+        help="folder for every table (CSV, LaTeX), figure (SVG with its data), captions and "
+        "reporting checklists",
+    )
     return parser
 
 
@@ -38,6 +45,13 @@ def _write(options: Namespace) -> None:
     from vclip_jax.report.table1_page import is_systems_workdir, write_systems_report
 
     first, *others = options.workdir
+    if options.export:
+        if others or options.out or is_systems_workdir(first):
+            raise ValueError("--export is for one run: name a single workdir of a model")
+        from vclip_jax.report.export import export
+
+        written = export(first, options.export)
+        print(f"{len(written)} files in {options.export}")
     if others:
         print(write_comparison(options.workdir, options.out))
     elif options.out:

@@ -48,7 +48,13 @@ def training_curves(metrics: Log) -> tuple[list[dict[str, Any]], int]:
             chart = plots.line_chart([series], title, **options)
             last = plots.compact(float(f"{series.values[-1]:.4g}"))
             charts.append(
-                {"title": title, "aside": f"last {last}", "chart": chart, "legend": Markup("")}
+                {
+                    "title": title,
+                    "aside": f"last {last}",
+                    "chart": chart,
+                    "legend": Markup(""),
+                    "series": [series],
+                }
             )
     return charts, lost
 
@@ -56,7 +62,7 @@ def training_curves(metrics: Log) -> tuple[list[dict[str, Any]], int]:
 def validation_curves(metrics: Log, datasets: Iterable[str]) -> tuple[list[dict[str, Any]], int]:
     """Return a chart for each metric of the keys `eval/DATASET/METRIC`, with a line per dataset.
 
-    Also returns the number of values left out.
+    Also returns the number of values left out. If all values are of one step there are no charts.
     """
     by_metric: dict[str, list[plots.Series]] = {}
     lost = 0
@@ -65,14 +71,34 @@ def validation_curves(metrics: Log, datasets: Iterable[str]) -> tuple[list[dict[
         lost += bad
         if series is not None:
             by_metric.setdefault(metric, []).append(series)
+    if len({step for lines in by_metric.values() for one in lines for step in one.steps}) == 1:
+        return [], lost  # a dot is no curve: see `tables.single_step`
     charts = []
     for metric in _in_order(by_metric):
         series_list = by_metric[metric]
         title, options = _validation_chart(metric)
         chart = plots.line_chart(series_list, title, **options)
         legend = plots.legend([s.label for s in series_list])
-        charts.append({"title": title, "aside": "", "chart": chart, "legend": legend})
+        charts.append(
+            {"title": title, "aside": "", "chart": chart, "legend": legend, "series": series_list}
+        )
     return charts, lost
+
+
+def single_step(
+    metrics: Log, datasets: Iterable[str]
+) -> tuple[int, dict[str, dict[str, float]]] | None:
+    """Return the step and dataset -> metric title -> value if all evaluations are of one step."""
+    found: dict[str, dict[str, float]] = {}
+    steps: set[float] = set()
+    keys = _validation_keys(_keys(metrics), datasets)
+    titles = {metric: _validation_chart(metric)[0] for _, metric in keys.values()}
+    for key, (dataset, metric) in keys.items():
+        series, _ = _series(metrics, key, dataset)
+        if series is not None:
+            steps |= set(series.steps.tolist())
+            found.setdefault(dataset, {})[titles[metric]] = float(series.values[-1])
+    return (int(steps.pop()), found) if len(steps) == 1 else None
 
 
 def overlaid_training(logs: Mapping[str, Log]) -> list[dict[str, Any]]:

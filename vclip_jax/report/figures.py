@@ -85,7 +85,9 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         left = " and left out" if gate.get("excluded") is True else ""
         found.append(f"{gate['refused']:,} refused by the gate{left}")
     if isinstance(calibration, Mapping):
-        found.append(f"calibrated ({calibration.get('method')}, {calibration.get('data')})")
+        same = calibration.get("same_images") is True
+        words = f"{calibration.get('method')}, {calibration.get('data')}"
+        found.append(f"calibrated ({words}{', on these very images' if same else ''})")
     return found
 
 

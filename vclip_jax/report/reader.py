@@ -42,6 +42,10 @@ class Run:
     """The time of the last change of `metrics.jsonl`, in seconds since 1970."""
     notices: tuple[str, ...]
     """Sentences about files that could not be read."""
+    findings: Mapping[str, Any] = field(default_factory=dict)
+    """Evaluation -> its figures of several diseases an eye."""
+    curves: Mapping[str, Any] = field(default_factory=dict)
+    """Evaluation -> class -> its curves."""
     start: Mapping[str, Any] = field(default_factory=dict)
     """The weights that the run started from, see `vclip_jax.interop.restore.Origin`."""
 
@@ -68,6 +72,8 @@ def read_run(workdir: str | os.PathLike[str]) -> Run:
         zero_shot=_results(_object(folder / "zero_shot.json", notices), notices),
         retrieval=_retrieval(_object(folder / "retrieval.json", notices), notices),
         examples=_object(folder / "examples.json", notices),
+        findings=_findings(_object(folder / "findings.json", notices), notices),
+        curves=_object(folder / "curves.json", notices),
         start=_object(folder / "start.json", notices),
         changed=float(log.stat().mtime) if log.exists() else None,
         notices=tuple(notices),
@@ -153,6 +159,19 @@ def _is_result(result: Any) -> bool:
         and all(type(value) in (int, float) for value in [result["accuracy"], *pair])
         and all(value is None or type(value) in (int, float) for value in optional)
     )
+
+
+def _findings(content: Mapping[str, Any], notices: list[str]) -> Mapping[str, Any]:
+    good = {
+        name: one
+        for name, one in content.items()
+        if isinstance(one, dict)
+        and type(one.get("n")) is int
+        and isinstance(one.get("findings"), list)
+    }
+    for name in content.keys() - good.keys():
+        notices.append(f"findings.json: the result of {name} is not complete and is left out.")
+    return good
 
 
 def _retrieval(content: Mapping[str, Any], notices: list[str]) -> Mapping[str, Any]:

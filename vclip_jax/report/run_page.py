@@ -15,8 +15,9 @@ from vclip_jax.datasets.catalog import DATASETS
 from vclip_jax.evaluation.metrics import paired, paper
 from vclip_jax.evaluation.metrics.classification import mean_over
 from vclip_jax.evaluation.metrics.table import averaged
-from vclip_jax.report import curves, figures
+from vclip_jax.report import curves, figures, tables, unit_curves
 from vclip_jax.report.figures import METRICS, class_names, is_number
+from vclip_jax.report.headline import headline
 from vclip_jax.report.reader import Run, read_run
 from vclip_jax.report.templates import put_page, render_template
 
@@ -56,10 +57,14 @@ def render(
     examples = _photographs_first(example_groups(run, notices), sources)
     rows = figures.zero_shot_rows(_photographs_first(run.zero_shot, sources))
     names = averaged(run.zero_shot)
+    rendered = {name for name, words in sources.items() if words == _RENDERED}
+    comparisons = list(comparisons)
+    data = tables.tables_of(run)
     return render_template(
         "template.html",
         title=title_of(run),
         facts=facts(run),
+        headline=headline(run, rendered),
         notices=notices,
         rows=rows,
         averaged=names,
@@ -68,8 +73,13 @@ def render(
         table_1=figures.table_1(run.zero_shot),
         paper=paper,
         comparisons=figures.comparison_tables(comparisons),
+        curves=unit_curves.charts(run.curves, run.zero_shot),
+        thresholds=[table for table in data if table.name.endswith("-thresholds")],
+        subgroups=[table for table in data if "-by-" in table.name],
+        findings=[table for table in data if table.name.endswith("-findings")],
         training=training,
         validation=validation,
+        one_step=[table for table in data if table.name == "evaluations"],
         classes=figures.class_tables(run.zero_shot),
         matrices=figures.confusions(run.zero_shot),
         reliability=figures.reliability(run.zero_shot),

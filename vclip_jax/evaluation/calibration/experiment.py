@@ -152,7 +152,11 @@ def _by_labels(options: Namespace, clip: Pretrained, asked: Asked) -> Calibratio
         after = cross_validated(before, truth, options.folds, options.seed)
     figures = measure(before, after, truth)
     said = f"on {how['n']} others" if len(others) >= LEAST_HELD_BACK else f"by {how['how']}"
-    print(f"fitted on {len(drawn)} labelled photographs of {asked.data}; measured {said}")
+    fewer = (
+        f" (there are no {options.shots})" if options.shots and options.shots > len(drawn) else ""
+    )
+    print(f"fitted on {len(drawn)} labelled photographs of {asked.data}{fewer}; measured {said}")
+    print(f"do not score it on {asked.data}: figures of photographs it was fitted on are too good")
     print(format_figures(figures))
     stated = None
     if options.at:
