@@ -29,6 +29,8 @@ from vclip_jax.files.foreign import read_json
 FEATURES = ("image", "caption", "key", "label")
 SUMS = "records.sha256"
 """The file with the SHA-256 of every file of records, in `sha256sum`'s format."""
+_READ_WHOLE = 2 << 30
+"""Bytes of a split up to which a digest reads all of it: two seconds."""
 _SAMPLE = 2**16
 """Bytes at either end of a file that identify it if `SUMS` lacks it."""
 
@@ -136,8 +138,8 @@ class RecordSource(Sequence[Record]):
         stored.
 
         Slices count as their whole splits; the result is "" if there are no records. The digest
-        combines the files' checksums, which `build` wrote. Files of an earlier version count by
-        their sizes and ends.
+        combines the files' SHA-256. Of a split of more than 2 GiB it takes those that `build`
+        wrote, and files of an earlier version, without them, count by their sizes and ends.
 
         Examples:
             >>> from vclip_jax.datasets import open_source
@@ -154,8 +156,13 @@ class RecordSource(Sequence[Record]):
         digest = hashlib.sha256((folder / "features.json").read_bytes())
         digest.update("\n".join(self.class_names).encode())
         for split in self.splits:
-            for path in sorted(folder.glob(f"*-{glob.escape(split)}.array_record-*")):
-                checksum = sums.get(path.name) or _sample(path)
+            paths = sorted(folder.glob(f"*-{glob.escape(split)}.array_record-*"))
+            small = sum(path.stat().st_size for path in paths) <= _READ_WHOLE
+            for path in paths:
+                if path.name not in sums:
+                    checksum = _sample(path)
+                else:
+                    checksum = _sha256(path) if small else sums[path.name]
                 digest.update(f"{path.name} {path.stat().st_size} {checksum}\n".encode())
         return digest.hexdigest()
 
@@ -244,13 +251,17 @@ def source_of(builder: Any, name: str, split: str) -> RecordSource:
                     f"{name}: {part.path} has {sizes[part.path]:,} bytes, too few for "
                     f"{part.skip + part.take:,} records: copy it again, or build it again"
                 )
-    return RecordSource(
-        name,
-        split,
-        parts,
-        getattr(builder.info.features["label"], "names", ()),
-        *_known_columns(name, builder.info.features),
+    class_names = tuple(getattr(builder.info.features["label"], "names", ()))
+    source = RecordSource(
+        name, split, parts, class_names, *_known_columns(name, builder.info.features)
     )
+    built = source.card.get("classes")
+    if isinstance(built, list) and tuple(built) != class_names:
+        raise DatasetError(
+            f"{name}: label.labels.txt names the classes {few(class_names, 20)}, and card.json "
+            f"{few(built, 20)}: a file was changed, build the dataset again"
+        )
+    return source
 
 
 def _known_columns(name: str, features: Any) -> tuple[dict[str, str], dict[str, str]]:
@@ -267,6 +278,11 @@ def _known_columns(name: str, features: Any) -> tuple[dict[str, str], dict[str, 
         },
         {fact: facts[fact] for fact in FACTS if facts[fact] in features},
     )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sample(path: Path) -> str:

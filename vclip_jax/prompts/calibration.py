@@ -22,6 +22,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from vclip_jax.files.errors import few
 from vclip_jax.files.foreign import read_json
 from vclip_jax.files.writing import write_json
 from vclip_jax.prompts import PromptSet
@@ -129,6 +130,11 @@ class Calibration:
                 f"the calibration is for other prompts ({self.prompts}) than these "
                 f"({prompt_set.name}): use those, calibrate these (vclip calibrate), or switch "
                 "calibration off (--calibration off)"
+            )
+        if self.classes != prompt_set.class_names:
+            raise ValueError(
+                f"the calibration is for the classes {few(self.classes, 20)} in this order, not "
+                f"for {few(prompt_set.class_names, 20)}: calibrate these prompts (vclip calibrate)"
             )
 
     def check_model(self, model: str) -> None:
@@ -259,6 +265,9 @@ def load(path: str | os.PathLike[str]) -> tuple[Calibration, ...]:
         entries = tuple(_entry(raw["model"], entry) for entry in raw["sets"])
         if not entries:
             raise ValueError("the file holds no prompt set")
+        digests = [entry.prompts_digest for entry in entries]
+        if twice := next((e.prompts for e in entries if digests.count(e.prompts_digest) > 1), ""):
+            raise ValueError(f"it holds two calibrations of {twice}")
     except (KeyError, TypeError, ValueError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else error
         raise ValueError(f"{os.fspath(path)} is not a calibration: {what}") from None

@@ -36,7 +36,8 @@ def check_prompts(prompts: PromptSet, tokenizer: Tokenizer, context_length: int)
             the
             same tokens as one of the other; two prompts of different classes have the same tokens,
             or
-            differ only after the end of the context; a prompt has no token.
+            differ only after the end of the context; a prompt has no token; every token of a
+            class's prompts is unknown.
     """
     notes = []
     seen: dict[tuple[int, ...], tuple[str, str]] = {}
@@ -69,6 +70,13 @@ def check_prompts(prompts: PromptSet, tokenizer: Tokenizer, context_length: int)
             raise ValueError(
                 f"{prompts.name}: {_of(a, first)} and {_of(b, second)} are the same to this model: "
                 f"{_why(a, b, tokenizer, context_length)}"
+            )
+    for name, rows in known.items():
+        if rows == {()}:
+            raise ValueError(
+                f"{prompts.name}: the model knows no word of "
+                f"{_of(prompts.prompts[prompts.class_names.index(name)][0], name)}: give it other "
+                "words, in the language of the model's captions"
             )
     del notes[1:]  # one example is enough
     every = [text for texts in prompts.prompts for text in texts]

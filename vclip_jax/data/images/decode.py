@@ -21,6 +21,7 @@ from vclip_jax.data.images.opening import (
     ImageError,
     as_image_error,
     check_pixels,
+    has_more_frames,
     jpeg_header,
     open_image,
     turn,
@@ -51,7 +52,7 @@ def decode(
     """Decode an image and fit it into a square.
 
     The EXIF orientation is applied, transparency is shown on black, 16-bit samples are scaled by
-    the range in use (see `vclip_jax.data.images.sixteen_bit`). Of several frames the first is used.
+    the range in use (see `vclip_jax.data.images.sixteen_bit`).
 
     This function is for training. Evaluation and prediction use `decode_whole`, which gives the
     same in mode "exact" and does not scale while decoding in mode "fast".
@@ -82,8 +83,8 @@ def decode(
         uint8 `[side, side, 3]`, RGB, contiguous; `side` is `size` unless `room` is larger than 1.
 
     Raises:
-        ImageError: the data are not an image, are damaged, have more than `MAX_PIXELS`, or are of a
-            kind whose values have no fixed range.
+        ImageError: the data are not an image, are damaged, have more than `MAX_PIXELS`, hold
+            several pictures, or are of a kind whose values have no fixed range.
         ValueError: `fit` or `mode` is unknown, or `size` is below 1.
     """
     check_fit(size, fit, mode)
@@ -216,6 +217,11 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 def _read_any(data: bytes) -> np.ndarray:
     with open_image(data) as image, turn(image.width * image.height):
+        if has_more_frames(image):
+            raise ImageError(
+                "it holds several pictures (pages or frames): save the photograph alone",
+                "several frames",
+            )
         if image.mode != "RGB" or not sixteen_bit.is_deep(image):
             return pillow_rgb(image)
         # Read before the pixels are loaded, because Pillow turns some files then.

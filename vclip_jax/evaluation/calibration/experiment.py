@@ -19,6 +19,7 @@ from vclip_jax.datasets.records import find_dataset, open_builder, open_source
 from vclip_jax.evaluation.calibration.fit import Floats, Ints, cross_validated, draw, fit
 from vclip_jax.evaluation.labelled import prompts_for, renumbered
 from vclip_jax.evaluation.metrics import bootstrap
+from vclip_jax.evaluation.metrics.predictions import rows_of
 from vclip_jax.predict import prior_matching
 from vclip_jax.predict.embeddings import embed_split
 from vclip_jax.predict.photographs import embeddings_of, look, summary
@@ -43,6 +44,8 @@ class Asked:
     """float32 `[n, classes]`, not calibrated."""
     labels: Ints
     """int `[n]`, -1 for no label."""
+    patients: Ints | None = None
+    """A number for the patient of each photograph, int `[n]`; None if no patients are known."""
 
 
 def run(options: Namespace) -> Calibration:
@@ -110,7 +113,9 @@ def _ask_dataset(options: Namespace, clip: Pretrained, name: str) -> Asked:
     _say(Counter("; ".join(gate_lib.of_bits(bits)) for bits in found.gate.tolist()), options.gate)
     kept = found.gate == 0 if options.gate == "exclude" else np.ones(len(found.gate), bool)
     values = clip.probabilities(found.images[kept], prompt_set, calibration="off")
-    return Asked(f"{name}:{split}", prompt_set, values, found.labels[kept])
+    people = rows_of(open_source(name, options.data_dir, split), name).people
+    patients = None if people is None else people[kept]
+    return Asked(f"{name}:{split}", prompt_set, values, found.labels[kept], patients)
 
 
 def _usual_split(name: str, data_dir: str) -> str:
@@ -138,7 +143,8 @@ def _by_labels(options: Namespace, clip: Pretrained, asked: Asked) -> Calibratio
             "a calibration: state the share of each class instead (--prevalence)"
         )
     values, labels = asked.probabilities[known], asked.labels[known]
-    drawn = draw(len(known), options.shots, options.seed)
+    people = None if asked.patients is None else asked.patients[known]
+    drawn = draw(len(known), options.shots, options.seed, people)
     temperature, offsets = fit(values[drawn], labels[drawn])
     others = np.setdiff1d(np.arange(len(known)), drawn)
     how: dict[str, Any]
@@ -146,12 +152,16 @@ def _by_labels(options: Namespace, clip: Pretrained, asked: Asked) -> Calibratio
         how = {"how": "held out", "n": len(others)}
         before, truth = values[others], labels[others]
         after = calibrated(before, temperature, offsets)
+        units = None if people is None else people[others]
     else:
         how = {"how": f"{options.folds}-fold cross-validation", "n": len(drawn)}
         before, truth = values[drawn], labels[drawn]
-        after = cross_validated(before, truth, options.folds, options.seed)
-    figures = measure(before, after, truth)
+        units = None if people is None else people[drawn]
+        after = cross_validated(before, truth, options.folds, options.seed, units)
+    figures = measure(before, after, truth, units)
     said = f"on {how['n']} others" if len(others) >= LEAST_HELD_BACK else f"by {how['how']}"
+    if units is not None:
+        said += f", intervals over {len(np.unique(units))} patients"
     fewer = (
         f" (there are no {options.shots})" if options.shots and options.shots > len(drawn) else ""
     )
@@ -206,19 +216,24 @@ def prior_shift(labels: Ints, shares: Floats, names: Sequence[str]) -> Floats:
     return np.asarray(moved - moved.mean())
 
 
-def measure(before: Floats, after: Floats, labels: Ints) -> dict[str, Any]:
+def measure(
+    before: Floats, after: Floats, labels: Ints, patients: Ints | None = None
+) -> dict[str, Any]:
     """Measure the same photographs before and after calibration.
 
     Args:
         before, after: probabilities `[n, c]`.
         labels: int `[n]`.
+        patients: a number for the patient of each photograph, for intervals over patients.
 
     Returns:
         Each of `FIGURES` -> `before`, `after` and their intervals, `difference` (after minus
         before), its interval and p.
     """
-    tests = bootstrap.paired_test(after, before, labels)
-    own = [bootstrap.classification(values, labels) for values in (before, after)]
+    tests = bootstrap.paired_test(after, before, labels, patients=patients)
+    own = [
+        bootstrap.classification(values, labels, patients=patients) for values in (before, after)
+    ]
     found = {}
     for key in FIGURES:
         row = {"before": own[0][key], "after": own[1][key]}

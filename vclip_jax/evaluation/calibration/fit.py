@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
+from vclip_jax.evaluation.metrics import bootstrap
 from vclip_jax.prompts.calibration import calibrated
 
 Floats = npt.NDArray[np.floating]
@@ -71,32 +72,48 @@ def fit(probabilities: Floats, labels: Ints) -> tuple[float, npt.NDArray[np.floa
     return float(1 / found[0]), found[1:] - found[1:].mean()
 
 
-def draw(n: int, shots: int | None, seed: int) -> npt.NDArray[np.int64]:
+def draw(
+    n: int, shots: int | None, seed: int, patients: Ints | None = None
+) -> npt.NDArray[np.int64]:
     """Draw photographs: return rising numbers below `n`, or all of them for None.
 
-    The photographs of fewer shots are among those of more shots.
+    The photographs of fewer shots are among those of more shots. With `patients`, a number for the
+    patient of each photograph, whole patients are drawn until there are enough photographs.
     """
-    order = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed))).permutation(n)
-    return np.sort(order[:shots])
+    order = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
+    unit_of, units = bootstrap.units(n, patients)
+    drawn = order.permutation(units)
+    if shots is None:
+        return np.arange(n)
+    sizes = np.bincount(unit_of, minlength=units)[drawn]
+    enough = int(np.searchsorted(np.cumsum(sizes), shots)) + 1
+    return np.flatnonzero(np.isin(unit_of, drawn[:enough]))
 
 
-def folds_of(labels: Ints, folds: int, seed: int) -> npt.NDArray[np.int64]:
-    """Return the fold of each photograph, int `[n]`.
+def folds_of(
+    labels: Ints, folds: int, seed: int, patients: Ints | None = None
+) -> npt.NDArray[np.int64]:
+    """Return the fold of each photograph, int `[n]`; those of one patient are in one fold.
 
     Each class is dealt out in a drawn order, so that folds differ by at most one in their size and
-    in the photographs of a class.
+    in the photographs of a class. A patient counts by the first photograph.
     """
+    unit_of, units = bootstrap.units(len(labels), patients)
+    first = np.unique(unit_of, return_index=True)[1]
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, 1))))
-    order = rng.permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]
-    found = np.empty(len(labels), np.int64)
-    found[order] = np.arange(len(labels)) % folds
-    return found
+    order = rng.permutation(units)
+    order = order[np.argsort(labels[first][order], kind="stable")]
+    found = np.empty(units, np.int64)
+    found[order] = np.arange(units) % folds
+    return found[unit_of]
 
 
-def cross_validated(probabilities: Floats, labels: Ints, folds: int, seed: int) -> Floats:
-    """Return calibrated probabilities `[n, c]`, each from a fit without this photograph."""
-    fold = folds_of(labels, min(folds, len(labels)), seed)
+def cross_validated(
+    probabilities: Floats, labels: Ints, folds: int, seed: int, patients: Ints | None = None
+) -> Floats:
+    """Return calibrated probabilities `[n, c]`, each from a fit without its patient."""
+    _, units = bootstrap.units(len(labels), patients)
+    fold = folds_of(labels, min(folds, units), seed, patients)
     found = np.empty_like(probabilities)
     for number in range(fold.max() + 1):
         out = fold == number

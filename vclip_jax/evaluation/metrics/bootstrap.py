@@ -271,7 +271,7 @@ def distributions(
     probabilities, labels = metrics.checked(probabilities, labels)
     if resamples < 1:
         raise ValueError(f"a bootstrap needs at least one resample, got {resamples}")
-    unit_of, units = _units(len(labels), patients)
+    unit_of, count = units(len(labels), patients)
     if within is not None:
         probabilities, labels, unit_of = probabilities[within], labels[within], unit_of[within]
         metrics.checked(probabilities, labels)
@@ -289,10 +289,10 @@ def distributions(
     )
     ranks = [_ranked(probabilities[:, c], labels == c) for c in range(classes)]
     rng = np.random.default_rng(seed)
-    step = max(1, _CHUNK_ELEMENTS // max(n, units))
+    step = max(1, _CHUNK_ELEMENTS // max(n, count))
     parts: list[dict[str, Floats]] = []
     for start in range(0, resamples, step):
-        weights = _draw(rng, min(step, resamples - start), units)
+        weights = _draw(rng, min(step, resamples - start), count)
         if patients is not None or within is not None:
             # `take` keeps the order in memory, and so the order of sums and their last digit.
             weights = np.take(weights, unit_of, axis=1)
@@ -325,15 +325,15 @@ def resampled(
     n: int, patients: Ints | None, resamples: int, seed: int = 0
 ) -> Iterator[npt.NDArray[np.float64]]:
     """Yield for each resample how often each image is drawn, float64 `[n]`; see `distributions`."""
-    unit_of, units = _units(n, patients)
+    unit_of, count = units(n, patients)
     rng = np.random.default_rng(seed)
-    step = max(1, _CHUNK_ELEMENTS // max(n, units))
+    step = max(1, _CHUNK_ELEMENTS // max(n, count))
     for start in range(0, resamples, step):
-        weights = _draw(rng, min(step, resamples - start), units)
+        weights = _draw(rng, min(step, resamples - start), count)
         yield from np.take(weights, unit_of, axis=1)
 
 
-def _units(n: int, patients: Ints | None) -> tuple[Ints, int]:
+def units(n: int, patients: Ints | None) -> tuple[Ints, int]:
     """Return the drawn unit of each image, int `[n]`, and the number of units.
 
     Units are numbered in the order of their first images, so that patients with one image each are
