@@ -190,6 +190,18 @@ DATASETS: Final[dict[str, Dataset]] = {
         split="validation",
         facts={"quality": "overall_quality"},
     ),
+    "rfmid": Dataset(
+        "RFMiD: 3200 photographs, normal or abnormal, 45 diseases and signs",
+        "CC BY 4.0 as reported",
+        "readers.rfmid",
+        prompts="zh/rfmid",
+    ),
+    "rfmid2": Dataset(
+        "RFMiD 2.0: 860 photographs, normal or abnormal, 50 diseases and signs",
+        "CC BY 4.0 as reported",
+        "readers.rfmid2",
+        prompts="zh/rfmid",
+    ),
     "generic": Dataset(
         "your own: a folder per class, a table with image, caption and label, Parquet, WebDataset",
         "",
