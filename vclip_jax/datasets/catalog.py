@@ -202,6 +202,18 @@ DATASETS: Final[dict[str, Dataset]] = {
         "readers.rfmid2",
         prompts="zh/rfmid",
     ),
+    "brset": Dataset(
+        "BRSET: 16266 photographs, ICDR grades, sixteen findings, facts of patients",
+        "PhysioNet Credentialed Health Data License 1.5.0",
+        "readers.brset",
+        prompts="zh/idrid",
+    ),
+    "mbrset": Dataset(
+        "mBRSET: 5164 photographs from a handheld camera, ICDR grades, facts of patients",
+        "PhysioNet Credentialed Health Data License 1.5.0",
+        "readers.mbrset",
+        prompts="zh/idrid",
+    ),
     "generic": Dataset(
         "your own: a folder per class, a table with image, caption and label, Parquet, WebDataset",
         "",

@@ -15,9 +15,11 @@ from vclip_jax.files.text import decode_text
 
 NAMES = (
     "aptos",
+    "brset",
     "deepdrid",
     "fives",
     "idrid",
+    "mbrset",
     "messidor",
     "messidor2",
     "odir",
@@ -26,7 +28,15 @@ NAMES = (
     "rfmid",
     "rfmid2",
 )
-IDS = ("id_code", "image_id", "Image name", "ImgName", "Left-Fundus", "Right-Fundus")
+IDS = (
+    "id_code",
+    "image_id",
+    "Image name",
+    "ImgName",
+    "Left-Fundus",
+    "Right-Fundus",
+    "file",
+)
 NUMBERED = ("fives", "papila", "rfmid", "rfmid2")
 """Datasets whose tables have numbers in place of the images' names."""
 
