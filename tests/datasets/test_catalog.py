@@ -16,7 +16,9 @@ from vclip_jax.datasets.ingest import build
 GRADES = (
     "aptos",
     "brset",
+    "ddr",
     "deepdrid",
+    "eyepacs",
     "idrid",
     "idrid_sample",
     "mbrset",
@@ -56,7 +58,9 @@ def test_its_prompts_are_for_its_classes(name, data_dir):
         assert prompts.load(dataset.prompts).class_names == source.class_names
 
 
-@pytest.mark.parametrize("name", ["brset", "deepdrid", "mbrset", "messidor2", "odir", "papila"])
+@pytest.mark.parametrize(
+    "name", ["brset", "deepdrid", "eyepacs", "mbrset", "messidor2", "odir", "papila"]
+)
 def test_its_records_name_the_patients_of_both_eyes(name, data_dir):
     source = open_source(name, data_dir, DATASETS[name].split)
     images = Counter(record["patient"] for record in source)

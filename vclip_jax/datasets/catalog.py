@@ -214,6 +214,31 @@ DATASETS: Final[dict[str, Dataset]] = {
         "readers.mbrset",
         prompts="zh/idrid",
     ),
+    "airogs": Dataset(
+        "AIROGS: 101442 photographs, referable glaucoma or not",
+        "CC BY-NC-ND 4.0 as reported",
+        "readers.airogs",
+        prompts="zh/refuge",
+        split="train",  # the challenge published no other labels
+    ),
+    "eyepacs": Dataset(
+        "EyePACS: 88702 photographs of both eyes, ICDR grades",
+        "rules of the competition",
+        "readers.eyepacs",
+        prompts="zh/idrid",
+    ),
+    "ddr": Dataset(
+        "DDR: 13673 photographs, ICDR grades or ungradable",
+        "not stated for the photographs",
+        "readers.ddr",
+        prompts="zh/idrid",
+    ),
+    "g1020": Dataset(
+        "G1020: 1020 photographs, glaucoma or not",
+        "terms not known",
+        "readers.g1020",
+        prompts="zh/refuge",
+    ),
     "generic": Dataset(
         "your own: a folder per class, a table with image, caption and label, Parquet, WebDataset",
         "",

@@ -14,10 +14,13 @@ from vclip_jax.datasets.readers import pairing
 from vclip_jax.files.text import decode_text
 
 NAMES = (
+    "airogs",
     "aptos",
     "brset",
     "deepdrid",
+    "eyepacs",
     "fives",
+    "g1020",
     "idrid",
     "mbrset",
     "messidor",
@@ -36,6 +39,9 @@ IDS = (
     "Left-Fundus",
     "Right-Fundus",
     "file",
+    "challenge_id",
+    "image",
+    "imageID",
 )
 NUMBERED = ("fives", "papila", "rfmid", "rfmid2")
 """Datasets whose tables have numbers in place of the images' names."""
@@ -125,7 +131,7 @@ def test_images_that_no_record_has_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "masks"), [("fives", 16), ("refuge", 14), ("idrid", 1), ("papila", 1)]
+    ("name", "masks"), [("fives", 16), ("refuge", 14), ("idrid", 1), ("papila", 1), ("g1020", 1)]
 )
 def test_masks_are_no_photographs_that_were_left_out(tmp_path, name, masks):
     DATASETS[name].fixture(tmp_path)
