@@ -13,6 +13,19 @@ from vclip_jax.datasets import open_source
 from vclip_jax.datasets.catalog import DATASETS
 from vclip_jax.datasets.ingest import build
 
+GRADES = (
+    "aptos",
+    "brset",
+    "ddr",
+    "deepdrid",
+    "eyepacs",
+    "idrid",
+    "idrid_sample",
+    "mbrset",
+    "messidor",
+    "messidor2",
+)
+
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
@@ -32,8 +45,7 @@ def test_a_miniature_is_built_and_its_rejects_are_accounted_for(name, data_dir):
     assert content["rejected"], "a miniature has quirks"
     assert content["listed"] == content["kept"] + len(rejects)
     assert content["licence"] or name == "generic"
-    grades = ("messidor", "messidor2", "idrid", "idrid_sample", "aptos", "deepdrid")
-    assert content["ordered_classes"] == (name in grades)
+    assert content["ordered_classes"] == (name in GRADES)
     (card.parent / "samples.png").stat()
 
 
@@ -46,7 +58,9 @@ def test_its_prompts_are_for_its_classes(name, data_dir):
         assert prompts.load(dataset.prompts).class_names == source.class_names
 
 
-@pytest.mark.parametrize("name", ["odir", "papila", "deepdrid", "messidor2"])
+@pytest.mark.parametrize(
+    "name", ["brset", "deepdrid", "eyepacs", "mbrset", "messidor2", "odir", "papila"]
+)
 def test_its_records_name_the_patients_of_both_eyes(name, data_dir):
     source = open_source(name, data_dir, DATASETS[name].split)
     images = Counter(record["patient"] for record in source)
@@ -56,6 +70,20 @@ def test_its_records_name_the_patients_of_both_eyes(name, data_dir):
 
 def test_a_dataset_without_patients_names_none(data_dir):
     assert "patient" not in open_source("aptos", data_dir, DATASETS["aptos"].split)[0]
+
+
+def test_findings_and_facts_of_a_dataset_reach_its_records(data_dir):
+    records = {record["key"]: record for record in open_source("brset", data_dir, "train+test")}
+    assert records["img00005"]["findings"]["drusen"] == 1
+    assert records["img00005"]["findings"]["scar"] == 0
+    assert records["img00005"]["findings"]["abnormal macula"] == -1
+    assert records["img00013"]["facts"] == {
+        "eye": "right",
+        "sex": "female",
+        "age": "91",
+        "camera": "Canon CR",
+        "quality": "inadequate",
+    }
 
 
 @pytest.mark.parametrize("name", DATASETS)

@@ -141,7 +141,7 @@ def test_source_templates_and_normalisation_are_kept():
 
 
 LANGUAGES = {"zh": "zh", "zh_grammar": "zh", "en": "en", "flair": "en", "flair_ek": "en"}
-DATASETS = {"messidor", "fives", "refuge", "idrid", "odir", "papila", "synfundus"}
+DATASETS = {"messidor", "fives", "refuge", "idrid", "odir", "papila", "rfmid", "synfundus"}
 
 
 def test_every_prompt_set_of_the_package_loads_and_names_its_source():

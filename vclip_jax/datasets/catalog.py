@@ -190,6 +190,55 @@ DATASETS: Final[dict[str, Dataset]] = {
         split="validation",
         facts={"quality": "overall_quality"},
     ),
+    "rfmid": Dataset(
+        "RFMiD: 3200 photographs, normal or abnormal, 45 diseases and signs",
+        "CC BY 4.0 as reported",
+        "readers.rfmid",
+        prompts="zh/rfmid",
+    ),
+    "rfmid2": Dataset(
+        "RFMiD 2.0: 860 photographs, normal or abnormal, 50 diseases and signs",
+        "CC BY 4.0 as reported",
+        "readers.rfmid2",
+        prompts="zh/rfmid",
+    ),
+    "brset": Dataset(
+        "BRSET: 16266 photographs, ICDR grades, sixteen findings, facts of patients",
+        "PhysioNet Credentialed Health Data License 1.5.0",
+        "readers.brset",
+        prompts="zh/idrid",
+    ),
+    "mbrset": Dataset(
+        "mBRSET: 5164 photographs from a handheld camera, ICDR grades, facts of patients",
+        "PhysioNet Credentialed Health Data License 1.5.0",
+        "readers.mbrset",
+        prompts="zh/idrid",
+    ),
+    "airogs": Dataset(
+        "AIROGS: 101442 photographs, referable glaucoma or not",
+        "CC BY-NC-ND 4.0 as reported",
+        "readers.airogs",
+        prompts="zh/refuge",
+        split="train",  # the challenge published no other labels
+    ),
+    "eyepacs": Dataset(
+        "EyePACS: 88702 photographs of both eyes, ICDR grades",
+        "rules of the competition",
+        "readers.eyepacs",
+        prompts="zh/idrid",
+    ),
+    "ddr": Dataset(
+        "DDR: 13673 photographs, ICDR grades or ungradable",
+        "not stated for the photographs",
+        "readers.ddr",
+        prompts="zh/idrid",
+    ),
+    "g1020": Dataset(
+        "G1020: 1020 photographs, glaucoma or not",
+        "terms not known",
+        "readers.g1020",
+        prompts="zh/refuge",
+    ),
     "generic": Dataset(
         "your own: a folder per class, a table with image, caption and label, Parquet, WebDataset",
         "",

@@ -6,6 +6,8 @@ import re
 def decode_text(data: bytes) -> str:
     """Decode UTF-8, UTF-16 with a byte order mark, or GB18030 (a superset of GBK and GB2312).
 
+    ASCII with single bytes A0 is read, too: A0 is the non-breaking space in all Western encodings.
+
     Raises:
         ValueError: one line: the text has none of these encodings.
     """
@@ -17,6 +19,8 @@ def decode_text(data: bytes) -> str:
         pass
     # Latin-1 letters are single bytes between ASCII ones, Chinese characters are pairs of bytes.
     runs = re.findall(rb"[\x80-\xff]+", data)
+    if set(runs) == {b"\xa0"}:
+        return data.decode("latin-1")
     if 2 * sum(len(run) % 2 for run in runs) <= len(runs):
         try:
             text = data.decode("gb18030")

@@ -140,6 +140,13 @@ def test_text_that_is_both_is_taken_for_utf8():
     assert decode_text("眼底".encode()) == "眼底"
 
 
+def test_ascii_with_non_breaking_spaces_of_a_western_encoding_is_read(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"ID,ON\xa0,RD\r\n1,0,1\r\n")
+    assert read_table(tmp_path / "t.csv") == [{"ID": "1", "ON": "0", "RD": "1"}]
+    with pytest.raises(ValueError, match="neither UTF-8 nor GB18030"):
+        decode_text("caf\xe9\xa0bar, caf\xe9 noir".encode("latin-1"))
+
+
 # --- Small files that would take all memory.
 
 

@@ -25,9 +25,6 @@ from vclip_jax.datasets.formats.tables import read_table, require, whole
 from vclip_jax.datasets.listing import Item, Listing, Reject, find_below
 from vclip_jax.datasets.readers import pairing, words
 
-UNKNOWN: Final = "眼底彩照。"
-"""The caption of a photograph without a grade."""
-
 _KAGGLE: Final = (("train.csv", "train_images", "train"), ("test.csv", "test_images", "unlabelled"))
 _MIRROR: Final = (
     ("train_1.csv", "train_images", "train"),
@@ -84,5 +81,5 @@ def _scan_part(
             detail = f"{table.name}: {key} has the grade {row['diagnosis']!r}"
             rejects.append(Reject(key, "invalid label", detail))
         else:
-            text = words.caption(key, words.RETINOPATHY[grade]) if graded else UNKNOWN
+            text = words.caption(key, words.RETINOPATHY[grade]) if graded else words.UNKNOWN
             items[key] = Item(key, split, image, text, grade)

@@ -45,6 +45,9 @@ GLAUCOMA: Final = (
 GLAUCOMA_CLASSES: Final = ("no glaucoma", "glaucoma")
 """Names of the labels of absent and present glaucoma."""
 
+UNKNOWN: Final = "眼底彩照。"
+"""The caption of a photograph of which nothing is known."""
+
 _TEMPLATES: Final = ("{}。", "眼底彩照：{}。", "眼底照：{}。")
 
 
