@@ -92,7 +92,7 @@ def list_all(options: Namespace) -> None:
 
 
 def show(options: Namespace) -> None:
-    """Print the splits of a built dataset, its classes, and an example of each."""
+    """Print the splits of a built dataset, its classes with an example each, and its findings."""
     builder = open_builder(options.name, options.data_dir)
     print(f"{options.name}: {find_dataset(options.name, options.data_dir)}")
     names = getattr(builder.info.features["label"], "names", None)
@@ -100,15 +100,19 @@ def show(options: Namespace) -> None:
         source = source_of(builder, options.name, split)
         labels: Counter[int] = Counter()
         first: dict[int, Record] = {}
+        present: Counter[str] = Counter()
         for record in source:
             labels[record["label"]] += 1
             first.setdefault(record["label"], record)
+            present.update(name for name, flag in record.get("findings", {}).items() if flag == 1)
         print(f"{split}: {len(source)} records")
         for label, count in sorted(labels.items()):
             name = "no class" if label < 0 else names[label] if names else "class"
             example = first[label]
             line = f"{name}: {count}, such as {example['key']}: {example['caption']}"
             print(f"  {label:3} {shown(line)}")
+        for name in source.finding_names:
+            print(shown(f"      finding {name}: {present[name]}"))
 
 
 def fixture(options: Namespace) -> None:

@@ -140,7 +140,7 @@ def anonymous(listing: Listing, secret: bytes) -> Listing:
     Once the secret is deleted, a list of the names leads to no record, and no two builds give
     images the same key. Columns of other text and of people's numbers, details of rejects and notes
     are left out; texts of eye, sex and camera stay where at least five photographs have the same.
-    Splits and labels stay as the names made them.
+    Splits, labels and findings stay as the names made them.
 
     Args:
         listing: a listing with names.
@@ -171,6 +171,7 @@ def anonymous(listing: Listing, secret: bytes) -> Listing:
         name: str if name == PATIENT else kind
         for name, kind in listing.columns.items()
         if name in (PATIENT, *_HARMLESS)
+        or name.startswith(f"{FINDINGS}/")
         or (kind is not str and not _OF_PEOPLE.search(name.lower()))
     }
     items = [

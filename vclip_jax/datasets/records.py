@@ -268,7 +268,8 @@ def _known_columns(name: str, features: Any) -> tuple[dict[str, str], dict[str, 
     """Return the columns of findings and of facts: those that `build` names, else known ones."""
     findings, facts = (dict(known) for known in known_columns(name))
     if FINDINGS in features:
-        findings = {finding: f"{FINDINGS}/{finding}" for finding in features[FINDINGS]}
+        # TFDS keeps no order of features: it differs from process to process.
+        findings = {finding: f"{FINDINGS}/{finding}" for finding in sorted(features[FINDINGS])}
     facts = {fact: fact for fact in FACTS} | facts
     return (
         {

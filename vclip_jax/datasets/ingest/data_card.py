@@ -4,16 +4,18 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from vclip_jax.data.images.decode import decode
+from vclip_jax.datasets.catalog import known_columns
 from vclip_jax.datasets.formats.blobs import read
 from vclip_jax.datasets.ingest.captions import duplicates
 from vclip_jax.datasets.ingest.store import Storage, store
-from vclip_jax.datasets.listing import PATIENT, Item, Listing, Value, hash_of
+from vclip_jax.datasets.listing import FINDINGS, PATIENT, Item, Listing, Value, hash_of
 from vclip_jax.files.errors import few, shown
 
 if TYPE_CHECKING:
@@ -93,8 +95,9 @@ def describe(
         "sizes": dict(sizes.most_common(10)),
         "classes": list(listing.classes),
         "ordered_classes": listing.ordered,
-        "identical_images": twins(items, kept),
+        "identical_images": twins(items, kept, finding_places(listing)),
         "patients": patients(listing, items),
+        **findings(listing, items),
         "captions": {
             "characters": _spread(lengths),
             "empty": int((lengths == 0).sum()),
@@ -119,18 +122,66 @@ def patients(listing: Listing, items: Sequence[Item]) -> dict[str, int]:
     return {"known": len(splits), "photographs": photographs, "in_several_splits": several}
 
 
-def twins(items: Sequence[Item], kept: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def finding_places(listing: Listing) -> dict[str, int]:
+    """Return the name of each finding -> its place among an item's values."""
+    names = list(listing.columns)
+    own = {name.partition("/")[2]: name for name in names if name.startswith(f"{FINDINGS}/")}
+    columns = own or dict(known_columns(listing.name)[0])
+    return {finding: names.index(name) for finding, name in columns.items() if name in names}
+
+
+def findings(listing: Listing, items: Sequence[Item]) -> dict[str, Any]:
+    """Count the photographs with each finding, without it and not rated, and those with several.
+
+    Returns:
+        The entry `findings` of the card; none for a dataset without findings.
+    """
+    places = finding_places(listing)
+    if not places:
+        return {}
+    counts = {}
+    for name, place in places.items():
+        flags = Counter(_flag(item.values[place]) for item in items)
+        counts[name] = {"present": flags[1], "absent": flags[0], "not rated": flags[-1]}
+    several = sum(
+        sum(_flag(item.values[place]) == 1 for place in places.values()) > 1 for item in items
+    )
+    return {"findings": {"several": several, "counts": counts}}
+
+
+def _flag(value: Value) -> int:
+    """Return 1, 0 or -1; a grade is present from 1 on, as `records` reads it."""
+    number = int(value)
+    return (number > 0) - (number < 0)
+
+
+def twins(
+    items: Sequence[Item],
+    kept: Mapping[str, Mapping[str, Any]],
+    places: Mapping[str, int] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Count photographs that occur more than once, byte for byte, with some examples by key.
 
     The counts are those of groups of equal photographs, of groups in several splits, and of groups
-    with several classes.
+    with several classes or contradicting findings.
+
+    Args:
+        items: the photographs.
+        kept: key -> `digest`.
+        places: the places of the findings among an item's values.
     """
+
+    def differ(group: Sequence[Item]) -> bool:
+        flags = ({_flag(item.values[place]) for item in group} for place in places.values())
+        classes = {item.label for item in group} - {-1}
+        return len(classes) > 1 or any({0, 1} <= one for one in flags)
+
     same: dict[str, list[Item]] = {}
     for item in items:
         same.setdefault(kept[item.key]["digest"], []).append(item)
     groups = [group for group in same.values() if len(group) > 1]
     splits = [group for group in groups if len({item.split for item in group}) > 1]
-    labels = [group for group in groups if len({item.label for item in group} - {-1}) > 1]
+    labels = [group for group in groups if differ(group)]
     counts = {"groups": len(groups), "across_splits": len(splits), "across_labels": len(labels)}
     examples = [[item.key for item in group] for group in [*labels, *splits, *groups][:20]]
     return {
@@ -154,7 +205,17 @@ def summary(card: Mapping[str, Any]) -> list[str]:
     classes = [f"{name} {counts[name]}" for name in names if counts[name] or name != "no class"]
     if card["classes"]:
         lines.append(f"classes: {few(classes, 20)}")
+    lines += known_findings(card)
     return lines + warnings(card) + [f"note: {note}" for note in card["notes"]]
+
+
+def known_findings(card: Mapping[str, Any]) -> list[str]:
+    """Return a sentence on the findings, and one on photographs with several; or nothing."""
+    if "findings" not in card:
+        return []
+    counts, several = card["findings"]["counts"], card["findings"]["several"]
+    said = few((f"{name} {one['present']:,}" for name, one in counts.items()), 20)
+    return [f"findings: {said}", f"photographs with several findings: {several:,}"]
 
 
 def known_patients(card: Mapping[str, Any]) -> str:
@@ -171,8 +232,9 @@ def warnings(card: Mapping[str, Any]) -> list[str]:
     such = f", such as {' and '.join(same['examples'][0])}" if same["examples"] else ""
     lines = []
     if number := same.get("across_labels"):
+        what = "classes or findings" if "findings" in card else "classes"
         lines.append(
-            f"warning: {number} photographs occur twice with different classes{such}: which is "
+            f"warning: {number} photographs occur twice with different {what}{such}: which is "
             "right?"
         )
     if number := same.get("across_splits"):
@@ -218,6 +280,7 @@ def markdown(card: Mapping[str, Any]) -> str:
     groups = card["identical_images"]["groups"]
     lines += [f"- groups of images with the same bytes: {groups:,}"]
     lines += [f"- {people}" for people in [known_patients(card)] if people]
+    lines += [f"- {line}" for line in known_findings(card)[1:]]
     lines += [f"- {line}" for line in warnings(card)]
     captions = card["captions"]
     lines += [
@@ -229,9 +292,19 @@ def markdown(card: Mapping[str, Any]) -> str:
     lines += [f"- {note}" for note in card["notes"]]
     lines += ["", "| split | class | records |", "|---|---|---|"]
     for split, content in card["splits"].items():
-        lines += [f"| {split} | {name} | {n:,} |" for name, n in content["classes"].items()]
+        lines += [f"| {split} | {_cell(name)} | {n:,} |" for name, n in content["classes"].items()]
+    if "findings" in card:
+        lines += ["", "| finding | present | absent | not rated |", "|---|---|---|---|"]
+        for name, one in card["findings"]["counts"].items():
+            numbers = " | ".join(f"{n:,}" for n in one.values())
+            lines += [f"| {_cell(name)} | {numbers} |"]
     lines += ["", "![samples](samples.png)", ""]
     return "\n".join(lines)
+
+
+def _cell(name: str) -> str:
+    """Return a name for a cell of a table, which "|" would part."""
+    return name.replace("|", "\\|")
 
 
 def _range(spread: Mapping[str, int]) -> str:

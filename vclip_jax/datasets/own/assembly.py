@@ -1,0 +1,227 @@
+"""From the photographs that the readers found to a listing.
+
+Classes get numbers, rows of one photograph are joined, and what cannot be used is rejected.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from vclip_jax.datasets.listing import PATIENT, Item, Listing, Reject, split_by_hash
+from vclip_jax.datasets.own.against_folders import notes_on_folders
+from vclip_jax.datasets.own.classes import Classes, ordered, read_cells, spell
+from vclip_jax.datasets.own.facts import FACTS
+from vclip_jax.datasets.own.found import Found
+from vclip_jax.datasets.own.joined import join
+from vclip_jax.datasets.own.labels import read_caption, says_nothing
+from vclip_jax.datasets.own.people import eyes_across_splits
+from vclip_jax.files.errors import few
+
+MOST_OF_A_PATIENT: Final = 20
+"""Photographs a value of a column of patients, on average: above it the column names something
+else, such as a ward or yes and no."""
+LONGEST_LABEL: Final = 1000
+"""Characters of a label: longer ones are text in the wrong cell."""
+
+
+def listing_of(
+    name: str,
+    found: Sequence[Found],
+    classes: Classes,
+    guesses: Sequence[str] = (),
+    *,
+    patients_given: bool = False,
+) -> Listing:
+    """Make a listing.
+
+    Args:
+        name: name of the dataset.
+        found: the photographs.
+        classes: what is known of the classes.
+        guesses: the notes of the readers.
+        patients_given: True if the user named the column of patients.
+
+    Raises:
+        ValueError: one line: a label is none of the given classes, two differ only by their
+            spelling,
+            or the classes are said to be ordered and their order is not known.
+    """
+    notes = _clean(found)
+    silent = _silent(found)
+    notes += read_cells(found, classes)
+    notes += spell(name, found, classes)
+    kept, joined = join(found)
+    notes += notes_on_folders(kept)
+    if joined:
+        notes.append(f"{joined} rows describe a photograph of another table's row and are joined.")
+    labels = {one.label for one in found if one.label and not one.reason}
+    names = classes.given or ordered(labels, classes.order)
+    if classes.ordered and not (classes.given or classes.order or all(map(str.isdecimal, names))):
+        raise ValueError(
+            f"{name}: the classes {few(names, 6)} are in alphabetical order: give the "
+            "order of grades with --classes"
+        )
+    usable = [one for one in kept if not one.reason]
+    notes += _name_patients(usable, patients_given)
+    columns = [fact for fact in FACTS if any(fact in one.facts for one in usable)]
+    notes += _follow_patients(usable)
+    items, rejects = _number(kept, names, columns, silent)
+    return Listing(
+        name=name,
+        classes=names,
+        items=items,
+        rejects=rejects,
+        columns=dict.fromkeys(columns, str),
+        notes=notes + _notes_of_items(items, usable),
+        guesses=list(dict.fromkeys(filter(None, guesses))),
+        warnings=_warnings(items, usable),
+        description="Fundus photographs, read by the generic reader.",
+        ordered=classes.ordered and bool(names),
+    )
+
+
+def _clean(found: Sequence[Found]) -> list[str]:
+    """Make texts Unicode, tidy captions, and reject what cannot be tidied; return notes."""
+    for one in found:
+        _make_unicode(one)
+        one.caption, fault = read_caption(one.caption)
+        if len(one.label) > LONGEST_LABEL:
+            one.label, fault = "", "label too long"
+        one.reason = one.reason or fault
+    empty = [one.caption for one in found if says_nothing(one.caption)]
+    if not empty:
+        return []
+    return [f"{len(empty)} captions are {empty[0]!r}: empty the cells without a caption."]
+
+
+def _make_unicode(one: Found) -> None:
+    """Escape invalid characters: names of files may not be UTF-8, JSON can hold surrogates."""
+    fields = [_escaped(text) for text in (one.key, one.detail, one.caption, one.label)]
+    if fields != [one.key, one.detail, one.caption, one.label]:
+        one.key, one.detail, one.caption, one.label = fields
+        one.reason = one.reason or "not Unicode"
+
+
+def _escaped(text: str) -> str:
+    """Return the text with invalid characters escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _name_patients(found: Sequence[Found], given: bool) -> list[str]:
+    """Group the photographs by patient and store the patient as a fact.
+
+    A guessed column with few values for many photographs names no patients: it is noted.
+    """
+    columns: dict[str, Counter[str]] = {}
+    for one in found:
+        if one.person[1]:
+            columns.setdefault(one.person[0], Counter())[one.person[1]] += 1
+    notes, others = [], set()
+    for column, values in columns.items():
+        if not given and values.total() > MOST_OF_A_PATIENT * len(values):
+            others.add(column)
+            notes.append(
+                f"{column!r} has {len(values)} values for {values.total()} photographs and is "
+                "taken for no name of patients: if it is one, give --group-column."
+            )
+    for one in found:
+        if one.person[0] in others:
+            one.person = ("", "")
+        if one.person[1]:
+            one.group = one.facts[PATIENT] = one.person[1]
+    return notes
+
+
+def _follow_patients(found: Sequence[Found]) -> list[str]:
+    """Put photographs without a split into the split that the source gives their patient.
+
+    Where it gives a patient several, photographs without one go by the hash of the patient.
+    """
+    given: dict[str, set[str]] = {}
+    for one in found:
+        if one.group and one.split:
+            given.setdefault(one.group, set()).add(one.split)
+    followed = 0
+    for one in found:
+        splits = given.get(one.group, set())
+        if not one.split and len(splits) == 1:
+            (one.split,) = splits
+            followed += 1
+    if not followed:
+        return []
+    return [
+        f"{followed} photographs without a split of their own are in the split of their patient's "
+        "other photographs."
+    ]
+
+
+def _number(
+    found: Sequence[Found], names: Sequence[str], columns: Sequence[str], silent: str
+) -> tuple[list[Item], list[Reject]]:
+    """Return items with numbers for labels and the values of `columns`, and rejects.
+
+    `silent` is the reason of rejects without words.
+    """
+    numbers = {text: index for index, text in enumerate(names)}
+    items: list[Item] = []
+    rejects: list[Reject] = []
+    for one in found:
+        number = numbers.get(one.label, -1)
+        caption = one.caption or (names[number] if number >= 0 else "")
+        word = f" ({one.word})" if one.word and silent != "empty caption" else ""
+        reason = one.reason or ("" if caption else f"{silent}{word}")
+        if reason or one.image is None:
+            rejects.append(Reject(one.key, reason or "missing image", one.detail))
+        else:
+            split = one.split or split_by_hash(one.group or one.key)
+            values = tuple(one.facts.get(column, "") for column in columns)
+            items.append(Item(one.key, split, one.image, caption, number, values))
+    return items, rejects
+
+
+def _notes_of_items(items: Sequence[Item], usable: Sequence[Found]) -> list[str]:
+    """Note how captions, splits and classes were chosen."""
+    notes = []
+    if written := [one.label for one in usable if one.label and not one.caption]:
+        notes.append(
+            f"{len(written)} captions are the name of the class, such as {written[0]!r}, where "
+            "there is no caption."
+        )
+    if any(not one.split for one in usable):
+        notes.append("Photographs without a split of their own are split by a hash of their key.")
+        if any(one.group and not one.split for one in usable):
+            notes.append(
+                "Photographs of one patient, where a column names patients, and of one row are "
+                "split together, by a hash of the patient."
+            )
+    counts = Counter(item.label for item in items if item.label >= 0)
+    if len(counts) > 20 and 2 * len(counts) >= len(items):
+        notes.append(
+            f"There are {len(counts)} classes for {len(items)} photographs: are the labels "
+            "sentences? Then name their column with --caption-column."
+        )
+    return notes
+
+
+def _warnings(items: Sequence[Item], usable: Sequence[Found]) -> list[str]:
+    """Warn of eyes that may be one person's, and of splits that only some photographs have.
+
+    The data card counts the patients of a column.
+    """
+    warnings = [] if any(one.person[1] for one in usable) else eyes_across_splits(items)
+    hashed = {one.key for one in usable if not one.split} & {item.key for item in items}
+    if 0 < len(hashed) < len(items):
+        warnings.append(
+            f"{len(hashed)} of {len(items)} photographs have no split of their own and are split "
+            "by a hash of their key: a test split of the source has others in it now"
+        )
+    return warnings
+
+
+def _silent(found: Sequence[Found]) -> str:
+    """Return the reason of a reject without words: what others have and this one lacks."""
+    captions = any(one.caption for one in found)
+    labels = any(one.label for one in found)
+    if captions != labels:
+        return "empty caption" if captions else "no label"
+    return "neither caption nor label"
