@@ -199,3 +199,21 @@ def test_more_records_than_a_file_has_bytes_are_refused_when_it_is_opened(data_d
     split = content["splits"][0]["name"]
     with pytest.raises(DatasetError, match="too few for 4,294,967,295 records: copy it again"):
         open_source("small", tmp_path, split)
+
+
+def test_files_that_were_changed_after_the_build_are_noticed(tmp_path):
+    source, _ = built(tmp_path, {}, [(), ()])
+    before = source.digest()
+    (path,) = (tmp_path / "data").rglob("*.array_record-*")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert open_source("generic", tmp_path / "data", "test").digest() != before
+
+
+def test_class_names_that_were_changed_after_the_build_are_refused(tmp_path):
+    built(tmp_path, {}, [(), ()])
+    (path,) = (tmp_path / "data").rglob("label.labels.txt")
+    path.write_text("b\na\n")
+    with pytest.raises(DatasetError, match=r"names the classes b, a, and card.json a, b"):
+        open_source("generic", tmp_path / "data", "test")

@@ -144,3 +144,20 @@ def test_what_is_missing_in_a_file_is_named(tmp_path):
     path.write_text("{")
     with pytest.raises(ValueError, match="is not JSON"):
         calibration.load(path)
+
+
+def test_a_calibration_with_the_classes_in_another_order_is_refused():
+    turned = entry(classes=FIVES.class_names[::-1])
+    with pytest.raises(ValueError, match="is for the classes glaucoma, .* in this order, not for"):
+        turned.check("a" * 64, FIVES)
+    entry().check("a" * 64, FIVES)
+
+
+def test_two_calibrations_of_one_prompt_set_in_a_file_are_refused(tmp_path):
+    path = tmp_path / "calibration.json"
+    calibration.save(path, entry())
+    content = json.loads(path.read_text())
+    content["sets"] *= 2
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="it holds two calibrations of zh/fives"):
+        calibration.load(path)

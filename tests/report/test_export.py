@@ -70,7 +70,7 @@ def test_tables_hold_the_figures_of_the_run_in_full(paper):
     ]
     assert float(findings[2]["AUC"]) == files["findings.json"]["odir"]["macro"]["auc"]
     sexes = rows_of(folder / "tables/refuge_like-by-sex.csv")
-    assert [row["Group"] for row in sexes] == ["f", "m"]
+    assert [row["Group"] for row in sexes] == ["female", "male"]
 
 
 def test_captions_say_how_many_and_what_was_drawn(paper):

@@ -19,7 +19,7 @@ from vclip_jax.data.images.decode import (
     resize_fast,
 )
 from vclip_jax.data.images.jpeg import strip
-from vclip_jax.data.images.opening import MAX_PIXELS
+from vclip_jax.data.images.opening import MAX_PIXELS, ImageError
 from vclip_jax.datasets.synthetic.domains import TRAINING_DOMAIN, sample_case
 from vclip_jax.datasets.synthetic.render import render
 
@@ -326,3 +326,19 @@ def test_stripping_a_jpeg_keeps_its_pixels_and_nothing_else(progressive):
 def test_stripping_what_ends_early_is_an_error():
     with pytest.raises(ValueError, match="end marker"):
         strip(jpeg(scene(32, 32))[:-2])
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PNG", "WEBP"])
+def test_pictures_of_several_pages_or_frames_are_refused(kind):
+    pages = [Image.new("RGB", (40, 40), colour) for colour in ("red", "green", "blue")]
+    buffer = io.BytesIO()
+    pages[0].save(buffer, kind, save_all=True, append_images=pages[1:])
+    with pytest.raises(ImageError, match="holds several pictures .* save the photograph alone"):
+        decode(buffer.getvalue(), 16)
+
+
+def test_the_preview_in_a_phones_jpeg_is_no_second_picture():
+    photograph = Image.effect_noise((64, 64), 60).convert("RGB")
+    buffer = io.BytesIO()
+    photograph.save(buffer, "MPO", save_all=True, append_images=[photograph.resize((16, 16))])
+    assert decode(buffer.getvalue(), 16).shape == (16, 16, 3)

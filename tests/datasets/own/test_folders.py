@@ -364,3 +364,19 @@ def test_every_photograph_of_any_tree_is_listed_or_rejected(tmp_path_factory, tr
 
 def test_suffixes_are_lower_case():
     assert all(suffix == suffix.lower() for suffix in IMAGE_SUFFIXES)
+
+
+def test_folders_of_patients_above_the_classes_are_refused(tmp_path):
+    place(
+        tmp_path, *(f"P{p}/{c}/{i}.jpg" for p in range(3) for c in ("dr", "normal") for i in "ab")
+    )
+    with pytest.raises(ValueError, match=r"P0, P1, P2 hold the folders dr, normal, which look"):
+        generic.scan(tmp_path)
+
+
+def test_eyes_or_cameras_below_the_classes_are_no_classes(tmp_path):
+    place(
+        tmp_path,
+        *(f"{c}/{s}/{i}.jpg" for c in ("dr", "正常") for s in ("left", "Topcon") for i in "ab"),
+    )
+    assert generic.scan(tmp_path).classes == ("dr", "正常")

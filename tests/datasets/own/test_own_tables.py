@@ -751,7 +751,7 @@ def test_a_label_of_a_page_is_a_reject_with_its_row(two):
 def test_a_column_of_persons_is_said_and_the_splits_follow_it(two, column):
     (two / "t.csv").write_text(f"image,label,{column}\na.jpg,dr,1\nb.jpg,normal,1\n", "utf-8")
     listing = generic.scan(two)
-    assert any(f"patient is {column!r}" in note for note in listing.guesses)
+    assert f"Patients are those of the column {column!r}." in listing.notes
     assert any("by a hash of the patient" in note for note in listing.notes)
     assert len({item.split for item in listing.items}) == 1
 

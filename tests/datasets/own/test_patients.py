@@ -217,3 +217,177 @@ def test_a_patient_whose_name_is_a_key_has_another_hash_than_the_key(tmp_path):
     table_of(tmp_path, ["image", "label", "patient"], [["a.jpg", "dr", "a.jpg"]])
     (item,) = anonymous(generic.scan(tmp_path), b"s").items
     assert str(item.values[0]).rpartition("-")[2] != item.key.rpartition("-")[2]
+
+
+# --- which column names the patients -------------------------------------------------------------
+
+
+def splits_of(listing, truth):
+    """The splits of each true patient, by the photographs' keys."""
+    found: dict[str, set[str]] = {}
+    for item in listing.items:
+        found.setdefault(truth[item.key], set()).add(item.split)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("others", "patient"),
+    [
+        ({"就诊号": lambda i: f"V{i}"}, "病历号"),
+        ({"患者来源": lambda i: ("门诊", "住院")[i % 2]}, "病历号"),
+        ({"患者来源": lambda i: f"来源{i % 7}"}, "病历号"),
+        ({"Patient Phone": lambda i: f"1380{i}"}, "Hosp No"),
+        ({"姓名": lambda i: f"刘洋{i % 26}"}, "病历号"),
+        ({"Patient Name": lambda i: f"Li {i % 3}"}, "MRN"),
+        ({"Patient visit no": lambda i: str(i)}, "MRN"),
+        ({"Patient consent": lambda i: "yes"}, "patient_id"),
+        ({"Patient eye": lambda i: ("L", "R")[i % 2]}, "Patient"),
+        ({"subjective_quality": lambda i: ("good", "fair", "poor")[i % 3]}, "patient_id"),
+        ({"patient_city": lambda i: f"city {i % 7}"}, "UHID"),
+        ({"是否住院患者": lambda i: "是否"[i % 2]}, "病例号"),
+        ({"case_id": lambda i: f"c{i // 4}"}, "NHS number"),
+        ({}, "Study ID"),
+        ({}, "Pat. ID"),
+        ({}, "EMR No"),
+        ({}, "就诊卡号"),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_the_number_of_a_patient_is_taken_before_what_is_said_about_him(
+    tmp_path, others, patient, first
+):
+    place(tmp_path, *(f"{i}.jpg" for i in range(40)))
+    header = [*others, patient] if first else [patient, *others]
+    rows = []
+    for i in range(40):
+        cells = {patient: f"P{i // 2 * 7}", **{name: of(i) for name, of in others.items()}}
+        rows.append([f"{i}.jpg", "dr", *(cells[name] for name in header)])
+    table_of(tmp_path, ["image", "label", *header], rows)
+    listing = generic.scan(tmp_path)
+    truth = {f"{i}.jpg": f"P{i // 2 * 7}" for i in range(40)}
+    assert {item.key: item.values[0] for item in listing.items} == truth
+    assert all(len(splits) == 1 for splits in splits_of(listing, truth).values())
+    assert f"Patients are those of the column {patient!r}." in listing.notes
+
+
+def test_a_number_that_every_photograph_has_of_its_own_names_no_patient(tmp_path):
+    place(tmp_path, *(f"{i}.jpg" for i in range(10)))
+    rows = [[f"{i}.jpg", "dr", f"c{i}"] for i in range(10)]
+    table_of(tmp_path, ["image", "label", "case_id"], rows)
+    listing = generic.scan(tmp_path)
+    assert not listing.columns
+    assert any(note.startswith("No patients are known") for note in listing.notes)
+
+
+def test_a_column_that_may_be_of_patients_is_named_with_the_option_for_it(tmp_path):
+    place(tmp_path, *(f"{i}.jpg" for i in range(4)))
+    table_of(
+        tmp_path,
+        ["image", "label", "patient_city", "x"],
+        [[f"{i}.jpg", "dr", f"c{i}", "y"] for i in range(4)],
+    )
+    (note,) = generic.scan(tmp_path).guesses
+    assert (
+        "not read: 'patient_city', 'x' ('patient_city' if it names patients: --group-column)"
+        in note
+    )
+
+
+def test_names_of_people_are_taken_last_and_said(tmp_path):
+    place(tmp_path, *(f"{i}.jpg" for i in range(4)))
+    table_of(
+        tmp_path,
+        ["image", "label", "姓名"],
+        [[f"{i}.jpg", "dr", "张三李四"[i % 2 * 2 :][:2]] for i in range(4)],
+    )
+    listing = generic.scan(tmp_path)
+    assert {item.values for item in listing.items} == {("张三",), ("李四",)}
+    assert any(
+        "known by the names in '姓名', which the records will hold" in n for n in listing.notes
+    )
+
+
+def test_photographs_without_a_patient_among_others_are_warned_of(tmp_path):
+    place(tmp_path, *(f"{i}.jpg" for i in range(10)))
+    rows = [[f"{i}.jpg", "dr", f"P{i // 2}" if i % 2 == 0 else ""] for i in range(10)]
+    table_of(tmp_path, ["image", "label", "pid"], rows)
+    (warning,) = generic.scan(tmp_path).warnings
+    assert warning.startswith("5 of 10 photographs have no patient in 'pid': each is split")
+    assert "fill these cells" in warning
+
+
+@pytest.mark.parametrize("word", ["None", "missing", "ANONYMOUS", "无", ".", "unknown", "-"])
+def test_words_for_an_unknown_patient_are_no_patient(tmp_path, word):
+    place(tmp_path, *(f"{i}.jpg" for i in range(6)))
+    rows = [[f"{i}.jpg", "dr", f"P{i}" if i < 3 else word] for i in range(6)]
+    table_of(tmp_path, ["image", "label", "pid"], rows)
+    listing = generic.scan(tmp_path)
+    assert sorted(item.values[0] for item in listing.items) == ["", "", "", "P0", "P1", "P2"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("7", "007"), ("A12", "a12"), ("P-0", "p-0"), ("12", "１２")]
+)
+def test_spellings_of_a_patient_are_one_patient_and_said(tmp_path, one, other):
+    place(tmp_path, *(f"{i}.jpg" for i in range(5)))
+    people = [one, one, other, "x", "y"]
+    table_of(
+        tmp_path, ["image", "label", "pid"], [[f"{i}.jpg", "dr", p] for i, p in enumerate(people)]
+    )
+    listing = generic.scan(tmp_path)
+    assert [item.values[0] for item in sorted(listing.items, key=lambda i: i.key)] == [
+        *(one, one, one, "x", "y")
+    ]
+    assert any("1 names of patients are other spellings" in note for note in listing.notes)
+
+
+def test_tables_that_name_different_patients_for_a_photograph_contradict_each_other(tmp_path):
+    place(tmp_path, "0.jpg", "1.jpg")
+    table_of(
+        tmp_path, ["image", "label", "pid"], [["0.jpg", "dr", "A"], ["1.jpg", "dr", "B"]], "a.csv"
+    )
+    table_of(
+        tmp_path, ["image", "pid", "caption"], [["0.jpg", "A", "x"], ["1.jpg", "C", "y"]], "b.csv"
+    )
+    listing = generic.scan(tmp_path)
+    assert [item.key for item in listing.items] == ["0.jpg"]
+    assert {reject.reason for reject in listing.rejects} == {"conflicting patients"}
+
+
+def test_tables_that_share_names_of_patients_are_said(tmp_path):
+    for site in "ab":
+        place(tmp_path, *(f"{site}/{i}.jpg" for i in range(2)))
+        (tmp_path / site).mkdir(exist_ok=True)
+        table_of(
+            tmp_path / site,
+            ["image", "label", "pid"],
+            [[f"{i}.jpg", "dr", str(i)] for i in range(2)],
+        )
+    listing = generic.scan(tmp_path)
+    assert any("2 patients are named in several tables" in note for note in listing.notes)
+
+
+def test_a_table_a_patient_is_no_ward(tmp_path):
+    for who in range(3):
+        place(tmp_path, *(f"{who}/{i}.jpg" for i in range(30)))
+        rows = [[f"{i}.jpg", "dr", f"P{who}"] for i in range(30)]
+        table_of(tmp_path / str(who), ["image", "label", "pid"], rows)
+    listing = generic.scan(tmp_path, group_column="pid")
+    assert len({(item.values[0], item.split) for item in listing.items}) == 3
+
+
+@pytest.mark.parametrize(
+    ("column", "fact"),
+    [
+        ("相机型号", "camera"),
+        ("Age (yrs)", "age"),
+        ("年龄（岁）", "age"),
+        ("Sex (M/F)", "sex"),
+        ("医院名称", "site"),
+        ("Exam Dt", "visit"),
+        ("Manufacturer", "camera"),
+        ("就诊号", "visit"),
+    ],
+)
+def test_facts_have_the_names_that_clinics_use(column, fact):
+    assert fact_columns([column]) == {fact: column}

@@ -122,3 +122,37 @@ def test_cross_validation_fits_each_fold_on_the_others():
         own = fold == number
         expected = calibrated(values[own], *fit(values[~own], labels[~own]))
         np.testing.assert_allclose(found[own], expected)
+
+
+def test_patients_are_drawn_whole_and_folds_part_none():
+    patients = np.repeat(np.arange(30), [1, 2, 3] * 10)[np.random.default_rng(0).permutation(60)]
+    drawn = draw(60, 20, 5, patients)
+    others = np.setdiff1d(np.arange(60), drawn)
+    assert not set(patients[drawn]) & set(patients[others])
+    assert 20 <= len(drawn) < 23
+    assert set(draw(60, 10, 5, patients)) <= set(drawn)
+    labels = np.random.default_rng(1).integers(0, 3, 30)[patients]
+    fold = folds_of(labels, 5, 2, patients)
+    assert all(len(set(fold[patients == who])) == 1 for who in range(30))
+    assert set(fold) == set(range(5))
+
+
+def test_one_photograph_a_patient_changes_no_draw_and_no_fold():
+    patients = np.random.default_rng(0).permutation(40)
+    labels = np.arange(40) % 3
+    np.testing.assert_array_equal(draw(40, 12, 3, patients), draw(40, 12, 3))
+    np.testing.assert_array_equal(folds_of(labels, 4, 3, patients), folds_of(labels, 4, 3))
+    values = np.random.default_rng(1).dirichlet(np.ones(3), 40)
+    np.testing.assert_array_equal(
+        cross_validated(values, labels, 4, 3, patients), cross_validated(values, labels, 4, 3)
+    )
+
+
+def test_cross_validation_fits_without_the_photographs_of_the_patient():
+    """With a class for each patient alone, a fit that saw the patient would know its offset."""
+    patients = np.repeat(np.arange(6), 10)
+    labels = np.repeat([0, 0, 0, 1, 1, 1], 10)
+    values = np.full((60, 2), 0.5)
+    found = cross_validated(values, labels, 6, 0, patients)
+    # Without the own patient's ten photographs, its class is the rarer one of the other fifty.
+    assert (found[np.arange(60), labels] < 0.5).all()

@@ -175,8 +175,17 @@ def test_facts_with_two_groups_are_tested_and_their_p_adjusted_together():
     }
     found = by_fact(probabilities, labels, facts, resamples=100)
     assert set(found) == {"sex", "age"}
-    assert [row["group"] for row in found["sex"]["groups"]] == ["f", "m"]
-    alone = by_group(probabilities, labels, facts["sex"], resamples=100)
+    assert [row["group"] for row in found["sex"]["groups"]] == ["female", "male"]
+    alone = by_group(probabilities, labels, groups_of(facts["sex"], "sex"), resamples=100)
     assert found["sex"]["groups"] == alone["groups"]
     wanted = holm({fact: row["p"] for fact, row in found.items()})
     assert {fact: row["p_holm"] for fact, row in found.items()} == wanted
+
+
+def test_ages_with_units_are_ranges_and_words_for_a_sex_are_two_groups():
+    assert groups_of(["38", "61岁", "54 y", "80 Years"], "age") == [
+        *("under 40", "60 to 74", "40 to 59", "75 and over")
+    ]
+    assert groups_of(["男", "M", "Male", "女", "f", "", "unknown"], "sex") == [
+        *("male", "male", "male", "female", "female", "", "unknown")
+    ]

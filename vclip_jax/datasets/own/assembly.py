@@ -7,19 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from vclip_jax.datasets.listing import PATIENT, Item, Listing, Reject, split_by_hash
+from vclip_jax.datasets.listing import Item, Listing, Reject, split_by_hash
 from vclip_jax.datasets.own.against_folders import notes_on_folders
 from vclip_jax.datasets.own.classes import Classes, ordered, read_cells, spell
 from vclip_jax.datasets.own.facts import FACTS
 from vclip_jax.datasets.own.found import Found
 from vclip_jax.datasets.own.joined import join
 from vclip_jax.datasets.own.labels import read_caption, says_nothing
-from vclip_jax.datasets.own.people import eyes_across_splits
+from vclip_jax.datasets.own.people import choose_persons, eyes_across_splits, group_by_person
 from vclip_jax.files.errors import few
 
-MOST_OF_A_PATIENT: Final = 20
-"""Photographs a value of a column of patients, on average: above it the column names something
-else, such as a ward or yes and no."""
 LONGEST_LABEL: Final = 1000
 """Characters of a label: longer ones are text in the wrong cell."""
 
@@ -50,6 +47,8 @@ def listing_of(
     silent = _silent(found)
     notes += read_cells(found, classes)
     notes += spell(name, found, classes)
+    more, unnamed = choose_persons(found, patients_given)
+    notes += more
     kept, joined = join(found)
     notes += notes_on_folders(kept)
     if joined:
@@ -62,7 +61,7 @@ def listing_of(
             "order of grades with --classes"
         )
     usable = [one for one in kept if not one.reason]
-    notes += _name_patients(usable, patients_given)
+    notes += group_by_person(usable)
     columns = [fact for fact in FACTS if any(fact in one.facts for one in usable)]
     notes += _follow_patients(usable)
     items, rejects = _number(kept, names, columns, silent)
@@ -74,7 +73,7 @@ def listing_of(
         columns=dict.fromkeys(columns, str),
         notes=notes + _notes_of_items(items, usable),
         guesses=list(dict.fromkeys(filter(None, guesses))),
-        warnings=_warnings(items, usable),
+        warnings=unnamed + _warnings(items, usable),
         description="Fundus photographs, read by the generic reader.",
         ordered=classes.ordered and bool(names),
     )
@@ -105,31 +104,6 @@ def _make_unicode(one: Found) -> None:
 def _escaped(text: str) -> str:
     """Return the text with invalid characters escaped."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _name_patients(found: Sequence[Found], given: bool) -> list[str]:
-    """Group the photographs by patient and store the patient as a fact.
-
-    A guessed column with few values for many photographs names no patients: it is noted.
-    """
-    columns: dict[str, Counter[str]] = {}
-    for one in found:
-        if one.person[1]:
-            columns.setdefault(one.person[0], Counter())[one.person[1]] += 1
-    notes, others = [], set()
-    for column, values in columns.items():
-        if not given and values.total() > MOST_OF_A_PATIENT * len(values):
-            others.add(column)
-            notes.append(
-                f"{column!r} has {len(values)} values for {values.total()} photographs and is "
-                "taken for no name of patients: if it is one, give --group-column."
-            )
-    for one in found:
-        if one.person[0] in others:
-            one.person = ("", "")
-        if one.person[1]:
-            one.group = one.facts[PATIENT] = one.person[1]
-    return notes
 
 
 def _follow_patients(found: Sequence[Found]) -> list[str]:
@@ -189,6 +163,8 @@ def _notes_of_items(items: Sequence[Item], usable: Sequence[Found]) -> list[str]
         )
     if any(not one.split for one in usable):
         notes.append("Photographs without a split of their own are split by a hash of their key.")
+        if not any(one.person for one in usable):
+            notes.append("No patients are known: if a column names them, give --group-column.")
         if any(one.group and not one.split for one in usable):
             notes.append(
                 "Photographs of one patient, where a column names patients, and of one row are "
@@ -208,7 +184,7 @@ def _warnings(items: Sequence[Item], usable: Sequence[Found]) -> list[str]:
 
     The data card counts the patients of a column.
     """
-    warnings = [] if any(one.person[1] for one in usable) else eyes_across_splits(items)
+    warnings = [] if any(one.person for one in usable) else eyes_across_splits(items)
     hashed = {one.key for one in usable if not one.split} & {item.key for item in items}
     if 0 < len(hashed) < len(items):
         warnings.append(

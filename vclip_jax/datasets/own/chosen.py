@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from vclip_jax.datasets.formats.tables import LOST_DIGITS, Table
-from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PATIENT
+from vclip_jax.datasets.listing import IMAGE_SUFFIXES
 from vclip_jax.datasets.own import columns as names_of
 from vclip_jax.datasets.own.columns import Wanted, named
 from vclip_jax.datasets.own.eyes import SIDES, pairs, side_column, side_of, without_side
@@ -17,7 +17,7 @@ from vclip_jax.datasets.own.lookup import (
     relative,
     split_of,
 )
-from vclip_jax.datasets.own.people import person_column
+from vclip_jax.datasets.own.people import may_be_of_people, person_columns
 from vclip_jax.files.errors import few
 
 _TRIED: Final = 200
@@ -37,13 +37,15 @@ class Chosen:
     group: str = ""
     """The column of patients that the user named."""
 
-    def person(self, columns: Sequence[str]) -> str:
-        """Return the column that identifies the person, among those not used otherwise, or ""."""
-        return self.group or person_column(name for name in columns if name not in self._used)
+    def people(self, columns: Sequence[str]) -> list[str]:
+        """Return the columns that may identify the person, among those not used otherwise."""
+        if self.group:
+            return [self.group]
+        return person_columns(name for name in columns if name not in self._used)
 
     def facts(self, columns: Sequence[str]) -> dict[str, str]:
         """Return the columns of the photographs' facts, among those not used otherwise."""
-        used = {*self._used, self.person(columns)}
+        used = {*self._used, *self.people(columns)}
         return fact_columns(name for name in columns if name not in used)
 
     @property
@@ -58,13 +60,15 @@ class Chosen:
             columns: all columns of the table.
         """
         parts = zip(("image", "caption", "label", "split"), self._used, strict=True)
-        roles = {**dict(parts), PATIENT: self.person(columns), EYE: side_column(columns)}
+        roles = {**dict(parts), EYE: side_column(columns)}
         roles |= self.facts(columns)
-        used = set(roles.values())
+        used = {*roles.values(), *self.people(columns)}
         unread = [name for name in columns if name not in used]
         if not unread and used <= {*_USUAL, ""}:
             return ""
         rest = f"; not read: {few(map(repr, unread))}" if unread else ""
+        if about := [name for name in unread if may_be_of_people(name)]:
+            rest += f" ({few(map(repr, about))} if it names patients: --group-column)"
         said = ", ".join(f"{role} is {name!r}" for role, name in roles.items() if name)
         return f"{where}: {said}{rest}."
 

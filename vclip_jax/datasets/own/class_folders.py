@@ -3,11 +3,12 @@
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from vclip_jax.datasets.listing import Blob
 from vclip_jax.datasets.own.folders import Folder
 from vclip_jax.datasets.own.found import Found
-from vclip_jax.datasets.own.labels import one_line
+from vclip_jax.datasets.own.labels import is_finding, one_line
 from vclip_jax.datasets.own.lookup import check_tests, split_of
 from vclip_jax.files.errors import few
 
@@ -27,7 +28,8 @@ def from_folders(folder: Folder, *, one_class: bool = False) -> tuple[list[Found
         The photographs, and notes on guesses.
 
     Raises:
-        ValueError: one line: all photographs are in one folder, which gives no classes.
+        ValueError: one line: all photographs are in one folder, which gives no classes; or the
+            classes seem to lie below folders of patients.
     """
     splits: dict[str, str] = {}
     names: dict[str, list[str]] = {}
@@ -54,6 +56,7 @@ def from_folders(folder: Folder, *, one_class: bool = False) -> tuple[list[Found
             "add a table with the columns image and caption or label, or make a folder per class "
             f"(if it is the only class, --classes {only!r})"
         )
+    _check_level([names[key][len(above) :] for key in usable], folder.root)
     for key, parts in names.items():
         if len(parts) <= len(above) or not parts:
             found.append(_reject(folder, key, "no class"))
@@ -76,6 +79,28 @@ def from_folders(folder: Folder, *, one_class: bool = False) -> tuple[list[Found
             notes.append(f"Splits are those of the folders {meanings}.")
         check_tests(sorted(split_names), folder.root)
     return found, notes
+
+
+def _check_level(paths: Sequence[Sequence[str]], root: Path) -> None:
+    """Refuse folders of patients or places whose subfolders are the classes.
+
+    Args:
+        paths: the folders of each photograph, from those that would be the classes on.
+        root: the source.
+
+    Raises:
+        ValueError: one line: the folders' names are none of findings, and those of their subfolders
+            are.
+    """
+    first = {path[0] for path in paths if path}
+    second = {path[1] for path in paths if len(path) > 1}
+    named = len(second) > 1 and all(map(is_finding, second)) and not any(map(is_finding, first))
+    if named and all(len(path) > 1 for path in paths):
+        raise ValueError(
+            f"{root}: the folders {few(sorted(first), 4)} hold the folders "
+            f"{few(sorted(second), 4)}, which look like the classes: put the classes above, or write "
+            "a table with image, label and patient"
+        )
 
 
 def _reject(folder: Folder, key: str, reason: str) -> Found:

@@ -49,6 +49,11 @@ def plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", folded) or folded
 
 
+def bare(name: str) -> str:
+    """Return `plain` of a name without what stands in brackets: "Age (yrs)", "年龄（岁）"."""
+    return plain(re.sub(r"[(（\[【].*?[)）\]】]", " ", name)) or plain(name)
+
+
 def image_columns(columns: Sequence[str]) -> list[str]:
     """List the columns whose names are those of photographs' paths or ids, the likeliest first."""
     return _known(columns, _IMAGE)

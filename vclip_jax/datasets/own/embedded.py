@@ -16,7 +16,7 @@ from vclip_jax.datasets.own.facts import fact_columns, facts_of
 from vclip_jax.datasets.own.folders import hidden_notes
 from vclip_jax.datasets.own.found import Found
 from vclip_jax.datasets.own.lookup import check_tests, relative, split_of, split_of_path
-from vclip_jax.datasets.own.people import person_column, person_of
+from vclip_jax.datasets.own.people import person_columns, person_of
 from vclip_jax.files.errors import few
 from vclip_jax.files.foreign import read_bytes
 
@@ -58,9 +58,9 @@ def from_parquet(
     flat = parquet.flat_columns(path)
     chosen = choose(Table(path, "", tuple(flat), []), "", wanted)
     names, graded = parquet.class_names(path, chosen.label) if chosen.label else ((), False)
-    person = chosen.person(tuple(flat))
+    people = chosen.people(tuple(flat))
     facts, sides = chosen.facts(tuple(flat)), side_column(tuple(flat))
-    used = [chosen.caption, chosen.label, chosen.split, person, sides, *facts.values()]
+    used = [chosen.caption, chosen.label, chosen.split, *people, sides, *facts.values()]
     used = list(dict.fromkeys(filter(None, used)))
     rows = list(parquet.rows(path, image, used))
     stem = relative(path.with_suffix(""), root)
@@ -87,7 +87,7 @@ def from_parquet(
                 reason=fault or ("unknown split" if split and not split_of(split) else ""),
                 detail=where,
                 source=path.name,
-                person=(person, person_of(cells.get(person, ""))),
+                people={column: person_of(cells.get(column, "")) for column in people},
                 facts=facts_of(cells, facts, side_of(cells.get(sides, ""))),
                 is_name=bool(names),
             )
@@ -178,18 +178,18 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
             for key, sample in zip(keys, samples, strict=True)
         ]
     entries = dict.fromkeys(name for sample in samples for name in sample.extra)
-    person = wanted.group or person_column(name for name in entries if name != label)
+    people = [wanted.group] if wanted.group else person_columns(n for n in entries if n != label)
     if wanted.group and samples and wanted.group not in entries:
         raise ValueError(f"{root}: no .json has the entry {wanted.group!r} for the patient")
     sides = side_column(list(entries))
-    facts = fact_columns(name for name in entries if name not in (label, person))
+    facts = fact_columns(name for name in entries if name not in (label, *people))
     found = [
-        _found_in(sample, key, root, label, person, sides, facts)
+        _found_in(sample, key, root, label, people, sides, facts)
         for key, sample in zip(keys, samples, strict=True)
     ]
-    return found, _unread(samples, entries, [label, person, sides, *facts.values()]) + hidden_notes(
-        hidden
-    )
+    return found, _unread(
+        samples, entries, [label, *people, sides, *facts.values()]
+    ) + hidden_notes(hidden)
 
 
 def _found_in(
@@ -197,7 +197,7 @@ def _found_in(
     key: str,
     root: Path,
     label: str,
-    person: str,
+    people: Sequence[str],
     sides: str,
     facts: Mapping[str, str],
 ) -> Found:
@@ -211,7 +211,7 @@ def _found_in(
     if split and not split_of(split) and not reason:
         reason, detail = "unknown split", f"{where}: {split!r}"
     # The other entries may be large.
-    cells = {name: text_of(sample.extra.get(name)) for name in (person, sides, *facts.values())}
+    cells = {name: text_of(sample.extra.get(name)) for name in (*people, sides, *facts.values())}
     return Found(
         key=key,
         image=sample.image,
@@ -221,7 +221,7 @@ def _found_in(
         reason=reason,
         detail=detail,
         source=sample.shard.name,
-        person=(person, person_of(cells[person])),
+        people={column: person_of(cells[column]) for column in people},
         facts=facts_of(cells, facts, side_of(cells[sides])),
     )
 

@@ -4,17 +4,18 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from vclip_jax.datasets.listing import PATIENT
-from vclip_jax.datasets.own.columns import plain
+from vclip_jax.datasets.own.columns import bare
 
 EYE: Final = "eye"
 _COLUMNS: Final = {
     "sex": "sex gender patientsex patientgender 性别 性別",
-    "age": "age patientage ageyears agey ageatexam 年龄 年齡",
-    "camera": "camera cameramodel cameratype cameraname device devicemodel imagingdevice 相机 相機 "
-    "设备 設備 设备型号 机型",
-    "site": "site hospital clinic centre center institution institute 医院 醫院 中心 院区 机构",
-    "visit": "visit visitid visitdate date examdate examinationdate studydate acquisitiondate "
-    "检查日期 拍摄日期 就诊日期 检查时间 拍摄时间",
+    "age": "age patientage ageyears ageyrs ageinyears agey ageatexam 年龄 年齡",
+    "camera": "camera cameramodel cameratype cameraname device devicemodel imagingdevice "
+    "manufacturer 相机 相機 相机型号 照相机 眼底相机 眼底相机型号 设备 設備 设备型号 机型",
+    "site": "site hospital hospitalname clinic centre center institution institute 医院 醫院 "
+    "医院名称 中心 院区 机构",
+    "visit": "visit visitid visitno visitdate date examdt examdate examinationdate studydate "
+    "acquisitiondate 检查日期 拍摄日期 就诊日期 检查时间 拍摄时间 就诊时间 就诊号",
     "quality": "quality imagequality qualityscore qualitygrade 质量 图像质量 图片质量 照片质量",
 }
 """Name of a fact -> the plain names of its columns."""
@@ -31,7 +32,7 @@ def fact_columns(columns: Iterable[str]) -> dict[str, str]:
         >>> fact_columns(["Patient Sex", "年龄", "Image_Quality", "diagnosis"])
         {'sex': 'Patient Sex', 'age': '年龄', 'quality': 'Image_Quality'}
     """
-    known = {plain(name): name for name in reversed(list(columns))}
+    known = {bare(name): name for name in reversed(list(columns))}
     found = {
         fact: next((known[name] for name in names.split() if name in known), "")
         for fact, names in _COLUMNS.items()

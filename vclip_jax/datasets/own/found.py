@@ -19,9 +19,11 @@ class Found:
     """The reason why the photograph cannot be used, if any."""
     detail: str = ""
     source: str = ""
-    """The table, so that rows of several tables can be joined."""
-    person: tuple[str, str] = ("", "")
-    """The column that identifies the person, and its cell; "" if there is none."""
+    """What tells the table apart, so that rows of several tables can be joined."""
+    people: dict[str, str] = field(default_factory=dict)
+    """The columns that may identify the person, and their cells."""
+    person: str = ""
+    """The person, from the one of these that was chosen; "" if unknown."""
     group: str = ""
     """A value that photographs of one split share, such as the eyes of one row; "" for the key."""
     word: str = ""

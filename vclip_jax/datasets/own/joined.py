@@ -26,7 +26,8 @@ def join(found: Sequence[Found]) -> tuple[list[Found], int]:
 def _join_rows(rows: list[Found]) -> list[int]:
     labels = list(dict.fromkeys(one.label for one in rows if one.label))
     splits = list(dict.fromkeys(one.split for one in rows if one.split))
-    for what, values in (("labels", labels), ("splits", splits)):
+    people = list(dict.fromkeys(one.person for one in rows if one.person))
+    for what, values in (("labels", labels), ("splits", splits), ("patients", people)):
         if len(values) > 1:
             for one in rows:
                 one.reason = f"conflicting {what}"
@@ -43,7 +44,7 @@ def _join_rows(rows: list[Found]) -> list[int]:
         else:
             joined.append(id(one))
         first.caption = first.caption or one.caption
-        first.person = first.person if first.person[1] else one.person
+        first.person = first.person or one.person
         first.group = first.group or one.group
         first.facts = one.facts | first.facts
         first.label, first.split = "".join(labels), "".join(splits)

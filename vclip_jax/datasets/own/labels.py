@@ -204,6 +204,11 @@ _FINDINGS: Final = {spelling(name): row for row in _NAMES for name in row.split(
 """Common names, and a value that is the same for all names of one finding."""
 
 
+def is_finding(name: str) -> bool:
+    """Return whether a name is a common one of a finding, or of a healthy eye."""
+    return spelling(name) in _FINDINGS
+
+
 def finding(name: str) -> str:
     """Return a value that is the same for all common names of one finding.
 

@@ -58,7 +58,7 @@ class _Reading:
     """The split that the table is named after, or ""."""
     side: str
     """The eye that the table is named after, or ""."""
-    person: str
+    people: list[str]
     """The column that names the patient, or ""."""
     sides: str
     """The column that names the eye, or ""."""
@@ -125,7 +125,7 @@ def _reading_of(table: Table, chosen: Chosen, folder: Folder, photographs: Photo
         rooted=is_rooted(cells, start, photographs, home),
         split=split_of_table(table.path, folder.root, table.sheet),
         side=table.side or side_of(table.sheet) or side_of(table.path.stem),
-        person=chosen.person(table.columns),
+        people=chosen.people(table.columns),
         sides=side_column(table.columns),
         facts=chosen.facts(table.columns),
         classes=classes,
@@ -149,11 +149,12 @@ def _notes_of_columns(reading: _Reading) -> list[str]:
     for name in reading.used:
         if table.rows and not any(reading.cells(name)):
             notes.append(f"{table.where}: the column {name!r} is empty in every row.")
-    if lost := reading.cells(reading.person).count(LOST_DIGITS):
-        notes.append(
-            f"{table.where}: {lost} cells of {reading.person!r} are numbers that have lost digits "
-            "in Excel and name nobody: format the column as text and fill it again."
-        )
+    for column in reading.people:
+        if lost := reading.cells(column).count(LOST_DIGITS):
+            notes.append(
+                f"{table.where}: {lost} cells of {column!r} are numbers that have lost digits in "
+                "Excel and name nobody: format the column as text and fill it again."
+            )
     return notes
 
 
@@ -166,11 +167,11 @@ def _is_of_other_eye(reading: _Reading, row: Row) -> bool:
 
 def _read_row(reading: _Reading, number: int, row: Row) -> _Named:
     table, chosen = reading.table, reading.chosen
-    one = Found("", source=table.where, detail=f"{table.where}, row {number}")
+    one = Found("", source=f"{table.path}\0{table.sheet}", detail=f"{table.where}, row {number}")
     one.split = split_of(row.get(chosen.split, "")) or reading.split
     one.caption, one.label = row.get(chosen.caption, ""), row.get(chosen.label, "")
-    whose = row.get(reading.person, "")
-    one.person = (reading.person, "" if whose == LOST_DIGITS else person_of(whose))
+    cells = {name: row.get(name, "") for name in reading.people}
+    one.people = {n: "" if cell == LOST_DIGITS else person_of(cell) for n, cell in cells.items()}
     one.group = next(filter(None, (row.get(name) for name in table.eyes)), "")
     side = table.side or side_of(row.get(reading.sides, "")) or reading.side
     one.facts = facts_of(row, reading.facts, side)

@@ -6,6 +6,7 @@ test a column asks whether the groups differ at all.
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -26,6 +27,14 @@ PERMUTATIONS: Final = 2000
 RESAMPLES: Final = 2000
 _AGES: Final = (40, 60, 75)
 """Edges of the groups of an age in years."""
+_AGE: Final = re.compile(
+    r"(\d{1,3}(?:\.\d+)?) ?(?:y|yr|yrs|years?|岁|歲|周岁)?(?: old)?", re.IGNORECASE
+)
+_SEXES: Final = {
+    word: sex
+    for sex, words in (("female", "f female woman w 女 女性"), ("male", "m male man 男 男性"))
+    for word in words.split()
+}
 _FEW_NUMBERS: Final = 8
 """Different numbers up to which each is a group of its own, such as grades of quality."""
 
@@ -33,7 +42,8 @@ _FEW_NUMBERS: Final = 8
 def groups_of(values: Sequence[Any], column: str = "") -> list[str]:
     """Return the group of each image, "" where the value is unknown.
 
-    Numbers become ranges: an age by the edges 40, 60 and 75 years, another number by thirds.
+    Numbers become ranges: an age by the edges 40, 60 and 75 years, another number by thirds. An age
+    may have a unit ("61岁", "61 y"), and the usual words for a sex become "female" and "male".
 
     Args:
       values: text or numbers; "" and negative numbers are unknown.
@@ -47,6 +57,10 @@ def groups_of(values: Sequence[Any], column: str = "") -> list[str]:
         ['Topcon', '', 'Zeiss']
     """
     texts = ["" if value is None else str(value).strip() for value in values]
+    if column == "age":
+        texts = [match[1] if (match := _AGE.fullmatch(text)) else text for text in texts]
+    if column == "sex":
+        texts = [_SEXES.get(text.casefold(), text) for text in texts]
     numbers = [_number(text) for text in texts]
     known = [number for number, text in zip(numbers, texts, strict=True) if text]
     if known and all(math.isfinite(number) for number in known):
