@@ -98,8 +98,8 @@ def _check_level(paths: Sequence[Sequence[str]], root: Path) -> None:
     if named and all(len(path) > 1 for path in paths):
         raise ValueError(
             f"{root}: the folders {few(sorted(first), 4)} hold the folders "
-            f"{few(sorted(second), 4)}, which look like the classes: put the classes above, or write "
-            "a table with image, label and patient"
+            f"{few(sorted(second), 4)}, which look like the classes: put the classes above, or "
+            "write a table with image, label and patient"
         )
 
 
