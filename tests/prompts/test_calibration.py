@@ -148,7 +148,7 @@ def test_what_is_missing_in_a_file_is_named(tmp_path):
 
 def test_a_calibration_with_the_classes_in_another_order_is_refused():
     turned = entry(classes=FIVES.class_names[::-1])
-    with pytest.raises(ValueError, match="is for the classes glaucoma, .* in this order, not for"):
+    with pytest.raises(ValueError, match=r"is for the classes glaucoma, .* in this order, not for"):
         turned.check("a" * 64, FIVES)
     entry().check("a" * 64, FIVES)
 

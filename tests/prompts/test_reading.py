@@ -61,9 +61,8 @@ def test_what_the_context_cuts_is_named_with_its_length(chinese):
 
 def test_some_unknown_words_are_said_with_their_share(chinese):
     (note,) = reading.check_prompts(asked("青光眼", "白内障 Cataract"), chinese, 52)
-    assert note == (
-        "phrases: the model's vocabulary lacks 14% of the prompts' tokens, most in '白内障 Cataract'"
-    )
+    assert note.startswith("phrases: the model's vocabulary lacks 14% of the prompts' tokens")
+    assert note.endswith("most in '白内障 Cataract'")
 
 
 def test_a_class_whose_words_are_all_unknown_is_refused(chinese):

@@ -19,7 +19,7 @@ from vclip_jax.data.images.decode import (
     resize_fast,
 )
 from vclip_jax.data.images.jpeg import strip
-from vclip_jax.data.images.opening import MAX_PIXELS, ImageError
+from vclip_jax.data.images.opening import MAX_PIXELS
 from vclip_jax.datasets.synthetic.domains import TRAINING_DOMAIN, sample_case
 from vclip_jax.datasets.synthetic.render import render
 
@@ -333,7 +333,7 @@ def test_pictures_of_several_pages_or_frames_are_refused(kind):
     pages = [Image.new("RGB", (40, 40), colour) for colour in ("red", "green", "blue")]
     buffer = io.BytesIO()
     pages[0].save(buffer, kind, save_all=True, append_images=pages[1:])
-    with pytest.raises(ImageError, match="holds several pictures .* save the photograph alone"):
+    with pytest.raises(ImageError, match=r"holds several pictures .* save the photograph alone"):
         decode(buffer.getvalue(), 16)
 
 
