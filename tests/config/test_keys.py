@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from vclip_jax import config as config_lib
-from vclip_jax.config import keys, saved
+from vclip_jax.config import checks, keys, saved
 from vclip_jax.config.__main__ import main
 from vclip_jax.config.page import page
+from vclip_jax.files import packaged
 from vclip_jax.models import kinds, losses, remat, vit
 from vclip_jax.tracking import trackers
 
@@ -92,3 +93,23 @@ def test_keys_are_printed_without_jax():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_a_recipe_that_starts_from_a_model_has_its_sizes_and_is_valid():
+    mine = config_lib.starting_from("retina-small")
+    saved = json.loads((packaged.path_of("retina-small") / "config.json").read_text("utf-8"))
+    for section, values in saved.items():
+        for key, value in values.items() if section in ("model", "data") else ():
+            found = mine[section][key]
+            assert (list(found) if isinstance(found, tuple) else found) == value
+    assert mine.model.whiten_pairs == 0
+    mine.data.dataset = "mine"
+    checks.validate(mine, devices=1)
+
+
+def test_a_recipe_cannot_start_from_what_is_no_model(tmp_path):
+    with pytest.raises(OSError, match=r"config\.json"):
+        config_lib.starting_from(tmp_path)
+    (tmp_path / "config.json").write_text('{"model": 3}')
+    with pytest.raises(ValueError, match="is not the configuration of a model: it has no 'model'"):
+        config_lib.starting_from(tmp_path)

@@ -5,7 +5,14 @@ page of the keys (`page`), and the trainer's flags (`command_line`).
 The keys name choices of the room `data`; nothing here imports JAX.
 """
 
-from vclip_jax.config.defaults import default, published_eval, small, system, zero_shot_eval
+from vclip_jax.config.defaults import (
+    default,
+    published_eval,
+    small,
+    starting_from,
+    system,
+    zero_shot_eval,
+)
 from vclip_jax.config.saved import as_text, flatten, has_begun, read, save_or_check
 
 __all__ = [
@@ -17,6 +24,7 @@ __all__ = [
     "read",
     "save_or_check",
     "small",
+    "starting_from",
     "system",
     "zero_shot_eval",
 ]

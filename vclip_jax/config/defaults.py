@@ -5,10 +5,14 @@ be set on the command line, `--config.data.image_size=224`. An unknown key is re
 anything else that `checks` finds wrong.
 """
 
+import os
+
 from ml_collections import ConfigDict
 
 from vclip_jax.config.keys import KEYS, USER_NAMED_SECTIONS
 from vclip_jax.datasets.catalog import DATASETS
+from vclip_jax.files import packaged
+from vclip_jax.files.foreign import read_json
 
 
 def default() -> ConfigDict:
@@ -71,6 +75,44 @@ def small() -> ConfigDict:
     config.optimizer.beta2 = 0.98
     config.optimizer.weight_decay = 0.1
     config.optimizer.clip_grad_norm = 1.0
+    return config
+
+
+_SEEN = ("image_size", "fit", "image_mean", "image_std", "decode", "enhance")
+"""The keys of `data` that decide what a model sees of a photograph."""
+
+
+def starting_from(model: str | os.PathLike[str]) -> ConfigDict:
+    """Return `small` for training a model further: its sizes, preprocessing, context and weights.
+
+    The learning rate is a tenth of that from random weights. The vocabulary comes with the weights,
+    so write captions in words that the model knows.
+
+    Args:
+        model: a workdir, a portable folder or the name of a packaged model.
+
+    Raises:
+        ValueError, OSError: one line: there is no such model, or its config.json is damaged.
+
+    Examples:
+        >>> from vclip_jax import config
+        >>> mine = config.starting_from("retina-small")
+        >>> mine.data.image_size, mine.restore_from, mine.optimizer.learning_rate
+        (192, 'retina-small', 0.0003)
+    """
+    path = packaged.path_of(model) / "config.json"
+    raw = read_json(path)
+    config = small()
+    for section, keys in (("model", None), ("data", _SEEN), ("tokenizer", ("context_length",))):
+        given = raw.get(section) if isinstance(raw, dict) else None
+        if not isinstance(given, dict):
+            raise ValueError(f"{path} is not the configuration of a model: it has no {section!r}")
+        for key, value in given.items():
+            if key in config[section] and (keys is None or key in keys):
+                config[section][key] = tuple(value) if isinstance(value, list) else value
+    config.model.whiten_pairs = 0  # only for random weights
+    config.optimizer.learning_rate = 3e-4
+    config.restore_from = os.fspath(model)
     return config
 
 

@@ -279,7 +279,7 @@ SYNTHETIC: Final = "rendered, needs no source: synthetic fundus photographs with
 def known_columns(name: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """Return `Dataset.findings` and `Dataset.facts` of a built dataset, by its name.
 
-    The rendered datasets have SynFundus-1M's columns.
+    The rendered datasets have SynFundus-1M's columns; they have no facts worth a subgroup.
 
     Examples:
         >>> from vclip_jax.datasets.catalog import known_columns
@@ -287,5 +287,7 @@ def known_columns(name: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
         {'site': 'department'}
     """
     base = name.partition("/")[0]
-    known = DATASETS.get("synfundus" if base == "synthetic" else base)
+    if base == "synthetic":
+        return DATASETS["synfundus"].findings, {}
+    known = DATASETS.get(base)
     return (known.findings, known.facts) if known else ({}, {})

@@ -198,7 +198,7 @@ def open_source(name: str, data_dir: str | os.PathLike[str], split: str) -> Reco
         >>> from vclip_jax.datasets import open_source
         >>> source = open_source("synthetic", data_dir, "test")
         >>> len(source), sorted(source[0])
-        (8, ['caption', 'image', 'key', 'label'])
+        (8, ['caption', 'findings', 'image', 'key', 'label'])
     """
     builder = open_builder(name, data_dir)
     return source_of(builder, name, split)

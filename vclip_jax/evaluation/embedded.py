@@ -48,7 +48,18 @@ class Embedded:
         return known & (self.gate == 0) if gate == "exclude" and self.gate is not None else known
 
     def reasons(self, which: np.ndarray) -> list[str]:
-        """Return the gate's reasons in words for the images of bool `[n]`; [] without a gate."""
+        """Return the gate's reasons in words for the images of bool `[n]`; [] without a gate.
+
+        Examples:
+            >>> import numpy as np
+            >>> from vclip_jax.evaluation.embedded import Embedded
+            >>> images, labels = np.eye(2, 8, dtype=np.float32), np.array([1, 0], np.int32)
+            >>> Embedded(images, labels).reasons(labels >= 0)
+            []
+            >>> judged = Embedded(images, labels, np.array([0, 0], np.int32))
+            >>> judged.reasons(labels > 0)
+            ['']
+        """
         if self.gate is None:
             return []
         return ["; ".join(of_bits(bits)) for bits in self.gate[which].tolist()]

@@ -16,6 +16,7 @@ import numpy as np
 
 from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.data.text.wordpiece import WordPiece
+from vclip_jax.files import packaged
 from vclip_jax.files.foreign import parse_json, read_bytes, read_json
 from vclip_jax.interop.weights import Weights
 from vclip_jax.prompts import PromptSet
@@ -300,10 +301,16 @@ def _licence_text(config: Mapping[str, Any]) -> str:
         )
     if config.get("restore_from"):
         text += (
-            "\n\nTraining started from other weights, whose licence applies as well: name them "
-            "here before you share these weights."
+            f"\n\nTraining started from other weights{_origin(config)}, whose licence applies as "
+            "well: name it here before you share these weights."
         )
     return text
+
+
+def _origin(config: Mapping[str, Any]) -> str:
+    """Return ", NAME" for weights whose name is public, "" for a path of this machine."""
+    name = str(config["restore_from"])
+    return f", {name}" if name.startswith("hub:") or name in packaged.names() else ""
 
 
 def _training(run: SavedRun) -> Iterator[str]:

@@ -103,9 +103,10 @@ def _known(name: str, data_dir: str | os.PathLike[str]) -> tuple[str, Storage] |
         usable = list(dict.fromkeys(plain))
         close = difflib.get_close_matches(name, [*usable, *DATASETS], n=1)
         here = f"one built in {data_dir} ({few(usable)}), " if usable else ""
+        empty = "" if usable else f" (none is built in {data_dir}: --config.data.data_dir)"
         raise DatasetError(
             f"no dataset is called {name!r}{f', did you mean {close[0]}?' if close else ':'} use "
             f"{here}{', '.join(DATASETS)}, or synthetic/DOMAIN-SIZEpx-COUNT-sSEED, for example "
-            "synthetic/synfundus_like-128px-12000-s0"
+            f"synthetic/synfundus_like-128px-12000-s0{empty}"
         )
     return base, storage
