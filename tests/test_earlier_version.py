@@ -41,6 +41,7 @@ def rows(path: Path) -> dict[tuple[int, str], float]:
     return {(line["step"], key): value for line in lines for key, value in line.items()}
 
 
+@pytest.mark.slow
 def test_its_run_goes_on_to_the_same_figures(left):
     config = config_lib.default()
     saved = json.loads((left / "run/config.json").read_text())

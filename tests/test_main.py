@@ -230,6 +230,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
         )
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_was_cut_off_is_made_up_for(config, tmp_path, monkeypatch):
     config.eval_every = 2
     config.checkpoint_every = 100
@@ -249,6 +250,7 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(config, tmp_path, monkeyp
     assert evaluated(tmp_path) == [2, 4, STEPS]
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_outlasts_the_newest_and_can_be_chosen(
     config, tmp_path, monkeypatch, capsys
 ):

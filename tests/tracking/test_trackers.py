@@ -88,6 +88,7 @@ def logged(workdir):
     return [{k: v for k, v in row.items() if k != "evaluation"} for row in lines]
 
 
+@pytest.mark.slow
 def test_a_tracker_hears_every_row_once_and_a_resume_repeats_nothing(config, recorded, tmp_path):
     config.tracker_samples = 3
     trainer.main(config, tmp_path)

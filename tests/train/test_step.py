@@ -320,6 +320,7 @@ def test_micro_batches_with_dropout_and_norms_are_those_of_the_whole_batch(
     assert_same(step_of(tiny_clip, initial, "one", DROPOUT, micro_batches=2), want)
 
 
+@pytest.mark.slow
 def test_micro_batches_have_the_gradients_of_the_whole_batch(light):
     _, graphdef, initial = light
     whole, parts = (gradients(graphdef, initial, micro_batches=n) for n in (1, 4))
