@@ -79,6 +79,14 @@ class Wanted:
     split: str = ""
     group: str = ""
     """The column that names patients."""
+    findings: tuple[str, ...] = ()
+    """The columns of flags, a finding each."""
+
+    @property
+    def named(self) -> list[str]:
+        """All columns that the user named."""
+        one = (self.image, self.caption, self.label, self.split, self.group)
+        return [name for name in (*one, *self.findings) if name]
 
 
 def named(columns: Sequence[str], wanted: str, option: str) -> str:
