@@ -1,21 +1,13 @@
 """What cells say of classes and captions."""
 
 import json
-from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vclip_jax.datasets.own.labels import (
-    given_names,
-    in_order,
-    is_healthy,
-    read_caption,
-    read_labels,
-    spelling,
-    spelt_alike,
-)
+from vclip_jax.datasets.own.labels import read_caption, read_labels
+from vclip_jax.datasets.own.names import spelling
 
 
 @pytest.mark.parametrize(
@@ -153,26 +145,6 @@ def test_what_is_no_row_of_names_is_one_class(cell):
     assert read_labels([cell, "1", "2", "wet"])[0] == ((cell,), "")
 
 
-@pytest.mark.parametrize(
-    ("name", "healthy"),
-    [
-        ("normal", True),
-        ("Healthy", True),
-        ("No Findings", True),
-        ("no_finding", True),
-        ("正常", True),
-        ("无异常", True),
-        ("眼底未见异常", True),
-        ("no DR", False),
-        ("abnormal", False),
-        ("other", False),
-        ("0", False),
-    ],
-)
-def test_a_name_of_no_disease_at_all_is_healthy(name, healthy):
-    assert is_healthy(name) == healthy
-
-
 def test_the_comma_is_a_decimal_point_where_all_cells_say_so():
     assert read_labels(["1,0", "2,0", ""]) == [(("1",), ""), (("2",), ""), ((), "")]
     assert read_labels(["1,0", "2,3"])[1] == ((), "label is not whole")
@@ -218,25 +190,3 @@ def test_a_caption_is_one_text():
     assert read_caption('[""]') == ("", "")
     assert read_caption("['']") == ("['']", "")
     assert read_caption("['one', 'two']") == ("", "several captions")
-
-
-def test_numbers_are_in_their_order_and_names_by_alphabet():
-    assert in_order({"10", "9", "-1"}) == ("-1", "9", "10")
-    assert in_order({"b", "10", "9"}) == ("10", "9", "b")
-
-
-def test_spellings_are_told_apart_by_more_than_case_width_and_space():
-    assert spelling("Ｇlau coma") == spelling("glaucoma")
-    assert spelling("01") == spelling("1")
-    assert spelling("no-DR\u200b") == spelling("no_dr") == spelling("NoDR")
-    assert spelling("AMD") != spelling("AMDs")
-    assert spelling("1-2") != spelling("12")
-    counts = Counter({"dr": 3, "DR": 5, "amd": 1})
-    assert spelt_alike(counts) == [["DR", "dr"]]
-
-
-def test_given_classes_may_hold_commas_in_quotes():
-    assert given_names('no DR, "severe, proliferative"') == ("no DR", "severe, proliferative")
-    for text in ("a,,b", "a,a"):
-        with pytest.raises(ValueError, match="the classes"):
-            given_names(text)

@@ -10,13 +10,11 @@ from vclip_jax.datasets.own.found import Found
 from vclip_jax.datasets.own.labels import (
     LIST_OF_FLAGS,
     REPEATED_NUMBER,
-    in_order,
     is_parted,
     is_undecided,
     read_labels,
-    spelling,
-    spelt_alike,
 )
+from vclip_jax.datasets.own.names import in_order, spelling, spelt_alike
 from vclip_jax.files.errors import few
 
 SPELLINGS: Final = ("refuse", "merge", "keep")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from vclip_jax.datasets.own.labels import is_healthy
+from vclip_jax.datasets.own.names import is_healthy
 
 CONFLICT: Final = "conflicting findings"
 """The reason of a reject, as the next one is."""

@@ -29,15 +29,17 @@ from vclip_jax.datasets.formats.tables import Table, read_tables
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET, Listing
 from vclip_jax.datasets.own import configurations, embedded
 from vclip_jax.datasets.own.assembly import listing_of
-from vclip_jax.datasets.own.chosen import by_eye, choose, image_finder
+from vclip_jax.datasets.own.chosen import choose
 from vclip_jax.datasets.own.class_folders import from_folders
 from vclip_jax.datasets.own.classes import SPELLINGS, Classes
 from vclip_jax.datasets.own.columns import Wanted
 from vclip_jax.datasets.own.embedded import from_tars
 from vclip_jax.datasets.own.folders import ARCHIVES, FOREIGN_TABLES, Folder, only_folders, walk
 from vclip_jax.datasets.own.found import Found
-from vclip_jax.datasets.own.labels import given_names, listed
+from vclip_jax.datasets.own.labels import listed
 from vclip_jax.datasets.own.lookup import Photographs, check_tests, relative, split_of_path
+from vclip_jax.datasets.own.names import given_names
+from vclip_jax.datasets.own.photograph_columns import by_eye, image_finder
 from vclip_jax.datasets.own.rows import found_in, unlisted
 from vclip_jax.files.errors import few
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from vclip_jax.datasets.own.classes import Classes, check_given, ordered
 from vclip_jax.datasets.own.findings import CONFLICT, agreed, class_of, contradiction, words_of
 from vclip_jax.datasets.own.found import Found
-from vclip_jax.datasets.own.labels import is_healthy
+from vclip_jax.datasets.own.names import is_healthy
 
 
 @dataclass(frozen=True)
