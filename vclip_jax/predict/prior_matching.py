@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax, logsumexp
 
-from vclip_jax.datasets.own.labels import finding
+from vclip_jax.datasets.own.names import finding
 from vclip_jax.prompts import PromptSet
 from vclip_jax.prompts.calibration import PREVALENCE, Calibration, calibrated, digest_of
 

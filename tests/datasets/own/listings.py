@@ -34,3 +34,11 @@ def tar(path, members):
             info = tarfile.TarInfo(name)
             info.size = len(content)
             file.addfile(info, BytesIO(content))
+
+
+def findings(listing):
+    """Key -> the findings of the photograph, by their stored names; {} for a dataset without."""
+    names = [name.partition("/")[2] for name in listing.columns]
+    rows = {item.key: zip(names, item.values, strict=True) for item in listing.items}
+    found = {key: {name: flag for name, flag in row if name} for key, row in rows.items()}
+    return found if any(names) else {}

@@ -297,7 +297,7 @@ def test_json_may_be_a_list_or_columns(two, content):
         ("t.csv", "image,label,label\na,1,1\n", "occurs twice: rename or remove one"),
         ("t.csv", "", "the table is empty"),
         ("t.csv", "what,why\nx,y\n", "expected the column 'image'"),
-        ("t.csv", "image,N,D\na,1,0\nb,0,1\n", "N, D hold 0 and 1"),
+        ("t.csv", "image,N,D\na,1,0\nb,0,5\n", "flags, such as 1 and 0, are 'N': name them with"),
         ("t.ods", "", "save it as .csv"),
         ("t.xlsx", "no", "not an Excel file"),
     ],
@@ -434,7 +434,7 @@ def test_given_classes_name_numbers(two):
         generic.scan(two, classes="no DR,mild")
 
 
-def test_several_labels_and_captions_are_rejected_as_such(tmp_path):
+def test_several_labels_are_kept_and_several_captions_rejected(tmp_path):
     rows = [
         {"image": ["0.jpg"], "caption": ["x"], "label": ["dr"]},
         {"image": "1.jpg", "caption": "x", "label": ["dr", "glaucoma"]},
@@ -446,13 +446,11 @@ def test_several_labels_and_captions_are_rejected_as_such(tmp_path):
     place(tmp_path, *(f"{index}.jpg" for index in range(len(rows))))
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
     listing = generic.scan(tmp_path)
-    assert labels(listing) == {"0.jpg": "dr"}
-    assert [item.caption for item in listing.items] == ["x"]
-    assert reasons(listing) == {
-        "several labels": 3,
-        "several captions": 1,
-        "label is not whole": 1,
-    }
+    assert labels(listing) == {"0.jpg": "dr", "1.jpg": None, "3.jpg": None, "4.jpg": None}
+    assert [item.caption for item in listing.items] == ["x"] * 4
+    assert tuple(listing.columns) == ("findings/dr", "findings/glaucoma")
+    assert [item.values for item in listing.items] == [(1, 0), *[(1, 1)] * 3]
+    assert reasons(listing) == {"several captions": 1, "label is not whole": 1}
 
 
 @pytest.mark.parametrize(
@@ -474,28 +472,31 @@ def test_several_labels_are_counted_and_one_that_is_a_class_can_be_named(tmp_pat
     place(tmp_path, "a.jpg", "b.jpg", "c.jpg", "d.jpg")
     (tmp_path / "t.csv").write_text("image;label\na;dr\nb;scar\nc;dr + SCAR\nd;scar/other\n")
     listing = generic.scan(tmp_path)
-    assert reasons(listing) == {"several labels": 1}
+    assert not listing.rejects
     assert listing.classes == ("dr", "scar", "scar/other")
+    assert {i.key: i.values for i in listing.items}["c.jpg"] == (1, 1, 0)
     assert any("1 labels ('dr + SCAR') are several in one cell" in n for n in listing.notes)
     assert any("may be several in one cell, such as 'scar/other'" in n for n in listing.notes)
     named = generic.scan(tmp_path, classes="dr,scar,dr + SCAR,scar/other")
     assert not named.rejects
-    assert reasons(generic.scan(tmp_path, classes="dr,scar,scar/other")) == {"several labels": 1}
+    assert not named.columns
+    assert generic.scan(tmp_path, classes="dr,scar,scar/other").items[2].values == (1, 1, 0)
 
 
 def test_a_class_of_two_words_that_are_classes_too_is_named_with_the_remedy(tmp_path):
     place(tmp_path, "a.jpg", "b.jpg", "c.jpg", "d.jpg")
     text = "image,label\na,severe\nb,npdr\nc,severe npdr\nd,\"['severe', 'npdr']\"\n"
     (tmp_path / "t.csv").write_text(text)
-    first, second = generic.scan(tmp_path).rejects
-    assert {first.reason, second.reason} == {"several labels"}
-    said = "t.csv, row 4: 'severe npdr' (if it is one class, list it with all others in --classes)"
-    assert first.detail == said
-    assert "--classes" not in second.detail
+    listing = generic.scan(tmp_path)
+    assert {i.key: i.values for i in listing.items}["c.jpg"] == (1, 1)
+    (note,) = [note for note in listing.notes if "several in one cell" in note]
+    assert "'severe npdr'" in note
+    assert "List a label that is a single class in --classes." in note
     for classes in ("npdr,severe,severe npdr", "npdr,severe,Severe NPDR"):
         merged = generic.scan(tmp_path, classes=classes, spellings="merge")
         assert labels(merged)["c.jpg"] == classes.rpartition(",")[2]
-        assert reasons(merged) == {"several labels": 1}
+        assert labels(merged)["d.jpg"] is None
+        assert {i.key: i.values for i in merged.items}["d.jpg"] == (1, 1, 0)
 
 
 def test_rows_that_contradict_each_other_are_all_rejected(two):
@@ -609,12 +610,14 @@ def test_numbers_without_names_are_not_mixed_with_names(tmp_path):
     assert generic.scan(tmp_path).classes == ("normal", "dr", "amd")
 
 
-@pytest.mark.parametrize("names", [None, ["normal", "dr"]])
-def test_several_labels_of_a_shard_are_rejected(tmp_path, names):
-    shard(tmp_path / "a.parquet", [[0], [0, 1], [1]], names)
+@pytest.mark.parametrize("names", [None, ["scar", "dr"]])
+def test_several_labels_of_a_shard_are_findings(tmp_path, names):
+    shard(tmp_path / "a.parquet", [[0], [0, 1], [1], [1, 1]], names)
     listing = generic.scan(tmp_path)
-    assert [item.label for item in listing.items] == [0, 1]
-    assert reasons(listing) == {"several labels": 1}
+    assert [item.label for item in listing.items] == [0, -1, 1]
+    assert [item.values for item in listing.items] == [(1, 0), (1, 1), (0, 1)]
+    assert tuple(listing.columns) == tuple(f"findings/{name}" for name in names or "01")
+    assert reasons(listing) == {"a number twice among the labels": 1}
 
 
 def test_a_number_without_a_name_is_refused_with_its_row(tmp_path):

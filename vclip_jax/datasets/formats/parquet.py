@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from vclip_jax.datasets.own.labels import listed, value_of, whole_number
+from vclip_jax.datasets.own.labels import REPEATED_NUMBER, listed, value_of, whole_number
 from vclip_jax.files import limits
 from vclip_jax.files.errors import one_line, shown
 from vclip_jax.files.foreign import check_regular, parse_json
@@ -96,28 +96,33 @@ def _categories(path: Path, column: str) -> tuple[str, ...]:
     return tuple(map(str, chunks[0].dictionary.to_pylist())) if chunks else ()
 
 
-def name_of(cell: str, names: Sequence[str]) -> tuple[str, str]:
-    """Return the class of a cell by the file's names for its numbers.
+def names_of(cell: str, names: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """Return the classes of a cell by the file's names for its numbers.
 
     Returns:
-        (class, ""), where the class is "" if the cell has none; or ("", reason of a reject) for a
-        list of several.
+        (classes, ""), without a class, with one, or with several of a list; or ((), reason of a
+        reject).
 
     Raises:
-        ValueError: one line: the number has no name.
+        ValueError: one line: a number has no name.
     """
     values = listed(cell)
-    if values and len(values) > 1:
-        return "", "several labels"
-    number = whole_number(cell if values is None else "".join(values))
-    if not re.fullmatch(r"-?\d{1,9}", number, re.ASCII):
-        return value_of(number), ""
-    if int(number) >= len(names):
-        raise ValueError(
-            f"the label is {number}, but the file names {len(names)} classes, 0 to "
-            f"{len(names) - 1}: correct the row or the names"
-        )
-    return (names[int(number)] if int(number) >= 0 else ""), ""
+    numbers = [whole_number(one) for one in ([cell] if values is None else values)]
+    named = []
+    for number in numbers:
+        if not re.fullmatch(r"-?\d{1,9}", number, re.ASCII):
+            named.append(value_of(number))
+        elif int(number) >= len(names):
+            raise ValueError(
+                f"the label is {number}, but the file names {len(names)} classes, 0 to "
+                f"{len(names) - 1}: correct the row or the names"
+            )
+        elif int(number) >= 0:
+            named.append(names[int(number)])
+    decimals = [number for number in numbers if number.isdecimal()]
+    if len(set(decimals)) < len(decimals):  # such as a list of 0 and 1 for each class
+        return (), REPEATED_NUMBER
+    return tuple(dict.fromkeys(filter(None, named))), ""
 
 
 def rows(path: Path, image: str, columns: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from vclip_jax.datasets.own.eyes import side_of
 from vclip_jax.datasets.own.found import Found
-from vclip_jax.datasets.own.labels import spelling
 from vclip_jax.datasets.own.lookup import split_of
+from vclip_jax.datasets.own.names import spelling
 from vclip_jax.files.errors import few
 
 

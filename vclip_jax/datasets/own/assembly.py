@@ -7,14 +7,22 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from vclip_jax.datasets.listing import Item, Listing, Reject, split_by_hash
+from vclip_jax.datasets.listing import FINDINGS, Item, Listing, Reject, split_by_hash
 from vclip_jax.datasets.own.against_folders import notes_on_folders
-from vclip_jax.datasets.own.classes import Classes, ordered, read_cells, spell
+from vclip_jax.datasets.own.classes import Classes, read_cells, spell
 from vclip_jax.datasets.own.facts import FACTS
+from vclip_jax.datasets.own.findings import stored_names
 from vclip_jax.datasets.own.found import Found
 from vclip_jax.datasets.own.joined import join
 from vclip_jax.datasets.own.labels import read_caption, says_nothing
 from vclip_jax.datasets.own.people import choose_persons, eyes_across_splits, group_by_person
+from vclip_jax.datasets.own.rating import (
+    Rated,
+    caption_of,
+    notes_on_findings,
+    rate,
+    reject_contradictions,
+)
 from vclip_jax.files.errors import few
 
 LONGEST_LABEL: Final = 1000
@@ -49,28 +57,35 @@ def listing_of(
     notes += spell(name, found, classes)
     more, unnamed = choose_persons(found, patients_given)
     notes += more
+    reject_contradictions(found)
     kept, joined = join(found)
+    rated = rate(kept, classes)
+    names = rated.classes
     notes += notes_on_folders(kept)
     if joined:
         notes.append(f"{joined} rows describe a photograph of another table's row and are joined.")
-    labels = {one.label for one in found if one.label and not one.reason}
-    names = classes.given or ordered(labels, classes.order)
     if classes.ordered and not (classes.given or classes.order or all(map(str.isdecimal, names))):
         raise ValueError(
-            f"{name}: the classes {few(names, 6)} are in alphabetical order: give the "
+            f"{name}: the order of the classes {few(names, 6)} is not known: give the "
             "order of grades with --classes"
         )
     usable = [one for one in kept if not one.reason]
     notes += group_by_person(usable)
-    columns = [fact for fact in FACTS if any(fact in one.facts for one in usable)]
-    notes += _follow_patients(usable)
-    items, rejects = _number(kept, names, columns, silent)
+    facts = [fact for fact in FACTS if any(fact in one.facts for one in usable)]
+    notes += _follow_patients(usable) + notes_on_findings(usable)
+    stored = stored_names(rated.findings, name)
+    notes += [
+        f"The finding {name!r} is stored as {safe!r}: {'/'!r} would part its name."
+        for name, safe in stored.items()
+        if name != safe
+    ]
+    items, rejects = _number(kept, rated, facts, silent)
     return Listing(
         name=name,
         classes=names,
         items=items,
         rejects=rejects,
-        columns=dict.fromkeys(columns, str),
+        columns=dict.fromkeys(facts, str) | {f"{FINDINGS}/{name}": int for name in stored.values()},
         notes=notes + _notes_of_items(items, usable),
         guesses=list(dict.fromkeys(filter(None, guesses))),
         warnings=unnamed + _warnings(items, usable),
@@ -96,9 +111,10 @@ def _clean(found: Sequence[Found]) -> list[str]:
 def _make_unicode(one: Found) -> None:
     """Escape invalid characters: names of files may not be UTF-8, JSON can hold surrogates."""
     fields = [_escaped(text) for text in (one.key, one.detail, one.caption, one.label)]
-    if fields != [one.key, one.detail, one.caption, one.label]:
+    several = tuple(map(_escaped, one.several))
+    if fields != [one.key, one.detail, one.caption, one.label] or several != one.several:
         one.key, one.detail, one.caption, one.label = fields
-        one.reason = one.reason or "not Unicode"
+        one.reason, one.several = one.reason or "not Unicode", several
 
 
 def _escaped(text: str) -> str:
@@ -130,35 +146,44 @@ def _follow_patients(found: Sequence[Found]) -> list[str]:
 
 
 def _number(
-    found: Sequence[Found], names: Sequence[str], columns: Sequence[str], silent: str
+    found: Sequence[Found], rated: Rated, facts: Sequence[str], silent: str
 ) -> tuple[list[Item], list[Reject]]:
-    """Return items with numbers for labels and the values of `columns`, and rejects.
+    """Return items with numbers for labels and the values of facts and findings, and rejects.
 
     `silent` is the reason of rejects without words.
     """
-    numbers = {text: index for index, text in enumerate(names)}
+    numbers = {text: index for index, text in enumerate(rated.classes)}
     items: list[Item] = []
     rejects: list[Reject] = []
     for one in found:
         number = numbers.get(one.label, -1)
-        caption = one.caption or (names[number] if number >= 0 else "")
+        caption = caption_of(one)
         word = f" ({one.word})" if one.word and silent != "empty caption" else ""
         reason = one.reason or ("" if caption else f"{silent}{word}")
         if reason or one.image is None:
             rejects.append(Reject(one.key, reason or "missing image", one.detail))
         else:
             split = one.split or split_by_hash(one.group or one.key)
-            values = tuple(one.facts.get(column, "") for column in columns)
-            items.append(Item(one.key, split, one.image, caption, number, values))
+            texts = (one.facts.get(fact, "") for fact in facts)
+            flags = (one.findings.get(name, -1) for name in rated.findings)
+            items.append(Item(one.key, split, one.image, caption, number, (*texts, *flags)))
     return items, rejects
 
 
 def _notes_of_items(items: Sequence[Item], usable: Sequence[Found]) -> list[str]:
     """Note how captions, splits and classes were chosen."""
     notes = []
-    if written := [one.label for one in usable if one.label and not one.caption]:
+    written = [(caption_of(one), one.label) for one in usable if not one.caption]
+    named = [caption for caption, label in written if caption and caption == label]
+    worded = [caption for caption, label in written if caption and caption != label]
+    if worded:
         notes.append(
-            f"{len(written)} captions are the name of the class, such as {written[0]!r}, where "
+            f"{len(worded)} captions are the findings in words, such as {worded[0]!r}, where "
+            "there is no caption."
+        )
+    if named:
+        notes.append(
+            f"{len(named)} captions are the name of the class, such as {named[0]!r}, where "
             "there is no caption."
         )
     if any(not one.split for one in usable):
@@ -197,7 +222,7 @@ def _warnings(items: Sequence[Item], usable: Sequence[Found]) -> list[str]:
 def _silent(found: Sequence[Found]) -> str:
     """Return the reason of a reject without words: what others have and this one lacks."""
     captions = any(one.caption for one in found)
-    labels = any(one.label for one in found)
-    if captions != labels:
+    labels = any(one.classes for one in found)
+    if captions != labels and not any(one.findings for one in found):
         return "empty caption" if captions else "no label"
     return "neither caption nor label"

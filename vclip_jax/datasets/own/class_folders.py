@@ -8,8 +8,9 @@ from pathlib import Path
 from vclip_jax.datasets.listing import Blob
 from vclip_jax.datasets.own.folders import Folder
 from vclip_jax.datasets.own.found import Found
-from vclip_jax.datasets.own.labels import is_finding, one_line
+from vclip_jax.datasets.own.labels import one_line
 from vclip_jax.datasets.own.lookup import check_tests, split_of
+from vclip_jax.datasets.own.names import is_finding
 from vclip_jax.files.errors import few
 
 

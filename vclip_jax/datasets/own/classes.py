@@ -1,21 +1,20 @@
 """The classes of a dataset: what the cells of all photographs name, in one spelling and order."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from vclip_jax.datasets.own.findings import CONFLICT, agreed
 from vclip_jax.datasets.own.found import Found
 from vclip_jax.datasets.own.labels import (
-    SEVERAL,
-    in_order,
+    LIST_OF_FLAGS,
+    REPEATED_NUMBER,
     is_parted,
     is_undecided,
-    listed,
     read_labels,
-    spelling,
-    spelt_alike,
 )
+from vclip_jax.datasets.own.names import in_order, spelling, spelt_alike
 from vclip_jax.files.errors import few
 
 SPELLINGS: Final = ("refuse", "merge", "keep")
@@ -41,38 +40,33 @@ def ordered(labels: set[str], order: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_cells(found: Sequence[Found], classes: Classes) -> list[str]:
-    """Interpret the cells; cells without a class, or with several, are noted or rejected."""
+    """Interpret the cells: their classes, or the reason why they have none; return notes."""
     cells = [one for one in found if not one.is_name and one.label not in classes.given]
     read = read_labels([one.label for one in cells], classes.given)
-    nothing = Counter(
-        one.label
-        for one, (text, fault) in zip(cells, read, strict=True)
-        if one.label and not text and not fault and not one.reason
-    )
-    several = Counter(
-        one.label
-        for one, (_, fault) in zip(cells, read, strict=True)
-        if fault == SEVERAL and not one.reason
-    )
-    for one, (text, fault) in zip(cells, read, strict=True):
-        if fault and not one.reason:
-            one.reason, one.detail = fault, f"{one.detail}: {one.label!r}"
-            if fault == SEVERAL and listed(one.label) is None:
-                one.detail += " (if it is one class, list it with all others in --classes)"
-        one.word = one.label if not text and is_undecided(one.label) else ""
-        one.label = text
+    nothing: Counter[str] = Counter()
+    several: Counter[str] = Counter()
+    for one, (names, fault) in zip(cells, read, strict=True):
+        cell = one.label
+        one.word = cell if not names and is_undecided(cell) else ""
+        one.set_classes(names)
+        if one.reason:
+            continue
+        if fault:
+            one.reason, one.detail = fault, f"{one.detail}: {cell!r}"
+            if fault in (LIST_OF_FLAGS, REPEATED_NUMBER):
+                one.detail += " (give each class a column of 0 and 1)"
+        nothing[cell] += bool(cell and not names and not fault)
+        several[cell] += len(names) > 1
     notes = []
-    if nothing:
-        such = few((repr(text) for text, _ in nothing.most_common()), 3)
+    if nothing.total():
         notes.append(
-            f"{nothing.total()} labels ({such}) are taken for no class: list one that is "
+            f"{nothing.total()} labels ({_such(nothing)}) are taken for no class: list one that is "
             "a class in --classes."
         )
-    if several:
-        such = few((repr(text) for text, _ in several.most_common()), 3)
+    if several.total():
         notes.append(
-            f"{several.total()} labels ({such}) are several in one cell and rejected: list one "
-            "that is a single class in --classes."
+            f"{several.total()} labels ({_such(several)}) are several in one cell: each class is a "
+            "finding. List a label that is a single class in --classes."
         )
     named = Counter(
         one.label
@@ -91,49 +85,87 @@ def read_cells(found: Sequence[Found], classes: Classes) -> list[str]:
     return notes
 
 
+def _such(counts: Counter[str]) -> str:
+    return few((repr(text) for text, count in counts.most_common() if count), 3)
+
+
 def spell(name: str, found: Sequence[Found], classes: Classes) -> list[str]:
-    """Give each class one spelling; numbers become the given names."""
-    usable = [one for one in found if one.label and not one.reason]
-    given = classes.given
-    notes = []
-    if given:
-        texts = {one.label for one in usable}
-        if texts and all(text.isdecimal() for text in texts) and not texts & set(given):
-            none = "" if "0" in texts else "; no label is 0: do yours count from 1?"
-            notes.append(f"Labels are numbers of the given classes, 0 is {given[0]!r}{none}.")
-            for one in usable:
-                one.label = given[int(one.label)] if int(one.label) < len(given) else one.label
+    """Give each class and each finding one spelling; numbers become the given names."""
+    usable = [one for one in found if (one.classes or one.findings) and not one.reason]
+    notes = _as_given(usable, classes) if classes.given else []
+    return notes + _spell_alike(name, usable, classes)
+
+
+def _as_given(usable: Sequence[Found], classes: Classes) -> list[str]:
+    """Name the classes, and the findings of these names, as the user gave them."""
+    given, notes = classes.given, []
+    texts = {text for one in usable for text in one.classes}
+    new = {text: text for one in usable for text in (*one.classes, *one.findings)}
+    if texts and all(text.isdecimal() for text in texts) and not texts & set(given):
+        none = "" if "0" in texts else "; no label is 0: do yours count from 1?"
+        notes.append(f"Labels are numbers of the given classes, 0 is {given[0]!r}{none}.")
+        new |= {text: given[int(text)] for text in texts if int(text) < len(given)}
+    merged: dict[str, list[str]] = {}
+    if classes.spellings == "merge":
         by_spelling = {spelling(text): text for text in given}
-        merged: dict[str, list[str]] = {}
-        for one in usable:
-            as_given = by_spelling.get(spelling(one.label), one.label)
-            if one.label not in given and as_given in given and classes.spellings == "merge":
-                merged.setdefault(as_given, [])
-                if one.label not in merged[as_given]:
-                    merged[as_given].append(one.label)
-                one.label = as_given
-            if one.label not in given:
-                raise ValueError(
-                    f"{one.detail or one.key}: the label {one.label!r} is none of the given "
-                    f"classes ({few(given)})"
-                )
-        if merged:
-            notes.append(_merged([[name, *others] for name, others in merged.items()]))
-        return notes
-    groups = spelt_alike(Counter(one.label for one in usable))
+        for text, as_new in new.items():
+            if as_new not in given and (as_given := by_spelling.get(spelling(text))):
+                merged.setdefault(as_given, []).append(text)
+                new[text] = as_given
+    for one in usable:
+        _rename(one, new)
+        check_given(one, given)
+    if merged:
+        notes.append(_merged([[name, *others] for name, others in merged.items()]))
+    return notes
+
+
+def check_given(one: Found, given: Sequence[str]) -> None:
+    """Check the classes of a photograph against those that the user gave.
+
+    Raises:
+        ValueError: one line: a class is none of them.
+    """
+    for text in one.classes if given else ():
+        if text not in given:
+            raise ValueError(
+                f"{one.detail or one.key}: the label {text!r} is none of the given "
+                f"classes ({few(given)})"
+            )
+
+
+def _spell_alike(name: str, usable: Sequence[Found], classes: Classes) -> list[str]:
+    """Refuse, merge or keep the classes and findings that differ only by spelling."""
+    counts = Counter(text for one in usable for text in {*one.classes, *one.findings})
+    counts.update(set(classes.given) - set(counts))
+    groups = [group for group in spelt_alike(counts) if not set(group) <= set(classes.given)]
     if groups and classes.spellings == "refuse":
-        where = {one.label: one.detail for one in reversed(usable)}
+        where = dict.fromkeys(classes.given, "--classes")
+        where |= {text: one.detail for one in reversed(usable) for text in one.findings}
+        where |= {text: one.detail for one in reversed(usable) for text in one.classes}
         pair = " and ".join(f"{label!r} ({where[label]})" for label in groups[0][:3])
         raise ValueError(
             f"{name}: the classes {pair} differ by case, width, "
             "hyphens or white space alone: --spellings merge makes them one, --spellings keep "
             "leaves them"
         )
-    if groups and classes.spellings == "merge":
-        for one in usable:
-            one.label = next((group[0] for group in groups if one.label in group), one.label)
-        notes.append(_merged(groups))
-    return notes
+    if not groups or classes.spellings != "merge":
+        return []
+    new = {text: group[0] for group in groups for text in group}
+    for one in usable:
+        _rename(one, new)
+    return [_merged(groups)]
+
+
+def _rename(one: Found, new: Mapping[str, str]) -> None:
+    """Rename the classes and findings of a photograph; what contradicts itself is a reject."""
+    one.set_classes(tuple(dict.fromkeys(new.get(text, text) for text in one.classes)))
+    findings: dict[str, int] = {}
+    for text, flag in one.findings.items():
+        findings, fault = agreed(findings, {new.get(text, text): flag})
+        if fault and not one.reason:
+            one.reason, one.detail = CONFLICT, f"{one.detail}: {fault}"
+    one.findings = findings
 
 
 def _merged(groups: Sequence[Sequence[str]]) -> str:

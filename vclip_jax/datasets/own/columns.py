@@ -54,6 +54,11 @@ def bare(name: str) -> str:
     return plain(re.sub(r"[(（\[【].*?[)）\]】]", " ", name)) or plain(name)
 
 
+def same(one: str, other: str) -> bool:
+    """Return whether two names of columns are one, whatever their case, width and white space."""
+    return one == other or plain(one) == plain(other)
+
+
 def image_columns(columns: Sequence[str]) -> list[str]:
     """List the columns whose names are those of photographs' paths or ids, the likeliest first."""
     return _known(columns, _IMAGE)
@@ -79,6 +84,14 @@ class Wanted:
     split: str = ""
     group: str = ""
     """The column that names patients."""
+    findings: tuple[str, ...] = ()
+    """The columns of flags, a finding each."""
+
+    @property
+    def named(self) -> list[str]:
+        """All columns that the user named."""
+        one = (self.image, self.caption, self.label, self.split, self.group)
+        return [name for name in (*one, *self.findings) if name]
 
 
 def named(columns: Sequence[str], wanted: str, option: str) -> str:

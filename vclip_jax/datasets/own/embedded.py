@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -10,11 +11,13 @@ from vclip_jax.datasets.formats.tables import Table, decode_text, text_of
 from vclip_jax.datasets.listing import Blob
 from vclip_jax.datasets.own import rows as table_rows
 from vclip_jax.datasets.own.chosen import choose
-from vclip_jax.datasets.own.columns import Wanted
+from vclip_jax.datasets.own.columns import Wanted, said_columns
 from vclip_jax.datasets.own.eyes import side_column, side_of
 from vclip_jax.datasets.own.facts import fact_columns, facts_of
+from vclip_jax.datasets.own.flags import Flags, named_flags, notes_on_flags
 from vclip_jax.datasets.own.folders import hidden_notes
 from vclip_jax.datasets.own.found import Found
+from vclip_jax.datasets.own.labels import listed
 from vclip_jax.datasets.own.lookup import check_tests, relative, split_of, split_of_path
 from vclip_jax.datasets.own.people import person_columns, person_of
 from vclip_jax.files.errors import few
@@ -56,11 +59,18 @@ def from_parquet(
             name.
     """
     flat = parquet.flat_columns(path)
-    chosen = choose(Table(path, "", tuple(flat), []), "", wanted)
+    table = Table(path, "", tuple(flat), [])
+    if wanted.findings or not (wanted.caption or wanted.label or said_columns(flat)):
+        # Flags are known by their cells.
+        values_of = [map(text_of, values) for _, values in parquet.rows(path, image, flat)]
+        flags_by_row = [dict(zip(flat, values, strict=True)) for values in values_of]
+        table = replace(table, rows=list(enumerate(flags_by_row, start=1)))
+    chosen = choose(table, "", wanted)
     names, graded = parquet.class_names(path, chosen.label) if chosen.label else ((), False)
     people = chosen.people(tuple(flat))
     facts, sides = chosen.facts(tuple(flat)), side_column(tuple(flat))
-    used = [chosen.caption, chosen.label, chosen.split, *people, sides, *facts.values()]
+    flags = [one.column for one in chosen.findings]
+    used = [chosen.caption, chosen.label, chosen.split, *people, sides, *facts.values(), *flags]
     used = list(dict.fromkeys(filter(None, used)))
     rows = list(parquet.rows(path, image, used))
     stem = relative(path.with_suffix(""), root)
@@ -71,30 +81,33 @@ def from_parquet(
     for number, (name, values) in enumerate(rows):
         cells = dict(zip(used, map(text_of, values), strict=True))
         where = f"{path.name}, row {number + 1}"
-        label, fault = cells.get(chosen.label, ""), ""
-        try:
-            label, fault = parquet.name_of(label, names) if names else (label, "")
-        except ValueError as error:
-            raise ValueError(f"{path}, row {number + 1}: {error}") from error
         split = cells.get(chosen.split, "")
-        found.append(
-            Found(
-                key=f"{stem}/{name if as_keys else number}",
-                image=Blob(str(path), f"{image}:{number}"),
-                caption=cells.get(chosen.caption, ""),
-                label=label,
-                split=split_of(split) or of_shard,
-                reason=fault or ("unknown split" if split and not split_of(split) else ""),
-                detail=where,
-                source=path.name,
-                people={column: person_of(cells.get(column, "")) for column in people},
-                facts=facts_of(cells, facts, side_of(cells.get(sides, ""))),
-                is_name=bool(names),
-            )
+        one = Found(
+            key=f"{stem}/{name if as_keys else number}",
+            image=Blob(str(path), f"{image}:{number}"),
+            caption=cells.get(chosen.caption, ""),
+            label=cells.get(chosen.label, ""),
+            labelled=bool(chosen.label),
+            split=split_of(split) or of_shard,
+            reason="unknown split" if split and not split_of(split) else "",
+            detail=where,
+            source=path.name,
+            people={column: person_of(cells.get(column, "")) for column in people},
+            facts=facts_of(cells, facts, side_of(cells.get(sides, ""))),
+            is_name=bool(names),
         )
+        if names:
+            try:
+                classes, fault = parquet.names_of(one.label, names)
+            except ValueError as error:
+                raise ValueError(f"{path}, row {number + 1}: {error}") from error
+            one.set_classes(classes)
+            one.reason = fault or one.reason
+        one.read_flags(cells, chosen.findings)
+        found.append(one)
     others = [name for name in parquet.image_columns(path) if name != image]
     note = chosen.note("Parquet", [*flat, *others])
-    return found, [(names, graded)] if chosen.label else [], [note]
+    return found, [(names, graded)] if chosen.label else [], [note, *chosen.notes]
 
 
 def names_of_classes(files: Sequence[Path], found: Sequence[Found]) -> tuple[str, ...]:
@@ -112,7 +125,7 @@ def names_of_classes(files: Sequence[Path], found: Sequence[Found]) -> tuple[str
     Raises:
         ValueError: one line: a name is empty or repeated, files differ, or a label has no name.
     """
-    labels = {one.label for one in found if one.label}
+    labels = {label for one in found for label in listed(one.label) or [one.label] if label}
     if not files or not labels or not all(map(str.isdecimal, labels)):
         return ()
     texts = {decode_text(read_bytes(file, _MOST_NAMES)).rstrip() for file in files}
@@ -123,12 +136,15 @@ def names_of_classes(files: Sequence[Path], found: Sequence[Found]) -> tuple[str
         raise ValueError(f"{files[0]}: a name of a class is empty or repeated")
     for one in found:
         if one.label:
-            if int(one.label) >= len(names):
+            try:
+                classes, fault = parquet.names_of(one.label, names)
+            except ValueError as error:
                 raise ValueError(
                     f"{files[0]}: has {len(names)} names, none for the label {one.label} "
                     f"({one.detail}): complete it, or give all with --classes"
-                )
-            one.label, one.is_name = names[int(one.label)], True
+                ) from error
+            one.set_classes(classes)
+            one.is_name, one.reason = True, one.reason or fault
     return names
 
 
@@ -138,8 +154,8 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
     Args:
         shards: the .tar files.
         root: the folder to which keys are relative if names repeat in several shards.
-        wanted: only its columns of label and patient are used: the entries of .json with the class
-            (by default "label", else .cls) and with the patient.
+        wanted: only its columns of label, patient and findings are used: the entries of .json with
+            the class (by default "label", else .cls), with the patient, and with flags.
 
     Returns:
         The samples, and notes on what was not read.
@@ -150,8 +166,8 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
     label = wanted.label
     if wanted.image or wanted.caption or wanted.split:
         raise ValueError(
-            f"{root}: .tar shards have no columns: only --label-column and --group-column can be "
-            "given, for entries of their .json"
+            f"{root}: .tar shards have no columns: only --label-column, --group-column and "
+            "--finding-columns can be given, for entries of their .json"
         )
     check_tests([path.stem for path in shards], root)
     scans = [webdataset.scan_tar(path) for path in shards]
@@ -178,18 +194,36 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
             for key, sample in zip(keys, samples, strict=True)
         ]
     entries = dict.fromkeys(name for sample in samples for name in sample.extra)
-    people = [wanted.group] if wanted.group else person_columns(n for n in entries if n != label)
+    free = [name for name in entries if name not in wanted.findings]
+    people = [wanted.group] if wanted.group else person_columns(n for n in free if n != label)
     if wanted.group and samples and wanted.group not in entries:
         raise ValueError(f"{root}: no .json has the entry {wanted.group!r} for the patient")
-    sides = side_column(list(entries))
-    facts = fact_columns(name for name in entries if name not in (label, *people))
+    flags = _flags(samples, entries, wanted.findings, root)
+    sides = side_column(free)
+    facts = fact_columns(name for name in free if name not in (label, *people))
     found = [
-        _found_in(sample, key, root, label, people, sides, facts)
+        _found_in(sample, key, root, label, people, sides, facts, flags)
         for key, sample in zip(keys, samples, strict=True)
     ]
-    return found, _unread(
-        samples, entries, [label, *people, sides, *facts.values()]
-    ) + hidden_notes(hidden)
+    used = [label, *people, sides, *facts.values(), *wanted.findings]
+    notes = notes_on_flags(shards[0].name, flags, guessed=False)
+    return found, notes + _unread(samples, entries, used) + hidden_notes(hidden)
+
+
+def _flags(
+    samples: Sequence[webdataset.Sample], entries: Iterable[str], names: Sequence[str], root: Path
+) -> list[Flags]:
+    """Return the entries that the user named as findings.
+
+    Raises:
+        ValueError: one line: no .json has one, or one holds no flags.
+    """
+    if missing := [name for name in names if samples and name not in entries]:
+        raise ValueError(f"{root}: no .json has the entry {missing[0]!r} for a finding")
+    return [
+        named_flags(name, name, (text_of(sample.extra.get(name)) for sample in samples))
+        for name in names
+    ]
 
 
 def _found_in(
@@ -200,6 +234,7 @@ def _found_in(
     people: Sequence[str],
     sides: str,
     facts: Mapping[str, str],
+    flags: Sequence[Flags],
 ) -> Found:
     """Turn a sample into a photograph or a reject."""
     where = f"{sample.shard.name}: {sample.name}"
@@ -211,12 +246,14 @@ def _found_in(
     if split and not split_of(split) and not reason:
         reason, detail = "unknown split", f"{where}: {split!r}"
     # The other entries may be large.
-    cells = {name: text_of(sample.extra.get(name)) for name in (*people, sides, *facts.values())}
-    return Found(
+    used = (*people, sides, *facts.values(), *(one.column for one in flags))
+    cells = {name: text_of(sample.extra.get(name)) for name in used}
+    one = Found(
         key=key,
         image=sample.image,
         caption=sample.caption,
         label=text_of(sample.extra.get(label)) if label else sample.label,
+        labelled=bool(label or sample.label),
         split=split_of(split) or of_shard,
         reason=reason,
         detail=detail,
@@ -224,6 +261,8 @@ def _found_in(
         people={column: person_of(cells[column]) for column in people},
         facts=facts_of(cells, facts, side_of(cells[sides])),
     )
+    one.read_flags(cells, flags)
+    return one
 
 
 def _unread(

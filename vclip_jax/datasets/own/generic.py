@@ -14,7 +14,8 @@ All photographs of the folder are listed or rejected. A photograph without a spl
 a column, or the names of tables or folders) goes to train, validation or test by a hash of its key,
 8:1:1. Photographs of one patient, and the eyes of a row that holds both, go by one hash. Without a
 caption the class name is the caption. Columns of patient, eye, sex, age, camera, site, visit and
-quality are kept (see `facts`). Guesses are noted.
+quality are kept (see `facts`). Several diseases of a photograph, from cells with several labels or
+from columns of flags, are findings (see `rating`). Guesses are noted.
 """
 
 import os
@@ -28,15 +29,17 @@ from vclip_jax.datasets.formats.tables import Table, read_tables
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET, Listing
 from vclip_jax.datasets.own import configurations, embedded
 from vclip_jax.datasets.own.assembly import listing_of
-from vclip_jax.datasets.own.chosen import by_eye, choose, image_finder
+from vclip_jax.datasets.own.chosen import choose
 from vclip_jax.datasets.own.class_folders import from_folders
 from vclip_jax.datasets.own.classes import SPELLINGS, Classes
 from vclip_jax.datasets.own.columns import Wanted
 from vclip_jax.datasets.own.embedded import from_tars
 from vclip_jax.datasets.own.folders import ARCHIVES, FOREIGN_TABLES, Folder, only_folders, walk
 from vclip_jax.datasets.own.found import Found
-from vclip_jax.datasets.own.labels import given_classes
+from vclip_jax.datasets.own.labels import listed
 from vclip_jax.datasets.own.lookup import Photographs, check_tests, relative, split_of_path
+from vclip_jax.datasets.own.names import given_names
+from vclip_jax.datasets.own.photograph_columns import by_eye, image_finder
 from vclip_jax.datasets.own.rows import found_in, unlisted
 from vclip_jax.files.errors import few
 
@@ -51,6 +54,7 @@ def scan(
     label_column: str = "",
     split_column: str = "",
     group_column: str = "",
+    finding_columns: str = "",
     classes: str = "",
     ordered: str = "no",
     spellings: str = "refuse",
@@ -66,6 +70,8 @@ def scan(
         label_column: the column (or, in WebDataset's .json, the entry) with classes, likewise.
         split_column: the column with train, validation and test, likewise.
         group_column: the column that names the patients, likewise.
+        finding_columns: the columns that rate a disease or sign each, separated by commas; by
+            default all columns of flags in a table with neither caption nor label.
         classes: the names of the classes in their order, separated by commas; labels that are
             numbers count from the first, 0. By default numbers in order, else names in alphabetical
             order, unless the files give an order.
@@ -86,8 +92,11 @@ def scan(
         raise ValueError(f"--label {label} and --label-column {label_column} contradict each other")
     if spellings not in SPELLINGS or ordered not in ("no", "yes"):
         raise ValueError(f"spellings are {', '.join(SPELLINGS)}, and ordered is no or yes")
-    wanted = Wanted(image_column, caption_column, label_column or label, split_column, group_column)
-    given = given_classes(classes) if classes else ()
+    findings = given_names(finding_columns, "columns") if finding_columns else ()
+    wanted = Wanted(
+        image_column, caption_column, label_column or label, split_column, group_column, findings
+    )
+    given = given_names(classes) if classes else ()
     found, order, graded, notes = _read(root, wanted, bool(given))
     known = Classes(order, given, ordered == "yes" or (graded and not given), spellings)
     return listing_of(name, found, known, notes, patients_given=bool(group_column))
@@ -135,8 +144,8 @@ def _read(root: Path, wanted: Wanted, one_class: bool) -> Kinds:
             )
         found, order, graded, more = _from_tables(tables, folder, wanted)
         return found + unlisted(found, folder, everywhere=True), order, graded, notes + more
-    if named := next((name for name in vars(wanted).values() if name), ""):
-        raise ValueError(f"{root}: there is no table, so no column {named!r}")
+    if wanted.named:
+        raise ValueError(f"{root}: there is no table, so no column {wanted.named[0]!r}")
     if not any("/" in key for key in folder.photographs):
         raise ValueError(
             f"{root}: neither .tar shards, nor a table with the column 'image' (.csv, .tsv, .xlsx, "
@@ -250,7 +259,8 @@ def _from_tables(paths: Sequence[Path], folder: Folder, wanted: Wanted) -> Kinds
 
 def _numbered(names: Sequence[tuple[tuple[str, ...], bool]], rows: Sequence[Found]) -> bool:
     """Return whether a file's labels are numbers without names in the file."""
-    return not any(one for one, _ in names) and any(one.label.isdecimal() for one in rows)
+    labels = (label for one in rows for label in listed(one.label) or [one.label])
+    return not any(one for one, _ in names) and any(map(str.isdecimal, labels))
 
 
 def _split_by_folders(found: Sequence[Found], notes: list[str]) -> None:

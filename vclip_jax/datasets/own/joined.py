@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from vclip_jax.datasets.own.findings import CONFLICT, agreed, contradiction
 from vclip_jax.datasets.own.found import Found
 from vclip_jax.files.errors import few
 
@@ -24,15 +25,22 @@ def join(found: Sequence[Found]) -> tuple[list[Found], int]:
 
 
 def _join_rows(rows: list[Found]) -> list[int]:
-    labels = list(dict.fromkeys(one.label for one in rows if one.label))
+    labels = {frozenset(one.classes): one.classes for one in rows if one.classes}
     splits = list(dict.fromkeys(one.split for one in rows if one.split))
     people = list(dict.fromkeys(one.person for one in rows if one.person))
-    for what, values in (("labels", labels), ("splits", splits), ("patients", people)):
+    said = ["|".join(classes) for classes in labels.values()]
+    for what, values in (("labels", said), ("splits", splits), ("patients", people)):
         if len(values) > 1:
-            for one in rows:
-                one.reason = f"conflicting {what}"
-                one.detail = f"{one.detail}: {few(map(repr, values))}"
-            return []
+            return _reject(rows, f"conflicting {what}", few(map(repr, values)))
+    classes = next(iter(labels.values()), ())
+    findings: dict[str, int] = {}
+    for one in rows:
+        findings, fault = agreed(findings, one.findings)
+        if fault:
+            return _reject(rows, CONFLICT, fault)
+    reason, detail = contradiction(classes, findings)
+    if reason:
+        return _reject(rows, reason, detail)
     first, joined = rows[0], []
     for one in rows[1:]:
         if one.image != first.image:  # in shards, whose keys are not paths
@@ -47,5 +55,15 @@ def _join_rows(rows: list[Found]) -> list[int]:
         first.person = first.person or one.person
         first.group = first.group or one.group
         first.facts = one.facts | first.facts
-        first.label, first.split = "".join(labels), "".join(splits)
+        first.labelled = first.labelled or one.labelled
+        first.split = "".join(splits)
+    first.set_classes(classes)
+    first.findings = findings
     return joined
+
+
+def _reject(rows: Sequence[Found], reason: str, detail: str) -> list[int]:
+    """Reject all rows, as none is known to be right; join none."""
+    for one in rows:
+        one.reason, one.detail = reason, f"{one.detail}: {detail}"
+    return []

@@ -1,12 +1,11 @@
-"""The meaning of a table's cells: nothing, one value, or several; and the classes of a dataset."""
+"""The meaning of a table's cells: nothing, one value, or several."""
 
-import csv
 import json
 import re
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
+
+from vclip_jax.datasets.own.names import finding, is_finding, spelling
 
 _MISSING: Final = frozenset(("nan", "n/a", "na", "null", "<na>", "#n/a", "#na", "nat"))
 """Words that spreadsheets and pandas write for a missing value."""
@@ -21,8 +20,14 @@ _BETWEEN: Final = re.compile(
 """Separators that people write between several labels; they also occur within names."""
 _MOST_WORDS: Final = 12
 """Words of a cell that may hold several labels: longer cells are sentences."""
-SEVERAL: Final = "several labels"
-"""The reason of a reject."""
+_BARS: Final = re.compile(r"[|;；]")
+"""Separators of several labels that do not occur within names."""
+UNDECIDED_AMONG: Final = "several labels, one undecided"
+"""The reason of a reject, as the next ones are."""
+REPEATED_NUMBER: Final = "a number twice among the labels"
+LIST_OF_FLAGS: Final = "list of 0 and 1 as label"
+NOT_WHOLE: Final = "label is not whole"
+NO_NAME: Final = "label is a list or an object"
 _ONE_OF_A_LIST: Final = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)"|([^,'"]+))\s*(?:,|$)""")
 
 
@@ -43,6 +48,12 @@ def one_line(name: str) -> str:
 
 def listed(cell: str) -> list[str] | None:
     """Return the values of a cell with a list in JSON or Python notation; None for other text."""
+    values = _values(cell)
+    return None if values is None else [value_of(whole_number(value)) for value in values]
+
+
+def _values(cell: str) -> list[str] | None:
+    """Return the values of a list as they are written, without JSON's null."""
     if not (cell.startswith("[") and cell.endswith("]")):
         return None
     try:
@@ -57,7 +68,7 @@ def listed(cell: str) -> list[str] | None:
             at = match.end()
         if not any(values) or not re.match(r"\s*(['\"]|-?\d)", inner):
             return None  # some text in brackets
-    return [value_of(whole_number(str(value))) for value in values if value is not None]
+    return [str(value) for value in values if value is not None]
 
 
 def whole_number(text: str, comma: bool = False) -> str:
@@ -74,79 +85,164 @@ def whole_number(text: str, comma: bool = False) -> str:
     return text
 
 
-def read_labels(cells: Sequence[str], classes: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """Return the class that each cell of a column names, or the fault of the cell.
+def read_labels(
+    cells: Sequence[str], classes: Sequence[str] = ()
+) -> list[tuple[tuple[str, ...], str]]:
+    """Return the classes that each cell of a column names, or the fault of the cell.
 
     Line breaks become spaces; whole numbers lose their ".0"; true and false are 1 and 0, as Excel
     and JSON store them; nothing, NaN, "N/A", "-", "?", "unknown" and the like (unless in `classes`)
     and negative numbers are no class. A list of one value is that value. "|" and ";" separate
     several labels; so do ",", "/", "+", "&", "、", white space, "and" and the like if every part is
     a label of its own in another cell, one of `classes` or a common name of a finding, in any
-    spelling.
+    spelling. Such a part takes the spelling of that label.
 
     Returns:
-        (class, "") each, where the class may be ""; or ("", reason of a reject).
+        (classes, "") each, without a class, with one, or with several different ones in the order
+        of the cell; or ((), reason of a reject).
     """
-    distinct = set(cells)
+    distinct = sorted(set(cells))
     commas = [cell for cell in distinct if "," in cell]
     decimal = bool(commas) and all(re.fullmatch(r"\s*[+-]?\d+,0+\s*", cell) for cell in commas)
-    given = {spelling(text) for text in classes}
-    texts = {
-        cell: cell.strip()
-        if spelling(cell) in given and not value_of(cell)
-        else _one(cell, decimal)
-        for cell in distinct
-    }
-    singles = [text for text in texts.values() if isinstance(text, str)]
-    known = {spelling(text) for text in (*singles, *classes)}
-    read = {
-        cell: (text, "")
-        if isinstance(text, str) and spelling(text) in given
-        else _class(text, known)
-        for cell, text in texts.items()
-    }
-    return [read[cell] for cell in cells]
+    given = {spelling(text): text for text in classes}
+    parts = {cell: _parts(cell, decimal, given) for cell in distinct}
+    several = {cell: texts for cell, texts in parts.items() if len(texts) > 1}
+    single = {cell: texts[0] for cell, texts in parts.items() if len(texts) == 1}
+    if several:
+        # Where "|" separates labels, a label may end with it.
+        single = {cell: _without_bars(text, decimal, given) for cell, text in single.items()}
+    read = {cell: _several(texts, decimal, given) for cell, texts in several.items()}
+    if _are_flags(list(map(listed, distinct))):
+        read = {cell: ((), LIST_OF_FLAGS) if listed(cell) else one for cell, one in read.items()}
+    names = [*(name for texts, _ in read.values() for name in texts), *reversed(single.values())]
+    known = {spelling(name): name for name in names if name} | given
+    rows = [key for key, name in known.items() if key not in given and _names_in(name, known)]
+    known = {key: name for key, name in known.items() if key not in rows}
+    read |= {cell: _class(text, known, given) for cell, text in single.items()}
+    return [read.get(cell, ((), "")) for cell in cells]
 
 
-def _one(cell: str, decimal: bool) -> str | list[str]:
-    values = listed(cell)
-    if values is not None:
-        return values if len(values) > 1 else "".join(values)
+def _parts(cell: str, decimal: bool, given: Mapping[str, str]) -> list[str]:
+    """Return the text of a cell, "" for no class; or the parts of a cell that surely has several.
+
+    The parts are as written, the one text is read.
+    """
+    if spelling(cell) in given and not value_of(cell):
+        return [cell.strip()]
+    values = _values(cell)
+    if values is None:
+        text = _text(cell, decimal)
+        values = [text]
+    elif len(values) == 1:
+        text = value_of(whole_number(values[0]))
+        values = [text]
+    if len(values) == 1 and (spelling(values[0]) in given or _is_negative(values[0])):
+        return values
+    parts = [part for value in values for part in _BARS.split(value) if part.strip()]
+    return parts if len(parts) > 1 else values
+
+
+def _text(cell: str, decimal: bool) -> str:
     text = whole_number(value_of(one_line(cell)), decimal)
     return {"true": "1", "false": "0"}.get(text.casefold(), text)
 
 
-def _class(text: str | list[str], known: set[str]) -> tuple[str, str]:
-    if isinstance(text, list):
-        return "", SEVERAL
-    if re.fullmatch(r"-\d+(\.\d+)?", text, re.ASCII):
-        return "", ""
-    parts = [part for part in re.split(r"[|;；]", text) if part.strip()]
-    if len(parts) > 1 or _are_several(text, known):
-        return "", SEVERAL
-    if re.fullmatch(r"[+]?\d*[.,]\d+", text, re.ASCII):
-        return "", "label is not whole"
-    return text, ""
+def _without_bars(text: str, decimal: bool, given: Mapping[str, str]) -> str:
+    parts = [part for part in _BARS.split(text) if part.strip()]
+    return text if spelling(text) in given or parts == [text] else _text("".join(parts), decimal)
 
 
-def _are_several(text: str, known: set[str]) -> bool:
-    """Return whether a text is a row of names: of known classes, or of different findings."""
-    words = [word for word in _BETWEEN.split(text) if word]
-    return 1 < len(words) <= _MOST_WORDS and any(
-        len(names) > 1
-        and (known.issuperset(names) or len({_FINDINGS.get(n, n) for n in names}) > 1)
-        for names in _rows_of_names(words, known)
-    )
+def _is_negative(text: str) -> bool:
+    return re.fullmatch(r"-\d+(\.\d+)?", text, re.ASCII) is not None
 
 
-def _rows_of_names(words: Sequence[str], known: set[str]) -> Iterator[tuple[str, ...]]:
-    """Yield the ways to read the words as a row of names."""
+def _is_broken(text: str) -> bool:
+    """Return whether a label is a number that is not whole."""
+    return re.fullmatch(r"[+]?\d*[.,]\d+", text, re.ASCII) is not None
+
+
+def _class(
+    text: str, known: Mapping[str, str], given: Mapping[str, str]
+) -> tuple[tuple[str, ...], str]:
+    """Read a text that has no sure separator: a class, none, or names with other separators."""
+    if spelling(text) in given:
+        return (text,), ""
+    if _is_negative(text) or not text:
+        return (), ""
+    if names := _names_in(text, known):
+        return _several(names, False, given)
+    return ((), NOT_WHOLE) if _is_broken(text) else ((text,), "")
+
+
+def _several(
+    parts: Sequence[str], decimal: bool, given: Mapping[str, str]
+) -> tuple[tuple[str, ...], str]:
+    """Read the labels of one cell; parts that are words for a missing value are no label."""
+    texts = []
+    for part in parts:
+        if spelling(part) in given:
+            texts.append(part.strip())
+        elif is_undecided(part) or part.strip() == "?":
+            return (), UNDECIDED_AMONG
+        elif part.startswith(("{", "[")):
+            return (), NO_NAME
+        else:
+            text = _text(part, decimal)
+            texts += [text] if text and not _is_negative(text) else []
+    if any(_is_broken(text) and spelling(text) not in given for text in texts):
+        return (), NOT_WHOLE
+    if any(text.isdecimal() and texts.count(text) > 1 for text in texts):
+        return (), REPEATED_NUMBER
+    return tuple(dict.fromkeys(texts)), ""
+
+
+def _are_flags(lists: Sequence[list[str] | None]) -> bool:
+    """Return whether lists are not of labels, but hold 0 or 1 for each class."""
+    values = [tuple(one) for one in lists if one]
+    alike = len({len(one) for one in values}) == 1 and {v for one in values for v in one} <= {
+        *("0", "1", "True", "False")
+    }
+    return alike and (len(values) > 1 or len(set(values[0])) < len(values[0]))
+
+
+def _names_in(text: str, known: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the names if a text is a row of known classes, or of different findings; else ().
+
+    Of several ways to read a row, the one with the fewest names counts.
+    """
+    words = _words(text)
+    if not 1 < len(words) <= _MOST_WORDS:
+        return ()
+    rows = [
+        row
+        for row in _rows_of_names(text, words, known)
+        if len(row) > 1
+        and (all(name in known for name, _ in row) or len({finding(name) for name, _ in row}) > 1)
+    ]
+    best = min(rows, key=len, default=())
+    return tuple(known.get(name, written) for name, written in best)
+
+
+def _words(text: str) -> list[tuple[int, int]]:
+    """Return start and end of the words between separators."""
+    between = [match.span() for match in _BETWEEN.finditer(text)]
+    starts, ends = [0, *(end for _, end in between)], [*(start for start, _ in between), len(text)]
+    return [(start, end) for start, end in zip(starts, ends, strict=True) if start < end]
+
+
+def _rows_of_names(
+    text: str, words: Sequence[tuple[int, int]], known: Mapping[str, str]
+) -> Iterator[tuple[tuple[str, str], ...]]:
+    """Yield the ways to read the words as a row of names, each as its spelling and as written."""
     if not words:
         yield ()
     for end in range(1, len(words) + 1):
-        name = spelling(" ".join(words[:end]))
-        if name in known or name in _FINDINGS:
-            yield from ((name, *rest) for rest in _rows_of_names(words[end:], known))
+        joined = " ".join(text[start:stop] for start, stop in words[:end])
+        name = spelling(joined)
+        if name in known or is_finding(name):
+            written = text[words[0][0] : words[end - 1][1]]
+            own = (name, written if spelling(written) == name else joined)
+            yield from ((own, *rest) for rest in _rows_of_names(text, words[end:], known))
 
 
 def is_parted(label: str) -> bool:
@@ -165,79 +261,3 @@ def read_caption(cell: str) -> tuple[str, str]:
     if values is None:
         return cell, ""
     return ("", "several captions") if len(values) > 1 else ("".join(values), "")
-
-
-def in_order(labels: Iterable[str]) -> tuple[str, ...]:
-    """Sort classes as numbers if all are whole numbers, else as text."""
-    labels = list(labels)
-    if all(re.fullmatch(r"-?\d+", text, re.ASCII) for text in labels):
-        return tuple(sorted(labels, key=lambda text: (int(text), text)))
-    return tuple(sorted(labels))
-
-
-def spelling(label: str) -> str:
-    """Return a class without case, width, white space, hyphens and invisible characters.
-
-    Numbers lose their leading zeros.
-    """
-    text = unicodedata.normalize("NFKC", label).casefold()
-    seen = "".join(mark for mark in text if unicodedata.category(mark) not in ("Cf", "Cc"))
-    text = re.sub(r"(?<!\d)[\s_-]+|[\s_-]+(?!\d)", "", seen)
-    return text.lstrip("0") or "0" if text.isdecimal() else text
-
-
-_NAMES: Final = (
-    "normal healthy 正常",
-    "dr diabetic_retinopathy 糖网 糖网病 糖尿病视网膜病变 糖尿病性视网膜病变",
-    "glaucoma 青光眼",
-    "amd armd macular_degeneration age-related_macular_degeneration 黄斑变性 老年性黄斑变性 "
-    "年龄相关性黄斑变性",
-    "cataract 白内障",
-    "dme diabetic_macular_edema diabetic_macular_oedema macular_edema macular_oedema 黄斑水肿 "
-    "糖尿病黄斑水肿 糖尿病性黄斑水肿",
-    "myopia high_myopia pathologic_myopia pathological_myopia 近视 高度近视 病理性近视",
-    "hypertensive_retinopathy 高血压视网膜病变 高血压性视网膜病变",
-    "rvo retinal_vein_occlusion 静脉阻塞 视网膜静脉阻塞",
-    "erm epiretinal_membrane 前膜 黄斑前膜 视网膜前膜",
-)
-_FINDINGS: Final = {spelling(name): row for row in _NAMES for name in row.split()}
-"""Common names, and a value that is the same for all names of one finding."""
-
-
-def is_finding(name: str) -> bool:
-    """Return whether a name is a common one of a finding, or of a healthy eye."""
-    return spelling(name) in _FINDINGS
-
-
-def finding(name: str) -> str:
-    """Return a value that is the same for all common names of one finding.
-
-    "AMD", "age-related macular degeneration" and "黄斑变性" are one finding. For any other name,
-    the value is the same for all spellings of the name.
-    """
-    spelt = spelling(name)
-    return _FINDINGS.get(spelt, spelt)
-
-
-def spelt_alike(counts: Counter[str]) -> list[list[str]]:
-    """List groups of classes that differ only by spelling, the most frequent of each first."""
-    groups: dict[str, list[str]] = {}
-    for label, _ in sorted(counts.items(), key=lambda one: (-one[1], one[0])):
-        groups.setdefault(spelling(label), []).append(label)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def given_classes(text: str) -> tuple[str, ...]:
-    """Split the user's list of classes, "normal,mild,severe"; names with commas are quoted.
-
-    Raises:
-        ValueError: one line: a name is empty or repeated.
-    """
-    names = tuple(
-        " ".join(name.split()) for name in next(csv.reader([text], skipinitialspace=True))
-    )
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None or "" in names:
-        what = "an empty name" if "" in names else f"{twice!r} twice"
-        raise ValueError(f"the classes {text!r} hold {what}")
-    return names

@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 from vclip_jax.datasets.formats.tables import read_tables
-from vclip_jax.datasets.own.chosen import by_eye, image_finder
 from vclip_jax.datasets.own.columns import Wanted
 from vclip_jax.datasets.own.folders import only_folders, walk
 from vclip_jax.datasets.own.lookup import Photographs
+from vclip_jax.datasets.own.photograph_columns import by_eye, image_finder
 from vclip_jax.datasets.own.rows import find, is_rooted
 from vclip_jax.files.errors import few
 

@@ -15,8 +15,9 @@ from typing import Final
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PATIENT, Item
 from vclip_jax.datasets.own.columns import bare
 from vclip_jax.datasets.own.found import Found
-from vclip_jax.datasets.own.labels import spelling, value_of, whole_number
+from vclip_jax.datasets.own.labels import value_of, whole_number
 from vclip_jax.datasets.own.lookup import split_of
+from vclip_jax.datasets.own.names import spelling
 from vclip_jax.files.errors import few
 
 _WHO: Final = "patients?|pat|pt|subjects?|participants?|persons?|病人|患者|受试者|就诊者"

@@ -71,7 +71,8 @@ class _Reading:
     def used(self) -> list[str]:
         """Names of the columns that are read."""
         one = self.chosen
-        return [name for name in (one.image, one.caption, one.label, one.split) if name]
+        flags = [flag.column for flag in one.findings]
+        return [name for name in (one.image, one.caption, one.label, one.split, *flags) if name]
 
     def cells(self, column: str) -> list[str]:
         """Return a column from top to bottom."""
@@ -136,7 +137,7 @@ def _notes_of_columns(reading: _Reading) -> list[str]:
     """Note the guesses about the columns, before any row is read."""
     table = reading.table
     where = f"{table.where}, the {table.side} eye" if table.side else table.where
-    notes = [reading.chosen.note(where, table.columns)]
+    notes = [reading.chosen.note(where, table.columns), *reading.chosen.notes]
     if shared := [name for name in shared_columns(table) if name not in reading.used]:
         notes.append(
             f"{table.where}: {few(map(repr, shared))} is for both eyes and not read: name it "
@@ -170,6 +171,7 @@ def _read_row(reading: _Reading, number: int, row: Row) -> _Named:
     one = Found("", source=f"{table.path}\0{table.sheet}", detail=f"{table.where}, row {number}")
     one.split = split_of(row.get(chosen.split, "")) or reading.split
     one.caption, one.label = row.get(chosen.caption, ""), row.get(chosen.label, "")
+    one.labelled = bool(chosen.label)
     cells = {name: row.get(name, "") for name in reading.people}
     one.people = {n: "" if cell == LOST_DIGITS else person_of(cell) for n, cell in cells.items()}
     one.group = next(filter(None, (row.get(name) for name in table.eyes)), "")
@@ -183,7 +185,7 @@ def _read_row(reading: _Reading, number: int, row: Row) -> _Named:
 
 
 def _check_cells(reading: _Reading, one: Found, number: int, row: Row) -> None:
-    """Reject a row for a fault of its cells; replace the number of a class by its name."""
+    """Reject a row for a fault of its cells; read the flags, and the numbers of classes."""
     table = reading.table
     for fault, remedy in _FAULTS.items():
         if name := next((name for name in reading.used if row.get(name) == fault), ""):
@@ -197,9 +199,11 @@ def _check_cells(reading: _Reading, one: Found, number: int, row: Row) -> None:
     if reading.classes and not one.reason:
         one.is_name = True
         try:
-            one.label, one.reason = parquet.name_of(one.label, reading.classes)
+            names, one.reason = parquet.names_of(one.label, reading.classes)
         except ValueError as error:
             raise ValueError(f"{table.path}, row {number}: {error}") from error
+        one.set_classes(names)
+    one.read_flags(row, reading.chosen.findings)
 
 
 def _reject_shared_ends(named: Sequence[_Named]) -> None:
