@@ -86,7 +86,7 @@ def test_evaluations_that_the_model_cannot_read_are_named(config, chinese):
 
 
 def test_unknown_words_are_said_once(config, chinese, caplog):
-    found = prompts.from_phrases({"a": "青光眼", "b": "Cataract"})
+    found = prompts.from_phrases({"a": "青光眼", "b": "白内障 Cataract"})
     both = [ZeroShotTask(name, Source([0, 1]), found) for name in ("one", "two")]
     tasks.check_readings(config, chinese, both, ["正常"] * 99 + ["龘"], most_unknown=0.1)
     assert len(warned(caplog)) == 2

@@ -234,9 +234,10 @@ def test_one_that_does_not_start_is_named_in_a_line(config, tmp_path, monkeypatc
 def test_no_path_of_the_machine_is_among_the_parameters(config):
     config.data.source = "/secret/clinic"
     config.evals.messidor_like.source = "/secret/eyes"
+    config.predictions_secret = "/secret/key"
     shown = tracker.parameters(config)
     assert shown["data.image_size"] == 32
-    assert "secret" not in json.dumps(shown)
+    assert "/secret" not in json.dumps(shown)
     assert config.data.data_dir not in shown.values()
 
 

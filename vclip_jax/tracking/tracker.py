@@ -12,7 +12,9 @@ from vclip_jax import config as config_lib
 
 PROJECT: Final = "vclip_jax"
 # Keys whose values are paths of this machine, which may reveal private names.
-_PATHS: Final = ("data_dir", "source", "restore_from", "vocab", "prompts", "weights", "where")
+_PATHS: Final = frozenset(
+    "calibration data_dir predictions_secret prompts restore_from source vocab weights where".split()
+)
 
 
 @dataclass(frozen=True)

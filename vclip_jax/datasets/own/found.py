@@ -22,7 +22,7 @@ class Found:
     """The reason why the photograph cannot be used, if any."""
     detail: str = ""
     source: str = ""
-    """What tells the table apart, so that rows of several tables can be joined."""
+    """The path and sheet of the table, so that rows of several tables can be joined."""
     people: dict[str, str] = field(default_factory=dict)
     """The columns that may identify the person, and their cells."""
     person: str = ""
