@@ -12,8 +12,10 @@ from vclip_jax import config as config_lib
 
 PROJECT: Final = "vclip_jax"
 # Keys whose values are paths of this machine, which may reveal private names.
-_PATHS: Final = frozenset(
-    "calibration data_dir predictions_secret prompts restore_from source vocab weights where".split()
+_PATHS: Final = (
+    *("calibration", "data_dir", "predictions_secret", "prompts", "restore_from"),
+    *("source", "vocab", "weights", "where"),
+)
 )
 
 
