@@ -161,8 +161,8 @@ PROGRAMS = [
     for page in PAGES
     for number, block in enumerate(python_blocks(page))
     # test_docs.py and test_extending.py load the recipes, interop/export/test_towers.py runs the
-    # programs for exported models.
-    if "def get_config" not in block and page.name != "export.md"
+    # programs for exported models, predict/embed/test_page.py those for files of embeddings.
+    if "def get_config" not in block and page.name not in ("export.md", "embeddings.md")
 ]
 
 

@@ -38,6 +38,9 @@ COMMANDS: Final = {
         mode="compile",
     ),
     "predict": Command("vclip_jax.predict.__main__", "classify photographs"),
+    "embed": Command(
+        "vclip_jax.predict.embed.__main__", "write embeddings of photographs as a Parquet file"
+    ),
     "probe": Command(
         "vclip_jax.evaluation.probe.__main__", "score few-shot probes of a model's embeddings"
     ),

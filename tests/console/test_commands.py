@@ -40,6 +40,7 @@ for line in sys.stdin:
 MODULES = {
     "train": "vclip_jax.main",
     "predict": "vclip_jax.predict",
+    "embed": "vclip_jax.predict.embed",
     "probe": "vclip_jax.evaluation.probe",
     "calibrate": "vclip_jax.evaluation.calibration",
     "audit": "vclip_jax.audit",

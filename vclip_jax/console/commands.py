@@ -194,6 +194,12 @@ def note_once(text: str) -> None:
         print(f"note: {text}", file=sys.stderr)
 
 
+MODELS: Final = (
+    "a workdir, a portable folder, the name of a packaged model, or hub:OWNER/NAME[@REVISION]"
+)
+"""The help of an option or argument that names a model."""
+
+
 def add_model(
     parser: Parser,
     what: str = "",
@@ -216,9 +222,13 @@ def add_model(
         "--model",
         required=required and not default,
         old=[old],
-        help=f"{what}a workdir, a portable folder, the name of a packaged model, or "
-        f"hub:OWNER/NAME[@REVISION]{words}",
+        help=f"{what}{MODELS}{words}",
     )
+    add_step(parser)
+
+
+def add_step(parser: Parser) -> None:
+    """Add --step, the checkpoint of a run."""
     parser.add_argument(
         "--step",
         default="latest",

@@ -405,6 +405,11 @@ class Pretrained:
         return hashlib.sha256(f"{self.weights_digest} {self._dtype}".encode()).hexdigest()
 
     @property
+    def dtype(self) -> str:
+        """Return the name of the computation's dtype, "float32" or "bfloat16"."""
+        return str(self._dtype)
+
+    @property
     def logit_scale(self) -> float:
         """Return the logarithm of the factor of cosines."""
         return float(self._variables[0]["logit_scale"])
