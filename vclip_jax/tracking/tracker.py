@@ -16,7 +16,6 @@ _PATHS: Final = (
     *("calibration", "data_dir", "predictions_secret", "prompts", "restore_from"),
     *("source", "vocab", "weights", "where"),
 )
-)
 
 
 @dataclass(frozen=True)
