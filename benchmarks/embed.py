@@ -211,25 +211,17 @@ def against_probe(model: str, place: Path) -> dict[str, Any]:
     fitted = LogisticRegression(C=INVERSE_PENALTY, tol=1e-10, max_iter=10_000).fit(x, y)
     ours = fitted.predict_proba(asked)
 
-    words = ("probe", "--model", model, "--dataset", DATASET, "--data-dir", data, "--folds", 1)
-    chosen = ("--method", "linear", "--shots", "all", "--out", place)
-    train, test = HALVES
-    splits = ("--train-split", train, "--test-split", test)
-    subprocess.run(command(*words, *chosen, *splits), check=True)
+    chosen = ("--method", "linear", "--shots", "all", "--folds", 1, "--out", place)
+    splits = ("--train-split", HALVES[0], "--test-split", HALVES[1])
+    of = ("--model", model, "--dataset", DATASET, "--data-dir", data)
+    subprocess.run(command("probe", *of, *chosen, *splits), check=True)
     (row,) = json.loads((place / "probe.json").read_text())["results"]
 
     clip = vclip_jax.load(model)
-    halves = [embed_split(clip, DATASET, data, half) for half in HALVES]
-    drawn_rows = few_shot.draw_shots(halves[0].labels, None, 0, 0)
+    train, test = (embed_split(clip, DATASET, data, half) for half in HALVES)
+    shots = few_shot.draw_shots(train.labels, None, 0, 0)
     classes = np.zeros((len(names), clip.embed_dim), np.float32)
-    task = few_shot.FewShot(
-        halves[0].images[drawn_rows],
-        halves[0].labels[drawn_rows],
-        halves[1].images,
-        classes,
-        1.0,
-        0,
-    )
+    task = few_shot.FewShot(train.images[shots], train.labels[shots], test.images, classes, 1.0, 0)
     theirs = few_shot.linear(task)
     figures = classification(ours, truth)
     difference = {name: abs(figures[name] - row[name]["mean"]) for name in FIGURES}

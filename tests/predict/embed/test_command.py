@@ -18,6 +18,7 @@ from PIL import Image
 import vclip_jax
 from vclip_jax import datasets
 from vclip_jax.console import commands
+from vclip_jax.files.csv_lines import from_cell
 from vclip_jax.predict.embed import __main__ as embed
 from vclip_jax.predict.embed import command, parts
 
@@ -122,7 +123,7 @@ def test_photographs_that_cannot_be_read_are_listed_counted_and_exit_1(run, fold
     )
     assert "21 of 21 photographs are refused" in err
     rows = list(csv.DictReader(target.with_suffix(".rejects.csv").open()))
-    assert [row["key"].removeprefix("'") for row in rows] == ["=formula.jpg", "eyes/06.png"]
+    assert [from_cell(row["key"]) for row in rows] == ["=formula.jpg", "eyes/06.png"]
     assert all(row["reason"].startswith("cannot read the image") for row in rows)
     assert str(folder) not in target.with_suffix(".rejects.csv").read_text()
     names = sorted(path.name for path in target.parent.iterdir())

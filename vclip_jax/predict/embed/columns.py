@@ -69,14 +69,15 @@ def part(
     """
     embedded = np.zeros((len(seen), columns.field("vector").type.list_size), np.float32)
     embedded[[not one.error for one in seen]] = vectors
-    values = {
+    values: dict[str, list[Any]] = {
         "gate": ["; ".join(one.gate) for one in seen],
         _PICTURE: [one.picture for one in seen],
         _ERROR: [one.error for one in seen],
     }
+    extended = columns
+    for name in (_PICTURE, _ERROR):
+        extended = extended.append(pyarrow.field(name, pyarrow.string()))
     arrays: list[pyarrow.Array] = []
-    extended = columns.append(pyarrow.field(_PICTURE, pyarrow.string()))
-    extended = extended.append(pyarrow.field(_ERROR, pyarrow.string()))
     for column in extended:
         if column.name == "vector":
             flat = pyarrow.array(embedded.ravel())

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow
 
 from vclip_jax.console import terminal
-from vclip_jax.files.foreign import shown
+from vclip_jax.files.errors import shown
 from vclip_jax.predict.embed import columns
 from vclip_jax.predict.embed.columns import Seen
 from vclip_jax.predict.embed.inputs import Photographs, find
@@ -28,7 +28,8 @@ from vclip_jax.predict.pretrained import CORES, Pretrained, load, say_step
 METADATA = b"vclip_jax"
 """The key of the Parquet file's metadata; the value is JSON."""
 
-A, B = TypeVar("A"), TypeVar("B")
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 def run(options: Namespace, out: TextIO) -> int:

@@ -18,7 +18,8 @@ import pyarrow
 import pyarrow.parquet
 
 from vclip_jax.files.csv_lines import csv_line
-from vclip_jax.files.foreign import read_bytes, read_json, shown
+from vclip_jax.files.errors import shown
+from vclip_jax.files.foreign import read_bytes, read_json
 from vclip_jax.files.writing import check_no_link, replacing, write_bytes, write_json, write_text
 from vclip_jax.predict.embed import columns
 
