@@ -229,3 +229,16 @@ def test_one_class_is_shown_and_warned_of():
     assert not card.warnings(made)
     made["classes"], made["splits"] = [], {"train": {"records": 3, "classes": {"no class": 3}}}
     assert not any("class" in line for line in card.summary(made))
+
+
+def test_a_build_that_is_refused_still_tells_what_it_read(tmp_path, capsys):
+    source = tmp_path / "source"
+    source.mkdir()
+    rows = "".join(f"{i}.jpg,dr,P{i}\n" for i in range(30))
+    (source / "t.csv").write_text(f"image,label,patient_id\n{rows}")
+    (source / "0.jpg").write_bytes(b"no picture")
+    options = ["--source", str(source), "--data-dir", str(tmp_path / "data"), "--workers", "1"]
+    assert main(["build", "generic", *options]) == 1
+    printed = capsys.readouterr().err
+    assert "more than the" in printed
+    assert "note: Patients are those of the column 'patient_id'." in printed

@@ -5,6 +5,7 @@ Each function takes the parsed options of its command, see `__main__`.
 
 import re
 import shlex
+import sys
 from argparse import Namespace
 from collections import Counter
 
@@ -15,6 +16,7 @@ from vclip_jax.datasets.ingest.build import build as build_listing
 from vclip_jax.datasets.ingest.data_card import summary
 from vclip_jax.datasets.ingest.store import Storage
 from vclip_jax.datasets.records import (
+    DatasetError,
     built_datasets,
     find_dataset,
     open_builder,
@@ -59,15 +61,20 @@ def build(options: Namespace) -> None:
         options.source, **{name: value for name, value in arguments.items() if value is not None}
     )
     before = {directory for _, directory in built_datasets(options.data_dir)}
-    folder = build_listing(
-        listing,
-        options.data_dir,
-        storage,
-        workers=options.workers,
-        seed=options.seed,
-        max_rejects=options.max_rejects,
-        beam=None if options.beam is None else shlex.split(options.beam),
-    )
+    try:
+        folder = build_listing(
+            listing,
+            options.data_dir,
+            storage,
+            workers=options.workers,
+            seed=options.seed,
+            max_rejects=options.max_rejects,
+            beam=None if options.beam is None else shlex.split(options.beam),
+        )
+    except DatasetError:  # the notes tell what was read, and often the remedy
+        for note in [*listing.notes, *listing.guesses]:
+            print(f"note: {shown(note)}", file=sys.stderr)
+        raise
     if folder in before:
         print(f"{folder} was built before and is not changed: remove it to build it again")
     card = read_json(folder / "card.json")

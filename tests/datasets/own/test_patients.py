@@ -110,6 +110,8 @@ def test_the_column_of_patients_can_be_named(tmp_path):
     assert len({(item.values[0], item.split) for item in listing.items}) == 3
     with pytest.raises(ValueError, match=r"no column 'familie' for --group-column"):
         generic.scan(tmp_path, group_column="familie")
+    with pytest.raises(ValueError, match=r"'label' has another use already"):
+        generic.scan(tmp_path, group_column="label")
 
 
 @pytest.mark.parametrize("kind", ["table", "shards"])

@@ -240,16 +240,22 @@ def warnings(card: Mapping[str, Any]) -> list[str]:
     if number := same.get("across_splits"):
         lines.append(
             f"warning: {number} photographs occur twice in different splits"
-            f"{'' if lines else such}: figures of the test split are too good"
+            f"{'' if lines else such}: figures of a split that holds one of them are too good"
         )
     people = card.get("patients") or {"in_several_splits": 0}
     if number := people["in_several_splits"]:
         lines.append(
             f"warning: {number} of {people['known']} patients have photographs in different "
-            "splits: figures of the test split are too good"
+            "splits: figures of a split that holds some of them are too good"
         )
     named = {name for content in card["splits"].values() for name in content["classes"]}
     named -= {"no class"}
+    test = card["splits"].get("test")
+    if test and (lacking := sorted(named - set(test["classes"]))):
+        lines.append(
+            f"warning: {len(lacking)} of {len(named)} classes have no photograph in the test split "
+            f"({few(lacking, 4)}): are they names for the same, or too rare to be scored?"
+        )
     if len(named) == 1:
         lines.append(
             f"warning: all photographs with a class have the class {named.pop()!r}: zero-shot "

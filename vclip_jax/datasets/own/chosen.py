@@ -111,7 +111,9 @@ def choose(table: Table, image: str, wanted: Wanted) -> Chosen:
         )
         split = named(rest, wanted.split, "--split-column") if wanted.split else _split(table, rest)
         rest = [column for column in rest if column not in (label, split)]
-        group = named(rest, wanted.group, "--group-column") if wanted.group else ""
+        group = named(table.columns, wanted.group, "--group-column") if wanted.group else ""
+        if group and group in (image, caption, label, split):
+            raise ValueError(f"{group!r} has another use already, so it cannot name the patients")
         chosen = Chosen(image, caption, label, split, group, tuple(flags))
         others = _perhaps_flags(table, chosen)
         guessed = not (caption or label or flags)
