@@ -1,9 +1,10 @@
 """Eight virtual CPU devices and a compilation cache for all tests; what several of them share."""
 
 import io
+import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("repository", deadline=None)
 hypothesis.settings.load_profile("repository")
+
+
+@pytest.fixture(autouse=True)
+def _handlers_of_its_own() -> Iterator[None]:
+    """Take away the log handlers that a test has added, such as absl's, which print to later ones."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    yield
+    root.handlers[:] = before
 
 
 @pytest.fixture(scope="session")

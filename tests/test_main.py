@@ -570,6 +570,7 @@ def same(one, other) -> bool:
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_a_run_from_another_workdir_trains_its_weights_from_step_0(
     config, finished, tmp_path, caplog
 ):

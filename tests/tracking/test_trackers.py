@@ -125,6 +125,7 @@ def test_samples_of_a_process_whose_devices_do_not_stand_together_keep_their_row
     np.testing.assert_array_equal(images, values[rows])
 
 
+@pytest.mark.slow
 def test_samples_are_the_pairs_that_the_step_is_trained_on(config, recorded, tmp_path):
     config.tracker_samples = 16
     train, validation = inputs.open_training_data(config)

@@ -382,6 +382,7 @@ def gradients(graphdef, initial, **choices) -> dict[str, np.ndarray]:
     return {name: before[name] - after[name] for name in before}
 
 
+@pytest.mark.slow
 def test_a_gather_without_gradient_divides_those_of_the_towers_by_the_devices(light):
     _, graphdef, initial = light
     full = gradients(graphdef, initial)
@@ -402,6 +403,7 @@ def test_a_clamp_in_the_forward_pass_leaves_the_parameter_and_stops_its_gradient
         np.testing.assert_allclose(got[name], want[name], rtol=1e-5, atol=3e-7)
 
 
+@pytest.mark.slow
 def test_half_initialisation_rounds_weights_and_spares_single_parameters(
     tiny_clip, optimizer, initial
 ):

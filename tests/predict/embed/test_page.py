@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from vclip_jax import datasets
 from vclip_jax.data.images import preprocess
 from vclip_jax.predict.embed import __main__ as embed
@@ -11,6 +13,7 @@ PAGE = Path(__file__).parents[3] / "docs/embeddings.md"
 
 
 def test_the_programs_of_the_page_run(portable_folder, write_idrid, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pandas", reason="needs the [notebooks] extra")
     monkeypatch.chdir(tmp_path)
     datasets.prepare("idrid", str(write_idrid(tmp_path / "source", train=10, test=5)), "data")
     monkeypatch.setattr(preprocess, "judge", lambda _: ())  # the photographs are noise

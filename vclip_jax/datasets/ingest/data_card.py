@@ -251,7 +251,7 @@ def warnings(card: Mapping[str, Any]) -> list[str]:
     named = {name for content in card["splits"].values() for name in content["classes"]}
     named -= {"no class"}
     test = card["splits"].get("test")
-    if test and (lacking := sorted(named - set(test["classes"]))):
+    if test and len(named) > 2 and (lacking := sorted(named - set(test["classes"]))):
         lines.append(
             f"warning: {len(lacking)} of {len(named)} classes have no photograph in the test split "
             f"({few(lacking, 4)}): are they names for the same, or too rare to be scored?"
