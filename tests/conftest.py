@@ -52,7 +52,7 @@ hypothesis.settings.load_profile("repository")
 
 @pytest.fixture(autouse=True)
 def _handlers_of_its_own() -> Iterator[None]:
-    """Take away the log handlers that a test has added, such as absl's, which print to later ones."""
+    """Take away the log handlers that a test has added, such as absl's."""
     root = logging.getLogger()
     before = root.handlers[:]
     yield
