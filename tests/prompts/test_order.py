@@ -40,5 +40,6 @@ def test_diseases_and_grades_in_another_order_are_not(names):
 
 @pytest.mark.parametrize("name", prompts.known())
 def test_the_packages_grades_and_nothing_else_have_an_order(name):
-    ordered = name.split("/")[1] in ("messidor", "idrid", "refuge", "rfmid")
+    folder, dataset = name.split("/")
+    ordered = dataset in ("messidor", "idrid", "refuge", "rfmid") and folder != "zh_findings"
     assert prompts.load(name).ordered == ordered == rises(prompts.load(name).class_names)
