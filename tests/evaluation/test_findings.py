@@ -89,7 +89,14 @@ def test_figures_are_those_of_present_against_absent(case, settings):
         assert row["auc_ci95"] == pytest.approx(its["auc_ci95"])
         assert row["sensitivity"] == its["sensitivity"]
         assert "operating_points" not in row
-    assert found.values["auc"] == found.result["macro"]["auc"]
+    macro = found.result["macro"]
+    assert found.named("toy") == {
+        "eval/toy/auc": macro["auc"],
+        "eval/toy/average_precision": macro["average_precision"],
+    }
+    point = evaluate_findings(scorer, variables, task, embedded, settings, intervals=False)
+    assert point.named("toy") == found.named("toy")
+    assert "bootstrap" not in point.result
     assert found.result["chosen_on"] is None
 
 

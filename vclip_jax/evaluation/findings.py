@@ -14,12 +14,13 @@ from vclip_jax.evaluation.metrics import operating
 from vclip_jax.evaluation.metrics.predictions import Rows, rows_of
 from vclip_jax.evaluation.metrics.thresholds import choose_threshold
 from vclip_jax.evaluation.tasks import ZeroShotTask
-from vclip_jax.files.csv_lines import csv_line
+from vclip_jax.files.csv_lines import csv_table
 from vclip_jax.predict.scorer import Scorer, Variables, class_means
 from vclip_jax.prompts.findings import FindingPrompts
 
-FIGURES: Final = ("auc", "average_precision", "sensitivity", "specificity")
-"""The macro means that `metrics.jsonl` holds as `eval/NAME/FIGURE`."""
+FIGURES: Final = ("auc", "average_precision")
+"""The macro means that `metrics.jsonl` holds as `eval/NAME/FIGURE`: those without a threshold,
+which the last evaluation alone takes from a development split."""
 _WORDS: Final = {1: "present", 0: "absent", -1: ""}
 
 
@@ -32,11 +33,9 @@ class Findings:
     table: str
     """The answers as CSV, see `as_csv`; "" without keys."""
 
-    @property
-    def values(self) -> dict[str, float]:
-        """The figures for `metrics.jsonl`, by name."""
-        found = {key: self.result["macro"][key] for key in FIGURES}
-        found["subset_accuracy"] = self.result["subset_accuracy"]
+    def named(self, task: str) -> dict[str, float]:
+        """Return the figures for `metrics.jsonl`, `eval/TASK/FIGURE`."""
+        found = {f"eval/{task}/{key}": self.result["macro"][key] for key in FIGURES}
         return {key: value for key, value in found.items() if value is not None}
 
 
@@ -57,8 +56,11 @@ def evaluate_findings(
     final: bool = False,
     development: Embedded | None = None,
     secret: bytes | None = None,
+    intervals: bool = True,
 ) -> Findings:
     """Score the findings of one dataset; the arguments are those of `evaluate_zero_shot`.
+
+    Without `intervals` nothing is resampled, as for a point of a learning curve.
 
     The probability of a finding is the sigmoid of the scaled cosine with its presence minus that
     with its absence: the softmax of the two. An answer is "present" from Youden's threshold of the
@@ -89,7 +91,7 @@ def evaluate_findings(
         asked.names,
         thresholds=None if chosen_on is None else _thresholds(*chosen_on),
         patients=patients,
-        resamples=min(config.bootstrap_resamples, metrics.RESAMPLES),
+        resamples=min(config.bootstrap_resamples, metrics.RESAMPLES) if intervals else 0,
     )
     if final:
         _add_points(result, probabilities[known], truth[known], patients, chosen_on)
@@ -176,5 +178,4 @@ def as_csv(
         columns[f"label:{name}"] = [_WORDS[int(value)] for value in truth[:, k]]
         columns[f"p:{name}"] = [str(np.float32(value)) for value in probabilities[:, k]]
     columns |= rows.facts
-    lines = [csv_line(columns), *map(csv_line, zip(*columns.values(), strict=True))]
-    return "\n".join(lines) + "\n"
+    return csv_table(columns)

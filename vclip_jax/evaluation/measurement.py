@@ -25,7 +25,7 @@ from vclip_jax.evaluation.zero_shot import (
     zero_shot_points,
 )
 from vclip_jax.files.foreign import read_bytes
-from vclip_jax.files.writing import write_json, write_text
+from vclip_jax.files.writing import write_json
 from vclip_jax.predict.scorer import Scorer, Variables
 from vclip_jax.prompts.calibration import Calibration, matching
 from vclip_jax.tracking.metrics_log import MetricsLog
@@ -118,7 +118,21 @@ class Measurement:
                 if isinstance(embedded, Exception):
                     raise embedded
                 if task.kind == FINDINGS:
-                    figures |= self._findings(variables, task, embedded, lead=lead, final=final)
+                    scored_findings = evaluate_findings(
+                        self.scorer,
+                        variables,
+                        task,
+                        embedded,
+                        self.config,
+                        keys=lead,
+                        final=final,
+                        development=self._development(variables, task) if final else None,
+                        secret=self._secret,
+                    )
+                    self.findings[task.name] = scored_findings.result
+                    figures |= scored_findings.named(task.name)
+                    if lead:
+                        predictions.save_text(self.workdir, task.name, scored_findings.table)
                     continue
                 if task.kind != ZERO_SHOT:
                     figures |= self._own_figures(variables, task, embedded)
@@ -145,37 +159,6 @@ class Measurement:
             for name, answers in scored.predictions.items():
                 predictions.save(predictions.path_of(self.workdir, name), answers)
         return figures, pictures, failed
-
-    def _findings(
-        self,
-        variables: Variables,
-        task: ZeroShotTask,
-        embedded: Embedded,
-        *,
-        lead: bool = False,
-        final: bool = False,
-    ) -> dict[str, float]:
-        """Score a task of findings, fill `findings`, and return the figures by name.
-
-        The first process of a run, `lead`, saves the answers.
-        """
-        scored = evaluate_findings(
-            self.scorer,
-            variables,
-            task,
-            embedded,
-            self.config,
-            keys=lead,
-            final=final,
-            development=self._development(variables, task) if final else None,
-            secret=self._secret,
-        )
-        self.findings[task.name] = scored.result
-        if scored.table:
-            path = predictions.path_of(self.workdir, task.name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, scored.table)
-        return {f"eval/{task.name}/{figure}": value for figure, value in scored.values.items()}
 
     def _development(self, variables: Variables, task: ZeroShotTask) -> Embedded | None:
         """Embed the images that choose a task's operating points."""
@@ -213,7 +196,16 @@ class Measurement:
             if isinstance(embedded, Exception):
                 raise embedded
             if task.kind == FINDINGS:
-                values |= self._findings(variables, task, embedded)
+                point = evaluate_findings(
+                    self.scorer,
+                    variables,
+                    task,
+                    embedded,
+                    self.config,
+                    keys=False,
+                    intervals=False,
+                )
+                values |= point.named(task.name)
                 continue
             if task.kind != ZERO_SHOT:
                 values |= self._own_figures(variables, task, embedded)

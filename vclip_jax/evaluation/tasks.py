@@ -108,7 +108,7 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
                 f"config.keep_best={config.keep_best!r} is never measured: the classes of {name} "
                 'have no order (if they are grades: "ordered": true in their prompt set)'
             )
-        development = _development(f"evals.{name}.development", entry, config)
+        development = _development(f"evals.{name}.development", entry, config, source)
         prevalence = entry.get("prevalence") or None
         task = ZeroShotTask(name, source, prompt_set, kind, asked, development, prevalence)
         (_check_findings if kind == FINDINGS else _check_labels)(task)
@@ -116,7 +116,7 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
     return tasks
 
 
-def _development(key: str, entry: ConfigDict, config: ConfigDict) -> Any:
+def _development(key: str, entry: ConfigDict, config: ConfigDict, scored: Any) -> Any:
     """Open the split that chooses operating points, None without one.
 
     Raises:
@@ -126,7 +126,6 @@ def _development(key: str, entry: ConfigDict, config: ConfigDict) -> Any:
     if not split:
         return None
     source = open_split(key, entry.dataset, config.data.data_dir, split)
-    scored = open_split(key, entry.dataset, config.data.data_dir, entry.split)
     if shared := {record["key"] for record in source} & {record["key"] for record in scored}:
         raise ValueError(
             f"config.{key}={split!r} has {len(shared)} images of the scored split {entry.split!r}: "

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 _END: Final = "\r\n"
@@ -20,6 +20,12 @@ def csv_line(cells: Iterable[object]) -> str:
     )
     csv.writer(line, lineterminator=_END).writerow(safe)
     return line.getvalue().removesuffix(_END)
+
+
+def csv_table(columns: Mapping[str, Sequence[object]]) -> str:
+    """Return columns of one length as CSV, with their names in the first row; see `csv_line`."""
+    rows = zip(*columns.values(), strict=True)
+    return "\n".join([csv_line(columns), *map(csv_line, rows)]) + "\n"
 
 
 def from_cell(cell: str) -> str:

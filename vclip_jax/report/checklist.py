@@ -146,7 +146,7 @@ def answers(run: Run) -> dict[str, str]:
         found["data"] = f"Training: {data['dataset']}. Evaluation: {', '.join(sets) or 'none'}."
         found["partitions"] = (
             f"Training split {data.get('train_split')}, held-back split "
-            f"{data.get('validation_split')}; evaluations on splits of other datasets."
+            f"{data.get('validation_split')}; zero_shot.json names the dataset of each evaluation."
         )
     if data.get("image_size"):
         found["preparation"] = (

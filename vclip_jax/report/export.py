@@ -19,7 +19,7 @@ import numpy as np
 from markupsafe import escape
 
 from vclip_jax.evaluation.metrics import paired
-from vclip_jax.files.csv_lines import csv_line
+from vclip_jax.files.csv_lines import csv_line, csv_table
 from vclip_jax.files.errors import shown
 from vclip_jax.files.writing import write_bytes, write_text
 from vclip_jax.report import curves, figures, unit_curves
@@ -68,7 +68,7 @@ def export(workdir: str | os.PathLike[str], out: str | os.PathLike[str]) -> list
         path = folder / "figures" / name
         svg = standalone(figure.svg, figure.labels)
         written += [_put(path.with_name(f"{name}.svg"), svg)]
-        written += [_put(path.with_name(f"{name}.csv"), _columns(figure.data))]
+        written += [_put(path.with_name(f"{name}.csv"), csv_table(figure.data))]
         if util.find_spec("cairosvg"):
             import cairosvg
 
@@ -120,11 +120,6 @@ def as_csv(table: Table) -> str:
 
 def _plain(value: Any) -> object:
     return "" if value is None else value
-
-
-def _columns(data: Mapping[str, Sequence[object]]) -> str:
-    rows = zip(*data.values(), strict=True)
-    return "\n".join([csv_line(data), *map(csv_line, rows)]) + "\n"
 
 
 def as_latex(table: Table, label: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vclip_jax.evaluation.metrics.table import averaged, chance, number
+from vclip_jax.evaluation.metrics.table import chance, number
 from vclip_jax.report.figures import bounds, is_number
 from vclip_jax.report.reader import Run
 
@@ -27,7 +27,7 @@ def headline(run: Run, rendered: set[str]) -> list[str]:
     name, result = max((real or results).items(), key=lambda item: int(item[1]["n"]))
     return [
         _quality(name, result, real=bool(real)),
-        _belief(result, bool(real), averaged(run.zero_shot), results),
+        _belief(result, real=bool(real), evaluations=len(results)),
         _answers(result),
     ]
 
@@ -42,13 +42,11 @@ def _quality(name: str, result: Mapping[str, Any], *, real: bool) -> str:
     )
 
 
-def _belief(
-    result: Mapping[str, Any], real: bool, stand_ins: list[str], results: Mapping[str, Any]
-) -> str:
+def _belief(result: Mapping[str, Any], *, real: bool, evaluations: int) -> str:
     if not real:
         return (
-            "No real photograph was scored: the images were rendered by the program that also "
-            "rendered the training data, so the figures say nothing about patients."
+            "No real photograph was scored: the images were rendered by this program, so the "
+            "figures say nothing about patients."
         )
     doubts = []
     if result["n"] < FEW:
@@ -70,8 +68,7 @@ def _belief(
     over = "patients" if patients else "images, as no patients are known"
     if doubts:
         return f"Believe it with care: {'; '.join(doubts)}. Intervals are over {over}."
-    scored = [name for name in results if name not in stand_ins or name not in results]
-    more = f" {len(scored)} evaluations are below." if len(scored) > 1 else ""
+    more = f" {evaluations} evaluations are below." if evaluations > 1 else ""
     return f"Intervals are over {over}; they hold for this model, not for another seed.{more}"
 
 

@@ -393,3 +393,11 @@ def test_a_table_a_patient_is_no_ward(tmp_path):
 )
 def test_facts_have_the_names_that_clinics_use(column, fact):
     assert fact_columns([column]) == {fact: column}
+
+
+@pytest.mark.parametrize("column", ["code", "Number", "No", "key", "exam no", "lesion number"])
+def test_numbers_of_other_things_name_no_patient(tmp_path, column):
+    place(tmp_path, *(f"{i}.jpg" for i in range(30)))
+    rows = [[f"{i}.jpg", "dr", str(i % 6)] for i in range(30)]
+    table_of(tmp_path, ["image", "label", column], rows)
+    assert not generic.scan(tmp_path).columns

@@ -29,7 +29,7 @@ _RANKS: Final = (
     rf"|medicalrecord({_NUMBER})|hosp(ital)?({_NUMBER})|nhs({_NUMBER})|chart({_NUMBER})"
     "|(病历|病案|登记|档案|身份证|病歷)(编)?(号|号码|號)",
     f"{_WHO}|(住院|门诊|門診|就诊卡|卡)(号|號)",
-    rf"(case|study|record|exam)?({_NUMBER})|(病例|记录)(编)?(号|id)?|eid|case|id号",
+    rf"(case|study|record)({_NUMBER})|(病例|记录)(编)?(号|id)?|eid|id|case|id号",
     rf"({_WHO})(full)?names?|姓名|({_WHO})?(姓名|名字)|(sur|last|family|full)name",
 )
 """Plain names of columns, the likeliest to identify a person first."""

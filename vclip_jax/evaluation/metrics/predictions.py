@@ -31,7 +31,7 @@ import numpy.typing as npt
 from etils import epath
 
 from vclip_jax.data.record import FACTS, Record
-from vclip_jax.files.csv_lines import csv_line, from_cell
+from vclip_jax.files.csv_lines import csv_table, from_cell
 from vclip_jax.files.errors import one_line
 from vclip_jax.files.foreign import read_bytes
 from vclip_jax.files.writing import write_bytes
@@ -192,9 +192,17 @@ def save(path: epath.Path, predictions: Predictions) -> None:
         scores = [str(score) for score in predictions.probabilities[:, number]]
         columns[f"p{number if predictions.ordered else ''}:{name}"] = scores
     columns |= rows.facts
-    lines = [csv_line(columns), *map(csv_line, zip(*columns.values(), strict=True))]
+    _write(path, csv_table(columns))
+
+
+def save_text(workdir: str | os.PathLike[str], name: str, table: str) -> None:
+    """Write a table of another kind of predictions, see `evaluation.findings`, in one step."""
+    _write(path_of(workdir, name), table)
+
+
+def _write(path: epath.Path, table: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, ("\n".join(lines) + "\n").encode())
+    write_bytes(path, table.encode())
 
 
 def load(path: epath.Path) -> Predictions:
