@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vclip_jax.evaluation.metrics import bootstrap
+from vclip_jax.evaluation.metrics.brier import brier_parts
+from vclip_jax.evaluation.metrics.delong import delong
 from vclip_jax.evaluation.metrics.thresholds import (
     at_threshold,
-    brier_parts,
     choose_threshold,
     curve,
-    delong,
     net_benefit,
     net_benefit_of_all,
 )

@@ -12,17 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from vclip_jax.evaluation.metrics import bootstrap
+from vclip_jax.evaluation.metrics.brier import brier_parts
 from vclip_jax.evaluation.metrics.classification import Floats, Ints, wilson_interval
+from vclip_jax.evaluation.metrics.delong import delong
 from vclip_jax.evaluation.metrics.thresholds import (
     Bools,
     OperatingPoint,
     Rule,
     at_threshold,
-    brier_parts,
     choose_threshold,
     curve,
     curve_bands,
-    delong,
     net_benefit,
     net_benefit_of_all,
 )
@@ -63,7 +63,7 @@ def operating_points(
 
     Returns:
       `n`, `n_positive`, `prevalence`, `auc_delong_ci95`, `brier` (with its parts, see
-      `thresholds.BrierParts`), and `points`: dicts of `rule`, `least`, `threshold` (None if nobody
+      `brier.BrierParts`), and `points`: dicts of `rule`, `least`, `threshold` (None if nobody
       may be called diseased), the four counts, `sensitivity` and `specificity` with `..._ci95`,
       `ppv`, `npv`, and `likelihood_ratio_positive` and `..._negative`, None where not defined.
 

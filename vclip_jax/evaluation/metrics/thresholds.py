@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vclip_jax.evaluation.metrics.bootstrap import resampled
-from vclip_jax.evaluation.metrics.classification import Z95, Floats, Ints, wilson_interval
+from vclip_jax.evaluation.metrics.classification import Floats, Ints, wilson_interval
 
 Bools = npt.NDArray[np.bool_]
 
@@ -75,7 +75,7 @@ def curve(scores: Floats, positive: Bools) -> Curve:
         >>> found.thresholds.tolist(), found.sensitivity.tolist(), found.specificity.tolist()
         ([inf, 0.9, 0.4, 0.1], [0.0, 0.5, 1.0, 1.0], [1.0, 1.0, 0.5, 0.0])
     """
-    scores, positive = _checked(scores, positive)
+    scores, positive = checked(scores, positive)
     levels, group = np.unique(-scores, return_inverse=True)
     right = np.cumsum(np.bincount(group, positive, len(levels)))
     wrong = np.cumsum(np.bincount(group, ~positive, len(levels)))
@@ -88,7 +88,8 @@ def curve(scores: Floats, positive: Bools) -> Curve:
     )
 
 
-def _checked(scores: Floats, positive: Bools) -> tuple[Floats, Bools]:
+def checked(scores: Floats, positive: Bools) -> tuple[Floats, Bools]:
+    """Return scores float64 `[n]` and truth bool `[n]`; raises ValueError as `curve` does."""
     scores, positive = np.asarray(scores, np.float64), np.asarray(positive, bool)
     if scores.ndim != 1 or scores.shape != positive.shape:
         raise ValueError(f"expected scores and truth [n], got {scores.shape} and {positive.shape}")
@@ -131,7 +132,7 @@ def curve_bands(
     Raises:
       ValueError: as for `curve`.
     """
-    scores, positive = _checked(scores, positive)
+    scores, positive = checked(scores, positive)
     order = np.argsort(-scores, kind="stable")
     ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
     truth = positive[order]
@@ -304,7 +305,7 @@ def at_threshold(scores: Floats, positive: Bools, threshold: float) -> Operating
     Raises:
       ValueError: as for `curve`.
     """
-    scores, positive = _checked(scores, positive)
+    scores, positive = checked(scores, positive)
     called = scores >= threshold
     return OperatingPoint(
         threshold,
@@ -335,7 +336,7 @@ def net_benefit(scores: Floats, positive: Bools, thresholds: Floats) -> Floats:
         >>> net_benefit(scores, truth, np.array([0.2, 0.5])).round(4).tolist()
         [0.4375, 0.0]
     """
-    scores, positive = _checked(scores, positive)
+    scores, positive = checked(scores, positive)
     called = scores[None] >= _odds(thresholds)[0][:, None]
     right, wrong = (called & positive).mean(axis=1), (called & ~positive).mean(axis=1)
     return np.asarray(right - wrong * _odds(thresholds)[1])
@@ -352,121 +353,3 @@ def _odds(thresholds: Floats) -> tuple[Floats, Floats]:
     if t.size and not (t.min() >= 0 and t.max() < 1):
         raise ValueError("thresholds of a decision curve are probabilities below 1")
     return t, t / (1 - t)
-
-
-@dataclass(frozen=True)
-class Delong:
-    """An AUC with DeLong's variance, and the components for differences of AUCs."""
-
-    auc: float
-    variance: float
-
-    @property
-    def ci95(self) -> tuple[float, float]:
-        """The interval auc ± 1.96 standard errors, cut at 0 and 1."""
-        half = Z95 * math.sqrt(self.variance)
-        return max(0.0, self.auc - half), min(1.0, self.auc + half)
-
-
-def delong(scores: Floats, positive: Bools, patients: Ints | None = None) -> Delong:
-    """Return the AUC with its variance by the method of structural components.
-
-    Sources: E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson, Biometrics 44 (1988) 837-845; for
-    several images of a patient, N. A. Obuchowski, Biometrics 53 (1997) 567-578, which sums the
-    components of each patient first.
-
-    Args:
-      scores: float `[n]`.
-      positive: bool `[n]`, with at least two True and two False (or two patients with either).
-      patients: a number for the patient of each image, int `[n]`; by default every image is of
-        another patient.
-
-    Raises:
-      ValueError: as for `curve`, or there are too few images.
-
-    Examples:
-        >>> import numpy as np
-        >>> from vclip_jax.evaluation.metrics.thresholds import delong
-        >>> scores, truth = np.array([1.0, 2, 3, 4, 5]), np.array([0, 0, 1, 0, 1], bool)
-        >>> found = delong(scores, truth)
-        >>> round(found.auc, 4), round(found.variance, 4)
-        (0.8333, 0.0556)
-    """
-    scores, positive = _checked(scores, positive)
-    ill, well = scores[positive], scores[~positive]
-    of_ill, of_well = _placements(ill, well), 1 - _placements(well, ill)
-    area = float(of_ill.mean())
-    if patients is None:
-        if min(len(ill), len(well)) < 2:
-            raise ValueError("a variance needs two images with the disease and two without it")
-        spread = of_ill.var(ddof=1) / len(ill) + of_well.var(ddof=1) / len(well)
-        return Delong(area, float(spread))
-    _, numbers = np.unique(patients, return_inverse=True)
-    count = int(numbers.max()) + 1
-    sums = [
-        np.bincount(numbers[which], components - area, count)
-        for which, components in ((positive, of_ill), (~positive, of_well))
-    ]
-    sizes = [len(np.unique(numbers[which])) for which in (positive, ~positive)]
-    if min(sizes) < 2:
-        raise ValueError("a variance needs two patients with the disease and two without it")
-    parts = [
-        size / (size - 1) * np.square(total).sum() / n**2
-        for size, total, n in zip(sizes, sums, (len(ill), len(well)), strict=True)
-    ]
-    both = count / (count - 1) * np.sum(sums[0] * sums[1]) / (len(ill) * len(well))
-    return Delong(area, float(max(0.0, parts[0] + parts[1] + 2 * both)))
-
-
-def _placements(scores: Floats, others: Floats) -> Floats:
-    """Return the share of `others` below each score, equal ones counted half, `[len(scores)]`."""
-    ordered = np.sort(others)
-    below = np.searchsorted(ordered, scores, side="left")
-    up_to = np.searchsorted(ordered, scores, side="right")
-    return (below + up_to) / (2 * len(others))
-
-
-@dataclass(frozen=True)
-class BrierParts:
-    """The parts of a Brier score: `reliability - resolution + uncertainty`, and what is left.
-
-    `within` is what the variation inside the bins adds; it is 0 if all probabilities of a bin are
-    equal.
-    """
-
-    reliability: float
-    resolution: float
-    uncertainty: float
-    within: float
-
-
-def brier_parts(scores: Floats, positive: Bools, bins: int = 10) -> BrierParts:
-    """Decompose the mean squared error of probabilities of a disease.
-
-    Source: A. H. Murphy, Journal of Applied Meteorology 12 (1973) 595-600; the remainder within
-    bins as in D. B. Stephenson et al., Weather and Forecasting 23 (2008) 752-757.
-
-    Args:
-      scores: probabilities, float `[n]`, from 0 to 1.
-      positive: bool `[n]`.
-      bins: the number of bins of equal width.
-
-    Raises:
-      ValueError: as for `curve`, or the scores are not probabilities.
-    """
-    scores, positive = _checked(scores, positive)
-    if scores.min() < 0 or scores.max() > 1:
-        raise ValueError("a Brier score is of probabilities from 0 to 1")
-    number = np.minimum((scores * bins).astype(int), bins - 1)
-    sizes = np.bincount(number, minlength=bins)
-    full = sizes > 0
-    said = np.bincount(number, scores, bins)[full] / sizes[full]
-    seen = np.bincount(number, positive, bins)[full] / sizes[full]
-    weight, base = sizes[full] / len(scores), positive.mean()
-    reliability = float(np.sum(weight * np.square(said - seen)))
-    resolution = float(np.sum(weight * np.square(seen - base)))
-    uncertainty = float(base * (1 - base))
-    whole = float(np.square(scores - positive).mean())
-    return BrierParts(
-        reliability, resolution, uncertainty, whole - reliability + resolution - uncertainty
-    )
