@@ -1,9 +1,9 @@
 """Read an Excel file in a process of its own: PATH CELLS TEXT MEMORY first | named SHEET | all.
 
-The process prints JSON lines. For each sheet: one line with the sheet's name, its merged cells and
-the cells whose formula has no stored value, then lines of up to 1,000 rows each. `limits.excel`
-starts it. It imports nothing of this package, so that it starts fast. If the file is wrong, the
-reason is the last line of standard error and the exit status is 3.
+The process prints JSON lines. For each sheet: one line with the sheet's name, its merged cells, the
+cells whose formula has no stored value, and what is hidden; then lines of up to 1,000 rows each.
+`limits.excel` starts it. It imports nothing of this package, so that it starts fast. If the file is
+wrong, the reason is the last line of standard error and the exit status is 3.
 """
 
 import contextlib
@@ -23,6 +23,7 @@ _FORMULA = re.compile(
     rb'<c (?![^>]*t="str")[^>]*?r="([A-Z]{1,3})(\d{1,7})"[^>]*>'
     rb"<f(?:[^>]*/|[^>]*>[^<]*</f)>\s*(?:<v ?/>|<v></v>)?</c>"
 )
+_HIDDEN_ROW = re.compile(rb'<row (?=[^>]*hidden="(?:1|true)")[^>]*?r="(\d{1,7})"')
 
 
 def main(path: str, cells: str, text: str, memory: str, which: str, sheet: str = "") -> None:
@@ -33,7 +34,7 @@ def main(path: str, cells: str, text: str, memory: str, which: str, sheet: str =
         cells: the most cells of all sheets that are read.
         text: the most bytes of JSON.
         memory: the most bytes of address space.
-        which: "first", "named" or "all".
+        which: "first" (the first one that is not hidden), "named" or "all".
         sheet: the name, if `which` is "named".
     """
     with contextlib.suppress(ValueError, OSError):  # macOS has no such limit
@@ -51,7 +52,10 @@ def main(path: str, cells: str, text: str, memory: str, which: str, sheet: str =
             more = f" and {len(names) - 8} more" if len(names) > 8 else ""
             there = ", ".join(name[:100] for name in names[:8])
             _fail(f"there is no sheet {sheet!r}, only {there}{more}")
-        for name in {"first": names[:1], "named": [sheet], "all": names}[which]:
+        visible = python_calamine.SheetVisibleEnum.Visible
+        hidden = {one.name for one in book.sheets_metadata if one.visible != visible}
+        first = [name for name in names if name not in hidden] or names
+        for name in {"first": first[:1], "named": [sheet], "all": names}[which]:
             content = book.get_sheet_by_name(name)
             count = content.total_height * content.total_width
             cells_left -= count
@@ -61,9 +65,15 @@ def main(path: str, cells: str, text: str, memory: str, which: str, sheet: str =
                     f"columns, {count:,} cells: delete empty rows and columns, or save it as CSV"
                 )
             rows = content.to_python(skip_empty_area=False)
-            formulas = _formulas(path, name)
-            merged = content.merged_cell_ranges or []
-            print(json.dumps({"sheet": name, "merged": merged, "formulas": formulas}))
+            formulas, hidden_rows = _marks(path, name)
+            about = {
+                "sheet": name,
+                "merged": content.merged_cell_ranges or [],
+                "formulas": formulas,
+                "hidden": name in hidden,
+                "hidden_rows": hidden_rows,
+            }
+            print(json.dumps(about))
             for start in range(0, len(rows), 1000):
                 line = json.dumps(rows[start : start + 1000], default=str)
                 text_left -= len(line)
@@ -81,10 +91,15 @@ def main(path: str, cells: str, text: str, memory: str, which: str, sheet: str =
         _fail(f"not an Excel file, or a damaged one ({error})")
 
 
-def _formulas(path: str, sheet: str) -> list[tuple[int, int]]:
-    """List the cells, as (row, column) from 0, whose formula has no stored value; none for .xls."""
+def _marks(path: str, sheet: str) -> tuple[list[tuple[int, int]], list[int]]:
+    """List cells, as (row, column), whose formula has no stored value, and hidden rows, from 0.
+
+    Both are empty for .xls.
+    """
     if not zipfile.is_zipfile(path):
-        return []
+        return [], []
+    formulas: list[tuple[int, int]] = []
+    hidden: list[int] = []
     with zipfile.ZipFile(path) as book:
         try:
             sheets = ElementTree.fromstring(book.read("xl/workbook.xml")).iter()
@@ -92,21 +107,25 @@ def _formulas(path: str, sheet: str) -> list[tuple[int, int]]:
             ids = [v for e in sheets if e.get("name") == sheet for k, v in e.items() if "}id" in k]
             target = next(e.get("Target", "") for e in links if e.get("Id") in ids)
             with book.open(posixpath.join("xl", target).lstrip("/")) as file:
-                cells = [cell for part in _parts(file) for cell in _FORMULA.findall(part)]
+                for part in _parts(file):
+                    hidden += [int(row) - 1 for row in _HIDDEN_ROW.findall(part)]
+                    if b"<f" in part:
+                        cells = _FORMULA.findall(part)
+                        formulas += [(int(row) - 1, _column(letters)) for letters, row in cells]
         except (KeyError, StopIteration, ElementTree.ParseError):  # an unknown layout
-            return []
-    return [(int(row) - 1, _column(letters)) for letters, row in cells]
+            return [], []
+    return formulas, hidden
 
 
 def _parts(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield the pieces of a sheet's XML that hold a formula, cut between cells, to save memory."""
+    """Yield the pieces of a sheet's XML, cut between cells, to save memory."""
     rest = b""
     while piece := file.read(1 << 24):
         piece = rest + piece
         end = piece.rfind(b"</c>") + 4
+        yield piece[:end]
         rest = piece[end:][-(1 << 16) :]
-        if b"<f" in piece:
-            yield piece[:end]
+    yield rest
 
 
 def _column(letters: bytes) -> int:

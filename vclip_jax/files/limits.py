@@ -48,10 +48,14 @@ class Sheet:
     """First and last cell of each merged range, as (row, column) from 0."""
     formulas: list[tuple[int, int]]
     """Cells whose formula has no stored value."""
+    hidden: bool
+    """True if Excel does not show the sheet."""
+    hidden_rows: list[int]
+    """The rows that Excel does not show, from 0: hidden by hand or by a filter; none of .xls."""
 
 
 def excel(path: Path, sheet: str | None) -> Sheet:
-    """Return a sheet of an Excel file, the first one if `sheet` is None.
+    """Return a sheet of an Excel file, by default the first one that is not hidden.
 
     Raises:
         OSError: the file does not exist.
@@ -93,7 +97,8 @@ def _sheets(path: Path, *which: str) -> dict[str, Sheet]:
     for line in reader.stdout.splitlines():
         part = json.loads(line)
         if isinstance(part, dict):
-            sheet = sheets[part["sheet"]] = Sheet([], part["merged"], part["formulas"])
+            name = part.pop("sheet")
+            sheet = sheets[name] = Sheet([], **part)
         else:
             sheet.rows.extend(part)
     return sheets

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vclip_jax.datasets.formats import blobs
+from vclip_jax.datasets.formats import blobs, tables
 from vclip_jax.datasets.ingest import data_card
 from vclip_jax.datasets.listing import anonymous
 from vclip_jax.datasets.own import generic
@@ -246,6 +246,40 @@ def test_excel_sheets_titles_and_merged_cells_are_read(two):
     assert any("names no photograph" in note for note in listing.guesses)
 
 
+@pytest.mark.parametrize("what", ["sheet", "rows"])
+def test_what_excel_hides_is_read_and_said(two, what):
+    book = openpyxl.Workbook()
+    for row in (["image", "label"], ["a", "dr"]):
+        book.active.append(row)
+    other = book.create_sheet("old") if what == "sheet" else book.active
+    for row in ([["image", "label"]] if what == "sheet" else []) + [["b", "normal"]]:
+        other.append(row)
+    if what == "sheet":
+        other.sheet_state = "hidden"
+    else:
+        other.row_dimensions[3].hidden = True
+    book.save(two / "t.xlsx")
+    listing = generic.scan(two)
+    assert labels(listing) == {"images/a.jpg": "dr", "images/b.jpg": "normal"}
+    told = {
+        "sheet": "t.xlsx, sheet 'old': the sheet is hidden in Excel",
+        "rows": "t.xlsx: 1 of 2 rows are hidden in Excel",
+    }
+    [note] = [note for note in listing.guesses if "hidden" in note]
+    assert note.startswith(told[what])
+
+
+def test_the_first_sheet_is_the_first_that_excel_shows(tmp_path):
+    book = openpyxl.Workbook()
+    book.active.append(["choices"])
+    book.active.append(["yes"])
+    book.active.sheet_state = "veryHidden"
+    book.create_sheet("data").append(["image"])
+    book["data"].append(["a.jpg"])
+    book.save(tmp_path / "t.xlsx")
+    assert tables.read_table(tmp_path / "t.xlsx") == [{"image": "a.jpg"}]
+
+
 def test_a_formula_that_nobody_has_reckoned_is_a_reject_that_says_so(two):
     place(two, "images/c.jpg", "images/d.jpg")
     book = openpyxl.Workbook()  # which stores no values of formulas
@@ -367,15 +401,16 @@ def test_a_lone_table_is_of_the_split_that_it_is_named_after(two):
 
 
 def test_labels_of_two_spellings_of_numbers_are_one_class(two):
-    place(two, "c.jpg", "d.jpg", "e.jpg")
-    (two / "train.csv").write_text("image,label\na,2.0\nb,-1.0\nc,nan\n")
+    place(two, "c.jpg", "d.jpg", "e.jpg", "f.jpg", "g.jpg")
+    (two / "train.csv").write_text("image,label\na,2.0\nb,-1.0\nc,nan\nf,-inf\n")
     (two / "test.jsonl").write_text(
         '{"image": "d", "label": 2}\n{"image": "e.jpg", "label": NaN}\n'
+        '{"image": "g", "label": Infinity}\n'
     )
     listing = generic.scan(two)
     assert listing.classes == ("2",)
     assert set(labels(listing)) == {"images/a.jpg", "d.jpg"}
-    assert reasons(listing) == {"no label": 3}
+    assert reasons(listing) == {"no label": 5}
 
 
 def test_classes_that_differ_by_case_alone_are_refused_merged_or_kept(tmp_path):

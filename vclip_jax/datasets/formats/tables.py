@@ -80,7 +80,7 @@ def read_table(path: str | os.PathLike[str], *, sheet: str | None = None) -> lis
     Args:
         path: .csv, .tsv, .tab, .psv, .txt (UTF-8 with or without BOM, UTF-16 with BOM, else
             GB18030; commas, semicolons, tabs or "|"), .xls, .xlsx, .parquet (.pq) or .jsonl.
-        sheet: the sheet of an Excel file; by default the first.
+        sheet: the sheet of an Excel file; by default the first that is not hidden.
 
     Raises:
         ValueError: one line: the file is not what its suffix says, has no header, or names a column
@@ -104,8 +104,7 @@ def read_tables(path: str | os.PathLike[str], find: Callable[[Sequence[str]], in
     Args:
         path: a file that `read_table` reads.
         find: a function that returns the index of a row's cell that names the required column; -1
-            if
-            there is none, which means that the row is not the one with the names.
+            if there is none, which means that the row is not the one with the names.
 
     Raises:
         ValueError: as in `read_table`; also, with the row's number: a row has more cells than there
@@ -140,6 +139,7 @@ def read_tables(path: str | os.PathLike[str], find: Callable[[Sequence[str]], in
         for name, cells in filled.items():
             header, named, notes = _names(cells, find, _merged_across(sheets[name]))
             table = _table(path, name if len(sheets) > 1 else "", named, header, True)
+            notes += _hidden(sheets[name], table)
             table.notes.extend(f"{table.where}: {note}" for note in notes)
             tables.append(table)
         return tables
@@ -241,6 +241,18 @@ def _merged_across(sheet: limits.Sheet) -> dict[int, set[int]]:
         for row in range(top, min(bottom, delimited.HEADER_WITHIN) + 1):
             merged.setdefault(row, set()).update(range(left + 1, right + 1))
     return merged
+
+
+def _hidden(sheet: limits.Sheet, table: Table) -> list[str]:
+    """Return a note if Excel hides the sheet or some of the table's rows, which are read anyway."""
+    remedy = "delete what is not meant, or save the rest as CSV"
+    if sheet.hidden:
+        return [f"the sheet is hidden in Excel and is read as the others are: {remedy}."]
+    hidden = {row + 1 for row in sheet.hidden_rows}.intersection(row for row, _ in table.rows)
+    if not hidden:
+        return []
+    rows = f"{len(hidden):,} of {len(table.rows):,} rows are"
+    return [f"{rows} hidden in Excel, as by a filter, and are read as the others are: {remedy}."]
 
 
 def _once(names: Iterable[str]) -> list[str]:
@@ -429,8 +441,11 @@ def _by_rows(content: dict[str, Any]) -> list[Any]:
 
 
 def text_of(value: Any) -> str:
-    """Return a value as the text of a cell: "" for None, NaN and empty lists, JSON for lists."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    """Return a value as the text of a cell: JSON for lists.
+
+    None, numbers that are not finite and empty lists are "".
+    """
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     if isinstance(value, bool):
         return str(int(value))

@@ -7,12 +7,12 @@ from typing import Final
 
 from vclip_jax.datasets.own.names import finding, is_finding, spelling
 
-_MISSING: Final = frozenset(("nan", "n/a", "na", "null", "<na>", "#n/a", "#na", "nat"))
+_MISSING: Final = "nan n/a na null <na> #n/a #na nat inf -inf infinity -infinity"
 """Words that spreadsheets and pandas write for a missing value."""
 _UNDECIDED: Final = """
     unknown unk tbd ungradable ungradeable 待定 待查 未知 不详 不明 无法分级 不可分级 无法判断
 """
-_NOTHING: Final = _MISSING | {"-", "--", "?", "/"} | set(_UNDECIDED.split())
+_NOTHING: Final = frozenset(["-", "--", "?", "/", *_MISSING.split(), *_UNDECIDED.split()])
 """Further words for a missing class that people write."""
 _BETWEEN: Final = re.compile(
     r"[\s,，、/\\+&_]+|(?<!\d)-|-(?!\d)|\b(?:and|with)\b|[和与及伴]|合并", re.IGNORECASE
@@ -252,7 +252,7 @@ def is_parted(label: str) -> bool:
 
 def says_nothing(caption: str) -> bool:
     """Return whether a caption is a word that programs write for a missing value."""
-    return caption.casefold() in _MISSING
+    return caption.casefold() in _MISSING.split()
 
 
 def read_caption(cell: str) -> tuple[str, str]:
