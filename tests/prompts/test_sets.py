@@ -103,6 +103,14 @@ def test_groups_sum_the_probabilities_of_their_members():
             {"groups": [{"name": "g", "members": [0]}, {"name": "h", "members": [1]}]},
             "class 2 (late) is in no group",
         ),
+        (
+            {"classes": [{"name": name, "prompts": [name]} for name in ("early", "late\u3000")]},
+            "class 1 ('late\\u3000') has white space around its name",
+        ),
+        (
+            {"classes": [{"name": name, "prompts": [name]} for name in ("no dr", "No  DR")]},
+            "the classes 'no dr' and 'No  DR' differ in case or white space alone",
+        ),
     ],
 )
 def test_a_bad_file_is_refused_in_one_line_that_says_where(tmp_path, changes, says):
@@ -262,6 +270,8 @@ def test_classes_are_matched_by_name_in_any_order(tmp_path):
     assert found.numbers(()).tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match="but the labels of mine are late, normal"):
         prompts.for_classes(str(path), ("late", "normal"), "mine")
+    with pytest.raises(ValueError, match=r"Late, normal, early \(they differ in case or white"):
+        prompts.for_classes(str(path), ("Late", "normal", "early"), "mine")
     with pytest.raises(ValueError, match="mine has names for 0 classes"):
         prompts.for_classes("labels", (), "mine")
 

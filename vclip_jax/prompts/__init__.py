@@ -1,7 +1,6 @@
 """Prompts: the texts that the text tower embeds for each class of a dataset.
 
 The sets and their JSON form (`sets`), the order of grades (`order`), a model's own prompts (`own`),
-The sets and their JSON form (`sets`), the order of grades (`order`), a model's own prompts (`own`),
 the calibration of answers (`calibration`), and a check that a tokenizer can read the prompts
 (`reading`). This room imports `data` and `files`.
 """

@@ -26,18 +26,14 @@ def check_prompts(prompts: PromptSet, tokenizer: Tokenizer, context_length: int)
 
     Returns:
         Notes for the user, a sentence each, empty if there are none: tokens that the vocabulary
-            lacks,
-        prompts of different classes that are the same to the model because of unknown words,
-        prompts
-        that are cut.
+        lacks, prompts of different classes that are the same to the model because of unknown words,
+        prompts that are cut.
 
     Raises:
         ValueError: one line: two classes are the same to the model, since every prompt of one has
-            the
-            same tokens as one of the other; two prompts of different classes have the same tokens,
-            or
-            differ only after the end of the context; a prompt has no token; every token of a
-            class's prompts is unknown.
+            the same tokens as one of the other; two prompts of different classes have the same
+            tokens, or differ only after the end of the context; a prompt has no token; every token
+            of a class's prompts is unknown.
     """
     notes = []
     seen: dict[tuple[int, ...], tuple[str, str]] = {}

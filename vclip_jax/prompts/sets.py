@@ -31,6 +31,7 @@ import difflib
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -252,10 +253,12 @@ def for_classes(
         return prompt_set
     if class_names and set(class_names) != set(prompt_set.class_names):
         merged = f" (groups {few(prompt_set.label_names)})" if prompt_set.groups else ""
+        alike = set(map(_plain, class_names)) == set(map(_plain, prompt_set.class_names))
+        almost = " (they differ in case or white space alone)" if alike else ""
         raise ValueError(
             f"prompt set {prompt_set.name} is for the classes {few(prompt_set.class_names, 20)}"
-            f"{merged}, but the labels of {dataset} are {few(class_names, 20)}: give a prompt "
-            "set with these names, or build the dataset with --classes"
+            f"{merged}, but the labels of {dataset} are {few(class_names, 20)}{almost}: give "
+            "a prompt set with these names, or build the dataset with --classes"
         )
     return prompt_set
 
@@ -375,9 +378,11 @@ def _class_problems(classes: Any) -> Iterator[str]:
         yield "'classes' must list at least two classes, each with 'name' and 'prompts'"
         return
     for index, entry in enumerate(classes):
-        if not isinstance(entry, dict) or not _is_text(entry.get("name")):
+        if not _is_named(entry):
             yield f"class {index} has no name"
             continue
+        if entry["name"] != entry["name"].strip():
+            yield f"class {index} ({entry['name']!r}) has white space around its name: remove it"
         called = f"class {index} ({entry['name']})"
         phrases = entry.get("prompts")
         if not isinstance(phrases, list) or not phrases or not all(map(_is_text, phrases)):
@@ -395,10 +400,17 @@ def _class_problems(classes: Any) -> Iterator[str]:
             yield f"{called}: 'absent' must list at least one prompt, and none of them empty"
         for key in entry.keys() - {"name", "prompts", "absent"}:
             yield f"{called} has an unknown key {key!r}"
-    names = [entry.get("name") for entry in classes if isinstance(entry, dict)]
-    for name in names:
-        if names.count(name) > 1:
+    seen: dict[str, str] = {}
+    for name in (entry["name"] for entry in classes if _is_named(entry)):
+        before = seen.get(_plain(name))
+        if before == name:
             yield f"two classes are called {name!r}"
+        elif before is not None:
+            yield (
+                f"the classes {before!r} and {name!r} differ in case or white space alone: give "
+                "them different names, or join their prompts"
+            )
+        seen[_plain(name)] = name
 
 
 def _group_problems(groups: Any, class_names: list[str]) -> Iterator[str]:
@@ -407,7 +419,7 @@ def _group_problems(groups: Any, class_names: list[str]) -> Iterator[str]:
         return
     seen: dict[int, str] = {}
     for index, group in enumerate(groups):
-        if not isinstance(group, dict) or not _is_text(group.get("name")):
+        if not _is_named(group):
             yield f"group {index} has no name"
             continue
         called = f"group {index} ({group['name']})"
@@ -425,6 +437,15 @@ def _group_problems(groups: Any, class_names: list[str]) -> Iterator[str]:
     for index, name in enumerate(class_names):
         if index not in seen:
             yield f"class {index} ({name}) is in no group"
+
+
+def _is_named(entry: Any) -> bool:
+    return isinstance(entry, dict) and _is_text(entry.get("name"))
+
+
+def _plain(name: str) -> str:
+    """Return a name without case, width and surplus white space."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def _is_text(value: Any) -> bool:
