@@ -76,7 +76,8 @@ def build(options: Namespace) -> None:
             print(f"note: {shown(note)}", file=sys.stderr)
         raise
     if folder in before:
-        print(f"{folder} was built before and is not changed: remove it to build it again")
+        unknown = " (an anonymous one cannot tell if its source has)" if options.anonymous else ""
+        print(f"{folder} was built before and is not changed{unknown}: remove it to build it again")
     card = read_json(folder / "card.json")
     for line in summary(card):
         print(shown(line))

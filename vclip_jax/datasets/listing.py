@@ -28,10 +28,10 @@ PATIENT: Final = "patient"
 """The column that names a photograph's patient, as text or as a number, in every dataset."""
 FINDINGS: Final = "findings"
 """The column `findings/NAME` holds a disease or sign: 1 present, 0 absent, -1 not rated."""
-_HARMLESS: Final = ("eye", "sex", "camera")
+_HARMLESS: Final = frozenset({"eye", "sex", "camera"})
 """Columns of text that name nobody, and neither place nor date."""
 _FEWEST_ALIKE: Final = 5
-"""Photographs that share a text which anonymous data may keep: a rarer one may be a name."""
+"""People who share a text that anonymous data may keep: a rarer one may be a name."""
 _OF_PEOPLE: Final = re.compile(r"patient|subject|person|(^|_)id($|_)")
 """Names of columns that number people rather than measure them."""
 
@@ -139,8 +139,9 @@ def anonymous(listing: Listing, secret: bytes) -> Listing:
     A key, and the name of a patient, becomes a hash that only the holder of the secret can compute.
     Once the secret is deleted, a list of the names leads to no record, and no two builds give
     images the same key. Columns of other text and of people's numbers, details of rejects and notes
-    are left out; texts of eye, sex and camera stay where at least five photographs have the same.
-    Splits, labels and findings stay as the names made them.
+    are left out; texts of eye, sex and camera stay where at least five people have the same (five
+    photographs if no column names the patients). Splits, labels and findings stay as the names made
+    them.
 
     Args:
         listing: a listing with names.
@@ -153,18 +154,20 @@ def anonymous(listing: Listing, secret: bytes) -> Listing:
     def hidden(key: str) -> str:
         return f"{listing.name}-{digest(key)}"
 
-    texts = {
-        name: Counter(item.values[place] for item in listing.items)
-        for place, name in enumerate(listing.columns)
-        if name in _HARMLESS
-    }
+    people: dict[tuple[str, Value], set[Value]] = {}
+    for item in listing.items:
+        cells = dict(zip(listing.columns, item.values, strict=True))
+        person = cells.get(PATIENT, "") or item.key
+        for name in cells.keys() & _HARMLESS:
+            people.setdefault((name, cells[name]), set()).add(person)
 
     def shown(values: tuple[Value, ...]) -> tuple[Value, ...]:
         cells = dict(zip(listing.columns, values, strict=True))
         if cells.get(PATIENT, "") != "":
             # The name of a patient may also be a key, whose hash it must not have.
             cells[PATIENT] = f"patient-{digest(f'{PATIENT}:{cells[PATIENT]}')}"
-        rare = {name for name, counts in texts.items() if counts[cells[name]] < _FEWEST_ALIKE}
+        texts = cells.keys() & _HARMLESS
+        rare = {name for name in texts if len(people[name, cells[name]]) < _FEWEST_ALIKE}
         return tuple("" if name in rare else cells[name] for name in kept)
 
     kept = {

@@ -484,9 +484,34 @@ def test_beam_makes_the_same_bytes(built, listing, tmp_path):
 def test_a_source_that_has_changed_since_is_noticed(listing, tmp_path):
     folder = build.build(listing, tmp_path, workers=1)
     listing.items[3] = replace(listing.items[3], label=listing.items[3].label + 1)
-    with pytest.raises(DatasetError, match="was built from other photographs, captions or labels"):
+    with pytest.raises(DatasetError, match="was built from other photographs, captions, labels"):
         build.build(listing, tmp_path, workers=1)
     assert (folder / "card.json").exists()
+
+
+def test_photographs_replaced_under_their_names_are_noticed(listing, source, tmp_path):
+    shutil.copytree(source, tmp_path / "mine")
+
+    def here(name):
+        return str(tmp_path / "mine" / Path(name).relative_to(source))
+
+    items = [replace(one, image=Blob(here(one.image.path))) for one in listing.items]
+    mine = replace(listing, items=items)
+    folder = build.build(mine, tmp_path, workers=1)
+    assert build.build(mine, tmp_path, workers=1) == folder
+    shutil.copy(items[1].image.path, items[0].image.path)
+    with pytest.raises(DatasetError, match="was built from other photographs"):
+        build.build(mine, tmp_path, workers=1)
+    # Datasets of earlier versions note no sizes.
+    noted = folder / "listing.sha256"
+    noted.write_text(noted.read_text().splitlines()[0])
+    assert build.build(mine, tmp_path, workers=1) == folder
+
+
+def test_an_order_of_the_classes_that_a_dataset_lacks_is_noticed(listing, tmp_path):
+    build.build(listing, tmp_path, workers=1)
+    with pytest.raises(DatasetError, match="labels or options"):
+        build.build(replace(listing, ordered=not listing.ordered), tmp_path, workers=1)
 
 
 @pytest.mark.parametrize("place", [".lock", "incomplete.2.0.0", "incomplete.2.0.0/data/card.md"])

@@ -16,6 +16,7 @@ Layout, as in TFDS: data_dir/NAME/CONFIG/VERSION with `NAME-SPLIT.array_record-0
 import fcntl
 import hashlib
 import json
+import operator
 import os
 import secrets
 import shutil
@@ -96,7 +97,7 @@ def build(
     finished, unfinished = folder / VERSION, folder / f"incomplete.{VERSION}"
     if not listing.items:
         raise DatasetError(_nothing(listing, storage))
-    content = _content(listing)
+    content = [_content(listing), _files(listing)]
     if finished.exists():  # the folder appears whole: neither a lock nor write access is needed
         _check_content(finished, content)
         return finished
@@ -128,7 +129,7 @@ def build(
         allowed = max(FEW_REJECTS, int(max_rejects * (len(listing.items) + len(listing.rejects))))
         _finish(listing, shards, storage, config, seed, unfinished / "data", allowed, strict)
         if not storage.anonymous:
-            (unfinished / "data" / _CONTENT).write_text(f"{content}\n")
+            (unfinished / "data" / _CONTENT).write_text("".join(f"{one}\n" for one in content))
         (unfinished / _SECRET).unlink(missing_ok=True)  # before the records get their final place
         (unfinished / "data").rename(finished)
         shutil.rmtree(unfinished)
@@ -144,16 +145,29 @@ def _content(listing: Listing) -> str:
     return digest.hexdigest()
 
 
-def _check_content(folder: Path, content: str) -> None:
+def _files(listing: Listing) -> str:
+    """Return SHA-256 of the order of classes and the sizes of the photographs' files."""
+    sizes: dict[str, int] = {}
+    digest = hashlib.sha256(repr(listing.ordered).encode())
+    for item in listing.items:
+        path = item.image.path
+        if path not in sizes:
+            sizes[path] = os.path.getsize(path) if os.path.exists(path) else -1
+        digest.update(f"{sizes[path]} {item.image.member}\n".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _check_content(folder: Path, content: Sequence[str]) -> None:
     """Check that a built dataset has the present listing.
 
     Raises:
         DatasetError: it was built from another listing.
     """
     noted = folder / _CONTENT
-    if noted.is_file() and noted.read_text().strip() != content:
+    # Datasets of earlier versions note the first digest only.
+    if noted.is_file() and any(map(operator.ne, noted.read_text().split(), content)):
         raise DatasetError(
-            f"{folder} was built from other photographs, captions or labels than are listed now: "
+            f"{folder} was built from other photographs, captions, labels or options than now: "
             "remove this folder to build it again, or give another name"
         )
 
@@ -192,7 +206,8 @@ def _reasons(rejects: Sequence[Mapping[str, str]]) -> str:
 def _plan(listing: Listing, folder: Path, storage: Storage) -> list[Shard]:
     """Cut the listing into shards; existing shards of another plan are removed."""
     sizes = (RECORDS_PER_SHARD, SHARD_BYTES)
-    digest = hashlib.sha256(repr((VERSION, storage, listing.columns, sizes)).encode())
+    options = (VERSION, storage, listing.columns, sizes, _files(listing))
+    digest = hashlib.sha256(repr(options).encode())
     splits: dict[str, list[Item]] = {}
     for item in listing.items:
         splits.setdefault(item.split, []).append(item)
