@@ -33,8 +33,15 @@ def resamples(probabilities, labels, count: int, seed: int):
         yield probabilities[drawn], labels[drawn]
 
 
-def by_scikit_learn(p, labels) -> dict[str, float]:
-    """Figures of one resample; NaN where scikit-learn or the definition has none."""
+MEANS = ("balanced_accuracy", "auc", "f1")
+"""Figures that are means over classes."""
+
+
+def by_scikit_learn(p, labels, classes) -> dict[str, float]:
+    """Figures of one resample; NaN where scikit-learn or the definition has none.
+
+    `classes` are those of the sample's labels or answers.
+    """
     answer, every = p.argmax(axis=1), range(p.shape[1])
     present = np.unique(labels)
     areas = [
@@ -52,7 +59,7 @@ def by_scikit_learn(p, labels) -> dict[str, float]:
         "kappa": np.nan
         if len(one) == 1
         else reference.cohen_kappa_score(labels, answer, labels=list(every), weights="quadratic"),
-        "f1": reference.f1_score(labels, answer, average="macro", zero_division=0),
+        "f1": reference.f1_score(labels, answer, labels=classes, average="macro", zero_division=0),
         "nll": reference.log_loss(labels, p, labels=list(every)),
         "brier": reference.brier_score_loss(labels, p, labels=list(every), scale_by_half=False),
         "sensitivity_per_class": reference.recall_score(
@@ -78,7 +85,11 @@ def test_every_figure_of_every_resample_equals_scikit_learns(case):
     """Ties, absent classes, classes that a resample loses and one image alone are among these."""
     probabilities, labels = system(*case)
     found = bootstrap.distributions(probabilities, labels, resamples=B, seed=case[0])
-    rows = [by_scikit_learn(*r) for r in resamples(probabilities, labels, B, case[0])]
+    classes = sorted({*labels, *probabilities.argmax(axis=1)})
+    rows = [by_scikit_learn(*r, classes) for r in resamples(probabilities, labels, B, case[0])]
+    for row, (_, drawn) in zip(rows, resamples(probabilities, labels, B, case[0]), strict=True):
+        if set(drawn) != set(labels):  # a mean over fewer classes is another figure
+            row |= dict.fromkeys(MEANS, np.nan)
     for key in rows[0]:
         want = np.array([row[key] for row in rows], float)
         np.testing.assert_allclose(found[key], want, rtol=0, atol=1e-9, err_msg=key)
@@ -91,7 +102,13 @@ def test_every_figure_of_a_resample_is_that_of_the_images_drawn(case):
     found = bootstrap.distributions(probabilities, labels, resamples=8, seed=1)
     for b, drawn in enumerate(resamples(probabilities, labels, 8, 1)):
         want = classification.classification(*drawn, ordered=True)
+        lost = set(drawn[1]) != set(labels)
+        if lost or set(drawn[0].argmax(axis=1)) != set(probabilities.argmax(axis=1)):
+            want["f1"] = found["f1"][b]  # of other classes
         for key in classification.SCALARS:
+            if lost and key in MEANS:
+                assert np.isnan(found[key][b])
+                continue
             value = np.nan if want[key] is None else want[key]
             np.testing.assert_allclose(found[key][b], value, rtol=0, atol=1e-12, err_msg=key)
         areas = [np.nan if area is None else area for area in want["auc_per_class"]]
@@ -123,9 +140,11 @@ def test_intervals_are_the_percentiles_and_json_can_hold_the_result():
     right = round(result["accuracy"] * 120)
     assert result["accuracy_ci95"] == list(classification.wilson_interval(right, 120))
     for c, row in enumerate(result["per_class"]):
-        for key in classification.PER_CLASS:
+        for key in ("f1", "auc"):
             want = np.quantile(samples[f"{key}_per_class"][:, c], (0.025, 0.975))
             assert row[f"{key}_ci95"] == pytest.approx(want)
+        hits, count = round(row["sensitivity"] * row["n"]), row["n"]
+        assert row["sensitivity_ci95"] == list(classification.wilson_interval(hits, count))
         assert result["auc_per_class_ci95"][c] == row["auc_ci95"]
     assert result["bootstrap"] == {"resamples": 500, "seed": 2, "unit": "image", "units": 120}
     assert json.loads(json.dumps(result, allow_nan=False)) == result
@@ -140,7 +159,7 @@ def test_a_resample_holds_all_images_of_the_patients_that_are_drawn():
     for b in range(B):
         drawn = rng.integers(0, len(names), len(names))
         rows = np.concatenate([np.flatnonzero(patients == names[one]) for one in drawn])
-        want = by_scikit_learn(probabilities[rows], labels[rows])
+        want = by_scikit_learn(probabilities[rows], labels[rows], range(3))
         for key, value in want.items():
             np.testing.assert_allclose(found[key][b], value, rtol=1e-9, err_msg=key)
 
@@ -246,10 +265,34 @@ def test_a_figure_that_is_often_lost_has_no_interval_and_says_why():
     rare = result["per_class"][2]
     assert rare["n"] == 1
     assert rare["sensitivity"] is not None
-    assert rare["sensitivity_ci95"] is rare["auc_ci95"] is None
-    assert "of the resamples" in rare["undefined"]["sensitivity_ci95"]
+    assert rare["auc_ci95"] is None
+    assert "of the resamples" in rare["undefined"]["auc_ci95"]
+    low, high = rare["sensitivity_ci95"]
+    assert high - low > 0.7
     assert rare["specificity_ci95"] is not None
-    assert result["auc_ci95"] is not None
+    # Means over the classes would be means over other classes.
+    for key in MEANS:
+        assert result[f"{key}_ci95"] is None
+        assert "of the resamples" in result["undefined"][f"{key}_ci95"]
+    assert result["accuracy_bootstrap_ci95"] is not None
+
+
+def test_a_resample_without_a_class_does_not_widen_a_mean_over_classes():
+    """Three classes, one of four images: one resample in 60 has none of these."""
+    probabilities, labels = system(2, 90, 3, skill=1.0)
+    labels = np.where(labels == 2, np.arange(90) % 2, labels)
+    labels[:4] = 2
+    probabilities[labels == 2] = (0.1, 0.2, 0.7)
+    found = bootstrap.distributions(probabilities, labels, resamples=4000)
+    drawn = np.stack([w[:4].sum() for w in bootstrap.resampled(90, None, 4000, 0)])
+    recalls = found["sensitivity_per_class"]
+    for key in MEANS:
+        np.testing.assert_array_equal(np.isnan(found[key]), drawn == 0)
+    kept = drawn > 0
+    np.testing.assert_allclose(found["balanced_accuracy"][kept], recalls[kept].mean(axis=1))
+    result = bootstrap.classification(probabilities, labels, resamples=4000)
+    want = np.quantile(recalls[kept].mean(axis=1), (0.025, 0.975))
+    np.testing.assert_allclose(result["balanced_accuracy_ci95"], want)
 
 
 def test_undefined_figures_are_none_with_a_reason():

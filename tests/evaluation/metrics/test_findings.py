@@ -142,3 +142,25 @@ def test_intervals_of_one_finding_are_those_of_two_classes():
 def test_what_cannot_be_scored_is_refused(change, match):
     with pytest.raises(ValueError, match=match):
         findings(*change(*case()), NAMES)
+
+
+def test_the_mean_of_findings_is_of_the_same_findings_on_every_resample():
+    """37 % of the resamples lack the image of a finding whose AUC is far from the other's."""
+    rng = np.random.default_rng(0)
+    truth = np.stack([rng.integers(0, 2, 80), np.arange(80) == 0], axis=1).astype(int)
+    p = np.clip(0.5 + 0.4 * (truth - 0.5) + rng.normal(0, 0.3, truth.shape), 0, 1)
+    p[:, 1], p[0, 1] = np.maximum(p[:, 1], 0.01), 0  # the AUC of the rare finding is 0
+    found = findings(p, truth, ["common", "rare"], resamples=2000)
+    assert found["findings"][1]["auc"] == 0
+    assert found["findings"][1]["auc_ci95"] is None
+    low, high = found["macro"]["auc_ci95"]
+    assert low < found["macro"]["auc"] < high < 0.55
+
+
+def test_all_right_of_few_patients_has_an_interval_with_a_width():
+    truth = np.repeat([1, 0], [8, 12])[:, None]
+    found = findings(truth * 0.8 + 0.1, truth, ["AMD"], patients=np.arange(20) // 2, resamples=200)
+    (row,) = found["findings"]
+    assert row["sensitivity"] == row["specificity"] == 1
+    assert row["sensitivity_ci95"] == pytest.approx([0.5101, 1], abs=1e-4)  # Wilson's of 4 of 4
+    assert row["specificity_ci95"] == pytest.approx([0.6097, 1], abs=1e-4)

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from vclip_jax.evaluation.metrics import bootstrap, classification
 from vclip_jax.evaluation.metrics.subgroups import (
+    FIGURES,
+    OVER_CLASSES,
     SMALL,
     by_fact,
     by_group,
@@ -189,3 +191,19 @@ def test_ages_with_units_are_ranges_and_words_for_a_sex_are_two_groups():
     assert groups_of(["男", "M", "Male", "女", "f", "", "unknown"], "sex") == [
         *("male", "male", "male", "female", "female", "", "unknown")
     ]
+
+
+def test_groups_of_other_classes_have_no_gap_in_a_mean_over_classes():
+    rng = np.random.default_rng(0)
+    labels = np.tile([0, 1, 2, 0], 60)
+    probabilities = rng.dirichlet(np.ones(3), 240) + np.eye(3)[labels]
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    groups = np.where((labels == 2) | (np.arange(240) < 120), "A", "B")  # B has no class 2
+    first, second = by_group(probabilities, labels, groups.tolist(), resamples=200)["groups"]
+    assert first["images_per_class"] == np.bincount(labels[groups == "A"]).tolist()
+    assert second["images_per_class"][2:] == [0]
+    for row in (first, second):
+        for key in FIGURES:
+            assert row[key] is not None
+            assert (row[f"{key}_gap"] is None) == (key in OVER_CLASSES)
+            assert (row[f"{key}_gap_ci95"] is None) == (key in OVER_CLASSES)

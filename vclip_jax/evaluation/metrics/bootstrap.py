@@ -10,6 +10,9 @@ A resample is a vector of weights: how often each image was drawn. With the weig
 a weighted sum or cumulative sum, so thousands of resamples are a few passes over arrays. The
 weights depend only on the seed and the patients, so two systems with the same seed are resampled in
 pairs.
+
+A mean over classes is not defined on a resample without one of the classes: it would be the mean of
+others.
 """
 
 from collections.abc import Iterator
@@ -20,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vclip_jax.evaluation.metrics import classification as metrics
-from vclip_jax.evaluation.metrics.classification import PER_CLASS, SCALARS, Floats, Ints
+from vclip_jax.evaluation.metrics.classification import SCALARS, Floats, Ints
 
 RESAMPLES = 10_000
 
@@ -55,8 +58,8 @@ def classification(
       The result of `metrics.classification`, with percentile intervals [lo, hi]: `NAME_ci95` for
       its figures, those of a class in its row of `per_class`, `auc_per_class_ci95`, and `bootstrap`
       with `resamples`, `seed`, and what was drawn: `unit` ("patient" or "image") and `units`, their
-      number. Only `accuracy_ci95` is Wilson's interval, which has a width even if all or none are
-      right, for the `effective_size`; `accuracy_bootstrap_ci95` is the bootstrap's. `ece` cannot be
+      number. `accuracy_ci95`, and `sensitivity_ci95` and `specificity_ci95` of the classes, are
+      `share_interval`s; `accuracy_bootstrap_ci95` is the bootstrap's. `ece` cannot be
       negative and noise increases it, so its interval is too high and may not contain the figure
       itself. An interval that is not defined is None, with the reason in `undefined`.
 
@@ -76,9 +79,8 @@ def classification(
     unit = {"unit": "image", "units": result["n"]}
     if patients is not None:
         unit = {"unit": "patient", "units": len(np.unique(patients))}
-        right = np.argmax(probabilities, axis=1) == labels
-        size = effective_size(right, patients)
-        result["accuracy_ci95"] = list(metrics.wilson_interval(result["accuracy"] * size, size))
+    answers = np.argmax(probabilities, axis=1)
+    result["accuracy_ci95"] = share_interval(answers == labels, patients)
     if not resamples:
         return result
     samples = distributions(
@@ -90,11 +92,16 @@ def classification(
         if result[name] is None:
             result["undefined"][name] = result["undefined"].get(key) or _why(samples[key])
     for c, row in enumerate(result["per_class"]):
-        for key in PER_CLASS:
+        for key in ("f1", "auc"):
             values = samples[f"{key}_per_class"][:, c]
             row[f"{key}_ci95"] = interval(values)
             if row[f"{key}_ci95"] is None:
                 row.setdefault("undefined", {})[f"{key}_ci95"] = _why(values)
+        for key, here in (("sensitivity", labels == c), ("specificity", labels != c)):
+            if row[key] is not None:
+                right = (answers == c)[here] == (labels == c)[here]
+                of_whom = None if patients is None else np.asarray(patients)[here]
+                row[f"{key}_ci95"] = share_interval(right, of_whom)
     result["auc_per_class_ci95"] = [row["auc_ci95"] for row in result["per_class"]]
     result["bootstrap"] = {"resamples": resamples, "seed": seed, **unit}
     return result
@@ -131,6 +138,26 @@ def effective_size(right: npt.NDArray[np.bool_], patients: Ints) -> float:
     sums = np.bincount(numbers, right - share)
     variance = count / (count - 1) * np.square(sums).sum() / n**2
     return float(min(n, share * (1 - share) / variance)) if variance > 0 else float(n)
+
+
+def share_interval(right: npt.NDArray[np.bool_], patients: Ints | None) -> list[float]:
+    """Return Wilson's 95 % interval of a share of images, for the `effective_size`.
+
+    It has a width even if all or none are right, which a bootstrap has not.
+
+    Args:
+      right: bool `[n]`, at least one image.
+      patients: a number for the patient of each image, int `[n]`; None for a patient each.
+
+    Examples:
+        >>> import numpy as np
+        >>> from vclip_jax.evaluation.metrics.bootstrap import share_interval
+        >>> low, high = share_interval(np.ones(8, bool), np.arange(8) // 2)  # of four patients
+        >>> round(low, 3), high
+        (0.51, 1.0)
+    """
+    size = float(len(right)) if patients is None else effective_size(right, patients)
+    return list(metrics.wilson_interval(float(np.mean(right)) * size, size))
 
 
 def interval(samples: Floats) -> list[float] | None:
@@ -288,6 +315,8 @@ def distributions(
         [metrics.surprise(probabilities, labels), metrics.squared_error(probabilities, labels)]
     )
     ranks = [_ranked(probabilities[:, c], labels == c) for c in range(classes)]
+    occurs = np.bincount(labels, minlength=classes) > 0
+    answered = occurs | (np.bincount(probabilities.argmax(axis=1), minlength=classes) > 0)
     rng = np.random.default_rng(seed)
     step = max(1, _CHUNK_ELEMENTS // max(n, count))
     parts: list[dict[str, Floats]] = []
@@ -302,13 +331,16 @@ def distributions(
         confusion = (weights @ cells).reshape(-1, classes, classes)
         nll, brier = (np.einsum("bn,n->b", weights, loss) / drawn for loss in losses)
         areas = np.stack([_weighted_auc(weights, rank) for rank in ranks], axis=1)
+        # 1 if the resample has every class of the sample, else NaN.
+        whole = np.where((confusion.sum(axis=2) > 0)[:, occurs].all(axis=1), 1.0, np.nan)
+        f1 = np.nan_to_num(metrics.class_f1(confusion))[:, answered].mean(axis=1)
         parts.append(
             {
                 "accuracy": metrics.accuracy(confusion),
-                "balanced_accuracy": metrics.balanced_accuracy(confusion),
-                "auc": areas[:, 1] if classes == 2 else metrics.mean_of_defined(areas),
+                "balanced_accuracy": whole * metrics.balanced_accuracy(confusion),
+                "auc": whole * (areas[:, 1] if classes == 2 else metrics.mean_of_defined(areas)),
                 "kappa": metrics.quadratic_kappa(confusion),
-                "f1": metrics.macro_f1(confusion),
+                "f1": whole * f1,
                 "ece": np.abs(sums).sum(axis=1) / drawn,
                 "nll": nll,
                 "brier": brier,

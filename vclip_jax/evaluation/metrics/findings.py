@@ -13,6 +13,8 @@ from vclip_jax.evaluation.metrics.thresholds import curve, weighted_areas
 FIGURES: Final = ("auc", "average_precision", "sensitivity", "specificity")
 """The figures of a finding. The last two are those of the answer: present from a threshold of the
 probability on."""
+_SHARES: Final = {"sensitivity": 1, "specificity": 0}
+"""The figures that are shares of the images with this truth."""
 RESAMPLES: Final = 2000
 _AT_ONCE: Final = 64
 """Resamples held in memory at a time."""
@@ -43,9 +45,11 @@ def findings(
 
     Returns:
       - `n` images, and `findings`: a row for each with `name`, `present`, `absent` and `unrated`
-        images, `threshold`, and `FIGURES` with `..._ci95`; None where not defined, with the reason
-        in `undefined`;
-      - `macro`: the means over the findings that have the figure, and `of`, how many these are;
+        images, `threshold`, and `FIGURES` with `..._ci95` (of sensitivity and specificity:
+        `bootstrap.share_interval`); None where not defined, with the reason in `undefined`;
+      - `macro`: the means over the findings that have the figure, and `of`, how many these are. A
+        finding that a resample lacks keeps its own figure there, so that the mean is of the same
+        findings: with findings of one or two images the interval is too narrow;
       - `micro`: the figures of all rated pairs of image and finding as one list;
       - `subset_accuracy`: the share of images with all answers right, among the `fully_rated`;
       - `bootstrap` with `resamples`, `seed`, `unit` and `units`.
@@ -102,12 +106,13 @@ def findings(
     }
     result["macro"]["of"] = {key: int(np.isfinite(point[key]).sum()) for key in FIGURES}
     if resamples:
-        _add_intervals(result, p, called, truth, right, rated, patients, resamples, seed)
+        _add_intervals(result, point, p, called, truth, right, rated, patients, resamples, seed)
     return result
 
 
 def _add_intervals(
     result: dict[str, Any],
+    point: dict[str, Floats],
     p: Floats,
     called: npt.NDArray[np.bool_],
     truth: Ints,
@@ -131,7 +136,13 @@ def _add_intervals(
         for k, row in enumerate(result["findings"]):
             known = row[key] is not None
             row[f"{key}_ci95"] = bootstrap.interval(samples[key][:, k]) if known else None
-        macro = mean_of_defined(samples[key])
+            if known and key in _SHARES:
+                here = truth[:, k] == _SHARES[key]
+                right = called[here, k] == _SHARES[key]
+                of_whom = None if patients is None else np.asarray(patients)[here]
+                row[f"{key}_ci95"] = bootstrap.share_interval(right, of_whom)
+        own = point[key][0]
+        macro = mean_of_defined(np.where(np.isfinite(samples[key]), samples[key], own))
         result["macro"][f"{key}_ci95"] = bootstrap.interval(macro)
         result["micro"][f"{key}_ci95"] = bootstrap.interval(samples[f"micro_{key}"])
     known = result["subset_accuracy"] is not None

@@ -9,11 +9,10 @@ from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from vclip_jax.evaluation.metrics import bootstrap
 from vclip_jax.evaluation.metrics.brier import brier_parts
-from vclip_jax.evaluation.metrics.classification import Floats, Ints, wilson_interval
+from vclip_jax.evaluation.metrics.classification import Floats, Ints
 from vclip_jax.evaluation.metrics.delong import delong
 from vclip_jax.evaluation.metrics.thresholds import (
     Bools,
@@ -79,7 +78,7 @@ def operating_points(
         called = scores >= point.threshold
         for figure, which in (("sensitivity", positive), ("specificity", ~positive)):
             right = called[which] == positive[which]
-            points[-1][f"{figure}_ci95"] = _interval(
+            points[-1][f"{figure}_ci95"] = bootstrap.share_interval(
                 right, None if patients is None else patients[which]
             )
     result: dict[str, Any] = {
@@ -111,11 +110,6 @@ def _described(point: OperatingPoint, prevalence: float) -> dict[str, Any]:
         "likelihood_ratio_positive": up,
         "likelihood_ratio_negative": down,
     }
-
-
-def _interval(right: npt.NDArray[np.bool_], patients: Ints | None) -> list[float]:
-    size = float(len(right)) if patients is None else bootstrap.effective_size(right, patients)
-    return list(wilson_interval(float(np.mean(right)) * size, size))
 
 
 def _delong_interval(scores: Floats, positive: Bools, patients: Ints | None) -> list[float] | None:

@@ -19,6 +19,8 @@ from vclip_jax.evaluation.metrics.classification import Floats, Ints
 
 FIGURES: Final = ("auc", "balanced_accuracy", "accuracy", "ece")
 """The figures of a group."""
+OVER_CLASSES: Final = ("auc", "balanced_accuracy")
+"""Those that are means over classes, so that only groups of the same classes can be compared."""
 SMALL: Final = 20
 """Images below which a group's figures say little: they stay out of the test."""
 MOST_GROUPS: Final = 12
@@ -154,9 +156,10 @@ def by_group(
 
     Returns:
       `n` (images with a group), `groups` and `p`. A row of `groups` has `group`, `n`, `patients`,
-      `small` (fewer than `SMALL` images), and for each of `FIGURES` the figure, `NAME_ci95`,
-      `NAME_gap` and `NAME_gap_ci95`, None where not defined. `p` is that of `permutation_test`,
-      None with fewer than two groups of a usable size.
+      `small` (fewer than `SMALL` images), `images_per_class`, and for each of `FIGURES` the figure,
+      `NAME_ci95`, `NAME_gap` and `NAME_gap_ci95`, None where not defined. Gaps of `OVER_CLASSES`
+      are defined if the group and the other images have the same classes. `p` is that of
+      `permutation_test`, None with fewer than two groups of a usable size.
 
     Raises:
       ValueError: as for `classification.checked`, or there is not a group for each image.
@@ -181,6 +184,9 @@ def by_group(
             "n": int(here.sum()),
             "patients": len(np.unique(people[here])),
             "small": bool(here.sum() < SMALL),
+            "images_per_class": np.bincount(
+                labels[here], minlength=probabilities.shape[1]
+            ).tolist(),
         }
         rows.append(row | _figures(probabilities, labels, here, people, resamples, seed))
     p = permutation_test(
@@ -216,11 +222,13 @@ def _figures(
         )
         for side in sides
     ]
+    alike = len({tuple(np.unique(labels[side])) for side in sides}) == 1
     row: dict[str, Any] = {}
     for key in FIGURES:
         row[key] = points[0][key]
         row[f"{key}_ci95"] = None if row[key] is None else bootstrap.interval(drawn[0][key])
         both = len(sides) == 2 and None not in (row[key], points[1][key])
+        both = both and (alike or key not in OVER_CLASSES)
         row[f"{key}_gap"] = row[key] - points[1][key] if both else None
         row[f"{key}_gap_ci95"] = bootstrap.interval(drawn[0][key] - drawn[1][key]) if both else None
     return row

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vclip_jax.evaluation.metrics.bootstrap import resampled
-from vclip_jax.evaluation.metrics.classification import Floats, Ints, wilson_interval
+from vclip_jax.evaluation.metrics.classification import Floats, Ints
 
 Bools = npt.NDArray[np.bool_]
 
@@ -257,16 +257,6 @@ class OperatingPoint:
     def specificity(self) -> float:
         """Share of the others that are not called diseased."""
         return self.true_negatives / (self.true_negatives + self.false_positives)
-
-    @property
-    def sensitivity_ci95(self) -> tuple[float, float]:
-        """Wilson's interval."""
-        return wilson_interval(self.true_positives, self.true_positives + self.false_negatives)
-
-    @property
-    def specificity_ci95(self) -> tuple[float, float]:
-        """Wilson's interval."""
-        return wilson_interval(self.true_negatives, self.true_negatives + self.false_positives)
 
     @property
     def likelihood_ratios(self) -> tuple[float | None, float | None]:
