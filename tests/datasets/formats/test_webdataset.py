@@ -8,6 +8,8 @@ from vclip_jax.datasets.fixtures import generic as fixture
 from vclip_jax.datasets.formats import blobs, webdataset
 from vclip_jax.datasets.own import generic
 
+from ..own.listings import JPEG, labels, reasons, tar
+
 
 @pytest.fixture(scope="module")
 def records():
@@ -26,14 +28,15 @@ def test_what_was_written_is_found_again(records, tmp_path):
     assert [sample.key for sample in samples] == [record["key"] for record in records]
     for sample, record in zip(samples, records, strict=True):
         assert blobs.read(sample.image) == record["image"]
-        assert sample.caption == record["caption"]
+        assert sample.captions == [record["caption"]]
         label = record["label"]
-        assert sample.label == ("" if label < 0 else fixture.CLASSES[label])
+        assert sample.labels[:1] == ([] if label < 0 else [fixture.CLASSES[label]])
+        assert not sample.disagrees
 
 
 def test_labels_are_numbers_where_classes_have_no_names(records, tmp_path):
     webdataset.write(records, tmp_path)
-    assert [s.label for s in scan(tmp_path)] == [*"00112233", ""]
+    assert [s.labels for s in scan(tmp_path)] == [*map(list, "00112233"), []]
 
 
 def test_the_same_records_give_the_same_bytes(records, tmp_path):
@@ -68,7 +71,7 @@ def test_foreign_shards_are_understood(tmp_path):
             tar.add(tmp_path / file, name)
     (first, second), hidden = webdataset.scan_tar(tmp_path / "x.tar")
     assert hidden == []
-    assert (first.name, first.caption, first.label) == ("sub/a", "眼底正常。", "3")
+    assert (first.name, first.captions, first.labels) == ("sub/a", ["眼底正常。"], ["3"])
     assert blobs.read(first.image) == b"image"
     assert blobs.read(second.image) == b"other"
     assert "b.json" in second.broken
@@ -95,7 +98,7 @@ def test_deep_json_of_a_sample_is_told_and_the_others_are_read(tmp_path):
             archive.addfile(info, io.BytesIO(data))
     first, second = scan(tmp_path)
     assert first.broken == "0.json: the JSON is nested more than 64 levels deep"
-    assert (second.caption, second.broken) == ("c", "")
+    assert (second.captions, second.broken) == (["c"], "")
 
 
 def test_classnames_beside_the_shards_name_the_classes(records, tmp_path):
@@ -151,3 +154,33 @@ def test_hidden_members_are_counted_as_hidden_files_are(tmp_path):
     said = " ".join(generic.scan(tmp_path).guesses)
     assert "3 hidden photographs are skipped, such as x.tar: .b.jpg: rename" in said
     assert "1 files that macOS wrote next to photographs are skipped, such as x.tar: x/._a" in said
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_labels_that_contradict_are_rejects_and_a_second_caption_is_noted(tmp_path, turned):
+    members = {
+        "a.jpg": JPEG, "a.cls": b"1", "a.json": b'{"label": 0}',
+        "b.jpg": JPEG, "b.cls": b"dr", "b.json": b'{"label": "amd"}',
+        "c.jpg": JPEG, "c.cls": b"1", "c.json": b'{"label": 1.0}',
+        "d.jpg": JPEG, "d.txt": b"x", "d.cls": b"1", "d.json": b'{"label": 1, "caption": "y"}',
+        "e.jpg": JPEG, "e.cls": b"0",
+    }  # fmt: skip
+    if turned:  # members in another order
+        members = dict(sorted(members.items(), key=lambda one: (one[0][0], one[0][::-1])))
+    tar(tmp_path / "s.tar", members)
+    listing = generic.scan(tmp_path)
+    assert labels(listing) == {"c": "1", "d": "1", "e": "0"}
+    assert reasons(listing) == {"conflicting labels": 2}
+    assert {item.key: item.caption for item in listing.items}["d"] == "x"
+    assert any(note.startswith("1 samples have another caption") for note in listing.guesses)
+
+
+def test_two_names_of_one_number_are_noted(tmp_path):
+    members = {}
+    for name, label in (("a", "dr"), ("b", "amd"), ("c", "dr")):
+        members |= {f"{name}.jpg": JPEG, f"{name}.cls": b"1"}
+        members[f"{name}.json"] = json.dumps({"label": label}).encode()
+    tar(tmp_path / "s.tar", members)
+    listing = generic.scan(tmp_path)
+    assert labels(listing) == {"a": "dr", "b": "amd", "c": "dr"}
+    assert any("1 of .cls has the names amd, dr" in note for note in listing.guesses)

@@ -88,3 +88,25 @@ def test_a_build_refuses_two_and_takes_one_of_them(tmp_path):
     with pytest.raises(ValueError, match=r"\(a/data, b/data\), which may hold the same"):
         generic.scan(tmp_path)
     assert len(generic.scan(tmp_path / "a").items) == 9
+
+
+SPLITS = """---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/a-*
+  - split: {}
+    path:
+    - data/b.parquet
+---
+"""
+
+
+def test_splits_that_only_a_card_tells_are_refused(tmp_path):
+    files = place(tmp_path, "data/a-0.parquet", "data/b.parquet")
+    (tmp_path / "README.md").write_text(SPLITS.format("test"))
+    with pytest.raises(ValueError, match=r"README\.md puts it into the split '(train|test)'"):
+        check_one(tmp_path, files)
+    (tmp_path / "README.md").write_text(SPLITS.format("train"))
+    check_one(tmp_path, files)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,21 @@ def test_an_anonymous_dataset_keeps_no_rare_text(tmp_path):
     assert sorted(item.values for item in hidden.items) == [("",), *[("f",)] * 9]
 
 
+@pytest.mark.parametrize("persons", [1, 4, 5])
+def test_an_anonymous_dataset_keeps_no_text_of_few_people(tmp_path, persons):
+    place(tmp_path, *(f"{i}.jpg" for i in range(20)))
+    rows = [
+        [f"{i}.jpg", "dr", f"p{i % persons}" if i < 10 else f"q{i}", "MUELLER" if i < 10 else "f"]
+        for i in range(20)
+    ]
+    table_of(tmp_path, ["image", "label", "patient", "sex"], rows)
+    hidden = anonymous(generic.scan(tmp_path), b"s")
+    texts = Counter(
+        dict(zip(hidden.columns, item.values, strict=True))["sex"] for item in hidden.items
+    )
+    assert texts == {"f": 10, "MUELLER" if persons == 5 else "": 10}
+
+
 def test_a_patient_whose_name_is_a_key_has_another_hash_than_the_key(tmp_path):
     place(tmp_path, "a.jpg")
     table_of(tmp_path, ["image", "label", "patient"], [["a.jpg", "dr", "a.jpg"]])
@@ -401,3 +417,92 @@ def test_numbers_of_other_things_name_no_patient(tmp_path, column):
     rows = [[f"{i}.jpg", "dr", str(i % 6)] for i in range(30)]
     table_of(tmp_path, ["image", "label", column], rows)
     assert not generic.scan(tmp_path).columns
+
+
+# --- folders of patients below the classes --------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["P{:02}", "{}", "patient_{}", "患者{}", "P{}_OD"])
+@pytest.mark.parametrize("above", ["", "archive/"])
+def test_folders_of_patients_below_the_classes_stay_together(tmp_path, name, above):
+    keys = [
+        f"{above}{('dr', 'normal')[n % 2]}/{name.format(n)}/{i}.jpg"
+        for n in range(30)
+        for i in range(3)
+    ]
+    place(tmp_path, *keys)
+    listing = generic.scan(tmp_path)
+    assert listing.classes == ("dr", "normal")
+    truth = {key: key.split("/")[-2] for key in keys}
+    assert {item.key: item.values[0] for item in listing.items} == truth
+    assert all(len(found) == 1 for found in splits_of(listing, truth).values())
+    assert "Patients are the 30 folders below the classes." in listing.guesses
+
+
+@pytest.mark.parametrize("name", ["2023-{:02}", "camera {}", "mild{}", "x"])
+def test_other_folders_below_the_classes_are_no_patients_and_are_noted(tmp_path, name):
+    keys = [f"{('dr', 'normal')[n % 2]}/{name.format(n + 1)}/{n}.jpg" for n in range(8)]
+    place(tmp_path, *keys)
+    listing = generic.scan(tmp_path)
+    assert "patient" not in listing.columns
+    assert any("do not count: if they are of patients" in note for note in listing.guesses)
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        ([f"P{n:02}" for n in range(8)], "patients"),
+        ([f"患者{n}" for n in range(8)], "patients"),
+        ([f"2023-0{n + 1}-17" for n in range(8)], "dates"),
+        (["images", "Masks"], "masks"),
+    ],
+)
+def test_folders_of_other_things_than_classes_are_refused(tmp_path, names, what):
+    place(tmp_path, *(f"{name}/{i}.jpg" for name in names for i in range(2)))
+    with pytest.raises(ValueError, match=f"looks? like.*{what}"):
+        generic.scan(tmp_path)
+
+
+@pytest.mark.parametrize("names", [["0", "1", "2", "3", "4"], ["P0", "P1"], ["DR1", "DR2"]])
+def test_folders_of_grades_are_classes(tmp_path, names):
+    place(tmp_path, *(f"{name}/{i}.jpg" for name in names for i in range(2)))
+    assert generic.scan(tmp_path).classes == tuple(names)
+
+
+# --- facts of several tables -------------------------------------------------------------------
+
+
+def test_a_fact_of_which_two_tables_differ_is_left_out_and_counted(tmp_path):
+    place(tmp_path, "a.jpg", "b.jpg")
+    header = ["image", "label", "age", "sex"]
+    table_of(tmp_path, header, [["a", "dr", 50, "f"], ["b", "amd", 60, "m"]], "one.csv")
+    table_of(tmp_path, header, [["a", "dr", 15, "f"], ["b", "amd", 60, ""]], "two.csv")
+    listing = generic.scan(tmp_path)
+    facts = {
+        item.key: dict(zip(listing.columns, item.values, strict=True)) for item in listing.items
+    }
+    assert facts == {"a.jpg": {"sex": "f", "age": ""}, "b.jpg": {"sex": "m", "age": "60"}}
+    assert (
+        "1 photographs have two values of 'age' in their tables, and none is kept." in listing.notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "eye"),
+    [
+        ("l1", ""),
+        ("R2", ""),
+        ("reader_r", ""),
+        ("left", "left"),
+        ("labels OD", "right"),
+        ("L", "left"),
+    ],
+)
+def test_one_letter_in_the_name_of_a_table_is_no_eye(tmp_path, table, eye):
+    place(tmp_path, "a.jpg", "b.jpg")
+    table_of(tmp_path, ["image", "label"], [["a", "dr"], ["b", "amd"]], f"{table}.csv")
+    listing = generic.scan(tmp_path)
+    assert {item.values for item in listing.items} == ({(eye,)} if eye else {()})
+    assert any("eye, by its name" in note for note in [*listing.notes, *listing.guesses]) == bool(
+        eye
+    )

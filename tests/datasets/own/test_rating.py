@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from vclip_jax.datasets import open_source
 from vclip_jax.datasets.__main__ import main
 from vclip_jax.datasets.fixtures import generic as fixture
+from vclip_jax.datasets.fixtures.pictures import photograph_of, save
 from vclip_jax.datasets.ingest import build
 from vclip_jax.datasets.ingest.store import Storage
 from vclip_jax.datasets.listing import anonymous, split_by_hash
@@ -62,6 +63,22 @@ def test_a_cell_of_several_labels_gives_every_photograph_findings(six):
         note.startswith("1 captions are the findings in words, such as 'amd, dr'")
         for note in listing.notes
     )
+
+
+def test_an_empty_flag_is_not_rated_although_labels_list_other_findings(six):
+    cells = [("dr|amd", "1"), ("dr", ""), ("normal", "0"), ("amd", ""), ("dr", "0"), ("amd", "1")]
+    table_of(six, ["image", "label", "amd"], [[f"{i}", *cell] for i, cell in enumerate(cells)])
+    flags = {
+        key: row["amd"] for key, row in findings(generic.scan(six, finding_columns="amd")).items()
+    }
+    assert flags == {"0.jpg": 1, "1.jpg": -1, "2.jpg": 0, "3.jpg": 1, "4.jpg": 0, "5.jpg": 1}
+
+
+@pytest.mark.parametrize("cells", [["1", "2", "1", "2", "2", "1"], ["1", "2", "3", "4", "2", ""]])
+def test_a_named_column_of_numbers_without_0_is_refused(six, cells):
+    table_of(six, ["image", "amd", "label"], [[f"{i}", cell, "x"] for i, cell in enumerate(cells)])
+    with pytest.raises(ValueError, match="holds numbers above 0 and no 0"):
+        generic.scan(six, finding_columns="amd")
 
 
 def test_given_classes_are_the_findings_in_their_order(six):
@@ -212,7 +229,7 @@ def test_labels_in_cells_and_flags_of_the_same_findings_must_agree(six):
     rows = [["0", "DR|AMD", 1, 1], ["1", "DR", 1, 1], ["2", "DR", 0, ""], ["3", "AMD", "", ""]]
     table_of(six, ["image", "label", "DR", "AMD"], rows)
     listing = generic.scan(six, finding_columns="DR,AMD")
-    assert findings(listing) == {"0.jpg": {"AMD": 1, "DR": 1}, "3.jpg": {"AMD": 1, "DR": 0}}
+    assert findings(listing) == {"0.jpg": {"AMD": 1, "DR": 1}, "3.jpg": {"AMD": 1, "DR": -1}}
     assert {one.key: one.detail for one in listing.rejects if "findings" in one.reason} == {
         "1.jpg": "t.csv, row 3: 'AMD' is present and absent",
         "2.jpg": "t.csv, row 4: 'DR' is the label and absent",
@@ -238,6 +255,33 @@ def test_labels_of_shards_may_be_several_by_their_names(tmp_path):
     listing = generic.scan(tmp_path)
     assert findings(listing)["0"] == {"dr": 1, "amd": 0, "scar": 1}
     assert labels(listing) == {"0": None, "1": "amd", "2": "scar"}
+
+
+def test_shards_keep_patients_facts_and_findings(six):
+    source, data = six / "source", six / "data"
+    for index in range(6):
+        save(source / f"{index}.jpg", photograph_of("fives_like", 0, index))
+    rows = [
+        [f"{i}.jpg", ("dr", "amd", "")[i % 3], f"P{i // 2}", "LR"[i % 2], 50 + i, 1, "", 0, "train"]
+        for i in range(6)
+    ]
+    header = ["image", "label", "patient", "eye", "age", "dr", "scar/x", "amd", "split"]
+    rows[1][5:8] = [0, 1, 1]
+    rows[4][5:8] = [0, 0, 1]
+    table_of(source, header, rows)
+    listing = generic.scan(source, name="mine", finding_columns="dr,scar/x,amd")
+    build.build(listing, data, workers=1)
+    main(["export", "mine", "--data-dir", str(data), "--out", str(six / "shards")])
+    again = generic.scan(six / "shards", name="again")
+    build.build(again, data, workers=1)
+    first, second = (
+        {record["key"]: record for record in open_source(name, data, "train")}
+        for name in ("mine", "again")
+    )
+    assert len(first) == len(listing.items) > 3
+    for key, record in first.items():
+        for what in ("caption", "patient", "facts", "findings"):
+            assert second[key][what] == record[what], what
 
 
 # --- Any table of labels.

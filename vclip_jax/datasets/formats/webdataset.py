@@ -4,9 +4,9 @@ sample.
     train-000000.tar: 00000000.jpg 00000000.txt 00000000.json 00000000.cls 00000001.jpg ...
 
 https://github.com/webdataset/webdataset. The sample's name is a member's path up to the first dot
-of its last part; `.txt` is the caption, `.cls` the class, `.json` may hold caption, class and
-split. Without a split in the .json, it is that of the shard, or else that of the folders in the
-member's path.
+of its last part; `.txt` is the caption, `.cls` the class, `.json` may hold caption, class, split,
+patient, facts, and `findings` (name: 1, 0 or -1). Without a split in the .json, it is that of the
+shard, or else that of the folders in the member's path.
 """
 
 import io
@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from vclip_jax.datasets.formats.tables import text_of
-from vclip_jax.datasets.listing import IMAGE_SUFFIXES, Blob
+from vclip_jax.datasets.listing import FINDINGS, IMAGE_SUFFIXES, PATIENT, Blob
 from vclip_jax.datasets.own.folders import TABLE_SUFFIXES, is_hidden
 from vclip_jax.files.errors import one_line
 from vclip_jax.files.foreign import parse_json
 from vclip_jax.files.text import decode_text
 from vclip_jax.files.writing import replacing
 
-_TEXTS: Final = ("txt", "text", "caption", "cls", "json")
+_CAPTIONS: Final = ("txt", "text", "caption")
+_TEXTS: Final = (*_CAPTIONS, "cls", "json")
 _MOST_TEXT: Final = 1 << 20
 """Bytes of a text; a larger .json is not a caption."""
 _MAGIC: Final = (
@@ -47,16 +48,40 @@ class Sample:
     shard: Path
     images: dict[str, Blob] = field(default_factory=dict)
     """Suffix -> image."""
-    caption: str = ""
-    key: str = ""
-    """The key of the record that was written, if a .json holds it."""
-    label: str = ""
+    texts: dict[str, str] = field(default_factory=dict)
+    """The content of .txt, .cls and the like, by suffix."""
     extra: dict[str, Any] = field(default_factory=dict)
     """The whole content of the .json."""
     broken: str = ""
     """The fault of the sample's text, if any."""
     unread: list[str] = field(default_factory=list)
     """The suffixes of members that are neither images nor texts."""
+
+    @property
+    def key(self) -> str:
+        """The key of the record that was written, if a .json holds it."""
+        return text_of(self.extra.get("key"))
+
+    @property
+    def captions(self) -> list[str]:
+        """The different captions: that of the .txt first, then that of the .json."""
+        own = [self.texts.get(suffix, "") for suffix in _CAPTIONS]
+        noted = text_of(self.extra.get("caption") or self.extra.get("text"))
+        return list(dict.fromkeys(filter(None, [*own, noted])))
+
+    @property
+    def labels(self) -> list[str]:
+        """The different labels: that of the .json first, then that of the .cls.
+
+        A name in one and a number in the other may be of one class.
+        """
+        both = [text_of(self.extra.get("label")), self.texts.get("cls", "")]
+        return list(dict.fromkeys(filter(None, both)))
+
+    @property
+    def disagrees(self) -> bool:
+        """True if .json and .cls give two numbers or two names as the label."""
+        return len(self.labels) > 1 and len({text.isdecimal() for text in self.labels}) == 1
 
     @property
     def chosen(self) -> list[str]:
@@ -83,8 +108,8 @@ def write(
     """Write records as shards; the same records give the same bytes anywhere.
 
     Args:
-        records: mappings with `image` (encoded), `caption`, `key` and `label`, such as a
-            `RecordSource`.
+        records: mappings with `image` (encoded), `caption`, `key` and `label`, and perhaps
+            `patient`, `facts` and `findings`, such as a `RecordSource`.
         folder: the folder of PREFIX-000000.tar and so on; files of these names are replaced.
         shard_size: records in a shard.
         prefix: start of the files' names, usually the split.
@@ -130,6 +155,9 @@ def _write_shard(
         for number, record in enumerate(records, start=first):
             # Keys may hold dots and slashes, which a sample's name may not: the .json holds them.
             note: dict[str, Any] = {"key": record["key"]}
+            note |= {name: value for name, value in _facts(record).items() if value != ""}
+            if findings := record.get(FINDINGS):
+                note[FINDINGS] = {name: int(flag) for name, flag in findings.items()}
             members = {
                 _suffix(record["image"]): record["image"],
                 "txt": record["caption"].encode(),
@@ -146,6 +174,10 @@ def _write_shard(
                 info.size = len(data)
                 tar.addfile(info, io.BytesIO(data))
     return path
+
+
+def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {PATIENT: record.get(PATIENT, ""), **record.get("facts", {})}
 
 
 def _suffix(image: bytes) -> str:
@@ -210,21 +242,10 @@ def _take(sample: Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix:
         text = decode_text(file.read()).strip()
         if suffix == "json":
             sample.extra = _object(text)
-        elif suffix == "cls":
-            sample.label = sample.label or text
         else:
-            sample.caption = text
+            sample.texts[suffix] = text
     except ValueError as error:
         sample.broken = f"{member.name}: {one_line(error)}"
-        return
-    if suffix == "json":
-        sample.key = text_of(sample.extra.get("key"))
-        # A name is preferred to the number in .cls.
-        if "label" in sample.extra and sample.extra["label"] is not None:
-            sample.label = text_of(sample.extra["label"])
-        if not sample.caption:
-            text = sample.extra.get("caption") or sample.extra.get("text") or ""
-            sample.caption = text_of(text)
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -48,8 +48,7 @@ def listing_of(
 
     Raises:
         ValueError: one line: a label is none of the given classes, two differ only by their
-            spelling,
-            or the classes are said to be ordered and their order is not known.
+            spelling, or the classes are said to be ordered and their order is not known.
     """
     notes = _clean(found)
     silent = _silent(found)
@@ -58,12 +57,10 @@ def listing_of(
     more, unnamed = choose_persons(found, patients_given)
     notes += more
     reject_contradictions(found)
-    kept, joined = join(found)
+    kept, more = join(found)
     rated = rate(kept, classes)
     names = rated.classes
-    notes += notes_on_folders(kept)
-    if joined:
-        notes.append(f"{joined} rows describe a photograph of another table's row and are joined.")
+    notes += notes_on_folders(kept) + more
     if classes.ordered and not (classes.given or classes.order or all(map(str.isdecimal, names))):
         raise ValueError(
             f"{name}: the order of the classes {few(names, 6)} is not known: give the "

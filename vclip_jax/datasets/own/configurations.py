@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from vclip_jax.datasets.own.lookup import relative, split_of
+from vclip_jax.datasets.own.rows import split_of_table
 from vclip_jax.files.errors import few
 from vclip_jax.files.foreign import read_bytes
 
@@ -23,15 +24,18 @@ _MOST_CARD: Final = 4 << 20
 
 
 def check_one(root: Path, files: Sequence[Path]) -> None:
-    """Check that .parquet files belong to one configuration.
+    """Check that .parquet files belong to one configuration, and tell their splits by name.
 
     Args:
         root: the folder of the dataset.
         files: all .parquet files below it.
 
     Raises:
-        ValueError: one line: there are several configurations.
+        ValueError: one line: there are several configurations; or README.md gives a file a split
+            that neither its name nor its folders tell.
     """
+    for card, declared in _cards(root, files):
+        _check_splits(root, card, declared, files)
     if len(files) < 2:
         return
     named = _by_card(root, files) or _by_folder(root, files)
@@ -60,18 +64,11 @@ def _by_folder(root: Path, files: Sequence[Path]) -> dict[str, Path]:
 
 def _by_card(root: Path, files: Sequence[Path]) -> dict[str, Path]:
     """Return the configurations of a README.md whose files exist."""
-    folders = {folder for path in files for folder in path.parents}
-    for folder in sorted(one for one in folders if one.is_relative_to(root)):
-        named = _named(folder / "README.md")
-        there = {
-            name: [
-                path
-                for path in files
-                if any(fnmatch.fnmatch(relative(path, folder), one) for one in patterns)
-            ]
-            for name, patterns in named.items()
-        }
-        found = {name: paths for name, paths in there.items() if paths}
+    for card, declared in _cards(root, files):
+        found: dict[str, list[Path]] = {}
+        for name, _, pattern in declared:
+            found.setdefault(name, []).extend(_matching(card, pattern, files))
+        found = {name: paths for name, paths in found.items() if name and paths}
         if len(found) > 1:
             return {
                 name: paths[0].parent if len({path.parent for path in paths}) == 1 else paths[0]
@@ -80,11 +77,43 @@ def _by_card(root: Path, files: Sequence[Path]) -> dict[str, Path]:
     return {}
 
 
-def _named(card: Path) -> dict[str, list[str]]:
-    """Return configuration -> patterns of its files, from the head of a dataset's card.
+def _check_splits(
+    root: Path, card: Path, declared: Sequence[tuple[str, str, str]], files: Sequence[Path]
+) -> None:
+    """Refuse files whose split only the card tells, unless all are for training."""
+    splits = {
+        path: name
+        for _, name, pattern in declared
+        for path in _matching(card, pattern, files)
+        if split_of(name)
+    }
+    if set(map(split_of, splits.values())) <= {"train"}:
+        return
+    for path, name in splits.items():
+        told = split_of_table(path, root)
+        if told != split_of(name):
+            raise ValueError(
+                f"{path}: {card.name} puts it into the split {name!r}, its own name says "
+                f"{told or 'none'}: move it into a folder {name!r}, which counts"
+            )
 
-    The head is YAML. This function reads the form of the Hub's cards: a line for each name and for
-    each pattern.
+
+def _matching(card: Path, pattern: str, files: Sequence[Path]) -> list[Path]:
+    return [path for path in files if fnmatch.fnmatch(relative(path, card.parent), pattern)]
+
+
+def _cards(root: Path, files: Sequence[Path]) -> list[tuple[Path, list[tuple[str, str, str]]]]:
+    """Return each README.md at or below the root with its configuration, split and pattern."""
+    folders = {folder for path in files for folder in path.parents}
+    cards = [one / "README.md" for one in sorted(folders) if one.is_relative_to(root)]
+    return [(card, _declared(card)) for card in cards]
+
+
+def _declared(card: Path) -> list[tuple[str, str, str]]:
+    """Return configuration, split and pattern of a dataset's files, as its card declares them.
+
+    The head of a card is YAML. This function reads the form of the Hub's cards: a line for each
+    name and for each pattern.
     """
     text = ""
     with contextlib.suppress(OSError, ValueError):
@@ -93,13 +122,15 @@ def _named(card: Path) -> dict[str, list[str]]:
     block = re.search(
         r"^configs:[^\n]*\n((?:[ \t-][^\n]*\n?|\r?\n)*)", head[1] if head else "", re.M
     )
-    found: dict[str, list[str]] = {}
-    patterns: list[str] = []
+    found: list[tuple[str, str, str]] = []
+    config = split = ""
     for line in (block[1] if block else "").splitlines():
         key, colon, value = line.strip().removeprefix("- ").partition(":")
         values = [one.strip(" \t\"'") for one in (value if colon else key).strip(" []").split(",")]
         if key.strip() == "config_name":
-            patterns = found.setdefault(values[0], [])
+            config, split = values[0], ""
+        elif key.strip() == "split":
+            split = values[0]
         elif not colon or key.strip() in ("path", "data_files"):
-            patterns += filter(None, values)
+            found += [(config, split, pattern) for pattern in values if pattern]
     return found

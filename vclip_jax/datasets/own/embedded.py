@@ -4,17 +4,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from vclip_jax.datasets.formats import parquet, webdataset
 from vclip_jax.datasets.formats.tables import Table, decode_text, text_of
-from vclip_jax.datasets.listing import Blob
+from vclip_jax.datasets.listing import FINDINGS, Blob
 from vclip_jax.datasets.own import rows as table_rows
 from vclip_jax.datasets.own.chosen import choose
 from vclip_jax.datasets.own.columns import Wanted, said_columns
 from vclip_jax.datasets.own.eyes import side_column, side_of
 from vclip_jax.datasets.own.facts import fact_columns, facts_of
-from vclip_jax.datasets.own.flags import Flags, named_flags, notes_on_flags
+from vclip_jax.datasets.own.flags import NO_FLAG, Flags, named_flags, notes_on_flags
 from vclip_jax.datasets.own.folders import hidden_notes
 from vclip_jax.datasets.own.found import Found
 from vclip_jax.datasets.own.labels import listed
@@ -201,8 +201,9 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
     flags = _flags(samples, entries, wanted.findings, root)
     sides = side_column(free)
     facts = fact_columns(name for name in free if name not in (label, *people))
+    listed_findings = list(dict.fromkeys(name for one in samples for name in _findings_of(one)))
     found = [
-        _found_in(sample, key, root, label, people, sides, facts, flags)
+        _found_in(sample, key, root, label, people, sides, facts, flags, listed_findings)
         for key, sample in zip(keys, samples, strict=True)
     ]
     used = [label, *people, sides, *facts.values(), *wanted.findings]
@@ -235,12 +236,15 @@ def _found_in(
     sides: str,
     facts: Mapping[str, str],
     flags: Sequence[Flags],
+    listed_findings: Sequence[str],
 ) -> Found:
     """Turn a sample into a photograph or a reject."""
     where = f"{sample.shard.name}: {sample.name}"
     reason, detail = ("invalid text", sample.broken) if sample.broken else ("", where)
     if len(sample.chosen) > 1:
         reason, detail = "two images in a sample", f"{where}: {few(sample.chosen)}"
+    if sample.disagrees and not label and not reason:
+        reason, detail = "conflicting labels", f"{where}: {few(sample.labels)} in .json and .cls"
     split = text_of(sample.extra.get("split"))
     of_shard = table_rows.split_of_table(sample.shard, root) or split_of_path(sample.name)
     if split and not split_of(split) and not reason:
@@ -251,9 +255,9 @@ def _found_in(
     one = Found(
         key=key,
         image=sample.image,
-        caption=sample.caption,
-        label=text_of(sample.extra.get(label)) if label else sample.label,
-        labelled=bool(label or sample.label),
+        caption=next(iter(sample.captions), ""),
+        label=text_of(sample.extra.get(label)) if label else next(iter(sample.labels), ""),
+        labelled=bool(label or sample.labels),
         split=split_of(split) or of_shard,
         reason=reason,
         detail=detail,
@@ -262,7 +266,19 @@ def _found_in(
         facts=facts_of(cells, facts, side_of(cells[sides])),
     )
     one.read_flags(cells, flags)
+    own = _findings_of(sample)
+    if not all(flag in (-1, 0, 1) for flag in own.values()):
+        one.reason, one.detail = one.reason or NO_FLAG, f"{where}: a finding is 1, 0 or -1"
+    elif not one.reason:
+        rated = {name: int(flag) for name, flag in own.items()}
+        one.findings = dict.fromkeys(listed_findings, -1) | rated | one.findings
     return one
+
+
+def _findings_of(sample: webdataset.Sample) -> dict[str, Any]:
+    """Return the findings that a .json lists as an object: name -> 1, 0 or -1."""
+    own = sample.extra.get(FINDINGS)
+    return own if isinstance(own, dict) else {}
 
 
 def _unread(
@@ -275,7 +291,24 @@ def _unread(
         unread.update(suffix for suffix in sample.images if suffix not in sample.chosen)
     kinds = few(f"{count} .{suffix}" for suffix, count in unread.most_common())
     notes = [f"Members of the shards that are not read: {kinds}."] if unread else []
+    if twice := [sample for sample in samples if len(sample.captions) > 1]:
+        where = f"{twice[0].shard.name}: {twice[0].name}"
+        notes.append(
+            f"{len(twice)} samples have another caption in their .json, which is not read, such as "
+            f"{where}."
+        )
+    names: dict[str, set[str]] = {}
+    for sample in samples:
+        if len(sample.labels) > 1 and not sample.disagrees:
+            number, name = sorted(sample.labels, key=str.isdecimal, reverse=True)
+            names.setdefault(number, set()).add(name)
+    if several := [number for number, found in sorted(names.items()) if len(found) > 1]:
+        notes.append(
+            f"The number {several[0]} of .cls has the names "
+            f"{few(sorted(names[several[0]]))} in .json: the names are read."
+        )
     read = {"key", "caption", "text", "label", "split", *used}
+    read |= {FINDINGS} if any(map(_findings_of, samples)) else set()
     if others := [name for name in entries if name not in read]:
         notes.append(f"Entries of the .json that are not read: {few(map(repr, others))}.")
     return notes

@@ -36,6 +36,20 @@ def side_of(text: str) -> str:
     return sides.pop() if len(sides) == 1 else ""
 
 
+def side_of_file(name: str) -> str:
+    """Return the side that the name of a table or sheet tells, else "".
+
+    A single letter tells it only alone: "l1" may be the first list of labels.
+
+    Examples:
+        >>> from vclip_jax.datasets.own.eyes import side_of_file
+        >>> side_of_file("labels OD"), side_of_file("L"), side_of_file("l1")
+        ('right', 'left', '')
+    """
+    words = {word.casefold() for word in re.findall(r"[^\W\d_]+", name)}
+    return side_of(name) if len(name.strip()) == 1 or not words & {"l", "r"} else ""
+
+
 def side_of_path(key: str) -> str:
     """Return the side in the folders of a path, or "" if they name none or two."""
     sides = {side_of(part) for part in key.split("/")[:-1]} - {""}

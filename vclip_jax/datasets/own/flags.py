@@ -85,10 +85,15 @@ def named_flags(column: str, name: str, cells: Iterable[str]) -> Flags:
     """Return a column that the user named, with the number of its grades above 1.
 
     Raises:
-        ValueError: one line: no cell is a flag, or the name is too long.
+        ValueError: one line: no cell is a flag, there are grades and no 0, or the name is too long.
     """
     counts = Counter(cells)
     graded = _grades(counts)
+    if graded and not any(flag_of(cell) == 0 for cell in counts):
+        raise ValueError(
+            f"the column {column!r} for --finding-columns holds numbers above 0 and no 0, so no "
+            "eye is without it: write 0 for absent (SPSS writes 2)"
+        )
     rated = [cell for cell in counts if flag_of(cell) != -1]
     if rated and all(flag_of(cell, graded > 0) is None for cell in rated):
         raise ValueError(

@@ -137,8 +137,7 @@ def each_folder(root: Path) -> Iterator[tuple[str, list["os.DirEntry[str]"] | OS
 
     Yields:
         The path within `root`, and all entries in sorted order; or the error if the folder cannot
-        be
-        read, or None for a folder that another path has led to.
+        be read, or None for a folder that another path has led to.
     """
     entered: set[tuple[int, int]] = set()
     pending, links = [""], list[str]()

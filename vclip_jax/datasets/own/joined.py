@@ -1,5 +1,6 @@
 """The rows of one photograph: joined across tables, or rejected as repeated or contradicting."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from vclip_jax.datasets.own.findings import CONFLICT, agreed, contradiction
@@ -7,21 +8,42 @@ from vclip_jax.datasets.own.found import Found
 from vclip_jax.files.errors import few
 
 
-def join(found: Sequence[Found]) -> tuple[list[Found], int]:
-    """Return one entry a photograph, and the number of joined rows.
+def join(found: Sequence[Found]) -> tuple[list[Found], list[str]]:
+    """Return one entry a photograph, and notes on joined rows.
 
     Rows of several tables are joined; rows that repeat are rejects, and so are all rows that
-    contradict each other.
+    contradict each other. A fact with two values, such as an age, is left out.
     """
     groups: dict[str, list[Found]] = {}
     for one in found:
         if not one.reason and one.image is not None:
             groups.setdefault(one.key, []).append(one)
     joined: set[int] = set()
+    unsure: Counter[str] = Counter()
     for rows in groups.values():
         if len(rows) > 1:
             joined.update(_join_rows(rows))
-    return [one for one in found if id(one) not in joined], len(joined)
+            unsure.update(_drop_unsure(rows))
+    notes = []
+    if joined:
+        many = len(joined)
+        notes.append(f"{many} rows describe a photograph of another table's row and are joined.")
+    notes += [
+        f"{count} photographs have two values of {fact!r} in their tables, and none is kept."
+        for fact, count in unsure.items()
+    ]
+    return [one for one in found if id(one) not in joined], notes
+
+
+def _drop_unsure(rows: Sequence[Found]) -> list[str]:
+    """Leave facts of which the rows have several values out of the first row; return these."""
+    values: dict[str, set[str]] = {}
+    for one in rows:
+        for fact, value in one.facts.items():
+            values.setdefault(fact, set()).add(value)
+    unsure = [fact for fact, found in values.items() if len(found) > 1]
+    rows[0].facts = {fact: value for fact, value in rows[0].facts.items() if fact not in unsure}
+    return unsure
 
 
 def _join_rows(rows: list[Found]) -> list[int]:

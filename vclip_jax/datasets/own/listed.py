@@ -24,8 +24,7 @@ def listed_paths(table: str | os.PathLike[str], notes: list[str] | None = None) 
 
     Raises:
         ValueError: one line: the table cannot be read, no column is known to hold photographs, or
-            no
-            row names one.
+            no row names one.
     """
     path, wanted = Path(table), Wanted()
     near = Photographs(only_folders(path.parent, [""]).photographs)

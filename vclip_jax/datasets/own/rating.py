@@ -30,7 +30,7 @@ def rate(found: Sequence[Found], classes: Classes) -> Rated:
     """Give the photographs their findings and, where columns of flags alone tell it, their class.
 
     If a cell has several labels, every class is a finding: present or absent in the photographs
-    with a label, not rated in the others.
+    with a label, not rated in the others. What a column of flags leaves empty stays not rated.
 
     Args:
         found: one entry a photograph, whose cells are read.
@@ -45,7 +45,9 @@ def rate(found: Sequence[Found], classes: Classes) -> Rated:
     several = any(one.several for one in usable)
     for one in usable:
         if several and one.classes:
+            empty = {name for name, flag in one.findings.items() if flag == -1}
             own = {name: int(name in one.classes) for name in names}
+            own |= dict.fromkeys(empty.intersection(own) - set(one.classes), -1)
             one.findings, fault = agreed(own, one.findings)
             if fault:
                 one.reason, one.detail = CONFLICT, f"{one.detail}: {fault}"

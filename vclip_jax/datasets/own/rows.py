@@ -10,7 +10,7 @@ from vclip_jax.datasets.formats import parquet
 from vclip_jax.datasets.formats.tables import LOST_DIGITS, NO_VALUE, Row, Table
 from vclip_jax.datasets.listing import PARQUET, Blob
 from vclip_jax.datasets.own.chosen import Chosen, shared_columns
-from vclip_jax.datasets.own.eyes import side_column, side_of
+from vclip_jax.datasets.own.eyes import side_column, side_of, side_of_file
 from vclip_jax.datasets.own.facts import facts_of
 from vclip_jax.datasets.own.folders import Folder
 from vclip_jax.datasets.own.found import Found
@@ -125,7 +125,7 @@ def _reading_of(table: Table, chosen: Chosen, folder: Folder, photographs: Photo
         start=start,
         rooted=is_rooted(cells, start, photographs, home),
         split=split_of_table(table.path, folder.root, table.sheet),
-        side=table.side or side_of(table.sheet) or side_of(table.path.stem),
+        side=table.side or side_of_file(table.sheet) or side_of_file(table.path.stem),
         people=chosen.people(table.columns),
         sides=side_column(table.columns),
         facts=chosen.facts(table.columns),
@@ -145,6 +145,8 @@ def _notes_of_columns(reading: _Reading) -> list[str]:
         )
     if reading.split:
         notes.append(f"{table.where}: belongs to the split {reading.split}, by its name.")
+    if reading.side and not table.side and not reading.sides:
+        notes.append(f"{table.where}: is of the {reading.side} eye, by its name.")
     if reading.start:
         notes.append(f"{table.where}: paths below {reading.start!r} are taken as below the folder.")
     for name in reading.used:
