@@ -63,8 +63,7 @@ def join(
         coordinator: HOST:PORT of process 0; None if the cluster is detected.
         count, index: the number of processes, and the index of this one.
         heartbeat_seconds: after so long without a heartbeat a process counts as lost, and the
-            others
-            are ended (with a signal, from outside Python) if they have not noticed before.
+            others are ended (with a signal, from outside Python) if they have not noticed before.
     """
     jax.distributed.initialize(
         coordinator, count, index, heartbeat_timeout_seconds=heartbeat_seconds

@@ -60,8 +60,7 @@ class ClipText(nnx.Module):
 
         Args:
             tokens: int32 `[b, length]`. The caption ends at the first occurrence of the row's
-                highest id,
-                since the end token is the vocabulary's last; later tokens are ignored.
+                highest id, since the end token is the vocabulary's last; later tokens are ignored.
             keys: for the interface of `Bert`; there is no dropout.
 
         Returns:

@@ -236,8 +236,7 @@ class ModifiedResNet(nnx.Module):
         image_size: side of the square input in pixels, a multiple of 32.
         embed_dim: size of the output vector.
         pool: one of `kinds.IMAGE_POOLS`: "attention" (CLIP's), or "mean", which learns faster in
-            the
-            first hundreds of steps.
+            the first hundreds of steps.
         per_device_norm: see `BatchNorm`.
         dtype: the type of the computation; parameters stay float32.
     """

@@ -123,8 +123,7 @@ def augment(
         rng: the source of all random draws.
         policy: the extent of each change.
         size: side of the result, by default that of the image. If the result is smaller by a factor
-            of
-            up to 1 / `min_crop`, crops keep their resolution; other changes act on the result.
+            of up to 1 / `min_crop`, crops keep their resolution; other changes act on the result.
 
     Returns:
         uint8 `[size, size, 3]`; the input itself if the policy changes nothing.
