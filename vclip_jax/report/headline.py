@@ -1,59 +1,124 @@
 """The first lines of a report: how good the model is, and whether to believe it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vclip_jax.evaluation.metrics.table import chance, number
-from vclip_jax.report.figures import bounds, is_number
+from vclip_jax.evaluation.metrics.table import chance, majority, number
+from vclip_jax.files.errors import few
+from vclip_jax.report.figures import bounds, class_names, is_number
 from vclip_jax.report.reader import Run
 
 FEW = 100
 """Images below which a figure says little, whatever its interval."""
+FEW_OF_A_CLASS = 20
+"""Images of a class, or with a finding, below which its figures say little."""
 
 
 def headline(run: Run, rendered: set[str]) -> list[str]:
     """Return at most three sentences about the evaluation that says most.
 
-    That is the one with the most photographs, before any of rendered images.
+    That is the one with the most photographs, before any of rendered images, and of classes before
+    any of findings.
 
     Args:
       run: the run.
       rendered: the names of evaluations of rendered images.
     """
-    results = {name: one for name, one in run.zero_shot.items() if is_number(one.get("auc"))}
+    scored = {name: one for name, one in run.zero_shot.items() if is_number(one.get("auc"))}
+    rated = {name: one for name, one in run.findings.items() if _macro(one)}
+    results = {**rated, **scored}
     if not results:
         return []
     real = {name: one for name, one in results.items() if name not in rendered}
-    name, result = max((real or results).items(), key=lambda item: int(item[1]["n"]))
-    return [
-        _quality(name, result, real=bool(real)),
-        _belief(result, real=bool(real), evaluations=len(results)),
-        _answers(result),
-    ]
+    among = real or results
+    name = max(among, key=lambda one: (one in scored, int(among[one]["n"])))
+    result = among[name]
+    say, doubt = (_of_classes, _doubts_on_classes) if name in scored else (_of_findings, _doubts)
+    what = f"On the {result['n']:,} {'photographs' if real else 'rendered images'} of {name}"
+    sentences = [f"{what}, {say(result)}", _belief(result, doubt(result), bool(real), len(results))]
+    return [*sentences, _answers(result)]
 
 
-def _quality(name: str, result: Mapping[str, Any], *, real: bool) -> str:
-    interval = bounds(result.get("auc_ci95"))
-    span = f" (95% interval {number(interval[0])} to {number(interval[1])})" if interval else ""
-    what = "photographs" if real else "rendered images"
+def _macro(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the means over findings; empty if there is no AUC."""
+    macro = result.get("macro")
+    return macro if isinstance(macro, Mapping) and is_number(macro.get("auc")) else {}
+
+
+def _of_classes(result: Mapping[str, Any]) -> str:
+    share = majority(result)
+    base = f"always giving the commonest class reaches {number(share)}"
+    if chance(result) >= share:
+        base = f"guessing reaches {number(chance(result))}"
     return (
-        f"On the {result['n']:,} {what} of {name}, the AUC is {number(result['auc'])}{span}; "
-        f"accuracy is {number(result['accuracy'])} where guessing gives {number(chance(result))}."
+        f"the AUC is {number(result['auc'])}{_span(result)}; accuracy is "
+        f"{number(result['accuracy'])}, and {base}."
     )
 
 
-def _belief(result: Mapping[str, Any], *, real: bool, evaluations: int) -> str:
+def _of_findings(result: Mapping[str, Any]) -> str:
+    macro = _macro(result)
+    areas = [(row["auc"], row["name"]) for row in _rows(result, "findings")]
+    words = f"the mean AUC of {len(areas)} findings is {number(macro['auc'])}{_span(macro)}"
+    if len(areas) < 2:
+        return f"{words}."
+    (low, worst), (high, best) = min(areas), max(areas)
+    return f"{words}, from {number(low)} ({few([worst])}) to {number(high)} ({few([best])})."
+
+
+def _span(result: Mapping[str, Any]) -> str:
+    interval = bounds(result.get("auc_ci95"))
+    return f" (95% interval {number(interval[0])} to {number(interval[1])})" if interval else ""
+
+
+def _rows(result: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    """Return the rows of the classes or findings that have an AUC."""
+    rows = result.get(key)
+    if not isinstance(rows, list):
+        return []
+    return [row for row in rows if isinstance(row, Mapping) and is_number(row.get("auc"))]
+
+
+def _belief(result: Mapping[str, Any], doubts: Sequence[str], real: bool, evaluations: int) -> str:
     if not real:
         return (
             "No real photograph was scored: the images were rendered by this program, so the "
             "figures say nothing about patients."
         )
-    doubts = []
-    if result["n"] < FEW:
-        doubts.append(f"{result['n']:,} photographs are too few to judge a model")
-    interval = bounds(result.get("auc_ci95"))
-    if interval and interval[0] <= 0.5:
+    unit = result.get("bootstrap")
+    patients = isinstance(unit, Mapping) and unit.get("unit") == "patient"
+    over = "patients" if patients else "images, as no patients are known"
+    if doubts:
+        return f"Believe it with care: {'; '.join(doubts)}. Intervals are over {over}."
+    more = f" {evaluations} evaluations are below." if evaluations > 1 else ""
+    return f"Intervals are over {over}; they hold for this model, not for another seed.{more}"
+
+
+def _doubts(result: Mapping[str, Any]) -> list[str]:
+    """Return what speaks against the figures of findings."""
+    rows = _rows(result, "findings")
+    doubts = _too_few(result, {str(row["name"]): row.get("present") for row in rows})
+    doubts += _unskilled({str(row["name"]): row for row in rows})
+    if not isinstance(result.get("chosen_on"), str):
+        doubts.append(
+            "answers are from a probability of 0.5 on, which no split has chosen, so sensitivity "
+            "and specificity say little (config.evals.NAME.development)"
+        )
+    return doubts
+
+
+def _doubts_on_classes(result: Mapping[str, Any]) -> list[str]:
+    """Return what speaks against the figures of classes."""
+    rows = result.get("per_class")
+    named = zip(class_names(result), rows if isinstance(rows, list) else (), strict=False)
+    classes = {name: row for name, row in named if is_number(row.get("auc"))}
+    doubts = _too_few(result, {name: row.get("n") for name, row in classes.items()})
+    interval = bounds(result.get("accuracy_ci95"))
+    if interval and interval[0] <= majority(result):
+        doubts.append("the accuracy is not above that of the commonest class")
+    if (interval := bounds(result.get("auc_ci95"))) and interval[0] <= 0.5:
         doubts.append("the interval reaches chance, 0.5")
+    doubts += _unskilled(classes)
     calibration = result.get("calibration")
     if isinstance(calibration, Mapping) and calibration.get("same_images") is True:
         doubts.append("the calibration was fitted on these photographs")
@@ -63,13 +128,25 @@ def _belief(result: Mapping[str, Any], *, real: bool, evaluations: int) -> str:
             f"with other words for the classes, the AUC is from {number(spread[0])} to "
             f"{number(spread[1])}"
         )
-    unit = result.get("bootstrap")
-    patients = isinstance(unit, Mapping) and unit.get("unit") == "patient"
-    over = "patients" if patients else "images, as no patients are known"
-    if doubts:
-        return f"Believe it with care: {'; '.join(doubts)}. Intervals are over {over}."
-    more = f" {evaluations} evaluations are below." if evaluations > 1 else ""
-    return f"Intervals are over {over}; they hold for this model, not for another seed.{more}"
+    return doubts
+
+
+def _too_few(result: Mapping[str, Any], images: Mapping[str, Any]) -> list[str]:
+    if result["n"] < FEW:
+        return [f"{result['n']:,} photographs are too few to judge a model"]
+    rare = [name for name, n in images.items() if is_number(n) and n < FEW_OF_A_CLASS]
+    return [f"fewer than {FEW_OF_A_CLASS} photographs are of {few(rare, 4)}"] if rare else []
+
+
+def _unskilled(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Name the classes or findings whose AUC may be that of guessing."""
+    spans = {name: bounds(row.get("auc_ci95")) for name, row in rows.items()}
+    none = [
+        f"{name} ({number(rows[name]['auc'])})"
+        for name, interval in spans.items()
+        if interval and interval[0] <= 0.5
+    ]
+    return [f"the AUC may be that of guessing for {few(none, 4)}"] if none else []
 
 
 def _spread(result: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -10,6 +10,7 @@ from typing import Any
 from vclip_jax.evaluation.metrics.classification import PER_CLASS
 from vclip_jax.evaluation.metrics.subgroups import FIGURES as GROUP_FIGURES
 from vclip_jax.evaluation.metrics.table import chance, majority, number
+from vclip_jax.files.errors import few
 from vclip_jax.report.curves import single_step
 from vclip_jax.report.figures import METRICS, bounds, class_names, is_number
 from vclip_jax.report.reader import Run
@@ -257,11 +258,28 @@ def subgroup_table(name: str, result: Mapping[str, Any], fact: str) -> Table | N
         f"{name}-by-{fact}",
         f"{name} by {fact}",
         f"Figures of each group, and the gap: its figure minus that of all other images. {test} "
+        f"{_of_other_classes(entry['groups'])}"
         f"Groups of fewer than 20 images are grey. {unit_of(result)}.",
         ("Group", "Images", "Patients", *heads),
         tuple(rows),
         frozenset(small),
     )
+
+
+def _of_other_classes(rows: Sequence[Any]) -> str:
+    """Return a sentence on groups that lack a class which others have."""
+    rows = [row for row in rows if isinstance(row, Mapping)]
+    counts = {str(row.get("group")): row.get("images_per_class") for row in rows}
+    known = {name: one for name, one in counts.items() if isinstance(one, list)}
+    total = [any(one) for one in zip(*known.values(), strict=False)]
+    lacking = [
+        name
+        for name, one in known.items()
+        if any(whole and not own for own, whole in zip(one, total, strict=False))
+    ]
+    if not lacking:
+        return ""
+    return f"{few(lacking, 4)} lack a class, so means over classes have no gap there. "
 
 
 def _cell_of_gap(row: Mapping[str, Any], key: str) -> Cell:
