@@ -1,7 +1,7 @@
 """The first lines of a report: how good the model is, and whether to believe it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from vclip_jax.evaluation.metrics.table import chance, majority, number
 from vclip_jax.files.errors import few
@@ -74,9 +74,12 @@ def _span(result: Mapping[str, Any]) -> str:
 def _rows(result: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     """Return the rows of the classes or findings that have an AUC."""
     rows = result.get(key)
-    if not isinstance(rows, list):
-        return []
-    return [row for row in rows if isinstance(row, Mapping) and is_number(row.get("auc"))]
+    rows = rows if isinstance(rows, list) else []
+    return [row for row in rows if _has_auc(row) and isinstance(row.get("name"), str)]
+
+
+def _has_auc(row: Any) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(row, Mapping) and is_number(row.get("auc"))
 
 
 def _belief(result: Mapping[str, Any], doubts: Sequence[str], real: bool, evaluations: int) -> str:
@@ -97,8 +100,8 @@ def _belief(result: Mapping[str, Any], doubts: Sequence[str], real: bool, evalua
 def _doubts(result: Mapping[str, Any]) -> list[str]:
     """Return what speaks against the figures of findings."""
     rows = _rows(result, "findings")
-    doubts = _too_few(result, {str(row["name"]): row.get("present") for row in rows})
-    doubts += _unskilled({str(row["name"]): row for row in rows})
+    doubts = _too_few(result, {row["name"]: row.get("present") for row in rows})
+    doubts += _unskilled({row["name"]: row for row in rows})
     if not isinstance(result.get("chosen_on"), str):
         doubts.append(
             "answers are from a probability of 0.5 on, which no split has chosen, so sensitivity "
@@ -111,7 +114,7 @@ def _doubts_on_classes(result: Mapping[str, Any]) -> list[str]:
     """Return what speaks against the figures of classes."""
     rows = result.get("per_class")
     named = zip(class_names(result), rows if isinstance(rows, list) else (), strict=False)
-    classes = {name: row for name, row in named if is_number(row.get("auc"))}
+    classes = {name: row for name, row in named if _has_auc(row)}
     doubts = _too_few(result, {name: row.get("n") for name, row in classes.items()})
     interval = bounds(result.get("accuracy_ci95"))
     if interval and interval[0] <= majority(result):
