@@ -23,6 +23,7 @@ _FORMULA = re.compile(
     rb'<c (?![^>]*t="str")[^>]*?r="([A-Z]{1,3})(\d{1,7})"[^>]*>'
     rb"<f(?:[^>]*/|[^>]*>[^<]*</f)>\s*(?:<v ?/>|<v></v>)?</c>"
 )
+_MOST_ROWS = 1 << 20  # Excel's own limit
 _HIDDEN_ROW = re.compile(rb'<row (?=[^>]*hidden="(?:1|true)")[^>]*?r="(\d{1,7})"')
 
 
@@ -59,7 +60,7 @@ def main(path: str, cells: str, text: str, memory: str, which: str, sheet: str =
             content = book.get_sheet_by_name(name)
             count = content.total_height * content.total_width
             cells_left -= count
-            if cells_left < 0:
+            if cells_left < 0 or content.total_height > _MOST_ROWS:
                 _fail(
                     f"the sheet has {content.total_height:,} rows and {content.total_width:,} "
                     f"columns, {count:,} cells: delete empty rows and columns, or save it as CSV"

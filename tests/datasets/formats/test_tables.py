@@ -175,6 +175,17 @@ def test_a_cell_far_outside_takes_neither_the_process_nor_its_memory(tmp_path, l
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # KiB: 1 GiB
 
 
+def test_more_rows_than_excel_can_have_are_refused_before_they_are_copied(tmp_path):
+    row = b'<row><c t="inlineStr"><is><t>image</t></is></c></row>'
+    many = row * ((1 << 20) + 2)
+    path = xlsx_of(
+        tmp_path, rename=lambda sheet: sheet.replace(b"<sheetData>", b"<sheetData>" + many)
+    )
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(ValueError, match=r"the sheet has 1,0\d\d,\d{3} rows"):
+        read_table(path)
+
+
 def test_a_cell_at_the_right_edge_is_no_reason_to_refuse(tmp_path):
     path = xlsx_of(tmp_path, ("C3", 1), rename=lambda sheet: sheet.replace(b"C3", b"XFD3"))
     assert read_table(path) == []  # it has no name
