@@ -139,9 +139,10 @@ def test_the_help_of_eval_lists_the_options_that_name_a_model():
 
 def test_the_help_of_a_command_lists_all_flags_but_those_of_other_commands():
     flags_of_all = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(command_line)}
-    assert options("vclip train") - {"config.KEY=VALUE"} == flags_of_all - {"mode", "topology"}
+    keys = {"config.KEY=VALUE", "data-dir"}
+    assert options("vclip train") - keys == flags_of_all - {"mode", "topology"}
     assert options("vclip plan") - options("vclip train") == {"topology"}
-    assert options("main.py") - {"config.KEY=VALUE"} == flags_of_all
+    assert options("main.py") - keys == flags_of_all
 
 
 RECIPES = sorted(
@@ -218,3 +219,12 @@ def test_an_error_of_the_command_line_does_not_wait_for_jax():
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "did you mean config.optimizer.learning_rate" in ended.stdout
+
+
+@pytest.mark.parametrize("mode", ["train", "eval", "compile", ""])
+@pytest.mark.parametrize("words", [["--data-dir=D"], ["--data-dir", "D"], ["--data_dir=D"]])
+def test_the_folder_of_datasets_has_the_name_of_the_other_commands(monkeypatch, mode, words):
+    monkeypatch.setattr(command_line.app, "run", lambda *_, **__: None)
+    monkeypatch.setattr(sys, "argv", ["vclip", *words])
+    command_line.run(lambda: None, mode)
+    assert "=".join(sys.argv[1 + bool(mode) :]) == "--config.data.data_dir=D"

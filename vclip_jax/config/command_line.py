@@ -95,6 +95,9 @@ _MODEL = {
     "gate": "config.gate",
 }
 """Flags of `vclip eval` -> the keys that they set."""
+_DATA = {"data-dir": "config.data.data_dir", "data_dir": "config.data.data_dir"}
+"""Flags of all commands -> the keys that they set."""
+_DATA_HELP = {"data-dir": "The folder of built datasets (config.data.data_dir)."}
 _MODEL_HELP = {
     "model": "The model to score: a workdir, a portable folder, or hub:OWNER/NAME[@REVISION] "
     "(default: the run of --workdir).",
@@ -133,6 +136,7 @@ def _own_flags(words: Sequence[str], mode: str) -> list[str]:
         if mode and name == "mode":
             names = ", ".join(command for command, _ in _COMMANDS.values())
             _end(f"--mode is set by the command: {names}")
+        name = _DATA.get(name, name)
         if mode == "eval":
             name = _MODEL.get(name, name)
         flag = name.replace("-", "_")
@@ -191,9 +195,8 @@ def help_of(argv: Sequence[str]) -> str:
         if not plans:
             del options["topology"]
     first = {key: options.pop(key) for key in ("config", "workdir")}
-    options = (
-        first | {"config.KEY=VALUE": _KEYS_HELP} | (_MODEL_HELP if evaluates else {}) | options
-    )
+    own = _DATA_HELP | (_MODEL_HELP if evaluates else {})
+    options = first | {"config.KEY=VALUE": _KEYS_HELP} | own | options
     lines = [f"usage: {name} --config FILE --workdir FOLDER{more} [--config.KEY=VALUE ...]", ""]
     lines += [*textwrap.wrap(about, 80), "", "options:"]
     for option, text in options.items():
