@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,22 @@ def test_a_bad_image_is_named_counted_and_no_reason_to_stop(
     assert "bad.jpg: cannot read the image" in out
     assert len(out.splitlines()) == 2 + (form == "csv")
     assert err == "1 of the images could not be read\n"
+
+
+@pytest.mark.parametrize("form", ["table", "jsonl", "csv"])
+def test_a_terminal_gets_no_control_characters_of_names(
+    capsys, portable_folder, photographs, monkeypatch, form
+):
+    hostile = photographs / "a\x1b[31m\u202e.png"
+    (photographs / "a.png").rename(hostile)
+    arguments = ("--model", portable_folder, "--format", form, hostile)
+    if form == "csv":  # a file gets the name as it is
+        assert "\x1b[31m\u202e" in run(capsys, *arguments)[1]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    status, out, _ = run(capsys, *arguments)
+    assert status == 0
+    assert "31m" in out
+    assert not {"\x1b", "\u202e"} & set(out)
 
 
 def test_a_photograph_that_takes_too_long_is_named_and_no_reason_to_stop(

@@ -70,6 +70,15 @@ def test_a_run_shorter_than_its_warm_up_is_all_warm_up():
     np.testing.assert_allclose(update["kernel"], -5e-4 / 500, rtol=ADAM)
 
 
+@pytest.mark.parametrize(("warmup", "warned"), [(9, False), (10, True), (20, True)])
+def test_a_warm_up_as_long_as_the_run_is_warned_of(caplog, warmup, warned):
+    chosen = config.default().optimizer
+    chosen.warmup_steps = warmup
+    make_optimizer(chosen, 10)
+    said = [record.getMessage() for record in caplog.records if "warmup_steps" in record.message]
+    assert bool(said) == warned
+
+
 # --- which parameters are decayed ----------------------------------------------------------------
 
 

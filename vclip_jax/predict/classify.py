@@ -48,14 +48,15 @@ def run(options: Namespace, out: TextIO) -> int:
     if options.format == "csv":
         extra = ["explanation"] if options.explain else []
         gate = [] if options.gate == "off" else ["gate"]
-        print(csv_line(["image", "prediction", *names, "error", *gate, *extra]), file=out)
+        header = csv_line(["image", "prediction", *names, "error", *gate, *extra])
+        print(_for(out, header), file=out)
     failed, refused = 0, Counter[str]()
     for row in answers(clip, looked, prompt_set, calibration, options.gate, options.explain):
         if "error" in row:
             failed += 1
         else:
             refused[row.get("gate", "")] += 1
-        print(LINES[options.format](row, names), file=out, flush=True)
+        print(_for(out, LINES[options.format](row, names)), file=out, flush=True)
     if said := summary(refused):
         print(f"gate: {said}", file=sys.stderr)
     return failed
@@ -174,6 +175,11 @@ def _answer(values: np.ndarray, prompt_set: PromptSet) -> dict[str, Any]:
 
 def _rounded(names: Sequence[str], values: np.ndarray) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in zip(names, values, strict=True)}
+
+
+def _for(out: TextIO, line: str) -> str:
+    """Return a line as it is for a file, and safe to print for a terminal."""
+    return shown(line) if out.isatty() else line
 
 
 def _jsonl_row(row: dict[str, Any], _: Sequence[str]) -> str:

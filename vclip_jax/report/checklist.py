@@ -251,7 +251,7 @@ def _flow(name: str, result: Mapping[str, Any]) -> str:
             ("rejected", "rejected when it was built"),
             ("records", "in the scored split"),
             ("unlabelled", "without a label"),
-            ("refused", "refused by the gate"),
+            ("refused", "left out by the gate"),
             ("scored", "scored"),
         )
         if is_number(flow.get(key))

@@ -126,7 +126,7 @@ def facts(run: Run) -> dict[str, str]:
     if times or run.changed:
         out["Last entry"] = _date(times[-1] if times else run.changed or 0.0)
     if (seconds := seconds_in_steps(run)) is not None:
-        out["Time in training steps"] = duration(seconds)
+        out["Time in training, with compilation"] = duration(seconds)
     elif len(times) > 1:
         out["First to last entry"] = duration(times[-1] - times[0])
     if hardware := hardware_of(run.environment):

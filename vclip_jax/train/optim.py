@@ -1,5 +1,6 @@
 """The optimizer and its learning rate: linear warm-up, then a cosine to zero."""
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +11,8 @@ import optax
 from ml_collections import ConfigDict
 
 from vclip_jax.devices.tree import path_string
+
+log = logging.getLogger(__name__)
 
 
 def learning_rate_schedule(base: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
@@ -75,10 +78,19 @@ def check_kind(config: ConfigDict) -> None:
 def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
     """Make the optimizer of `config.optimizer` for a run of `total_steps`.
 
+    Warn of a warm-up that is as long as the run.
+
     Raises:
         ValueError: one line: the optimizer's kind is unknown.
     """
     check_kind(config)
+    if config.warmup_steps >= total_steps:
+        log.warning(
+            "warning: config.optimizer.warmup_steps=%d of config.total_steps=%d: the learning rate "
+            "rises to the last step and never falls",
+            config.warmup_steps,
+            total_steps,
+        )
     schedule = learning_rate_schedule(config.learning_rate, config.warmup_steps, total_steps)
     parts = [OPTIMIZERS[config.kind](config, schedule)]
     if config.clip_grad_norm:

@@ -81,6 +81,21 @@ def test_a_named_column_of_numbers_without_0_is_refused(six, cells):
         generic.scan(six, finding_columns="amd")
 
 
+def test_a_label_that_holds_the_name_of_a_finding_does_not_deny_it(tmp_path):
+    cells = ["DR|AMD", "severe DR", "DR?", "no DR", "AMD", "双眼 青光眼", "青光眼", "drusen"]
+    place(tmp_path, *(f"{index}.jpg" for index in range(8)))
+    table_of(tmp_path, ["image", "label"], [[f"{i}", cell] for i, cell in enumerate(cells)])
+    listing = generic.scan(tmp_path)
+    rows = [findings(listing)[f"{index}.jpg"] for index in range(8)]
+    assert [row["DR"] for row in rows] == [1, -1, -1, 0, 0, 0, 0, 0]
+    assert [row["severe DR"] for row in rows] == [-1, 1, -1, 0, 0, 0, 0, 0]
+    assert [row["青光眼"] for row in rows] == [0, 0, 0, 0, 0, -1, 1, 0]
+    assert [row["AMD"] for row in rows] == [1, 0, 0, 0, 1, 0, 0, 0]
+    assert "1 photographs of 'severe DR' are not rated for 'DR', 'DR?': one" in " ".join(
+        listing.notes
+    )
+
+
 def test_given_classes_are_the_findings_in_their_order(six):
     table_of(six, ["image", "label"], [["0", "糖网、青光眼"], ["1", "青光眼"], ["2", "糖网"]])
     listing = generic.scan(six, classes="青光眼,白内障,糖网")

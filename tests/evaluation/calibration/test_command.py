@@ -97,6 +97,17 @@ def test_balanced_accuracy_that_falls_is_said():
     assert "falls" not in experiment.format_figures(figures)
 
 
+def test_a_class_without_photographs_and_worse_probabilities_are_warned_of():
+    nll = {"before": 1.2, "after": 1.9}
+    absent, worse = experiment.warnings_on(
+        np.array([0, 2, 2]), {"nll": nll}, ["normal", "amd", "dr"]
+    )
+    assert "no labelled photograph is of amd" in absent
+    assert "1.200 before, 1.900 after" in worse
+    better = {"nll": {"before": 1.2, "after": 1.1}}
+    assert experiment.warnings_on(np.array([0, 1, 2]), better, ["normal", "amd", "dr"]) == []
+
+
 def test_without_labels_the_mean_answer_is_what_was_stated(run, clip, tmp_path):
     folder = tmp_path / "photographs"
     folder.mkdir()

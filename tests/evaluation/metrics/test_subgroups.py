@@ -207,3 +207,10 @@ def test_groups_of_other_classes_have_no_gap_in_a_mean_over_classes():
             assert row[key] is not None
             assert (row[f"{key}_gap"] is None) == (key in OVER_CLASSES)
             assert (row[f"{key}_gap_ci95"] is None) == (key in OVER_CLASSES)
+
+
+def test_odd_cells_among_ages_are_unknown_and_do_not_part_the_others():
+    cells = ["38", "63,5", "063Y", "<60", "1955", "76", "61", "45"]
+    groups = ["under 40", "60 to 74", "60 to 74", "", "", "75 and over", "60 to 74", "40 to 59"]
+    assert groups_of(cells, "age") == groups
+    assert groups_of(["young", "old", "63"], "age") == ["young", "old", "63"]

@@ -60,7 +60,7 @@ def listing_of(
     kept, more = join(found)
     rated = rate(kept, classes)
     names = rated.classes
-    notes += notes_on_folders(kept) + more
+    notes += [*notes_on_folders(kept), *more, *rated.notes]
     if classes.ordered and not (classes.given or classes.order or all(map(str.isdecimal, names))):
         raise ValueError(
             f"{name}: the order of the classes {few(names, 6)} is not known: give the "

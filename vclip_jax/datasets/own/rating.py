@@ -1,12 +1,21 @@
 """Classes and findings of a whole dataset, from its cells of labels and its columns of flags."""
 
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from vclip_jax.datasets.own.classes import Classes, check_given, ordered
 from vclip_jax.datasets.own.findings import CONFLICT, agreed, class_of, contradiction, words_of
 from vclip_jax.datasets.own.found import Found
 from vclip_jax.datasets.own.names import is_healthy
+from vclip_jax.files.errors import few
+
+_DENIAL: Final = re.compile(
+    r"(no|non|not|without|absen[ct]e?|negative|neg|free)\b|no_|[无無未非否]", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -16,6 +25,7 @@ class Rated:
     classes: tuple[str, ...]
     findings: tuple[str, ...]
     """Empty for a dataset with one label a photograph."""
+    notes: tuple[str, ...] = ()
 
 
 def reject_contradictions(found: Sequence[Found]) -> None:
@@ -30,7 +40,8 @@ def rate(found: Sequence[Found], classes: Classes) -> Rated:
     """Give the photographs their findings and, where columns of flags alone tell it, their class.
 
     If a cell has several labels, every class is a finding: present or absent in the photographs
-    with a label, not rated in the others. What a column of flags leaves empty stays not rated.
+    with a label, not rated in the others. Not rated either: what a column of flags leaves empty,
+    and a class whose name is a part of a label's or the reverse, as "DR" of "severe DR" and "DR?".
 
     Args:
         found: one entry a photograph, whose cells are read.
@@ -43,11 +54,16 @@ def rate(found: Sequence[Found], classes: Classes) -> Rated:
     cells = {name for one in usable for name in one.classes}
     names = classes.given or ordered(cells, classes.order)
     several = any(one.several for one in usable)
+    alike = {name: names_alike(name, names) for name in names} if several else {}
+    unsure: Counter[str] = Counter()
     for one in usable:
         if several and one.classes:
-            empty = {name for name, flag in one.findings.items() if flag == -1}
+            open_to = {name for name, flag in one.findings.items() if flag == -1}
+            for name in one.classes:
+                open_to.update(alike[name])
+                unsure[name] += bool(set(alike[name]) - set(one.classes))
             own = {name: int(name in one.classes) for name in names}
-            own |= dict.fromkeys(empty.intersection(own) - set(one.classes), -1)
+            own |= dict.fromkeys(open_to.intersection(own) - set(one.classes), -1)
             one.findings, fault = agreed(own, one.findings)
             if fault:
                 one.reason, one.detail = CONFLICT, f"{one.detail}: {fault}"
@@ -59,7 +75,39 @@ def rate(found: Sequence[Found], classes: Classes) -> Rated:
     if told and not classes.given:
         names = ordered(cells, tuple(dict.fromkeys((*classes.order, *flags))))
     findings = [name for one in usable for name in one.findings]
-    return Rated(names, tuple(dict.fromkeys([*(names if several else ()), *findings])))
+    notes = [
+        f"{count} photographs of {name!r} are not rated for {few(map(repr, alike[name]), 3)}: one "
+        "name is a part of the other. Give each finding one name."
+        for name, count in unsure.items()
+        if count
+    ]
+    every = dict.fromkeys([*(names if several else ()), *findings])
+    return Rated(names, tuple(every), tuple(notes))
+
+
+def names_alike(name: str, names: Sequence[str]) -> list[str]:
+    """Return the other names that are a part of a name, or that it is a part of.
+
+    A name that denies something, such as "no DR", is no part of another's.
+
+    Examples:
+        >>> from vclip_jax.datasets.own.rating import names_alike
+        >>> names_alike("DR", ["DR", "severe DR", "DR?", "no DR", "drusen", "AMD"])
+        ['severe DR', 'DR?']
+    """
+    own = _plain_words(name)
+    parts = ((other, _plain_words(other)) for other in names if other != name)
+    return [other for other, words in parts if own and words and (own in words or words in own)]
+
+
+def _plain_words(name: str) -> str:
+    """Return a name's words with spaces around each, each Chinese character as a word.
+
+    A denial gives "".
+    """
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    words = " ".join(re.findall(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+", folded))
+    return "" if _DENIAL.match(folded.strip()) else f" {words} "
 
 
 def caption_of(one: Found) -> str:

@@ -20,6 +20,7 @@ from vclip_jax.evaluation.calibration.fit import Floats, Ints, cross_validated, 
 from vclip_jax.evaluation.labelled import prompts_for, renumbered
 from vclip_jax.evaluation.metrics import bootstrap
 from vclip_jax.evaluation.metrics.predictions import rows_of
+from vclip_jax.files.errors import few
 from vclip_jax.predict import prior_matching
 from vclip_jax.predict.embeddings import embed_split
 from vclip_jax.predict.photographs import embeddings_of, look, summary
@@ -168,6 +169,8 @@ def _by_labels(options: Namespace, clip: Pretrained, asked: Asked) -> Calibratio
     print(f"fitted on {len(drawn)} labelled photographs of {asked.data}{fewer}; measured {said}")
     print(f"do not score it on {asked.data}: figures of photographs it was fitted on are too good")
     print(format_figures(figures))
+    for warning in warnings_on(labels[drawn], figures, asked.prompts.class_names):
+        log.warning("warning: %s", warning)
     stated = None
     if options.at:
         shares = prior_matching.by_class(options.at, asked.prompts.class_names)
@@ -214,6 +217,24 @@ def prior_shift(labels: Ints, shares: Floats, names: Sequence[str]) -> Floats:
         )
     moved = np.log(shares) - np.log(counts / counts.sum())
     return np.asarray(moved - moved.mean())
+
+
+def warnings_on(labels: Ints, figures: Mapping[str, Any], class_names: Sequence[str]) -> list[str]:
+    """Return what speaks against a fit: classes without photographs, worse probabilities."""
+    counts = np.bincount(labels, minlength=len(class_names))
+    found = []
+    if absent := [name for name, n in zip(class_names, counts, strict=True) if not n]:
+        found.append(
+            f"no labelled photograph is of {few(absent, 4)}: the fit takes the class for rare"
+        )
+    nll = figures["nll"]
+    if nll["after"] is not None and nll["after"] > nll["before"]:
+        found.append(
+            "the calibration makes the probabilities worse (negative log-likelihood "
+            f"{nll['before']:.3f} before, {nll['after']:.3f} after): give more photographs, or "
+            "leave it out"
+        )
+    return found
 
 
 def measure(

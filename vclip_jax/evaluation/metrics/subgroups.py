@@ -30,7 +30,7 @@ RESAMPLES: Final = 2000
 _AGES: Final = (40, 60, 75)
 """Edges of the groups of an age in years."""
 _AGE: Final = re.compile(
-    r"(\d{1,3}(?:\.\d+)?) ?(?:y|yr|yrs|years?|岁|歲|周岁)?(?: old)?", re.IGNORECASE
+    r"0*(\d{1,3}(?:[.,]\d+)?) ?(?:y|yr|yrs|years?|岁|歲|周岁)?(?: old)?", re.IGNORECASE
 )
 _SEXES: Final = {
     word: sex
@@ -48,7 +48,8 @@ def groups_of(values: Sequence[Any], column: str = "") -> list[str]:
     may have a unit ("61岁", "61 y"), and the usual words for a sex become "female" and "male".
 
     Args:
-      values: text or numbers; "" and negative numbers are unknown.
+      values: text or numbers; "" and negative numbers are unknown, and so are ages that are no
+        numbers, if most are.
       column: the name of the fact.
 
     Examples:
@@ -60,7 +61,10 @@ def groups_of(values: Sequence[Any], column: str = "") -> list[str]:
     """
     texts = ["" if value is None else str(value).strip() for value in values]
     if column == "age":
-        texts = [match[1] if (match := _AGE.fullmatch(text)) else text for text in texts]
+        found = [_AGE.fullmatch(text) for text in texts]
+        ages = [match[1].replace(",", ".") if match else "" for match in found]
+        # A few cells such as "<60" or a year do not make a group of each age.
+        texts = ages if 2 * sum(map(bool, ages)) > sum(map(bool, texts)) else texts
     if column == "sex":
         texts = [_SEXES.get(text.casefold(), text) for text in texts]
     numbers = [_number(text) for text in texts]
