@@ -81,14 +81,15 @@ def test_the_packaged_sets_ask_the_findings_of_their_datasets():
             assert asked.names == tuple(dataset.findings)
 
 
+@pytest.mark.parametrize("language", ["zh", "en"])
 @pytest.mark.parametrize("name", ["brset", "mbrset", "rfmid"])
-def test_the_sets_of_findings_are_for_every_finding_of_their_dataset(name, tmp_path):
+def test_the_sets_of_findings_are_for_every_finding_of_their_dataset(name, language, tmp_path):
     from vclip_jax.datasets.catalog import DATASETS
 
     DATASETS[name].fixture(tmp_path)
     columns = DATASETS[name].scan(tmp_path).columns
     found = [column.partition("/")[2] for column in columns if column.startswith("findings/")]
     words = "brset" if name == "mbrset" else name
-    asked = for_findings(f"zh_findings/{words}", found, name)
+    asked = for_findings(f"{language}_findings/{words}", found, name)
     assert asked.names == tuple(found)
     assert asked.prompts.class_names[0] == "normal"

@@ -151,6 +151,7 @@ def test_source_templates_and_normalisation_are_kept():
 LANGUAGES = {
     "zh": "zh",
     "zh_findings": "zh",
+    "en_findings": "en",
     "zh_grammar": "zh",
     "en": "en",
     "flair": "en",
@@ -173,16 +174,16 @@ def test_there_is_a_set_of_each_kind_for_the_datasets_it_can_speak_of():
         for kind in LANGUAGES
     }
     assert kinds["zh"] == kinds["en"] == kinds["flair"] == DATASETS
-    assert kinds["zh_findings"] == {"brset", "rfmid"}
+    assert kinds["zh_findings"] == kinds["en_findings"] == {"brset", "rfmid"}
     assert kinds["flair_ek"] == {"messidor", "fives", "refuge", "idrid"}
     assert kinds["zh_grammar"] == {"messidor", "fives", "refuge", "idrid", "synfundus"}
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in prompts.known() if not name.startswith("zh_findings/")]
-)
+@pytest.mark.parametrize("name", prompts.known())
 def test_classes_and_groups_are_those_of_the_chinese_set(name):
-    loaded, chinese = prompts.load(name), prompts.load(f"zh/{name.split('/')[1]}")
+    folder, dataset = name.split("/")
+    kind = "zh_findings" if folder.endswith("_findings") else "zh"
+    loaded, chinese = prompts.load(name), prompts.load(f"{kind}/{dataset}")
     assert loaded.class_names == chinese.class_names
     assert loaded.groups == chinese.groups
 

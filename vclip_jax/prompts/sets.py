@@ -22,8 +22,8 @@ A prompt set is a JSON file:
 
 The sets of the package, as FOLDER/DATASET: `zh` (names and signs, in the words of the synthetic
 captions), `zh_findings` (the findings of BRSET and RFMiD, see `findings`), `zh_grammar` (all names
-of those captions and nothing else), `en` (the same in English), `flair` and `flair_ek` (FLAIR's
-own, naive and with expert knowledge).
+of those captions and nothing else), `en` and `en_findings` (the same in English), `flair` and
+`flair_ek` (FLAIR's own, naive and with expert knowledge).
 """
 
 import dataclasses
