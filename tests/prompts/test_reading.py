@@ -40,7 +40,7 @@ def test_the_packages_sets_are_read_in_their_language_and_refused_in_the_other(
         ("Glaucoma", "Cataract"),
         ("no glaucoma", "glaucoma"),  # two unknown words and one
         ("糖尿病視網膜病變", "糖尿病視網膜病變者"),
-        ("青光眼", "青 光 眼 "),
+        ("青光眼", "青 光 眼"),
         ("青光眼" * 20, "青光眼" * 20 + "白内障"),
     ],
 )
