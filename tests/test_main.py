@@ -16,6 +16,7 @@ import numpy as np
 import optax
 import pytest
 
+import vclip_jax
 from vclip_jax import config as config_lib
 from vclip_jax import datasets, prompts
 from vclip_jax import main as trainer
@@ -367,11 +368,20 @@ def test_every_checkpoint_makes_a_point_of_the_curve_once(config, finished, tmp_
     assert "Evaluation by training step" in (workdir / "report.html").read_text()
 
 
-def test_the_curve_of_another_run_is_the_same(config, finished, tmp_path):
+def test_the_curve_of_another_run_is_the_same_and_its_model_is_named(config, finished, tmp_path):
     config.restore_from = str(finished)
     config.eval_all_checkpoints = True
     trainer.main(config, tmp_path, "eval")
     assert evaluated(tmp_path) == [4, STEPS]
+    noted = json.loads((tmp_path / "scored.json").read_text())
+    assert (noted["model"], noted["step"]) == (str(finished), STEPS)
+    assert noted["sha256"] == vclip_jax.load(finished).weights_digest
+    assert noted["config"]["gate"] == config.gate
+    assert noted["environment"]["versions"]
+    page = (tmp_path / "report.html").read_text()
+    assert "Scored model" in page
+    assert noted["sha256"][:16] in page
+    assert not (finished / "scored.json").exists()
 
 
 def test_two_prompt_sets_share_the_images_and_are_compared(config, finished, tmp_path, monkeypatch):

@@ -45,7 +45,7 @@ from vclip_jax.evaluation.measurement import Measurement
 from vclip_jax.evaluation.tasks import check_words
 from vclip_jax.files import open_files
 from vclip_jax.files.writing import write_json
-from vclip_jax.interop import weights
+from vclip_jax.interop import scored, weights
 from vclip_jax.interop import workdir as saved_run
 from vclip_jax.interop.restore import (
     check_source,
@@ -192,7 +192,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         steps = saved_run.steps(source) if config.eval_all_checkpoints else ()
         loaded, tokenizer, step = load_weights(source, config.restore_step)
         calibrated = calibrations(source, loaded, tokenizer, config.calibration)
-    step = step or 0  # a portable folder may not know its step
+    known_step, step = step, step or 0  # a portable folder may not know its step
     config = weights.adopt(config, loaded)
 
     # --- Config: refuse what cannot work.
@@ -207,6 +207,8 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     graphdef = graph_of(model_maker(config, tokenizer.vocab_size))
     replicated = NamedSharding(mesh, PartitionSpec())
     with processes.alone_in(workdir):
+        if jax.process_index() == 0:
+            scored.save(workdir, config, loaded, tokenizer, known_step)
         metrics_log = MetricsLog(
             workdir / "metrics.jsonl", enabled=jax.process_index() == 0, renews=True
         )

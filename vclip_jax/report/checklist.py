@@ -174,8 +174,14 @@ def answers(run: Run) -> dict[str, str]:
         )
     if config.get("heat_maps") is True:
         found["heat"] = "Heat maps of example photographs in report.html."
-    if commit := run.environment.get("git_commit"):
-        found["code"] = f"vclip_jax, commit {str(commit)[:12]}; versions in environment.json."
+    if commit := run.machine.get("git_commit"):
+        where = "environment.json" if run.environment else "scored.json"
+        found["code"] = f"vclip_jax, commit {str(commit)[:12]}; versions in {where}."
+    if run.scored:
+        found["start"] = (
+            f"The model {run.scored.get('model')}, SHA-256 {run.scored.get('sha256')}: see there "
+            "for its training."
+        )
     if results:
         found |= _of_results(results)
     if data.get("dataset") and results:

@@ -117,8 +117,8 @@ def render(
         legend=plots.legend(list(runs)),
         training=curves.overlaid_training(logs),
         validation=curves.overlaid_validation(logs, datasets),
-        config=differences({label: run.config for label, run in runs.items() if run.config}),
-        compared=[label for label, run in runs.items() if run.config],
+        config=differences({label: run.settings for label, run in runs.items() if run.settings}),
+        compared=[label for label, run in runs.items() if run.settings],
     )
 
 
@@ -163,7 +163,7 @@ def _notices(runs: Mapping[str, Run]) -> list[str]:
             lines.append(
                 f"{label}: metrics.jsonl: {lost} values are not finite and missing from the curves."
             )
-        if not run.config:
+        if not run.settings:
             lines.append(f"{label} has no config.json, so its settings are not compared.")
     return lines
 

@@ -48,6 +48,23 @@ class Run:
     """Evaluation -> class -> its curves."""
     start: Mapping[str, Any] = field(default_factory=dict)
     """The weights that the run started from, see `vclip_jax.interop.restore.Origin`."""
+    scored: Mapping[str, Any] = field(default_factory=dict)
+    """The model of an evaluation without a run of its own, see `vclip_jax.interop.scored`."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The config of the run, else that of the evaluation."""
+        return self.config or _section(self.scored, "config")
+
+    @property
+    def machine(self) -> Mapping[str, Any]:
+        """The environment of the run, else that of the evaluation."""
+        return self.environment or _section(self.scored, "environment")
+
+
+def _section(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = content.get(name)
+    return section if isinstance(section, Mapping) else {}
 
 
 def read_run(workdir: str | os.PathLike[str]) -> Run:
@@ -75,6 +92,7 @@ def read_run(workdir: str | os.PathLike[str]) -> Run:
         findings=_findings(_object(folder / "findings.json", notices), notices),
         curves=_object(folder / "curves.json", notices),
         start=_object(folder / "start.json", notices),
+        scored=_object(folder / "scored.json", notices),
         changed=float(log.stat().mtime) if log.exists() else None,
         notices=tuple(notices),
     )

@@ -93,8 +93,8 @@ def render(
             for name, result in run.zero_shot.items()
             if result.get("prompts")
         },
-        config=flatten(run.config, empty=True),
-        environment=flatten(run.environment, empty=True),
+        config=flatten(run.settings, empty=True),
+        environment=flatten(run.machine, empty=True),
     )
 
 
@@ -119,8 +119,10 @@ def facts(run: Run) -> dict[str, str]:
         out["Progress"] = _progress(run)
     if run.start:
         out["Started from"] = _origin(run.start)
+    if run.scored:
+        out["Scored model"] = _scored(run.scored)
     times = [row["time"] for row in run.metrics if is_number(row.get("time"))]
-    started = run.environment.get("started")
+    started = run.machine.get("started")
     if started is not None or times:
         out["Started"] = _started(started) if started is not None else _date(times[0])
     if times or run.changed:
@@ -129,9 +131,9 @@ def facts(run: Run) -> dict[str, str]:
         out["Time in training, with compilation"] = duration(seconds)
     elif len(times) > 1:
         out["First to last entry"] = duration(times[-1] - times[0])
-    if hardware := hardware_of(run.environment):
+    if hardware := hardware_of(run.machine):
         out["Hardware"] = hardware
-    commit = run.environment.get("git_commit")
+    commit = run.machine.get("git_commit")
     if isinstance(commit, str) and commit:
         out["Code"] = f"commit {commit[:12]}"
     return out
@@ -140,6 +142,11 @@ def facts(run: Run) -> dict[str, str]:
 def _origin(start: Mapping[str, Any]) -> str:
     step = f", step {start['step']:,}" if type(start.get("step")) is int else ""
     return f"{start.get('source')}{step} ({start.get('taken')}), trained further from step 0"
+
+
+def _scored(scored: Mapping[str, Any]) -> str:
+    step = f", step {scored['step']:,}" if type(scored.get("step")) is int else ""
+    return f"{scored.get('model')}{step}, SHA-256 {str(scored.get('sha256'))[:16]}"
 
 
 def _progress(run: Run) -> str:
