@@ -62,7 +62,7 @@ from vclip_jax.train.build import describe, graph_of, make_training, model_maker
 from vclip_jax.train.checkpoint import check_path
 from vclip_jax.train.due import Timetable
 from vclip_jax.train.goodput import open_goodput
-from vclip_jax.train.inputs import open_train_batches
+from vclip_jax.train.inputs import open_train_batches, training_data_of
 from vclip_jax.train.loop import Loop
 from vclip_jax.train.run import open_run, open_workdir, resume
 
@@ -199,7 +199,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     check_config(config, training=False)
 
     # --- Data: open the datasets that exist.
-    data = open_scored_data(config, tokenizer)
+    data = open_scored_data(config, tokenizer, training_data_of(Path(source)))
 
     # --- Measure earlier checkpoints, then this one.
     workdir.mkdir(parents=True, exist_ok=True)

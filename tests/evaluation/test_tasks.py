@@ -24,6 +24,7 @@ class Source(list):
             {"key": f"k{i}", "label": n, "caption": "正常"} for i, n in enumerate(labels)
         )
         self.name, self.split, self.class_names = "mine", "test", classes
+        self.splits = ("test",)
 
 
 @pytest.fixture
@@ -47,6 +48,24 @@ def warned(caplog):
 def test_a_split_without_a_label_is_refused(config, monkeypatch):
     with pytest.raises(ValueError, match="evaluation unseen: no label in mine:test"):
         open_tasks(config, monkeypatch, [-1, -1, -1])
+
+
+@pytest.mark.parametrize(
+    ("trained", "seen"),
+    [
+        ("mine:train+test", True),
+        ("mine:test", True),
+        ("mine:train", False),
+        ("other:test", False),
+        ("", False),
+    ],
+)
+def test_photographs_that_the_model_was_trained_on_are_warned_of(
+    config, monkeypatch, caplog, trained, seen
+):
+    (task,) = tasks.with_training(open_tasks(config, monkeypatch, [0, 1]), trained)
+    assert task.trained_on == (trained if seen else "")
+    assert any("on which the model was trained" in line for line in warned(caplog)) == seen
 
 
 def test_a_dataset_without_names_cannot_be_asked_its_labels(config, monkeypatch):

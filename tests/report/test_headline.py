@@ -84,3 +84,12 @@ def test_real_photographs_come_before_rendered_ones():
     said = text({"like": entries["like"]}, rendered=["like"])
     assert "rendered images of like" in said
     assert "say nothing about patients" in said
+
+
+def test_photographs_of_the_training_and_of_the_choice_are_named():
+    entry = {**scored([100, 100], [1, 1]), "trained_on": "mine:train"}
+    assert "the model was trained on mine:train, which is among" in text({"clinic": entry})
+    page = Run("w", {"keep_best": "eval/clinic/auc"}, {}, (), {"clinic": entry}, {}, {}, None, ())
+    assert "chosen by a figure of these photographs" in headline(page, set())[1]
+    page = Run("w", {"keep_best": "eval/other/auc"}, {}, (), {"clinic": entry}, {}, {}, None, ())
+    assert "chosen by" not in headline(page, set())[1]

@@ -21,11 +21,13 @@ from vclip_jax.evaluation.tasks import (
     check_readings,
     open_zero_shot_tasks,
     usual_prompts,
+    with_training,
 )
 from vclip_jax.prompts import own
 from vclip_jax.train.inputs import (
     check_data,
     load_tokenizer,
+    name_of,
     open_test_pairs,
     open_training_data,
 )
@@ -55,7 +57,7 @@ def open_data(config: ConfigDict, workdir: Path) -> Data:
     log.info("data: %s", config.data.dataset)
     train, validation = open_training_data(config)
     test = open_test_pairs(config)
-    tasks = open_zero_shot_tasks(config)
+    tasks = with_training(open_zero_shot_tasks(config), name_of(train))
     check_sources(workdir, {"train": train, "validation": validation, "test": test}, tasks)
     tokenizer = load_tokenizer(config, train, workdir)
 
@@ -67,13 +69,18 @@ def open_data(config: ConfigDict, workdir: Path) -> Data:
     return Data(train, validation, test, tasks, tokenizer)
 
 
-def open_scored_data(config: ConfigDict, tokenizer: Tokenizer) -> Data:
+def open_scored_data(config: ConfigDict, tokenizer: Tokenizer, trained: str = "") -> Data:
     """Open the data to score a trained model on: zero-shot tasks, and held-back pairs if any.
+
+    Args:
+        config: the evaluation's config.
+        tokenizer: the model's tokenizer.
+        trained: the model's training data, see `inputs.training_data_of`.
 
     Raises:
         ValueError, OSError: one line: there is no such data, or it cannot be read.
     """
-    tasks = open_zero_shot_tasks(config)
+    tasks = with_training(open_zero_shot_tasks(config), trained)
     validation, test = None, None
     if config.data.dataset:
         try:

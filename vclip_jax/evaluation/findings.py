@@ -97,6 +97,7 @@ def evaluate_findings(
         _add_points(result, probabilities[known], truth[known], patients, chosen_on)
     result |= {
         "dataset": task.source.name,
+        **({"trained_on": task.trained_on} if task.trained_on else {}),
         "prompts": dataclasses.asdict(asked.prompts),
         "chosen_on": task.development_split if development is not None else None,
     }

@@ -55,6 +55,8 @@ class ZeroShotTask:
     """The records that choose the operating points, or None."""
     prevalence: float | None = None
     """The share of people with the second of two classes, for predictive values."""
+    trained_on: str = ""
+    """The training data of the model, DATASET:SPLIT, if the records are among it."""
 
     @property
     def development_split(self) -> str:
@@ -114,6 +116,32 @@ def open_zero_shot_tasks(config: ConfigDict) -> list[ZeroShotTask]:
         (_check_findings if kind == FINDINGS else _check_labels)(task)
         tasks.append(task)
     return tasks
+
+
+def with_training(tasks: Sequence[ZeroShotTask], trained: str) -> list[ZeroShotTask]:
+    """Return tasks that know whether their records are the model's training data, and warn if so.
+
+    Args:
+        tasks: the opened tasks.
+        trained: the training data, DATASET:SPLIT+SPLIT as in `data.json`; "" if unknown.
+    """
+    name, _, splits = trained.rpartition(":")
+    seen = [
+        task
+        for task in tasks
+        if name == getattr(task.source, "name", None)
+        and set(splits.split("+")).intersection(task.source.splits)
+    ]
+    for task in seen:
+        log.warning(
+            "warning: evaluation %s scores photographs of %s, on which the model was trained: its "
+            "figures are too good",
+            task.name,
+            trained,
+        )
+    return [
+        dataclasses.replace(task, trained_on=trained) if task in seen else task for task in tasks
+    ]
 
 
 def _development(key: str, entry: ConfigDict, config: ConfigDict, scored: Any) -> Any:

@@ -175,6 +175,7 @@ def evaluate_zero_shot(
         found.results[scored.name] = {
             **result,
             "dataset": task.source.name,
+            **({"trained_on": task.trained_on} if task.trained_on else {}),
             "classes": list(scored.prompts.label_names),
             "prompts": dataclasses.asdict(scored.prompts),
             "prompt_sensitivity": prompt_sensitivity(

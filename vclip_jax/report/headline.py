@@ -35,8 +35,22 @@ def headline(run: Run, rendered: set[str]) -> list[str]:
     result = among[name]
     say, doubt = (_of_classes, _doubts_on_classes) if name in scored else (_of_findings, _doubts)
     what = f"On the {result['n']:,} {'photographs' if real else 'rendered images'} of {name}"
-    sentences = [f"{what}, {say(result)}", _belief(result, doubt(result), bool(real), len(results))]
-    return [*sentences, _answers(result)]
+    doubts = [*_own_photographs(name, result, run), *doubt(result)]
+    return [
+        f"{what}, {say(result)}",
+        _belief(result, doubts, bool(real), len(results)),
+        _answers(result),
+    ]
+
+
+def _own_photographs(name: str, result: Mapping[str, Any], run: Run) -> list[str]:
+    """Return whether the model was trained on, or its checkpoint chosen by, these photographs."""
+    doubts = []
+    if isinstance(trained := result.get("trained_on"), str):
+        doubts.append(f"the model was trained on {trained}, which is among these photographs")
+    if str(run.config.get("keep_best", "")).startswith(f"eval/{name}/"):
+        doubts.append("the best checkpoint was chosen by a figure of these photographs")
+    return doubts
 
 
 def _macro(result: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -138,6 +138,19 @@ def open_split(key: str, name: str, data_dir: str, split: str) -> datasets.Recor
         return datasets.open_source(name, data_dir, split)
 
 
+def name_of(source: Any) -> str:
+    """Return the name of opened records, DATASET:SPLIT+SPLIT."""
+    return f"{source.name}:{'+'.join(source.splits)}"
+
+
+def training_data_of(workdir: Path) -> str:
+    """Return the name of a run's training data; "" if the folder does not tell it."""
+    path = workdir / DATA
+    known = config_lib.read(path) if path.is_file() else {}
+    train = known.get("train")
+    return str(train.get("data", "")) if isinstance(train, dict) else ""
+
+
 def check_data(
     workdir: Path, sources: Mapping[str, Any], *, resumes: bool = False, save: bool = True
 ) -> None:
@@ -162,7 +175,7 @@ def check_data(
     for role, source in sources.items():
         if source is None or not (digest := source.digest()):
             continue
-        name = f"{source.name}:{'+'.join(source.splits)}"
+        name = name_of(source)
         now = {"data": name, "records": len(source), "digest": digest}
         before = known.get(role)
         if not resumes or before is None or before["data"] != name:
