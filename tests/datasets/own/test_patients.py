@@ -506,3 +506,12 @@ def test_one_letter_in_the_name_of_a_table_is_no_eye(tmp_path, table, eye):
     assert any("eye, by its name" in note for note in [*listing.notes, *listing.guesses]) == bool(
         eye
     )
+
+
+def test_cells_that_name_no_eye_are_counted(tmp_path):
+    place(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    table_of(
+        tmp_path, ["image", "label", "eye"], [["a", "dr", 1], ["b", "amd", 2], ["c", "dr", "OD"]]
+    )
+    notes = generic.scan(tmp_path).guesses
+    assert any("2 cells of 'eye' name no eye, such as '1'" in note for note in notes)

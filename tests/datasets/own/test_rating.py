@@ -91,9 +91,11 @@ def test_a_label_that_holds_the_name_of_a_finding_does_not_deny_it(tmp_path):
     assert [row["severe DR"] for row in rows] == [-1, 1, -1, 0, 0, 0, 0, 0]
     assert [row["青光眼"] for row in rows] == [0, 0, 0, 0, 0, -1, 1, 0]
     assert [row["AMD"] for row in rows] == [1, 0, 0, 0, 1, 0, 0, 0]
-    assert "1 photographs of 'severe DR' are not rated for 'DR', 'DR?': one" in " ".join(
-        listing.notes
-    )
+    said = " ".join(listing.notes)
+    assert "1 photographs of 'severe DR' are not rated for 'DR', 'DR?': one" in said
+    assert "'no DR' denies a finding" in said
+    given = generic.scan(tmp_path, classes=",".join(sorted({*cells[1:], "DR"})))
+    assert findings(given)["1.jpg"]["DR"] == 0
 
 
 def test_given_classes_are_the_findings_in_their_order(six):

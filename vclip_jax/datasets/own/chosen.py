@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 from vclip_jax.datasets.formats.tables import Table
@@ -45,14 +46,15 @@ class Chosen:
         """Return the columns that may identify the person, among those not used otherwise."""
         if self.group:
             return [self.group]
-        return person_columns(name for name in columns if name not in self._used)
+        used = set(self._used)
+        return person_columns(name for name in columns if name not in used)
 
     def facts(self, columns: Sequence[str]) -> dict[str, str]:
         """Return the columns of the photographs' facts, among those not used otherwise."""
         used = {*self._used, *self.people(columns)}
         return fact_columns(name for name in columns if name not in used)
 
-    @property
+    @cached_property
     def _used(self) -> list[str]:
         flags = [one.column for one in self.findings]
         return [self.image, self.caption, self.label, self.split, *flags]

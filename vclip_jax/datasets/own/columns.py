@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from vclip_jax.files.errors import few
@@ -40,6 +41,7 @@ _SPLIT: Final = """
 """
 
 
+@lru_cache(1 << 16)
 def plain(name: str) -> str:
     """Return a column's name without case, width, white space and punctuation.
 

@@ -18,7 +18,8 @@ _CHINESE: Final = re.compile(r"([左右])侧?眼?(?!底)")
 _SIDE_COLUMN: Final = "eye side laterality eyeside whicheye 眼别 眼 侧别 左右 左右眼 患眼"
 
 
-def _parts(text: str) -> tuple[set[str], str]:
+@lru_cache(1 << 16)
+def _parts(text: str) -> tuple[frozenset[str], str]:
     """Return the sides that a text names, and the text without them."""
     chinese = {"左": "left", "右": "right"}
     sides = {chinese[mark] for mark in _CHINESE.findall(text)}
@@ -26,14 +27,14 @@ def _parts(text: str) -> tuple[set[str], str]:
     words = re.findall(r"[^\W\d_]+|\d+", spaced)
     sides |= {_WORDS[word.casefold()] for word in words if word.casefold() in _WORDS}
     rest = [word for word in words if word.casefold() not in (*_WORDS, *_EYE)]
-    return sides, " ".join(rest)
+    return frozenset(sides), " ".join(rest)
 
 
 @lru_cache(4096)
 def side_of(text: str) -> str:
     """Return "left" or "right" ("OS images", "右眼"), or "" if a text names neither or both."""
     sides, _ = _parts(text)
-    return sides.pop() if len(sides) == 1 else ""
+    return next(iter(sides)) if len(sides) == 1 else ""
 
 
 def side_of_file(name: str) -> str:

@@ -161,15 +161,15 @@ def _grades(counts: Counter[str]) -> int:
 
 def summary_of(columns: Sequence[Flags], rows: Sequence[Mapping[str, str]]) -> str:
     """Return the column that is present wherever another one is, such as "any disease", or ""."""
-    present = [
+    rows_of_present = [
         {one.column for one in columns if flag_of(row.get(one.column, "")) == 1} for row in rows
     ]
-    for one in columns:
-        others = [names for names in present if names - {one.column}]
-        different = set().union(*others) - {one.column}
-        if len(others) >= _FEWEST and len(different) > 1 and all(one.column in n for n in others):
-            return one.column
-    return ""
+    ill = [names for names in rows_of_present if names]
+    several = [names for names in ill if len(names) > 1]
+    if len(several) < _FEWEST or len(set.union(*several)) < 3:
+        return ""
+    everywhere = set.intersection(*ill)
+    return next((one.column for one in columns if one.column in everywhere), "")
 
 
 def notes_on_flags(where: str, columns: Sequence[Flags], *, guessed: bool) -> list[str]:

@@ -54,7 +54,9 @@ def rate(found: Sequence[Found], classes: Classes) -> Rated:
     cells = {name for one in usable for name in one.classes}
     names = classes.given or ordered(cells, classes.order)
     several = any(one.several for one in usable)
-    alike = {name: names_alike(name, names) for name in names} if several else {}
+    # Given classes are what the user calls one class each.
+    unclear = several and not classes.given
+    alike = {name: names_alike(name, names) if unclear else [] for name in names}
     unsure: Counter[str] = Counter()
     for one in usable:
         if several and one.classes:
@@ -77,9 +79,14 @@ def rate(found: Sequence[Found], classes: Classes) -> Rated:
     findings = [name for one in usable for name in one.findings]
     notes = [
         f"{count} photographs of {name!r} are not rated for {few(map(repr, alike[name]), 3)}: one "
-        "name is a part of the other. Give each finding one name."
+        "name is a part of the other. Give each finding one name, or list the classes (--classes)."
         for name, count in unsure.items()
         if count
+    ]
+    notes += [
+        f"{name!r} denies a finding and is one of its own: make its cells empty, or normal."
+        for name in names
+        if unclear and _DENIAL.match(name.casefold()) and not is_healthy(name)
     ]
     every = dict.fromkeys([*(names if several else ()), *findings])
     return Rated(names, tuple(every), tuple(notes))

@@ -147,6 +147,12 @@ def _notes_of_columns(reading: _Reading) -> list[str]:
         notes.append(f"{table.where}: belongs to the split {reading.split}, by its name.")
     if reading.side and not table.side and not reading.sides:
         notes.append(f"{table.where}: is of the {reading.side} eye, by its name.")
+    sides = [cell for cell in reading.cells(reading.sides) if cell] if reading.sides else []
+    if unknown := [cell for cell in sides if not side_of(cell)]:
+        notes.append(
+            f"{table.where}: {len(unknown)} cells of {reading.sides!r} name no eye, such as "
+            f"{unknown[0]!r}, and are not stored: write left and right."
+        )
     if reading.start:
         notes.append(f"{table.where}: paths below {reading.start!r} are taken as below the folder.")
     for name in reading.used:
