@@ -269,6 +269,14 @@ def test_an_empty_workdir_gets_a_page_and_no_workdir_an_error(make, tmp_path):
         write_report(tmp_path / "nowhere")
 
 
+def test_a_folder_of_other_files_is_no_workdir_and_gets_no_page(tmp_path):
+    (tmp_path / "photograph.jpg").write_bytes(b"x")
+    with pytest.raises(ValueError, match="has no file of a run"):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+
 def test_a_run_in_progress_shows_what_there_is(workdir, contents):
     rows = contents["metrics.jsonl"][:7]
     folder = workdir({"config.json": contents["config.json"], "metrics.jsonl": rows})

@@ -45,6 +45,13 @@ def run(options: Namespace, out: TextIO) -> int:
         # Read the images again for heat maps, instead of keeping all their pictures in memory.
         looked = looked if options.explain else first
     names = prompt_set.class_names
+    if calibration is not None and calibration.prevalence and not options.prevalence:
+        shares = ", ".join(f"{share:.0%} {name}" for name, share in calibration.prevalence.items())
+        print(
+            f"calibration: answers are for a place with {shown(shares)} (--prevalence for yours, "
+            "--calibration off for none)",
+            file=sys.stderr,
+        )
     if options.format == "csv":
         extra = ["explanation"] if options.explain else []
         gate = [] if options.gate == "off" else ["gate"]

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from etils import epath
 
@@ -23,6 +23,21 @@ _RESULT_KEYS = {
     "f1",
     "confusion",
 }
+
+
+_OF_A_RUN: Final = (
+    "config.json",
+    "environment.json",
+    "metrics.jsonl",
+    "zero_shot.json",
+    "findings.json",
+    "retrieval.json",
+    "examples.json",
+    "scored.json",
+    "predictions",
+    "checkpoints",
+)
+"""Files and folders of which a workdir has at least one."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +90,13 @@ def read_run(workdir: str | os.PathLike[str]) -> Run:
 
     Raises:
       FileNotFoundError: `workdir` is not a folder.
+      ValueError: one line: the folder has files, and none is of a run.
     """
     folder = epath.Path(workdir)
     if not folder.is_dir():
         raise FileNotFoundError(f"{workdir} is not a folder; give the workdir of a training run")
+    if any(folder.iterdir()) and not any((folder / name).exists() for name in _OF_A_RUN):
+        raise ValueError(f"{workdir} has no file of a run: give the workdir of a training run")
     notices: list[str] = []
     log = folder / "metrics.jsonl"
     return Run(
