@@ -29,6 +29,7 @@ def spelling(label: str) -> str:
     return text.lstrip("0") or "0" if text.isdecimal() else text
 
 
+_DENIAL: Final = re.compile(r"(no|non|not|without|absent|absence|negative|neg)(\b|_)|[无無未非否]")
 _HEALTHY: Final = """
     normal healthy normal_fundus normal_retina normal_eye healthy_eye healthy_fundus healthy_retina
     no_finding no_findings no_abnormality no_abnormalities no_abnormal_finding no_abnormal_findings
@@ -73,6 +74,37 @@ def is_finding(name: str) -> bool:
 def is_healthy(name: str) -> bool:
     """Return whether a class or finding is the absence of all disease: "normal", 未见异常."""
     return finding(name) == _NAMES[0]
+
+
+def denies(name: str) -> bool:
+    """Return whether a name denies something: "no DR", 无出血."""
+    return bool(_DENIAL.match(unicodedata.normalize("NFKC", name).casefold().strip()))
+
+
+def names_alike(name: str, names: Iterable[str]) -> list[str]:
+    """Return the other names that are a part of a name, or that it is a part of.
+
+    A name that denies something, such as "no DR", is no part of another's.
+
+    Examples:
+        >>> from vclip_jax.datasets.own.names import names_alike
+        >>> names_alike("DR", ["DR", "severe DR", "DR?", "no DR", "drusen", "AMD"])
+        ['severe DR', 'DR?']
+    """
+    own = _words(name)
+    parts = ((other, _words(other)) for other in names if other != name)
+    return [other for other, words in parts if own and words and (own in words or words in own)]
+
+
+@lru_cache(4096)
+def _words(name: str) -> str:
+    """Return a name's words with spaces around each, each Chinese character as one.
+
+    A denial gives "".
+    """
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    words = " ".join(re.findall(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+", folded))
+    return "" if denies(name) else f" {words} "
 
 
 def spelt_alike(counts: Counter[str]) -> list[list[str]]:

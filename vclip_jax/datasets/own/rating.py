@@ -1,21 +1,14 @@
 """Classes and findings of a whole dataset, from its cells of labels and its columns of flags."""
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from vclip_jax.datasets.own.classes import Classes, check_given, ordered
 from vclip_jax.datasets.own.findings import CONFLICT, agreed, class_of, contradiction, words_of
 from vclip_jax.datasets.own.found import Found
-from vclip_jax.datasets.own.names import is_healthy
+from vclip_jax.datasets.own.names import denies, is_healthy, names_alike
 from vclip_jax.files.errors import few
-
-_DENIAL: Final = re.compile(
-    r"(no|non|not|without|absen[ct]e?|negative|neg|free)\b|no_|[无無未非否]", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True)
@@ -54,21 +47,7 @@ def rate(found: Sequence[Found], classes: Classes) -> Rated:
     cells = {name for one in usable for name in one.classes}
     names = classes.given or ordered(cells, classes.order)
     several = any(one.several for one in usable)
-    # Given classes are what the user calls one class each.
-    unclear = several and not classes.given
-    alike = {name: names_alike(name, names) if unclear else [] for name in names}
-    unsure: Counter[str] = Counter()
-    for one in usable:
-        if several and one.classes:
-            open_to = {name for name, flag in one.findings.items() if flag == -1}
-            for name in one.classes:
-                open_to.update(alike[name])
-                unsure[name] += bool(set(alike[name]) - set(one.classes))
-            own = {name: int(name in one.classes) for name in names}
-            own |= dict.fromkeys(open_to.intersection(own) - set(one.classes), -1)
-            one.findings, fault = agreed(own, one.findings)
-            if fault:
-                one.reason, one.detail = CONFLICT, f"{one.detail}: {fault}"
+    notes = _rate_classes(usable, names, bool(classes.given)) if several else []
     told = [one for one in usable if one.findings and not one.labelled and not one.classes]
     for one in told:
         one.label = class_of(one.findings)
@@ -77,44 +56,36 @@ def rate(found: Sequence[Found], classes: Classes) -> Rated:
     if told and not classes.given:
         names = ordered(cells, tuple(dict.fromkeys((*classes.order, *flags))))
     findings = [name for one in usable for name in one.findings]
-    notes = [
-        f"{count} photographs of {name!r} are not rated for {few(map(repr, alike[name]), 3)}: one "
-        "name is a part of the other. Give each finding one name, or list the classes (--classes)."
-        for name, count in unsure.items()
-        if count
-    ]
-    notes += [
-        f"{name!r} denies a finding and is one of its own: make its cells empty, or normal."
-        for name in names
-        if unclear and _DENIAL.match(name.casefold()) and not is_healthy(name)
-    ]
     every = dict.fromkeys([*(names if several else ()), *findings])
     return Rated(names, tuple(every), tuple(notes))
 
 
-def names_alike(name: str, names: Sequence[str]) -> list[str]:
-    """Return the other names that are a part of a name, or that it is a part of.
+def _rate_classes(found: Sequence[Found], names: Sequence[str], given: bool) -> list[str]:
+    """Make each class a finding of every photograph with a label, and return notes.
 
-    A name that denies something, such as "no DR", is no part of another's.
-
-    Examples:
-        >>> from vclip_jax.datasets.own.rating import names_alike
-        >>> names_alike("DR", ["DR", "severe DR", "DR?", "no DR", "drusen", "AMD"])
-        ['severe DR', 'DR?']
+    `given` says that the user listed the classes: each is then one finding, whatever its name.
     """
-    own = _plain_words(name)
-    parts = ((other, _plain_words(other)) for other in names if other != name)
-    return [other for other, words in parts if own and words and (own in words or words in own)]
-
-
-def _plain_words(name: str) -> str:
-    """Return a name's words with spaces around each, each Chinese character as a word.
-
-    A denial gives "".
-    """
-    folded = unicodedata.normalize("NFKC", name).casefold()
-    words = " ".join(re.findall(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+", folded))
-    return "" if _DENIAL.match(folded.strip()) else f" {words} "
+    alike = {name: [] if given else names_alike(name, names) for name in names}
+    unsure: Counter[str] = Counter()
+    for one in (one for one in found if one.classes):
+        own = {name: int(name in one.classes) for name in names}
+        empty = {name for name, flag in one.findings.items() if flag == -1}
+        unclear = {other for name in one.classes for other in alike[name]} - {*one.classes}
+        own |= dict.fromkeys((empty & own.keys() - {*one.classes}) | unclear, -1)
+        unsure.update(name for name in one.classes if unclear.intersection(alike[name]))
+        one.findings, fault = agreed(own, one.findings)
+        if fault:
+            one.reason, one.detail = CONFLICT, f"{one.detail}: {fault}"
+    notes = [
+        f"{count} photographs of {name!r} are not rated for {few(map(repr, alike[name]), 3)}: one "
+        "name is a part of the other. Give each finding one name, or list the classes (--classes)."
+        for name, count in unsure.items()
+    ]
+    return notes + [
+        f"{name!r} denies a finding and is one of its own: make its cells empty, or normal."
+        for name in names
+        if denies(name) and not given and not is_healthy(name)
+    ]
 
 
 def caption_of(one: Found) -> str:
