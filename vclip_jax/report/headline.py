@@ -132,7 +132,7 @@ def _doubts_on_classes(result: Mapping[str, Any]) -> list[str]:
     doubts = _too_few(result, {name: row.get("n") for name, row in classes.items()})
     interval = bounds(result.get("accuracy_ci95"))
     if interval and interval[0] <= majority(result):
-        doubts.append("the accuracy is not above that of the commonest class")
+        doubts.append("the interval of accuracy reaches that of the commonest class")
     if (interval := bounds(result.get("auc_ci95"))) and interval[0] <= 0.5:
         doubts.append("the interval reaches chance, 0.5")
     doubts += _unskilled(classes)
