@@ -149,9 +149,10 @@ def answers(run: Run) -> dict[str, str]:
             f"{data.get('validation_split')}; zero_shot.json names the dataset of each evaluation."
         )
     if data.get("image_size"):
+        contrast = "enhanced" if data.get("enhance") else "as it is"
         found["preparation"] = (
             f"Photographs are made square ({data.get('fit')}) at {data['image_size']} pixels, "
-            f"decoding {data.get('decode')}, local contrast {data.get('enhance')}."
+            f"decoding {data.get('decode')}, local contrast {contrast}."
         )
         found["predictors"] = "The photograph alone; no clinical data."
     if model:
