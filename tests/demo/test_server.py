@@ -1,5 +1,6 @@
 """The demo as it is reached: requests to a server that was really started."""
 
+import asyncio
 import io
 import json
 import os
@@ -581,6 +582,28 @@ def test_an_upload_that_was_cut_off_is_gone_within_a_minute(demo, visitor):
     while any(path.name.startswith("tmp") for path in demo.folder.rglob("*")):
         assert time.monotonic() < end
         time.sleep(1)
+
+
+def test_an_upload_that_was_cut_off_is_no_error_of_the_server(tmp_path):
+    from starlette.requests import ClientDisconnect
+
+    from vclip_jax.demo.gate import UPLOAD, Gate
+
+    async def application(scope, receive, send):
+        await receive()
+        raise ClientDisconnect
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        raise AssertionError(f"nobody is there to hear {message}")
+
+    headers = [(b"host", b"127.0.0.1"), (b"content-length", b"9")]
+    scope = {"type": "http", "method": "POST", "path": UPLOAD, "headers": headers}
+    scope |= {"query_string": b"", "scheme": "http", "server": ("127.0.0.1", 80)}
+    gate = Gate(application, frozenset({"127.0.0.1"}), None, tmp_path)
+    asyncio.run(gate(scope, receive, send))
 
 
 def test_many_uploads_that_nobody_reads_are_refused(page, tmp_path):

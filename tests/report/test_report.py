@@ -276,7 +276,6 @@ def test_a_folder_of_other_files_is_no_workdir_and_gets_no_page(tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
-
 def test_a_run_in_progress_shows_what_there_is(workdir, contents):
     rows = contents["metrics.jsonl"][:7]
     folder = workdir({"config.json": contents["config.json"], "metrics.jsonl": rows})

@@ -10,6 +10,7 @@ import json
 import re
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,15 +99,14 @@ class Gate:
             await send({"type": "websocket.close", "code": 1008})
         else:
             send = _with_headers(send)
-            try:
-                answer = self._answer(Request(scope))
-                if answer is None:
-                    scope, receive = await self._checked(scope, receive)
-            except Refused as refused:
-                answer = refused.answer(scope["path"])
-            except ClientDisconnect:
-                return
-            await (answer or self.application)(scope, receive, send)
+            with suppress(ClientDisconnect):  # nobody is left to answer
+                try:
+                    answer = self._answer(Request(scope))
+                    if answer is None:
+                        scope, receive = await self._checked(scope, receive)
+                except Refused as refused:
+                    answer = refused.answer(scope["path"])
+                await (answer or self.application)(scope, receive, send)
 
     def _answer(self, request: Request) -> Response | None:
         """Check a request; return the response to a first request with the token, else None."""
