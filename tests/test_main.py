@@ -754,3 +754,10 @@ def test_a_folder_of_another_size_is_refused_with_every_name(config, finished, t
     config.restore_from, config.model.embed_dim = str(exported), 24
     with pytest.raises(ValueError, match=r"does not fit.*text_projection has the shape"):
         trainer.main(config, tmp_path / "run")
+
+
+def test_missing_training_data_is_told_before_the_hub_is_asked_for_words(config, tmp_path):
+    config.data.dataset, config.data.data_dir = "synfundus", str(tmp_path)
+    config.tokenizer.vocab = "hub:nobody/words"
+    with pytest.raises(datasets.SourceNeededError, match="synfundus is not built"):
+        trainer.main(config, tmp_path / "W")

@@ -62,7 +62,7 @@ from vclip_jax.train.build import describe, graph_of, make_training, model_maker
 from vclip_jax.train.checkpoint import check_path
 from vclip_jax.train.due import Timetable
 from vclip_jax.train.goodput import open_goodput
-from vclip_jax.train.inputs import open_train_batches, training_data_of
+from vclip_jax.train.inputs import check_source_of_data, open_train_batches, training_data_of
 from vclip_jax.train.loop import Loop
 from vclip_jax.train.run import open_run, open_workdir, resume
 
@@ -249,6 +249,8 @@ def check_config(config: ConfigDict, *, training: bool) -> None:
         config, devices=jax.device_count(), processes=jax.process_count(), training=training
     )
     check_installed(config.trackers)
+    if training:  # before a vocabulary is asked for on the Hub
+        check_source_of_data(config)
     check_words(config)
 
 

@@ -113,6 +113,10 @@ def test_a_name_on_the_hub_may_have_a_revision():
     assert foreign.hub_name("hub:a/b") == ("a/b", None)
     assert foreign.hub_name("hub:a/b@v1") == ("a/b", "v1")
     assert foreign.hub_name("hub:a/b@refs/pr/1") == ("a/b", "refs/pr/1")
+    assert foreign.hub_name("hub:bert-base-chinese") == ("bert-base-chinese", None)
+    for name in ("hub:", "hub:/b", "hub:a/b/c", "hub:../a/b", "hub:a b", "hub:a/b\n"):
+        with pytest.raises(ValueError, match="is called hub:OWNER/NAME"):
+            foreign.hub_name(name)
 
 
 def test_a_folder_of_files_may_hold_links_to_files_and_folders(tmp_path):

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterator
@@ -161,9 +162,12 @@ def hub_name(name: str) -> tuple[str, str | None]:
     """Return repository and revision of a name on the Hugging Face Hub: hub:OWNER/NAME[@REVISION].
 
     Raises:
-        ValueError: one line: the revision is empty.
+        ValueError: one line: the revision is empty, or the name is none of the Hub's. Old
+            repositories have no owner.
     """
     repository, at, revision = name.removeprefix("hub:").partition("@")
+    if not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", repository, re.ASCII):
+        raise ValueError(f"{name}: a model on the Hub is called hub:OWNER/NAME[@REVISION]")
     if at and not revision:
         raise ValueError(f"{name}: give a branch, a tag or a commit after the @")
     return repository, revision or None

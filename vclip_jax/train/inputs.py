@@ -24,6 +24,7 @@ from vclip_jax.data.record import Record
 from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.data.text.tokenizer_json import TOKENIZER, VOCAB, saved_tokenizer
 from vclip_jax.data.text.wordpiece import WordPiece
+from vclip_jax.datasets.ingest.prepare import check_source
 from vclip_jax.devices import cores, sharding
 from vclip_jax.files import packaged
 from vclip_jax.files.writing import write_json
@@ -119,6 +120,17 @@ def open_test_pairs(config: ConfigDict) -> Any:
         return None
     data = config.data
     return draw_pairs(open_split("data.test_split", data.dataset, data.data_dir, data.test_split))
+
+
+def check_source_of_data(config: ConfigDict) -> None:
+    """Check that the training dataset is there or can be built; errors name the key."""
+    data = config.data
+    try:
+        check_source(data.dataset, data.source, data.data_dir)
+    except datasets.SourceNeededError:
+        raise
+    except ValueError as error:
+        raise checks.of_key("data.dataset", error) from error
 
 
 def prepare_dataset(section: str, entry: ConfigDict, data_dir: str) -> None:

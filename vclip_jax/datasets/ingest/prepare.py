@@ -65,17 +65,32 @@ def prepare(name: str, source: str | os.PathLike[str], data_dir: str | os.PathLi
     known = _known(name, data_dir)
     if known is None:
         return
+    check_source(name, source, data_dir)
     base, storage = known
-    source = source or DATASETS[base].source
-    if not source:
-        raise SourceNeededError(
-            f"{name} is not built in {data_dir}: set --config.data.source to its folder as "
-            f"downloaded ({DATASETS[base].line}), or build it: {build_command(name, data_dir)}"
-        )
-    folder = build.build(DATASETS[base].scan(source), data_dir, storage, strict=True)
+    listing = DATASETS[base].scan(source or DATASETS[base].source)
+    folder = build.build(listing, data_dir, storage, strict=True)
     content = read_json(folder / "card.json")
     for line in [*data_card.warnings(content), *(f"note: {note}" for note in content["notes"])]:
         print(f"{name}: {shown(line)}", file=sys.stderr)
+
+
+def check_source(
+    name: str, source: str | os.PathLike[str], data_dir: str | os.PathLike[str]
+) -> None:
+    """Check that `prepare` would find or make a dataset; the arguments are those of `prepare`.
+
+    Raises:
+        SourceNeededError: the dataset is not built, and `source` is empty.
+        DatasetError: there is no such dataset.
+    """
+    if not needs_source(name, data_dir):
+        return
+    of_catalogue = DATASETS[name.partition("/")[0]]
+    if not (source or of_catalogue.source):
+        raise SourceNeededError(
+            f"{name} is not built in {data_dir}: set --config.data.source to its folder as "
+            f"downloaded ({of_catalogue.line}), or build it: {build_command(name, data_dir)}"
+        )
 
 
 def needs_source(name: str, data_dir: str | os.PathLike[str]) -> bool:
