@@ -196,7 +196,8 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     config = weights.adopt(config, loaded)
 
     # --- Config: refuse what cannot work.
-    check_config(config, training=False)
+    check_values(config, training=False)
+    check_words(config)
 
     # --- Data: open the datasets that exist.
     data = open_scored_data(config, tokenizer, training_data_of(Path(source)))
@@ -232,15 +233,17 @@ def check_training(config: ConfigDict, workdir: Path) -> None:
     Raises:
         ValueError, OSError: one line that says what is wrong.
     """
-    check_config(config, training=True)
+    check_values(config, training=True)
     optim.check_kind(config.optimizer)
     check_path(workdir)
     if config.restore_from and not (workdir / "checkpoints").exists():
         check_source(config)
+    check_source_of_data(config)  # before the Hub is asked for a vocabulary
+    check_words(config)
 
 
-def check_config(config: ConfigDict, *, training: bool) -> None:
-    """Refuse a config with values, trackers or prompts that cannot work.
+def check_values(config: ConfigDict, *, training: bool) -> None:
+    """Refuse a config with values or trackers that cannot work.
 
     Raises:
         ValueError, OSError: one line that says what is wrong.
@@ -249,9 +252,6 @@ def check_config(config: ConfigDict, *, training: bool) -> None:
         config, devices=jax.device_count(), processes=jax.process_count(), training=training
     )
     check_installed(config.trackers)
-    if training:  # before a vocabulary is asked for on the Hub
-        check_source_of_data(config)
-    check_words(config)
 
 
 @contextmanager
