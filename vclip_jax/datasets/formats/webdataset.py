@@ -79,11 +79,6 @@ class Sample:
         return list(dict.fromkeys(filter(None, both)))
 
     @property
-    def disagrees(self) -> bool:
-        """True if .json and .cls give two numbers or two names as the label."""
-        return len(self.labels) > 1 and len({text.isdecimal() for text in self.labels}) == 1
-
-    @property
     def chosen(self) -> list[str]:
         """The suffixes that may be the photograph: those without a dot (`jpg`, not `seg.png`), else
         all.
@@ -246,6 +241,24 @@ def _take(sample: Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix:
             sample.texts[suffix] = text
     except ValueError as error:
         sample.broken = f"{member.name}: {one_line(error)}"
+
+
+def contradicting(samples: Iterable[Sample]) -> list[Sample]:
+    """Return the samples whose .json and .cls give different numbers, or different names, as label.
+
+    None contradicts if every number of the .cls stands for one label of the .json throughout, as
+    where classes are called "1", "2" and "3": the .json then holds their names.
+    """
+    labelled = [sample for sample in samples if sample.labels]
+    pairs = {(text_of(one.extra.get("label")), one.texts.get("cls", "")) for one in labelled}
+    names, numbers = {name for name, _ in pairs}, {number for _, number in pairs}
+    if "" not in names | numbers and len(pairs) == len(names) == len(numbers):
+        return []
+    return [
+        sample
+        for sample in labelled
+        if len(sample.labels) > 1 and len({text.isdecimal() for text in sample.labels}) == 1
+    ]
 
 
 def _object(text: str) -> dict[str, Any]:

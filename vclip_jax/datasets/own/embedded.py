@@ -202,8 +202,20 @@ def from_tars(shards: Sequence[Path], root: Path, wanted: Wanted) -> tuple[list[
     sides = side_column(free)
     facts = fact_columns(name for name in free if name not in (label, *people))
     listed_findings = list(dict.fromkeys(name for one in samples for name in _findings_of(one)))
+    wrong = set(map(id, webdataset.contradicting(samples)))
     found = [
-        _found_in(sample, key, root, label, people, sides, facts, flags, listed_findings)
+        _found_in(
+            sample,
+            key,
+            root,
+            label,
+            people,
+            sides,
+            facts,
+            flags,
+            listed_findings,
+            disagrees=id(sample) in wrong,
+        )
         for key, sample in zip(keys, samples, strict=True)
     ]
     used = [label, *people, sides, *facts.values(), *wanted.findings]
@@ -237,13 +249,14 @@ def _found_in(
     facts: Mapping[str, str],
     flags: Sequence[Flags],
     listed_findings: Sequence[str],
+    disagrees: bool,
 ) -> Found:
     """Turn a sample into a photograph or a reject."""
     where = f"{sample.shard.name}: {sample.name}"
     reason, detail = ("invalid text", sample.broken) if sample.broken else ("", where)
     if len(sample.chosen) > 1:
         reason, detail = "two images in a sample", f"{where}: {few(sample.chosen)}"
-    if sample.disagrees and not label and not reason:
+    if disagrees and not label and not reason:
         reason, detail = "conflicting labels", f"{where}: {few(sample.labels)} in .json and .cls"
     split = text_of(sample.extra.get("split"))
     of_shard = table_rows.split_of_table(sample.shard, root) or split_of_path(sample.name)
@@ -299,7 +312,7 @@ def _unread(
         )
     names: dict[str, set[str]] = {}
     for sample in samples:
-        if len(sample.labels) > 1 and not sample.disagrees:
+        if [text.isdecimal() for text in sample.labels].count(True) == 1 < len(sample.labels):
             number, name = sorted(sample.labels, key=str.isdecimal, reverse=True)
             names.setdefault(number, set()).add(name)
     if several := [number for number, found in sorted(names.items()) if len(found) > 1]:
