@@ -98,6 +98,21 @@ def test_a_label_that_holds_the_name_of_a_finding_does_not_deny_it(tmp_path):
     assert findings(given)["1.jpg"]["DR"] == 0
 
 
+@pytest.mark.parametrize(
+    ("finding", "mild"),
+    [
+        ("diabetic retinopathy", "non-proliferative diabetic retinopathy"),
+        ("糖尿病视网膜病变", "非增殖性糖尿病视网膜病变"),
+    ],
+)
+def test_a_form_of_a_disease_called_non_is_no_denial_of_it(six, finding, mild):
+    rows = [["0", f"{finding}|amd"], ["1", mild], ["2", "amd"]]
+    table_of(six, ["image", "label"], rows)
+    listing = generic.scan(six)
+    assert findings(listing)["1.jpg"][finding] == -1
+    assert not any("denies" in note for note in listing.notes)
+
+
 def test_given_classes_are_the_findings_in_their_order(six):
     table_of(six, ["image", "label"], [["0", "糖网、青光眼"], ["1", "青光眼"], ["2", "糖网"]])
     listing = generic.scan(six, classes="青光眼,白内障,糖网")

@@ -29,7 +29,10 @@ def spelling(label: str) -> str:
     return text.lstrip("0") or "0" if text.isdecimal() else text
 
 
-_DENIAL: Final = re.compile(r"(no|non|not|without|absent|absence|negative|neg)(\b|_)|[无無未非否]")
+# "Non-proliferative" and 非增殖性 deny no disease.
+_DENIAL: Final = re.compile(
+    r"(no|without|absent|absence|negative|neg)(\b|_)|无|無|未见|未見|未发现|否认"
+)
 _HEALTHY: Final = """
     normal healthy normal_fundus normal_retina normal_eye healthy_eye healthy_fundus healthy_retina
     no_finding no_findings no_abnormality no_abnormalities no_abnormal_finding no_abnormal_findings
