@@ -1,4 +1,4 @@
-# make quickstart   train a small model on rendered images and evaluate it (about 12 minutes)
+# make quickstart   train a small model on rendered images and evaluate it (10 to 14 minutes)
 # make test         run lint, types and tests
 # make parity       compare with Chinese-CLIP on PyTorch and write docs/fidelity.md (5 GB of wheels)
 # make docs         build the pages of docs/ into site/; a dead link or anchor is an error

@@ -12,11 +12,16 @@ if __name__ == "__main__":
     from vclip_jax.console import commands
 
     def start() -> None:
-        """Import this module under its own name and run it."""
+        """Import this module again, under its own name, and run it.
+
+        As `__main__` its classes and its state would be others than those of `vclip_jax.main`.
+        """
         from vclip_jax.main import run_flags
 
         run_flags()
 
+    # A spawned worker would import this file, which takes seconds that it does not need.
+    globals().update(__spec__=None, __file__=None)
     commands.prepare()
     command_line.run(start)
 
@@ -46,11 +51,8 @@ from vclip_jax.evaluation.tasks import check_words
 from vclip_jax.files import open_files
 from vclip_jax.files.writing import write_json
 from vclip_jax.interop import scored, weights
-from vclip_jax.interop import workdir as saved_run
-from vclip_jax.interop.restore import (
-    check_source,
-    start_at_0,
-)
+from vclip_jax.interop import workdir as workdirs
+from vclip_jax.interop.restore import check_source, start_at_0
 from vclip_jax.interop.source import calibrations, load_weights
 from vclip_jax.predict.scorer import Scorer
 from vclip_jax.report import write_report, write_systems_report
@@ -168,7 +170,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
     # --- The final evaluation and the report.
     with goodput.account("evaluation"):
         measure(state.variables, step, final=True)
-    goodput.close()
+    goodput.write()
     measure.print_table()
 
 
@@ -189,10 +191,10 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             "--config.restore_from=WORKDIR"
         )
     with checks.naming("restore_from") if config.restore_from else nullcontext():
-        steps = saved_run.steps(source) if config.eval_all_checkpoints else ()
-        loaded, tokenizer, step = load_weights(source, config.restore_step)
+        steps = workdirs.steps(source) if config.eval_all_checkpoints else ()
+        loaded, tokenizer, known_step = load_weights(source, config.restore_step)
         calibrated = calibrations(source, loaded, tokenizer, config.calibration)
-    known_step, step = step, step or 0  # a portable folder may not know its step
+    step = known_step or 0  # a portable folder may not know its step
     config = weights.adopt(config, loaded)
 
     # --- Config: refuse what cannot work.
@@ -218,7 +220,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             for earlier in steps:
                 if earlier < step and not measure.is_logged(earlier):
                     log.info("evaluating %s, step %d", source, earlier)
-                    older = saved_run.load(source, earlier)[0]
+                    older = workdirs.load(source, earlier)[0]
                     measure.log_points(jax.device_put(older.variables, replicated), earlier)
             log.info("evaluating %s, step %d, %s parameters", source, step, f"{loaded.count:,}")
             measure.calibrations = calibrated  # of these weights, not of earlier ones

@@ -221,6 +221,21 @@ def test_an_error_of_the_command_line_does_not_wait_for_jax():
     assert "did you mean config.optimizer.learning_rate" in ended.stdout
 
 
+def test_workers_of_the_trainer_do_not_import_the_trainer(tmp_path):
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(
+        "import multiprocessing\n\n"
+        "def get_config():\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+        "        modules = pool.apply(eval, ('[*__import__(\"sys\").modules]',))\n"
+        "    raise ValueError(f'{len(modules)} modules, JAX {\"jax\" in modules}')\n"
+    )
+    command = [sys.executable, "-m", "vclip_jax.main", "--config", recipe, "--workdir", tmp_path]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "modules, JAX False" in ended.stderr
+
+
 @pytest.mark.parametrize("mode", ["train", "eval", "compile", ""])
 @pytest.mark.parametrize("words", [["--data-dir=D"], ["--data-dir", "D"], ["--data_dir=D"]])
 def test_the_folder_of_datasets_has_the_name_of_the_other_commands(monkeypatch, mode, words):

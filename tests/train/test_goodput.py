@@ -29,7 +29,7 @@ def test_time_goes_to_its_account(tmp_path):
         book.step_done(2.0, 0.5)
     with book.account("checkpoint"):
         pass
-    book.close()
+    book.write()
     found = ledger(tmp_path)
     assert set(found["seconds"]) == set(ACCOUNTS)
     assert found["seconds"] | {"checkpoint": 0.0} == {
@@ -47,11 +47,11 @@ def test_a_restart_adds_to_the_ledger_and_counts_what_is_done_again(tmp_path):
     book = goodput(tmp_path)
     for _ in range(5):
         book.step_done(1.0, 0.0)
-    book.close()
+    book.write()
     again = goodput(tmp_path, step=3)
     for _ in range(4):
         again.step_done(1.0, 0.0)
-    again.close()
+    again.write()
     found = ledger(tmp_path)
     assert found["seconds"]["step"] == 9.0
     assert (found["step"], found["starts"], found["repeated_steps"]) == (7, 2, 2)
@@ -76,7 +76,7 @@ def test_one_process_writes(tmp_path):
     book = goodput(tmp_path, enabled=False)
     book.step_done(1.0, 0.0)
     book.read()
-    book.close()
+    book.write()
     assert not list(tmp_path.iterdir())
 
 
@@ -84,7 +84,7 @@ def test_the_time_until_the_ledger_is_opened_is_the_starts(tmp_path):
     config, mesh = config_lib.default(), sharding.make_mesh(1)
     book = open_goodput(config, tmp_path, mesh, 3, began=time.perf_counter() - 5)
     assert 5 <= book.seconds["start"] < 60
-    book.close()
+    book.write()
     assert ledger(tmp_path)["step"] == 3
 
 

@@ -39,6 +39,6 @@ def test_so_many_small_arrays_are_read_back():
         "b": jnp.zeros(3),
         "c": jnp.ones(1),
     }
-    found = small_arrays(tree, [2])
+    found = small_arrays(tree, 2)
     assert found.keys() == {"a", "b"}
     assert (found["a"]["x"].shape, found["b"].shape) == ((2,), (3,))

@@ -31,7 +31,7 @@ class Dataset:
     split: str = "test"
     """The split that is scored by default, in TFDS's notation."""
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Keyword arguments of `scan` -> their choices, the default first; none means any value."""
+    """Keyword arguments of `scan` -> their choices, the default first; `()` allows any value."""
     helps: Mapping[str, str] = field(default_factory=dict)
     """Help texts of the options."""
     findings: Mapping[str, str] = field(default_factory=dict)
@@ -264,8 +264,8 @@ DATASETS: Final[dict[str, Dataset]] = {
             "caption_column": "the column with captions",
             "label_column": "the column with classes",
             "split_column": "the column with train, validation and test",
-            "group_column": "the column that names patients, whom no split parts",
-            "finding_columns": "the columns of 0 and 1 for a disease each, separated by commas",
+            "group_column": "the column that names patients; a patient is in one split only",
+            "finding_columns": "columns of 0 and 1, one for each disease, separated by commas",
             "label": "the same as --label-column",
             "classes": "the classes in their order, separated by commas",
             "ordered": "yes if the classes are grades, in their order (default: no)",

@@ -66,7 +66,8 @@ class Measurement:
     def __call__(self, variables: Variables, step: int, *, final: bool = False) -> None:
         """Measure everything, write the results, and rewrite the report.
 
-        Only the `final` evaluation measures the test pairs and draws heat maps.
+        Only the `final` evaluation measures the test pairs, counts the photographs that the gate
+        refuses, and draws heat maps.
         """
         lead = jax.process_index() == 0
         values: dict[str, float] = {}
@@ -113,7 +114,7 @@ class Measurement:
         figures: dict[str, float] = {}
         pictures: dict[str, dict[str, Any]] = {"examples": {}, "curves": {}}
         failed: dict[str, Exception] = {}
-        for task, embedded in self._embedded_tasks(variables):
+        for task, embedded in self._embedded_tasks(variables, final=final):
             try:
                 if isinstance(embedded, Exception):
                     raise embedded
@@ -192,7 +193,7 @@ class Measurement:
         if self.validation is not None:
             held_back = embed_pairs(self.scorer, variables, self.validation, self.config)
             values, _ = evaluate_pairs(held_back, variables, self.config)
-        for task, embedded in self._embedded_tasks(variables):
+        for task, embedded in self._embedded_tasks(variables, final=False):
             if isinstance(embedded, Exception):
                 raise embedded
             if task.kind == FINDINGS:
@@ -252,7 +253,7 @@ class Measurement:
         return self.metrics_log.has(step, keys, self.evaluation)
 
     def _embedded_tasks(
-        self, variables: Variables
+        self, variables: Variables, *, final: bool
     ) -> Iterator[tuple[ZeroShotTask, Embedded | Exception]]:
         """Yield each task with its images, or with the error of reading them.
 
@@ -265,7 +266,9 @@ class Measurement:
             ]
             embedded: Embedded | Exception
             try:
-                embedded = embed_images(self.scorer, variables, together[0], self.config)
+                embedded = embed_images(
+                    self.scorer, variables, together[0], self.config, final=final
+                )
             except (ValueError, OSError) as error:
                 embedded = error
             for task in together:

@@ -95,10 +95,19 @@ def evaluate_pairs(
 
 
 def embed_images(
-    scorer: Scorer, variables: Variables, task: ZeroShotTask, config: ConfigDict
+    scorer: Scorer,
+    variables: Variables,
+    task: ZeroShotTask,
+    config: ConfigDict,
+    *,
+    final: bool = True,
 ) -> Embedded:
-    """Embed all images of a task, once for all evaluations of them, and judge them if asked."""
-    gate = config.gate != "off"
+    """Embed all images of a task, once for all evaluations of them, and judge them if needed.
+
+    Judging takes as long as embedding with a small model: only the `final` evaluation counts
+    refused images, unless figures leave them out.
+    """
+    gate = config.gate == "exclude" or (final and config.gate == "report")
     rows = scorer.embed_rows(variables, _batches(task.source, config, scorer, gate=gate))
     return Embedded(rows["embedding"], rows["label"], rows.get("gate"))
 

@@ -283,7 +283,10 @@ def _sigmoid_gathered(
 
 
 def _ring(body: Callable[[Any, Any], tuple[Any, Any]], local: Any, visitor: Any, axes: Axes) -> Any:
-    """Call `local, visitor = body(local, visitor)` for each device's visitor, until it is home."""
+    """Call `local, visitor = body(local, visitor)` with the visitor of each device in turn.
+
+    In the end each device holds its own visitor again.
+    """
     devices = _devices(axes)
     to_next = [(device, (device + 1) % devices) for device in range(devices)]
 

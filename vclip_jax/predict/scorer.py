@@ -1,6 +1,7 @@
 """The zero-shot scorer: embeddings of images and prompts, their cosines, and a softmax."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy.typing as npt
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from vclip_jax.devices import cores
+from vclip_jax.devices.ahead import ahead
 from vclip_jax.devices.chips import COMPILER_OPTIONS
 from vclip_jax.devices.sharding import BATCH
 from vclip_jax.models.bert import COUNTED_PAD_ID, PAD_ID
@@ -52,26 +55,25 @@ class Scorer:
         self.batch_sharding = NamedSharding(mesh, BATCH)
         self.replicated = NamedSharding(mesh, PartitionSpec())
 
-        on_one_cpu = mesh.size == 1 and mesh.devices.flat[0].platform == "cpu"
+        self.on_one_cpu = mesh.size == 1 and mesh.devices.flat[0].platform == "cpu"
 
         def encode_images(variables: Variables, batch: Batch) -> Batch:
             def encode(images: jax.Array) -> jax.Array:
                 return nnx.merge(graphdef, *variables).encode_image(images)
 
             images = batch["image"]
-            if on_one_cpu and len(images) % CPU_CHUNK == 0:
+            if self.on_one_cpu and len(images) % CPU_CHUNK == 0:
                 chunks = images.reshape(-1, CPU_CHUNK, *images.shape[1:])
                 embedding = jax.lax.map(encode, chunks).reshape(len(images), -1)
             else:
                 embedding = encode(images)
+            # Each of several hosts knows only the labels, numbers and reasons of its own rows.
             others = {name: rows for name, rows in batch.items() if name != "image"}
             return {**others, "embedding": embedding}
 
         def encode_texts(variables: Variables, tokens: jax.Array) -> jax.Array:
             return nnx.merge(graphdef, *variables).encode_text(tokens)
 
-        # Pass labels, numbers and the gate's reasons through, as each of several hosts knows only
-        # those of its rows.
         compiled = partial(
             jax.jit,
             out_shardings=self.replicated,
@@ -108,12 +110,26 @@ class Scorer:
         Raises:
             ValueError: a record is missing or comes twice.
         """
-        outputs = [jax.device_get(self._encode_images(variables, batch)) for batch in batches]
+        outputs = list(self._encoded(variables, batches))
         index = np.concatenate([out["index"] for out in outputs])
         order = np.argsort(index, kind="stable")[np.count_nonzero(index < 0) :]
         if not np.array_equal(index[order], np.arange(len(order))):
             raise ValueError("some records were not embedded, or twice: their numbers have gaps")
         return {name: np.concatenate([out[name] for out in outputs])[order] for name in outputs[0]}
+
+    def _encoded(self, variables: Variables, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield what `_encode_images` returns for each batch, as arrays of the host.
+
+        A CPU encodes a batch on each core: the operations on `CPU_CHUNK` images are too small to be
+        divided among cores (`benchmarks/scorer.py`).
+        """
+
+        def encoded(batch: Batch) -> Batch:
+            return jax.device_get(self._encode_images(variables, batch))
+
+        at_a_time = cores.usable() if self.on_one_cpu else 1
+        with ThreadPoolExecutor(at_a_time) as pool:
+            yield from ahead(pool, encoded, batches, at_a_time)
 
     def embed_texts(self, variables: Variables, texts: Sequence[str]) -> np.ndarray:
         """Return unit vectors float32 `[n, d]`, each independent of the other texts."""

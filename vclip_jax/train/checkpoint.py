@@ -171,7 +171,7 @@ class Checkpoints:
             )
             self._saving = step
             small = {"params": state.params, "batch_stats": state.batch_stats}
-            self._readable = small_arrays(small, [_READ_BACK])
+            self._readable = small_arrays(small, _READ_BACK)
 
     def check(self, *, wait: bool = False) -> None:
         """Check that the save in the background went well, if it has ended, or `wait` for its end.

@@ -32,7 +32,9 @@ class Timetable:
 
     def measures(self, step: int) -> bool:
         """Return whether an evaluation follows this step, besides the one at the end."""
-        return bool(self.eval_every) and step % self.eval_every == 0 < step < self.total_steps
+        if not self.eval_every or not 0 < step < self.total_steps:
+            return False
+        return step % self.eval_every == 0
 
     def after(self, step: int, *, stop: bool = False) -> Due:
         """Return the work due after `step`, at which the run may have to `stop`."""

@@ -84,7 +84,7 @@ class Goodput:
         `data_wait_fraction`, the 50th and 95th percentile of `step_seconds` and, if they are
         known, `mfu` (`flops.utilisation`) and `hbm_bytes`, the highest of this process's devices.
         """
-        self._write()
+        self.write()
         mean = float(np.mean(self._recent))
         p50, p95 = np.percentile(self._recent, (50, 95))
         values = {
@@ -102,7 +102,8 @@ class Goodput:
         self._recent, self._waits = [], []
         return values
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write the ledger."""
         if not self._enabled:
             return
         total = sum(self.seconds.values())
@@ -114,10 +115,6 @@ class Goodput:
             "step_fraction": round(self.seconds["step"] / total, 4) if total else None,
         }
         write_json(self._path, content)
-
-    def close(self) -> None:
-        """Write the ledger."""
-        self._write()
 
 
 def open_goodput(

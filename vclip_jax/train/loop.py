@@ -40,7 +40,7 @@ class Loop:
             training: the model and the step.
             train: the training records; a diagnosis names the records of the step that diverged.
             batches: the batches from `step` on; the caller closes them.
-            goodput: the ledger of the run's time; the loop closes it.
+            goodput: the ledger of the run's time; it is written when the loop ends.
             step: steps done so far.
         """
         config = run.config
@@ -67,7 +67,8 @@ class Loop:
         self._stack = ExitStack()
 
     def __enter__(self) -> "Loop":
-        for resource in (self._progress, self._goodput, self._trace):
+        self._stack.callback(self._goodput.write)
+        for resource in (self._progress, self._trace):
             self._stack.enter_context(closing(resource))
         self._pace.resume()
         return self

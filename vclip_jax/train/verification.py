@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from flax import traverse_util
 from jax.experimental import multihost_utils
 
 from vclip_jax.devices.tree import path_string
@@ -154,23 +156,20 @@ class VerifiedReader:
         return DamagedError(f"checkpoint {step} in {self._directory} is damaged: {reason}")
 
 
-def small_arrays(tree: dict[str, Any], left: list[int]) -> dict[str, Any]:
-    """Return shapes and dtypes of a nested dictionary's small arrays, placed on the CPU.
+def small_arrays(tree: dict[str, Any], most: int) -> dict[str, Any]:
+    """Return shapes and dtypes of a nested dictionary's first small arrays, placed on the CPU.
 
     Args:
         tree: the arrays.
-        left: `[n]`, at most how many arrays to take; the number is counted down.
+        most: the largest number of arrays to take.
     """
-    processor = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-    small: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            if below := small_arrays(value, left):
-                small[name] = below
-        elif value.size < SMALLEST_ON_DEVICE and left[0]:
-            left[0] -= 1
-            small[name] = jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=processor)
-    return small
+    on_cpu = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    small = (
+        (path, jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=on_cpu))
+        for path, array in traverse_util.flatten_dict(tree).items()
+        if array.size < SMALLEST_ON_DEVICE
+    )
+    return traverse_util.unflatten_dict(dict(islice(small, most)))
 
 
 def sealed(state: TrainState, position: dict[str, Any]) -> dict[str, Any]:

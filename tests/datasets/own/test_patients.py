@@ -1,4 +1,4 @@
-"""Patients in tables: no split parts one, and their facts go into the records."""
+"""Patients in tables: each patient is in one split, and the patient's facts are in the records."""
 
 import csv
 import io

@@ -5,8 +5,6 @@ import json
 import signal
 import subprocess
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -310,26 +308,7 @@ def test_a_model_that_is_not_there_is_one_line(run, folder, tmp_path):
     assert "error: there is no " in err.splitlines()[-1]
 
 
-# --- Reading ahead.
-
-
-def test_results_come_in_order_and_few_are_computed_ahead():
-    running, most = threading.Semaphore(0), 3
-    started = []
-
-    def work(item: int) -> int:
-        started.append(item)
-        if item == 0:
-            running.acquire()
-        return -item
-
-    with ThreadPoolExecutor(8) as pool:
-        results = command.ahead(pool, work, iter(range(20)), most)
-        running.release()
-        for item in range(20):
-            assert next(results) == -item
-            assert max(started) <= item + most
-        assert next(results, None) is None
+# --- Batches.
 
 
 def test_the_batches_of_a_part_begin_with_the_part(clip, monkeypatch):

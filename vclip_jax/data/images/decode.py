@@ -24,7 +24,7 @@ from vclip_jax.data.images.opening import (
     has_more_frames,
     jpeg_header,
     open_image,
-    turn,
+    wait_for_room,
 )
 
 _ORIENTATION: Final = 0x0112
@@ -182,7 +182,7 @@ def _read_jpeg(data: bytes, min_shorter: int, min_longer: int) -> tuple[np.ndarr
         and max(height, width) >= 2 * factor * min_longer
     ):
         factor *= 2
-    with turn(width * height):
+    with wait_for_room(width * height):
         # fastdct saves 3 % of the time and triples the distance; fastupsample saves nothing.
         pixels = simplejpeg.decode_jpeg(
             data,
@@ -216,7 +216,7 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _read_any(data: bytes) -> np.ndarray:
-    with open_image(data) as image, turn(image.width * image.height):
+    with open_image(data) as image, wait_for_room(image.width * image.height):
         if has_more_frames(image):
             raise ImageError(
                 "it holds several pictures (pages or frames): save the photograph alone",

@@ -1,4 +1,4 @@
-"""The input of a model in evaluation and prediction, made from a photograph or a stored square."""
+"""The input of a model, made from a photograph or a stored square."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any

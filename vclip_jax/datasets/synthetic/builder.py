@@ -17,9 +17,8 @@ import os
 import re
 import shutil
 import sys
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +34,7 @@ from vclip_jax.datasets.synthetic.annotation import ANNOTATION_COLUMNS
 from vclip_jax.datasets.synthetic.domains import DOMAINS, TRAINING_DOMAIN
 from vclip_jax.datasets.synthetic.record import key_of, record, records, split_of
 from vclip_jax.devices import cores
+from vclip_jax.devices.ahead import ahead
 
 RENDER_VERSION: Final = 4
 
@@ -246,13 +246,9 @@ def _in_order(config: SyntheticConfig, indices: Sequence[int], workers: int) -> 
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker
     )
     try:
-        ahead: deque[Future[list[Example]]] = deque()
-        for start in range(0, len(indices), _RECORDS_PER_CALL):
-            call = indices[start : start + _RECORDS_PER_CALL]
-            ahead.append(pool.submit(records, *what, call))
-            if len(ahead) > 4 * workers:
-                yield from ahead.popleft().result()
-        while ahead:
-            yield from ahead.popleft().result()
+        starts = range(0, len(indices), _RECORDS_PER_CALL)
+        calls = (indices[start : start + _RECORDS_PER_CALL] for start in starts)
+        for made in ahead(pool, functools.partial(records, *what), calls, 4 * workers):
+            yield from made
     finally:
         pool.shutdown(cancel_futures=True)

@@ -4,19 +4,19 @@ import json
 import os
 import sys
 from argparse import Namespace
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow
 
 from vclip_jax.console import terminal
+from vclip_jax.devices.ahead import ahead
 from vclip_jax.files.errors import shown
 from vclip_jax.predict.embed import columns
 from vclip_jax.predict.embed.columns import Seen
@@ -27,9 +27,6 @@ from vclip_jax.predict.pretrained import CORES, Pretrained, load, say_step
 
 METADATA = b"vclip_jax"
 """The key of the Parquet file's metadata; the value is JSON."""
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 def run(options: Namespace, out: TextIO) -> int:
@@ -147,17 +144,3 @@ def embed(
         rows += [replace(one, square=None) for one in chunk]
         done(len(chunk))
     return rows, np.concatenate(vectors)
-
-
-def ahead(pool: Executor, function: Callable[[A], B], items: Iterable[A], most: int) -> Iterator[B]:
-    """Yield `function` of each item, in order; a pool computes at most `most` items ahead.
-
-    The pool goes on while the caller works, unlike with `Executor.map` on one batch after another.
-    """
-    waiting: deque[Future[B]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > most:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
