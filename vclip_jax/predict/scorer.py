@@ -121,7 +121,7 @@ class Scorer:
         """Yield what `_encode_images` returns for each batch, as arrays of the host.
 
         A CPU encodes a batch on each core: the operations on `CPU_CHUNK` images are too small to be
-        divided among cores (`benchmarks/scorer.py`).
+        divided among cores (`benchmarks/scorer.py --batches 4`).
         """
 
         def encoded(batch: Batch) -> Batch:
