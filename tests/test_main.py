@@ -393,7 +393,7 @@ def test_two_prompt_sets_share_the_images_and_are_compared(config, finished, tmp
     calls = []
     embed = measurement.embed_images
     monkeypatch.setattr(
-        measurement, "embed_images", lambda *a: calls.append(a[2].name) or embed(*a)
+        measurement, "embed_images", lambda *a, **b: calls.append(a[2].name) or embed(*a, **b)
     )
     trainer.main(config, tmp_path, "eval")
     assert calls == ["grammar"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from vclip_jax import config
 from vclip_jax.data.images.gate import NOT_FUNDUS, OUT_OF_FOCUS, TOO_DARK, as_bits
+from vclip_jax.evaluation import zero_shot
 from vclip_jax.evaluation.embedded import Embedded
 from vclip_jax.evaluation.metrics import bootstrap, classification, operating, predictions
 from vclip_jax.evaluation.tasks import ZeroShotTask
@@ -277,6 +279,26 @@ def gated(case):
     gate[[1, 2]], gate[5] = as_bits([OUT_OF_FOCUS]), as_bits([NOT_FUNDUS, TOO_DARK])
     gate[4] = as_bits([TOO_DARK])  # has no label
     return dataclasses.replace(case[3], gate=gate)
+
+
+@pytest.mark.parametrize(
+    ("gate", "final", "judged"),
+    [
+        ("report", True, True),
+        ("report", False, False),
+        ("exclude", True, True),
+        ("exclude", False, True),
+        ("off", True, False),
+    ],
+)
+def test_photographs_are_judged_if_a_figure_needs_it(gate, final, judged, settings, monkeypatch):
+    monkeypatch.setattr(zero_shot, "_batches", lambda *_, gate: gate)
+    scorer = SimpleNamespace(
+        embed_rows=lambda _, asked: {"embedding": None, "label": None, "gate": asked}
+    )
+    settings.gate = gate
+    task = SimpleNamespace(source=None)
+    assert zero_shot.embed_images(scorer, None, task, settings, final=final).gate is judged
 
 
 def test_refused_photographs_are_counted_and_left_out_on_request_alone(case, gated, settings):
