@@ -27,6 +27,8 @@ TEXT_BATCH = 64
 CPU_CHUNK = 8
 """The number of images that a CPU encodes at a time, so that the values of a layer fit into its
 cache (see docs/performance.md)."""
+CPU_BATCHES = 4
+"""The largest number of batches that a CPU encodes at a time, which bounds the memory."""
 
 
 class Scorer:
@@ -120,14 +122,17 @@ class Scorer:
     def _encoded(self, variables: Variables, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yield what `_encode_images` returns for each batch, as arrays of the host.
 
-        A CPU encodes a batch on each core: the operations on `CPU_CHUNK` images are too small to be
-        divided among cores (`benchmarks/scorer.py --batches 4`).
+        A CPU encodes a batch on each of up to `CPU_BATCHES` cores: the operations on `CPU_CHUNK`
+        images are too small to be divided among cores (`benchmarks/scorer.py --batches 4`).
         """
 
         def encoded(batch: Batch) -> Batch:
             return jax.device_get(self._encode_images(variables, batch))
 
-        at_a_time = cores.usable() if self.on_one_cpu else 1
+        if not self.on_one_cpu:
+            yield from map(encoded, batches)
+            return
+        at_a_time = min(CPU_BATCHES, cores.usable())
         with ThreadPoolExecutor(at_a_time) as pool:
             yield from ahead(pool, encoded, batches, at_a_time)
 
