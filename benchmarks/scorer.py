@@ -8,8 +8,8 @@ number of threads: (a) Chinese-CLIP's RN50 + RoBERTa as in its zero-shot evaluat
 RN50, (c) our RN50 + RoBERTa. PyTorch uses channels_last and inference mode, and its images are
 normalised beforehand. Ours takes uint8 images and normalises them. Text is embedded beforehand,
 because a run embeds it once. A call takes `--batches` batches; ours encodes one on each core at a
-time. Rounds alternate; the results are medians. The last line is one JSON
-object, in images per second.
+time. Rounds alternate; the results are medians. The last line is one JSON object, in images per
+second.
 """
 
 import argparse

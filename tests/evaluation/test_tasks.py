@@ -134,8 +134,8 @@ def test_an_evaluation_that_fails_does_not_lose_the_others(config, monkeypatch, 
     tasks[2] = dataclasses.replace(tasks[2], source=Source([0, 1]))
     tasks[2].source.split = "damaged"
 
-    def embed(scorer, variables, task, config, *, final):
-        assert final
+    def embed(scorer, variables, task, config, *, count_refused):
+        assert count_refused
         if task.name == "unread":
             raise OSError("k1 is damaged")
         return Embedded(None, None)

@@ -282,7 +282,7 @@ def gated(case):
 
 
 @pytest.mark.parametrize(
-    ("gate", "final", "judged"),
+    ("gate", "counted", "judged"),
     [
         ("report", True, True),
         ("report", False, False),
@@ -291,14 +291,16 @@ def gated(case):
         ("off", True, False),
     ],
 )
-def test_photographs_are_judged_if_a_figure_needs_it(gate, final, judged, settings, monkeypatch):
+def test_photographs_are_judged_if_a_figure_needs_it(gate, counted, judged, settings, monkeypatch):
     monkeypatch.setattr(zero_shot, "_batches", lambda *_, gate: gate)
     scorer = SimpleNamespace(
         embed_rows=lambda _, asked: {"embedding": None, "label": None, "gate": asked}
     )
     settings.gate = gate
     task = SimpleNamespace(source=None)
-    assert zero_shot.embed_images(scorer, None, task, settings, final=final).gate is judged
+    assert (
+        zero_shot.embed_images(scorer, None, task, settings, count_refused=counted).gate is judged
+    )
 
 
 def test_refused_photographs_are_counted_and_left_out_on_request_alone(case, gated, settings):

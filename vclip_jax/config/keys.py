@@ -229,9 +229,8 @@ KEYS = (
         "gate",
         GATES[0],
         "The treatment of photographs that are not of a fundus, or too poor to judge "
-        '(`vclip_jax.data.images.gate`), in evaluations: "report" counts them in '
-        'the last evaluation, "exclude" also leaves them out of all figures, "off" does not judge '
-        "photographs.",
+        '(`vclip_jax.data.images.gate`), in evaluations: "report" counts them in the '
+        'last evaluation, "exclude" also leaves them out of the figures, "off" does not judge.',
         one_of(GATES),
         on_resume="free",
     ),

@@ -166,7 +166,7 @@ class Measurement:
         if task.development is None:
             return None
         other = replace(task, source=task.development)
-        return embed_images(self.scorer, variables, other, self.config)
+        return embed_images(self.scorer, variables, other, self.config, count_refused=False)
 
     @property
     def _secret(self) -> bytes | None:
@@ -267,7 +267,7 @@ class Measurement:
             embedded: Embedded | Exception
             try:
                 embedded = embed_images(
-                    self.scorer, variables, together[0], self.config, final=final
+                    self.scorer, variables, together[0], self.config, count_refused=final
                 )
             except (ValueError, OSError) as error:
                 embedded = error

@@ -100,14 +100,14 @@ def embed_images(
     task: ZeroShotTask,
     config: ConfigDict,
     *,
-    final: bool = True,
+    count_refused: bool,
 ) -> Embedded:
     """Embed all images of a task, once for all evaluations of them, and judge them if needed.
 
-    Judging takes as long as embedding with a small model: only the `final` evaluation counts
-    refused images, unless figures leave them out.
+    Images that the gate refuses are left out with `config.gate="exclude"`. With "report" they are
+    counted if `count_refused`; judging takes as long as embedding with a small model.
     """
-    gate = config.gate == "exclude" or (final and config.gate == "report")
+    gate = config.gate == "exclude" or (count_refused and config.gate == "report")
     rows = scorer.embed_rows(variables, _batches(task.source, config, scorer, gate=gate))
     return Embedded(rows["embedding"], rows["label"], rows.get("gate"))
 

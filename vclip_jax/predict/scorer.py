@@ -57,14 +57,14 @@ class Scorer:
         self.batch_sharding = NamedSharding(mesh, BATCH)
         self.replicated = NamedSharding(mesh, PartitionSpec())
 
-        self.on_one_cpu = mesh.size == 1 and mesh.devices.flat[0].platform == "cpu"
+        self._on_one_cpu = mesh.size == 1 and mesh.devices.flat[0].platform == "cpu"
 
         def encode_images(variables: Variables, batch: Batch) -> Batch:
             def encode(images: jax.Array) -> jax.Array:
                 return nnx.merge(graphdef, *variables).encode_image(images)
 
             images = batch["image"]
-            if self.on_one_cpu and len(images) % CPU_CHUNK == 0:
+            if self._on_one_cpu and len(images) % CPU_CHUNK == 0:
                 chunks = images.reshape(-1, CPU_CHUNK, *images.shape[1:])
                 embedding = jax.lax.map(encode, chunks).reshape(len(images), -1)
             else:
@@ -122,14 +122,14 @@ class Scorer:
     def _encoded(self, variables: Variables, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yield what `_encode_images` returns for each batch, as arrays of the host.
 
-        A CPU encodes a batch on each of up to `CPU_BATCHES` cores: the operations on `CPU_CHUNK`
-        images are too small to be divided among cores (`benchmarks/scorer.py --batches 4`).
+        A CPU encodes a batch on each of up to `CPU_BATCHES` cores, because many operations on
+        `CPU_CHUNK` images are too small to be divided among cores.
         """
 
         def encoded(batch: Batch) -> Batch:
             return jax.device_get(self._encode_images(variables, batch))
 
-        if not self.on_one_cpu:
+        if not self._on_one_cpu:
             yield from map(encoded, batches)
             return
         at_a_time = min(CPU_BATCHES, cores.usable())
