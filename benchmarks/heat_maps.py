@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 import vclip_jax
-from vclip_jax.data.images.decode import field_box, fit_square
+from vclip_jax.data.images.fit import field_box, fit_square
 from vclip_jax.datasets.synthetic import signs
 from vclip_jax.datasets.synthetic.case import Case, Myopia, Quality, Retinopathy
 from vclip_jax.datasets.synthetic.domains import sample_case

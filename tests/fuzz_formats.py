@@ -450,6 +450,7 @@ def vocabulary(rng: random.Random) -> bytes:
 
 
 def read_picture(path: Path) -> None:
+    from vclip_jax.data.choices import MODES
     from vclip_jax.data.images import decode
     from vclip_jax.datasets.ingest import store
 
@@ -460,7 +461,7 @@ def read_picture(path: Path) -> None:
             store.store(data, store.Storage(side, convert=convert))
         except ValueError as error:
             one_line(error)
-    for mode in decode.MODES:
+    for mode in MODES:
         try:
             decode.decode(data, 32, "pad", mode, key="k")
         except ValueError as error:

@@ -13,7 +13,8 @@ from jax.sharding import NamedSharding
 from vclip_jax.config import checks
 from vclip_jax.config.command_line import check_recipe
 from vclip_jax.data.images.augment import AUGMENTATIONS, named_policy
-from vclip_jax.data.images.decode import FITS, decode, decode_whole
+from vclip_jax.data.images.decode import decode, decode_whole
+from vclip_jax.data.images.fit import FITS
 from vclip_jax.data.images.preprocess import preprocess_file
 from vclip_jax.data.pipeline import train_batches
 from vclip_jax.data.text.wordpiece import WordPiece

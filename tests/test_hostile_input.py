@@ -22,7 +22,9 @@ from PIL import Image
 
 from vclip_jax import config as config_lib
 from vclip_jax.config import checks
-from vclip_jax.data.images.decode import FITS, MODES, decode
+from vclip_jax.data.choices import MODES
+from vclip_jax.data.images.decode import decode
+from vclip_jax.data.images.fit import FITS
 from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.datasets.formats.tables import whole
 from vclip_jax.datasets.ingest.build import build

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vclip_jax.data.choices import ORDERS
+from vclip_jax.data.choices import MODES, ORDERS
 from vclip_jax.data.images import gate
 from vclip_jax.data.images.augment import AUGMENTATIONS, Policy
-from vclip_jax.data.images.decode import FITS, MODES, ImageError, decode, decode_whole
+from vclip_jax.data.images.decode import decode, decode_whole
 from vclip_jax.data.images.enhance import enhance
+from vclip_jax.data.images.fit import FITS
+from vclip_jax.data.images.opening import ImageError
 from vclip_jax.data.pipeline import eval_batches, step_records, train_batches
 from vclip_jax.data.prefetch import prefetch_to_device
 from vclip_jax.data.text.wordpiece import WordPiece

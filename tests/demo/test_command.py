@@ -14,8 +14,9 @@ from PIL import Image
 import vclip_jax
 from vclip_jax import prompts
 from vclip_jax.data.images import gate
-from vclip_jax.data.images.decode import ImageError, read_rgb
+from vclip_jax.data.images.decode import read_rgb
 from vclip_jax.data.images.guarded import Limits
+from vclip_jax.data.images.opening import ImageError
 from vclip_jax.demo import __main__ as command
 from vclip_jax.demo import answers, html, index, reader, uploads
 from vclip_jax.evaluation import prompt_sensitivity

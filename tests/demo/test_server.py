@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 import vclip_jax
-from vclip_jax.data.images.decode import ImageError
+from vclip_jax.data.images.opening import ImageError
 from vclip_jax.demo import reader, uploads
 
 pytest.importorskip("gradio", reason="needs the extra [demo]")

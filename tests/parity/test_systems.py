@@ -17,7 +17,7 @@ from flax import nnx
 from PIL import Image
 
 import vclip_jax
-from vclip_jax.data.images.decode import fit_square
+from vclip_jax.data.images.fit import fit_square
 from vclip_jax.data.text import open_clip_cleaning, tokenizer_json
 from vclip_jax.datasets.synthetic.domains import sample_case
 from vclip_jax.datasets.synthetic.render import render

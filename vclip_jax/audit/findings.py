@@ -13,7 +13,8 @@ import simplejpeg
 from vclip_jax.audit.near_duplicates import MAX_SIMILAR, Audit, compare
 from vclip_jax.data.images.decode import decode
 from vclip_jax.data.record import Record
-from vclip_jax.datasets.records import find_dataset, open_source
+from vclip_jax.datasets.built import find_dataset
+from vclip_jax.datasets.records import open_source
 from vclip_jax.devices import cores
 from vclip_jax.files import open_files
 from vclip_jax.files.csv_lines import csv_line

@@ -37,7 +37,7 @@ LEAST_RESAMPLES = 100
 
 
 def _fits() -> Collection[str]:
-    from vclip_jax.data.images.decode import FITS
+    from vclip_jax.data.images.fit import FITS
 
     return FITS
 

@@ -22,8 +22,9 @@ from vclip_jax.data import workers
 from vclip_jax.data.choices import ORDERS
 from vclip_jax.data.images.augment import Change, Policy, augment
 from vclip_jax.data.images.chinese_clip_augment import SHORTEST_CROP, chinese_clip_augment
-from vclip_jax.data.images.decode import FINER, FITS, Fit, check_fit, read_rgb
+from vclip_jax.data.images.decode import read_rgb
 from vclip_jax.data.images.enhance import enhance
+from vclip_jax.data.images.fit import FINER, FITS, Fit, check_fit
 from vclip_jax.data.images.gate import as_bits
 from vclip_jax.data.images.preprocess import check_fitted, judged_record, record_square
 from vclip_jax.data.order import EXAMPLES, Shuffled

@@ -4,13 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vclip_jax.datasets.built import DatasetError
     from vclip_jax.datasets.ingest.prepare import SourceNeededError, prepare
-    from vclip_jax.datasets.records import DatasetError, RecordSource, open_source
+    from vclip_jax.datasets.records import RecordSource, open_source
 
 __all__ = ["DatasetError", "RecordSource", "SourceNeededError", "open_source", "prepare"]
 
 _HOMES = {
-    "DatasetError": "vclip_jax.datasets.records",
+    "DatasetError": "vclip_jax.datasets.built",
     "RecordSource": "vclip_jax.datasets.records",
     "SourceNeededError": "vclip_jax.datasets.ingest.prepare",
     "open_source": "vclip_jax.datasets.records",

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fit(name: str) -> str:
     """Check the name of a fit; OpenCV, which the check needs, is imported only here."""
-    from vclip_jax.data.images.decode import FITS
+    from vclip_jax.data.images.fit import FITS
 
     if name and name not in FITS:
         raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(FITS)}")

@@ -10,19 +10,13 @@ from argparse import Namespace
 from collections import Counter
 
 from vclip_jax.data.record import Record
+from vclip_jax.datasets.built import DatasetError, built_datasets, find_dataset, open_builder
 from vclip_jax.datasets.catalog import DATASETS, SYNTHETIC
 from vclip_jax.datasets.formats import webdataset
 from vclip_jax.datasets.ingest.build import build as build_listing
 from vclip_jax.datasets.ingest.data_card import summary
 from vclip_jax.datasets.ingest.store import Storage
-from vclip_jax.datasets.records import (
-    DatasetError,
-    built_datasets,
-    find_dataset,
-    open_builder,
-    open_source,
-    source_of,
-)
+from vclip_jax.datasets.records import open_source, source_of
 from vclip_jax.datasets.synthetic import builder
 from vclip_jax.files.errors import shown
 from vclip_jax.files.foreign import read_json

@@ -19,11 +19,11 @@ from types import MappingProxyType
 from typing import Any, SupportsIndex
 
 from vclip_jax.data.record import FACTS, Record
-from vclip_jax.datasets import foreign_folder
+from vclip_jax.datasets.built import DatasetError, open_builder
 from vclip_jax.datasets.catalog import known_columns
 from vclip_jax.datasets.listing import FINDINGS
 from vclip_jax.files import open_files
-from vclip_jax.files.errors import few, first_line, one_line
+from vclip_jax.files.errors import few, one_line
 from vclip_jax.files.foreign import read_json
 
 FEATURES = ("image", "caption", "key", "label")
@@ -33,10 +33,6 @@ _READ_WHOLE = 2 << 30
 """Bytes of a split up to which a digest reads all of it: two seconds."""
 _SAMPLE = 2**16
 """Bytes at either end of a file that identify it if `SUMS` lacks it."""
-
-
-class DatasetError(ValueError):
-    """A dataset is missing or not usable; the message is one line and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -204,22 +200,6 @@ def open_source(name: str, data_dir: str | os.PathLike[str], split: str) -> Reco
     return source_of(builder, name, split)
 
 
-def open_builder(name: str, data_dir: str | os.PathLike[str]) -> Any:
-    """Return the read-only TFDS builder of a built dataset (see `open_source`)."""
-    import tensorflow_datasets as tfds
-
-    directory = find_dataset(name, data_dir)
-    try:
-        foreign_folder.check(directory)
-    except (ValueError, OSError) as error:
-        raise DatasetError(f"{directory}: not a readable TFDS dataset: {error}") from error
-    try:
-        return tfds.builder_from_directory(os.fspath(directory))
-    except Exception as error:  # TFDS raises many types for a damaged directory
-        reason = first_line(error)
-        raise DatasetError(f"{directory}: not a readable TFDS dataset: {reason}") from error
-
-
 def source_of(builder: Any, name: str, split: str) -> RecordSource:
     """Return a `RecordSource` over a split of a TFDS builder with data."""
     import tensorflow_datasets as tfds
@@ -309,58 +289,6 @@ def _line(path: Path, number: int) -> str:
             return next(islice(file, number, None), "").rstrip("\n")
     except OSError:
         return ""
-
-
-def find_dataset(name: str, data_dir: str | os.PathLike[str]) -> Path:
-    """Return the directory of the newest version of a dataset.
-
-    Raises:
-        DatasetError: see `open_source`.
-    """
-    parts = name.split("/")
-    if not 1 <= len(parts) <= 2 or not all(re.fullmatch(r"[\w.,+-]*\w", part) for part in parts):
-        raise DatasetError(f"a dataset is called NAME or NAME/CONFIG, got {name!r}")
-    matches = [built for built in built_datasets(data_dir) if built[0] == name]
-    if not matches and len(parts) == 1:
-        matches = [built for built in built_datasets(data_dir) if built[0].split("/")[0] == name]
-        if len({built for built, _ in matches}) > 1:
-            choices = few(sorted({built for built, _ in matches}))
-            raise DatasetError(f"several datasets {name!r} are in {data_dir}, name one: {choices}")
-    if not matches:
-        raise DatasetError(
-            f"the dataset {name!r} is not in {data_dir}: build it with "
-            f"vclip datasets build {parts[0]}{_build_hint(name)} "
-            f"--data-dir {data_dir}"
-        )
-    return max((directory for _, directory in matches), key=lambda d: _version(d.name))
-
-
-def built_datasets(data_dir: str | os.PathLike[str]) -> list[tuple[str, Path]]:
-    """List the built datasets of a folder, sorted: ("NAME" or "NAME/CONFIG", its directory).
-
-    Examples:
-        >>> from vclip_jax.datasets.records import built_datasets
-        >>> [name for name, _ in built_datasets(data_dir)]
-        ['synthetic/messidor_like-32px-8-s1']
-    """
-    root = Path(data_dir)
-    infos = [*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json")]
-    directories = [info.parent for info in infos if _version(info.parent.name)]
-    return sorted((d.parent.relative_to(root).as_posix(), d) for d in directories)
-
-
-def _build_hint(name: str) -> str:
-    synthetic = re.fullmatch(r"synthetic/(\w+)-(\d+)px-(\d+)-s(\d+)", name)
-    if synthetic:
-        domain, size, count, seed = synthetic.groups()
-        return f" --domain {domain} --size {size} --count {count} --seed {seed}"
-    ready = re.search(r"/ready(\d+)px-(\w+)-", name)
-    flags = f" --ready {ready[1]} --fit {ready[2]}" if ready else ""
-    return "" if name.startswith("synthetic") else f" --source FOLDER{flags}"
-
-
-def _version(name: str) -> tuple[int, ...]:
-    return tuple(map(int, name.split("."))) if re.fullmatch(r"\d+\.\d+\.\d+", name) else ()
 
 
 def _split_names(split: str) -> list[str]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from vclip_jax.data.images.decode import ImageError
+from vclip_jax.data.images.opening import ImageError
 from vclip_jax.demo.index import Hit, Index, nearest
 from vclip_jax.demo.reader import Pixels, pixels
 from vclip_jax.evaluation import prompt_sensitivity

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from vclip_jax.data.images.decode import ImageError, decode
+from vclip_jax.data.images.decode import decode
+from vclip_jax.data.images.opening import ImageError
 from vclip_jax.demo.answers import MIDDLE, Answer, Score
 from vclip_jax.demo.index import Hit
 from vclip_jax.evaluation.examples import jpeg_uri

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vclip_jax import config as config_lib
-from vclip_jax.data.images.decode import ImageError
+from vclip_jax.data.images.opening import ImageError
 from vclip_jax.datasets import open_source
 from vclip_jax.datasets.own.named import expand
 from vclip_jax.interop import folder as portable

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vclip_jax.data.images import guarded
-from vclip_jax.data.images.decode import ImageError, fit_square, read_rgb
+from vclip_jax.data.images.decode import read_rgb
+from vclip_jax.data.images.fit import fit_square
 from vclip_jax.data.images.gate import judge
+from vclip_jax.data.images.opening import ImageError
 from vclip_jax.data.images.preprocess import preprocess_pixels
 
 Pixels = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], tuple[str, ...]]

@@ -25,7 +25,8 @@ import numpy.typing as npt
 from vclip_jax.data.images.gate import as_bits
 from vclip_jax.data.images.preprocess import judged_record
 from vclip_jax.data.record import Record
-from vclip_jax.datasets.records import find_dataset, open_builder, source_of
+from vclip_jax.datasets.built import find_dataset, open_builder
+from vclip_jax.datasets.records import source_of
 from vclip_jax.files.foreign import check_regular, parse_json
 from vclip_jax.files.writing import replacing
 from vclip_jax.predict.pretrained import CORES, Pretrained

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from vclip_jax.data.choices import GATES
-from vclip_jax.data.images.decode import ImageError
+from vclip_jax.data.images.opening import ImageError
 from vclip_jax.data.images.preprocess import Views, preprocess_file
 from vclip_jax.devices import cores
 from vclip_jax.predict.pretrained import Pretrained

@@ -18,9 +18,10 @@ from PIL import Image
 
 from vclip_jax import prompts as prompts_lib
 from vclip_jax.data.choices import GATES
-from vclip_jax.data.images.decode import ImageError, check_fit, pillow_rgb, read_rgb
+from vclip_jax.data.images.decode import pillow_rgb, read_rgb
+from vclip_jax.data.images.fit import check_fit
 from vclip_jax.data.images.gate import judge
-from vclip_jax.data.images.opening import as_image_error
+from vclip_jax.data.images.opening import ImageError, as_image_error
 from vclip_jax.data.images.preprocess import preprocess_pixels
 from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.data.text.wordpiece import WordPiece

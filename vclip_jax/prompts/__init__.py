@@ -1,8 +1,8 @@
 """Prompts: the texts that the text tower embeds for each class of a dataset.
 
-The sets and their JSON form (`sets`), the order of grades (`order`), a model's own prompts (`own`),
-the calibration of answers (`calibration`), and a check that a tokenizer can read the prompts
-(`reading`). This room imports `data` and `files`.
+The sets and their JSON form (`sets`), the faults of that JSON (`faults`), the order of grades
+(`order`), a model's own prompts (`own`), the calibration of answers (`calibration`), and a check
+that a tokenizer can read the prompts (`reading`). This room imports `data` and `files`.
 """
 
 from vclip_jax.prompts.sets import (

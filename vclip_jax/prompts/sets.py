@@ -30,9 +30,7 @@ import dataclasses
 import difflib
 import json
 import os
-import re
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -43,18 +41,8 @@ import numpy.typing as npt
 from vclip_jax.files.errors import few
 from vclip_jax.files.foreign import MOST_JSON, parse_json, read_bytes
 from vclip_jax.files.text import decode_text
+from vclip_jax.prompts.faults import plain_name, problems
 from vclip_jax.prompts.order import rises
-
-_KEYS = (
-    "dataset",
-    "language",
-    "source",
-    "renormalise",
-    "templates",
-    "classes",
-    "ordered",
-    "groups",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,7 +241,7 @@ def for_classes(
         return prompt_set
     if class_names and set(class_names) != set(prompt_set.class_names):
         merged = f" (groups {few(prompt_set.label_names)})" if prompt_set.groups else ""
-        alike = set(map(_plain, class_names)) == set(map(_plain, prompt_set.class_names))
+        alike = set(map(plain_name, class_names)) == set(map(plain_name, prompt_set.class_names))
         almost = " (they differ in case or white space alone)" if alike else ""
         raise ValueError(
             f"prompt set {prompt_set.name} is for the classes {few(prompt_set.class_names, 20)}"
@@ -318,7 +306,7 @@ def parse(text: str | bytes, name: str, where: str = "prompt set") -> PromptSet:
       ValueError: one line that says what is wrong with which class or group.
     """
     raw = parse_json(text, where)
-    problem = next(_problems(raw), None)
+    problem = next(problems(raw), None)
     if problem:
         raise ValueError(f"{where}: {problem}")
     templates = raw.get("templates", ["{}"])
@@ -336,117 +324,3 @@ def parse(text: str | bytes, name: str, where: str = "prompt set") -> PromptSet:
         source=raw.get("source", ""),
         ordered=raw.get("ordered", rises([entry["name"] for entry in raw["classes"]])),
     )
-
-
-def _problems(raw: Any) -> Iterator[str]:
-    """Yield the faults of a prompt set, basic ones first; later checks rely on the earlier ones."""
-    if not isinstance(raw, dict):
-        yield "expected an object with classes and prompts"
-        return
-    for key in raw:
-        if key not in _KEYS:
-            close = difflib.get_close_matches(key, _KEYS, n=1)
-            yield f"unknown key {key!r}" + (f", did you mean {close[0]!r}?" if close else "")
-    for key in ("dataset", "language"):
-        if not _is_text(raw.get(key)):
-            yield f"{key!r} must be a non-empty string"
-    if "source" in raw and not _is_text(raw["source"]):
-        yield "'source' must be a non-empty string that says where the words come from"
-    if type(raw.get("renormalise", True)) is not bool:
-        yield f"'renormalise' must be true or false, got {raw['renormalise']!r}"
-    if type(raw.get("ordered", True)) is not bool:
-        yield f"'ordered' must be true or false, got {raw['ordered']!r}"
-    yield from _template_problems(raw.get("templates", ["{}"]))
-    yield from _class_problems(raw.get("classes"))
-    if raw.get("groups"):
-        yield from _group_problems(raw["groups"], [entry["name"] for entry in raw["classes"]])
-
-
-def _template_problems(templates: Any) -> Iterator[str]:
-    if not isinstance(templates, list) or not templates:
-        yield "'templates' must be a non-empty list; leave it out for the bare phrases"
-        return
-    for template in templates:
-        if not isinstance(template, str) or template.count("{}") != 1:
-            yield f"template {template!r} must hold {{}} exactly once"
-    if len(set(map(str, templates))) != len(templates):
-        yield "a template is given twice"
-
-
-def _class_problems(classes: Any) -> Iterator[str]:
-    if not isinstance(classes, list) or len(classes) < 2:
-        yield "'classes' must list at least two classes, each with 'name' and 'prompts'"
-        return
-    for index, entry in enumerate(classes):
-        if not _is_named(entry):
-            yield f"class {index} has no name"
-            continue
-        if entry["name"] != entry["name"].strip():
-            yield f"class {index} ({entry['name']!r}) has white space around its name: remove it"
-        called = f"class {index} ({entry['name']})"
-        phrases = entry.get("prompts")
-        if not isinstance(phrases, list) or not phrases or not all(map(_is_text, phrases)):
-            yield f"{called} needs at least one prompt, and none of them empty"
-            continue
-        if broken := [text for text in phrases if re.search("[\ud800-\udfff]", text)]:
-            yield (
-                f"{called} has a prompt that is not Unicode, {broken[0]!a}: give it in UTF-8 "
-                "(in a terminal: LC_ALL=C.UTF-8)"
-            )
-        if len(set(phrases)) != len(phrases):
-            yield f"{called} has a prompt twice, which would weigh it double"
-        absent = entry.get("absent", ["-"])
-        if not isinstance(absent, list) or not absent or not all(map(_is_text, absent)):
-            yield f"{called}: 'absent' must list at least one prompt, and none of them empty"
-        for key in entry.keys() - {"name", "prompts", "absent"}:
-            yield f"{called} has an unknown key {key!r}"
-    seen: dict[str, str] = {}
-    for name in (entry["name"] for entry in classes if _is_named(entry)):
-        before = seen.get(_plain(name))
-        if before == name:
-            yield f"two classes are called {name!r}"
-        elif before is not None:
-            yield (
-                f"the classes {before!r} and {name!r} differ in case or white space alone: give "
-                "them different names, or join their prompts"
-            )
-        seen[_plain(name)] = name
-
-
-def _group_problems(groups: Any, class_names: list[str]) -> Iterator[str]:
-    if not isinstance(groups, list) or len(groups) < 2:
-        yield "'groups' must list at least two groups, each with 'name' and 'members'"
-        return
-    seen: dict[int, str] = {}
-    for index, group in enumerate(groups):
-        if not _is_named(group):
-            yield f"group {index} has no name"
-            continue
-        called = f"group {index} ({group['name']})"
-        members = group.get("members")
-        if not isinstance(members, list) or not members:
-            yield f"{called} has no members"
-            continue
-        for member in members:
-            if type(member) is not int or not 0 <= member < len(class_names):
-                yield f"{called}: member {member!r} is not a class index 0..{len(class_names) - 1}"
-            elif member in seen:
-                yield f"{called}: class {member} is already in group {seen[member]}"
-            else:
-                seen[member] = group["name"]
-    for index, name in enumerate(class_names):
-        if index not in seen:
-            yield f"class {index} ({name}) is in no group"
-
-
-def _is_named(entry: Any) -> bool:
-    return isinstance(entry, dict) and _is_text(entry.get("name"))
-
-
-def _plain(name: str) -> str:
-    """Return a name without case, width and surplus white space."""
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())

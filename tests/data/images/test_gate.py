@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vclip_jax.data.images import gate
-from vclip_jax.data.images.decode import fit_square, read_rgb
+from vclip_jax.data.images.decode import read_rgb
+from vclip_jax.data.images.fit import fit_square
 from vclip_jax.datasets.synthetic.case import Quality
 from vclip_jax.datasets.synthetic.domains import sample_case
 from vclip_jax.datasets.synthetic.render import draw, render

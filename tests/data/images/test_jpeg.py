@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vclip_jax.data.images import jpeg
-from vclip_jax.data.images.decode import ImageError, read_rgb
+from vclip_jax.data.images.decode import read_rgb
+from vclip_jax.data.images.opening import ImageError
 
 SECRET = b"Jane Doe 1950-01-01"
 

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from vclip_jax.config import default
+from vclip_jax.data.choices import MODES
 from vclip_jax.data.images.augment import AUGMENTATIONS
-from vclip_jax.data.images.decode import FITS, MODES
+from vclip_jax.data.images.fit import FITS
 from vclip_jax.data.images.preprocess import preprocess_record
 from vclip_jax.data.pipeline import eval_batches, train_batches
 from vclip_jax.data.text.wordpiece import WordPiece

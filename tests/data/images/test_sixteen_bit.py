@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vclip_jax.data.images import sixteen_bit
-from vclip_jax.data.images.decode import ImageError, pillow_rgb, read_rgb
+from vclip_jax.data.images.decode import pillow_rgb, read_rgb
+from vclip_jax.data.images.opening import ImageError
 
 
 def eye() -> np.ndarray:

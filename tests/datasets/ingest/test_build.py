@@ -20,10 +20,10 @@ from PIL import Image
 
 from vclip_jax.data.images.decode import read_rgb
 from vclip_jax.datasets import DatasetError, open_source
+from vclip_jax.datasets.built import built_datasets
 from vclip_jax.datasets.ingest import build, shards
 from vclip_jax.datasets.ingest.store import Storage
 from vclip_jax.datasets.listing import Blob, Item, Listing, Reject
-from vclip_jax.datasets.records import built_datasets
 from vclip_jax.files.open_files import read_record
 
 CLASSES = ("a", "b")

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from vclip_jax.datasets import open_source
 from vclip_jax.datasets.__main__ import main
+from vclip_jax.datasets.built import open_builder
 from vclip_jax.datasets.fixtures import generic as fixture
 from vclip_jax.datasets.fixtures.pictures import photograph_of, save
 from vclip_jax.datasets.ingest import build
 from vclip_jax.datasets.ingest.store import Storage
 from vclip_jax.datasets.listing import anonymous, split_by_hash
 from vclip_jax.datasets.own import generic
-from vclip_jax.datasets.records import open_builder
 
 from ...audit.photographs import jpeg
 from .listings import findings, labels, place, reasons, splits, tar

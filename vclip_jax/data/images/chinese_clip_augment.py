@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from vclip_jax.data.images.decode import resize_fast
+from vclip_jax.data.images.fit import resize_fast
 
 MIN_AREA: Final = 0.9
 """Smallest share of the image's area that a crop keeps."""
@@ -67,7 +67,7 @@ def chinese_clip_augment(
         rgb: uint8 `[height, width, 3]`.
         size: height and width of the result in pixels.
         rng: the source of all random draws.
-        fast: resize crops with `decode.resize_fast`, not with Pillow's bicubic filter.
+        fast: resize crops with `fit.resize_fast`, not with Pillow's bicubic filter.
 
     Returns:
         uint8 `[size, size, 3]`.

@@ -7,16 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vclip_jax.data.images import guarded
-from vclip_jax.data.images.decode import (
-    BUILT_IN_FITS,
-    ImageError,
-    decode,
-    decode_whole,
-    fit_square,
-    read_rgb,
-)
+from vclip_jax.data.images.decode import decode, decode_whole, read_rgb
 from vclip_jax.data.images.enhance import enhance
+from vclip_jax.data.images.fit import BUILT_IN_FITS, fit_square
 from vclip_jax.data.images.gate import judge
+from vclip_jax.data.images.opening import ImageError
 from vclip_jax.files.foreign import MOST_IMAGE, read_bytes
 
 if TYPE_CHECKING:

@@ -30,11 +30,12 @@ from typing import Any, Final
 import numpy as np
 
 from vclip_jax.console import terminal
+from vclip_jax.datasets.built import DatasetError
 from vclip_jax.datasets.ingest import FEW_REJECTS, MAX_REJECTS, data_card
 from vclip_jax.datasets.ingest.shards import Place, Shard, run, run_beam, shuffled, write_in_order
 from vclip_jax.datasets.ingest.store import DEFAULT_STORAGE, Storage
 from vclip_jax.datasets.listing import Item, Listing, anonymous
-from vclip_jax.datasets.records import SUMS, DatasetError
+from vclip_jax.datasets.records import SUMS
 from vclip_jax.devices import cores
 from vclip_jax.files.writing import check_no_link, replacing
 

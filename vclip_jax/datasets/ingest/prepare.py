@@ -7,10 +7,10 @@ import shlex
 import sys
 from typing import Final
 
+from vclip_jax.datasets.built import DatasetError, built_datasets
 from vclip_jax.datasets.catalog import DATASETS
 from vclip_jax.datasets.ingest import build, data_card
 from vclip_jax.datasets.ingest.store import DEFAULT_STORAGE, Storage, ready_storage
-from vclip_jax.datasets.records import DatasetError, built_datasets
 from vclip_jax.files.errors import few, shown
 from vclip_jax.files.foreign import read_json
 

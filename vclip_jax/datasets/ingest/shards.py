@@ -17,10 +17,10 @@ from tqdm import tqdm
 from vclip_jax.console import terminal
 from vclip_jax.data.images import guarded
 from vclip_jax.data.images.opening import TOO_MUCH_MEMORY
+from vclip_jax.datasets.built import DatasetError
 from vclip_jax.datasets.formats.blobs import read
 from vclip_jax.datasets.ingest.store import Storage, StoreError, store
 from vclip_jax.datasets.listing import Blob, Item, Reject, hash_of
-from vclip_jax.datasets.records import DatasetError
 from vclip_jax.files.errors import one_line
 from vclip_jax.files.open_files import read_record
 from vclip_jax.files.writing import replacing, write_text

@@ -13,16 +13,15 @@ import numpy as np
 import simplejpeg
 
 from vclip_jax.data.images import jpeg, sixteen_bit
-from vclip_jax.data.images.decode import (
-    FITS,
+from vclip_jax.data.images.decode import orientation, read_rgb
+from vclip_jax.data.images.fit import FITS, check_fit, field_box, fit_square
+from vclip_jax.data.images.opening import (
     ImageError,
-    check_fit,
-    field_box,
-    fit_square,
-    orientation,
-    read_rgb,
+    has_more_frames,
+    jpeg_header,
+    kind_of,
+    open_image,
 )
-from vclip_jax.data.images.opening import has_more_frames, jpeg_header, kind_of, open_image
 
 MIN_SIDE: Final = 32
 """Smaller pictures are icons, not photographs."""
@@ -58,7 +57,7 @@ class Storage:
     quality: int = 92
     """Quality of the written JPEGs (4:4:4); a JPEG that is small enough keeps its bits."""
     crop: bool = False
-    """Crop to the illuminated field first, see `decode.field_box`."""
+    """Crop to the illuminated field first, see `fit.field_box`."""
     convert: bool = False
     """Accept greyscale, CMYK, 16-bit, transparent and palette images, converted to 8-bit RGB."""
     anonymous: bool = False

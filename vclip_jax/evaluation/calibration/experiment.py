@@ -14,8 +14,9 @@ from vclip_jax import prompts
 from vclip_jax.console import commands
 from vclip_jax.data.choices import GATES
 from vclip_jax.data.images import gate as gate_lib
+from vclip_jax.datasets.built import find_dataset, open_builder
 from vclip_jax.datasets.own.named import expand
-from vclip_jax.datasets.records import find_dataset, open_builder, open_source
+from vclip_jax.datasets.records import open_source
 from vclip_jax.evaluation.calibration.fit import Floats, Ints, cross_validated, draw, fit
 from vclip_jax.evaluation.labelled import prompts_for, renumbered
 from vclip_jax.evaluation.metrics import bootstrap

@@ -242,7 +242,7 @@ def describe(
             "enhance": data["enhance"],
             "meaning": f"a photograph as RGB, {_FITS.get(data['fit'], 'made square')}"
             + (", local contrast instead of colours" if data["enhance"] else "")
-            + "; see vclip_jax.data.images.decode and .enhance for the details",
+            + "; see vclip_jax.data.images: decode, fit and enhance",
         },
         "tokenizer": {
             "file": tokenizer.file_name,

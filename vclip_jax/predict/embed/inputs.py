@@ -11,11 +11,12 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
-from vclip_jax.data.images.decode import ImageError
+from vclip_jax.data.images.opening import ImageError
 from vclip_jax.data.images.preprocess import judged_record, preprocess_file
 from vclip_jax.data.record import FACTS, Record
+from vclip_jax.datasets.built import built_datasets, find_dataset, open_builder
 from vclip_jax.datasets.own.named import LISTS, expand
-from vclip_jax.datasets.records import built_datasets, find_dataset, open_builder, source_of
+from vclip_jax.datasets.records import source_of
 from vclip_jax.files.foreign import MOST_IMAGE, read_bytes
 from vclip_jax.predict.embed.columns import FINDING, Seen
 
