@@ -185,11 +185,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """
     # --- Model: read it, and take its part of the config from the checkpoint.
     source = config.restore_from or str(workdir)
-    if not config.restore_from and not (workdir / "checkpoints").is_dir():
-        raise ValueError(
-            f"{workdir} has no checkpoint to evaluate: train first, or set "
-            "--config.restore_from=WORKDIR"
-        )
+    checks.check_scored(config, workdir)
     with checks.naming("restore_from") if config.restore_from else nullcontext():
         steps = workdirs.steps(source) if config.eval_all_checkpoints else ()
         loaded, tokenizer, known_step = load_weights(source, config.restore_step)

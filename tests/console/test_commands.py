@@ -80,6 +80,33 @@ OLD = [
 ]
 
 
+NO_FILE = "there is no such file or folder"
+MISSING = [
+    ("predict nowhere.jpg", NO_FILE),
+    ("predict --model nowhere README.md", "there is no nowhere: name a workdir"),
+    ("report nowhere", NO_FILE),
+    ("embed retina-small nowhere --out a.parquet", "no such dataset in data"),
+    ("embed nowhere README.md --out a.parquet", "there is no nowhere: name a workdir"),
+    ("embed retina-small README.md nowhere --out a.parquet", NO_FILE),
+    ("probe --dataset nowhere", "the dataset 'nowhere' is not in data"),
+    ("calibrate nowhere", "no such dataset in data"),
+    ("audit nowhere there --data-dir d", "the dataset 'nowhere' is not in d"),
+    ("export --format safetensors --model nowhere --out F", "there is no nowhere: name a workdir"),
+    ("weights pack --model nowhere", "there is no nowhere: name a workdir"),
+    ("eval --model nowhere --workdir W", "--config FILE is needed"),
+    (
+        "eval --config configs/quickstart.py --workdir nowhere",
+        "nowhere has no checkpoint to evaluate: train first, or name another model",
+    ),
+    (
+        "eval --config configs/quickstart.py --workdir W --model nowhere",
+        "config.restore_from: there is no nowhere: name a workdir",
+    ),
+    ("predict --prompts zh/five README.md", "did you mean zh/fives?"),
+]
+"""Commands that name what is not there, and what they answer."""
+
+
 def parser_of(name: str) -> commands.Parser:
     module = __import__(vclip.COMMANDS[name].module, fromlist=["_parser"])
     return module._export_parser() if name == "export" else module._parser()
@@ -100,6 +127,7 @@ def answers() -> dict[str, tuple[int, str, str, list[str]]]:
             for word in ("--help", "--nosuch=1")
         ),
         *(f"{module} --help" for module in MODULES.values()),
+        *(f"vclip_jax {line}" for line, _ in MISSING),  # last: some import NumPy and OpenCV
     ]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
@@ -121,6 +149,14 @@ def test_help_and_errors_do_not_wait_for_jax(name, answers):
     assert (status in (1, 2), out, slow) == (True, "", [])
     assert "error: " in err.splitlines()[-1]
     assert f"vclip {name}" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("line", "said"), MISSING)
+def test_a_name_without_a_file_is_refused_before_jax(line, said, answers):
+    status, out, err, slow = answers[f"vclip_jax {line}"]
+    assert (status, out) == (1, "")
+    assert re.fullmatch(rf"error: .*{re.escape(said)}.*", err.splitlines()[-1])
+    assert not set(slow) - {"numpy", "cv2"}
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -303,7 +339,9 @@ def test_the_trainers_command_line_is_answered_in_one_line(words, message, monke
     assert "\n" not in said
 
 
-@pytest.mark.parametrize("form", [("--model=F", "--step=7"), ("--model", "F", "--step", "7")])
+@pytest.mark.parametrize(
+    "form", [("--model=retina-small", "--step=7"), ("--model", "retina-small", "--step", "7")]
+)
 def test_eval_takes_the_model_as_other_commands_do(form, monkeypatch):
     program = (
         "import sys; sys.argv = ['vclip', 'eval', *sys.argv[1:]]\n"
@@ -315,7 +353,7 @@ def test_eval_takes_the_model_as_other_commands_do(form, monkeypatch):
     done = subprocess.run(
         [sys.executable, "-c", program, *GOOD, *form], cwd=ROOT, capture_output=True, text=True
     )
-    assert (done.stdout, done.stderr) == ("eval F 7\n", "")
+    assert (done.stdout, done.stderr) == ("eval retina-small 7\n", "")
 
 
 def test_a_stream_without_a_descriptor_is_flushed_too(monkeypatch):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vclip_jax.audit import COSINE, DISTANCE
 from vclip_jax.console import commands
+from vclip_jax.datasets.built import find_dataset
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,6 +19,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
 
     def run() -> None:
+        for name in (options.a, options.b):
+            find_dataset(name, options.data_dir)
+        if options.model is not None:
+            commands.chosen_model(options)
         from vclip_jax.audit import findings
 
         findings.run(options)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -17,6 +18,7 @@ from ml_collections import ConfigDict
 from vclip_jax.config.defaults import default, entry
 from vclip_jax.config.keys import KEYS, USER_NAMED_SECTIONS
 from vclip_jax.config.rules import RULES, Use
+from vclip_jax.files import packaged
 
 
 def validate(
@@ -98,6 +100,22 @@ def check_names(config: ConfigDict) -> None:
         if task.prompts != "labels" and not config.systems:  # each system has its own prompts
             with naming(f"evals.{name}.prompts"):
                 prompts.load(task.prompts)
+
+
+def check_scored(config: ConfigDict, workdir: Path) -> None:
+    """Check that there is a model for `vclip eval`; one on the Hub is not asked for.
+
+    Raises:
+        ValueError: one line: `config.restore_from`, or else the workdir, names none.
+    """
+    if not config.restore_from and not (workdir / "checkpoints").is_dir():
+        raise ValueError(
+            f"{workdir} has no checkpoint to evaluate: train first, or name another model "
+            "(vclip eval --model, config.restore_from)"
+        )
+    if config.restore_from and not config.restore_from.startswith("hub:"):
+        with naming("restore_from"):
+            packaged.check_named(config.restore_from)
 
 
 def _check_keys(config: Any, reference: Any, prefix: str = "config") -> None:

@@ -109,6 +109,7 @@ _MODEL_HELP = {
     "them, exclude leaves them out of the figures, off does not judge photographs.",
 }
 _KEYS_HELP = "Any key of the config; `vclip config` lists them all."
+_NO_CONFIG = "--config FILE is needed, for example configs/quickstart.py"
 _HELP = ("--help", "-help", "-h", "--helpshort", "-helpshort")
 
 
@@ -161,6 +162,8 @@ def parse(argv: Sequence[str]) -> list[str]:
     try:
         return _parse(argv)
     except flags.UnrecognizedFlagError as error:
+        if error.flagname.startswith("config.") and _value_of("config", argv) is None:
+            _end(_NO_CONFIG)
         _end(f"unknown flag --{error.flagname}: {_meant(error.flagname, argv)}")
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         # A KeyError's own text is a representation, quotes and escapes included.
@@ -224,7 +227,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
     if len(arguments) > 1:
         raise ValueError(f"unexpected argument {arguments[1]!r}: flags are --NAME=VALUE")
     if CONFIG.value is None:
-        raise ValueError("--config FILE is needed, for example configs/quickstart.py")
+        raise ValueError(_NO_CONFIG)
     if not WORKDIR.value:
         raise ValueError("--workdir FOLDER is needed: the folder for the run's files")
     if "://" in WORKDIR.value:
@@ -246,6 +249,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
     # A config that is compiled for another machine may name files of that machine.
     if MODE.value != "compile":
         checks.check_names(CONFIG.value)
+    if MODE.value == "eval" and not CONFIG.value.systems:
+        checks.check_scored(CONFIG.value, Path(WORKDIR.value))
     return arguments
 
 

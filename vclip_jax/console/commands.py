@@ -296,10 +296,14 @@ def shares(text: str) -> dict[str, float]:
 def chosen_model(options: argparse.Namespace) -> str:
     """Return --model; without it, the packaged model's folder, which is named on standard error.
 
+    A command calls it before its slow imports. The name of a model on the Hub is not checked.
+
     Raises:
-        ValueError: one line: there is neither.
+        ValueError: one line: there is no such model, or the package has none.
     """
     if options.model is None:
         options.model = str(packaged.default())
         note_once(f"{packaged.DEFAULT}, the packaged model, answers; --model names another")
+    if not str(options.model).startswith("hub:"):
+        packaged.check_named(options.model)
     return str(options.model)

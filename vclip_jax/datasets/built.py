@@ -2,11 +2,13 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vclip_jax.datasets import foreign_folder
 from vclip_jax.files.errors import few, first_line
+from vclip_jax.files.foreign import check_paths
 
 
 class DatasetError(ValueError):
@@ -49,6 +51,43 @@ def find_dataset(name: str, data_dir: str | os.PathLike[str]) -> Path:
             f"--data-dir {data_dir}"
         )
     return max((directory for _, directory in matches), key=lambda d: _version(d.name))
+
+
+def names_dataset(inputs: Sequence[str], data_dir: str | os.PathLike[str]) -> bool:
+    """Return whether a command line's inputs are one built dataset, not photographs.
+
+    Args:
+        inputs: the name of one built dataset; or images, folders, lists, "-".
+        data_dir: the folder of built datasets.
+
+    Raises:
+        ValueError: one line: there is neither, the name may mean both, a path does not exist, or a
+            folder holds built datasets.
+    """
+    name = inputs[0]
+    known = [one for built, _ in built_datasets(data_dir) for one in (built, built.split("/")[0])]
+    built = len(inputs) == 1 and name in known
+    there = name == "-" or os.path.lexists(name)
+    if built and there:
+        raise ValueError(
+            f"{name} is both a file or folder here and a built dataset in {data_dir}: write "
+            f".{os.sep}{name} for the former, or name the dataset's --split"
+        )
+    if len(inputs) == 1 and not (built or there):
+        raise ValueError(
+            f"{name}: there is no such file or folder here, and no such dataset in {data_dir} "
+            "(--data-dir)"
+        )
+    if built:
+        return True
+    check_paths(inputs)
+    for folder in filter(os.path.isdir, inputs):
+        if inside := built_datasets(folder):
+            raise ValueError(
+                f"{folder} holds built datasets, not photographs: name a dataset, such as "
+                f"{inside[0][0]}, and its --data-dir"
+            )
+    return False
 
 
 def _build_hint(name: str) -> str:

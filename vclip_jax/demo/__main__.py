@@ -104,6 +104,7 @@ def serve(options: argparse.Namespace) -> None:
     """
     if not all(importlib.util.find_spec(name) for name in ("gradio", "uvicorn")):
         raise ValueError("the demo needs Gradio: pip install 'vclip_jax[demo]'")
+    model = commands.chosen_model(options)
     import uvicorn
 
     from vclip_jax import prompts as prompts_lib
@@ -115,7 +116,6 @@ def serve(options: argparse.Namespace) -> None:
 
     given = prompts_lib.load(options.prompts) if options.prompts else None
     token = None if options.no_token else _token()
-    model = commands.chosen_model(options)
     clip = load(model, step=options.step)
     say_step(model, clip)
     prompt_set = clip.asked(given)

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -38,6 +38,20 @@ def check_regular(path: str | os.PathLike[str]) -> None:
         OSError: the path does not exist, or it is a pipe, a socket or a device.
     """
     _check_kind(os.stat(path).st_mode, path)
+
+
+def check_paths(names: Iterable[str]) -> None:
+    """Check that the paths of a command line exist, links to nothing included.
+
+    Args:
+        names: paths, or "-" for standard input.
+
+    Raises:
+        ValueError: one line: a path does not exist.
+    """
+    for name in names:
+        if name != "-" and not os.path.lexists(name):
+            raise ValueError(f"{name}: there is no such file or folder")
 
 
 def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:

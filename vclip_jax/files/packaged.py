@@ -63,6 +63,19 @@ def path_of(model: str | os.PathLike[str]) -> Path:
     return ROOT / path
 
 
+def check_named(model: str | os.PathLike[str]) -> None:
+    """Check that a folder or a packaged model has this name, without reading it.
+
+    Raises:
+        ValueError: one line: there is neither.
+    """
+    name = os.fspath(model)
+    if not Path(name).exists() and name not in names():
+        hint = f" (on the Hub? hub:{name})" if name.count("/") == 1 and name[0] not in "./" else ""
+        ours = f", or {few(names())}" if names() else ""
+        raise ValueError(f"there is no {name}: name a workdir or a portable folder{ours}{hint}")
+
+
 def default() -> Path:
     """Return the folder of the model that commands use if none is named.
 

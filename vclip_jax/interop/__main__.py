@@ -32,6 +32,8 @@ def export(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: Namespace) -> int:
     def run() -> None:
+        if "model" in options:
+            commands.chosen_model(options)
         from vclip_jax.interop import actions
 
         getattr(actions, options.action)(options)

@@ -6,7 +6,7 @@ from pathlib import Path
 from vclip_jax.console.terminal import without_others_warnings
 from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.files import packaged
-from vclip_jax.files.errors import few, first_line
+from vclip_jax.files.errors import first_line
 from vclip_jax.files.foreign import hub_name
 from vclip_jax.interop import folder, workdir
 from vclip_jax.interop.weights import Weights, digest
@@ -30,12 +30,10 @@ def folder_of(path: str | os.PathLike[str]) -> Path:
         ValueError: one line: there is no such folder, or a packaged model is damaged.
     """
     name = os.fspath(path)
-    source = _from_hub(name) if name.startswith("hub:") else packaged.path_of(name)
-    if not source.exists():
-        hint = f" (on the Hub? hub:{name})" if name.count("/") == 1 and name[0] not in "./" else ""
-        ours = f", or {few(packaged.names())}" if packaged.names() else ""
-        raise ValueError(f"there is no {name}: name a workdir or a portable folder{ours}{hint}")
-    return source
+    if name.startswith("hub:"):
+        return _from_hub(name)
+    packaged.check_named(name)
+    return packaged.path_of(name)
 
 
 def read_folder(source: Path, step: int | str) -> tuple[Weights, Tokenizer, int | None]:

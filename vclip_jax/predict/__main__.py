@@ -24,6 +24,7 @@ from collections.abc import Sequence
 
 from vclip_jax.console import commands
 from vclip_jax.data.choices import GATES
+from vclip_jax.files.foreign import check_paths
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
 
     def run() -> int:
+        commands.chosen_model(options)
+        check_paths(options.images)
+        if options.prompts is not None:
+            from vclip_jax import prompts
+
+            prompts.load(options.prompts)
         from vclip_jax.predict import classify
 
         failed = classify.run(options, sys.stdout)

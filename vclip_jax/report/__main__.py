@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from vclip_jax.console import commands
+from vclip_jax.files.foreign import check_paths
 
 
 def _parser() -> commands.Parser:
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _write(options: Namespace) -> None:
+    check_paths(options.workdir)
     from vclip_jax.report.comparison_page import write_comparison
     from vclip_jax.report.run_page import write_report
     from vclip_jax.report.table1_page import is_systems_workdir, write_systems_report

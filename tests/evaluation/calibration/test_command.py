@@ -147,7 +147,7 @@ def test_a_built_dataset_without_its_labels_says_what_they_would(run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nowhere", "--shots", "5"], "the dataset 'nowhere' is not in"),
+        (["nowhere", "--shots", "5"], "no such dataset in"),
         ([NAME, "--split", "train"], "has no split 'train': it has test"),
         ([NAME, "--prompts", "zh/idrid"], "is for the classes no diabetic retinopathy"),
         (["{image}"], "holds photographs without labels: state"),

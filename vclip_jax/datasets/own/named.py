@@ -17,6 +17,7 @@ from vclip_jax.datasets.own.folders import (
 )
 from vclip_jax.datasets.own.listed import listed_paths
 from vclip_jax.files.errors import few
+from vclip_jax.files.foreign import check_paths
 
 LISTS: Final = TABLE_SUFFIXES
 _MOST_SHOWN: Final = 3
@@ -44,6 +45,8 @@ def expand(inputs: Iterable[str], stdin: Iterable[str] = ()) -> Named:
         ValueError: one line: an input does not exist, or names no image; a list cannot be read or
             has no column of images.
     """
+    inputs = list(inputs)
+    check_paths(inputs)
     named = Named()
     for name in inputs:
         path = Path(name)
@@ -53,8 +56,6 @@ def expand(inputs: Iterable[str], stdin: Iterable[str] = ()) -> Named:
                 raise ValueError("standard input names no image")
         elif path.is_dir():
             paths = _below(path, named.notes)
-        elif not os.path.lexists(path):
-            raise ValueError(f"{name}: there is no such file or folder")
         elif path.suffix.lower() in LISTS:
             paths = listed_paths(path, notes=named.notes)
         else:

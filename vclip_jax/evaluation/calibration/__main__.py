@@ -23,6 +23,7 @@ from collections.abc import Sequence
 
 from vclip_jax.console import commands
 from vclip_jax.data.choices import GATES
+from vclip_jax.datasets.built import names_dataset
 from vclip_jax.evaluation.calibration import FOLDS
 
 
@@ -31,6 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
 
     def run() -> None:
+        commands.chosen_model(options)
+        if options.at and options.prevalence:
+            raise ValueError("--at is for a fit with labels: leave out --prevalence, or --at")
+        names_dataset(options.inputs, options.data_dir)
+        if options.prompts not in (None, "labels"):
+            from vclip_jax import prompts
+
+            prompts.load(options.prompts)
         from vclip_jax.evaluation.calibration import experiment
 
         experiment.run(options)

@@ -5,7 +5,6 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +13,7 @@ from vclip_jax import prompts
 from vclip_jax.console import commands
 from vclip_jax.data.choices import GATES
 from vclip_jax.data.images import gate as gate_lib
-from vclip_jax.datasets.built import find_dataset, open_builder
+from vclip_jax.datasets.built import find_dataset, names_dataset, open_builder
 from vclip_jax.datasets.own.named import expand
 from vclip_jax.datasets.records import open_source
 from vclip_jax.evaluation.calibration.fit import Floats, Ints, cross_validated, draw, fit
@@ -59,8 +58,6 @@ def run(options: Namespace) -> Calibration:
     model = commands.chosen_model(options)
     clip = load(model, step=options.step)
     say_step(model, clip)
-    if options.at and options.prevalence:
-        raise ValueError("--at is for a fit with labels: leave out --prevalence, or --at")
     asked = _ask(options, clip)
     if options.prevalence:
         found = _by_prevalence(options, clip, asked)
@@ -79,7 +76,7 @@ def run(options: Namespace) -> Calibration:
 def _ask(options: Namespace, clip: Pretrained) -> Asked:
     """Read a built dataset, or the named photographs, and classify them."""
     first = options.inputs[0]
-    if len(options.inputs) == 1 and not Path(first).exists():
+    if names_dataset(options.inputs, options.data_dir):
         return _ask_dataset(options, clip, first)
     if not options.prevalence:
         raise ValueError(

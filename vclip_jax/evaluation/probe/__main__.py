@@ -15,6 +15,7 @@ import argparse
 from collections.abc import Sequence
 
 from vclip_jax.console import commands
+from vclip_jax.datasets.built import find_dataset
 from vclip_jax.evaluation.probe import INVERSE_PENALTY, METHODS
 
 
@@ -23,6 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
 
     def run() -> None:
+        commands.chosen_model(options)
+        find_dataset(options.dataset, options.data_dir)
+        if options.prompts not in (None, "labels"):
+            from vclip_jax import prompts
+
+            prompts.load(options.prompts)
         from vclip_jax.evaluation.probe import experiment
 
         experiment.run(options)

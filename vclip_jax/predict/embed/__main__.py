@@ -21,6 +21,7 @@ import sys
 from collections.abc import Sequence
 
 from vclip_jax.console import commands
+from vclip_jax.datasets.built import find_dataset, names_dataset
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
 
     def run() -> int:
+        commands.chosen_model(options)
+        if options.split is None:
+            names_dataset(options.inputs, options.data_dir)
+        else:
+            find_dataset(options.inputs[0], options.data_dir)
         from vclip_jax.predict.embed import command
 
         return 1 if command.run(options, sys.stdout) else 0

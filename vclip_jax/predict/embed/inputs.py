@@ -14,7 +14,7 @@ from typing import Any
 from vclip_jax.data.images.opening import ImageError
 from vclip_jax.data.images.preprocess import judged_record, preprocess_file
 from vclip_jax.data.record import FACTS, Record
-from vclip_jax.datasets.built import built_datasets, find_dataset, open_builder
+from vclip_jax.datasets.built import find_dataset, names_dataset, open_builder
 from vclip_jax.datasets.own.named import LISTS, expand
 from vclip_jax.datasets.records import source_of
 from vclip_jax.files.foreign import MOST_IMAGE, read_bytes
@@ -57,36 +57,13 @@ def find(
     Raises:
         ValueError: one line: there is no such dataset or file, or the name may mean both.
     """
-    name = inputs[0]
     if split is not None:
         if len(inputs) > 1:
             raise ValueError("--split is for one built dataset: name one dataset, or no --split")
-        return of_dataset(name, data_dir, split)
-    built = len(inputs) == 1 and _is_built(name, data_dir)
-    there = name == "-" or os.path.lexists(name)
-    if built and there:
-        raise ValueError(
-            f"{name} is both a file or folder here and a built dataset in {data_dir}: write "
-            f".{os.sep}{name} for the former, or name the dataset's --split"
-        )
-    if built:
-        return of_dataset(name, data_dir)
-    if len(inputs) == 1 and not there:
-        raise ValueError(
-            f"{name}: there is no such file or folder here, and no such dataset in {data_dir} "
-            "(--data-dir)"
-        )
-    for folder in filter(os.path.isdir, inputs):
-        if inside := built_datasets(folder):
-            raise ValueError(
-                f"{folder} holds built datasets, not photographs: name a dataset, such as "
-                f"{inside[0][0]}, and its --data-dir"
-            )
+        return of_dataset(inputs[0], data_dir, split)
+    if names_dataset(inputs, data_dir):
+        return of_dataset(inputs[0], data_dir)
     return of_files(inputs, stdin)
-
-
-def _is_built(name: str, data_dir: str) -> bool:
-    return any(name in (built, built.partition("/")[0]) for built, _ in built_datasets(data_dir))
 
 
 # --- A built dataset.
