@@ -52,6 +52,7 @@ SHORT = {"drills": "vclip drills"}
 # `vclip eval ... --step best`
 DOTS = "--config configs/X.py --workdir W"
 NO_KEYS = (
+    "train.csv",
     "config.json",
     "config.py",
     "config.a.b",

@@ -92,5 +92,9 @@ def numbers(count: int, holds: Callable[[float], bool], words: str) -> Allowed:
 
 ANY = that("", lambda _: True)
 POSITIVE = that("positive", lambda value: 0 < value < math.inf)
+PART = that(
+    "full, frozen, head or last:N",
+    lambda value: bool(re.fullmatch("full|frozen|head|last:[1-9][0-9]{0,3}", value)),
+)
 SHARE = that("in [0, 1]", lambda value: 0 <= value <= 1)
 BELOW_ONE = that("in [0, 1)", lambda value: 0 <= value < 1)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from vclip_jax.config.allowed import (
     ANY,
     BELOW_ONE,
+    PART,
     POSITIVE,
     SHARE,
     Allowed,
@@ -85,6 +86,8 @@ SECTIONS = {
     "are computed a second time, which saves memory.",
     "loss": "The contrastive loss over the pairs of a batch.",
     "optimizer": "The optimizer and its learning rate.",
+    "train": "The parts of each tower that are trained. Frozen parts keep their weights and batch "
+    "statistics to the bit, and need no gradients and no state of the optimizer.",
     "mesh": "The placement of the train state on devices.",
     "evals": "The zero-shot evaluations: a name of your choice -> an entry, made by "
     "`vclip_jax.config.zero_shot_eval`.",
@@ -621,6 +624,23 @@ KEYS = (
         "The share of the target that is spread over the batch.",
         BELOW_ONE,
         aliases="label_smoothing_factor smoothing ls",
+    ),
+    Key(
+        "train.image",
+        "full",
+        'What is trained of the image tower: "full"; "frozen", nothing; "head", its projection '
+        '(of CLIP\'s ResNet, the attention pool); or "last:N", the projection and the last N '
+        "blocks.",
+        PART,
+        aliases="lock_image freeze_vision unfreeze_vision",
+    ),
+    Key(
+        "train.text",
+        "full",
+        'What is trained of the text tower: "full"; "frozen", nothing; "head", its projection; or '
+        '"last:N", the projection and the last N layers.',
+        PART,
+        aliases="lock_text freeze_text",
     ),
     Key(
         "optimizer.kind",

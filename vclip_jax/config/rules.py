@@ -104,6 +104,14 @@ def best_metric_is_measured(config: ConfigDict, use: Use) -> None:
         )
 
 
+def something_is_trained(config: ConfigDict, use: Use) -> None:
+    """Refuse to train nothing but the temperature."""
+    if use.training and config.train.image == config.train.text == "frozen":
+        raise ValueError(
+            "config.train.image and config.train.text are both 'frozen': train a part of a tower"
+        )
+
+
 def training_has_a_dataset(config: ConfigDict, use: Use) -> None:
     """Refuse to train without a dataset."""
     if use.training and not config.data.dataset:
@@ -185,6 +193,7 @@ RULES: tuple[Callable[[ConfigDict, Use], None], ...] = (
     a_curve_is_of_evaluation,
     failed_checkpoints_are_for_one_process,
     best_metric_is_measured,
+    something_is_trained,
     training_has_a_dataset,
     batches_divide_among_devices,
     shares_divide_into_parts,

@@ -166,6 +166,11 @@ def restore_other(
 
     theirs = config_lib.default()
     theirs.update(config_lib.read(source / "config.json"))
+    if config.restore_optimizer and theirs.train != config.train:
+        raise ValueError(
+            f"config.restore_optimizer=True: {source} trained config.train={theirs.train.to_dict()}"
+            f" and this run trains {config.train.to_dict()}: take the weights alone"
+        )
     abstract = jax.eval_shape(lambda: fresh)
     with Checkpoints(source, read_only=True) as other:
         step = _chosen_step(source, other.steps(), config.restore_step)

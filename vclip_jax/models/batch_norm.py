@@ -28,6 +28,8 @@ class BatchNorm(nnx.Module):
 
     epsilon = 1e-5
     momentum = 0.1
+    frozen = False
+    """True to use the running statistics in training too, and not to move them."""
 
     def __init__(
         self,
@@ -50,7 +52,7 @@ class BatchNorm(nnx.Module):
         With `relu` negative results become 0.
         """
         scale, bias = self.scale[...], self.bias[...]
-        if not train:
+        if not train or self.frozen:
             y = _normalise(x, self.mean[...], self.var[...], scale, bias)
             return (jnp.maximum(y, 0) if relu else y).astype(self.dtype)
         y, mean, var = _normalise_batch(x, scale, bias, self._axes(), relu)
@@ -64,7 +66,7 @@ class BatchNorm(nnx.Module):
         computed from `x`: the convolution's output is neither kept nor read.
         """
         size, _, inputs, outputs = conv.kernel.shape
-        if not train or size > 1 or conv.stride > 1 or inputs >= outputs:
+        if not train or self.frozen or size > 1 or conv.stride > 1 or inputs >= outputs:
             return self(conv(x), train=train)
         kernel = conv.kernel[...].astype(conv.dtype)[0, 0]
         scale, bias = self.scale[...], self.bias[...]

@@ -25,7 +25,7 @@ from vclip_jax.models.build import Batch, build_clip, compute_dtype
 from vclip_jax.models.clip import Clip
 from vclip_jax.models.kinds import LOSSES
 from vclip_jax.models.rng import seeded
-from vclip_jax.train import guards, optim, state
+from vclip_jax.train import guards, optim, parts, state
 from vclip_jax.train.state import Metrics, TrainState
 from vclip_jax.train.step import jit_train_step, make_train_step
 
@@ -49,6 +49,8 @@ class Training:
     """The jitted training step, see `guards.guarded`."""
     gradient_norms: Callable[[TrainState, Batch], dict[str, jax.Array]]
     """Norms of a step's gradients by part of the model, to diagnose a failed run."""
+    trained: frozenset[str] | None = None
+    """The names of the parameters that the step changes, see `parts`; None for all."""
 
 
 def make_training(config: ConfigDict, mesh: Mesh, vocab_size: int) -> Training:
@@ -56,10 +58,20 @@ def make_training(config: ConfigDict, mesh: Mesh, vocab_size: int) -> Training:
     make_model = model_maker(config, vocab_size, platform=mesh.devices.flat[0].platform)
     if config.loss.kind.startswith("sigmoid"):
         make_model = state.with_logit_bias(make_model)
+    trained = None
+    if set(config.train.values()) != {"full"}:
+        params = nnx.eval_shape(lambda: build.split_model(make_model(seeded(0)))[1])
+        trained = parts.trained_names(config.train, parts.names_in(params))
+        make_model = parts.with_frozen_statistics(make_model, trained)
     graphdef = graph_of(make_model)
     optimizer = optim.make_optimizer(config.optimizer, config.total_steps)
     init = partial(
-        state.init_state, make_model, optimizer, config.seed, half=config.model.half_init
+        state.init_state,
+        make_model,
+        optimizer,
+        config.seed,
+        half=config.model.half_init,
+        trained=trained,
     )
     abstract = jax.eval_shape(init)
     placement = sharding.state_sharding(abstract, mesh, config.mesh.rules)
@@ -75,6 +87,7 @@ def make_training(config: ConfigDict, mesh: Mesh, vocab_size: int) -> Training:
         feature_gradient=1.0 if config.optimizer.gather_gradient else 1 / mesh.size,
         micro_batches=config.micro_batches,
         remat=config.remat,
+        trained=trained,
     )
     platform = mesh.devices.flat[0].platform
     step = jit_train_step(
@@ -85,7 +98,7 @@ def make_training(config: ConfigDict, mesh: Mesh, vocab_size: int) -> Training:
         lambda state, batch: diagnosing(state.replace(opt_state=None), batch)[0].opt_state,
         out_shardings=NamedSharding(mesh, PartitionSpec()),
     )
-    return Training(mesh, graphdef, init, abstract, placement, step, gradient_norms)
+    return Training(mesh, graphdef, init, abstract, placement, step, gradient_norms, trained)
 
 
 def describe(training: Training, workdir: Path) -> None:
@@ -100,6 +113,11 @@ def describe(training: Training, workdir: Path) -> None:
         dict(mesh.shape),
         sharding.bytes_per_device(arrays) / 2**30,
     )
+    if training.trained is not None:
+        changed = parts.pick(abstract.params, training.trained.__contains__)
+        log.info(
+            "trained: %s of these parameters; the others are frozen", f"{tree.count(changed):,}"
+        )
     if jax.process_index() == 0:
         write_json(workdir / "placements.json", sharding.describe(arrays))
 

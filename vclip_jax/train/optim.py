@@ -11,6 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from vclip_jax.devices.tree import path_string
+from vclip_jax.files.errors import few
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def check_kind(config: ConfigDict) -> None:
 def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
     """Make the optimizer of `config.optimizer` for a run of `total_steps`.
 
-    Warn of a warm-up that is as long as the run.
+    Warn of a warm-up that is as long as the run, and of a learning rate of 0.
 
     Raises:
         ValueError: one line: the optimizer's kind is unknown.
@@ -96,6 +97,13 @@ def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransf
     if config.clip_grad_norm:
         parts.insert(0, optax.clip_by_global_norm(config.clip_grad_norm))
     if config.learning_rate_factors:
+        if still := [pattern for pattern, factor in config.learning_rate_factors if factor == 0]:
+            log.warning(
+                "warning: config.optimizer.learning_rate_factors is 0 for %s: batch statistics "
+                "still move, and gradients are still computed; config.train.image and "
+                "config.train.text freeze a tower",
+                few(map(repr, still)),
+            )
         parts.append(scale_by_path(config.learning_rate_factors))
     return optax.chain(*parts)
 

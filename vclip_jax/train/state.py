@@ -14,6 +14,7 @@ from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import Clip
 from vclip_jax.models.losses import INITIAL_SIGMOID_BIAS, INITIAL_SIGMOID_SCALE
 from vclip_jax.models.rng import seeded
+from vclip_jax.train import parts
 
 Metrics = dict[str, jax.Array]
 
@@ -50,6 +51,7 @@ def init_state(
     optimizer: optax.GradientTransformation,
     seed: int,
     half: bool = False,
+    trained: frozenset[str] | None = None,
 ) -> TrainState:
     """Return a random state at step 0.
 
@@ -58,11 +60,14 @@ def init_state(
 
     `half` rounds the weights to float16 and back, as Chinese-CLIP does with a new model
     (`convert_weights`, `convert_models_to_fp32`).
+
+    `trained` are the names of the parameters that the optimizer changes, None for all.
     """
     _, params, batch_stats = split_model(make_model(seeded(seed)))
     if half:
         params = jax.tree_util.tree_map_with_path(_round_to_half, params)
-    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+    changed = params if trained is None else parts.pick(params, trained.__contains__)
+    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(changed))
 
 
 def _round_to_half(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:

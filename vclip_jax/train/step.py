@@ -16,6 +16,7 @@ from vclip_jax.models.clip import MAX_LOGIT_SCALE
 from vclip_jax.models.dropout import row_keys
 from vclip_jax.models.losses import contrastive_loss
 from vclip_jax.models.remat import NO_REMAT, rematerialised
+from vclip_jax.train import parts
 from vclip_jax.train.state import Metrics, TrainState
 
 
@@ -32,6 +33,7 @@ def make_train_step(
     feature_gradient: float = 1.0,
     micro_batches: int = 1,
     remat: Mapping[str, str] = NO_REMAT,
+    trained: frozenset[str] | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Return the training step, a pure function `(state, batch) -> (state, metrics)`, not jitted.
 
@@ -59,18 +61,34 @@ def make_train_step(
             the gradients. The loss is that of the whole batch; each part has its own batch
             statistics, whose mean updates the running statistics.
         remat: see `config.remat`.
+        trained: the names of the parameters to change, from `parts.trained_names`; None for all.
+            No gradient is computed for others. A text tower without trained parameters has no
+            dropout.
     """
+
+    def changes(name: str) -> bool:
+        return trained is None or name in trained
+
+    def moves(name: str) -> bool:
+        return changes(f"{name.rpartition('/')[0]}/scale")  # of the statistics' batch norm
+
+    def split(params: dict) -> tuple[dict, dict]:
+        """Return the parameters that the step changes, and the others."""
+        return parts.pick(params, changes), parts.pick(params, lambda name: not changes(name))
+
     axes = mesh.axis_names if mesh is not None else ()
-    specs = jax.tree.map(lambda sharding: sharding.spec, placement.params) if placement else None
+    specs = jax.tree.map(lambda sharding: sharding.spec, placement.params) if placement else {}
+    drops = trained is None or any(name.startswith(parts.TEXT_TOWERS) for name in trained)
     encode = _encoder(graphdef, remat, micro_batches)
 
-    def loss_fn(params: dict, batch_stats: dict, batch: Batch, key: jax.Array):
+    def loss_fn(changed: dict, fixed: dict, batch_stats: dict, batch: Batch, key: jax.Array):
+        params = parts.joined(changed, fixed)
         if axes:
             params = jax.tree.map(partial(_whole, axes), params, specs)
         local = len(batch["tokens"])
         first = jax.lax.axis_index(axes) * local if axes else 0
-        rows = {name: batch[name] for name in ("image", "tokens")}
-        rows["keys"] = row_keys(key, first + jnp.arange(local))
+        rows: dict[str, Any] = {name: batch[name] for name in ("image", "tokens")}
+        rows["keys"] = row_keys(key, first + jnp.arange(local)) if drops else None
         image, text, moved = encode(params, batch_stats, rows)
         logit_scale = params["logit_scale"]
         if clamp == "forward":
@@ -91,16 +109,20 @@ def make_train_step(
         gradient = jax.shard_map(
             gradient,
             mesh=mesh,
-            in_specs=(specs, everywhere, BATCH, everywhere),
-            out_specs=((everywhere, everywhere), specs),
+            in_specs=(*split(specs), everywhere, BATCH, everywhere),
+            out_specs=((everywhere, everywhere), split(specs)[0]),
         )
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        (value, batch_stats), grads = gradient(state.params, state.batch_stats, batch, key)
+        changed, fixed = split(state.params)
+        (value, moved), grads = gradient(changed, fixed, state.batch_stats, batch, key)
         with jax.named_scope("optimizer"):
-            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-            params = optax.apply_updates(state.params, updates)
+            updates, opt_state = optimizer.update(grads, state.opt_state, changed)
+            params = parts.joined(optax.apply_updates(changed, updates), fixed)
+        # A mean over micro-batches could change the bits of statistics that do not move.
+        still = parts.pick(state.batch_stats, lambda name: not moves(name))
+        batch_stats = parts.joined(parts.pick(moved, moves), still)
         scale = state.params["logit_scale"]
         if clamp == "forward":
             scale = jnp.clip(scale, 0.0, MAX_LOGIT_SCALE)
@@ -122,7 +144,8 @@ def _encoder(
     graphdef: nnx.GraphDef, remat: Mapping[str, str], micro_batches: int
 ) -> Callable[[dict, dict, Batch], tuple[jax.Array, jax.Array, dict]]:
     """Return `(params, batch_stats, rows)` to unit vectors of images and texts, `[b, d]` each, and
-    the new batch statistics. The rows have `image`, `tokens` and the `keys` of dropout."""
+    the new batch statistics. The rows have `image`, `tokens` and the `keys` of dropout, None for
+    none."""
 
     def encode(params: dict, batch_stats: dict, rows: Batch) -> tuple[jax.Array, jax.Array, dict]:
         def visual(params: dict, images: jax.Array) -> tuple[jax.Array, dict]:
@@ -130,7 +153,7 @@ def _encoder(
             image = model.encode_image(images, train=True)
             return image, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
 
-        def textual(params: dict, tokens: jax.Array, keys: jax.Array) -> jax.Array:
+        def textual(params: dict, tokens: jax.Array, keys: jax.Array | None) -> jax.Array:
             model = nnx.merge(graphdef, params, batch_stats)
             return model.encode_text(tokens, keys=keys)
 
