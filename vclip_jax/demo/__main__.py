@@ -105,6 +105,7 @@ def serve(options: argparse.Namespace) -> None:
     if not all(importlib.util.find_spec(name) for name in ("gradio", "uvicorn")):
         raise ValueError("the demo needs Gradio: pip install 'vclip_jax[demo]'")
     model = commands.chosen_model(options)
+    commands.keep_compiled()
     import uvicorn
 
     from vclip_jax import prompts as prompts_lib

@@ -8,7 +8,7 @@ from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.files import packaged
 from vclip_jax.files.errors import first_line
 from vclip_jax.files.foreign import hub_name
-from vclip_jax.interop import folder, workdir
+from vclip_jax.interop import folder
 from vclip_jax.interop.weights import Weights, digest
 from vclip_jax.prompts import calibration
 from vclip_jax.prompts.calibration import Calibration
@@ -44,6 +44,8 @@ def read_folder(source: Path, step: int | str) -> tuple[Weights, Tokenizer, int 
     """
     with without_others_warnings():
         if not folder.is_portable(source):
+            from vclip_jax.interop import workdir  # imports Orbax: a portable folder needs none
+
             return workdir.load(source, step)
         if step != "latest":
             raise ValueError(

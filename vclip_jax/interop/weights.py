@@ -5,8 +5,8 @@ import json
 import reprlib
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,9 @@ from vclip_jax.models.bert import Bert, BertConfig
 from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import Clip
 from vclip_jax.models.rng import seeded
-from vclip_jax.train.state import TrainState
+
+if TYPE_CHECKING:
+    from vclip_jax.train.state import TrainState
 
 KINDS = ("clip", "text")
 _TRAINING_ONLY = ("batch_norm", "half_init", "whiten_pairs")
@@ -236,7 +238,7 @@ def expected_arrays(config: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct
     if config["kind"] == "text":
         text = nnx.eval_shape(lambda: Bert(bert_config(config), rngs=seeded(0)))
         return names.flatten({"bert": nnx.to_pure_dict(nnx.state(text, nnx.Param))})
-    _, params, batch_stats = split_model(nnx.eval_shape(lambda: make_clip(config, seeded(0))))
+    _, params, batch_stats = abstract_clip(config)
     return names.flatten(params, batch_stats)
 
 
@@ -268,8 +270,8 @@ def expected_in(
 
 
 def into_state(
-    weights: Weights, state: TrainState, shardings: TrainState, *, origin: str
-) -> TrainState:
+    weights: Weights, state: "TrainState", shardings: "TrainState", *, origin: str
+) -> "TrainState":
     """Return `state` with the parameters and statistics of `weights`, or only its text tower.
 
     Raises:
@@ -290,6 +292,19 @@ def into_state(
 def bert_config(config: Mapping[str, Any]) -> BertConfig:
     """Return the sizes of a BERT text tower, from a portable configuration."""
     return build.bert_config(config["model"], config["tokenizer"]["vocab_size"])
+
+
+def abstract_clip(config: Mapping[str, Any], dtype: Any = jnp.float32) -> Any:
+    """Return `build.split_model` of the model of `make_clip`, with shapes in place of arrays.
+
+    The last results are kept, because loading a model needs its shapes twice.
+    """
+    return _abstract_clip(json.dumps(config), jnp.dtype(dtype))
+
+
+@lru_cache(maxsize=4)
+def _abstract_clip(config: str, dtype: Any) -> Any:
+    return split_model(nnx.eval_shape(lambda: make_clip(json.loads(config), seeded(0), dtype)))
 
 
 def make_clip(config: Mapping[str, Any], rngs: nnx.Rngs, dtype: Any = jnp.float32) -> Clip:

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         commands.chosen_model(options)
+        commands.keep_compiled()
         check_paths(options.images)
         if options.prompts is not None:
             from vclip_jax import prompts

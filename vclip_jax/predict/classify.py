@@ -17,8 +17,6 @@ from vclip_jax.datasets.own.named import expand
 from vclip_jax.files.csv_lines import csv_line
 from vclip_jax.files.errors import shown
 from vclip_jax.files.writing import replacing
-from vclip_jax.predict import prior_matching
-from vclip_jax.predict.heat_maps import HEAT_SIDE
 from vclip_jax.predict.photographs import Looked, embeddings_of, look, summary
 from vclip_jax.predict.pretrained import Pretrained, load, say_step
 from vclip_jax.prompts import PromptSet
@@ -37,7 +35,7 @@ def run(options: Namespace, out: TextIO) -> int:
     say_step(model, clip)
     prompt_set = clip.asked(asked)
     calibration = clip.calibration_of(prompt_set, options.calibration)
-    side = max(HEAT_SIDE, clip.config["data"]["image_size"]) if options.explain else 0
+    side = _heat_side(clip) if options.explain else 0
     looked: Iterable[list[Looked]] = look(clip, named.paths, options.gate, side)
     if options.prevalence:
         first = list(look(clip, named.paths, options.gate))
@@ -77,6 +75,8 @@ def _match(
     calibration: Calibration | None,
 ) -> Calibration:
     """Set offsets that make the mean answer the stated prevalence, and print notes about them."""
+    from vclip_jax.predict import prior_matching  # imports SciPy
+
     looked = list(looked)
     used = [one for chunk in looked for one in chunk if one.embedding is not None]
     if refused := sum(bool(one.gate) for one in used):
@@ -134,6 +134,12 @@ def answers(
             if write_heat is not None:
                 row["explanation"] = next(written) if answered else ""
             yield row
+
+
+def _heat_side(clip: Pretrained) -> int:
+    from vclip_jax.predict.heat_maps import HEAT_SIDE
+
+    return max(HEAT_SIDE, int(clip.config["data"]["image_size"]))
 
 
 HeatWriter = Callable[[list[Looked], np.ndarray], list[str]]

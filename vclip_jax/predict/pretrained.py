@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from PIL import Image
 
 from vclip_jax import prompts as prompts_lib
@@ -30,9 +29,8 @@ from vclip_jax.files.foreign import MOST_IMAGE, read_bytes
 from vclip_jax.interop import names
 from vclip_jax.interop import weights as weights_lib
 from vclip_jax.interop.source import folder_of, read_folder
-from vclip_jax.interop.weights import Weights, make_clip
-from vclip_jax.models.build import compute_dtype, split_model
-from vclip_jax.models.rng import seeded
+from vclip_jax.interop.weights import Weights
+from vclip_jax.models.build import compute_dtype
 from vclip_jax.predict.scorer import Scorer, Variables
 from vclip_jax.prompts import calibration as calibration_lib
 from vclip_jax.prompts import own, reading
@@ -137,9 +135,7 @@ class Pretrained:
         data = self.config["data"]
         check_fit(data["image_size"], data["fit"], data["decode"])
         self._dtype = compute_dtype(dtype)
-        self.graphdef, _, _ = split_model(
-            nnx.eval_shape(lambda: make_clip(self.config, seeded(0), self._dtype))
-        )
+        self.graphdef, _, _ = weights_lib.abstract_clip(self.config, self._dtype)
         mesh = sharding.make_mesh(1, jax.local_devices()[:1])
         self._variables = jax.device_put(weights.variables, mesh.devices.item())
         flair = self.config["model"]["text_pool"] == "layers"

@@ -2,8 +2,6 @@
 
 import html
 
-import ftfy
-
 
 def clean(text: str) -> str:
     """Repair wrongly decoded text ("Ã©" is "é"), and make typography and white space plain.
@@ -11,4 +9,6 @@ def clean(text: str) -> str:
     HTML entities are resolved too. This is `basic_clean` and `whitespace_clean` of open_clip and of
     OpenAI's CLIP.
     """
+    import ftfy  # imported late: a Chinese model never cleans a text
+
     return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())

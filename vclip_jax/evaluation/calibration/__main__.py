@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         commands.chosen_model(options)
+        commands.keep_compiled()
         if options.at and options.prevalence:
             raise ValueError("--at is for a fit with labels: leave out --prevalence, or --at")
         names_dataset(options.inputs, options.data_dir)

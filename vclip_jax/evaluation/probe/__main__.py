@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         commands.chosen_model(options)
+        commands.keep_compiled()
         find_dataset(options.dataset, options.data_dir)
         if options.prompts not in (None, "labels"):
             from vclip_jax import prompts

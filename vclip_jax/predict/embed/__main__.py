@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         commands.chosen_model(options)
+        commands.keep_compiled()
         if options.split is None:
             names_dataset(options.inputs, options.data_dir)
         else:
