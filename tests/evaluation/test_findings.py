@@ -117,6 +117,26 @@ def test_the_development_split_chooses_the_thresholds(case, settings):
         assert row["operating_points"]["points"][0]["sensitivity"] == row["sensitivity"]
 
 
+def test_excluded_photographs_choose_no_threshold(case, settings):
+    scorer, variables, task, embedded, _ = case
+    rng = np.random.default_rng(2)
+    truth, others, gate = rng.integers(0, 2, (40, 2)), unit(rng, 40), np.arange(40) % 4
+
+    def chosen(kept, refused):
+        own = dataclasses.replace(task, development=Source(truth[kept], "train"))
+        development = Embedded(others[kept], np.full(len(kept), -1, np.int32), refused)
+        found = evaluate_findings(
+            scorer, variables, own, embedded, settings, final=True, development=development
+        )
+        return [row["threshold"] for row in found.result["findings"]]
+
+    every, good = np.arange(40), np.flatnonzero(gate == 0)
+    settings.gate = "exclude"
+    assert chosen(every, gate) == chosen(good, None)
+    settings.gate = "report"
+    assert chosen(every, gate) == chosen(every, None) != chosen(good, None)
+
+
 def test_answers_are_a_table_of_names_and_patients_are_the_unit(case, settings):
     scorer, variables, task, embedded, truth = case
     source = Source(truth, patient="p1", facts={"sex": "f"})

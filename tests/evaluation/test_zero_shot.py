@@ -132,6 +132,27 @@ def test_intervals_are_over_the_patients_of_the_records(case, settings):
     assert alone["auc_ci95"] != result["auc_ci95"]
 
 
+def test_excluded_photographs_choose_no_threshold(case, settings):
+    rng = np.random.default_rng(3)
+    images, labels = unit(rng, 60), rng.integers(-1, 3, 60).astype(np.int32)
+    gate = (np.arange(60) % 3).astype(np.int32)
+    task = dataclasses.replace(case[2], development=Source(split="train"))
+
+    def chosen(development):
+        found = evaluate_zero_shot(
+            case[0], case[1], task, case[3], settings, final=True, development=development
+        )
+        points = found.results["toy"]["operating_points"]
+        return points["chosen_on"]["n"], points["classes"]["mild"]["points"][0]["threshold"]
+
+    judged = Embedded(images, labels, gate)
+    good = Embedded(images[gate == 0], labels[gate == 0])
+    settings.gate = "exclude"
+    assert chosen(judged) == chosen(good)
+    settings.gate = "report"
+    assert chosen(judged) == chosen(Embedded(images, labels)) != chosen(good)
+
+
 def test_the_final_evaluation_adds_thresholds_curves_and_subgroups(case, settings):
     rng = np.random.default_rng(1)
     sites = ["A" if i % 2 else "B" for i in range(N)]

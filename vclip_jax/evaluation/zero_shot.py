@@ -155,7 +155,9 @@ def evaluate_zero_shot(
     chosen_on: Sequence[LabelSet | None] = [None] * len(label_sets)
     if development is not None:
         answers = _probabilities(variables, development, classes, calibration)
-        chosen_on = _label_sets(task, answers, task.numbered(development.labels))
+        its = task.numbered(development.labels)
+        its = np.where(development.scored(its, config.gate), its, -1)
+        chosen_on = _label_sets(task, answers, its)
     found = ZeroShot({}, [], {})
     for scored, before, other in zip(label_sets, uncalibrated, chosen_on, strict=True):
         scored, before = scored.only(known), before.only(known)
