@@ -11,7 +11,6 @@ from itertools import islice
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -211,12 +210,13 @@ class Pretrained:
         n = len(squares)
         # Pad to a full batch or a power of two, so that few shapes are compiled.
         padded = min(self.batch_size, 1 << (n - 1).bit_length())
+        numbers = np.arange(padded, dtype=np.int32)
         batch = {
-            "image": jnp.pad(jnp.asarray(squares), ((0, padded - n), (0, 0), (0, 0), (0, 0))),
-            "label": jnp.zeros(padded, jnp.int32),
-            "index": jnp.where(jnp.arange(padded) < n, jnp.arange(padded), -1),
+            "image": np.pad(squares, ((0, padded - n), (0, 0), (0, 0), (0, 0))),
+            "label": np.zeros(padded, np.int32),
+            "index": np.where(numbers < n, numbers, np.int32(-1)),
         }
-        embeddings, _ = self._scorer.embed_images(self._variables, [batch])
+        embeddings, _ = self._scorer.embed_images(self._variables, [jax.device_put(batch)])
         return embeddings
 
     def encode_text(self, texts: Sequence[str], *, quiet: bool = False) -> np.ndarray:
