@@ -21,7 +21,6 @@ print(json.dumps([status, [name for name in {SLOW!r} if name in sys.modules]]))
 VARIABLES = (
     "JAX_COMPILATION_CACHE_DIR",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
-    "JAX_COMPILATION_CACHE_MAX_SIZE",
 )
 
 
@@ -56,6 +55,15 @@ def test_a_folder_that_the_user_names_comes_first(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
     commands.keep_compiled()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path)
+    assert VARIABLES[1] not in os.environ
+
+
+@pytest.mark.usefixtures("no_variables")
+def test_without_a_home_directory_nothing_is_kept(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    commands.keep_compiled()
+    assert VARIABLES[0] not in os.environ
 
 
 @pytest.mark.usefixtures("no_variables")

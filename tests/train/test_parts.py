@@ -168,5 +168,13 @@ def test_parts_that_a_tower_lacks_are_refused(tiny_clip):
     every = parts.names_in(shapes_of(tiny_clip))
     with pytest.raises(ValueError, match=r"config.train.image='last:5': this tower has 4 blocks"):
         parts.trained_names({"image": "last:5", "text": "full"}, every)
-    with pytest.raises(ValueError, match="this tower has no projection"):
+    with pytest.raises(ValueError, match="this tower has no parameter called proj or attnpool"):
         parts.trained_names({"image": "head", "text": "full"}, ["visual/own", "text_projection"])
+
+
+def test_statistics_that_cannot_be_frozen_are_refused(tiny_clip):
+    _, params, statistics = nnx.eval_shape(lambda: split_model(tiny_clip(seeded(0))))
+    names = parts.names_in(params)
+    parts.check_statistics(names, parts.names_in(statistics))
+    with pytest.raises(ValueError, match="visual/own/mean is a statistic of no batch norm"):
+        parts.check_statistics(names, ["visual/bn1/mean", "visual/own/mean"])

@@ -26,8 +26,6 @@ OTHERS: Final = (
 """Libraries whose warnings do not help users of this package; their errors are shown."""
 INTERRUPTED: Final = 130
 """The exit status after Ctrl-C, by the convention of shells."""
-_MOST_COMPILED: Final = 1 << 30
-"""Bytes of compiled programs that are kept; a model's programs for predictions take 0.2 MiB."""
 READER_GONE: Final = 141
 """The exit status if the output's reader has ended (`| head`), by the convention of shells."""
 
@@ -81,15 +79,15 @@ def keep_compiled() -> None:
     """Keep compiled programs on disk, in this user's cache, for the next process.
 
     Call it before JAX is imported. JAX's own variables come first: JAX_COMPILATION_CACHE_DIR names
-    another folder, JAX_ENABLE_COMPILATION_CACHE=0 keeps nothing. Processors of another kind have
-    another folder, because a home directory may be shared by machines.
+    another folder, whose settings stay as they are, and JAX_ENABLE_COMPILATION_CACHE=0 keeps
+    nothing. Processors of another kind have another folder, because a home directory may be shared
+    by machines. A user without a home directory keeps nothing.
     """
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    os.environ.setdefault(
-        "JAX_COMPILATION_CACHE_DIR", os.path.join(caches, "vclip_jax", _processor())
-    )
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(_MOST_COMPILED))
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and os.path.isabs(caches):
+        folder = os.path.join(caches, "vclip_jax", _processor())
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 def _processor() -> str:

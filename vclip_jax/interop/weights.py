@@ -23,6 +23,7 @@ from vclip_jax.models import build
 from vclip_jax.models.bert import Bert, BertConfig
 from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import Clip
+from vclip_jax.models.kinds import IMAGE_POOLS, IMAGE_TOWERS, TEXT_TOWERS
 from vclip_jax.models.rng import seeded
 
 if TYPE_CHECKING:
@@ -299,11 +300,18 @@ def abstract_clip(config: Mapping[str, Any], dtype: Any = jnp.float32) -> Any:
 
     The last results are kept, because loading a model needs its shapes twice.
     """
-    return _abstract_clip(json.dumps(config), jnp.dtype(dtype))
+    model = config["model"]
+    kinds = (
+        IMAGE_TOWERS.get(model["vision_kind"]),
+        IMAGE_POOLS.get(model["vision_pool"]),
+        TEXT_TOWERS.get(model["text_kind"]),
+    )
+    return _abstract_clip(json.dumps(config), jnp.dtype(dtype), kinds)
 
 
 @lru_cache(maxsize=4)
-def _abstract_clip(config: str, dtype: Any) -> Any:
+def _abstract_clip(config: str, dtype: Any, kinds: tuple[Any, ...]) -> Any:
+    # `kinds` are a part of the key: a recipe may replace a tower under its name.
     return split_model(nnx.eval_shape(lambda: make_clip(json.loads(config), seeded(0), dtype)))
 
 

@@ -60,8 +60,10 @@ def make_training(config: ConfigDict, mesh: Mesh, vocab_size: int) -> Training:
         make_model = state.with_logit_bias(make_model)
     trained = None
     if set(config.train.values()) != {"full"}:
-        params = nnx.eval_shape(lambda: build.split_model(make_model(seeded(0)))[1])
-        trained = parts.trained_names(config.train, parts.names_in(params))
+        shapes = nnx.eval_shape(lambda: build.split_model(make_model(seeded(0)))[1:])
+        names, statistics = map(parts.names_in, shapes)
+        parts.check_statistics(names, statistics)
+        trained = parts.trained_names(config.train, names)
         make_model = parts.with_frozen_statistics(make_model, trained)
     graphdef = graph_of(make_model)
     optimizer = optim.make_optimizer(config.optimizer, config.total_steps)

@@ -21,7 +21,10 @@ from vclip_jax.models.clip import Clip
 TEXT_TOWERS: Final = ("bert/", "text/")
 """The starts of the names of a text tower's parameters, without its projection."""
 _TOWERS: Final = {"image": re.compile("visual/"), "text": re.compile("bert/|text/|text_projection")}
-_HEADS: Final = {"image": re.compile("visual/(attnpool/|proj$)"), "text": re.compile("text_proj")}
+_HEADS: Final = {
+    "image": re.compile("visual/(attnpool/|proj(/|$))"),
+    "text": re.compile("text_proj"),
+}
 _AFTER_BLOCKS: Final = re.compile("/(ln_post|ln_final)/")
 _BLOCK: Final = re.compile(r"(.+?/\d+)/")
 
@@ -56,6 +59,24 @@ def trained_names(train: Mapping[str, str], names: Iterable[str]) -> frozenset[s
     return frozenset(kept)
 
 
+def check_statistics(names: Iterable[str], statistics: Iterable[str]) -> None:
+    """Refuse to train a part of a tower whose statistics belong to no batch norm with a scale.
+
+    Args:
+        names, statistics: the names of all parameters and of all batch statistics.
+
+    Raises:
+        ValueError: one line that names the statistic.
+    """
+    known = set(names)
+    for name in statistics:
+        if f"{name.rpartition('/')[0]}/scale" not in known:
+            raise ValueError(
+                f"config.train: {name} is a statistic of no batch norm with a scale, which cannot "
+                "be frozen: train both towers in full"
+            )
+
+
 def _trained_in_tower(tower: str, choice: str, own: set[str]) -> set[str]:
     if choice == "full":
         return own
@@ -64,7 +85,9 @@ def _trained_in_tower(tower: str, choice: str, own: set[str]) -> set[str]:
     said = f"config.train.{tower}={choice!r}"
     head = {name for name in own if _HEADS[tower].match(name)}
     if not head:
-        raise ValueError(f"{said}: this tower has no projection: choose full or frozen")
+        raise ValueError(
+            f"{said}: this tower has no parameter called proj or attnpool: choose full or frozen"
+        )
     if choice == "head":
         return head
     blocks = sorted({match[1] for name in own if (match := _BLOCK.match(name))}, key=_by_number)

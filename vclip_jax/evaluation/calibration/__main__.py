@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands.keep_compiled()
         if options.at and options.prevalence:
             raise ValueError("--at is for a fit with labels: leave out --prevalence, or --at")
-        names_dataset(options.inputs, options.data_dir)
+        if options.split is None:
+            names_dataset(options.inputs, options.data_dir)
         if options.prompts not in (None, "labels"):
             from vclip_jax import prompts
 

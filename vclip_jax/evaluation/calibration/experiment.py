@@ -76,7 +76,9 @@ def run(options: Namespace) -> Calibration:
 def _ask(options: Namespace, clip: Pretrained) -> Asked:
     """Read a built dataset, or the named photographs, and classify them."""
     first = options.inputs[0]
-    if names_dataset(options.inputs, options.data_dir):
+    if options.split is not None and len(options.inputs) > 1:
+        raise ValueError("--split is for one built dataset: name one dataset, or no --split")
+    if options.split is not None or names_dataset(options.inputs, options.data_dir):
         return _ask_dataset(options, clip, first)
     if not options.prevalence:
         raise ValueError(

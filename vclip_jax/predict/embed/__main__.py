@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands.keep_compiled()
         if options.split is None:
             names_dataset(options.inputs, options.data_dir)
-        else:
+        elif len(options.inputs) == 1:
             find_dataset(options.inputs[0], options.data_dir)
         from vclip_jax.predict.embed import command
 
