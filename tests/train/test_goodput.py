@@ -88,6 +88,18 @@ def test_the_time_until_the_ledger_is_opened_is_the_starts(tmp_path):
     assert ledger(tmp_path)["step"] == 3
 
 
+def test_partial_training_has_no_utilisation(tmp_path, monkeypatch):
+    """The count of operations is that of full training."""
+    counted = []
+    monkeypatch.setattr(goodput_lib, "step_flops", lambda *_, **__: counted.append(1) or 1e9)
+    config, mesh = config_lib.default(), sharding.make_mesh(1)
+    open_goodput(config, tmp_path / "full", mesh, 0, began=time.perf_counter())
+    assert counted == [1]
+    config.train.image = "frozen"
+    open_goodput(config, tmp_path / "part", mesh, 0, began=time.perf_counter())
+    assert counted == [1]
+
+
 class Clock:
     """A pace whose clock stands still until it is moved, and whose steps take none of its time."""
 

@@ -17,6 +17,7 @@ from vclip_jax.devices import sharding
 from vclip_jax.models.bert import BertConfig
 from vclip_jax.models.flops import step_flops
 from vclip_jax.train.build import make_training, step_arguments
+from vclip_jax.train.parts import all_is_trained
 
 log = logging.getLogger("vclip_jax")
 
@@ -67,12 +68,15 @@ def report_step(
         cache_dir=cache_dir,
         suggestions=memory_savers(config, topology),
     )
-    flops = step_flops(
-        config.model,
-        image_size=config.data.image_size,
-        context_length=config.tokenizer.context_length,
-        global_batch=config.global_batch_size,
-    )
+    # The count is of three forward passes, more than what partial training computes.
+    flops = None
+    if all_is_trained(config.train):
+        flops = step_flops(
+            config.model,
+            image_size=config.data.image_size,
+            context_length=config.tokenizer.context_length,
+            global_batch=config.global_batch_size,
+        )
     report = compile_report.make_report(
         topology,
         compilation,

@@ -632,7 +632,7 @@ KEYS = (
         '(of CLIP\'s ResNet, the attention pool); or "last:N", the projection and the last N '
         "blocks.",
         PART,
-        aliases="lock_image freeze_vision unfreeze_vision",
+        aliases="lock_image freeze_vision",
     ),
     Key(
         "train.text",

@@ -44,8 +44,22 @@ class Embedded:
             >>> embedded.scored(labels, "exclude").tolist()
             [True, False, False]
         """
-        known = labels >= 0
-        return known & (self.gate == 0) if gate == "exclude" and self.gate is not None else known
+        return (labels >= 0) & self.kept(gate)
+
+    def kept(self, gate: str) -> np.ndarray:
+        """Return which images the gate does not leave out, bool `[n]`; all unless "exclude".
+
+        Examples:
+            >>> import numpy as np
+            >>> from vclip_jax.evaluation.embedded import Embedded
+            >>> images, refused = np.eye(2, 8, dtype=np.float32), np.array([0, 1], np.int32)
+            >>> embedded = Embedded(images, np.array([-1, 0], np.int32), refused)
+            >>> embedded.kept("report").tolist(), embedded.kept("exclude").tolist()
+            ([True, True], [True, False])
+        """
+        if gate == "exclude" and self.gate is not None:
+            return np.asarray(self.gate == 0)
+        return np.ones(len(self.images), np.bool_)
 
     def reasons(self, which: np.ndarray) -> list[str]:
         """Return the gate's reasons in words for the images of bool `[n]`; [] without a gate.

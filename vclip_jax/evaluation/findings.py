@@ -72,7 +72,7 @@ def evaluate_findings(
     parts = scorer.prompt_embeddings(variables, asked.prompts)
     contrasts = asked.contrasts(class_means(parts, asked.prompts.renormalise))
     truth, probabilities = truth_of(task.source), _probabilities(variables, embedded, contrasts)
-    known: npt.NDArray[np.bool_] = np.any(truth >= 0, axis=1) & _kept(embedded, config.gate)
+    known: npt.NDArray[np.bool_] = np.any(truth >= 0, axis=1) & embedded.kept(config.gate)
     if not known.any():
         raise ValueError(
             "the gate refuses every photograph with findings: set config.gate='report'"
@@ -81,7 +81,7 @@ def evaluate_findings(
     patients = rows.people if rows is not None else None
     chosen_on = None
     if development is not None:
-        kept = _kept(development, config.gate)
+        kept = development.kept(config.gate)
         answers = _probabilities(variables, development, contrasts)
         chosen_on = answers[kept], truth_of(task.development)[kept]
     result = metrics.findings(
@@ -110,13 +110,6 @@ def evaluate_findings(
         named = rows if secret is None else rows.hidden(secret)
         table = as_csv(named, asked, truth[known], probabilities[known], embedded.reasons(known))
     return Findings(result, table)
-
-
-def _kept(embedded: Embedded, gate: str) -> npt.NDArray[np.bool_]:
-    """Return which images `config.gate` does not leave out, bool `[n]`."""
-    if gate == "exclude" and embedded.gate is not None:
-        return np.asarray(embedded.gate == 0)
-    return np.ones(len(embedded.images), np.bool_)
 
 
 def _probabilities(

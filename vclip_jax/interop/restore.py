@@ -122,6 +122,11 @@ def start_at_0(
         log.info("starts at step 0 from %s", origin)
         if jax.process_index() == 0:
             origin.save(own_workdir)
+    elif training.trained is not None:
+        log.warning(
+            "warning: config.train freezes parts of towers whose weights are random: name trained "
+            "weights with config.restore_from"
+        )
     if config.model.whiten_pairs and taken in ("", TEXT_TOWER):
         state = whitened(state, config, training, train, tokenizer)
     elif config.model.whiten_pairs:

@@ -59,7 +59,7 @@ def make_training(config: ConfigDict, mesh: Mesh, vocab_size: int) -> Training:
     if config.loss.kind.startswith("sigmoid"):
         make_model = state.with_logit_bias(make_model)
     trained = None
-    if set(config.train.values()) != {"full"}:
+    if not parts.all_is_trained(config.train):
         shapes = nnx.eval_shape(lambda: build.split_model(make_model(seeded(0)))[1:])
         names, statistics = map(parts.names_in, shapes)
         parts.check_statistics(names, statistics)

@@ -31,6 +31,11 @@ _BLOCK: Final = re.compile(r"(.+?/\d+)/")
 MakeModel = Callable[[nnx.Rngs], Clip]
 
 
+def all_is_trained(train: Mapping[str, str]) -> bool:
+    """Return whether `config.train` trains both towers in full."""
+    return set(train.values()) == {"full"}
+
+
 def names_in(params: Any) -> list[str]:
     """Return the names of the leaves of a tree, such as `visual/layer1/0/conv1/kernel`."""
     return [path_string(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
