@@ -708,6 +708,35 @@ def test_a_sigmoid_loss_can_start_from_a_softmax_run(config, finished, tmp_path)
     assert same(state.params["logit_bias"], fresh.params["logit_bias"])
 
 
+def test_low_rank_parts_are_merged_wherever_a_run_is_read(config, finished, tmp_path):
+    config.restore_from, config.total_steps = str(finished), 2
+    config.checkpoint_every, config.optimizer.learning_rate = 2, 0.01
+    config.train.image, config.train.text, config.train.lora_targets = "lora:2", "lora:1", "mlp|que"
+    trainer.main(config.copy_and_resolve_references(), tmp_path / "tuned")
+    loaded, tokenizer, _ = saved_run.load(tmp_path / "tuned")
+    before = saved_run.load(finished)[0]
+    assert loaded.arrays.keys() == before.arrays.keys()
+    moved = {n for n in before.arrays if not np.array_equal(loaded.arrays[n], before.arrays[n])}
+    assert "visual.transformer.resblocks.0.mlp.c_fc.kernel" in moved
+    assert "bert.layer.0.attention.self_.query.kernel" in moved
+    assert not any("layer.0.output" in n or "attn.in_proj" in n or "embed" in n for n in moved)
+    portable.save(tmp_path / "portable", loaded, tokenizer)
+    scored = tiny(Path(config.data.data_dir))
+    scored.restore_from = str(tmp_path / "portable")
+    trainer.main(scored, tmp_path / "scored", mode="eval")
+    [own, other] = (rows(tmp_path / run)[-1]["eval/validation/loss"] for run in ("tuned", "scored"))
+    assert own == pytest.approx(other, abs=1e-5)
+    # Another run starts from the merged kernels, with or without low-rank parts of its own.
+    config.restore_from, config.train.text = str(tmp_path / "tuned"), "full"
+    state, fresh, _ = start(config, tmp_path)
+    kernel = state.params["bert"]["layer"][0]["attention"]["self_"]["query"]["kernel"]
+    assert np.array_equal(kernel, loaded.arrays["bert.layer.0.attention.self_.query.kernel"])
+    added = state.params["visual"]["transformer"]["resblocks"][0]["mlp"]["c_fc"]["low_rank"]
+    assert same(
+        added, fresh.params["visual"]["transformer"]["resblocks"][0]["mlp"]["c_fc"]["low_rank"]
+    )
+
+
 def test_what_shapes_do_not_show_is_said(config, finished, tmp_path, caplog):
     config.restore_from, config.model.text_pool = str(finished), "mean"
     with caplog.at_level(logging.INFO, "vclip_jax"):

@@ -60,7 +60,7 @@ from vclip_jax.tracking.metrics_log import MetricsLog
 from vclip_jax.tracking.pictures import show_samples
 from vclip_jax.tracking.trackers import check_installed, open_trackers
 from vclip_jax.train import optim
-from vclip_jax.train.build import describe, graph_of, make_training, model_maker
+from vclip_jax.train.build import check_parts, describe, graph_of, make_training, model_maker
 from vclip_jax.train.checkpoint import check_path
 from vclip_jax.train.due import Timetable
 from vclip_jax.train.goodput import open_goodput
@@ -236,6 +236,7 @@ def check_training(config: ConfigDict, workdir: Path) -> None:
     check_path(workdir)
     if config.restore_from and not (workdir / "checkpoints").exists():
         check_source(config)
+    check_parts(config)
     check_source_of_data(config)  # before the Hub is asked for a vocabulary
     check_words(config)
 

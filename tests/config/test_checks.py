@@ -63,6 +63,13 @@ def test_a_loss_that_there_is_not_is_refused_with_those_there_are(key, value, me
         ("mesh.rules", ("foo",), r"config\.mesh\.rules=.* must be pairs like .*; 'foo' is not one"),
         ("mesh.rules", (("(", "fsdp"),), r"'\(' is not a regular expression: missing"),
         ("optimizer.learning_rate_factors", (("a", "b"),), r"; \('a', 'b'\) is not one"),
+        ("optimizer.layer_decay", 0.0, r"layer_decay=0\.0 must be in \(0, 1\]"),
+        (
+            "train.image",
+            "lora:0",
+            r"train\.image='lora:0' must be full, frozen, head, last:N or lora",
+        ),
+        ("train.lora_targets", "(", r"lora_targets='\(' must be a regular expression; '\(' is not"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_by_its_own_key(key, value, message):
@@ -114,3 +121,11 @@ def test_no_suggestion_is_better_than_a_wrong_one(written):
     with pytest.raises(ValueError, match=rf"unknown key config\.{written}: ") as caught:
         check_overrides([f"--config.{written}=1"])
     assert "did you mean" not in str(caught.value)
+
+
+def test_layers_in_a_loop_have_no_parts_of_their_own():
+    config = small()
+    config.data.dataset = "idrid"
+    config.scan_text_layers, config.train.text = True, "lora:4"
+    with pytest.raises(ValueError, match=r"scan_text_layers=True needs layers that are all alike"):
+        validate(config, devices=1)

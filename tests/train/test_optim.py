@@ -19,6 +19,7 @@ from vclip_jax.train.optim import (
     decay_mask,
     learning_rate_schedule,
     make_optimizer,
+    scale_by_height,
     scale_by_path,
 )
 
@@ -282,3 +283,27 @@ def test_the_first_expression_found_decides(factors):
     assert got["a"]["b"] == first("a", "b", "a/b")
     assert got["b"] == first("b", "^b")
     assert got["d"] == 1.0
+
+
+def test_earlier_layers_learn_slower(tiny_clip):
+    params = split_model(tiny_clip(seeded(0), text_layers=3))[1]
+    tree = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), params)
+    transformation = scale_by_height(0.5)
+    got, _ = transformation.update(tree, transformation.init(tree))
+    rates = {
+        path_string(path): float(leaf.reshape(-1)[0])
+        for path, leaf in jax.tree_util.tree_leaves_with_path(got)
+    }
+    expected = {
+        "logit_scale": 1,
+        "text_projection": 1,
+        "bert/layer/2/intermediate/kernel": 1 / 2,
+        "bert/layer/1/intermediate/kernel": 1 / 4,
+        "bert/layer/0/intermediate/kernel": 1 / 8,
+        "bert/embeddings/word_embeddings/embedding": 1 / 16,
+        "visual/attnpool/c_proj/kernel": 1,
+        "visual/layer4/0/conv1/kernel": 1 / 2,
+        "visual/layer1/0/bn1/scale": 1 / 16,
+        "visual/conv1/kernel": 1 / 32,
+    }
+    assert {name: rates[name] for name in expected} == expected

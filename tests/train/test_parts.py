@@ -12,6 +12,7 @@ from vclip_jax.devices import sharding
 from vclip_jax.models.build import split_model
 from vclip_jax.models.rng import seeded
 from vclip_jax.train import parts
+from vclip_jax.train.build import with_parts
 from vclip_jax.train.state import init_state
 from vclip_jax.train.step import jit_train_step, make_train_step
 
@@ -22,7 +23,9 @@ CHOICES = [
     BLOCKS,
     pytest.param({"image": "frozen", "text": "full"}, marks=pytest.mark.slow),
     pytest.param({"image": "head", "text": "frozen"}, marks=pytest.mark.slow),
+    pytest.param({"image": "lora:2", "text": "lora:3"}, marks=pytest.mark.slow),
 ]
+LORA = {"lora_alpha": 8.0, "lora_targets": ""}
 
 
 def batch(seed: int, size: int = 12) -> dict[str, np.ndarray]:
@@ -54,9 +57,8 @@ def compiled(init):
 
 def started(tiny_clip, train, optimizer, run=compiled, **model):
     """Return the structure of a model, its state at step 0 and the names of what is trained."""
-    make = functools.partial(tiny_clip, **model)
-    names = parts.trained_names(train, parts.names_in(shapes_of(make)))
-    make = parts.with_frozen_statistics(make, names)
+    make, names = with_parts(functools.partial(tiny_clip, **model), LORA | train)
+    names = names or frozenset(parts.names_in(shapes_of(make)))
     graphdef = split_model(nnx.eval_shape(lambda: make(seeded(0))))[0]
     init = functools.partial(init_state, make, optimizer, 0, trained=names)
     return graphdef, run(init), names
@@ -169,6 +171,29 @@ def test_the_last_blocks_are_the_last_by_number(tiny_clip, model, train, expecte
     assert all(any(name.startswith(start) for name in names) for start in expected)
 
 
+def low_rank_names(tiny_clip, **train) -> dict[str, tuple[int, ...]]:
+    train = {"image": "lora:2", "text": "frozen"} | LORA | train
+    make, names = with_parts(functools.partial(tiny_clip, text_layers=2), train)
+    shapes = leaves(jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes_of(make)))
+    return {name: shapes[name].shape for name in names if "/low_rank/" in name}
+
+
+def test_low_rank_parts_are_in_blocks_alone_and_where_the_targets_say(tiny_clip):
+    every = low_rank_names(tiny_clip, text="lora:3")
+    assert every["visual/layer1/0/conv2/low_rank/down"] == (3, 3, 8, 2)
+    assert every["visual/layer1/0/conv2/low_rank/up"] == (2, 8)
+    assert every["bert/layer/1/attention/self_/query/low_rank/down"] == (16, 3)
+    assert not any(name.startswith(("visual/conv", "visual/attnpool")) for name in every)
+    chosen = low_rank_names(tiny_clip, text="lora:3", image="head", lora_targets="(query|value)$")
+    assert {name.rsplit("/", 2)[0] for name in chosen} == {
+        f"bert/layer/{layer}/attention/self_/{part}"
+        for layer in (0, 1)
+        for part in ("query", "value")
+    }
+    with pytest.raises(ValueError, match="lora_targets matches no layer"):
+        low_rank_names(tiny_clip, lora_targets="q_proj")
+
+
 def test_parts_that_a_tower_lacks_are_refused(tiny_clip):
     every = parts.names_in(shapes_of(tiny_clip))
     with pytest.raises(ValueError, match=r"config.train.image='last:5': this tower has 4 blocks"):
@@ -178,8 +203,9 @@ def test_parts_that_a_tower_lacks_are_refused(tiny_clip):
 
 
 def test_statistics_that_cannot_be_frozen_are_refused(tiny_clip):
-    _, params, statistics = nnx.eval_shape(lambda: split_model(tiny_clip(seeded(0))))
-    names = parts.names_in(params)
-    parts.check_statistics(names, parts.names_in(statistics))
-    with pytest.raises(ValueError, match="visual/own/mean is a statistic of no batch norm"):
-        parts.check_statistics(names, ["visual/bn1/mean", "visual/own/mean"])
+    model = tiny_clip(seeded(0))
+    model.visual.own = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
+    every = parts.names_in(split_model(model)[1])
+    parts.check_statistics(model, {"visual/own/scale"})
+    with pytest.raises(ValueError, match="the statistics of visual/own cannot be frozen"):
+        parts.check_statistics(model, set(every) - {"visual/own/scale"})

@@ -56,6 +56,22 @@ def any_of(names: Collection[str]) -> Allowed:
     )
 
 
+def _no_expression(text: str) -> str:
+    """Return why a text is no regular expression; "" if it is one."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        return f"{text!r} is not a regular expression: {error}"
+    return ""
+
+
+EXPRESSION = Allowed(
+    lambda: "a regular expression",
+    lambda value: not _no_expression(value),
+    lambda value: f"; {_no_expression(value)}",
+)
+
+
 def pairs(example: tuple[str, Any], second: Callable[[Any], bool]) -> Allowed:
     """Allow a tuple of pairs: a regular expression, and a value for which `second` is true."""
 
@@ -64,13 +80,7 @@ def pairs(example: tuple[str, Any], second: Callable[[Any], bool]) -> Allowed:
         return good and second(pair[1])
 
     def fault(pair: Any) -> str:
-        if not is_pair(pair):
-            return f"{pair!r} is not one"
-        try:
-            re.compile(pair[0])
-        except re.error as error:
-            return f"{pair[0]!r} is not a regular expression: {error}"
-        return ""
+        return _no_expression(pair[0]) if is_pair(pair) else f"{pair!r} is not one"
 
     return Allowed(
         lambda: f"pairs like {example}",
@@ -93,8 +103,8 @@ def numbers(count: int, holds: Callable[[float], bool], words: str) -> Allowed:
 ANY = that("", lambda _: True)
 POSITIVE = that("positive", lambda value: 0 < value < math.inf)
 PART = that(
-    "full, frozen, head or last:N",
-    lambda value: bool(re.fullmatch("full|frozen|head|last:[1-9][0-9]{0,3}", value)),
+    "full, frozen, head, last:N or lora:R",
+    lambda value: bool(re.fullmatch("full|frozen|head|(last|lora):[1-9][0-9]{0,3}", value)),
 )
 SHARE = that("in [0, 1]", lambda value: 0 <= value <= 1)
 BELOW_ONE = that("in [0, 1)", lambda value: 0 <= value < 1)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from vclip_jax.config.allowed import (
     ANY,
     BELOW_ONE,
+    EXPRESSION,
     PART,
     POSITIVE,
     SHARE,
@@ -629,18 +630,36 @@ KEYS = (
         "train.image",
         "full",
         'What is trained of the image tower: "full"; "frozen", nothing; "head", its projection '
-        '(of CLIP\'s ResNet, the attention pool); or "last:N", the projection and the last N '
-        "blocks.",
+        '(of CLIP\'s ResNet, the attention pool); "last:N", the projection and the last N blocks; '
+        'or "lora:R", the projection and low-rank parts of rank R in the blocks (LoRA).',
         PART,
         aliases="lock_image freeze_vision",
     ),
     Key(
         "train.text",
         "full",
-        'What is trained of the text tower: "full"; "frozen", nothing; "head", its projection; or '
-        '"last:N", the projection and the last N layers.',
+        'What is trained of the text tower: "full"; "frozen", nothing; "head", its projection; '
+        '"last:N", the projection and the last N layers; or "lora:R", the projection and low-rank '
+        "parts of rank R in the layers (LoRA).",
         PART,
         aliases="lock_text freeze_text",
+    ),
+    Key(
+        "train.lora_alpha",
+        16.0,
+        'The strength of low-rank parts: with "lora:R" a layer adds alpha / R times the product of '
+        "its two thin matrices.",
+        POSITIVE,
+        aliases="alpha",
+    ),
+    Key(
+        "train.lora_targets",
+        "",
+        "A regular expression over the paths of layers, such as `attention/` or "
+        "`(query|value)$`: those in which it is found get a low-rank part. The empty expression is "
+        "found in all, and all linear layers and convolutions in blocks get one.",
+        EXPRESSION,
+        aliases="target_modules",
     ),
     Key(
         "optimizer.kind",
@@ -691,6 +710,15 @@ KEYS = (
         "The weight decay; the learning rate multiplies it in each step.",
         at_least(0),
         aliases="wd decay l2",
+    ),
+    Key(
+        "optimizer.layer_decay",
+        1.0,
+        "The factor of the learning rate from each block of a tower to the block before it: the "
+        "projection has the full rate, the last block that rate times the factor, and the "
+        "embeddings or the stem the lowest (BEiT).",
+        that("in (0, 1]", lambda value: 0 < value <= 1),
+        aliases="layerwise_lr_decay layer_lr_decay llrd",
     ),
     Key(
         "optimizer.no_decay",

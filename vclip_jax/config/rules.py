@@ -112,6 +112,15 @@ def something_is_trained(config: ConfigDict, use: Use) -> None:
         )
 
 
+def loops_have_equal_layers(config: ConfigDict, use: Use) -> None:
+    """Refuse low-rank parts in some layers of a loop over layers."""
+    if config.scan_text_layers and config.train.text.startswith("lora:"):
+        raise ValueError(
+            "config.scan_text_layers=True needs layers that are all alike: set it to False with "
+            f"config.train.text={config.train.text!r}"
+        )
+
+
 def training_has_a_dataset(config: ConfigDict, use: Use) -> None:
     """Refuse to train without a dataset."""
     if use.training and not config.data.dataset:
@@ -194,6 +203,7 @@ RULES: tuple[Callable[[ConfigDict, Use], None], ...] = (
     failed_checkpoints_are_for_one_process,
     best_metric_is_measured,
     something_is_trained,
+    loops_have_equal_layers,
     training_has_a_dataset,
     batches_divide_among_devices,
     shares_divide_into_parts,

@@ -7,12 +7,11 @@ statistics), and begins at step 0 with a new learning rate schedule and a new op
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -22,6 +21,8 @@ from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.files import packaged
 from vclip_jax.files.writing import write_json
 from vclip_jax.interop import folder, weights, workdir
+from vclip_jax.models import low_rank
+from vclip_jax.train import parts
 from vclip_jax.train.build import Training
 from vclip_jax.train.checkpoint import Checkpoints
 from vclip_jax.train.state import TrainState
@@ -161,10 +162,6 @@ def restore_other(
         portable, _ = folder.load(source)
         text_alone = portable.config["kind"] == "text"
         _report_differences(config.restore_from, portable.config, ours)
-        if not text_alone and "logit_bias" in fresh.params:
-            # Portable models have no bias of the sigmoid loss.
-            bias = {"logit_bias": np.asarray(fresh.params["logit_bias"])}
-            portable = replace(portable, arrays=portable.arrays | bias)
         taken = TEXT_TOWER if text_alone else WEIGHTS
         restored = weights.into_state(portable, fresh, shardings, origin=str(source))
         return restored, Origin(config.restore_from, None, taken)
@@ -176,6 +173,11 @@ def restore_other(
             f"config.restore_optimizer=True: {source} trained config.train={theirs.train.to_dict()}"
             f" and this run trains {config.train.to_dict()}: take the weights alone"
         )
+    if parts.has_low_rank(theirs.train) and not config.restore_optimizer:
+        loaded, _, at = workdir.load(source, config.restore_step)
+        _report_differences(config.restore_from, loaded.config, ours)
+        restored = weights.into_state(loaded, fresh, shardings, origin=str(source))
+        return restored, Origin(config.restore_from, at, WEIGHTS)
     abstract = jax.eval_shape(lambda: fresh)
     with Checkpoints(source, read_only=True) as other:
         step = _chosen_step(source, other.steps(), config.restore_step)
@@ -184,15 +186,19 @@ def restore_other(
             step, params, batch_stats = int(whole.step), whole.params, whole.batch_stats
             fresh = fresh.replace(opt_state=_schedule_from_0(whole.opt_state))
         else:
-            wanted = dict(abstract.params)
-            if not theirs.loss.kind.startswith("sigmoid"):
-                wanted.pop("logit_bias", None)  # exists only with the sigmoid loss
-            places = {name: shardings.params[name] for name in wanted}
+            has_bias = theirs.loss.kind.startswith("sigmoid")
+
+            def has(name: str) -> bool:
+                return has_bias if name == "logit_bias" else f"/{low_rank.NAME}/" not in name
+
+            wanted, places = (parts.pick(t, has) for t in (abstract.params, shardings.params))
             params, batch_stats, step = other.restore_model(
                 abstract.replace(params=wanted), shardings.replace(params=places), step
             )
+            own = parts.pick(fresh.params, lambda name: not has(name))
+            params = parts.joined(params, own)
     _report_differences(config.restore_from, weights.portable_config(theirs, vocab_size), ours)
-    restored = fresh.replace(params=fresh.params | params, batch_stats=batch_stats)
+    restored = fresh.replace(params=params, batch_stats=batch_stats)
     taken = OPTIMIZER if config.restore_optimizer else WEIGHTS
     return restored, Origin(config.restore_from, step, taken)
 

@@ -19,7 +19,7 @@ from vclip_jax.config import checks
 from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.files.errors import few
 from vclip_jax.interop import names
-from vclip_jax.models import build
+from vclip_jax.models import build, low_rank
 from vclip_jax.models.bert import Bert, BertConfig
 from vclip_jax.models.build import split_model
 from vclip_jax.models.clip import Clip
@@ -275,19 +275,27 @@ def into_state(
 ) -> "TrainState":
     """Return `state` with the parameters and statistics of `weights`, or only its text tower.
 
+    What only a training has, the sigmoid loss's bias and low-rank parts, stays as it is.
+
     Raises:
         ValueError: one line that names the first weights that are missing, unexpected or of another
             shape.
     """
-    shapes = {n: leaf.shape for n, leaf in names.flatten(state.params, state.batch_stats).items()}
+    own = names.flatten(state.params, state.batch_stats)
+    shapes = {name: leaf.shape for name, leaf in own.items() if not _is_added(name)}
     if weights.config["kind"] == "text":
         shapes = {name: shape for name, shape in shapes.items() if name.startswith("bert.")}
     names.check(weights.arrays, shapes, origin=origin)
-    params, batch_stats = weights.variables
+    params, batch_stats = names.unflatten(own | weights.arrays)
     return state.replace(
-        params=jax.device_put(state.params | params, shardings.params),
-        batch_stats=jax.device_put(state.batch_stats | batch_stats, shardings.batch_stats),
+        params=jax.device_put(params, shardings.params),
+        batch_stats=jax.device_put(batch_stats, shardings.batch_stats),
     )
+
+
+def _is_added(name: str) -> bool:
+    """Return whether only a training has this parameter."""
+    return name == "logit_bias" or f".{low_rank.NAME}." in name
 
 
 def bert_config(config: Mapping[str, Any]) -> BertConfig:

@@ -15,7 +15,9 @@ from vclip_jax.devices import sharding
 from vclip_jax.files.errors import few
 from vclip_jax.interop import names
 from vclip_jax.interop.weights import Weights, make_clip, portable_config
+from vclip_jax.models import low_rank
 from vclip_jax.tracking.metrics_log import MetricsLog
+from vclip_jax.train import parts
 from vclip_jax.train.checkpoint import Checkpoints
 from vclip_jax.train.state import init_state
 
@@ -96,9 +98,8 @@ def load(workdir: str | Path, step: int | str = "latest") -> tuple[Weights, Toke
     config = portable_config(full, tokenizer.vocab_size)
 
     # One CPU is enough, also for runs on many devices.
-    abstract = jax.eval_shape(
-        lambda: init_state(partial(make_clip, config), optax.identity(), full.seed)
-    )
+    make_model = parts.with_low_rank(partial(make_clip, config), full.train)
+    abstract = jax.eval_shape(lambda: init_state(make_model, optax.identity(), full.seed))
     mesh = sharding.make_mesh(1, jax.local_devices(backend="cpu")[:1])
     layout = sharding.state_sharding(abstract, mesh, [])
     checkpoints = Checkpoints(workdir, read_only=True)
@@ -110,5 +111,5 @@ def load(workdir: str | Path, step: int | str = "latest") -> tuple[Weights, Toke
         params, batch_stats, restored = checkpoints.restore_model(abstract, layout, chosen)
     finally:
         checkpoints.close()
-    arrays = names.flatten(params, batch_stats)
+    arrays = names.flatten(low_rank.merged(params, full.train.lora_alpha), batch_stats)
     return Weights(config, {k: np.asarray(v) for k, v in arrays.items()}), tokenizer, restored

@@ -66,7 +66,8 @@ class BatchNorm(nnx.Module):
         computed from `x`: the convolution's output is neither kept nor read.
         """
         size, _, inputs, outputs = conv.kernel.shape
-        if not train or self.frozen or size > 1 or conv.stride > 1 or inputs >= outputs:
+        plain = size > 1 or conv.stride > 1 or conv.low_rank is not None
+        if not train or self.frozen or plain or inputs >= outputs:
             return self(conv(x), train=train)
         kernel = conv.kernel[...].astype(conv.dtype)[0, 0]
         scale, bias = self.scale[...], self.bias[...]

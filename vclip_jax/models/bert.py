@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 
 from vclip_jax.models.dropout import dropout, split_rows
 from vclip_jax.models.kinds import TEXT_POOLS
-from vclip_jax.models.layers import at_least_float32, normal_init
+from vclip_jax.models.layers import Dense, at_least_float32, normal_init
 from vclip_jax.models.remat import keep
 
 PAD_ID = 0
@@ -53,9 +53,9 @@ class BertConfig:
 
 def _dense(
     inputs: int, outputs: int, config: BertConfig, dtype: DTypeLike, rngs: nnx.Rngs
-) -> nnx.Linear:
+) -> Dense:
     init = normal_init(config.initializer_range)
-    return nnx.Linear(inputs, outputs, kernel_init=init, dtype=dtype, rngs=rngs)
+    return Dense(inputs, outputs, kernel_init=init, dtype=dtype, rngs=rngs)
 
 
 def _layer_norm(config: BertConfig, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.LayerNorm:

@@ -1,5 +1,7 @@
 """Layers that both towers share, initialised as in PyTorch wherever the reference is."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,6 +9,7 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
 from vclip_jax.models.convolution import convolve
+from vclip_jax.models.low_rank import LowRank
 from vclip_jax.models.remat import keep
 
 
@@ -43,6 +46,9 @@ def mapped_axes() -> tuple[str, ...]:
 class Conv(nnx.Module):
     """A square convolution without bias whose padding keeps the size (at stride 1)."""
 
+    low_rank: LowRank | None = None
+    """The layer's low-rank part, see `add_low_rank`."""
+
     def __init__(
         self,
         inputs: int,
@@ -59,17 +65,36 @@ class Conv(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map `[b, h, w, inputs]` to `[b, h / stride, w / stride, outputs]`."""
-        kernel = self.kernel[...].astype(self.dtype)
+        y = self._product(x, self.kernel[...].astype(self.dtype))
+        if self.low_rank is not None:
+            y = y + self.low_rank(x, self._product)
+        return keep(y, "convolution")
+
+    def _product(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         size, _, inputs, outputs = kernel.shape
-        if size == 1 and self.stride == 1:
-            # The same sum as one matrix product; flat, because the gradient of a kernel is several
-            # times slower on CPUs if the product has three leading axes.
-            flat = x.reshape(-1, inputs) @ kernel[0, 0]
-            return keep(flat.reshape(*x.shape[:-1], outputs), "convolution")
-        return keep(convolve(x, kernel, self.stride), "convolution")
+        if size > 1 or self.stride > 1:
+            return convolve(x, kernel, self.stride)
+        # The same sum as one matrix product; flat, because the gradient of a kernel is several
+        # times slower on CPUs if the product has three leading axes.
+        flat = x.reshape(-1, inputs) @ kernel[0, 0]
+        return flat.reshape(*x.shape[:-1], outputs)
 
 
-class Linear(nnx.Linear):
+class Dense(nnx.Linear):
+    """A linear layer."""
+
+    low_rank: LowRank | None = None
+    """The layer's low-rank part, see `add_low_rank`."""
+
+    def __call__(self, x: jax.Array, out_sharding: Any = None) -> jax.Array:
+        """Map `[..., inputs]` to `[..., outputs]`."""
+        y = super().__call__(x, out_sharding)
+        if self.low_rank is not None:
+            y = y + self.low_rank(x.astype(y.dtype), jnp.matmul)
+        return y
+
+
+class Linear(Dense):
     """A linear layer whose bias is initialised as in PyTorch."""
 
     def __init__(

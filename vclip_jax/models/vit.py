@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vclip_jax.models.layers import Linear, normal_init, torch_conv_init
+from vclip_jax.models.layers import Dense, Linear, normal_init, torch_conv_init
 from vclip_jax.models.remat import keep
 
 # PyTorch initialises linear layers as it does convolutions: uniform(+-1/sqrt(fan_in)).
@@ -65,16 +65,14 @@ class Attention(nnx.Module):
     def __init__(self, config: BlockConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         width = config.width
         self.heads, self.causal = config.heads, config.causal
-        self.in_proj = nnx.Linear(
+        self.in_proj = Dense(
             width,
             3 * width,
             kernel_init=jax.nn.initializers.glorot_uniform(),
             dtype=dtype,
             rngs=rngs,
         )
-        self.out_proj = nnx.Linear(
-            width, width, kernel_init=torch_linear_init, dtype=dtype, rngs=rngs
-        )
+        self.out_proj = Dense(width, width, kernel_init=torch_linear_init, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map `[b, length, width]` to the same shape."""

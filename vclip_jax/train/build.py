@@ -5,7 +5,7 @@ that runs.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,13 +58,7 @@ def make_training(config: ConfigDict, mesh: Mesh, vocab_size: int) -> Training:
     make_model = model_maker(config, vocab_size, platform=mesh.devices.flat[0].platform)
     if config.loss.kind.startswith("sigmoid"):
         make_model = state.with_logit_bias(make_model)
-    trained = None
-    if not parts.all_is_trained(config.train):
-        shapes = nnx.eval_shape(lambda: build.split_model(make_model(seeded(0)))[1:])
-        names, statistics = map(parts.names_in, shapes)
-        parts.check_statistics(names, statistics)
-        trained = parts.trained_names(config.train, names)
-        make_model = parts.with_frozen_statistics(make_model, trained)
+    make_model, trained = with_parts(make_model, config.train)
     graphdef = graph_of(make_model)
     optimizer = optim.make_optimizer(config.optimizer, config.total_steps)
     init = partial(
@@ -101,6 +95,34 @@ def make_training(config: ConfigDict, mesh: Mesh, vocab_size: int) -> Training:
         out_shardings=NamedSharding(mesh, PartitionSpec()),
     )
     return Training(mesh, graphdef, init, abstract, placement, step, gradient_norms, trained)
+
+
+def with_parts(
+    make_model: parts.MakeModel, train: Mapping[str, Any]
+) -> tuple[parts.MakeModel, frozenset[str] | None]:
+    """Return `make_model` for what `config.train` trains, and the names of what is trained.
+
+    The names are None if everything is trained.
+
+    Raises:
+        ValueError: one line: the model lacks what is to be trained.
+    """
+    if parts.all_is_trained(train):
+        return make_model, None
+    make_model = parts.with_low_rank(make_model, train)
+    model = nnx.eval_shape(lambda: make_model(seeded(0)))
+    trained = parts.trained_names(train, parts.names_in(build.split_model(model)[1]))
+    parts.check_statistics(model, trained)
+    return parts.with_frozen_statistics(make_model, trained), trained
+
+
+def check_parts(config: ConfigDict) -> None:
+    """Refuse to train parts that the model lacks; computes nothing.
+
+    Raises:
+        ValueError: one line that says what the model lacks.
+    """
+    with_parts(model_maker(config, vocab_size=1), config.train)
 
 
 def describe(training: Training, workdir: Path) -> None:

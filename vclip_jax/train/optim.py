@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from vclip_jax.devices.tree import path_string
 from vclip_jax.files.errors import few
+from vclip_jax.train.parts import heights, names_in
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,24 @@ def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransf
                 few(map(repr, still)),
             )
         parts.append(scale_by_path(config.learning_rate_factors))
+    if config.layer_decay != 1:
+        parts.append(scale_by_height(config.layer_decay))
     return optax.chain(*parts)
+
+
+def scale_by_height(factor: float) -> optax.GradientTransformation:
+    """Multiply updates by `factor` to the power of their height, see `vclip_jax.train.parts`.
+
+    After AdamW, this scales the learning rate: layer-wise decay (Bao et al. 2021, BEiT).
+    """
+
+    def scale(updates: dict, _: Any) -> dict:
+        height = heights(names_in(updates))
+        return jax.tree_util.tree_map_with_path(
+            lambda path, update: factor ** height[path_string(path)] * update, updates
+        )
+
+    return optax.stateless(scale)
 
 
 def scale_by_path(factors: Sequence[tuple[str, float]]) -> optax.GradientTransformation:

@@ -1,14 +1,16 @@
 """The parameters that are trained, by `config.train`; all others keep their bits.
 
-A tower is trained in full, not at all ("frozen"), in its projection alone ("head"), or in its
-projection and its last N blocks ("last:N"). A block is a residual block of a ResNet or a layer of a
+A tower is trained in full, not at all ("frozen"), in its projection alone ("head"), in its
+projection and its last N blocks ("last:N"), or in its projection and low-rank parts of rank R
+beside the layers of its blocks ("lora:R"). A block is a residual block of a ResNet or a layer of a
 transformer. The norm after the last block is trained with it, as in open_clip's
 `lock_image_tower`. Frozen parameters have no gradient and no state in the optimizer, and a batch
 norm whose scale is frozen normalises with its running statistics and does not move them.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import jax
@@ -17,6 +19,7 @@ from flax import nnx
 from vclip_jax.devices.tree import path_string
 from vclip_jax.models.batch_norm import BatchNorm
 from vclip_jax.models.clip import Clip
+from vclip_jax.models.low_rank import NAME, add_low_rank
 
 TEXT_TOWERS: Final = ("bert/", "text/")
 """The starts of the names of a text tower's parameters, without its projection."""
@@ -31,9 +34,38 @@ _BLOCK: Final = re.compile(r"(.+?/\d+)/")
 MakeModel = Callable[[nnx.Rngs], Clip]
 
 
-def all_is_trained(train: Mapping[str, str]) -> bool:
+def all_is_trained(train: Mapping[str, Any]) -> bool:
     """Return whether `config.train` trains both towers in full."""
-    return set(train.values()) == {"full"}
+    return all(train[tower] == "full" for tower in _TOWERS)
+
+
+def has_low_rank(train: Mapping[str, Any]) -> bool:
+    """Return whether `config.train` gives a tower low-rank parts."""
+    return any(_rank(train[tower]) for tower in _TOWERS)
+
+
+def with_low_rank(make_model: MakeModel, train: Mapping[str, Any]) -> MakeModel:
+    """Extend `make_model`: the layers that `config.train` chooses have low-rank parts."""
+    if not has_low_rank(train):
+        return make_model
+
+    def make(rngs: nnx.Rngs) -> Clip:
+        model = make_model(rngs)
+        add_low_rank(model, partial(_rank_of, train), train["lora_alpha"], rngs=rngs)
+        return model
+
+    return make
+
+
+def _rank(choice: str) -> int:
+    return int(choice.removeprefix("lora:")) if choice.startswith("lora:") else 0
+
+
+def _rank_of(train: Mapping[str, Any], layer: str) -> int:
+    """Return the rank of a layer's low-rank part; 0 without one, or outside the blocks."""
+    if not _BLOCK.match(layer) or not re.search(train["lora_targets"], layer):
+        return 0
+    return next((_rank(train[tower]) for tower, p in _TOWERS.items() if p.match(layer)), 0)
 
 
 def names_in(params: Any) -> list[str]:
@@ -41,15 +73,16 @@ def names_in(params: Any) -> list[str]:
     return [path_string(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
 
 
-def trained_names(train: Mapping[str, str], names: Iterable[str]) -> frozenset[str]:
+def trained_names(train: Mapping[str, Any], names: Iterable[str]) -> frozenset[str]:
     """Return the names of the parameters to train.
 
     Args:
         train: `config.train`.
-        names: the names of all parameters, see `names_in`.
+        names: the names of all parameters of the model of `with_low_rank`, see `names_in`.
 
     Raises:
-        ValueError: one line: a tower has no projection, or fewer blocks than are named.
+        ValueError: one line: a tower has no projection, fewer blocks than are named, or no layer
+            that gets a low-rank part.
 
     Examples:
         >>> from vclip_jax.train.parts import trained_names
@@ -64,21 +97,23 @@ def trained_names(train: Mapping[str, str], names: Iterable[str]) -> frozenset[s
     return frozenset(kept)
 
 
-def check_statistics(names: Iterable[str], statistics: Iterable[str]) -> None:
-    """Refuse to train a part of a tower whose statistics belong to no batch norm with a scale.
+def check_statistics(model: nnx.Module, trained: Collection[str]) -> None:
+    """Refuse to freeze statistics of a layer that is not our batch norm, such as flax's own.
 
     Args:
-        names, statistics: the names of all parameters and of all batch statistics.
+        model: the model, or its shapes.
+        trained: the names of the parameters to train.
 
     Raises:
-        ValueError: one line that names the statistic.
+        ValueError: one line that names the layer.
     """
-    known = set(names)
-    for name in statistics:
-        if f"{name.rpartition('/')[0]}/scale" not in known:
+    for path, layer in nnx.iter_modules(model):
+        name = "/".join(map(str, path))
+        keeps = any(isinstance(value, nnx.BatchStat) for value in vars(layer).values())
+        if keeps and not isinstance(layer, BatchNorm) and f"{name}/scale" not in trained:
             raise ValueError(
-                f"config.train: {name} is a statistic of no batch norm with a scale, which cannot "
-                "be frozen: train both towers in full"
+                f"config.train: the statistics of {name} cannot be frozen, because it is no "
+                "vclip_jax.models.batch_norm.BatchNorm: train its tower in full"
             )
 
 
@@ -96,6 +131,13 @@ def _trained_in_tower(tower: str, choice: str, own: set[str]) -> set[str]:
     if choice == "head":
         return head
     blocks = sorted({match[1] for name in own if (match := _BLOCK.match(name))}, key=_by_number)
+    if _rank(choice):
+        added = {name for name in own if f"/{NAME}/" in name}
+        if not added:
+            raise ValueError(
+                f"{said}: config.train.lora_targets matches no layer in the blocks of this tower"
+            )
+        return head | added
     count = int(choice.removeprefix("last:"))
     if count > len(blocks):
         raise ValueError(f"{said}: this tower has {len(blocks)} blocks")
@@ -105,6 +147,34 @@ def _trained_in_tower(tower: str, choice: str, own: set[str]) -> set[str]:
 
 def _by_number(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (0, part) for part in name.split("/")]
+
+
+def heights(names: Iterable[str]) -> dict[str, int]:
+    """Return how far each parameter is from the output of its tower.
+
+    Args:
+        names: the names of parameters, see `names_in`.
+
+    Returns:
+        Name -> 0 for the projection, the norm before it and what belongs to no tower; 1, 2, ... for
+        the last block, the block before it, ...; one more than the first block for all else.
+
+    Examples:
+        >>> from vclip_jax.train.parts import heights
+        >>> heights(["bert/embeddings/x", "bert/layer/0/x", "bert/layer/1/x", "text_projection"])
+        {'bert/embeddings/x': 3, 'bert/layer/0/x': 2, 'bert/layer/1/x': 1, 'text_projection': 0}
+    """
+    found = dict.fromkeys(names, 0)
+    for tower, pattern in _TOWERS.items():
+        own = [name for name in found if pattern.match(name)]
+        of_block = {name: match[1] for name in own if (match := _BLOCK.match(name))}
+        blocks = sorted(set(of_block.values()), key=_by_number, reverse=True)
+        for name in own:
+            if name in of_block:
+                found[name] = 1 + blocks.index(of_block[name])
+            elif not _HEADS[tower].match(name) and not _AFTER_BLOCKS.search(name):
+                found[name] = 1 + len(blocks)
+    return found
 
 
 def with_frozen_statistics(make_model: MakeModel, trained: frozenset[str]) -> MakeModel:
