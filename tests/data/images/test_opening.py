@@ -252,7 +252,7 @@ def test_large_pictures_wait_for_each_other(monkeypatch):
 
     def work(pixels: int) -> None:
         nonlocal inside, most
-        with opening.wait_for_room(pixels):
+        with opening.wait_for_memory(pixels):
             with lock:
                 inside += pixels
                 most = max(most, inside)

@@ -29,7 +29,7 @@ from vclip_jax.data.images.opening import (
     has_more_frames,
     jpeg_header,
     open_image,
-    wait_for_room,
+    wait_for_memory,
 )
 
 _ORIENTATION: Final = 0x0112
@@ -161,7 +161,7 @@ def _read_jpeg(data: bytes, min_shorter: int, min_longer: int) -> tuple[np.ndarr
         and max(height, width) >= 2 * factor * min_longer
     ):
         factor *= 2
-    with wait_for_room(width * height):
+    with wait_for_memory(width * height):
         # fastdct saves 3 % of the time and triples the distance; fastupsample saves nothing.
         pixels = simplejpeg.decode_jpeg(
             data,
@@ -195,7 +195,7 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _read_any(data: bytes) -> np.ndarray:
-    with open_image(data) as image, wait_for_room(image.width * image.height):
+    with open_image(data) as image, wait_for_memory(image.width * image.height):
         if has_more_frames(image):
             raise ImageError(
                 "it holds several pictures (pages or frames): save the photograph alone",

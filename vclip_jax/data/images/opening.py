@@ -224,7 +224,7 @@ _large_changed = threading.Condition()
 _NO_WAIT: Final = nullcontext()
 
 
-def wait_for_room(pixels: int) -> AbstractContextManager[None]:
+def wait_for_memory(pixels: int) -> AbstractContextManager[None]:
     """Return a context that waits until there is room for a large picture; small ones pass."""
     return _NO_WAIT if pixels <= _LARGE else _room_for(pixels)
 
