@@ -71,15 +71,25 @@ def _parser() -> commands.Parser:
     fixture.add_argument("folder", type=Path, help="a new or empty folder")
     fixture.set_defaults(action="fixture")
 
-    export = actions.add_parser("export", help="write a built dataset as WebDataset tar shards")
+    export = actions.add_parser(
+        "export", help="write a built dataset as WebDataset or Chinese-CLIP's files"
+    )
     export.add_argument("name", help="NAME or NAME/CONFIG")
     export.add_argument("--data-dir", required=True, help="the folder of built datasets")
-    export.add_argument("--split", default="train", help="in TFDS's notation (default: train)")
+    export.add_argument(
+        "--format",
+        default="webdataset",
+        choices=("webdataset", "chinese-clip"),
+        help="tar shards, or a .tsv of images and a .jsonl of texts (default: webdataset)",
+    )
+    export.add_argument(
+        "--split", help="in TFDS's notation (default: train; of chinese-clip, each split)"
+    )
     export.add_argument(
         "--out", old=["--target"], required=True, type=Path, help="the folder to write"
     )
     export.add_argument(
-        "--shard-size", type=int, default=1000, help="records in a shard (default: 1000)"
+        "--shard-size", type=int, default=1000, help="records in a tar shard (default: 1000)"
     )
     export.set_defaults(action="export")
     return parser

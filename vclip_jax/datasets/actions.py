@@ -12,11 +12,11 @@ from collections import Counter
 from vclip_jax.data.record import Record
 from vclip_jax.datasets.built import DatasetError, built_datasets, find_dataset, open_builder
 from vclip_jax.datasets.catalog import DATASETS, SYNTHETIC
-from vclip_jax.datasets.formats import webdataset
+from vclip_jax.datasets.formats import chinese_clip, webdataset
 from vclip_jax.datasets.ingest.build import build as build_listing
 from vclip_jax.datasets.ingest.data_card import summary
 from vclip_jax.datasets.ingest.store import Storage
-from vclip_jax.datasets.records import open_source, source_of
+from vclip_jax.datasets.records import RecordSource, open_source, source_of
 from vclip_jax.datasets.synthetic import builder
 from vclip_jax.files.errors import shown
 from vclip_jax.files.foreign import read_json
@@ -132,17 +132,46 @@ def fixture(options: Namespace) -> None:
 
 
 def export(options: Namespace) -> None:
-    """Write a built dataset as WebDataset.
+    """Write a built dataset as WebDataset, or as Chinese-CLIP's files.
 
     Raises:
-        ValueError: one line: the dataset holds fitted squares, which shards cannot record.
+        ValueError: one line: the dataset holds fitted squares, which the files cannot record.
     """
-    source = open_source(options.name, options.data_dir, options.split)
-    if len(source) and "fitted" in source[0]:
-        raise ValueError(
-            f"{options.name} was built with --ready: shards cannot record that it holds squares; "
-            "export the dataset as built without --ready"
-        )
-    prefix = re.sub(r"\W+", "-", options.split).strip("-")
+    write = {"webdataset": _export_shards, "chinese-clip": _export_pairs}[options.format]
+    if options.split or options.format == "webdataset":
+        splits = [options.split or "train"]
+    else:
+        splits = sorted(open_builder(options.name, options.data_dir).info.splits)
+    for split in splits:
+        source = open_source(options.name, options.data_dir, split)
+        if len(source) and "fitted" in source[0]:
+            raise ValueError(
+                f"{options.name} was built with --ready: {options.format} cannot record that it "
+                "holds squares; export the dataset as built without --ready"
+            )
+        write(source, options)
+
+
+def _export_shards(source: RecordSource, options: Namespace) -> None:
+    prefix = re.sub(r"\W+", "-", source.split).strip("-")
     paths = webdataset.write(source, options.out, options.shard_size, prefix, source.class_names)
     print(f"{len(source)} records in {len(paths)} shards in {options.out}")
+
+
+def _export_pairs(source: RecordSource, options: Namespace) -> None:
+    name = chinese_clip.name_of(source.split)
+    is_anonymous = "anonymous" in source.card.get("config", "").split("-")
+    written = chinese_clip.write(source, options.out, name, keys=not is_anonymous)
+    print(
+        f"{name}: {written.records} records as {written.images} images, {written.texts} texts and "
+        f"{written.pairs} pairs in {options.out}"
+    )
+    if written.silent:
+        print(f"note: {written.silent} records have no caption: no text names their images")
+    if repeated := written.records - written.silent - written.pairs:
+        print(f"note: {repeated} records repeat the image and the caption of another one")
+    held = set(source[0]) if len(source) else set()
+    lost = ["classes"] if source.class_names else []
+    lost += [what for what in ("patient", "facts", "findings") if what in held]
+    if lost:
+        print(f"note: {', '.join(lost)} have no place in this format and are not written")

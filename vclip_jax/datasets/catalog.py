@@ -240,7 +240,8 @@ DATASETS: Final[dict[str, Dataset]] = {
         prompts="zh/refuge",
     ),
     "generic": Dataset(
-        "your own: a folder per class, a table with image, caption and label, Parquet, WebDataset",
+        "your own: a folder per class, a table with image, caption and label, Parquet, WebDataset, "
+        "Chinese-CLIP's files",
         "",
         "own.generic",
         own=True,

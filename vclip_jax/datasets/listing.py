@@ -41,10 +41,10 @@ class Blob:
     """The place of an encoded image's bytes; `blobs.read` reads them."""
 
     path: str
-    """A file, or a container: .zip, .tar or .parquet."""
+    """A file, or a container: .zip, .tar, .tsv, .mdb or .parquet."""
     member: str = ""
-    """The place in a container: the name in a .zip, "OFFSET:SIZE" in a .tar, "COLUMN:ROW" in a
-    .parquet (rows counted from 0).
+    """The place in a container: the name in a .zip, "OFFSET:SIZE" in a .tar or (of base64) in a
+    .tsv, the key in an .mdb, "COLUMN:ROW" in a .parquet (rows counted from 0).
     """
 
     def __str__(self) -> str:

@@ -1,1 +1,3 @@
-"""File formats of datasets: tables (CSV, Excel, JSON, Parquet), WebDataset, images in tables."""
+"""File formats of datasets: tables (CSV, Excel, JSON, Parquet), WebDataset, Chinese-CLIP's files,
+images in tables.
+"""

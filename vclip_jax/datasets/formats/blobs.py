@@ -1,9 +1,10 @@
-"""The bytes of an image in a file, a .zip, a .tar or a .parquet.
+"""The bytes of an image in a file, a .zip, a .tar, a .parquet, or in Chinese-CLIP's .tsv or LMDB.
 
 Nothing is extracted to disk. Containers stay open between calls, per process: a handle inherited by
 a fork would share its position with the parent.
 """
 
+import base64
 import os
 import zipfile
 import zlib
@@ -12,6 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from vclip_jax.datasets.formats import chinese_clip_lmdb
+from vclip_jax.datasets.formats.chinese_clip import MOST_BASE64
 from vclip_jax.datasets.listing import Blob
 from vclip_jax.files import limits
 from vclip_jax.files.errors import one_line
@@ -19,6 +22,8 @@ from vclip_jax.files.foreign import MOST_IMAGE, check_regular, read_bytes
 
 _OPEN_ZIPS: Final = 32
 """More than SynFundus-1M's twenty parts; an open archive of 50,000 members takes about 30 MB."""
+
+_USUAL: Final = bytes.maketrans(b"-_", b"+/")
 
 
 def read(blob: Blob) -> bytes:
@@ -37,10 +42,14 @@ def read(blob: Blob) -> bytes:
         case ".zip":
             return _from_zip(blob)
         case ".tar":
-            return _from_tar(blob)
+            return _piece(blob, MOST_IMAGE)
+        case ".tsv":
+            return _decoded(blob, _piece(blob, MOST_BASE64))
+        case ".mdb":
+            return _decoded(blob, chinese_clip_lmdb.value(blob.path, blob.member))
         case ".parquet" | ".pq":
             return _from_parquet(blob)
-    raise ValueError(f"{blob}: the container is not a .zip, .tar or .parquet")
+    raise ValueError(f"{blob}: the container is not a .zip, .tar, .tsv, .mdb or .parquet")
 
 
 def _from_zip(blob: Blob) -> bytes:
@@ -53,19 +62,28 @@ def _from_zip(blob: Blob) -> bytes:
         raise ValueError(f"{blob}: {one_line(error)}") from error
 
 
-def _from_tar(blob: Blob) -> bytes:
+def _piece(blob: Blob, most: int) -> bytes:
+    """Return a piece of a file that says where its members are: OFFSET:SIZE."""
     offset, _, size = blob.member.partition(":")
     if not (offset.isdecimal() and size.isdecimal()):
-        raise ValueError(f"{blob}: a member of a .tar is OFFSET:SIZE")
-    if int(size) > MOST_IMAGE:
-        raise ValueError(f"{blob}: it has more than {MOST_IMAGE:,} bytes")
+        raise ValueError(f"{blob}: a member of a .tar or .tsv is OFFSET:SIZE")
+    if int(size) > most:
+        raise ValueError(f"{blob}: it has more than {most:,} bytes")
     check_regular(blob.path)
     with open(blob.path, "rb") as file:
         file.seek(int(offset))
         data = file.read(int(size))
     if len(data) != int(size):
-        raise ValueError(f"{blob}: the archive ends early")
+        raise ValueError(f"{blob}: the file ends early")
     return data
+
+
+def _decoded(blob: Blob, data: bytes) -> bytes:
+    """Return the bytes of a text in base64, of the usual alphabet or that of addresses."""
+    try:
+        return base64.b64decode(data.translate(_USUAL), validate=True)
+    except ValueError as error:
+        raise ValueError(f"{blob}: not base64 ({one_line(error)})") from error
 
 
 def _from_parquet(blob: Blob) -> bytes:

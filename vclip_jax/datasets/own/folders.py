@@ -13,6 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from vclip_jax.datasets.formats.chinese_clip_lmdb import DATA as DATABASE
+from vclip_jax.datasets.formats.chinese_clip_lmdb import LOCK
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET
 from vclip_jax.files.errors import few
 
@@ -52,6 +54,8 @@ class Folder:
     perhaps_tables: list[Path] = field(default_factory=list)
     foreign_tables: list[Path] = field(default_factory=list)
     tars: list[Path] = field(default_factory=list)
+    databases: list[Path] = field(default_factory=list)
+    """LMDB's files `data.mdb`."""
     archives: list[Path] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     """Other files, counted by suffix."""
@@ -68,8 +72,9 @@ class Folder:
                 f"{self.by_content} files are photographs by their content, not by their names."
             )
         notes += hidden_notes(self.hidden, " unless a table names them")
-        if self.others:
-            named = few(f"{n} {suffix}" for suffix, n in self.others.most_common())
+        others = self.others + Counter({DATABASE: len(self.databases)})
+        if others:
+            named = few(f"{n} {suffix}" for suffix, n in others.most_common())
             notes.append(
                 f"Files that are not read: {named}. If one of them lists "
                 "photographs, give its name the right suffix, such as .csv or .txt."
@@ -121,7 +126,13 @@ def walk(root: Path) -> Folder:
         else:
             raise ValueError(f"{root}: cannot be read: {entries.strerror or entries}") from entries
     folder.photographs.sort()
-    for kind in (folder.tables, folder.perhaps_tables, folder.foreign_tables, folder.tars):
+    for kind in (
+        folder.tables,
+        folder.perhaps_tables,
+        folder.foreign_tables,
+        folder.tars,
+        folder.databases,
+    ):
         kind.sort()
     stems = folder.perhaps_tables and {os.path.splitext(key)[0] for key in folder.photographs}
     for path in [one for one in folder.perhaps_tables if _key(one, root) in stems]:
@@ -217,8 +228,10 @@ def _note(folder: Folder, entry: "os.DirEntry[str]", key: str) -> None:
             folder.unusable[key] = ("broken link", str(path))
         elif like_picture:
             folder.unusable[key] = ("not a file", str(path))
-    elif name.startswith("~$") or name in _SYSTEM_FILES:
+    elif name.startswith("~$") or name in _SYSTEM_FILES or name == LOCK:
         return
+    elif name == DATABASE:
+        folder.databases.append(path)
     elif suffix in TABLE_SUFFIXES:
         folder.tables.append(path)
     elif suffix in PERHAPS_TABLES:

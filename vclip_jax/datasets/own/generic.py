@@ -2,6 +2,8 @@
 
 In this order:
 
+* Chinese-CLIP's files: `*_imgs.tsv` with `*_texts.jsonl`, or LMDB databases, at any depth (see
+  `chinese_clip`);
 * WebDataset shards: `*.tar`, at any depth (see `webdataset`);
 * tables: `*.csv`, `*.tsv` (`.tab`, `.psv`), `*.xlsx`, `*.xls`, `*.jsonl`, `*.parquet` (`.pq`), and
   `*.json` and `*.txt` that list photographs, at any depth. A column holds paths or ids of
@@ -27,7 +29,7 @@ from typing import Final
 from vclip_jax.datasets.formats import parquet
 from vclip_jax.datasets.formats.tables import Table, read_tables
 from vclip_jax.datasets.listing import IMAGE_SUFFIXES, PARQUET, Listing
-from vclip_jax.datasets.own import configurations, embedded
+from vclip_jax.datasets.own import chinese_clip, configurations, embedded
 from vclip_jax.datasets.own.assembly import listing_of
 from vclip_jax.datasets.own.chosen import choose
 from vclip_jax.datasets.own.class_folders import from_folders
@@ -111,8 +113,12 @@ def _read(root: Path, wanted: Wanted, one_class: bool) -> Kinds:
         names = [path for path in [root.with_name(embedded.CLASS_NAMES)] if path.is_file()]
         return _from_shards([root], root.parent, wanted, [] if one_class else names)
     if root.is_file():
+        if splits := chinese_clip.splits_of_file(root):
+            found, notes = chinese_clip.from_splits(splits, root.parent, wanted)
+            return found, (), False, notes
         return _from_one_table(root, wanted)
     folder = walk(root)
+    splits, derived = chinese_clip.splits_in(folder)
     if folder.foreign_tables:
         raise ValueError(
             f"{folder.foreign_tables[0]}: tables of this format are not read: unpack it, or save "
@@ -127,13 +133,16 @@ def _read(root: Path, wanted: Wanted, one_class: bool) -> Kinds:
     ]
     for path in set(folder.perhaps_tables) - set(tables):
         folder.others[path.suffix.lower()] += 1
-    notes = folder.notes()
+    notes = folder.notes() + derived
+    if splits:
+        others = [*folder.tars, *tables]
+        if others:
+            raise ValueError(_two_kinds(root, splits[0].images, others[0]))
+        found, more = chinese_clip.from_splits(splits, root, wanted)
+        return found + unlisted(found, folder, everywhere=True), (), False, notes + more
     if folder.tars:
         if tables:
-            raise ValueError(
-                f"{root}: both {relative(folder.tars[0], root)} and {relative(tables[0], root)} "
-                "list photographs: give one of them as --source, or a folder of one kind"
-            )
+            raise ValueError(_two_kinds(root, folder.tars[0], tables[0]))
         found, order, graded, more = _from_shards(folder.tars, root, wanted, names)
         return found + unlisted(found, folder, everywhere=True), order, graded, notes + more
     if tables:
@@ -148,11 +157,19 @@ def _read(root: Path, wanted: Wanted, one_class: bool) -> Kinds:
         raise ValueError(f"{root}: there is no table, so no column {wanted.named[0]!r}")
     if not any("/" in key for key in folder.photographs):
         raise ValueError(
-            f"{root}: neither .tar shards, nor a table with the column 'image' (.csv, .tsv, .xlsx, "
-            f".parquet, .jsonl), nor folders of images named after classes{_lies(folder)}"
+            f"{root}: neither .tar shards, nor Chinese-CLIP's files, nor a table with the column "
+            "'image' (.csv, .tsv, .xlsx, .parquet, .jsonl), nor folders of images named after "
+            f"classes{_lies(folder)}"
         )
     found, more = from_folders(folder, one_class=one_class)
     return found, (), False, notes + more
+
+
+def _two_kinds(root: Path, one: Path, other: Path) -> str:
+    return (
+        f"{root}: both {relative(one, root)} and {relative(other, root)} list photographs: give "
+        "one of them as --source, or a folder of one kind"
+    )
 
 
 def _from_shards(tars: Sequence[Path], root: Path, wanted: Wanted, files: Sequence[Path]) -> Kinds:
@@ -171,6 +188,8 @@ def _lies(folder: Folder) -> str:
     parts = [f"unpack {', '.join(archives)}"] if archives else []
     if folder.photographs:
         parts.append(f"{len(folder.photographs)} images are in no class folder")
+    if folder.databases:
+        parts.append(f"{folder.databases[0]} is not one of Chinese-CLIP's imgs and pairs")
     if folder.hidden:
         parts.append(f"{len(folder.hidden)} are hidden, such as {folder.hidden[0]}")
     if folder.unusable:
