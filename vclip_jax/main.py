@@ -59,12 +59,12 @@ from vclip_jax.report import write_report, write_systems_report
 from vclip_jax.tracking.metrics_log import MetricsLog
 from vclip_jax.tracking.pictures import show_samples
 from vclip_jax.tracking.trackers import check_installed, open_trackers
-from vclip_jax.train import optim
+from vclip_jax.train import optim, sources
 from vclip_jax.train.build import check_parts, describe, graph_of, make_training, model_maker
 from vclip_jax.train.checkpoint import check_path
 from vclip_jax.train.due import Timetable
 from vclip_jax.train.goodput import open_goodput
-from vclip_jax.train.inputs import check_source_of_data, open_train_batches, training_data_of
+from vclip_jax.train.inputs import open_train_batches, training_data_of
 from vclip_jax.train.loop import Loop
 from vclip_jax.train.run import open_run, open_workdir, resume
 
@@ -237,7 +237,7 @@ def check_training(config: ConfigDict, workdir: Path) -> None:
     if config.restore_from and not (workdir / "checkpoints").exists():
         check_source(config)
     check_parts(config)
-    check_source_of_data(config)  # before the Hub is asked for a vocabulary
+    sources.check_training(config.data)  # before the Hub is asked for a vocabulary
     check_words(config)
 
 

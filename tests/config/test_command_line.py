@@ -74,6 +74,23 @@ def refusal(arguments: list[str], capsys, monkeypatch) -> str:
             "such as (12,)",
         ),
         (
+            [*GOOD, "--config.data.mixture.mine"],
+            "--config.data.mixture.mine: write --config.data.mixture.NAME=WEIGHT, for each dataset",
+        ),
+        (
+            [*GOOD, "--config.data.mixture.mine=much"],
+            "--config.data.mixture.mine=much: the weight must be a number",
+        ),
+        (
+            [*GOOD, "--config.data.mixture.mine=0"],
+            "config.data.mixture.mine=0.0 must be a positive number",
+        ),
+        (
+            [*GOOD, "--config.data.mixture.mine=1"],
+            "config.data.dataset='synthetic/synfundus_like-128px-12000-s0' and config.data.mixture "
+            "do not go together: set it to '', or give it a weight in the mixture",
+        ),
+        (
             [*GOOD, "--config.evals.mine.dataset=mine"],
             "config.evals.mine: the recipe has no such entry: use fives_far, fives_like, idrid, "
             "idrid_sample, messidor_far, messidor_like, refuge_far, refuge_like, or add it there",
@@ -126,6 +143,25 @@ def test_the_recipe_may_stand_anywhere(recipe, place, capsys, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         command_line.run(lambda: None, "eval")
     assert "flag --config.total_steps=ten: must be a whole number" in str(ended.value)
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+def test_weights_of_a_mixture_are_set_one_by_one(tmp_path, monkeypatch):
+    drawn = "synthetic/synfundus_like-32px-40-s0"
+    words = ["--config.data.dataset=", f"--config.data.mixture.{drawn}=2.5"]
+    arguments = [*GOOD, *words, f"--config.data.data_dir={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert command_line.parse(arguments) == arguments[:1]
+    assert command_line.CONFIG.value.data.mixture.to_dict() == {drawn: 2.5}
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+def test_a_dataset_of_a_mixture_that_there_is_not_is_named_first(tmp_path, capsys, monkeypatch):
+    words = ["--config.data.dataset=", "--config.data.mixture.idird:a+b=1"]
+    said = refusal([*GOOD, *words, f"--config.data.data_dir={tmp_path}"], capsys, monkeypatch)
+    assert said.startswith(
+        "config.data.mixture.idird:a+b: no dataset is called 'idird', did you mean idrid?"
+    )
 
 
 def options(name: str) -> set[str]:

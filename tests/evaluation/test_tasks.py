@@ -11,7 +11,7 @@ from vclip_jax.evaluation import measurement, tasks
 from vclip_jax.evaluation.embedded import Embedded
 from vclip_jax.evaluation.tasks import ZeroShotTask
 from vclip_jax.evaluation.zero_shot import ZeroShot
-from vclip_jax.train import inputs
+from vclip_jax.train import sources
 
 CLASSES = ("正常", "青光眼")
 
@@ -31,13 +31,13 @@ class Source(list):
 def config(monkeypatch):
     config = config_lib.default()
     config.evals.unseen = config_lib.zero_shot_eval("mine", "labels")
-    monkeypatch.setattr(inputs.datasets, "prepare", lambda *_: None)
+    monkeypatch.setattr(sources.datasets, "prepare", lambda *_: None)
     return config
 
 
 def open_tasks(config, monkeypatch, labels, classes=CLASSES):
     source = Source(labels, classes)
-    monkeypatch.setattr(inputs.datasets, "open_source", lambda *_: source)
+    monkeypatch.setattr(sources.datasets, "open_source", lambda *_: source)
     return tasks.open_zero_shot_tasks(config)
 
 
@@ -54,6 +54,7 @@ def test_a_split_without_a_label_is_refused(config, monkeypatch):
     ("trained", "seen"),
     [
         ("mine:train+test", True),
+        ("other:train, mine:test", True),
         ("mine:test", True),
         ("mine:train", False),
         ("other:test", False),
@@ -168,7 +169,7 @@ class Rated(Source):
 
 def open_findings(config, monkeypatch, source, words="zh/odir"):
     config.evals.unseen = config_lib.zero_shot_eval("mine", words, kind="findings")
-    monkeypatch.setattr(inputs.datasets, "open_source", lambda *_: source)
+    monkeypatch.setattr(sources.datasets, "open_source", lambda *_: source)
     return tasks.open_zero_shot_tasks(config)
 
 

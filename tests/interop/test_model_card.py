@@ -131,6 +131,19 @@ def test_each_dataset_has_its_own_terms(written, dataset, licence, says):
     assert "NC-SA" not in text
 
 
+def test_the_terms_of_all_datasets_of_a_mixture_are_told(written, workdir):
+    config = json.loads((workdir / "config.json").read_text())
+    config["data"] |= {"dataset": "", "mixture": {"idrid:train+test": 1, "synfundus": 3}}
+    (workdir / "config.json").write_text(json.dumps(config))
+    text = written()
+    terms = text.split("## Training data and licence")[1].split("## Training\n")[0]
+    assert "Trained on `idrid:train+test`" in terms
+    assert "The terms of the data are: CC BY 4.0." in terms
+    assert model_card.SYNFUNDUS in terms
+    assert metadata(text)["license"] == "other"
+    assert "Trained only on generated images" not in text
+
+
 def test_other_initial_weights_are_remembered(written, workdir):
     config = json.loads((workdir / "config.json").read_text())
     config["restore_from"] = "/a/secret/place/clip"

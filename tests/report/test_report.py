@@ -234,6 +234,23 @@ def test_a_missing_file_costs_its_own_sections_only(make, contents, missing, sec
     assert make(contents).headings() == [name for name in SECTIONS if name not in sections]
 
 
+def test_the_page_counts_the_examples_of_each_dataset_of_a_mixture(make, contents):
+    contents["config.json"] |= {"seed": 0, "global_batch_size": 64}
+    drawn = [["mine", "3"], ["idrid:train", "1"]]
+    contents["data.json"] = {"train": {"data": "", "records": 9, "digest": "", "drawn": drawn}}
+    last = max(row["step"] for row in contents["metrics.jsonl"])
+    assert f"{48 * last:,} from mine, {16 * last:,} from idrid:train" in make(contents).text
+
+
+@pytest.mark.parametrize(
+    "drawn", [[["mine", "1e999999"]], [["mine"]], [["mine", "0"]], 3, [["mine", "1/0"]], [None]]
+)
+def test_a_mixture_that_makes_no_sense_costs_its_own_line_only(make, contents, drawn):
+    contents["config.json"] |= {"seed": 0, "global_batch_size": 64}
+    contents["data.json"] = {"train": {"drawn": drawn}}
+    assert "Training examples" not in make(contents).text
+
+
 @pytest.mark.parametrize(
     ("step", "text"),
     [

@@ -102,6 +102,9 @@ def numbers(count: int, holds: Callable[[float], bool], words: str) -> Allowed:
 
 ANY = that("", lambda _: True)
 POSITIVE = that("positive", lambda value: 0 < value < math.inf)
+WEIGHT = that(
+    "a positive number", lambda value: type(value) in (int, float) and 0 < value < math.inf
+)
 PART = that(
     "full, frozen, head, last:N or lora:R",
     lambda value: bool(re.fullmatch("full|frozen|head|(last|lora):[1-9][0-9]{0,3}", value)),

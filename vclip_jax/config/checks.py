@@ -20,6 +20,9 @@ from vclip_jax.config.keys import KEYS, USER_NAMED_SECTIONS
 from vclip_jax.config.rules import RULES, Use
 from vclip_jax.files import packaged
 
+MIXTURE = "config.data.mixture"
+"""The key whose value is a mapping with names of the recipe's."""
+
 
 def validate(
     config: ConfigDict, *, devices: int, processes: int = 1, training: bool = True
@@ -90,6 +93,9 @@ def check_names(config: ConfigDict) -> None:
     sections = {f"evals.{name}": task for name, task in config.evals.items()}
     if config.data.dataset:
         sections["data"] = config.data
+    for name in sorted(config.data.mixture):
+        with naming(f"data.mixture.{name}"):
+            needs_source(name.partition(":")[0], config.data.data_dir)
     for section, values in sections.items():
         with naming(f"{section}.dataset"):
             to_build = needs_source(values.dataset, config.data.data_dir)
@@ -122,9 +128,8 @@ def _check_keys(config: Any, reference: Any, prefix: str = "config") -> None:
     """Refuse keys that are not in the reference; `USER_NAMED_SECTIONS` may hold any names."""
     for key in config:
         _check_key(key, reference, prefix)
-        if isinstance(config[key], ConfigDict) and not (
-            prefix == "config" and key in USER_NAMED_SECTIONS
-        ):
+        named = prefix == "config" and key in USER_NAMED_SECTIONS
+        if isinstance(config[key], ConfigDict) and f"{prefix}.{key}" != MIXTURE and not named:
             _check_keys(config[key], reference[key], f"{prefix}.{key}")
     if prefix == "config":
         for section in USER_NAMED_SECTIONS:
@@ -197,6 +202,8 @@ def check_overrides(argv: Sequence[str]) -> None:
         for depth, key in enumerate(keys):
             prefix = ".".join(["config", *keys[:depth]])
             section = prefix.removeprefix("config.")
+            if prefix == MIXTURE:  # all that follows is a name, dots included
+                break
             if section in USER_NAMED_SECTIONS:  # this part is a name of the recipe's
                 reference = entry(section)
                 continue

@@ -218,10 +218,14 @@ def _end(message: str) -> NoReturn:
 
 def _parse(argv: Sequence[str]) -> list[str]:
     checks.check_overrides(argv)
+    argv, weights = _without_weights(argv)
     recipe = _value_of("config", argv)
     if recipe:
         checks.check_entries(argv, check_recipe(recipe))
     arguments = flags.FLAGS(argv)
+    if weights and CONFIG.value is not None:
+        with CONFIG.value.unlocked():
+            CONFIG.value.data.mixture.update(weights)
     # Without its module, worker processes get what a recipe defines by value.
     sys.modules.pop("config_config", None)
     if len(arguments) > 1:
@@ -252,6 +256,28 @@ def _parse(argv: Sequence[str]) -> list[str]:
     if MODE.value == "eval" and not CONFIG.value.systems:
         checks.check_scored(CONFIG.value, Path(WORKDIR.value))
     return arguments
+
+
+def _without_weights(argv: Sequence[str]) -> tuple[list[str], dict[str, float]]:
+    """Take `--config.data.mixture.NAME=WEIGHT` out of the words: absl cannot add names.
+
+    Raises:
+        ValueError: one line: such a word has no name, or no number.
+    """
+    words, weights = [], {}
+    for word in argv:
+        if not re.match(rf"--?{re.escape(checks.MIXTURE)}\b", word):
+            words.append(word)
+            continue
+        match = re.fullmatch(rf"--?{re.escape(checks.MIXTURE)}\.([^=.]+)=(.+)", word)
+        if match is None:
+            raise ValueError(f"{word}: write --{checks.MIXTURE}.NAME=WEIGHT, for each dataset")
+        try:
+            weights[match[1]] = float(match[2])
+        except ValueError:
+            raise ValueError(f"{word}: the weight must be a number") from None
+    sys.argv[1:] = [word for word in sys.argv[1:] if word in words]  # ml_collections reads it too
+    return words, weights
 
 
 def _value_of(flag: str, argv: Sequence[str]) -> str | None:

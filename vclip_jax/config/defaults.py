@@ -29,7 +29,9 @@ def default() -> ConfigDict:
         section, _, name = key.name.rpartition(".")
         if section and section not in config:
             config[section] = ConfigDict()
-        (config[section] if section else config)[name] = key.default
+        # A mapping is copied: the declaration stays what it is.
+        value = ConfigDict(key.default) if isinstance(key.default, dict) else key.default
+        (config[section] if section else config)[name] = value
     for section in USER_NAMED_SECTIONS:
         config[section] = ConfigDict()
     return config

@@ -6,7 +6,7 @@ may change (`saved`) and the page `docs/config.md` (`page`) are made from these 
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from vclip_jax.config.allowed import (
@@ -16,6 +16,7 @@ from vclip_jax.config.allowed import (
     PART,
     POSITIVE,
     SHARE,
+    WEIGHT,
     Allowed,
     any_of,
     at_least,
@@ -71,8 +72,11 @@ class Key:
     """Names of this key in open_clip, Chinese-CLIP, Hugging Face, big_vision and others."""
 
     def check(self, value: Any) -> None:
-        """Raise ValueError, one line, if a value is not allowed."""
-        if complaint := self.allowed.complaint(value):
+        """Raise ValueError, one line, if a value, or one of a mapping's, is not allowed."""
+        if isinstance(self.default, dict):
+            for name, one in value.items():
+                replace(self, name=f"{self.name}.{name}", default=1.0).check(one)
+        elif complaint := self.allowed.complaint(value):
             raise ValueError(f"config.{self.name}={value!r}{complaint}")
 
 
@@ -333,6 +337,15 @@ KEYS = (
         "The dataset, NAME or NAME/CONFIG, for example `idrid` or "
         "`synthetic/synfundus_like-128px-12000-s0`.",
         aliases="dataset_name train_data dataset_type train_dataset",
+    ),
+    Key(
+        "data.mixture",
+        {},
+        "Several built datasets to train on instead of one: NAME or NAME:SPLIT -> its weight. In a "
+        'recipe: `config.data.mixture = {"synfundus": 3, "mine": 1}`; on the command line: '
+        "`--config.data.mixture.mine=1` for each. See [own data](own-data.md#several-datasets).",
+        WEIGHT,
+        aliases="datasets data_mix dataset_weights mixture_weights interleave_probs",
     ),
     Key(
         "data.source",

@@ -38,7 +38,8 @@ def _section(name: str) -> str:
 
 def _row(key: Key) -> str:
     kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
-    allowed = key.allowed.words() or kinds.get(type(key.default), "a tuple")
+    each = " for each name" if isinstance(key.default, dict) else ""
+    allowed = key.allowed.words() + each or kinds.get(type(key.default), "a tuple")
     default = f"`{key.default!r}`".replace("'", '"')
     resume = "" if key.on_resume == "same" else key.on_resume
     cells = (f"`{key.name}`", default, allowed, resume, key.meaning)

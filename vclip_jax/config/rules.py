@@ -123,8 +123,25 @@ def loops_have_equal_layers(config: ConfigDict, use: Use) -> None:
 
 def training_has_a_dataset(config: ConfigDict, use: Use) -> None:
     """Refuse to train without a dataset."""
-    if use.training and not config.data.dataset:
+    if use.training and not config.data.dataset and not config.data.mixture:
         raise ValueError("config.data.dataset is empty: name a dataset, for example idrid")
+
+
+def a_mixture_is_all_of_the_data(config: ConfigDict, use: Use) -> None:
+    """Refuse a mixture beside a single dataset, its source, or the order of earlier versions."""
+    for key, value, remedy in (
+        ("dataset", config.data.dataset, "set it to '', or give it a weight in the mixture"),
+        ("source", config.data.source, "build the datasets of a mixture first"),
+    ):
+        if config.data.mixture and value:
+            raise ValueError(
+                f"config.data.{key}={value!r} and config.data.mixture do not go together: {remedy}"
+            )
+    if config.data.mixture and config.data.shuffle != "permutation":
+        raise ValueError(
+            f"config.data.shuffle={config.data.shuffle!r} is for one dataset: set it to "
+            "'permutation' with config.data.mixture"
+        )
 
 
 def batches_divide_among_devices(config: ConfigDict, use: Use) -> None:
@@ -205,6 +222,7 @@ RULES: tuple[Callable[[ConfigDict, Use], None], ...] = (
     something_is_trained,
     loops_have_equal_layers,
     training_has_a_dataset,
+    a_mixture_is_all_of_the_data,
     batches_divide_among_devices,
     shares_divide_into_parts,
     statistics_need_two_photographs,

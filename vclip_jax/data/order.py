@@ -80,7 +80,7 @@ def record_at(index: int, count: int, seed: int) -> int:
     return int(_block(block, count, seed, epoch)[within])
 
 
-@lru_cache(maxsize=64)  # threads work on different batches
+@lru_cache(maxsize=1024)  # threads work on different batches, and batches on different groups
 def _block(block: int, count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     first = block * _BLOCK
     return permuted(np.arange(first, min(first + _BLOCK, count)), count, seed, epoch)

@@ -27,6 +27,7 @@ from vclip_jax.data.images.enhance import enhance
 from vclip_jax.data.images.fit import FINER, FITS, Fit, check_fit
 from vclip_jax.data.images.gate import as_bits
 from vclip_jax.data.images.preprocess import check_fitted, judged_record, record_square
+from vclip_jax.data.mixture import Mixture
 from vclip_jax.data.order import EXAMPLES, Shuffled
 from vclip_jax.data.progress import Progress
 from vclip_jax.data.record import Record
@@ -97,7 +98,7 @@ def train_batches(
     """Return this host's batches from `start_step` on, without end; every epoch has its own order.
 
     Args:
-        source: the records, see `vclip_jax.datasets.open_source`.
+        source: the records, see `vclip_jax.datasets.open_source`; a `Mixture` has its own order.
         tokenizer: the tokenizer of the captions.
         seed: seed of order and augmentation, any non-negative integer.
         global_batch_size: examples a step over all hosts.
@@ -188,6 +189,10 @@ def step_records(
 def _in_order(source: Sequence[Record], seed: int, shuffle: str) -> grain.MapDataset:
     if shuffle not in ORDERS:
         raise ValueError(f"shuffle must be one of {', '.join(ORDERS)}, got {shuffle!r}")
+    if isinstance(source, Mixture):
+        if shuffle != "permutation":
+            raise ValueError(f"shuffle={shuffle!r} is for one dataset: use 'permutation'")
+        return grain.MapDataset.source(source.in_order(seed))
     if shuffle == "permutation":
         return grain.MapDataset.source(Shuffled(source, seed))
     # Seeds are derived by hashing: Grain shuffles epoch e of seed s like epoch e - 1 of seed s + 1,

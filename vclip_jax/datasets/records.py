@@ -200,6 +200,15 @@ def open_source(name: str, data_dir: str | os.PathLike[str], split: str) -> Reco
     return source_of(builder, name, split)
 
 
+def has_splits(name: str, data_dir: str | os.PathLike[str], split: str) -> bool:
+    """Return whether a built dataset has the split, or all splits of a sum.
+
+    Raises:
+        DatasetError: the dataset is not built, or the choice is ambiguous.
+    """
+    return set(_split_names(split)) <= set(open_builder(name, data_dir).info.splits)
+
+
 def source_of(builder: Any, name: str, split: str) -> RecordSource:
     """Return a `RecordSource` over a split of a TFDS builder with data."""
     import tensorflow_datasets as tfds

@@ -18,11 +18,13 @@ import numpy.typing as npt
 
 from vclip_jax import config as config_lib
 from vclip_jax.data.images.opening import ImageError
+from vclip_jax.data.record import Record
 from vclip_jax.datasets import open_source
 from vclip_jax.datasets.own.named import expand
 from vclip_jax.interop import folder as portable
 from vclip_jax.predict.embeddings import FOLDER, load_arrays, save_arrays
 from vclip_jax.predict.pretrained import CORES, Pretrained
+from vclip_jax.train.sources import open_train
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +143,11 @@ def index_training_captions(
     config.update(config_lib.read(workdir / "config.json"))
     data = config.data
     where = Path(data.data_dir if data_dir is None else data_dir)
-    source = open_source(data.dataset, where, data.train_split)
+    data.data_dir = str(where)
+    if data.mixture:
+        source: Sequence[Record] = open_train(config)
+    else:
+        source = open_source(data.dataset, where, data.train_split)
     rows = np.linspace(0, len(source) - 1, min(most, len(source))).round().astype(int)
     captions = sorted({source[row]["caption"] for row in rows})
     for note in clip.readings(captions):  # of all captions, cached ones included
@@ -159,7 +165,7 @@ def index_training_captions(
         tuple(caption_of.values()),
         np.stack([known[digest] for digest in caption_of]),
         f"{len(captions)} different captions of {len(rows)} of the {len(source)} records of "
-        f"{data.dataset}, {data.train_split}",
+        f"{data.dataset or ', '.join(sorted(data.mixture))}, {data.train_split}",
     )
 
 

@@ -54,7 +54,7 @@ def open_data(config: ConfigDict, workdir: Path) -> Data:
         ValueError, OSError: one line: the data is missing, differs from the data of the run's
             start, or has words that the model does not know.
     """
-    log.info("data: %s", config.data.dataset)
+    log.info("data: %s", config.data.dataset or ", ".join(sorted(config.data.mixture)))
     train, validation = open_training_data(config)
     test = open_test_pairs(config)
     tasks = with_training(open_zero_shot_tasks(config), name_of(train))
@@ -82,12 +82,13 @@ def open_scored_data(config: ConfigDict, tokenizer: Tokenizer, trained: str = ""
     """
     tasks = with_training(open_zero_shot_tasks(config), trained)
     validation, test = None, None
-    if config.data.dataset:
+    if config.data.dataset or config.data.mixture:
         try:
             _, validation = open_training_data(config)
             test = open_test_pairs(config)
-        except datasets.SourceNeededError:
-            log.info("held-back pairs are not scored: %s is not built", config.data.dataset)
+        except datasets.SourceNeededError as error:
+            missing = f"{config.data.dataset} is not built" if config.data.dataset else error
+            log.info("held-back pairs are not scored: %s", missing)
     if validation is None and test is None and not tasks:
         raise ValueError(
             "there is nothing to evaluate on: name datasets in config.evals, and the folders of "

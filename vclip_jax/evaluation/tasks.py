@@ -23,7 +23,7 @@ from vclip_jax.files import packaged
 from vclip_jax.files.errors import few
 from vclip_jax.prompts import own, reading
 from vclip_jax.prompts.findings import FindingPrompts, for_findings
-from vclip_jax.train.inputs import open_split, prepare_dataset
+from vclip_jax.train.sources import open_split, prepare_dataset
 
 log = logging.getLogger("vclip_jax")
 
@@ -123,14 +123,18 @@ def with_training(tasks: Sequence[ZeroShotTask], trained: str) -> list[ZeroShotT
 
     Args:
         tasks: the opened tasks.
-        trained: the training data, DATASET:SPLIT+SPLIT as in `data.json`; "" if unknown.
+        trained: the training data, DATASET:SPLIT+SPLIT as in `data.json`, with ", " between
+            several; "" if unknown.
     """
-    name, _, splits = trained.rpartition(":")
+    each = [one.rpartition(":") for one in trained.split(", ")]
     seen = [
         task
         for task in tasks
-        if name == getattr(task.source, "name", None)
-        and set(splits.split("+")).intersection(task.source.splits)
+        if any(
+            name == getattr(task.source, "name", None)
+            and set(splits.split("+")).intersection(task.source.splits)
+            for name, _, splits in each
+        )
     ]
     for task in seen:
         log.warning(

@@ -142,8 +142,10 @@ def answers(run: Run) -> dict[str, str]:
     data, model = _section(config, "data"), _section(config, "model")
     optimizer = _section(config, "optimizer")
     sets = list(dict.fromkeys(str(one.get("dataset")) for one in results.values()))
-    if data.get("dataset"):
-        found["data"] = f"Training: {data['dataset']}. Evaluation: {', '.join(sets) or 'none'}."
+    trained = _trained_on(data)
+    if trained:
+        said = ", ".join(trained)
+        found["data"] = f"Training: {said}. Evaluation: {', '.join(sets) or 'none'}."
         found["partitions"] = (
             f"Training split {data.get('train_split')}, held-back split "
             f"{data.get('validation_split')}; zero_shot.json names the dataset of each evaluation."
@@ -185,13 +187,20 @@ def answers(run: Run) -> dict[str, str]:
         )
     if results:
         found |= _of_results(results)
-    if data.get("dataset") and results:
-        own = [name for name, one in results.items() if one.get("dataset") == data["dataset"]]
+    if trained and results:
+        own = [name for name, one in results.items() if one.get("dataset") in trained]
         found["external"] = (
             f"{len(results) - len(own)} evaluations are on datasets that were not trained on"
             + (f"; {', '.join(own)} on a split of the training dataset." if own else ".")
         )
     return found
+
+
+def _trained_on(data: Mapping[str, Any]) -> list[str]:
+    """Return the datasets of a run's config: its only one, or those of its mixture."""
+    if mixture := _section(data, "mixture"):
+        return list(dict.fromkeys(str(name).partition(":")[0] for name in mixture))
+    return [str(data["dataset"])] if data.get("dataset") else []
 
 
 def _of_results(results: Mapping[str, Any]) -> dict[str, str]:

@@ -65,6 +65,8 @@ class Run:
     """The weights that the run started from, see `vclip_jax.interop.restore.Origin`."""
     scored: Mapping[str, Any] = field(default_factory=dict)
     """The model of an evaluation without a run of its own, see `vclip_jax.interop.scored`."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """The data of the run by role, see `vclip_jax.train.inputs.check_data`."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -111,6 +113,7 @@ def read_run(workdir: str | os.PathLike[str]) -> Run:
         curves=_object(folder / "curves.json", notices),
         start=_object(folder / "start.json", notices),
         scored=_object(folder / "scored.json", notices),
+        data=_object(folder / "data.json", notices),
         changed=float(log.stat().mtime) if log.exists() else None,
         notices=tuple(notices),
     )

@@ -5,12 +5,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from etils import epath
 
 from vclip_jax.config.saved import flatten
+from vclip_jax.data.mixture import drawn_from
+from vclip_jax.data.order import EXAMPLES
+from vclip_jax.data.shares import Shares
 from vclip_jax.datasets.catalog import DATASETS
 from vclip_jax.evaluation.metrics import paired, paper
 from vclip_jax.evaluation.metrics.classification import mean_over
@@ -23,6 +27,8 @@ from vclip_jax.report.templates import put_page, render_template
 
 _MEANS = (*METRICS, "chance", "majority")
 _RENDERED = "Rendered by vclip_jax, not photographs"
+_WEIGHT = re.compile(r"[1-9][0-9]{0,19}(/[1-9][0-9]{0,19})?")
+_MOST_GROUPS = 1000
 _IMAGE = re.compile(r"data:image/(?:png|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
 
 
@@ -117,6 +123,9 @@ def facts(run: Run) -> dict[str, str]:
     out: dict[str, str] = {}
     if run.metrics:
         out["Progress"] = _progress(run)
+    if drawn := drawn_examples(run):
+        each = (f"{count:,} from {name}" for name, count in drawn.items())
+        out["Training examples"] = ", ".join(each)
     if run.start:
         out["Started from"] = _origin(run.start)
     if run.scored:
@@ -156,6 +165,33 @@ def _progress(run: Run) -> str:
         return f"step {step:,}"
     state = "complete" if step >= total else "running, or stopped early"
     return f"step {step:,} of {int(total):,} ({state})"
+
+
+def drawn_examples(run: Run) -> dict[str, int]:
+    """Return dataset -> how many training examples of a mixture were from it up to the last row.
+
+    A run on one dataset, and one whose files do not tell the mixture, give nothing.
+    """
+    train, seed = run.data.get("train"), run.config.get("seed")
+    batch = run.config.get("global_batch_size")
+    pairs = train.get("drawn") if isinstance(train, Mapping) else None
+    if not isinstance(seed, int) or not isinstance(batch, int) or not 0 < batch < 2**31:
+        return {}
+    if not run.metrics or not isinstance(pairs, list) or len(pairs) > _MOST_GROUPS:
+        return {}
+    examples = int(run.metrics[-1]["step"]) * batch
+    if seed < 0 or not 0 <= examples < EXAMPLES:
+        return {}
+    names, weights = [], []
+    for pair in pairs:
+        if not (isinstance(pair, list) and len(pair) == 2 and _WEIGHT.fullmatch(str(pair[1]))):
+            return {}
+        names.append(str(pair[0]))
+        weights.append(Fraction(pair[1]))
+    try:
+        return drawn_from(names, Shares(tuple(weights)), examples, seed)
+    except ValueError:  # a weight without a place
+        return {}
 
 
 def seconds_in_steps(run: Run) -> float | None:

@@ -15,19 +15,16 @@ from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from vclip_jax import config as config_lib
-from vclip_jax import datasets
-from vclip_jax.config import checks
 from vclip_jax.data import pipeline, prefetch, workers
 from vclip_jax.data.images.augment import named_policy
-from vclip_jax.data.images.preprocess import check_fitted
 from vclip_jax.data.record import Record
 from vclip_jax.data.text.tokenizer import Tokenizer
 from vclip_jax.data.text.tokenizer_json import TOKENIZER, VOCAB, saved_tokenizer
 from vclip_jax.data.text.wordpiece import WordPiece
-from vclip_jax.datasets.ingest.prepare import check_source
 from vclip_jax.devices import cores, sharding
 from vclip_jax.files import packaged
 from vclip_jax.files.writing import write_json
+from vclip_jax.train import sources
 
 DATA = "data.json"
 
@@ -94,19 +91,16 @@ def draw_pairs(source: Any, most: int | None = None) -> DrawnPairs:
 def open_training_data(config: ConfigDict) -> tuple[Any, Any]:
     """Open the training and (or None) the validation pairs; build the dataset if necessary."""
     data = config.data
-    prepare_dataset("data", data, data.data_dir)
-    train = open_split("data.train_split", data.dataset, data.data_dir, data.train_split)
+    sources.prepare_training(data)
+    train = sources.open_train(config)
     if len(train) < config.global_batch_size:
         raise ValueError(
-            f"{data.dataset} has {len(train)} records in {data.train_split}, fewer "
+            f"{train.name} has {len(train)} records in {'+'.join(train.splits)}, fewer "
             f"than config.global_batch_size={config.global_batch_size}"
         )
-    check_fitted(data.dataset, train, data.image_size, data.fit, data.augment)
     if not data.validation_split or not config.validation_batches:
         return train, None
-    validation = open_split(
-        "data.validation_split", data.dataset, data.data_dir, data.validation_split
-    )
+    validation = sources.open_held_back(data, "validation_split")
     pairs = draw_pairs(validation, config.validation_batches * config.global_batch_size)
     log.info(
         "validation: %d of %d pairs, drawn with seed %d", len(pairs), len(validation), PAIRS_SEED
@@ -118,41 +112,13 @@ def open_test_pairs(config: ConfigDict) -> Any:
     """Open the pairs that are measured only when a run ends, or None; the dataset must be built."""
     if not config.data.test_split:
         return None
-    data = config.data
-    return draw_pairs(open_split("data.test_split", data.dataset, data.data_dir, data.test_split))
-
-
-def check_source_of_data(config: ConfigDict) -> None:
-    """Check that the training dataset is there or can be built; errors name the key."""
-    data = config.data
-    try:
-        check_source(data.dataset, data.source, data.data_dir)
-    except datasets.SourceNeededError:
-        raise
-    except ValueError as error:
-        raise checks.of_key("data.dataset", error) from error
-
-
-def prepare_dataset(section: str, entry: ConfigDict, data_dir: str) -> None:
-    """Build a dataset if necessary, see `datasets.prepare`; errors name the key."""
-    try:
-        datasets.prepare(entry.dataset, entry.source, data_dir)
-    except datasets.SourceNeededError:
-        raise
-    except (ValueError, OSError) as error:
-        key = f"{section}.{'source' if entry.source else 'dataset'}"
-        raise checks.of_key(key, error) from error
-
-
-def open_split(key: str, name: str, data_dir: str, split: str) -> datasets.RecordSource:
-    """Open the split that a key names; errors name the key."""
-    with checks.naming(key):
-        return datasets.open_source(name, data_dir, split)
+    return draw_pairs(sources.open_held_back(config.data, "test_split"))
 
 
 def name_of(source: Any) -> str:
-    """Return the name of opened records, DATASET:SPLIT+SPLIT."""
-    return f"{source.name}:{'+'.join(source.splits)}"
+    """Return the name of opened records, DATASET:SPLIT+SPLIT; several with commas between them."""
+    each = getattr(source, "sources", (source,))
+    return ", ".join(f"{one.name}:{'+'.join(one.splits)}" for one in each)
 
 
 def training_data_of(workdir: Path) -> str:
@@ -164,13 +130,13 @@ def training_data_of(workdir: Path) -> str:
 
 
 def check_data(
-    workdir: Path, sources: Mapping[str, Any], *, resumes: bool = False, save: bool = True
+    workdir: Path, opened: Mapping[str, Any], *, resumes: bool = False, save: bool = True
 ) -> None:
     """Write the digests of a run's data, or compare the data with the digests of its start.
 
     Args:
         workdir: the run's workdir; the digests are in its `data.json`.
-        sources: "train", "validation", "test" or "evals.NAME" -> the opened source, or None.
+        opened: "train", "validation", "test" or "evals.NAME" -> the opened source, or None.
         resumes: True if the run has metrics already, measured on the data of its start.
         save: False on all but one of several processes.
 
@@ -181,14 +147,14 @@ def check_data(
     path = workdir / DATA
     kept = config_lib.read(path) if path.exists() else {}
     known = dict(kept)
-    if resumes and "train" in sources and "train" not in known:
+    if resumes and "train" in opened and "train" not in known:
         log.info("%s has no record of its data: written now to %s", workdir, DATA)
     differ: dict[str, str] = {}
-    for role, source in sources.items():
+    for role, source in opened.items():
         if source is None or not (digest := source.digest()):
             continue
         name = name_of(source)
-        now = {"data": name, "records": len(source), "digest": digest}
+        now = {"data": name, "records": len(source), "digest": digest, **sources.drawn(source)}
         before = known.get(role)
         if not resumes or before is None or before["data"] != name:
             known[role] = now

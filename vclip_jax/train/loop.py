@@ -1,5 +1,6 @@
 """The bookkeeping of the training loop: metrics, progress, checkpoints, use of time."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 
@@ -7,6 +8,7 @@ import jax
 
 from vclip_jax.console import terminal
 from vclip_jax.data import pipeline
+from vclip_jax.data.mixture import Mixture
 from vclip_jax.data.prefetch import DevicePrefetcher
 from vclip_jax.data.record import Record
 from vclip_jax.models.build import Batch
@@ -16,6 +18,8 @@ from vclip_jax.train.goodput import Goodput, Pace, Trace
 from vclip_jax.train.guards import Watch
 from vclip_jax.train.run import Run
 from vclip_jax.train.state import Metrics, TrainState
+
+log = logging.getLogger("vclip_jax")
 
 
 class Loop:
@@ -108,6 +112,11 @@ class Loop:
         if self._run.checkpoints.failed:
             values["failed_saves"] = float(self._run.checkpoints.failed)
         self._run.metrics_log.write(step, values)
+        if step == self._run.config.total_steps and isinstance(self._train, Mixture):
+            examples = step * self._run.config.global_batch_size
+            drawn = self._train.drawn_from(examples, self._run.config.seed)
+            each = (f"{count:,} from {name}" for name, count in drawn.items())
+            log.info("examples: %s", ", ".join(each))
         self._description = (
             f"loss {loss:.3f}  {values['examples_per_second']:.0f} pairs/s  "
             f"data wait {values['data_wait_fraction']:.0%}"
