@@ -66,7 +66,7 @@ from vclip_jax.train.due import Timetable
 from vclip_jax.train.goodput import open_goodput
 from vclip_jax.train.inputs import open_train_batches, training_data_of
 from vclip_jax.train.loop import Loop
-from vclip_jax.train.run import open_run, open_workdir, resume
+from vclip_jax.train.run import open_run, open_workdir, resume, set_length
 
 log = logging.getLogger("vclip_jax")
 
@@ -119,6 +119,7 @@ def train(config: ConfigDict, workdir: Path, preemption: Preemption, at_end: Exi
 
     # --- Data: build what is missing, open it, check some captions.
     data = open_data(config, workdir)
+    set_length(config, workdir, len(data.train))
 
     # --- State: this run's newest checkpoint; without one, `config.restore_from` or random weights.
     training = make_training(config, mesh, data.tokenizer.vocab_size)

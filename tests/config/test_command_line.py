@@ -74,6 +74,12 @@ def refusal(arguments: list[str], capsys, monkeypatch) -> str:
             "such as (12,)",
         ),
         (
+            [*GOOD, "--config.epochs=2.5", "--config.total_steps=9"],
+            "config.total_steps=9 and config.epochs=2.5 both set the length of the run: leave out "
+            "one of them, or add --config.epochs=0",
+        ),
+        ([*GOOD, "--config.epochs=-1"], "config.epochs=-1.0 must be at least 0"),
+        (
             [*GOOD, "--config.data.mixture.mine"],
             "--config.data.mixture.mine: write --config.data.mixture.NAME=WEIGHT, for each dataset",
         ),

@@ -45,6 +45,20 @@ def test_another_seed_is_refused_in_the_middle_of_a_run(tmp_path):
         config_lib.save_or_check(config, tmp_path)
 
 
+def test_a_resumed_run_keeps_the_steps_of_its_epochs(tmp_path):
+    config = config_lib.default()
+    config.epochs, config.total_steps = 3, 45  # as counted at the start
+    config_lib.save_or_check(config, tmp_path)
+    (tmp_path / "metrics.jsonl").touch()
+    again = config_lib.default()
+    again.epochs = 3
+    config_lib.save_or_check(again, tmp_path)
+    assert again.total_steps == config_lib.read(tmp_path / "config.json")["total_steps"] == 45
+    again.epochs = 4
+    with pytest.raises(ValueError, match=r"was trained with config\.epochs=3\.0, not 4\.0"):
+        config_lib.save_or_check(again, tmp_path)
+
+
 def test_a_start_that_was_refused_holds_no_later_one_to_its_config(tmp_path):
     config = config_lib.default()
     config_lib.save_or_check(config, tmp_path)

@@ -12,7 +12,7 @@ from vclip_jax import config as config_lib
 from vclip_jax.devices import processes, sharding
 from vclip_jax.drills.tiny import get_config
 from vclip_jax.train.build import describe, make_training
-from vclip_jax.train.run import Run, open_run, open_workdir, resume
+from vclip_jax.train.run import Run, open_run, open_workdir, resume, set_length, steps_of
 from vclip_jax.train.state import TrainState
 
 
@@ -40,6 +40,43 @@ def test_another_config_is_refused_before_anything_of_the_run_is_changed(tmp_pat
         pass
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != ".lock"}
     assert after == before
+
+
+@pytest.mark.parametrize(
+    ("epochs", "records", "batch", "steps"),
+    [
+        (1, 240, 16, 15),
+        (1, 241, 16, 16),  # the last batch begins the next epoch
+        (3, 241, 16, 46),
+        (0.1, 1000, 64, 2),
+        (0.3, 1000, 100, 3),  # as decimals: in floats 0.1 * 3 is above 0.3
+        (32, 800_000, 64, 400_000),
+        (1e-9, 10, 64, 1),
+    ],
+)
+def test_epochs_are_as_many_steps_as_their_records_fill(epochs, records, batch, steps):
+    assert steps_of(epochs, records, batch) == steps
+
+
+def test_the_length_in_epochs_is_written_down_and_stays(tmp_path):
+    config = get_config()
+    config.epochs = 2
+    with open_workdir(config, tmp_path):
+        set_length(config, tmp_path, 100)
+    assert config.total_steps == config_lib.read(tmp_path / "config.json")["total_steps"] == 13
+    (tmp_path / "metrics.jsonl").touch()
+    again = get_config()
+    again.epochs = 2
+    with open_workdir(again, tmp_path):
+        set_length(again, tmp_path, 1000)
+    assert again.total_steps == config_lib.read(tmp_path / "config.json")["total_steps"] == 13
+
+
+def test_without_epochs_the_steps_are_those_of_the_config(tmp_path):
+    config = get_config()
+    set_length(config, tmp_path, 100)
+    assert config.total_steps == 8
+    assert not any(tmp_path.iterdir())
 
 
 def test_what_is_best_by_the_figures_outlasts_other_checkpoints(tmp_path):

@@ -142,7 +142,8 @@ def _check_key(key: str, reference: Any, prefix: str) -> None:
         return
     section = prefix.removeprefix("config").removeprefix(".")
     if close := suggestion(key, section):
-        unit = " (steps, not epochs)" if "epoch" in key.lower() else ""
+        steps = "epoch" in key.lower() and close != "epochs"
+        unit = " (steps, not epochs)" if steps else ""
         raise ValueError(f"unknown key {prefix}.{key}: did you mean config.{close}{unit}?")
     hint = f"{prefix} has {', '.join(reference)}" if section else "docs/config.md lists all keys"
     raise ValueError(f"unknown key {prefix}.{key}: {hint}")

@@ -232,6 +232,11 @@ def _parse(argv: Sequence[str]) -> list[str]:
         raise ValueError(f"unexpected argument {arguments[1]!r}: flags are --NAME=VALUE")
     if CONFIG.value is None:
         raise ValueError(_NO_CONFIG)
+    if CONFIG.value.epochs and (steps := _value_of(r"config\.total_steps", argv)) is not None:
+        raise ValueError(
+            f"config.total_steps={steps} and config.epochs={CONFIG.value.epochs:g} both set the "
+            "length of the run: leave out one of them, or add --config.epochs=0"
+        )
     if not WORKDIR.value:
         raise ValueError("--workdir FOLDER is needed: the folder for the run's files")
     if "://" in WORKDIR.value:

@@ -110,13 +110,21 @@ KEYS = (
         aliases="random_seed rng_seed global_seed random_state",
     ),
     Key(
+        "epochs",
+        0.0,
+        "The length of the run in passes over the training split, such as 0.5 or 3; 0 for "
+        "`total_steps` steps. An epoch has as many steps as the training split has batches, "
+        "rounded up over the whole run; an epoch of a mixture has as many examples as all its "
+        "datasets have records. The run's `config.json` holds the number as `total_steps`.",
+        at_least(0),
+        aliases="max_epochs num_epochs num_train_epochs train_epochs total_epochs n_epochs epoch",
+    ),
+    Key(
         "total_steps",
         1000,
-        "The number of training steps; an epoch has as many steps as the training split has "
-        "batches.",
+        "The number of training steps, where `epochs` is 0.",
         POSITIVE,
-        aliases="epochs max_epochs num_epochs num_train_epochs train_epochs total_epochs steps "
-        "max_steps train_steps num_steps num_train_steps iterations max_iter",
+        aliases="steps max_steps train_steps num_steps num_train_steps iterations max_iter",
     ),
     Key(
         "global_batch_size",

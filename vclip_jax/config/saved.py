@@ -74,7 +74,8 @@ def has_begun(workdir: Path) -> bool:
 def save_or_check(config: ConfigDict, workdir: Path, *, save: bool = True) -> None:
     """Write `config.json`; if a run `has_begun` in the workdir, compare the config with it first.
 
-    Of several processes, one should `save`. Keys of `KEPT_ON_RESUME` are set in `config`.
+    Of several processes, one should `save`. Keys of `KEPT_ON_RESUME` are set in `config`, and with
+    `config.epochs` the steps of the run's start.
 
     Raises:
         ValueError: the run began with another value of a key that its numbers depend on, or
@@ -89,6 +90,9 @@ def save_or_check(config: ConfigDict, workdir: Path, *, save: bool = True) -> No
         old = flatten(default()) | KEPT_ON_RESUME | flatten(kept)
         for key in KEPT_ON_RESUME:
             config.update_from_flattened_dict({key: old[key]})
+        # The steps of the epochs were counted when the run began.
+        if config.epochs and config.epochs == old["epochs"] and type(old["total_steps"]) is int:
+            config.total_steps = old["total_steps"]
         new = flatten(config)
         for key in sorted(old.keys() | new.keys()):
             free = any(key == f or key.startswith(f + ".") for f in FREE_ON_RESUME)

@@ -1,9 +1,11 @@
 """The workdir of a training run: its lock, its description, its metrics and checkpoints."""
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import jax
@@ -35,6 +37,41 @@ def open_workdir(config: ConfigDict, workdir: Path) -> Iterator[None]:
         if lead:
             write_json(workdir / "environment.json", environment())
         yield
+
+
+def set_length(config: ConfigDict, workdir: Path, records: int) -> None:
+    """Set `config.total_steps` from `config.epochs`, here and in the run's `config.json`.
+
+    A run that has begun keeps the steps of its start, see `config.save_or_check`.
+
+    Args:
+        config: the run's config.
+        workdir: the run's workdir.
+        records: the length of the training split, or of those of a mixture together.
+    """
+    if not config.epochs or config_lib.has_begun(workdir):
+        return
+    config.total_steps = steps_of(config.epochs, records, config.global_batch_size)
+    log.info(
+        "length: %g epochs of %s records are %s steps of %d",
+        config.epochs,
+        f"{records:,}",
+        f"{config.total_steps:,}",
+        config.global_batch_size,
+    )
+    config_lib.save_or_check(config, workdir, save=jax.process_index() == 0)
+
+
+def steps_of(epochs: float, records: int, batch: int) -> int:
+    """Return the steps in which a run sees every record `epochs` times; the last is rounded up.
+
+    Examples:
+        >>> from vclip_jax.train.run import steps_of
+        >>> steps_of(1, 240, 64), steps_of(32, 800_000, 64), steps_of(0.1, 1000, 64)
+        (4, 400000, 2)
+    """
+    # The decimal as it is written: 0.1 is a tenth.
+    return math.ceil(Fraction(str(epochs)) * records / batch)
 
 
 @dataclass(frozen=True)
