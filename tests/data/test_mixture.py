@@ -98,7 +98,7 @@ def test_keys_of_a_step_name_the_dataset_and_a_worker_gets_the_same_order():
 
 
 def test_the_order_of_earlier_versions_has_no_mixture():
-    with pytest.raises(ValueError, match="shuffle='grain' is for one dataset"):
+    with pytest.raises(ValueError, match="shuffle='grain' is for one dataset as it is"):
         batches(shuffle="grain")
 
 

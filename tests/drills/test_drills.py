@@ -1,6 +1,7 @@
 """The drills, shortened: a few faults, none of which costs anything."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,36 @@ def test_damaged_checkpoints_are_recognised():
 @pytest.mark.parametrize("name", ["kill", "preempt"])
 def test_a_run_that_is_ended_at_random_ends_like_one_left_in_peace(name):
     assert drill(name, "--times=2")["identical"] == 2
+
+
+@pytest.mark.slow
+def test_a_run_on_a_mixture_that_is_killed_ends_like_one_left_in_peace(tmp_path):
+    drill = runs.Drill(tmp_path)
+    words = (
+        "--config.data.dataset=",
+        "--config.data.mixture.synthetic/synfundus_like-32px-240-s0=3",
+        "--config.data.mixture.synthetic/messidor_like-32px-40-s1:test=1",
+        "--config.data.balance=finding",
+        "--config.epochs=0.5",
+    )
+    drill.finish(runs.REFERENCE, *words)
+    steps = json.loads((drill.workdir(runs.REFERENCE) / "config.json").read_text())["total_steps"]
+    with drill.running("killed", *words) as processes:
+        runs.wait_for_step(drill.workdir("killed"), steps // 2, processes)
+        runs.send(processes, signal.SIGKILL)
+        runs.exit_codes(processes)
+    assert 0 < runs.trained(drill.workdir("killed")) < steps
+    drill.finish("killed", *words)
+    assert runs.trained(drill.workdir("killed")) == steps
+    assert runs.differences(drill.workdir(runs.REFERENCE), drill.workdir("killed")) == []
+    said = drill.log("killed").read_text()
+    counted = [line for line in said.splitlines() if line.startswith("examples: ")]
+    assert counted == [
+        line
+        for line in drill.log(runs.REFERENCE).read_text().splitlines()
+        if line.startswith("examples: ")
+    ]
+    assert len(counted) == 1
 
 
 @pytest.mark.slow

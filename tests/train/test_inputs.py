@@ -194,6 +194,16 @@ def test_a_batch_with_more_examples_than_a_dataset_has_is_refused(drawn_dir):
         ({"data.dataset": "idrid"}, r"config\.data\.dataset='idrid' and config\.data\.mixture do "),
         ({"data.source": "x"}, r"config\.data\.source='x' and config\.data\.mixture do not go tog"),
         ({"data.shuffle": "grain"}, r"config\.data\.shuffle='grain' is for one dataset"),
+        (
+            {
+                "data.mixture": {},
+                "data.dataset": "mine",
+                "data.balance": "label",
+                "data.shuffle": "grain",
+            },
+            r"config\.data\.shuffle='grain' is for one dataset as it is: .* config\.data\.balance",
+        ),
+        ({"data.balance": "class"}, r"config\.data\.balance='class' must be label, finding or"),
         ({"data.mixture": {"mine": 0}}, r"config\.data\.mixture\.mine=0 must be a positive num"),
         ({"data.mixture": {"mine": -1.5}}, r"config\.data\.mixture\.mine=-1\.5 must be a posi"),
         ({"data.mixture": {"mine": "3"}}, r"config\.data\.mixture\.mine='3' must be a positive"),
@@ -206,3 +216,56 @@ def test_a_mixture_is_checked_before_it_is_opened(changes, message):
         config[section][name] = value
     with pytest.raises(ValueError, match=message):
         validate(config, devices=1)
+
+
+# --- Balance.
+
+
+def test_classes_are_balanced_within_each_dataset(drawn_dir, caplog):
+    config = mixed(drawn_dir, a=1, b=1)
+    config.data.balance = "finding"
+    validate(config, devices=1)
+    with caplog.at_level(logging.INFO, "vclip_jax"):
+        train, _ = open_training_data(config)
+    assert "balance: 1 example in " in caplog.text
+    assert list(train.drawn_from(6400, 0).values()) == pytest.approx([3200, 3200], abs=16)
+    for number in (0, 1):
+        weights = {group.weight for group in train.groups if group.rows[0] in train.rows_of(number)}
+        assert len(weights) == 1
+
+
+def test_records_without_a_label_are_left_out_and_counted(drawn_dir, monkeypatch, caplog):
+    config = config_lib.small()
+    config.global_batch_size, config.data.image_size, config.data.data_dir = 8, 32, str(drawn_dir)
+    config.data.dataset, config.data.balance = DRAWN[1], "label"
+    config.data.train_split, config.data.validation_split = "test", ""
+    train, _ = open_training_data(config)
+    assert not caplog.text
+    assert set(train.origins) == set(train.class_names)
+    found = datasets.RecordSource.__getitem__
+
+    def unlabelled(self, index):
+        return found(self, index) | ({"label": -1} if index % 2 else {})
+
+    monkeypatch.setattr(datasets.RecordSource, "__getitem__", unlabelled)
+    train, _ = open_training_data(config)
+    assert f"warning: 20 of 40 records of {DRAWN[1]}:test have no label: config" in caplog.text
+    assert all(row % 2 == 0 for group in train.groups for row in group.rows)
+    monkeypatch.setattr(
+        datasets.RecordSource, "__getitem__", lambda self, index: found(self, index) | {"label": -1}
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"balance='label' needs two groups of records, and .*:test"
+        r" has no record with a label: set it to '', or use other data",
+    ):
+        open_training_data(config)
+
+
+def test_a_class_that_is_rarer_than_its_share_of_a_batch_is_warned_of(drawn_dir, caplog):
+    config = config_lib.small()
+    config.global_batch_size, config.data.image_size, config.data.data_dir = 36, 32, str(drawn_dir)
+    config.data.dataset, config.data.balance = DRAWN[1], "label"
+    config.data.train_split, config.data.validation_split = "test", ""
+    open_training_data(config)
+    assert "warning: batches have the same record of " in caplog.text

@@ -25,7 +25,7 @@ from vclip_jax.config.allowed import (
     pairs,
     that,
 )
-from vclip_jax.data.choices import AUTOMATIC, GATES, MODES, ORDERS
+from vclip_jax.data.choices import AUTOMATIC, BALANCES, GATES, MODES, ORDERS
 from vclip_jax.data.images.statistics import IMAGE_MEAN, IMAGE_STD
 from vclip_jax.models.kinds import IMAGE_POOLS, IMAGE_TOWERS, LOSSES, TEXT_POOLS, TEXT_TOWERS
 
@@ -354,6 +354,16 @@ KEYS = (
         "`--config.data.mixture.mine=1` for each. See [own data](own-data.md#several-datasets).",
         WEIGHT,
         aliases="datasets data_mix dataset_weights mixture_weights interleave_probs",
+    ),
+    Key(
+        "data.balance",
+        BALANCES[0],
+        'Train on as many examples of each class ("label"), or of each finding and of photographs '
+        'without findings ("finding"), in each dataset; "" takes the records as they are. See '
+        "[own data](own-data.md#rare-classes).",
+        that('label, finding or ""', BALANCES.__contains__),
+        aliases="balanced balanced_sampling class_balance weighted_sampler oversample "
+        "class_weights",
     ),
     Key(
         "data.source",

@@ -128,7 +128,7 @@ def training_has_a_dataset(config: ConfigDict, use: Use) -> None:
 
 
 def a_mixture_is_all_of_the_data(config: ConfigDict, use: Use) -> None:
-    """Refuse a mixture beside a single dataset, its source, or the order of earlier versions."""
+    """Refuse a mixture beside a single dataset or its source."""
     for key, value, remedy in (
         ("dataset", config.data.dataset, "set it to '', or give it a weight in the mixture"),
         ("source", config.data.source, "build the datasets of a mixture first"),
@@ -137,10 +137,15 @@ def a_mixture_is_all_of_the_data(config: ConfigDict, use: Use) -> None:
             raise ValueError(
                 f"config.data.{key}={value!r} and config.data.mixture do not go together: {remedy}"
             )
-    if config.data.mixture and config.data.shuffle != "permutation":
+
+
+def groups_have_the_order_of_this_version(config: ConfigDict, use: Use) -> None:
+    """Refuse groups of records in the order of earlier versions."""
+    key = "mixture" if config.data.mixture else "balance"
+    if config.data[key] and config.data.shuffle != "permutation":
         raise ValueError(
-            f"config.data.shuffle={config.data.shuffle!r} is for one dataset: set it to "
-            "'permutation' with config.data.mixture"
+            f"config.data.shuffle={config.data.shuffle!r} is for one dataset as it is: set it to "
+            f"'permutation' with config.data.{key}"
         )
 
 
@@ -223,6 +228,7 @@ RULES: tuple[Callable[[ConfigDict, Use], None], ...] = (
     loops_have_equal_layers,
     training_has_a_dataset,
     a_mixture_is_all_of_the_data,
+    groups_have_the_order_of_this_version,
     batches_divide_among_devices,
     shares_divide_into_parts,
     statistics_need_two_photographs,

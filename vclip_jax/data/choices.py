@@ -15,6 +15,10 @@ runs.
 Grain's keeps records that are neighbours, or in one batch, together more often than by chance.
 """
 
+BALANCES: Final = ("", "label", "finding")
+"""Values of `config.data.balance`: the records as they are, or equally many examples of each class,
+or of each finding and of none, see `vclip_jax.data.balance`."""
+
 GATES: Final = ("report", "exclude", "off")
 """The treatment of pictures that `vclip_jax.data.images.gate` refuses: answer and count them, leave
 them out and count them, or judge no picture."""

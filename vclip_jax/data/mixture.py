@@ -84,7 +84,7 @@ class Mixture(Joined):
 
     groups: tuple[Group, ...]
     origins: tuple[str, ...]
-    """The name of the dataset of each group, for `drawn_from`."""
+    """The name under which each group is counted: its dataset, or its class in a single dataset."""
 
     @cached_property
     def shares(self) -> Shares:
@@ -96,12 +96,12 @@ class Mixture(Joined):
         return Drawn(self, seed)
 
     def drawn_from(self, examples: int, seed: int) -> dict[str, int]:
-        """Return dataset -> how many of the first `examples` of the stream are from it."""
+        """Return origin -> how many of the first `examples` of the stream are from it."""
         return drawn_from(self.origins, self.shares, examples, seed)
 
 
 def drawn_from(origins: Sequence[str], shares: Shares, examples: int, seed: int) -> dict[str, int]:
-    """Return dataset -> how many of the first `examples` are from it, see `Mixture`."""
+    """Return origin -> how many of the first `examples` are from it, see `Mixture`."""
     found = dict.fromkeys(origins, 0)
     for name, count in zip(origins, shares.counts(examples, seed), strict=True):
         found[name] += count

@@ -191,7 +191,7 @@ def _in_order(source: Sequence[Record], seed: int, shuffle: str) -> grain.MapDat
         raise ValueError(f"shuffle must be one of {', '.join(ORDERS)}, got {shuffle!r}")
     if isinstance(source, Mixture):
         if shuffle != "permutation":
-            raise ValueError(f"shuffle={shuffle!r} is for one dataset: use 'permutation'")
+            raise ValueError(f"shuffle={shuffle!r} is for one dataset as it is: use 'permutation'")
         return grain.MapDataset.source(source.in_order(seed))
     if shuffle == "permutation":
         return grain.MapDataset.source(Shuffled(source, seed))

@@ -46,6 +46,10 @@ class Shares:
 
     weights: tuple[Fraction, ...]
 
+    def check(self) -> None:
+        """Raise ValueError, one line, if a weight is too small for a place in the cycle."""
+        _places(self.weights)
+
     @cached_property
     def cycle(self) -> npt.NDArray[np.int64]:
         """The number of the group at each place of a cycle, int64 `[places]`.

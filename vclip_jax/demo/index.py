@@ -145,6 +145,7 @@ def index_training_captions(
     where = Path(data.data_dir if data_dir is None else data_dir)
     data.data_dir = str(where)
     if data.mixture:
+        data.balance = ""
         source: Sequence[Record] = open_train(config)
     else:
         source = open_source(data.dataset, where, data.train_split)

@@ -83,8 +83,10 @@ def open_scored_data(config: ConfigDict, tokenizer: Tokenizer, trained: str = ""
     tasks = with_training(open_zero_shot_tasks(config), trained)
     validation, test = None, None
     if config.data.dataset or config.data.mixture:
+        unbalanced = config.copy_and_resolve_references()
+        unbalanced.data.balance = ""  # which reads all training records
         try:
-            _, validation = open_training_data(config)
+            _, validation = open_training_data(unbalanced)
             test = open_test_pairs(config)
         except datasets.SourceNeededError as error:
             missing = f"{config.data.dataset} is not built" if config.data.dataset else error

@@ -19,6 +19,7 @@ from vclip_jax.datasets.catalog import DATASETS
 from vclip_jax.evaluation.metrics import paired, paper
 from vclip_jax.evaluation.metrics.classification import mean_over
 from vclip_jax.evaluation.metrics.table import averaged
+from vclip_jax.files.errors import few
 from vclip_jax.report import curves, figures, tables, unit_curves
 from vclip_jax.report.figures import METRICS, class_names, is_number
 from vclip_jax.report.headline import headline
@@ -125,7 +126,7 @@ def facts(run: Run) -> dict[str, str]:
         out["Progress"] = _progress(run)
     if drawn := drawn_examples(run):
         each = (f"{count:,} from {name}" for name, count in drawn.items())
-        out["Training examples"] = ", ".join(each)
+        out["Training examples"] = few(each, 20)
     if run.start:
         out["Started from"] = _origin(run.start)
     if run.scored:

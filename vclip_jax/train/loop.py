@@ -11,6 +11,7 @@ from vclip_jax.data import pipeline
 from vclip_jax.data.mixture import Mixture
 from vclip_jax.data.prefetch import DevicePrefetcher
 from vclip_jax.data.record import Record
+from vclip_jax.files.errors import few
 from vclip_jax.models.build import Batch
 from vclip_jax.train import guards, optim
 from vclip_jax.train.build import Training
@@ -116,7 +117,7 @@ class Loop:
             examples = step * self._run.config.global_batch_size
             drawn = self._train.drawn_from(examples, self._run.config.seed)
             each = (f"{count:,} from {name}" for name, count in drawn.items())
-            log.info("examples: %s", ", ".join(each))
+            log.info("examples: %s", few(each, 20))
         self._description = (
             f"loss {loss:.3f}  {values['examples_per_second']:.0f} pairs/s  "
             f"data wait {values['data_wait_fraction']:.0%}"

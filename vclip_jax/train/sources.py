@@ -1,22 +1,26 @@
-"""The datasets that a config trains on, opened: one dataset, or a mixture of several."""
+"""The datasets that a config trains on, opened: one dataset or a mixture, as it is or balanced."""
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from ml_collections import ConfigDict
 
 from vclip_jax import datasets
 from vclip_jax.config import checks
+from vclip_jax.data.balance import by_finding, by_label
 from vclip_jax.data.images.preprocess import check_fitted
 from vclip_jax.data.mixture import Joined, Mixture
 from vclip_jax.data.shares import Group
 from vclip_jax.datasets.ingest.prepare import build_command, check_source
 from vclip_jax.datasets.records import has_splits
+from vclip_jax.files.errors import few
 
 log = logging.getLogger("vclip_jax")
 
@@ -93,13 +97,38 @@ def open_split(key: str, name: str, data_dir: str, split: str) -> datasets.Recor
 
 
 def open_train(config: ConfigDict) -> Any:
-    """Open the training pairs: a source, or a `Mixture`; errors name the key."""
+    """Open the training pairs: a source, or a `Mixture` of several or of balanced classes.
+
+    Raises:
+        ValueError: one line that begins with the key.
+    """
     data = config.data
-    if not data.mixture:
+    if not data.mixture and not data.balance:
         train = open_split("data.train_split", data.dataset, data.data_dir, data.train_split)
         check_fitted(data.dataset, train, data.image_size, data.fit, data.augment)
         return train
-    return _open_mixture(config)
+    parts = parts_of(data) or [Part("data.train_split", data.dataset, Fraction(1))]
+    opened = [_open_part(part, data) for part in parts]
+    if len({(source.name, source.split) for source in opened}) < len(opened):
+        raise ValueError("config.data.mixture names the same split of a dataset twice: leave one")
+    joined = Joined(tuple(opened))
+    groups, origins = [], []
+    for number, (part, source) in enumerate(zip(parts, opened, strict=True)):
+        rows = joined.rows_of(number)
+        if not data.balance:
+            groups.append(Group(part.entry, rows, part.weight))
+            origins.append(part.entry)
+            continue
+        classes = _classes(source, data.balance)
+        for name, own in classes.items():
+            weight = part.weight / len(classes)
+            groups.append(Group(f"{part.entry} {name}", rows.start + own, weight))
+            origins.append(part.entry if data.mixture else name)
+    mixture = Mixture(joined.sources, tuple(groups), tuple(origins))
+    with checks.naming("data.mixture" if data.mixture else "data.balance"):
+        mixture.shares.check()
+    _check_batches(config, mixture, parts)
+    return mixture
 
 
 def open_held_back(data: ConfigDict, key: str) -> Any:
@@ -125,47 +154,85 @@ def open_held_back(data: ConfigDict, key: str) -> Any:
     return Joined(tuple(opened))
 
 
-def _open_mixture(config: ConfigDict) -> Mixture:
-    data = config.data
-    parts = parts_of(data)
-    opened = []
-    for part in parts:
-        split = part.split or data.train_split
-        source = open_split(part.key, part.dataset, data.data_dir, split)
+def _open_part(part: Part, data: ConfigDict) -> datasets.RecordSource:
+    """Open the training split of one dataset, and refuse one without records."""
+    split = part.split or data.train_split
+    source = open_split(part.key, part.dataset, data.data_dir, split)
+    with checks.naming(part.key):
         if not len(source):
-            raise ValueError(f"config.{part.key}: {part.dataset}:{split} has no records")
-        with checks.naming(part.key):
-            check_fitted(part.dataset, source, data.image_size, data.fit, data.augment)
-        opened.append(source)
-    if len({(source.name, source.split) for source in opened}) < len(opened):
-        raise ValueError("config.data.mixture names the same split of a dataset twice: leave one")
-    joined = Joined(tuple(opened))
-    groups = [
-        Group(part.entry, joined.rows_of(number), part.weight) for number, part in enumerate(parts)
-    ]
-    mixture = Mixture(joined.sources, tuple(groups), tuple(part.entry for part in parts))
-    with checks.naming("data.mixture"):
-        length = len(mixture.shares.cycle)
-    total = sum(part.weight for part in parts)
-    for part, source in zip(parts, opened, strict=True):
-        share = part.weight / total
-        log.info(
-            "mixture: %.2f %% of the examples from %s (%s records)",
-            100 * share,
-            part.entry,
-            f"{len(source):,}",
+            raise ValueError(f"{part.dataset}:{split} has no records: name another split")
+        check_fitted(part.dataset, source, data.image_size, data.fit, data.augment)
+    return source
+
+
+def _classes(source: datasets.RecordSource, by: str) -> dict[str, npt.NDArray[np.int64]]:
+    """Return the groups of `config.data.balance`; all records are read.
+
+    Raises:
+        ValueError: there are not two groups.
+    """
+    where = f"{source.name}:{source.split}"
+    groups = by_label(source, source.class_names) if by == "label" else by_finding(source)
+    if len(groups) < 2:
+        had = few(list(groups)) or ("a label" if by == "label" else "a rated finding")
+        raise ValueError(
+            f"config.data.balance={by!r} needs two groups of records, and {where} has "
+            f"{'only ' if groups else 'no record with '}{had}: set it to '', or use other data"
         )
+    used = np.unique(np.concatenate(list(groups.values()))).size
+    sizes = [f"{name} ({len(rows):,})" for name, rows in groups.items()]
+    log.info("balance: 1 example in %d from each of %s", len(groups), few(sizes, 20))
+    if left := len(source) - used:
+        why = "have no label" if by == "label" else "have no finding, and not all are rated"
+        log.warning(
+            "warning: %s of %s records of %s %s: config.data.balance=%s leaves them out",
+            f"{left:,}",
+            f"{len(source):,}",
+            where,
+            why,
+            by,
+        )
+    return groups
+
+
+def _check_batches(config: ConfigDict, mixture: Mixture, parts: Sequence[Part]) -> None:
+    """Log the shares, and refuse or warn of batches that have the same record several times.
+
+    Raises:
+        ValueError: a dataset has fewer records than a batch takes of it.
+    """
+    total = sum(part.weight for part in parts)
+    for part, source in zip(parts, mixture.sources, strict=True):
+        share = part.weight / total
+        if config.data.mixture:
+            log.info(
+                "mixture: %.2f %% of the examples from %s (%s records)",
+                100 * share,
+                part.entry,
+                f"{len(source):,}",
+            )
         if (most := math.ceil(share * config.global_batch_size)) > len(source):
             raise ValueError(
                 f"config.{part.key}: a batch takes {most} examples of its {len(source)} records, "
                 "the same record several times: lower its weight or config.global_batch_size"
             )
-    log.debug("mixture: a cycle of %d examples", length)
-    return mixture
+    if not config.data.balance:
+        return
+    scarce = [
+        group.name
+        for group in mixture.groups
+        if math.ceil(group.weight / total * config.global_batch_size) > len(group.rows)
+    ]
+    if scarce:
+        log.warning(
+            "warning: batches have the same record of %s several times: a smaller "
+            "config.global_batch_size avoids it",
+            few(scarce),
+        )
 
 
 def drawn(source: Any) -> dict[str, Any]:
-    """Return the entry of `data.json` that says how a mixture is drawn; nothing for a dataset."""
+    """Return the entry of `data.json` that says how a `Mixture` is drawn; {} for other sources."""
     if not isinstance(source, Mixture):
         return {}
     pairs = zip(source.origins, source.shares.weights, strict=True)
