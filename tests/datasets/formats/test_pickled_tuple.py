@@ -28,6 +28,9 @@ def test_values_that_are_one_object_are_read():
 class Evil:
     """An object whose pickle calls a function when it is loaded."""
 
+    def __repr__(self):
+        return "Evil()"
+
     def __reduce__(self):
         return os.mkdir, ("evil",)
 
