@@ -615,6 +615,27 @@ def test_another_workdirs_weights_alone_are_taken(config, finished, tmp_path, st
     assert (origin.step, origin.taken) == (number, "weights")
 
 
+def test_an_optimizer_of_other_stages_is_refused_by_its_key(config, finished, tmp_path):
+    config.restore_from, config.restore_optimizer = str(finished), True
+    config.optimizer.layer_decay = 0.5
+    with pytest.raises(ValueError, match=r"do not both use config\.optimizer\.layer_decay: set it"):
+        start(config, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_bias_of_a_run_with_low_rank_parts_is_taken_over(config, tmp_path):
+    config.loss.kind, config.train.image, config.train.text = "sigmoid", "lora:2", "lora:2"
+    config.total_steps = config.checkpoint_every = 2
+    config.optimizer.warmup_steps, config.optimizer.learning_rate = 0, 0.1
+    trainer.main(config.copy_and_resolve_references(), tmp_path / "first")
+    config.restore_from, config.restore_optimizer = str(tmp_path / "first"), True
+    whole, *_ = start(config, tmp_path)
+    config.restore_optimizer = False
+    merged, fresh, _ = start(config, tmp_path)
+    bias = whole.params["logit_bias"]
+    assert float(merged.params["logit_bias"]) == float(bias) != float(fresh.params["logit_bias"])
+
+
 def test_the_optimizer_is_taken_on_request(config, finished, tmp_path):
     config.restore_from, config.restore_optimizer = str(finished), True
     state, fresh, origin = start(config, tmp_path)

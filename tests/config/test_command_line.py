@@ -78,7 +78,7 @@ def refusal(arguments: list[str], capsys, monkeypatch) -> str:
             "config.total_steps=9 and config.epochs=2.5 both set the length of the run: leave out "
             "one of them, or add --config.epochs=0",
         ),
-        ([*GOOD, "--config.epochs=-1"], "config.epochs=-1.0 must be at least 0"),
+        ([*GOOD, "--config.epochs=-1"], "config.epochs=-1.0 must be from 0 to 1,000,000"),
         (
             [*GOOD, "--config.data.mixture.mine"],
             "--config.data.mixture.mine: write --config.data.mixture.NAME=WEIGHT, for each dataset",
@@ -156,6 +156,21 @@ def test_weights_of_a_mixture_are_set_one_by_one(tmp_path, monkeypatch):
     drawn = "synthetic/synfundus_like-32px-40-s0"
     words = ["--config.data.dataset=", f"--config.data.mixture.{drawn}=2.5"]
     arguments = [*GOOD, *words, f"--config.data.data_dir={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert command_line.parse(arguments) == arguments[:1]
+    assert command_line.CONFIG.value.data.mixture.to_dict() == {drawn: 2.5}
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+def test_a_weight_replaces_that_of_the_recipe(tmp_path, monkeypatch):
+    drawn = "synthetic/synfundus_like-32px-40-s0"
+    (tmp_path / "recipe.py").write_text(
+        "from vclip_jax import config as config_lib\n\n\ndef get_config():\n"
+        "    config = config_lib.small()\n"
+        f"    config.data.mixture = {{{drawn!r}: 3}}\n    return config\n"
+    )
+    arguments = [*GOOD[:1], f"--config={tmp_path / 'recipe.py'}", "--workdir=w"]
+    arguments += [f"--config.data.data_dir={tmp_path}", f"--config.data.mixture.{drawn}=2.5"]
     monkeypatch.setattr(sys, "argv", arguments)
     assert command_line.parse(arguments) == arguments[:1]
     assert command_line.CONFIG.value.data.mixture.to_dict() == {drawn: 2.5}

@@ -12,7 +12,7 @@ def start(tmp_path, shuffle: str = "permutation") -> str:
     config = config_lib.default()
     config.data.shuffle = shuffle
     config_lib.save_or_check(config, tmp_path)
-    (tmp_path / "metrics.jsonl").touch()
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
     return config.data.shuffle
 
 
@@ -25,7 +25,7 @@ def test_a_run_from_before_the_new_order_keeps_its_own(tmp_path):
     old = config_lib.default().to_dict()
     del old["data"]["shuffle"]
     (tmp_path / "config.json").write_text(json.dumps(old))
-    (tmp_path / "metrics.jsonl").touch()
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
     for _ in range(2):  # the second start finds the key
         assert start(tmp_path) == "grain"
         assert config_lib.read(tmp_path / "config.json")["data"]["shuffle"] == "grain"
@@ -49,7 +49,7 @@ def test_a_resumed_run_keeps_the_steps_of_its_epochs(tmp_path):
     config = config_lib.default()
     config.epochs, config.total_steps = 3, 45  # as counted at the start
     config_lib.save_or_check(config, tmp_path)
-    (tmp_path / "metrics.jsonl").touch()
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
     again = config_lib.default()
     again.epochs = 3
     config_lib.save_or_check(again, tmp_path)

@@ -27,6 +27,13 @@ def test_records_of_a_class_are_a_group_and_those_without_a_label_are_in_none():
     assert listed(groups) == {"a": [2], "b": [0, 3, 5], "4": [4]}
 
 
+def test_a_finding_called_no_finding_and_records_without_findings_are_one_group():
+    healthy, silent = {"dr": 0, NO_FINDING: 1}, {"dr": 0, NO_FINDING: 0}
+    rows = [{"dr": 1, NO_FINDING: 0}, healthy, silent, healthy]
+    records = [record(n, **findings) for n, findings in enumerate(rows)]
+    assert listed(by_finding(records)) == {"dr": [0], NO_FINDING: [1, 2, 3]}
+
+
 def test_a_record_is_in_the_group_of_each_finding_that_is_present():
     records = [
         record(0, dr=1, amd=0),

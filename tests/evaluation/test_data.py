@@ -73,7 +73,7 @@ def test_the_data_of_a_training_is_read_once_and_written_down(config, opened, tm
 
 def test_data_that_has_changed_is_refused_before_the_vocabulary_is(config, opened, tmp_path):
     data.open_data(config, tmp_path)
-    (tmp_path / "metrics.jsonl").touch()
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
     (tmp_path / "vocab.txt").write_text("what a run began with is damaged")
     content = json.loads((tmp_path / "data.json").read_text())
     content["train"]["digest"] = "another"

@@ -22,6 +22,7 @@ from vclip_jax.train.optim import (
     scale_by_height,
     scale_by_path,
 )
+from vclip_jax.train.parts import heights, names_in
 
 # optax takes 1 - 0.999^t in float32: at t = 1 that is 0.001 with an absolute error of 2^-25, a
 # relative one of 3e-5, of which the square root of the second moment sees half.
@@ -288,7 +289,7 @@ def test_the_first_expression_found_decides(factors):
 def test_earlier_layers_learn_slower(tiny_clip):
     params = split_model(tiny_clip(seeded(0), text_layers=3))[1]
     tree = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), params)
-    transformation = scale_by_height(0.5)
+    transformation = scale_by_height(0.5, heights(names_in(params)))
     got, _ = transformation.update(tree, transformation.init(tree))
     rates = {
         path_string(path): float(leaf.reshape(-1)[0])
@@ -307,3 +308,7 @@ def test_earlier_layers_learn_slower(tiny_clip):
         "visual/conv1/kernel": 1 / 32,
     }
     assert {name: rates[name] for name in expected} == expected
+    # A block keeps its rate if the blocks after it are frozen.
+    lower = {"bert": {"layer": {0: tree["bert"]["layer"][0]}}}
+    some, _ = transformation.update(lower, transformation.init(lower))
+    assert {float(leaf.reshape(-1)[0]) for leaf in jax.tree.leaves(some)} == {1 / 8}

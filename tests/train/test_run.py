@@ -30,7 +30,7 @@ def test_a_workdir_says_what_runs_in_it_and_where(tmp_path, monkeypatch):
 def test_another_config_is_refused_before_anything_of_the_run_is_changed(tmp_path):
     config = get_config()
     with open_workdir(config, tmp_path):
-        (tmp_path / "metrics.jsonl").touch()
+        (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != ".lock"}
     config.optimizer.learning_rate = 1e-5
     with (
@@ -64,12 +64,21 @@ def test_the_length_in_epochs_is_written_down_and_stays(tmp_path):
     with open_workdir(config, tmp_path):
         set_length(config, tmp_path, 100)
     assert config.total_steps == config_lib.read(tmp_path / "config.json")["total_steps"] == 13
-    (tmp_path / "metrics.jsonl").touch()
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
     again = get_config()
     again.epochs = 2
     with open_workdir(again, tmp_path):
         set_length(again, tmp_path, 1000)
     assert again.total_steps == config_lib.read(tmp_path / "config.json")["total_steps"] == 13
+
+
+def test_an_evaluation_in_the_workdir_is_no_start_of_a_run(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 5, "eval/validation/loss": 2.0}\n')
+    config = get_config()
+    config.epochs = 2
+    with open_workdir(config, tmp_path):
+        set_length(config, tmp_path, 100)
+    assert config.total_steps == config_lib.read(tmp_path / "config.json")["total_steps"] == 13
 
 
 def test_without_epochs_the_steps_are_those_of_the_config(tmp_path):

@@ -122,13 +122,21 @@ def test_classes_are_balanced_within_each_dataset(drawn_dir, caplog):
         assert len(weights) == 1
 
 
+@pytest.mark.parametrize(("split", "names"), [("train", DRAWN[:1]), ("test", DRAWN[1:])])
+def test_held_back_pairs_that_are_trained_on_are_warned_of(drawn_dir, caplog, split, names):
+    config = mixed(drawn_dir, a=3, b=1)
+    config.data.validation_split = split
+    open_training_data(config)
+    assert f"config.data.validation_split={split}: {names[0]}:{split} is trained on" in caplog.text
+
+
 def test_records_without_a_label_are_left_out_and_counted(drawn_dir, monkeypatch, caplog):
     config = config_lib.small()
     config.global_batch_size, config.data.image_size, config.data.data_dir = 8, 32, str(drawn_dir)
     config.data.dataset, config.data.balance = DRAWN[1], "label"
     config.data.train_split, config.data.validation_split = "test", ""
     train, _ = open_training_data(config)
-    assert not caplog.text
+    assert "have no label" not in caplog.text
     assert set(train.origins) == set(train.class_names)
     found = datasets.RecordSource.__getitem__
 
@@ -156,4 +164,4 @@ def test_a_class_that_is_rarer_than_its_share_of_a_batch_is_warned_of(drawn_dir,
     config.data.dataset, config.data.balance = DRAWN[1], "label"
     config.data.train_split, config.data.validation_split = "test", ""
     open_training_data(config)
-    assert "warning: batches have the same record of " in caplog.text
+    assert "warning: batches can have the same record of " in caplog.text

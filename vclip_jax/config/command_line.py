@@ -224,8 +224,9 @@ def _parse(argv: Sequence[str]) -> list[str]:
         checks.check_entries(argv, check_recipe(recipe))
     arguments = flags.FLAGS(argv)
     if weights and CONFIG.value is not None:
-        with CONFIG.value.unlocked():
-            CONFIG.value.data.mixture.update(weights)
+        mixture = CONFIG.value.data.mixture
+        with mixture.unlocked(), mixture.ignore_type():  # a recipe may have whole numbers
+            mixture.update(weights)
     # Without its module, worker processes get what a recipe defines by value.
     sys.modules.pop("config_config", None)
     if len(arguments) > 1:

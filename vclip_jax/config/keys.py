@@ -74,6 +74,9 @@ class Key:
     def check(self, value: Any) -> None:
         """Raise ValueError, one line, if a value, or one of a mapping's, is not allowed."""
         if isinstance(self.default, dict):
+            # A ConfigDict is no Mapping.
+            if not hasattr(value, "items") or not all(isinstance(name, str) for name in value):
+                raise ValueError(f"config.{self.name}={value!r} must be a mapping of names")
             for name, one in value.items():
                 replace(self, name=f"{self.name}.{name}", default=1.0).check(one)
         elif complaint := self.allowed.complaint(value):
@@ -116,7 +119,7 @@ KEYS = (
         "`total_steps` steps. An epoch has as many steps as the training split has batches, "
         "rounded up over the whole run; an epoch of a mixture has as many examples as all its "
         "datasets have records. The run's `config.json` holds the number as `total_steps`.",
-        at_least(0),
+        that("from 0 to 1,000,000", lambda value: 0 <= value <= 1e6),
         aliases="max_epochs num_epochs num_train_epochs train_epochs total_epochs n_epochs epoch",
     ),
     Key(
@@ -664,7 +667,7 @@ KEYS = (
         '(of CLIP\'s ResNet, the attention pool); "last:N", the projection and the last N blocks; '
         'or "lora:R", the projection and low-rank parts of rank R in the blocks (LoRA).',
         PART,
-        aliases="lock_image freeze_vision",
+        aliases="lock_image freeze_vision lora_r lora_rank",
     ),
     Key(
         "train.text",

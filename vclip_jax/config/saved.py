@@ -67,8 +67,17 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def has_begun(workdir: Path) -> bool:
-    """Return whether a workdir has metrics or checkpoints; a start that was refused leaves none."""
-    return (workdir / "metrics.jsonl").exists() or any((workdir / "checkpoints").glob("[0-9]*"))
+    """Return whether a workdir has checkpoints or the metrics of a step.
+
+    A start that was refused leaves none, and an evaluation of another model leaves its own metrics.
+    """
+    if any((workdir / "checkpoints").glob("[0-9]*")):
+        return True
+    path = workdir / "metrics.jsonl"
+    if not path.exists():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return any('"loss":' in line for line in file)
 
 
 def save_or_check(config: ConfigDict, workdir: Path, *, save: bool = True) -> None:

@@ -43,4 +43,7 @@ def by_finding(records: Iterable[Record]) -> dict[str, npt.NDArray[np.int64]]:
         if rated and not any(rated.values()):
             absent.append(row)
     groups = {name: np.array(rows[name]) for name in sorted(rows)}
-    return groups | ({NO_FINDING: np.array(absent)} if absent else {})
+    if absent:
+        # A dataset may have a finding of this name.
+        groups[NO_FINDING] = np.array(sorted([*rows.get(NO_FINDING, ()), *absent]))
+    return groups

@@ -145,15 +145,15 @@ def _places(weights: Sequence[Fraction]) -> list[int]:
     shares = [weight / total for weight in weights]
     exact = math.lcm(*(share.denominator for share in shares))
     length = min(exact, LONGEST_CYCLE)
+    least = min(range(len(shares)), key=shares.__getitem__)
+    if shares[least] * LONGEST_CYCLE < 1:
+        raise ValueError(
+            f"the weight {float(weights[least]):g} of {float(total):g} is less than one example "
+            f"in {LONGEST_CYCLE:,}: give a larger one"
+        )
     counts = [math.floor(share * length) for share in shares]
     # The largest remainders are rounded up.
     order = sorted(range(len(shares)), key=lambda i: counts[i] - shares[i] * length)
     for number in order[: length - sum(counts)]:
         counts[number] += 1
-    if 0 in counts:
-        number = counts.index(0)
-        raise ValueError(
-            f"the weight {float(weights[number]):g} of {float(total):g} is less than one example "
-            f"in {LONGEST_CYCLE:,}: give a larger one"
-        )
     return counts

@@ -142,6 +142,8 @@ def export(options: Namespace) -> None:
         splits = [options.split or "train"]
     else:
         splits = sorted(open_builder(options.name, options.data_dir).info.splits)
+    if options.format == "chinese-clip":
+        chinese_clip.check_free(options.out, map(chinese_clip.name_of, splits))
     for split in splits:
         source = open_source(options.name, options.data_dir, split)
         if len(source) and "fitted" in source[0]:

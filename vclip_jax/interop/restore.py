@@ -22,7 +22,7 @@ from vclip_jax.files import packaged
 from vclip_jax.files.writing import write_json
 from vclip_jax.interop import folder, weights, workdir
 from vclip_jax.models import low_rank
-from vclip_jax.train import parts
+from vclip_jax.train import optim, parts
 from vclip_jax.train.build import Training
 from vclip_jax.train.checkpoint import Checkpoints
 from vclip_jax.train.state import TrainState
@@ -173,10 +173,20 @@ def restore_other(
             f"config.restore_optimizer=True: {source} trained config.train={theirs.train.to_dict()}"
             f" and this run trains {config.train.to_dict()}: take the weights alone"
         )
+    if config.restore_optimizer and (
+        differ := {*optim.stages(theirs.optimizer)} ^ {*optim.stages(config.optimizer)}
+    ):
+        raise ValueError(
+            f"config.restore_optimizer=True: {source} and this run do not both use "
+            f"config.optimizer.{sorted(differ)[0]}: set it as in that run, or take the weights "
+            "alone"
+        )
     if parts.has_low_rank(theirs.train) and not config.restore_optimizer:
         loaded, _, at = workdir.load(source, config.restore_step)
         _report_differences(config.restore_from, loaded.config, ours)
         restored = weights.into_state(loaded, fresh, shardings, origin=str(source))
+        if "logit_bias" in fresh.params and theirs.loss.kind.startswith("sigmoid"):
+            restored = _with_bias(restored, shardings, source, at)
         return restored, Origin(config.restore_from, at, WEIGHTS)
     abstract = jax.eval_shape(lambda: fresh)
     with Checkpoints(source, read_only=True) as other:
@@ -201,6 +211,17 @@ def restore_other(
     restored = fresh.replace(params=params, batch_stats=batch_stats)
     taken = OPTIMIZER if config.restore_optimizer else WEIGHTS
     return restored, Origin(config.restore_from, step, taken)
+
+
+def _with_bias(state: TrainState, shardings: TrainState, source: Path, step: int) -> TrainState:
+    """Take the sigmoid loss's bias of another run, which is no part of its model."""
+    wanted, places = (
+        tree.replace(params={"logit_bias": tree.params["logit_bias"]})
+        for tree in (jax.eval_shape(lambda: state), shardings)
+    )
+    with Checkpoints(source, read_only=True) as other:
+        params, _, _ = other.restore_model(wanted, places, step)
+    return state.replace(params=state.params | params)
 
 
 def _schedule_from_0(opt_state: Any) -> Any:

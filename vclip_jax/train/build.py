@@ -59,8 +59,8 @@ def make_training(config: ConfigDict, mesh: Mesh, vocab_size: int) -> Training:
     if config.loss.kind.startswith("sigmoid"):
         make_model = state.with_logit_bias(make_model)
     make_model, trained = with_parts(make_model, config.train)
-    graphdef = graph_of(make_model)
-    optimizer = optim.make_optimizer(config.optimizer, config.total_steps)
+    graphdef, params, _ = build.split_model(nnx.eval_shape(lambda: make_model(seeded(0))))
+    optimizer = optim.make_optimizer(config.optimizer, config.total_steps, parts.names_in(params))
     init = partial(
         state.init_state,
         make_model,

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from vclip_jax.devices.tree import path_string
 from vclip_jax.files.errors import few
-from vclip_jax.train.parts import heights, names_in
+from vclip_jax.train.parts import heights
 
 log = logging.getLogger(__name__)
 
@@ -77,10 +77,27 @@ def check_kind(config: ConfigDict) -> None:
         )
 
 
-def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
+def stages(config: ConfigDict) -> list[str]:
+    """Return the keys of `config.optimizer` that add a stage to the optimizer, and to its state."""
+    on = {
+        "clip_grad_norm": config.clip_grad_norm,
+        "learning_rate_factors": config.learning_rate_factors,
+        "layer_decay": config.layer_decay != 1,
+    }
+    return [name for name, is_on in on.items() if is_on]
+
+
+def make_optimizer(
+    config: ConfigDict, total_steps: int, names: Iterable[str] = ()
+) -> optax.GradientTransformation:
     """Make the optimizer of `config.optimizer` for a run of `total_steps`.
 
     Warn of a warm-up that is as long as the run, and of a learning rate of 0.
+
+    Args:
+        config: `config.optimizer`.
+        total_steps: the length of the run.
+        names: the names of all parameters, for `layer_decay`.
 
     Raises:
         ValueError: one line: the optimizer's kind is unknown.
@@ -107,23 +124,20 @@ def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransf
             )
         parts.append(scale_by_path(config.learning_rate_factors))
     if config.layer_decay != 1:
-        parts.append(scale_by_height(config.layer_decay))
+        parts.append(scale_by_height(config.layer_decay, heights(names)))
     return optax.chain(*parts)
 
 
-def scale_by_height(factor: float) -> optax.GradientTransformation:
-    """Multiply updates by `factor` to the power of their height, see `vclip_jax.train.parts`.
+def scale_by_height(factor: float, height: Mapping[str, int]) -> optax.GradientTransformation:
+    """Multiply updates by `factor` to the power of their height, see `parts.heights`.
 
     After AdamW, this scales the learning rate: layer-wise decay (Bao et al. 2021, BEiT).
     """
-
-    def scale(updates: dict, _: Any) -> dict:
-        height = heights(names_in(updates))
-        return jax.tree_util.tree_map_with_path(
+    return optax.stateless(
+        lambda updates, _: jax.tree_util.tree_map_with_path(
             lambda path, update: factor ** height[path_string(path)] * update, updates
         )
-
-    return optax.stateless(scale)
+    )
 
 
 def scale_by_path(factors: Sequence[tuple[str, float]]) -> optax.GradientTransformation:

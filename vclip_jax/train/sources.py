@@ -22,6 +22,9 @@ from vclip_jax.datasets.ingest.prepare import build_command, check_source
 from vclip_jax.datasets.records import has_splits
 from vclip_jax.files.errors import few
 
+_LOOKED_AT = 200
+"""The number of batches whose shares are counted before training."""
+
 log = logging.getLogger("vclip_jax")
 
 
@@ -138,8 +141,11 @@ def open_held_back(data: ConfigDict, key: str) -> Any:
     are those of training.
     """
     if not data.mixture:
-        return open_split(f"data.{key}", data.dataset, data.data_dir, data[key])
-    names = list(dict.fromkeys(part.dataset for part in parts_of(data)))
+        source = open_split(f"data.{key}", data.dataset, data.data_dir, data[key])
+        _warn_of_trained(data, key, [source], [(data.dataset, data.train_split)])
+        return source
+    trained = [(part.dataset, part.split or data.train_split) for part in parts_of(data)]
+    names = list(dict.fromkeys(name for name, _ in trained))
     having = [name for name in names if has_splits(name, data.data_dir, data[key])]
     if not having:
         raise ValueError(
@@ -151,7 +157,31 @@ def open_held_back(data: ConfigDict, key: str) -> Any:
     opened = [open_split(f"data.{key}", name, data.data_dir, data[key]) for name in having]
     for source in opened:
         check_fitted(source.name, source, data.image_size, data.fit)
+    _warn_of_trained(data, key, opened, trained)
     return Joined(tuple(opened))
+
+
+def _warn_of_trained(
+    data: ConfigDict,
+    key: str,
+    held: Sequence[datasets.RecordSource],
+    trained: Sequence[tuple[str, str]],
+) -> None:
+    """Warn of held-back pairs from splits that the run trains on."""
+    seen: dict[str, set[str]] = {}
+    for name, split in trained:
+        source = datasets.open_source(name, data.data_dir, split)
+        seen.setdefault(source.name, set()).update(source.splits)
+    for source in held:
+        if both := seen.get(source.name, set()).intersection(source.splits):
+            log.warning(
+                "warning: config.data.%s=%s: %s:%s is trained on, too, so these pairs are not "
+                "held back",
+                key,
+                data[key],
+                source.name,
+                "+".join(sorted(both)),
+            )
 
 
 def _open_part(part: Part, data: ConfigDict) -> datasets.RecordSource:
@@ -211,24 +241,32 @@ def _check_batches(config: ConfigDict, mixture: Mixture, parts: Sequence[Part]) 
                 part.entry,
                 f"{len(source):,}",
             )
-        if (most := math.ceil(share * config.global_batch_size)) > len(source):
+        most = math.ceil(share * config.global_batch_size)
+        if config.data.mixture and most > len(source):
             raise ValueError(
                 f"config.{part.key}: a batch takes {most} examples of its {len(source)} records, "
                 "the same record several times: lower its weight or config.global_batch_size"
             )
-    if not config.data.balance:
-        return
+    # Where one pass through a group ends and the next begins, a record can come twice.
     scarce = [
         group.name
-        for group in mixture.groups
-        if math.ceil(group.weight / total * config.global_batch_size) > len(group.rows)
+        for group, most in zip(mixture.groups, _most_in_a_batch(config, mixture), strict=True)
+        if 2 * most > len(group.rows)
     ]
     if scarce:
         log.warning(
-            "warning: batches have the same record of %s several times: a smaller "
+            "warning: batches can have the same record of %s several times: a smaller "
             "config.global_batch_size avoids it",
             few(scarce),
         )
+
+
+def _most_in_a_batch(config: ConfigDict, mixture: Mixture) -> npt.NDArray[np.int64]:
+    """Return the largest number of examples of each group in one of the first batches."""
+    counts = np.zeros((_LOOKED_AT + 1, len(mixture.groups)), np.int64)
+    for batch in range(1, _LOOKED_AT + 1):
+        counts[batch] = mixture.shares.counts(batch * config.global_batch_size, config.seed)
+    return np.diff(counts, axis=0).max(axis=0)
 
 
 def drawn(source: Any) -> dict[str, Any]:

@@ -169,4 +169,4 @@ def test_the_same_records_give_the_same_bytes_and_keys_can_be_left_out(tmp_path)
 
 def test_names_are_those_of_chinese_clip():
     assert chinese_clip.name_of("validation") == "valid"
-    assert chinese_clip.name_of("train+test[:10%]") == "train-test-10"
+    assert chinese_clip.name_of("train+test[:10%]") == "train-test-to-10"

@@ -317,6 +317,34 @@ def test_a_dataset_is_built_exported_and_built_again(tmp_path, layout, capsys):
     assert records_of("one", data, splits) == records_of("two", data, splits)
 
 
+def test_files_that_are_there_are_not_replaced(tmp_path, capsys):
+    files(tmp_path / "source", "train", [(n, picture(n)) for n in range(3)], [(1, "a", [0, 1, 2])])
+    before = (tmp_path / "source/train_imgs.tsv").read_bytes()
+    data = ["--data-dir", str(tmp_path / "data")]
+    assert main(["build", "generic", "--source", str(tmp_path / "source"), *data]) == 0
+    out = ["--out", str(tmp_path / "source")]
+    assert main(["export", "generic", *data, "--format", "chinese-clip", *out]) == 1
+    assert "train_imgs.tsv is there already: choose another --out" in capsys.readouterr().err
+    assert (tmp_path / "source/train_imgs.tsv").read_bytes() == before
+
+
+def test_an_empty_split_is_no_table(tmp_path):
+    files(tmp_path, "train", IMAGES, TEXTS)
+    files(tmp_path, "valid", [], [])
+    assert pairs(generic.scan(tmp_path)) == PAIRS
+
+
+@pytest.mark.parametrize("line", ['{"text": "青光眼", "image_ids": [17]}', '["a"]', "{}", "\xe9"])
+def test_texts_that_cannot_be_read_are_rejects_and_not_a_test_split(tmp_path, line):
+    files(tmp_path, "train", IMAGES[:2], [(1, "正常", [19])])
+    files(tmp_path, "valid", IMAGES[:2], TEXTS[:1])
+    (tmp_path / "train_texts.jsonl").write_text(f"{line}\n")
+    files(tmp_path, "test", IMAGES[:2], [(1, "正常", [])])
+    listing = generic.scan(tmp_path)
+    assert reasons(listing)["image without text"] == 2
+    assert any("test_imgs.tsv: 2 images and 1 texts are left out" in one for one in listing.guesses)
+
+
 def test_bad_base64_is_a_reject_of_the_build(tmp_path, capsys):
     files(tmp_path / "source", "train", [(n, picture(n)) for n in range(3)], [(1, "a", [0, 1, 2])])
     path = tmp_path / "source/train_imgs.tsv"

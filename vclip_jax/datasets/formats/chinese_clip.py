@@ -153,10 +153,12 @@ def texts(path: Path) -> Iterator[Text | Fault]:
 def _text(value: Any, where: str) -> Text:
     if not isinstance(value, dict) or not isinstance(value.get("text"), str):
         raise ValueError('expected {"text_id": 1, "text": "...", "image_ids": [1]}')
-    ids = value.get("image_ids") or []
-    if not isinstance(ids, list):
+    ids = value.get("image_ids")
+    if not isinstance(ids, list | None):
         raise ValueError("image_ids is not a list")
-    return Text(checked_id(value.get("text_id")), value["text"], tuple(map(checked_id, ids)), where)
+    return Text(
+        checked_id(value.get("text_id")), value["text"], tuple(map(checked_id, ids or ())), where
+    )
 
 
 def _lines(path: Path, most: int) -> Iterator[tuple[int, int, bytes | None]]:
@@ -184,9 +186,21 @@ def name_of(split: str) -> str:
     Examples:
         >>> from vclip_jax.datasets.formats.chinese_clip import name_of
         >>> name_of("train"), name_of("validation"), name_of("test[:50%]")
-        ('train', 'valid', 'test-50')
+        ('train', 'valid', 'test-to-50')
     """
-    return _NAMES.get(split) or re.sub(r"\W+", "-", split).strip("-")
+    return _NAMES.get(split) or re.sub(r"\W+", "-", split.replace(":", " to ")).strip("-")
+
+
+def check_free(folder: str | os.PathLike[str], names: Iterable[str]) -> None:
+    """Refuse a folder that has files of these splits: they may be somebody's originals.
+
+    Raises:
+        ValueError: one line that names the file.
+    """
+    for name in names:
+        for end in (IMAGES, TEXTS):
+            if (path := Path(folder) / f"{name}{end}").exists():
+                raise ValueError(f"{path} is there already: choose another --out, or remove it")
 
 
 @dataclass(frozen=True)

@@ -90,10 +90,9 @@ def splits_in(folder: Folder) -> tuple[list[Split], list[str]]:
 def _of_files(paths: Sequence[Path], root: Path) -> list[Split]:
     splits: dict[str, Split] = {}
     for path in paths:
-        images = path.name.endswith(IMAGES) and chinese_clip.holds_images(path)
-        if not images and not (path.name.endswith(TEXTS) and chinese_clip.holds_texts(path)):
-            continue
         stem = path.name.removesuffix(IMAGES).removesuffix(TEXTS)
+        if stem == path.name or not _is_of_a_split(path):
+            continue
         split = Split(
             _name(path.parent / stem, root),
             path.with_name(f"{stem}{IMAGES}"),
@@ -106,6 +105,14 @@ def _of_files(paths: Sequence[Path], root: Path) -> list[Split]:
                 )
         splits[split.name] = split
     return list(splits.values())
+
+
+def _is_of_a_split(path: Path) -> bool:
+    """Return whether a file of such a name has such content; an empty split's files have none."""
+    if not path.stat().st_size:
+        return True
+    holds = chinese_clip.holds_images if path.name.endswith(IMAGES) else chinese_clip.holds_texts
+    return holds(path)
 
 
 def _of_databases(paths: Sequence[Path], root: Path) -> list[Split]:
@@ -168,7 +175,8 @@ def _from_split(split: Split) -> tuple[list[Found], list[str]]:
         if not one.images:
             detail = f"{one.where}: the text {one.id} names no image"
             silent.append(_reject(split, Fault(one.where, "text without image", detail)))
-    if known and not pairs:
+    unread = any(isinstance(one, Fault) for one in texts)
+    if known and not pairs and not unread and split.split != "train":
         notes.append(
             f"{split.title}: {len(known)} images and {len(silent)} texts are left out, because no "
             "text names an image: are the answers of this test split in another file?"
@@ -182,7 +190,8 @@ def _from_split(split: Split) -> tuple[list[Found], list[str]]:
             detail = f"{one.where}: the text {one.id} names the image {image_id}"
             found.append(_reject(split, Fault(one.where, reason, detail)))
     notes.append(
-        f"{split.title}: {len(known)} images, and {sum(map(len, pairs.values()))} pairs of an "
+        f"{split.title}: {len(known)} images, and "
+        f"{sum(len(ones) for image_id, ones in pairs.items() if image_id in known)} pairs of an "
         "image and a text."
     )
     if shared := sum(len({one.text.strip() for one in pairs.get(i, ())}) > 1 for i in known):
