@@ -15,7 +15,8 @@ CLASSES, EACH, BATCH = 4, 32, 16
 
 
 class Stored(list):
-    name, split, class_names = "by_class", "validation", ("a", "b", "c", "d")
+    name, split, splits = "by_class", "validation", ("validation",)
+    class_names = ("a", "b", "c", "d")
 
 
 def by_class() -> Stored:
