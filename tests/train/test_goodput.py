@@ -9,6 +9,7 @@ import pytest
 
 from vclip_jax import config as config_lib
 from vclip_jax.devices import sharding
+from vclip_jax.train import build
 from vclip_jax.train import goodput as goodput_lib
 from vclip_jax.train.goodput import ACCOUNTS, Goodput, Pace, Trace, open_goodput
 
@@ -91,7 +92,7 @@ def test_the_time_until_the_ledger_is_opened_is_the_starts(tmp_path):
 def test_partial_training_has_no_utilisation(tmp_path, monkeypatch):
     """The count of operations is that of full training."""
     counted = []
-    monkeypatch.setattr(goodput_lib, "step_flops", lambda *_, **__: counted.append(1) or 1e9)
+    monkeypatch.setattr(build, "step_flops", lambda *_, **__: counted.append(1) or 1e9)
     config, mesh = config_lib.default(), sharding.make_mesh(1)
     open_goodput(config, tmp_path / "full", mesh, 0, began=time.perf_counter())
     assert counted == [1]

@@ -8,6 +8,7 @@ import pytest
 from vclip_jax import config as config_lib
 from vclip_jax import datasets
 from vclip_jax.config.checks import validate
+from vclip_jax.train import sources
 from vclip_jax.train.inputs import check_data, open_training_data, training_data_of
 
 # --- Mixtures.
@@ -128,6 +129,20 @@ def test_held_back_pairs_that_are_trained_on_are_warned_of(drawn_dir, caplog, sp
     config.data.validation_split = split
     open_training_data(config)
     assert f"config.data.validation_split={split}: {names[0]}:{split} is trained on" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "overlap"),
+    [
+        ("train", "validation", False),
+        ("train+test", "test", True),
+        ("train[:90%]", "train[90%:]", False),
+        ("train", "train[90%:]", True),
+        ("train[:90%]", "test + train[:90%]", True),
+    ],
+)
+def test_slices_of_a_split_may_be_held_back(one, other, overlap):
+    assert sources._overlap(one, other) == sources._overlap(other, one) == overlap
 
 
 def test_records_without_a_label_are_left_out_and_counted(drawn_dir, monkeypatch, caplog):

@@ -15,9 +15,7 @@ from vclip_jax.data.text.tokenizer_json import saved_tokenizer
 from vclip_jax.data.text.wordpiece import WordPiece
 from vclip_jax.devices import sharding
 from vclip_jax.models.bert import BertConfig
-from vclip_jax.models.flops import step_flops
-from vclip_jax.train.build import make_training, step_arguments
-from vclip_jax.train.parts import all_is_trained
+from vclip_jax.train.build import flops_of_step, make_training, step_arguments
 
 log = logging.getLogger("vclip_jax")
 
@@ -68,15 +66,7 @@ def report_step(
         cache_dir=cache_dir,
         suggestions=memory_savers(config, topology),
     )
-    # The count is of three forward passes, more than what partial training computes.
-    flops = None
-    if all_is_trained(config.train):
-        flops = step_flops(
-            config.model,
-            image_size=config.data.image_size,
-            context_length=config.tokenizer.context_length,
-            global_batch=config.global_batch_size,
-        )
+    flops = flops_of_step(config)
     report = compile_report.make_report(
         topology,
         compilation,

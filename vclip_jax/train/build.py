@@ -23,6 +23,7 @@ from vclip_jax.files.writing import write_json
 from vclip_jax.models import build
 from vclip_jax.models.build import Batch, build_clip, compute_dtype
 from vclip_jax.models.clip import Clip
+from vclip_jax.models.flops import step_flops
 from vclip_jax.models.kinds import LOSSES
 from vclip_jax.models.rng import seeded
 from vclip_jax.train import guards, optim, parts, state
@@ -169,6 +170,21 @@ def model_maker(
         per_device_norm=config.model.batch_norm == "device",
         scan_layers=config.scan_text_layers,
         dtype=compute_dtype(config.compute_dtype, platform),
+    )
+
+
+def flops_of_step(config: ConfigDict) -> float | None:
+    """Return the model's operations in a training step; None if only parts of towers are trained.
+
+    The count is of three forward passes, more than what partial training computes.
+    """
+    if not parts.all_is_trained(config.train):
+        return None
+    return step_flops(
+        config.model,
+        image_size=config.data.image_size,
+        context_length=config.tokenizer.context_length,
+        global_batch=config.global_batch_size,
     )
 
 

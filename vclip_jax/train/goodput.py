@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 
 from vclip_jax.files.foreign import read_json
 from vclip_jax.files.writing import write_json
-from vclip_jax.models.flops import step_flops, utilisation
-from vclip_jax.train.parts import all_is_trained
+from vclip_jax.models.flops import utilisation
+from vclip_jax.train.build import flops_of_step
 from vclip_jax.train.state import Metrics
 
 ACCOUNTS = ("start", "compile", "step", "data_wait", "checkpoint", "evaluation")
@@ -125,15 +125,7 @@ def open_goodput(
 
     `began` is a time of `time.perf_counter`.
     """
-    # The count is of three forward passes, more than what partial training computes.
-    flops = None
-    if all_is_trained(config.train):
-        flops = step_flops(
-            config.model,
-            image_size=config.data.image_size,
-            context_length=config.tokenizer.context_length,
-            global_batch=config.global_batch_size,
-        )
+    flops = flops_of_step(config)
     goodput = Goodput(
         workdir / "goodput.json",
         step,

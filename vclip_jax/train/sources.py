@@ -142,7 +142,7 @@ def open_held_back(data: ConfigDict, key: str) -> Any:
     """
     if not data.mixture:
         source = open_split(f"data.{key}", data.dataset, data.data_dir, data[key])
-        _warn_of_trained(data, key, [source], [(data.dataset, data.train_split)])
+        _warn_of_trained(data, key, [(data.dataset, data.train_split)])
         return source
     trained = [(part.dataset, part.split or data.train_split) for part in parts_of(data)]
     names = list(dict.fromkeys(name for name, _ in trained))
@@ -157,31 +157,33 @@ def open_held_back(data: ConfigDict, key: str) -> Any:
     opened = [open_split(f"data.{key}", name, data.data_dir, data[key]) for name in having]
     for source in opened:
         check_fitted(source.name, source, data.image_size, data.fit)
-    _warn_of_trained(data, key, opened, trained)
+    _warn_of_trained(data, key, trained)
     return Joined(tuple(opened))
 
 
-def _warn_of_trained(
-    data: ConfigDict,
-    key: str,
-    held: Sequence[datasets.RecordSource],
-    trained: Sequence[tuple[str, str]],
-) -> None:
-    """Warn of held-back pairs from splits that the run trains on."""
-    seen: dict[str, set[str]] = {}
-    for name, split in trained:
-        source = datasets.open_source(name, data.data_dir, split)
-        seen.setdefault(source.name, set()).update(source.splits)
-    for source in held:
-        if both := seen.get(source.name, set()).intersection(source.splits):
-            log.warning(
-                "warning: config.data.%s=%s: %s:%s is trained on, too, so these pairs are not "
-                "held back",
-                key,
-                data[key],
-                source.name,
-                "+".join(sorted(both)),
-            )
+def _warn_of_trained(data: ConfigDict, key: str, trained: Sequence[tuple[str, str]]) -> None:
+    """Warn of held-back pairs that the run trains on: `trained` has datasets and their splits.
+
+    Two slices of a split, such as `train[:90%]` and `train[90%:]`, count as different.
+    """
+    both = [f"{name}:{split}" for name, split in trained if _overlap(split, data[key])]
+    if both:
+        log.warning(
+            "warning: config.data.%s=%s: %s is trained on, too, so these pairs are not held back",
+            key,
+            data[key],
+            ", ".join(both),
+        )
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Return whether two sums of splits have one in common, or a split and a slice of it."""
+    for a in map(str.strip, one.split("+")):
+        for b in map(str.strip, other.split("+")):
+            is_whole = "[" not in a or "[" not in b
+            if a == b or (is_whole and a.partition("[")[0] == b.partition("[")[0]):
+                return True
+    return False
 
 
 def _open_part(part: Part, data: ConfigDict) -> datasets.RecordSource:
